@@ -1,0 +1,44 @@
+# Everything a fresh machine needs: `make demo` runs the main job, `make test` passes the tests.
+# Expects Python 3.11 to 3.13 with venv, and make; on Debian or Raspberry Pi OS:
+#   sudo apt install make python3-venv
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint lock
+
+demo: .venv/device
+	$(BIN)/sonolite demo
+
+test: .venv/host lint
+	$(BIN)/pytest $(TESTS)
+
+lint: .venv/host
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# The device's part alone: no tensorflow, about 400 MB with Python's own libraries.
+.venv/device: requirements/device.txt pyproject.toml
+	@echo "installing the runtime into .venv"
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes -r requirements/device.txt
+	@$(PIP) install --no-deps -e .
+	@touch $@
+
+# The host's part on top: tensorflow, about 2.5 GB.
+.venv/host: requirements/host.txt .venv/device
+	@echo "installing the trainer, the converter and the tests' tools into .venv"
+	@$(PIP) install --require-hashes -r requirements/host.txt
+	@touch $@
+
+# Renews the lock files from pyproject.toml.
+lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
+lock: .venv/host
+	for which in device "host --extra train --extra dev" "tflite-runtime --extra tflite-runtime --no-emit-package ai-edge-litert"; do \
+		set -- $$which; out=requirements/$$1.txt; shift; \
+		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
+	done

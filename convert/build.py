@@ -1,0 +1,149 @@
+"""A run becomes a bundle: variants, golden frames, the measured comparison, the card."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.card import write_card
+from convert.compare import Comparison, answer, compare
+from convert.golden import make_golden
+from convert.tflite import choose_representative, convert
+from devices import BadInput
+from devices.compute import CpuBackend
+from edge_runtime import preprocess
+from edge_runtime.bundle import (
+    CARD,
+    GATE,
+    GOLDEN,
+    Bundle,
+    Golden,
+    list_members,
+    write_bundle,
+    write_golden,
+)
+from edge_runtime.manifest import (
+    REFERENCE,
+    SCHEMA,
+    Manifest,
+    OperatingPoint,
+    Origin,
+    Stage,
+    Variant,
+)
+from edge_runtime.preprocess import Preprocessing
+from train.fit import predict
+from train.metrics import as_labels
+from train.run import Run, software
+from train.samples import load_pictures
+
+EXPORT_TOLERANCE = 1e-4
+"""How far float32 may be from Keras on the golden frames; more, and another model was exported."""
+ROUNDING = 0.01
+"""Allowed on top of a variant's own difference: other processors round otherwise."""
+
+Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A bundle that was written, and what was measured on the way."""
+
+    bundle: Bundle
+    comparisons: tuple[Comparison, ...]
+
+
+def build(
+    run: Run, out: Path, name: str, version: int, variants: tuple[Variant, ...], progress: Progress
+) -> Built:
+    """Converts `run` to `out`; every variant is compared on the test split.
+
+    The representative set comes from the training split alone. Raises BadInput where an image is
+    gone, where the exported float32 is not the trained model, or where `out` cannot be written.
+    """
+    record = run.record
+    recipe, task = record.recipe, record.recipe.task
+    preprocessing = preprocess.parse(recipe.preprocessing)
+    chosen = choose_representative(run.split.of("train"), task.labels, record.seed)
+    representative = load_pictures(chosen, preprocessing, progress("representative set"))
+    test = run.split.of("test")
+    pictures = load_pictures(test, preprocessing, progress("test images"))
+    labels = as_labels([sample.label for sample in test], task.labels[-1])
+    golden = make_golden(lambda tensors: predict(run.model, tensors), preprocessing)
+
+    models: dict[Variant, bytes] = {}
+    backends: dict[Variant, CpuBackend] = {}
+    for variant in progress("converting")(variants):
+        models[variant] = convert(run.model, variant, representative)
+        backends[variant] = CpuBackend(models[variant], f"{variant}.tflite")
+    answers = {
+        variant: answer(backend, pictures, progress(f"testing {variant}"))
+        for variant, backend in backends.items()
+    }
+    off = {variant: _off_golden(its, golden, preprocessing) for variant, its in backends.items()}
+    if off[REFERENCE] > EXPORT_TOLERANCE:
+        raise BadInput(f"{run.folder}: the exported {REFERENCE} is not the trained model")
+
+    threshold = record.threshold
+    try:
+        comparisons = compare(threshold, recipe.limits, labels, answers)
+    except ValueError as error:
+        raise BadInput(f"{run.folder}: {error}") from error
+    sound = [its.variant for its in comparisons if not its.failures]
+    stage = Stage(
+        name="classifier",
+        task=task.name,
+        labels=task.labels,
+        aliases=task.aliases,
+        preprocessing=recipe.preprocessing,
+        variants={variant: f"{variant}.tflite" for variant in sound},
+        operating_point=OperatingPoint(
+            threshold=threshold,
+            sensitivity=recipe.operating_point.sensitivity,
+            chosen_on="validation",
+        ),
+        decision=recipe.decision,
+        limits=recipe.limits,
+        golden_tolerance={variant: off[variant] + ROUNDING for variant in sound},
+    )
+    sizes = {str(variant): len(model) for variant, model in models.items()}
+    interpreter = backends[REFERENCE].compute.interpreter
+    gate = {
+        "interpreter": interpreter,
+        "split": "test",
+        "images": len(test),
+        "variants": [asdict(comparison) for comparison in comparisons],
+    }
+    card = write_card(name, version, stage, record, comparisons, sizes, interpreter)
+    contents = {
+        **{stage.variants[variant]: models[variant] for variant in sound},
+        CARD: card.encode(),
+        GATE: (json.dumps(gate, indent=2) + "\n").encode(),
+        GOLDEN: write_golden(golden),
+    }
+    manifest = Manifest(
+        schema=SCHEMA,
+        name=name,
+        version=version,
+        stages=(stage,),
+        origin=Origin(
+            recipe=record.recipe_name,
+            seed=record.seed,
+            data=record.data.name,
+            data_sha256=record.data.sha256,
+            split_sha256=record.data.split_sha256,
+            software=software(),
+        ),
+        members=list_members(contents),
+    )
+    return Built(write_bundle(out, manifest, contents), tuple(comparisons))
+
+
+def _off_golden(backend: CpuBackend, golden: Golden, preprocessing: Preprocessing) -> float:
+    """The largest difference between a backend's answers and the golden ones."""
+    box = golden.box if preprocessing.crops else None
+    tensors = np.concatenate([preprocessing(frame, box) for frame in golden.frames])
+    return float(np.abs(answer(backend, tensors) - golden.probability).max())

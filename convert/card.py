@@ -1,0 +1,113 @@
+"""`card.md`: what a model is, what it was made from and how it fares; from run files alone."""
+
+from collections.abc import Sequence
+
+from convert.compare import Comparison
+from edge_runtime.manifest import Stage
+from train.run import Record
+
+TEMPLATE = """# {name}, version {version}
+
+**Research use only, not for diagnosis.**
+
+{about}
+
+## Use
+
+- Tells {negative} from {positive}: {task}.
+- Preprocessing: `{preprocessing}`. The network was trained on what this string makes of an image
+  and its box. Where the string crops, a picture without a box is outside what was measured below.
+- A picture counts as {positive} from a probability of {threshold:.3f} on, chosen on the validation
+  split for a sensitivity of {sensitivity:.2f}; closer than {margin:.2f} to it, no label is given.
+
+## Data
+
+`{data}`: {images} images in {groups} groups; no group stands on two sides of the split.
+
+| split | {labels} |
+|---|{rules}|
+{counts}
+
+## Figures
+
+The float model, by `sonolite train`; test was used for nothing else. *Majority* is the accuracy of
+always naming the commoner class.
+
+| split | accuracy | majority | sensitivity | specificity | F1 | AUROC |
+|---|---|---|---|---|---|---|
+{figures}
+
+The variants on the test split ({test} images), by `sonolite convert`, each through
+{interpreter}. *Agreement* is the share of decisions like float32's; the differences are of
+probabilities. A variant that does not hold its limits is left out of the bundle.
+
+| variant | bytes | AUROC | sensitivity | specificity | agreement | largest | mean | limits |
+|---|---|---|---|---|---|---|---|---|
+{variants}
+
+## Limits
+
+Patients, hospitals and scanners that are not in the data above were not measured; models of this
+kind fall far on them. The model does not notice a picture that shows something else.
+
+## Origin
+
+Recipe `{recipe}`, seed {seed}, {software}. Data sha256 `{data_sha256}`, split sha256
+`{split_sha256}`.
+"""
+
+
+def write_card(
+    name: str,
+    version: int,
+    stage: Stage,
+    record: Record,
+    comparisons: Sequence[Comparison],
+    sizes: dict[str, int],
+    interpreter: str,
+) -> str:
+    """Returns the card of a bundle; `sizes` are the variants' bytes."""
+    data = record.data
+    counts = [
+        f"| {part} | " + " | ".join(str(its.get(label, 0)) for label in stage.labels) + " |"
+        for part, its in data.counts.items()
+    ]
+    figures = [
+        f"| {part} | {its.accuracy:.3f} | {its.majority:.3f} | {its.sensitivity:.3f} "
+        f"| {its.specificity:.3f} | {its.f1:.3f} | {its.auroc:.3f} |"
+        for part, its in record.metrics.items()
+    ]
+    variants = [
+        f"| {its.variant} | {sizes[its.variant]:,} | {its.metrics.auroc:.4f} "
+        f"| {its.metrics.sensitivity:.4f} | {its.metrics.specificity:.4f} "
+        f"| {its.label_agreement:.4f} | {its.largest_difference:.4f} | {its.mean_difference:.5f} "
+        f"| {'; '.join(its.failures) or 'held'} |"
+        for its in comparisons
+    ]
+    return TEMPLATE.format(
+        name=name,
+        version=version,
+        about=record.recipe.about,
+        negative=stage.labels[0],
+        positive=stage.positive,
+        task=stage.task,
+        preprocessing=stage.preprocessing,
+        threshold=stage.operating_point.threshold,
+        sensitivity=stage.operating_point.sensitivity,
+        margin=stage.decision.margin,
+        data=data.name,
+        images=sum(sum(its.values()) for its in data.counts.values()),
+        groups=data.groups,
+        labels=" | ".join(stage.labels),
+        rules="---|" * (len(stage.labels) - 1) + "---",
+        counts="\n".join(counts),
+        figures="\n".join(figures),
+        test=sum(data.counts["test"].values()),
+        interpreter=interpreter,
+        variants="\n".join(variants),
+        recipe=record.recipe_name,
+        seed=record.seed,
+        software=", ".join(f"{name} {its}" for name, its in record.software.items()),
+        data_sha256=data.sha256,
+        split_sha256=data.split_sha256,
+    )

@@ -1,0 +1,125 @@
+"""`sonolite convert` and `sonolite validate`, shown where the host extra is installed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+from rich.console import Console
+
+from devices import BadInput
+from devices.quiet import quiet
+from edge_runtime.manifest import REFERENCE, Variant
+from train.commands import figures_table, progress_bar, tracked
+
+if TYPE_CHECKING:
+    from convert.compare import Comparison
+
+JsonOption = Annotated[bool, typer.Option("--json", help="The figures to stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this module's commands to the root app."""
+    app.command()(convert)
+    app.command()(validate)
+
+
+@quiet()
+def convert(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option(help="The bundle, NAME.sonolite.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Where the run's images lie now, if they were moved.")
+    ] = None,
+    version: Annotated[int, typer.Option(min=1, help="Counts up with each release.")] = 1,
+    variants: Annotated[
+        str, typer.Option(help="Which to make, by commas; float32 is always made.")
+    ] = ",".join(get_args(Variant)),
+    as_json: JsonOption = False,
+) -> None:
+    """Quantise a run to TFLite, compare each variant with float, and write a bundle.
+
+    Example: sonolite convert run --out nodule.sonolite
+    """
+    from convert.build import build
+    from edge_runtime.bundle import SUFFIX
+    from train.run import read_run
+
+    if out.suffix != SUFFIX:
+        raise BadInput(f"--out {out}: a bundle's name ends in {SUFFIX}")
+    wanted = {REFERENCE, *(word.strip() for word in variants.split(","))}
+    if unknown := wanted - set(get_args(Variant)):
+        raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
+    chosen = tuple(name for name in get_args(Variant) if name in wanted)
+    trained = read_run(run, data)
+    with progress_bar() as bar:
+        built = build(trained, out, out.stem, version, chosen, lambda name: tracked(bar, name))
+    if as_json:
+        print(json.dumps([asdict(comparison) for comparison in built.comparisons]))
+    else:
+        _show(built.comparisons)
+    console = Console(stderr=True)
+    for comparison in built.comparisons:
+        if comparison.failures:
+            console.print(f"{comparison.variant} is left out of the bundle")
+    size = out.stat().st_size / 1e6
+    console.print(f"{out}: {built.bundle.id}, {size:.1f} MB", highlight=False, soft_wrap=True)
+
+
+@quiet()
+def validate(
+    bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")],
+    data: Annotated[Path, typer.Option(help="CSV, Pascal VOC folder or class folders.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Hold each variant against float32 on other data; exit 1 where one falls below its limits.
+
+    Example: sonolite validate nodule.sonolite --data other-hospital
+    """
+    from convert.compare import answer, compare
+    from edge_runtime.bundle import open_bundle
+    from edge_runtime.classify import Classifier
+    from train.metrics import as_labels
+    from train.samples import Task, load_pictures, read_samples, require_both_classes
+
+    opened = open_bundle(bundle)
+    stage = opened.manifest.stages[0]
+    task = Task(stage.task, stage.labels, stage.aliases)
+    samples = read_samples(data, task)
+    require_both_classes(samples, task, str(data))
+    classifiers = {name: Classifier(opened, stage, name) for name in stage.variants}
+    with progress_bar() as bar:
+        preprocessing = classifiers[REFERENCE].preprocessing
+        pictures = load_pictures(samples, preprocessing, tracked(bar, "images"))
+        answers = {
+            name: answer(classifier.backend, pictures, tracked(bar, name))
+            for name, classifier in classifiers.items()
+        }
+    labels = as_labels([sample.label for sample in samples], stage.positive)
+    try:
+        comparisons = compare(stage.operating_point.threshold, stage.limits, labels, answers)
+    except ValueError as error:
+        raise BadInput(f"{bundle}: {REFERENCE}: {error}") from error
+    if as_json:
+        print(json.dumps([asdict(comparison) for comparison in comparisons]))
+    else:
+        _show(comparisons)
+    if any(comparison.failures for comparison in comparisons):
+        raise typer.Exit(1)
+
+
+def _show(comparisons: Sequence["Comparison"]) -> None:
+    """The comparison as a table on the terminal, and what does not hold."""
+    metrics = [its.metrics for its in comparisons]
+    rows = {"images": [str(its.samples) for its in metrics]}
+    for name in ("accuracy", "majority", "sensitivity", "specificity", "auroc"):
+        rows[name] = [f"{getattr(its, name):.4f}" for its in metrics]
+    for name in ("label_agreement", "largest_difference", "mean_difference"):
+        rows[name] = [f"{getattr(its, name):.4f}" for its in comparisons]
+    rows["limits"] = ["broken" if its.failures else "held" for its in comparisons]
+    Console().print(figures_table([its.variant for its in comparisons], rows))
+    for its in comparisons:
+        if its.failures:
+            Console(stderr=True).print(f"{its.variant}: {'; '.join(its.failures)}")

@@ -1,0 +1,101 @@
+"""Keras model to TFLite, one function for all variants, and what every variant must look like."""
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from devices import BadInput
+from devices.compute.cpu import find_interpreter
+from edge_runtime.manifest import Variant
+from train.samples import Sample
+
+REPRESENTATIVE_PER_CLASS = 64
+
+
+def convert(model: keras.Model, variant: Variant, representative: NDArray[np.uint8]) -> bytes:
+    """Returns `model` as a TFLite file with a static batch of one.
+
+    Input is uint8 ``[1, side, side, 1]`` in every variant, output float32 by the model's names.
+    `representative`, uint8 ``[N, side, side, 1]``, sets the ranges of int8 and is used by no
+    other variant.
+    """
+    converter = tf.lite.TFLiteConverter.from_keras_model(_at_batch_one(model, variant))
+    if variant != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if variant == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if variant == "int8":
+        converter.representative_dataset = lambda: _calibration(representative)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+    if variant in ("int8", "dynamic"):
+        # The Edge TPU's compiler and runtimes of its age read a per-channel Dense without a word
+        # and answer nonsense; per-tensor is what they know.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    with warnings.catch_warnings(), tempfile.TemporaryFile("w") as notes, redirect_stdout(notes):
+        warnings.simplefilter("ignore")
+        content = bytes(converter.convert())
+    check(content, variant, model.input_shape[1])
+    return content
+
+
+def _at_batch_one(model: keras.Model, variant: Variant) -> keras.Model:
+    """A copy with a static batch; for int8 from float input, which the converter turns to uint8.
+
+    The Edge TPU needs the static shape. Were the int8 graph made from the uint8 input, a cast to
+    float and back would stay in it.
+    """
+    dtype = "float32" if variant == "int8" else "uint8"
+    picture = keras.Input(batch_shape=(1, *model.input_shape[1:]), dtype=dtype, name="picture")
+    copy = keras.models.clone_model(model, input_tensors=picture)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _calibration(representative: NDArray[np.uint8]) -> Iterator[list[NDArray[np.float32]]]:
+    """The pictures one by one, and first one that spans 0..255.
+
+    The span fixes the input's scale to exactly 1 and its zero to 0, so that a pixel is its own
+    quantised value.
+    """
+    span = np.zeros((1, *representative.shape[1:]), dtype=np.float32)
+    span[0, 0, 0, 0] = 255
+    yield [span]
+    for picture in representative:
+        yield [picture[np.newaxis].astype(np.float32)]
+
+
+def check(content: bytes, variant: Variant, side: int) -> None:
+    """Raises BadInput where the file is not what the model contract promises a device."""
+    interpreter = find_interpreter()[0].Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (entry,) = interpreter.get_input_details()
+    if entry["dtype"] is not np.uint8 or list(entry["shape_signature"]) != [1, side, side, 1]:
+        raise BadInput(f"{variant}: the input is not uint8 [1, {side}, {side}, 1]")
+    if variant == "int8" and tuple(entry["quantization"]) != (1.0, 0):
+        raise BadInput(f"int8: a pixel is not its own quantised value: {entry['quantization']}")
+    outputs = interpreter.get_signature_runner().get_output_details()
+    if "probability" not in outputs or outputs["probability"]["dtype"] is not np.float32:
+        raise BadInput(f"{variant}: no float32 output named probability")
+
+
+def choose_representative(
+    samples: Sequence[Sample], labels: Sequence[str], seed: int
+) -> list[Sample]:
+    """Draws the same number of samples of each class, from `samples` of the training split.
+
+    The order is the samples' own; the same seed draws the same ones.
+    """
+    chosen: list[int] = []
+    dice = np.random.default_rng(seed)
+    for label in labels:
+        members = [index for index, sample in enumerate(samples) if sample.label == label]
+        size = min(REPRESENTATIVE_PER_CLASS, len(members))
+        chosen += dice.choice(members, size=size, replace=False).tolist()
+    return [samples[index] for index in sorted(chosen)]

@@ -1,0 +1,69 @@
+"""Frames in: capture devices, one file each, opened by URI."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import cv2
+
+from devices.capture.camera import Camera
+from devices.capture.folder import ImageFolder
+from devices.capture.image import SUFFIXES, read_image
+from devices.capture.phantom import Phantom
+from devices.capture.video import Video
+from devices.errors import BadInput
+from devices.frame import CaptureDevice, Clock
+
+__all__ = ["Camera", "ImageFolder", "Phantom", "Video", "open_device", "read_image"]
+
+# OpenCV's own warnings would bury the one line that sonolite says of a source it cannot open.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+PHANTOM_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "seed": int,
+    "fps": float,
+    "frames": int,
+    "width": int,
+    "height": int,
+    "nodule": str,
+    "live": lambda word: {"yes": True, "no": False}[word],
+}
+
+
+def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
+    """Opens the capture device that `uri` names.
+
+    `0` or `v4l2:///dev/video0` is a camera; `sweep.mp4` a video; a folder or an image its stills;
+    `phantom:` the simulated probe, as in `phantom:?seed=3&frames=200&live=no`.
+    Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
+    """
+    if uri.isdecimal():
+        return Camera(int(uri), clock)
+    scheme, separator, rest = uri.partition(":")
+    if scheme == "phantom" and separator:
+        return _open_phantom(uri, clock)
+    if scheme == "v4l2" and separator:
+        return Camera(rest.removeprefix("//"), clock)
+    path = Path(uri)
+    if not path.exists():
+        if "://" in uri:
+            raise BadInput(f"{uri}: no capture device for {scheme}://; v4l2:// and phantom: exist")
+        raise BadInput(f"{uri}: no such file or folder")
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        return ImageFolder(path, clock)
+    return Video(path, clock)
+
+
+def _open_phantom(uri: str, clock: Clock) -> Phantom:
+    """The simulated probe with the options of its URI."""
+    options = {}
+    for name, word in parse_qsl(urlsplit(uri).query, keep_blank_values=True):
+        if name not in PHANTOM_OPTIONS:
+            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(PHANTOM_OPTIONS)}")
+        try:
+            options[name] = PHANTOM_OPTIONS[name](word)
+        except (ValueError, KeyError) as error:
+            raise BadInput(f"{uri}: {word!r} is no value for {name}") from error
+    return Phantom(**options, clock=clock)

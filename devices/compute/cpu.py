@@ -1,0 +1,73 @@
+"""TFLite on the CPU: ai-edge-litert, or tflite-runtime on boards that it does not reach."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.compute.backend import Compute, Outputs
+from devices.errors import BadInput, HardwareMissing
+from devices.quiet import quiet
+
+INTERPRETERS = (
+    ("ai_edge_litert.interpreter", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "tflite-runtime"),
+)
+"""Module and distribution, the preferred one first."""
+
+
+def find_interpreter() -> tuple[Any, str]:
+    """Returns the interpreter's module and its name with version.
+
+    Raises HardwareMissing where neither library is installed.
+    """
+    for module, distribution in INTERPRETERS:
+        try:
+            return import_module(module), f"{distribution} {version(distribution)}"
+        except ModuleNotFoundError:
+            continue
+    raise HardwareMissing(
+        "no TFLite interpreter: pip install ai-edge-litert, or on an old board "
+        "pip install 'sonolite[tflite-runtime]'"
+    )
+
+
+class CpuBackend:
+    """One model on the CPU, its tensors allocated once."""
+
+    def __init__(self, model: bytes, name: str, threads: int = 2) -> None:
+        """Opens `model`, the verified bytes of the bundle's member `name`.
+
+        Raises BadInput where the bytes are not a model of the contract, HardwareMissing where
+        no interpreter is installed.
+        """
+        module, interpreter = find_interpreter()
+        try:
+            with quiet():
+                self._interpreter = module.Interpreter(model_content=model, num_threads=threads)
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BadInput(f"{name}: the interpreter refuses the model: {_line(error)}") from error
+        self.compute = Compute("cpu", interpreter, name, threads, share=1.0)
+        signatures = self._interpreter.get_signature_list()
+        self._input = self._interpreter.get_input_details()[0]
+        if len(signatures) != 1 or self._input["dtype"] is not np.uint8:
+            raise BadInput(f"{name}: not a model of the contract: one signature, uint8 input")
+        (key,) = signatures
+        self._runner = self._interpreter.get_signature_runner(key)
+        (self._input_name,) = signatures[key]["inputs"]
+        self.shape: tuple[int, ...] = tuple(int(size) for size in self._input["shape"])
+
+    def run(self, tensor: NDArray[np.uint8]) -> Outputs:
+        """Returns the model's outputs by name; see `Backend.run`."""
+        if tensor.shape != self.shape or tensor.dtype != np.uint8:
+            raise ValueError(f"uint8 {self.shape} expected, {tensor.dtype} {tensor.shape} given")
+        answers = self._runner(**{self._input_name: tensor})
+        return {name: np.asarray(answer, dtype=np.float32) for name, answer in answers.items()}
+
+
+def _line(error: Exception) -> str:
+    """The first line of an interpreter's message, which may run over several."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

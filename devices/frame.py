@@ -1,0 +1,68 @@
+"""A frame, a box, and the device that delivers frames: the words all other parts use."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""uint8, ``H x W`` grey or ``H x W x 3`` in OpenCV's order, blue first."""
+
+Clock = Callable[[], float]
+"""Monotonic seconds, as `time.monotonic` gives them; injected so that tests own the time."""
+
+
+class Box(NamedTuple):
+    """A rectangle in whole pixels; `x`, `y` is its upper left corner."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture as it was read from a capture device."""
+
+    pixels: Pixels
+    captured_at: float
+    """Monotonic seconds, stamped when the frame was read."""
+    index: int
+    """Counts the frames of this device from 0."""
+    timestamp: float | None = None
+    """Seconds on the source's own time line: the position in a recording, `captured_at` for a
+    live device; None for a still, which stands alone."""
+
+
+class CaptureDevice(Protocol):
+    """A source of frames: a context manager with one method."""
+
+    @property
+    def live(self) -> bool:
+        """True where frames go by whether or not they are read; False for a recording, whose
+        every frame waits its turn.
+        """
+
+    @property
+    def fps(self) -> float:
+        """The nominal frame rate in frames a second, for a saved video; stills say 1."""
+
+    def read(self, timeout: float) -> Frame:
+        """Returns the next frame, waiting up to `timeout` seconds for it.
+
+        Raises EndOfRecording, DeviceStalled, DeviceLost, or BadInput for a recording that turns
+        out to be damaged.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

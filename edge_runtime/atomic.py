@@ -1,0 +1,74 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from devices import BadInput
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it takes the place of `path`.
+
+    Whatever stops the block before its end, a kill included, leaves the old file as it was.
+    Raises BadInput where the folder cannot be written to or the disk is full.
+    """
+    part = _part_beside(path)
+    try:
+        yield part
+        with open(part, "rb+") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; on success it is renamed to `path`.
+
+    Raises BadInput where `path` exists already (nothing is ever overwritten) or cannot be made.
+    """
+    refuse_existing(path)
+    part = _part_beside(path)
+    try:
+        part.mkdir()
+        yield part
+        for name in sorted(part.rglob("*")):
+            if name.is_file():
+                with open(name, "rb+") as written:
+                    os.fsync(written.fileno())
+        part.rename(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises BadInput where `path` is taken; asked before long work, not only at its end."""
+    if path.exists():
+        raise BadInput(f"{path} exists already; choose another name or remove it first")
+
+
+def _part_beside(path: Path) -> Path:
+    """The temporary name keeps the suffix, because video writers choose their format by it."""
+    if not path.parent.is_dir():
+        raise BadInput(f"{path}: there is no folder {path.parent}")
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts the rename itself on the disk (fsync of the folder; rename(2), fsync(2))."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,216 @@
+"""A bundle, `NAME.sonolite`: a zip of stored members, every one of them hashed in the manifest.
+
+Opening checks the whole archive before any model byte is parsed: no member is missing, doubled,
+deflated, encrypted, unlisted, named like a path or laid outside the file, and each has the size
+and the hash that the manifest promises. What `Bundle.read` returns has been checked again, so that
+a file that changes underneath is noticed.
+"""
+
+import hashlib
+import io
+import stat
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput, Box, Pixels
+from edge_runtime.atomic import whole_file
+from edge_runtime.manifest import MEMBER_NAME, Manifest, Member, read_manifest, write_manifest
+
+SUFFIX = ".sonolite"
+MANIFEST = "manifest.json"
+CARD = "card.md"
+GATE = "gate.json"
+GOLDEN = "golden.npz"
+MAX_MEMBERS = 64
+MAX_MANIFEST = 1 << 20
+MAX_BUNDLE = 1 << 30
+MAX_GOLDEN = 1 << 26
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every byte has been checked."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+    """sha256 of `manifest.json`: it covers every other member through its hash."""
+
+    @property
+    def id(self) -> str:
+        """Name, version and the first twelve digits of the digest; written into every result."""
+        return f"{self.manifest.name} {self.manifest.version} {self.digest[:12]}"
+
+    def read(self, member: str) -> bytes:
+        """The checked bytes of a member. Raises BadInput where there is none or it has changed."""
+        if member not in self.manifest.members:
+            raise BadInput(f"{self.path}: no member {member}")
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                content = archive.read(member)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{self.path}: {member} cannot be read any more") from error
+        if hashlib.sha256(content).hexdigest() != self.manifest.members[member].sha256:
+            raise BadInput(f"{self.path}: {member} is not what the manifest promises")
+        return content
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Checks a bundle from end to end and returns it; see the module's text.
+
+    Raises BadInput, saying which member is wrong and how.
+    """
+    try:
+        if path.stat().st_size > MAX_BUNDLE:
+            raise BadInput(f"{path}: larger than {MAX_BUNDLE:,} bytes")
+        with zipfile.ZipFile(path) as archive:
+            entries = _check_entries(path, archive)
+            if entries[MANIFEST].file_size > MAX_MANIFEST:
+                raise BadInput(f"{path}: {MANIFEST} is larger than {MAX_MANIFEST:,} bytes")
+            text = archive.read(MANIFEST)
+            try:
+                manifest = read_manifest(text)
+            except BadInput as error:
+                raise BadInput(f"{path}: {error}") from error
+            _check_members(path, archive, entries, manifest)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BadInput(f"{path}: not a sound bundle: {error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a bundle"
+        raise BadInput(f"{path}: {reason}") from error
+    return Bundle(path, manifest, hashlib.sha256(text).hexdigest())
+
+
+def _check_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The archive's directory, every entry of which is plain, or BadInput."""
+    if len(archive.filelist) > MAX_MEMBERS:
+        raise BadInput(f"{path}: more than {MAX_MEMBERS} members")
+    entries: dict[str, zipfile.ZipInfo] = {}
+    end = 0
+    for info in sorted(archive.filelist, key=lambda info: info.header_offset):
+        name = info.orig_filename
+        if not MEMBER_NAME.fullmatch(name):
+            raise BadInput(f"{path}: the member name {name!r} is refused")
+        if name in entries:
+            raise BadInput(f"{path}: the member {name} stands twice")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise BadInput(f"{path}: the member {name} is compressed; bundles store")
+        if info.flag_bits & 0x1:
+            raise BadInput(f"{path}: the member {name} is encrypted")
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise BadInput(f"{path}: the member {name} is no plain file")
+        if info.header_offset < end:
+            raise BadInput(f"{path}: the member {name} overlaps another")
+        end = info.header_offset + info.compress_size
+        entries[name] = info
+    if end > archive.start_dir:
+        raise BadInput(f"{path}: a member reaches beyond the archive")
+    if MANIFEST not in entries:
+        raise BadInput(f"{path}: the member {MANIFEST} is missing")
+    return entries
+
+
+def _check_members(
+    path: Path,
+    archive: zipfile.ZipFile,
+    entries: Mapping[str, zipfile.ZipInfo],
+    manifest: Manifest,
+) -> None:
+    """Holds every member against the manifest: there, listed, of its size, of its hash."""
+    if extra := set(entries) - set(manifest.members) - {MANIFEST}:
+        raise BadInput(f"{path}: the member {min(extra)} is not in the manifest")
+    for name, promised in manifest.members.items():
+        if name not in entries:
+            raise BadInput(f"{path}: the member {name} is missing")
+        if entries[name].file_size != promised.size:
+            raise BadInput(
+                f"{path}: {name} has {entries[name].file_size:,} bytes, not {promised.size:,}"
+            )
+        digest = hashlib.sha256()
+        with archive.open(name) as member:
+            while chunk := member.read(_CHUNK):
+                digest.update(chunk)
+        if digest.hexdigest() != promised.sha256:
+            raise BadInput(f"{path}: {name} is not what the manifest promises (sha256)")
+
+
+def list_members(contents: Mapping[str, bytes]) -> dict[str, Member]:
+    """What the manifest says of its members: the size and the hash of each."""
+    return {
+        name: Member(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in sorted(contents.items())
+    }
+
+
+def write_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
+    """Writes a bundle whole or not at all, and returns it as it was read back.
+
+    The same manifest and contents give the same bytes. Raises BadInput where the two do not
+    belong together or `path` cannot be written.
+    """
+    with whole_file(path) as part:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in [(MANIFEST, write_manifest(manifest)), *sorted(contents.items())]:
+                info = zipfile.ZipInfo(name)  # dated 1980, so that no clock is in the bytes
+                info.external_attr = (stat.S_IFREG | 0o644) << 16
+                archive.writestr(info, content)
+        open_bundle(part)
+    return open_bundle(path)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Frames with the float model's answers, to prove a backend before it goes live."""
+
+    frames: tuple[Pixels, ...]
+    """uint8 ``[H, W, 3]`` each; from the phantom, so that no patient's picture travels."""
+    box: Box
+    """The box that is judged in each of them."""
+    probability: NDArray[np.float32]
+    """float32 ``[N, classes]``: what the Keras model answered."""
+
+
+def write_golden(golden: Golden) -> bytes:
+    """The bytes of `golden.npz`."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        frames=np.stack(golden.frames),
+        box=np.array(golden.box, dtype=np.int64),
+        probability=golden.probability,
+    )
+    return buffer.getvalue()
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """The golden frames of a bundle. Raises BadInput where they are not what they should be."""
+    content = io.BytesIO(bundle.read(GOLDEN))
+    try:
+        with zipfile.ZipFile(content) as packed:
+            if sum(info.file_size for info in packed.filelist) > MAX_GOLDEN:
+                raise BadInput(f"{bundle.path}: {GOLDEN} is larger than {MAX_GOLDEN:,} bytes")
+        with np.load(content, allow_pickle=False) as arrays:
+            frames, box = arrays["frames"], arrays["box"]
+            probability = arrays["probability"]
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{bundle.path}: {GOLDEN} holds no golden frames") from error
+    sound = (
+        frames.dtype == np.uint8
+        and frames.ndim == 4
+        and frames.shape[0] >= 1
+        and frames.shape[3] == 3
+        and box.shape == (4,)
+        and box.dtype == np.int64
+        and probability.dtype == np.float32
+        and probability.ndim == 2
+        and probability.shape[0] == frames.shape[0]
+    )
+    if not sound:
+        raise BadInput(f"{bundle.path}: {GOLDEN} holds no golden frames")
+    return Golden(tuple(frames), Box(*box.tolist()), probability)

@@ -1,0 +1,79 @@
+"""A bundle at work: the model behind its preprocessing, proven on its golden frames."""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput, Box, Pixels
+from devices.compute import Backend, CpuBackend
+from edge_runtime import preprocess
+from edge_runtime.bundle import Bundle, read_golden
+from edge_runtime.manifest import Stage, Variant
+
+PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
+"""On a CPU: int8 is the fastest, and dynamic slower than float32."""
+
+
+class Classifier:
+    """One stage of a bundle on one backend."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        stage: Stage,
+        variant: Variant | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Opens `variant`, or the bundle's best one for a CPU; `threads` None takes up to four.
+
+        Raises BadInput where the bundle lacks the variant, or its model is not of the contract.
+        """
+        self.stage = stage
+        if variant is None:
+            variant = next(name for name in PREFERENCE if name in stage.variants)
+        if variant not in stage.variants:
+            raise BadInput(
+                f"{bundle.path}: no variant {variant}; there are {', '.join(stage.variants)}"
+            )
+        self.variant = variant
+        self.preprocessing = preprocess.parse(stage.preprocessing)
+        member = stage.variants[self.variant]
+        threads = threads or min(4, os.cpu_count() or 1)
+        backend = CpuBackend(bundle.read(member), member, threads)
+        side = self.preprocessing.side
+        if backend.shape != (1, side, side, 1):
+            raise BadInput(f"{bundle.path}: {member} takes {backend.shape}, not {side} x {side}")
+        self.backend: Backend = backend
+        self._prove(bundle)
+
+    def _prove(self, bundle: Bundle) -> None:
+        """Holds the backend against the golden answers before it judges anything.
+
+        Raises BadInput where they differ by more than the bundle allows.
+        """
+        golden = read_golden(bundle)
+        if golden.probability.shape[1] != len(self.stage.labels):
+            raise BadInput(f"{bundle.path}: the golden answers are of another model")
+        answers = np.stack(
+            [self.probability(self.prepare(frame, golden.box)) for frame in golden.frames]
+        )
+        off = float(np.abs(answers - golden.probability).max())
+        allowed = self.stage.golden_tolerance[self.variant]
+        if not off <= allowed:
+            raise BadInput(
+                f"{bundle.path}: {self.variant} on this machine answers the golden frames "
+                f"differently by {off:.4f}; {allowed:.4f} is allowed"
+            )
+
+    def prepare(self, pixels: Pixels, box: Box | None) -> NDArray[np.uint8]:
+        """The tensor of what lies in `box`, or of the whole picture; uint8 ``[1, H, W, 1]``."""
+        if box is not None and not self.preprocessing.crops:
+            x, y, w, h = box
+            return self.preprocessing(pixels[y : y + h, x : x + w])
+        return self.preprocessing(pixels, box)
+
+    def probability(self, tensor: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The model's answer, float32 ``[labels]``. Raises RuntimeError where inference fails."""
+        answer: NDArray[np.float32] = self.backend.run(tensor)["probability"][0]
+        return answer

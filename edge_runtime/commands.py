@@ -1,0 +1,148 @@
+"""`sonolite run`, `demo` and `inspect`: what a device can do with nothing but the base install."""
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from devices.capture import open_device
+from edge_runtime.bundle import CARD, SUFFIX, open_bundle
+from edge_runtime.classify import Classifier
+from edge_runtime.live import BUDGET, Sink, run_session
+from edge_runtime.manifest import Variant
+from edge_runtime.sector import Region, parse_roi
+from edge_runtime.sinks import JsonLines, Terminal, overlay_video
+
+console = Console(stderr=True)
+
+DEMO_SOURCE = "phantom:?frames=240"
+DEMO_ROI = "145,190,115,105"
+"""Around the phantom's nodule, with room for its way across the picture."""
+
+BundleArgument = Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")]
+RoiOption = Annotated[
+    str | None,
+    typer.Option(help="x,y,w,h of the nodule on the screen; without it the picture is searched."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Results as JSON lines on stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this module's commands to the root app."""
+    for command in (demo, run, inspect):
+        app.command()(command)
+
+
+def run(
+    bundle: BundleArgument,
+    source: Annotated[
+        str, typer.Option(help="Camera index, v4l2:///dev/video0, video, folder, image, phantom:")
+    ],
+    roi: RoiOption = None,
+    variant: Annotated[
+        str | None, typer.Option(help="float32, float16, dynamic or int8; else the fastest.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Of the interpreter; else up to four.")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(min=0.01, max=10, help="Seconds until a live result is stale.")
+    ] = BUDGET,
+    save: Annotated[
+        Path | None, typer.Option(help="A video with the overlay, .mp4 or .avi.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify the frames of a capture device or a recording; Ctrl-C ends it.
+
+    Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
+    """
+    _run(bundle, source, roi, variant, threads, budget, save, as_json)
+
+
+def demo(
+    source: Annotated[str, typer.Argument(help="What to classify.")] = DEMO_SOURCE,
+    roi: RoiOption = None,
+    save: Annotated[Path, typer.Option(help="Where the video with the overlay goes.")] = Path(
+        "demo.mp4"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Classify a simulated neck live with the model in the package, and save what was seen.
+
+    Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
+    """
+    shipped = resources.files("edge_runtime") / f"demo{SUFFIX}"
+    if source == DEMO_SOURCE:
+        roi = roi or DEMO_ROI
+    with resources.as_file(shipped) as bundle:
+        console.print(f"a first model, for show: {bundle.name} on {source}")
+        _run(bundle, source, roi, None, None, BUDGET, save, as_json)
+
+
+def _run(
+    path: Path,
+    source: str,
+    roi: str | None,
+    variant: Variant | None,
+    threads: int | None,
+    budget: float,
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    """One session from its arguments to its summary."""
+    region = Region(parse_roi(roi) if roi else None)
+    bundle = open_bundle(path)
+    stage = bundle.manifest.stages[0]
+    classifier = Classifier(bundle, stage, variant, threads)
+    with ExitStack() as stack:
+        stop = stack.enter_context(_stopped_by_signals())
+        device = stack.enter_context(open_device(source))
+        sinks: list[Sink] = [JsonLines()] if as_json else []
+        if save is not None:
+            sinks.append(stack.enter_context(overlay_video(save, device.fps, stage.positive)))
+        if not as_json or console.is_terminal:
+            sinks.append(stack.enter_context(Terminal(console, stage.positive)))
+        summary, ended = run_session(device, bundle, classifier, region, sinks, stop, budget)
+    for line in summary.lines():
+        console.print(line, highlight=False, soft_wrap=True)
+    if save is not None:
+        console.print(f"saved {save}", highlight=False, soft_wrap=True)
+    if ended is not None:
+        raise ended
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that a session ends with its summary."""
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Check a bundle from end to end and show its card.
+
+    Example: sonolite inspect nodule.sonolite
+    """
+    opened = open_bundle(bundle)
+    if as_json:
+        print(json.dumps(asdict(opened.manifest), indent=2))
+        return
+    out = Console()
+    out.print(f"{opened.id}: every size and hash is as the manifest says", highlight=False)
+    out.print(Markdown(opened.read(CARD).decode("utf-8")))

@@ -1,0 +1,243 @@
+"""The loop: a thread captures, this one judges, every frame is accounted for."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import (
+    Box,
+    CaptureDevice,
+    Clock,
+    DeviceStalled,
+    EndOfRecording,
+    Frame,
+    Pixels,
+    SonoliteError,
+)
+from edge_runtime.bundle import Bundle
+from edge_runtime.classify import Classifier
+from edge_runtime.decide import Smoother, decide
+from edge_runtime.result import Latency, Result
+from edge_runtime.sector import Region
+from edge_runtime.session import Event, State, step
+from edge_runtime.slot import Slot
+from edge_runtime.summary import Summary
+
+READ_TIMEOUT = 1.0
+"""Seconds after which a live device that gives no frame counts as silent."""
+FROZEN_AFTER = 1.0
+"""Seconds of one and the same picture after which it counts as frozen."""
+BUDGET = 0.25
+"""Seconds from capture to result after which a live result is stale."""
+
+
+Probability = NDArray[np.float32]
+"""float32 ``[labels]``, as the model answered."""
+
+
+class Sink(Protocol):
+    """Something that is told of every result, with the screen it speaks of."""
+
+    def write(self, result: Result, pixels: Pixels) -> None:
+        """Takes one result; `pixels` are the sink's to read, not to change."""
+
+
+def run_session(
+    device: CaptureDevice,
+    bundle: Bundle,
+    classifier: Classifier,
+    region: Region,
+    sinks: Sequence[Sink],
+    stop: threading.Event,
+    budget: float = BUDGET,
+    clock: Clock = time.monotonic,
+    utc: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> tuple[Summary, SonoliteError | None]:
+    """Judges frames until `stop` is set or the device ends; returns the account.
+
+    The second answer is why a live device ended, None after an ordinary end. Raises BadInput for
+    a recording that turns out to be damaged: what was made of it is not to be kept.
+    """
+    slot = Slot(every_frame=not device.live)
+    capture = threading.Thread(
+        target=_capture, args=(device, slot, stop), name="capture", daemon=True
+    )
+    session = Session(device.live, bundle, classifier, region, budget, clock, utc)
+    started = clock()
+    ended: SonoliteError | None = None
+    capture.start()
+    try:
+        while not stop.is_set():
+            try:
+                frame = slot.take(READ_TIMEOUT)
+            except EndOfRecording:
+                break
+            except SonoliteError as error:
+                if not device.live:
+                    raise
+                session.happened(Event.GONE)
+                ended = error
+                break
+            if frame is None:
+                session.happened(Event.SILENT)
+                continue
+            result = session.judge(frame)
+            for sink in sinks:
+                sink.write(result, frame.pixels)
+    finally:
+        stop.set()
+        slot.close(EndOfRecording("stopped"))
+        capture.join(timeout=2 * READ_TIMEOUT + 2)
+    summary = session.summary
+    summary.seconds = clock() - started
+    summary.read = slot.read
+    for cause, count in (
+        ("replaced by a newer frame", slot.dropped),
+        ("read ahead when the session ended", slot.drain()),
+    ):
+        if count:
+            summary.not_judged[cause] = count
+    return summary, ended
+
+
+def _capture(device: CaptureDevice, slot: Slot, stop: threading.Event) -> None:
+    """Reads until the device ends or `stop` is set; whatever ends it reaches the other side."""
+    while not stop.is_set():
+        try:
+            slot.put(device.read(READ_TIMEOUT))
+        except DeviceStalled:
+            continue  # the other side sees the silence by its own clock
+        except Exception as error:
+            slot.close(error)
+            return
+
+
+class Session:
+    """The state of one session, and the judgement of one frame after the other."""
+
+    def __init__(
+        self,
+        live: bool,
+        bundle: Bundle,
+        classifier: Classifier,
+        region: Region,
+        budget: float,
+        clock: Clock,
+        utc: Callable[[], datetime],
+    ) -> None:
+        self.state = State.SEARCHING
+        self.summary = Summary()
+        self._live, self._budget, self._clock = live, budget, clock
+        self._classifier, self._region = classifier, region
+        self._smoother = Smoother(classifier.stage.decision.smoothing_seconds)
+        compute = classifier.backend.compute
+        self._backend = f"{compute.kind} {compute.model} {compute.interpreter}"
+        self._bundle = bundle.id
+        self._utc_start, self._clock_start = utc(), clock()
+        self._sequence = itertools.count()
+        self._last: Pixels | None = None
+        self._last_change = 0.0
+
+    def happened(self, event: Event) -> None:
+        """Moves to the state that follows `event`; what was smoothed so far ends with LIVE."""
+        self.state = step(self.state, event)
+        if self.state is not State.LIVE:
+            self._smoother.forget()
+
+    def judge(self, frame: Frame) -> Result:
+        """Judges one frame and returns its result; the state moves with what was seen."""
+        began = self._clock()
+        box = self._region.locate(frame.pixels, keep=frame.timestamp is not None)
+        tensor = None
+        if box is None:
+            event = Event.UNUSABLE
+        elif self._repeats(frame):
+            event = Event.REPEATED
+        else:
+            event = Event.JUDGED
+            tensor = self._tensor(frame.pixels, box)
+        prepared = self._clock()
+        probability = None
+        if tensor is not None:
+            try:
+                probability = self._classifier.probability(tensor)
+            except RuntimeError:
+                event = Event.FAILED
+        done = self._clock()
+        if event is Event.JUDGED and self._live and done - frame.captured_at > self._budget:
+            event = Event.LATE
+        self.happened(event)
+        smoothed, label, reason = self._decide(probability, frame, event)
+        self._account(event, probability is not None, label, done - frame.captured_at)
+        latency = Latency(
+            wait=1000 * (began - frame.captured_at),
+            prepare=1000 * (prepared - began),
+            infer=1000 * (done - prepared),
+            total=1000 * (done - frame.captured_at),
+        )
+        labels = self._classifier.stage.labels
+        return Result(
+            sequence=next(self._sequence),
+            frame=frame.index,
+            captured_at=frame.captured_at,
+            captured_utc=self._as_utc(frame.captured_at),
+            timestamp=frame.timestamp,
+            state=self.state,
+            label=label,
+            reason=reason,
+            probability=(
+                None
+                if probability is None
+                else dict(zip(labels, map(float, probability), strict=True))
+            ),
+            smoothed=smoothed,
+            box=box,
+            latency_ms=latency,
+            backend=self._backend,
+            bundle=self._bundle,
+        )
+
+    def _decide(
+        self, probability: Probability | None, frame: Frame, event: Event
+    ) -> tuple[float | None, str | None, str | None]:
+        """Smoothed probability, label and reason; outside LIVE the event is the reason."""
+        if self.state is not State.LIVE or probability is None:
+            return None, None, str(event)
+        smoothed = self._smoother.add(float(probability[-1]), frame.timestamp)
+        return smoothed, *decide(smoothed, self._classifier.stage)
+
+    def _account(self, event: Event, judged: bool, label: str | None, age: float) -> None:
+        """Counts a frame once: as classified, or by the cause why it was not."""
+        if judged:
+            self.summary.classified += 1
+            self.summary.labels[label or "no label"] += 1
+            self.summary.latency.add(1000 * age)
+        else:
+            self.summary.not_judged[str(event)] += 1
+
+    def _tensor(self, pixels: Pixels, box: Box) -> NDArray[np.uint8]:
+        """The model's view: around the user's region with its context, else the picture whole."""
+        if self._region.roi is not None:
+            return self._classifier.prepare(pixels, self._region.roi)
+        x, y, w, h = box
+        return self._classifier.prepare(pixels[y : y + h, x : x + w], None)
+
+    def _repeats(self, frame: Frame) -> bool:
+        """Whether a live device has shown this very picture for FROZEN_AFTER seconds."""
+        if not self._live:
+            return False
+        if self._last is None or not np.array_equal(self._last, frame.pixels):
+            self._last, self._last_change = frame.pixels, frame.captured_at
+        return frame.captured_at - self._last_change >= FROZEN_AFTER
+
+    def _as_utc(self, at: float) -> str:
+        """The wall time of a monotonic moment, for the record only."""
+        return (self._utc_start + timedelta(seconds=at - self._clock_start)).isoformat(
+            timespec="milliseconds"
+        )

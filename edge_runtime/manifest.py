@@ -1,0 +1,163 @@
+"""What a bundle says of itself: `manifest.json`, as dataclasses that refuse anything else."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from devices import BadInput
+from edge_runtime import preprocess
+
+SCHEMA: Literal[1] = 1
+Variant = Literal["float32", "float16", "dynamic", "int8"]
+REFERENCE: Variant = "float32"
+"""The variant that the others are held against."""
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,40}\.[a-z0-9]{1,8}")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of the bundle besides the manifest itself."""
+
+    __pydantic_config__ = _STRICT
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The probability of the positive class from which a picture counts as positive."""
+
+    __pydantic_config__ = _STRICT
+    threshold: Share
+    sensitivity: Share
+    """What was asked for when the threshold was chosen."""
+    chosen_on: str
+    """The data it was chosen on, never the test split."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a stream of probabilities becomes a label."""
+
+    __pydantic_config__ = _STRICT
+    smoothing_seconds: Annotated[float, Field(ge=0, le=60)]
+    """Time constant of the exponential mean over frames; 0 judges every frame alone."""
+    margin: Annotated[float, Field(ge=0, lt=0.5)]
+    """Closer than this to the threshold no label is given."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a variant may stay behind float32 before it is refused."""
+
+    __pydantic_config__ = _STRICT
+    auroc_drop: Share
+    sensitivity_drop: Share
+    label_agreement: Share
+    """The least share of pictures on which both give the same label."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model of the bundle with all that is needed to ask it and to read its answer.
+
+    The model takes `picture`, uint8 ``[1, side, side, 1]``, and answers `probability`, float32
+    ``[1, labels]``, calibrated. `side` is that of the preprocessing.
+    """
+
+    __pydantic_config__ = _STRICT
+    name: Name
+    task: str
+    labels: Annotated[tuple[Name, ...], Field(min_length=2, max_length=2)]
+    aliases: dict[str, Name]
+    """Other spellings of a label that data sets use, such as `1` for `malignant`."""
+    preprocessing: str
+    variants: dict[Variant, str]
+    """Which member holds which variant."""
+    operating_point: OperatingPoint
+    decision: Decision
+    limits: Limits
+    golden_tolerance: dict[Variant, Share]
+    """The largest difference to the golden answers that each variant may show on a device."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("a label stands twice")
+        if REFERENCE not in self.variants:
+            raise ValueError(f"no {REFERENCE} variant")
+        if set(self.variants) != set(self.golden_tolerance):
+            raise ValueError("golden_tolerance and variants name different variants")
+        try:
+            preprocess.parse(self.preprocessing)
+        except BadInput as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def positive(self) -> str:
+        """The label that the threshold speaks of: the last."""
+        return self.labels[-1]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the model comes from: enough to find the run that made it."""
+
+    __pydantic_config__ = _STRICT
+    recipe: str
+    seed: int
+    data: str
+    data_sha256: Sha256
+    split_sha256: Sha256
+    software: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of `manifest.json`."""
+
+    __pydantic_config__ = _STRICT
+    schema: Literal[1]
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=4)]
+    origin: Origin
+    members: dict[str, Member]
+
+    def __post_init__(self) -> None:
+        for name in self.members:
+            if not MEMBER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no member name")
+        for stage in self.stages:
+            for variant, member in stage.variants.items():
+                if member not in self.members:
+                    raise ValueError(f"{variant} of {stage.name} names {member}, not a member")
+
+
+_MANIFEST = TypeAdapter(Manifest)
+
+
+def read_manifest(text: bytes) -> Manifest:
+    """Reads `manifest.json`. Raises BadInput, naming the first entry that is wrong."""
+    try:
+        return _MANIFEST.validate_json(text)
+    except ValidationError as error:
+        raise BadInput(f"manifest.json: {explain(error)}") from error
+
+
+def write_manifest(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: UTF-8, indented, the same for the same manifest."""
+    return _MANIFEST.dump_json(manifest, indent=2) + b"\n"
+
+
+def explain(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line: where, then what."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]

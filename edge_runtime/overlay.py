@@ -1,0 +1,70 @@
+"""Draws a result onto the screen it speaks of."""
+
+import cv2
+import numpy as np
+
+from devices import Pixels
+from edge_runtime.result import Result
+from edge_runtime.session import State
+
+NOTICE = "research use only, not for diagnosis"
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+Color = tuple[int, int, int]
+WHITE: Color = (235, 235, 235)
+POSITIVE: Color = (60, 170, 255)  # amber; colours are blue, green, red
+NEGATIVE: Color = (190, 200, 60)  # teal: both are told apart without red and green
+ABSTAINED: Color = (190, 190, 190)
+NOT_LIVE: Color = (70, 70, 240)
+BAND = 0.075
+"""Height of the bands above and below the picture, in parts of the screen's height."""
+
+
+def draw(pixels: Pixels, result: Result, positive: str) -> Pixels:
+    """Returns a BGR copy of `pixels`, taller by two bands, with box, label and state.
+
+    The bands hold the text, so that no mark of the scanner is covered.
+    """
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
+    height, _width = bgr.shape[:2]
+    band = max(18, round(BAND * height))
+    canvas = np.asarray(
+        cv2.copyMakeBorder(bgr, band, band, 0, 0, cv2.BORDER_CONSTANT, value=(30, 24, 20)),
+        dtype=np.uint8,
+    )
+    color = _color(result, positive)
+    if result.box is not None:
+        x, y, w, h = result.box
+        cv2.rectangle(canvas, (x, y + band), (x + w - 1, y + h - 1 + band), color, 2)
+    _write(canvas, _headline(result, positive), (0, 0), band, color)
+    _write(canvas, _footline(result), (0, height + band), band, WHITE)
+    return canvas
+
+
+def _color(result: Result, positive: str) -> Color:
+    if result.state is not State.LIVE:
+        return NOT_LIVE
+    if result.label is None:
+        return ABSTAINED
+    return POSITIVE if result.label == positive else NEGATIVE
+
+
+def _headline(result: Result, positive: str) -> str:
+    """State, label and probability; outside LIVE the state and the reason alone."""
+    if result.state is not State.LIVE or result.smoothed is None:
+        return f"{result.state}  {result.reason or ''}"
+    said = result.label or f"no label: {result.reason}"
+    return f"{result.state}   {said}   p({positive}) {result.smoothed:.2f}"
+
+
+def _footline(result: Result) -> str:
+    kind = result.backend.split()[0]
+    return f"{NOTICE}   {result.latency_ms.total:.0f} ms {kind}"
+
+
+def _write(canvas: Pixels, text: str, corner: tuple[int, int], band: int, color: Color) -> None:
+    """One line of text in a band, as large as fits its height and the width."""
+    (width, height), base = cv2.getTextSize(text, FONT, 1.0, 1)
+    scale = min(0.62 * band / (height + base), (canvas.shape[1] - 12) / width)
+    down = (band + round(height * scale)) // 2
+    where = (corner[0] + 6, corner[1] + down)
+    cv2.putText(canvas, text, where, FONT, scale, color, 1, cv2.LINE_AA)

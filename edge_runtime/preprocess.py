@@ -1,0 +1,168 @@
+"""From a picture to the tensor a model reads, as one string that training and the device share.
+
+The string names steps of the registry below, joined by `|`, such as
+`gray|crop(context=1.6)|resize(160)`. It is stored in the recipe, in the run and in the bundle, and
+this module is the only reader of it: what the network was trained on is what it is given later.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput, Box, Pixels
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels on their way through the steps, and the box within them, where one is known."""
+
+    pixels: Pixels
+    box: Box | None
+
+
+@dataclass(frozen=True)
+class Gray:
+    """One channel: ITU-R BT.601 luma, as `cv2.COLOR_BGR2GRAY` computes it."""
+
+    def __call__(self, picture: Picture) -> Picture:
+        """Grey pixels stay as they are."""
+        if picture.pixels.ndim == 2:
+            return picture
+        gray = cv2.cvtColor(picture.pixels, cv2.COLOR_BGR2GRAY)
+        return Picture(np.asarray(gray, dtype=np.uint8), picture.box)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square window around the box, `context` times its longer side; black beyond the picture.
+
+    Without a box it is the smallest square around the whole picture, so that the shape of what is
+    seen never changes.
+    """
+
+    context: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.context <= 4:
+            raise ValueError("context is a factor from 1 to 4")
+
+    def __call__(self, picture: Picture) -> Picture:
+        """Cuts the window out. Raises BadInput where the box lies outside the picture."""
+        height, width = picture.pixels.shape[:2]
+        if picture.box is None:
+            x, y, w, h = 0, 0, width, height
+            side = max(w, h)
+        else:
+            x, y, w, h = picture.box
+            side = max(1, round(self.context * max(w, h)))
+        left, top = x + (w - side) // 2, y + (h - side) // 2
+        right, bottom = left + side, top + side
+        inside = picture.pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+        if inside.size == 0:
+            raise BadInput(f"the box {x},{y},{w},{h} lies outside the {width} x {height} picture")
+        margins = (
+            max(-top, 0),
+            max(bottom - height, 0),
+            max(-left, 0),
+            max(right - width, 0),
+        )
+        if any(margins):
+            padded = cv2.copyMakeBorder(inside, *margins, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+            inside = np.asarray(padded, dtype=np.uint8)
+        return Picture(inside, None)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A square of `side` pixels; averaged when it shrinks, interpolated when it grows."""
+
+    side: int
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.side <= 1024:
+            raise ValueError("side is 16 to 1024 pixels")
+
+    def __call__(self, picture: Picture) -> Picture:
+        """Changes height and width, each to `side`."""
+        shrinks = max(picture.pixels.shape[:2]) > self.side
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized = cv2.resize(picture.pixels, (self.side, self.side), interpolation=how)
+        return Picture(np.asarray(resized, dtype=np.uint8), None)
+
+
+Step = Callable[[Picture], Picture]
+STEPS: dict[str, type[Gray] | type[Crop] | type[Resize]] = {
+    "gray": Gray,
+    "crop": Crop,
+    "resize": Resize,
+}
+
+_STEP = re.compile(r"(?P<name>[a-z]+)(?:\((?P<arguments>[^()]*)\))?")
+_ARGUMENT = re.compile(r"(?:(?P<name>[a-z]+)=)?(?P<value>\d{1,6}(?:\.\d{1,6})?)")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A parsed preprocessing string; call it with pixels and, where known, a box."""
+
+    text: str
+    steps: tuple[Step, ...]
+    side: int
+    """Height and width of the result, in pixels."""
+
+    @property
+    def crops(self) -> bool:
+        """Whether a box matters; where not, the whole picture is taken."""
+        return any(isinstance(step, Crop) for step in self.steps)
+
+    def __call__(self, pixels: Pixels, box: Box | None = None) -> NDArray[np.uint8]:
+        """Returns uint8 ``[1, side, side, 1]``, the tensor of the model contract.
+
+        Raises BadInput where the box does not touch the picture.
+        """
+        picture = Picture(pixels, box)
+        for step in self.steps:
+            picture = step(picture)
+        return picture.pixels.reshape(1, self.side, self.side, 1)
+
+
+def parse(text: str) -> Preprocessing:
+    """Reads a preprocessing string. Raises BadInput, naming the step that is wrong."""
+    steps = tuple(_parse_step(part, text) for part in text.split("|"))
+    order = [type(step) for step in steps]
+    if order not in ([Gray, Resize], [Gray, Crop, Resize]):
+        raise BadInput(
+            f"preprocessing {text!r}: the steps are gray, then crop where wanted, then resize"
+        )
+    last = steps[-1]
+    assert isinstance(last, Resize)
+    return Preprocessing(text, steps, last.side)
+
+
+def _parse_step(part: str, text: str) -> Gray | Crop | Resize:
+    """One step, `name` or `name(value)` or `name(argument=value)`, made with its numbers."""
+    match = _STEP.fullmatch(part.strip())
+    if match is None or match["name"] not in STEPS:
+        raise BadInput(f"preprocessing {text!r}: no step {part!r}; there are {', '.join(STEPS)}")
+    kind = STEPS[match["name"]]
+    expected = [(field.name, field.type) for field in fields(kind)]
+    given = match["arguments"].split(",") if match["arguments"] else []
+    if len(given) != len(expected):
+        raise BadInput(f"preprocessing {text!r}: {part!r} takes {len(expected)} argument(s)")
+    values: list[Any] = []
+    for word, (name, number) in zip(given, expected, strict=True):
+        argument = _ARGUMENT.fullmatch(word.strip())
+        if argument is None or argument["name"] not in (None, name):
+            raise BadInput(f"preprocessing {text!r}: {part!r} takes {name} = a number")
+        if number is int and "." in argument["value"]:
+            raise BadInput(f"preprocessing {text!r}: {name} is a whole number")
+        values.append(int(argument["value"]) if number is int else float(argument["value"]))
+    try:
+        return kind(*values)
+    except ValueError as error:
+        raise BadInput(f"preprocessing {text!r}: {error}") from error

@@ -1,0 +1,65 @@
+"""What is said of one frame; every sink writes from this one type."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from devices import Box
+from edge_runtime.session import State
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds, by stage of the way from the capture of the frame to its result."""
+
+    wait: float
+    """From the capture until work on the frame began."""
+    prepare: float
+    """Finding the region, and preprocessing."""
+    infer: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """One frame's result."""
+
+    sequence: int
+    """Counts the results of a session from 0."""
+    frame: int
+    """The frame's index on its device."""
+    captured_at: float
+    """Monotonic seconds."""
+    captured_utc: str
+    """The same moment, ISO 8601, for the record."""
+    timestamp: float | None
+    """Seconds in a recording; see `devices.Frame`."""
+    state: State
+    label: str | None
+    """None where the session abstains."""
+    reason: str | None
+    """Why there is no label."""
+    probability: dict[str, float] | None
+    """Of each label, as the model answered for this frame; None where it was not asked."""
+    smoothed: float | None
+    """Of the positive label, over the frames; what the label follows."""
+    box: Box | None
+    """What was judged, in pixels of the screen."""
+    latency_ms: Latency
+    backend: str
+    """Kind, model file and interpreter, such as `cpu int8.tflite ai-edge-litert 2.3.0`."""
+    bundle: str
+    """Name, version and digest of the bundle."""
+
+
+def to_json(result: Result) -> str:
+    """One line of JSON; the box as `[x, y, w, h]`, numbers to a sensible length."""
+    record = asdict(result)
+    record["latency_ms"] = {name: round(its, 3) for name, its in record["latency_ms"].items()}
+    record["captured_at"] = round(result.captured_at, 6)
+    if result.probability is not None:
+        record["probability"] = {name: round(p, 6) for name, p in result.probability.items()}
+    if result.smoothed is not None:
+        record["smoothed"] = round(result.smoothed, 6)
+    if result.timestamp is not None:
+        record["timestamp"] = round(result.timestamp, 6)
+    return json.dumps(record)

@@ -1,0 +1,135 @@
+"""Where results go: JSON lines, a table on the terminal, a video with the overlay."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from devices import BadInput, Pixels
+from edge_runtime.atomic import whole_file
+from edge_runtime.overlay import draw
+from edge_runtime.result import Result, to_json
+
+FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
+"""By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
+
+
+class JsonLines:
+    """One result a line, flushed, so that a reader sees each as it is made."""
+
+    def __init__(self, file: TextIO = sys.stdout) -> None:
+        self._file = file
+
+    def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
+        """Writes one line; see `Sink.write`."""
+        print(to_json(result), file=self._file, flush=True)
+
+
+class Terminal:
+    """A live table where there is a terminal, else a line at every change."""
+
+    def __init__(self, console: Console, positive: str) -> None:
+        self._positive = positive
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._drawn = float("-inf")
+        self._last: tuple[str, str | None] | None = None
+
+    def __enter__(self) -> "Terminal":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
+        """Shows one result; a person sees no more than ten a second."""
+        now = (str(result.state), result.label)
+        if not self._console.is_terminal:
+            if now != self._last:
+                self._console.print(_line(result, self._positive), highlight=False)
+        elif now != self._last or result.captured_at - self._drawn >= 0.1:
+            self._live.update(_table(result, self._positive), refresh=True)
+            self._drawn = result.captured_at
+        self._last = now
+
+
+def _line(result: Result, positive: str) -> str:
+    shown = "" if result.smoothed is None else f", p({positive}) {result.smoothed:.2f}"
+    said = result.label or f"no label ({result.reason})"
+    return f"frame {result.frame}: {result.state}, {said}{shown}"
+
+
+def _table(result: Result, positive: str) -> Table:
+    table = Table(show_header=False, title="research use only, not for diagnosis")
+    raw = "-" if result.probability is None else f"{result.probability[positive]:.3f}"
+    smoothed = "-" if result.smoothed is None else f"{result.smoothed:.3f}"
+    latency = result.latency_ms
+    rows = {
+        "state": str(result.state),
+        "label": result.label or f"none: {result.reason}",
+        f"{positive}, smoothed": smoothed,
+        f"{positive}, this frame": raw,
+        "frame": str(result.frame),
+        "latency": f"{latency.total:.1f} ms (wait {latency.wait:.1f}, prepare "
+        f"{latency.prepare:.1f}, infer {latency.infer:.1f})",
+        "backend": result.backend,
+        "bundle": result.bundle,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+class OverlayVideo:
+    """Writes each screen with its result drawn in."""
+
+    def __init__(self, part: Path, fps: float, positive: str) -> None:
+        self._part, self._fps, self._positive = part, fps, positive
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, result: Result, pixels: Pixels) -> None:
+        """Writes one screen; see `Sink.write`. The first one decides the size of the video."""
+        screen = draw(pixels, result, self._positive)
+        height, width = screen.shape[:2]
+        if self._writer is None:
+            self._size = (width - width % 2, height - height % 2)  # codecs want even numbers
+            fourcc = cv2.VideoWriter.fourcc(*FOURCC[self._part.suffix])
+            self._writer = cv2.VideoWriter(
+                str(self._part), cv2.CAP_FFMPEG, fourcc, self._fps, self._size
+            )
+            if not self._writer.isOpened():
+                raise BadInput(f"{self._part}: no video can be written here")
+        if (width, height) != self._size:
+            screen = np.asarray(cv2.resize(screen, self._size), dtype=np.uint8)
+        self._writer.write(screen)
+
+    def finish(self) -> None:
+        """Closes the video. Raises BadInput where nothing was written."""
+        if self._writer is None:
+            raise BadInput("no frame was judged, so no video was saved")
+        self._writer.release()
+
+
+@contextmanager
+def overlay_video(path: Path, fps: float, positive: str) -> Iterator[OverlayVideo]:
+    """A video that takes its name only once it is whole.
+
+    Raises BadInput for a suffix that is not known or a place that cannot be written to.
+    """
+    if path.suffix not in FOURCC:
+        raise BadInput(f"--save {path}: the name must end in {' or '.join(FOURCC)}")
+    with whole_file(path) as part:
+        video = OverlayVideo(part, fps, positive)
+        yield video
+        video.finish()

@@ -1,0 +1,70 @@
+"""How a frame passes from the thread that captures to the one that judges."""
+
+import threading
+from collections import deque
+
+from devices import Frame
+
+CAPACITY = 4
+"""Frames of a recording that are read ahead: enough to overlap decoding with inference."""
+
+
+class Slot:
+    """Hands frames over: the newest one of a live device, each one of a recording.
+
+    Live, a frame that nobody took in time is replaced and counted as dropped: an old picture is
+    worth less than the one after it, and a queue would only make every later result older. A
+    recording instead makes its reader wait.
+    """
+
+    def __init__(self, every_frame: bool) -> None:
+        self._every_frame = every_frame
+        self._frames: deque[Frame] = deque()
+        self._changed = threading.Condition()
+        self._end: Exception | None = None
+        self.read = 0
+        """Frames put in so far."""
+        self.dropped = 0
+        """Frames that were replaced by a newer one before anyone took them."""
+
+    def put(self, frame: Frame) -> None:
+        """Adds a frame; waits for room in a recording, unless the slot was closed."""
+        with self._changed:
+            self.read += 1
+            if self._every_frame:
+                self._changed.wait_for(lambda: len(self._frames) < CAPACITY or self.closed)
+            elif self._frames:
+                self._frames.clear()
+                self.dropped += 1
+            self._frames.append(frame)
+            self._changed.notify_all()
+
+    def take(self, timeout: float) -> Frame | None:
+        """The next frame, or None after `timeout` seconds; the end is raised once all is taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._frames) or self.closed, timeout)
+            if self._frames:
+                frame = self._frames.popleft()
+                self._changed.notify_all()
+                return frame
+            if self._end is not None:
+                raise self._end
+            return None
+
+    def close(self, end: Exception) -> None:
+        """No more frames will come, for the reason `end`; the first reason given stays."""
+        with self._changed:
+            self._end = self._end or end
+            self._changed.notify_all()
+
+    def drain(self) -> int:
+        """Empties the slot and returns how many frames nobody took."""
+        with self._changed:
+            left = len(self._frames)
+            self._frames.clear()
+            return left
+
+    @property
+    def closed(self) -> bool:
+        """Whether the last frame has been put in."""
+        return self._end is not None

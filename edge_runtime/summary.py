@@ -1,0 +1,58 @@
+"""What a session did: every frame accounted for, and the latencies' percentiles."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+LEAST_MS, MOST_MS, STEP = 0.01, 100_000.0, 1.01
+BINS = math.ceil(math.log(MOST_MS / LEAST_MS) / math.log(STEP)) + 2
+
+
+class LatencyHistogram:
+    """Milliseconds in logarithmic bins of 1 %: percentiles to within 1 %, constant memory."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(BINS, dtype=np.int64)
+
+    def add(self, milliseconds: float) -> None:
+        """Counts one latency."""
+        clipped = min(max(milliseconds, LEAST_MS), MOST_MS)
+        self._counts[round(math.log(clipped / LEAST_MS) / math.log(STEP))] += 1
+
+    def percentile(self, percent: float) -> float:
+        """The latency that `percent` of all stay within, in milliseconds; NaN where none is."""
+        total = int(self._counts.sum())
+        if total == 0:
+            return math.nan
+        rank = max(1, math.ceil(total * percent / 100))
+        found = int(np.searchsorted(np.cumsum(self._counts), rank))
+        return float(LEAST_MS * STEP**found)
+
+
+@dataclass
+class Summary:
+    """The account of a session: `read` is `classified` plus everything in `not_judged`."""
+
+    read: int = 0
+    classified: int = 0
+    not_judged: Counter[str] = field(default_factory=Counter)
+    """Frames without a judgement, by cause."""
+    labels: Counter[str] = field(default_factory=Counter)
+    """Classified frames by label; `no label` where the session abstained."""
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    seconds: float = 0.0
+
+    def lines(self) -> list[str]:
+        """The account for a person."""
+        p50, p95, p99 = (self.latency.percentile(percent) for percent in (50, 95, 99))
+        not_judged = ", ".join(f"{count} {cause}" for cause, count in self.not_judged.items())
+        labels = ", ".join(f"{count} {label}" for label, count in self.labels.items())
+        rate = self.classified / self.seconds if self.seconds else 0.0
+        return [
+            f"frames: {self.read} read, {self.classified} classified ({labels or 'none'}), "
+            f"not judged: {not_judged or 'none'}",
+            f"latency, capture to result: p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms; "
+            f"{rate:.1f} frames/s",
+        ]
