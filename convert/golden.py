@@ -11,7 +11,7 @@ from edge_runtime.bundle import Golden
 from edge_runtime.preprocess import Preprocessing
 
 WIDTH, HEIGHT = 320, 240
-BOX = Box(76, 94, 56, 56)
+BOX = Box(84, 94, 54, 52)
 """Around the phantom's nodule at that size."""
 SEEDS = range(4)
 MOMENTS = (10, 40)

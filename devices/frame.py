@@ -1,9 +1,9 @@
 """A frame, a box, and the device that delivers frames: the words all other parts use."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,19 +38,16 @@ class Frame:
     live device; None for a still, which stands alone."""
 
 
-class CaptureDevice(Protocol):
-    """A source of frames: a context manager with one method."""
+class CaptureDevice(ABC):
+    """A source of frames: a context manager with one method, `read`."""
 
-    @property
-    def live(self) -> bool:
-        """True where frames go by whether or not they are read; False for a recording, whose
-        every frame waits its turn.
-        """
+    live: bool
+    """True where frames go by whether or not they are read; False for a recording, whose every
+    frame waits its turn."""
+    fps: float
+    """The nominal frame rate in frames a second, for a saved video; stills say 1."""
 
-    @property
-    def fps(self) -> float:
-        """The nominal frame rate in frames a second, for a saved video; stills say 1."""
-
+    @abstractmethod
     def read(self, timeout: float) -> Frame:
         """Returns the next frame, waiting up to `timeout` seconds for it.
 
@@ -58,11 +55,11 @@ class CaptureDevice(Protocol):
         out to be damaged.
         """
 
-    def __enter__(self) -> Self: ...
+    def close(self) -> None:  # noqa: B027  most devices hold nothing
+        """Gives back what the device holds; leaving the context does it."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -25,7 +25,7 @@ from edge_runtime.sinks import JsonLines, Terminal, overlay_video
 console = Console(stderr=True)
 
 DEMO_SOURCE = "phantom:?frames=240"
-DEMO_ROI = "145,190,115,105"
+DEMO_ROI = "167,190,108,100"
 """Around the phantom's nodule, with room for its way across the picture."""
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")]
@@ -49,7 +49,7 @@ def run(
     ],
     roi: RoiOption = None,
     variant: Annotated[
-        str | None, typer.Option(help="float32, float16, dynamic or int8; else the fastest.")
+        Variant | None, typer.Option(help="Which model of the bundle; else the fastest.")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=64, help="Of the interpreter; else up to four.")
@@ -85,8 +85,13 @@ def demo(
     if source == DEMO_SOURCE:
         roi = roi or DEMO_ROI
     with resources.as_file(shipped) as bundle:
-        console.print(f"a first model, for show: {bundle.name} on {source}")
+        _say(f"{bundle.name}, a first model that has never seen a phantom, on {source}")
         _run(bundle, source, roi, None, None, BUDGET, save, as_json)
+
+
+def _say(line: str) -> None:
+    """One line for the person; stdout is kept for results."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _run(
@@ -104,6 +109,8 @@ def _run(
     bundle = open_bundle(path)
     stage = bundle.manifest.stages[0]
     classifier = Classifier(bundle, stage, variant, threads)
+    if region.roi is None and classifier.preprocessing.crops:
+        _say("note: without --roi the whole picture is judged; this model learnt nodule crops")
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
         device = stack.enter_context(open_device(source))
@@ -114,9 +121,9 @@ def _run(
             sinks.append(stack.enter_context(Terminal(console, stage.positive)))
         summary, ended = run_session(device, bundle, classifier, region, sinks, stop, budget)
     for line in summary.lines():
-        console.print(line, highlight=False, soft_wrap=True)
+        _say(line)
     if save is not None:
-        console.print(f"saved {save}", highlight=False, soft_wrap=True)
+        _say(f"saved {save}")
     if ended is not None:
         raise ended
 

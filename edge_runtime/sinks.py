@@ -24,8 +24,8 @@ FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
 class JsonLines:
     """One result a line, flushed, so that a reader sees each as it is made."""
 
-    def __init__(self, file: TextIO = sys.stdout) -> None:
-        self._file = file
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file or sys.stdout
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
         """Writes one line; see `Sink.write`."""
@@ -56,7 +56,9 @@ class Terminal:
         now = (str(result.state), result.label)
         if not self._console.is_terminal:
             if now != self._last:
-                self._console.print(_line(result, self._positive), highlight=False)
+                self._console.print(
+                    _line(result, self._positive), highlight=False, markup=False, soft_wrap=True
+                )
         elif now != self._last or result.captured_at - self._drawn >= 0.1:
             self._live.update(_table(result, self._positive), refresh=True)
             self._drawn = result.captured_at

@@ -12,11 +12,12 @@ from devices.capture.camera import Camera
 from devices.capture.folder import ImageFolder
 from devices.capture.image import SUFFIXES, read_image
 from devices.capture.phantom import Phantom
+from devices.capture.scripted import Scripted
 from devices.capture.video import Video
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
 
-__all__ = ["Camera", "ImageFolder", "Phantom", "Video", "open_device", "read_image"]
+__all__ = ["Camera", "ImageFolder", "Phantom", "Scripted", "Video", "open_device", "read_image"]
 
 # OpenCV's own warnings would bury the one line that sonolite says of a source it cannot open.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -2,20 +2,18 @@
 
 import os
 import time
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
 
 from devices.errors import DeviceLost, HardwareMissing
-from devices.frame import Clock, Frame
+from devices.frame import CaptureDevice, Clock, Frame
 
 # A grabber without a signal would otherwise hold each read for ten seconds; whole seconds only.
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")
 
 
-class Camera:
+class Camera(CaptureDevice):
     """A live device: `/dev/video0`, or just its index."""
 
     live = True
@@ -34,15 +32,7 @@ class Camera:
         self.fps = float(fps) if np.isfinite(fps) and 1 <= fps <= 240 else 25.0
         self._index = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Gives the camera back."""
         self._capture.release()
 

@@ -2,15 +2,13 @@
 
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from devices.capture.image import SUFFIXES, read_image
 from devices.errors import BadInput, EndOfRecording
-from devices.frame import Clock, Frame
+from devices.frame import CaptureDevice, Clock, Frame
 
 
-class ImageFolder:
+class ImageFolder(CaptureDevice):
     """Stills: each stands alone, so a frame of them has no timestamp."""
 
     live = False
@@ -27,17 +25,6 @@ class ImageFolder:
             raise BadInput(f"{path}: no image in this folder ({', '.join(sorted(SUFFIXES))})")
         self._clock = clock
         self._index = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to give back."""
 
     def read(self, timeout: float) -> Frame:  # noqa: ARG002  a file makes nobody wait
         """Returns the next image; see `CaptureDevice.read`. Raises BadInput for a damaged one."""

@@ -11,15 +11,13 @@ comes and goes. Everything follows from the seed and the frame's number.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from devices.errors import BadInput, EndOfRecording
-from devices.frame import Box, Clock, Frame, Pixels
+from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
 
 NODULES = ("malignant", "benign", "none")
 DYNAMIC_RANGE_DB = 58.0
@@ -53,7 +51,7 @@ LOOKS = {
 }
 
 
-class Phantom:
+class Phantom(CaptureDevice):
     """The simulated probe. Live it keeps time with `clock`; not live it gives every frame."""
 
     def __init__(
@@ -84,17 +82,6 @@ class Phantom:
         """Where the ultrasound picture lies on the screen."""
         self._screen = self._draw_screen(width, height)
         self._build_neck()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to give back."""
 
     def read(self, timeout: float) -> Frame:  # noqa: ARG002  it never makes anyone wait longer
         """Returns the next frame; live, the one whose time has come. See `CaptureDevice.read`."""
@@ -176,7 +163,7 @@ class Phantom:
     def _build_neck(self) -> None:
         """Lays down what does not change: anatomy, attenuation, and two fields of scatterers."""
         h, w = self.picture.h, self.picture.w
-        self._travel = w // 8
+        self._travel = w // 12
         wide = w + self._travel
         shape = (h, wide)
         self._centre = (0.31 * wide, 0.50 * h)

@@ -3,15 +3,13 @@
 import os
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
 
 from devices.capture.size import check_size
 from devices.errors import BadInput, EndOfRecording
-from devices.frame import Clock, Frame
+from devices.frame import CaptureDevice, Clock, Frame
 
 # FFmpeg's own complaints would bury the one line that sonolite says; -8 is its "quiet".
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -22,7 +20,7 @@ SLACK = 2
 """Frames that a cut file may promise and not show, because its first ones lean on lost ones."""
 
 
-class Video:
+class Video(CaptureDevice):
     """A video file, read with OpenCV's FFmpeg."""
 
     live = False
@@ -44,15 +42,7 @@ class Video:
         self._promised = promised if path.suffix.lower() in EXACT_COUNTS else 0
         self._index = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Closes the file."""
         self._capture.release()
 

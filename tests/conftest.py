@@ -1,0 +1,168 @@
+"""What many tests stand on: labelled pictures of the phantom, a trained run, bundles."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from devices.capture import Phantom
+from edge_runtime.bundle import Bundle, open_bundle
+from edge_runtime.cli import main
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci")
+
+TN5000 = Path(__file__).parents[2] / "shared" / "data" / "tn5000"
+SWEEPS = Path(__file__).parents[2] / "shared" / "data" / "sweeps"
+
+TINY = """
+about = "For tests: learns the phantom's two kinds of nodule in seconds."
+preprocessing = "gray|crop(context=1.2)|resize(32)"
+[task]
+name = "phantom nodule"
+labels = ["benign", "malignant"]
+aliases = { "0" = "benign", "1" = "malignant" }
+[network]
+filters = [8, 8]
+head = "average"
+dropout = 0.0
+[fit]
+learning_rate = 1e-2
+batch = 16
+epochs = 40
+patience = 40
+[operating_point]
+sensitivity = 0.90
+[decision]
+smoothing_seconds = 0.5
+margin = 0.02
+[limits]
+auroc_drop = 0.01
+sensitivity_drop = 0.10
+label_agreement = 0.90
+"""
+
+
+def draw_labelled(folder: Path, patients: int = 15, images: int = 2) -> Path:
+    """Class folders `LABEL/PATIENT/n.png` of the phantom's nodules, with a CSV of their boxes."""
+    lines = ["path,label,xmin,ymin,xmax,ymax,group"]
+    for seed in range(patients):
+        for label in ("benign", "malignant"):
+            phantom = Phantom(seed=seed, width=320, height=240, nodule=label, live=False)
+            patient = folder / label / f"{label}{seed:02}"
+            patient.mkdir(parents=True)
+            for number in range(images):
+                moment = 34 + 12 * number
+                cv2.imwrite(str(patient / f"{number}.png"), phantom.render(moment))
+                box = phantom.nodule_box(moment)
+                assert box is not None
+                name = f"{label}/{patient.name}/{number}.png"
+                x, y, w, h = box
+                lines.append(f"{name},{label},{x},{y},{x + w},{y + h},{patient.name}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 images of 30 patients, half of them malignant; a folder with a manifest."""
+    return draw_labelled(tmp_path_factory.mktemp("images") / "phantoms")
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_folder(
+    tmp_path_factory: pytest.TempPathFactory, labelled: Path, tiny_recipe: Path
+) -> Path:
+    """A run that `sonolite train` made of the phantom's images."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    done = sonolite("train", labelled, "--recipe", tiny_recipe, "--out", folder)
+    assert done.code == 0, done
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
+    """The bundle that `sonolite convert` made of that run."""
+    path = tmp_path_factory.mktemp("bundle") / "tiny.sonolite"
+    done = sonolite("convert", run_folder, "--out", path)
+    assert done.code == 0, done
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_path() -> Iterator[Path]:
+    """The bundle that ships in the package."""
+    with resources.as_file(resources.files("edge_runtime") / "demo.sonolite") as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(demo_path: Path) -> Bundle:
+    return open_bundle(demo_path)
+
+
+@pytest.fixture
+def screen() -> np.ndarray:
+    """One screen of the phantom with its nodule in view."""
+    return Phantom(live=False).render(40)
+
+
+@pytest.fixture
+def make_video(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a video of the phantom: `make_video("name.mp4", frames=12)`."""
+
+    def make(name: str, frames: int = 12, width: int = 320, height: int = 240) -> Path:
+        path = tmp_path / name
+        phantom = Phantom(width=320, height=240, live=False)
+        fourcc = cv2.VideoWriter.fourcc(*("mp4v" if path.suffix == ".mp4" else "MJPG"))
+        writer = cv2.VideoWriter(str(path), fourcc, 20.0, (width, height))
+        assert writer.isOpened()
+        for index in range(frames):
+            writer.write(cv2.resize(phantom.render(index), (width, height)))
+        writer.release()
+        return path
+
+    return make
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def sonolite(*arguments: str | Path) -> Outcome:
+    """Runs `sonolite ARGUMENTS` in this process, as the shell's command does."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    code = stopped.value.code
+    return Outcome(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+
+
+def refused(outcome: Outcome, *words: str) -> None:
+    """Asserts exit code 2 and one clear line that names all of `words`."""
+    assert outcome.code == 2, outcome
+    line = outcome.stderr.strip()
+    assert line.startswith("sonolite: "), outcome
+    assert "\n" not in line, outcome
+    for word in words:
+        assert word in line, outcome

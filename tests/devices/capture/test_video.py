@@ -1,0 +1,50 @@
+"""Damaged and odd videos."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from devices import BadInput
+from devices.capture import open_device
+
+
+def read_all(path: Path) -> int:
+    count = 0
+    with open_device(str(path)) as device:
+        while True:
+            device.read(1.0)
+            count += 1
+
+
+def test_a_video_cut_before_its_index_is_refused(make_video: Callable[..., Path]) -> None:
+    path = make_video("cut.mp4")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(BadInput, match="truncated"):
+        read_all(path)
+
+
+def test_a_video_whose_index_promises_more_frames_is_refused(
+    make_video: Callable[..., Path],
+) -> None:
+    path = make_video("cut.mp4", frames=40)
+    content = bytearray(path.read_bytes())
+    index = content.rindex(b"moov") - 4
+    start = len(content) // 3
+    content[start:index] = bytes(index - start)  # as a half-copied file leaves it
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"truncated or damaged|without a single frame"):
+        read_all(path)
+
+
+def test_text_with_the_name_of_a_video_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "text.mp4"
+    path.write_text("this is no video")
+    with pytest.raises(BadInput, match="not a video"):
+        read_all(path)
+
+
+def test_a_video_of_specks_is_refused(make_video: Callable[..., Path]) -> None:
+    path = make_video("speck.avi", width=2, height=2)
+    with pytest.raises(BadInput, match="2 x 2 pixels are too few"):
+        read_all(path)

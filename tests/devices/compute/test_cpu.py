@@ -1,0 +1,44 @@
+"""The CPU backend, on the models that ship in the package."""
+
+import numpy as np
+import pytest
+
+from devices import BadInput
+from devices.compute import CpuBackend
+from edge_runtime.bundle import Bundle
+
+
+@pytest.mark.parametrize("name", ["float32.tflite", "int8.tflite"])
+def test_every_variant_has_the_same_contract(demo_bundle: Bundle, name: str) -> None:
+    backend = CpuBackend(demo_bundle.read(name), name, threads=1)
+    assert backend.shape == (1, 64, 64, 1)
+    answer = backend.run(np.zeros(backend.shape, np.uint8))
+    assert list(answer) == ["probability"]
+    assert answer["probability"].dtype == np.float32
+    assert answer["probability"].sum() == pytest.approx(1, abs=0.01)
+
+
+def test_it_says_what_it_really_is(demo_bundle: Bundle) -> None:
+    compute = CpuBackend(demo_bundle.read("int8.tflite"), "int8.tflite", threads=2).compute
+    assert (compute.kind, compute.model, compute.threads) == ("cpu", "int8.tflite", 2)
+    assert compute.interpreter.split()[0] in ("ai-edge-litert", "tflite-runtime")
+
+
+def test_answers_are_the_callers_to_keep(demo_bundle: Bundle) -> None:
+    backend = CpuBackend(demo_bundle.read("float32.tflite"), "float32.tflite")
+    first = backend.run(np.zeros(backend.shape, np.uint8))["probability"]
+    kept = first.copy()
+    backend.run(np.full(backend.shape, 200, np.uint8))
+    assert np.array_equal(first, kept)
+
+
+def test_a_wrong_shape_is_refused(demo_bundle: Bundle) -> None:
+    backend = CpuBackend(demo_bundle.read("int8.tflite"), "int8.tflite")
+    with pytest.raises(ValueError, match="expected"):
+        backend.run(np.zeros((1, 32, 32, 1), np.uint8))
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", bytes(1000)])
+def test_what_is_no_model_is_refused(content: bytes) -> None:
+    with pytest.raises(BadInput, match="x.tflite"):
+        CpuBackend(content, "x.tflite")

@@ -1,0 +1,44 @@
+"""Train, convert, validate, run: the README's walk, on images of the phantom."""
+
+import json
+from pathlib import Path
+
+from tests.conftest import sonolite
+
+
+def test_the_run_folder_holds_what_was_promised(run_folder: Path) -> None:
+    names = sorted(path.name for path in run_folder.iterdir())
+    assert names == ["model.keras", "report.html", "run.json", "split.csv"]
+    record = json.loads((run_folder / "run.json").read_text())
+    assert record["metrics"]["test"]["auroc"] > 0.9
+    assert 0 < record["metrics"]["test"]["majority"] < 1
+
+
+def test_evaluate_measures_the_float_model(run_folder: Path, labelled: Path) -> None:
+    done = sonolite("evaluate", run_folder, "--data", labelled, "--json")
+    assert done.code == 0, done
+    figures = json.loads(done.stdout)
+    assert figures["samples"] == 60
+    assert figures["auroc"] > 0.9
+
+
+def test_validate_holds_each_variant_against_float(bundle_path: Path, labelled: Path) -> None:
+    done = sonolite("validate", bundle_path, "--data", labelled, "--json")
+    assert done.code == 0, done
+    variants = {row["variant"]: row for row in json.loads(done.stdout)}
+    assert list(variants) == ["float32", "float16", "dynamic", "int8"]
+    assert variants["float32"]["largest_difference"] == 0
+    assert 0 < variants["int8"]["largest_difference"] < 0.2
+    assert abs(variants["int8"]["auroc_drop"]) <= 0.01
+
+
+def test_a_run_over_the_phantom_gives_a_result_a_frame(bundle_path: Path) -> None:
+    done = sonolite(
+        *("run", bundle_path, "--source", "phantom:?frames=9&live=no", "--json"),
+        *("--roi", "145,190,115,105"),
+    )
+    assert done.code == 0, done
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["frame"] for result in results] == list(range(9))
+    assert {result["state"] for result in results} == {"LIVE"}
+    assert "9 read, 9 classified" in done.stderr
