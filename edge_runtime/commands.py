@@ -109,8 +109,6 @@ def _run(
     bundle = open_bundle(path)
     stage = bundle.manifest.stages[0]
     classifier = Classifier(bundle, stage, variant, threads)
-    if region.roi is None and classifier.preprocessing.crops:
-        _say("note: without --roi the whole picture is judged; this model learnt nodule crops")
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
         device = stack.enter_context(open_device(source))
@@ -122,6 +120,8 @@ def _run(
         summary, ended = run_session(device, bundle, classifier, region, sinks, stop, budget)
     for line in summary.lines():
         _say(line)
+    if region.roi is None and classifier.preprocessing.crops:
+        _say("note: without --roi the whole picture was judged; this model learnt nodule crops")
     if save is not None:
         _say(f"saved {save}")
     if ended is not None:

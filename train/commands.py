@@ -36,13 +36,15 @@ def register(app: typer.Typer) -> None:
 
 def progress_bar() -> Progress:
     """The one progress bar of the host commands, with the time that remains."""
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 
@@ -78,7 +80,8 @@ def train(
     if len({sample.group for sample in samples}) == len(samples):
         console.print(
             "note: no groups are known, so each image is a group of its own; images of one "
-            "patient may stand on two sides of the split, and the figures will flatter"
+            "patient may stand on two sides of the split, and the figures will flatter",
+            soft_wrap=True,
         )
     split = split_by_group(samples, plan.task, seed)
     root = data if data.is_dir() else data.parent

@@ -29,7 +29,7 @@ def test_validate_holds_each_variant_against_float(bundle_path: Path, labelled: 
     assert list(variants) == ["float32", "float16", "dynamic", "int8"]
     assert variants["float32"]["largest_difference"] == 0
     assert 0 < variants["int8"]["largest_difference"] < 0.2
-    assert abs(variants["int8"]["auroc_drop"]) <= 0.01
+    assert abs(variants["int8"]["auroc_drop"]) <= 0.05
 
 
 def test_a_run_over_the_phantom_gives_a_result_a_frame(bundle_path: Path) -> None:

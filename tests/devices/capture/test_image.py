@@ -28,7 +28,7 @@ def test_a_grey_image_keeps_one_channel(tmp_path: Path) -> None:
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="none.png: No such file"):
+    with pytest.raises(BadInput, match=r"none.png: No such file"):
         read_image(tmp_path / "none.png")
 
 
@@ -36,7 +36,7 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
 def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    with pytest.raises(BadInput, match="a.png"):
+    with pytest.raises(BadInput, match=r"a.png"):
         read_image(path)
 
 

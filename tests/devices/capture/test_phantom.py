@@ -1,5 +1,7 @@
 """The simulated probe: seeded, in time, and with a nodule that comes and goes."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def test_the_nodule_comes_and_goes() -> None:
     phantom = Phantom()
     seen = [phantom.nodule_box(index) is not None for index in range(160)]
     assert 0.3 < np.mean(seen) < 0.7
-    assert sum(a != b for a, b in zip(seen, seen[1:], strict=False)) >= 3
+    assert sum(a != b for a, b in itertools.pairwise(seen)) >= 3
 
 
 def test_a_malignant_nodule_is_darker_than_the_gland_around_it() -> None:

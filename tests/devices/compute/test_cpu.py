@@ -40,5 +40,5 @@ def test_a_wrong_shape_is_refused(demo_bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no model", bytes(1000)])
 def test_what_is_no_model_is_refused(content: bytes) -> None:
-    with pytest.raises(BadInput, match="x.tflite"):
+    with pytest.raises(BadInput, match=r"x.tflite"):
         CpuBackend(content, "x.tflite")

@@ -1,0 +1,173 @@
+"""From a run to a bundle."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from convert.golden import make_golden
+from convert.tflite import REPRESENTATIVE_PER_CLASS, choose_representative, convert
+from devices import BadInput
+from devices.compute import CpuBackend
+from devices.compute.cpu import find_interpreter
+from edge_runtime.bundle import open_bundle, read_golden
+from edge_runtime.manifest import Variant
+from edge_runtime.preprocess import parse
+from tests.conftest import refused, sonolite
+from train.network import build as build_network
+from train.recipe import Network
+from train.run import read_run
+from train.samples import Sample
+
+VARIANTS: tuple[Variant, ...] = ("float32", "float16", "dynamic", "int8")
+DENSE = Network(filters=(4, 8), head="flatten", dropout=0.2, dense=24)
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    return build_network(DENSE, 32, 2)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (32, 32, 32, 1), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_variant_answers_as_the_float_model(
+    model: keras.Model, pictures: np.ndarray, variant: Variant
+) -> None:
+    backend = CpuBackend(convert(model, variant, pictures), "m.tflite")
+    expected = model.predict(pictures[:8], verbose=0)["probability"]
+    answers = np.concatenate([backend.run(its[None])["probability"] for its in pictures[:8]])
+    tolerance = {"float32": 1e-5, "float16": 2e-3, "dynamic": 2e-2, "int8": 2e-2}[variant]
+    assert np.abs(answers - expected).max() < tolerance
+
+
+def test_int8_is_integer_from_end_to_end(model: keras.Model, pictures: np.ndarray) -> None:
+    content = convert(model, "int8", pictures)
+    interpreter = find_interpreter()[0].Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    floats = [its["name"] for its in interpreter.get_tensor_details() if its["dtype"] == np.float32]
+    outputs = [its["name"] for its in interpreter.get_output_details()]
+    assert floats == outputs
+
+
+def test_dense_layers_are_quantised_per_tensor(model: keras.Model, pictures: np.ndarray) -> None:
+    """Read from the file itself: the interpreter shows one scale for every channel anyway."""
+    graph = schema.Model.GetRootAs(convert(model, "int8", pictures), 0).Subgraphs(0)
+    tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
+    scales = {
+        tuple(its.ShapeAsNumpy()): its.Quantization().ScaleLength()
+        for its in tensors
+        if its.Type() == schema.TensorType.INT8
+    }
+    assert scales[(24, 512)] == 1
+    assert scales[(2, 24)] == 1
+    assert scales[(8, 3, 3, 4)] == 8  # convolutions per channel, which every runtime knows
+
+
+def test_a_pixel_is_its_own_quantised_value_even_of_dark_pictures(model: keras.Model) -> None:
+    dark = np.random.default_rng(0).integers(0, 40, (16, 32, 32, 1), dtype=np.uint8)
+    content = convert(model, "int8", dark)  # checks it itself, and would refuse
+    interpreter = find_interpreter()[0].Interpreter(model_content=content)
+    assert interpreter.get_input_details()[0]["quantization"] == (1.0, 0)
+
+
+def test_the_representative_set_is_balanced_and_seeded() -> None:
+    samples = [
+        Sample(Path(f"{n}.png"), "benign" if n % 5 == 0 else "malignant", None, str(n))
+        for n in range(1000)
+    ]
+    chosen = choose_representative(samples, ("benign", "malignant"), seed=1)
+    labels = [its.label for its in chosen]
+    assert labels.count("benign") == labels.count("malignant") == REPRESENTATIVE_PER_CLASS
+    assert chosen == choose_representative(samples, ("benign", "malignant"), seed=1)
+    assert chosen != choose_representative(samples, ("benign", "malignant"), seed=2)
+
+
+def test_the_representative_set_comes_from_training_alone(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Sequence[Sample]] = []
+
+    def spy(samples: Sequence[Sample], labels: Sequence[str], seed: int) -> list[Sample]:
+        asked.append(samples)
+        return choose_representative(samples, labels, seed)
+
+    monkeypatch.setattr("convert.build.choose_representative", spy)
+    out = tmp_path / "a.sonolite"
+    assert sonolite("convert", run_folder, "--out", out, "--variants", "int8").code == 0
+    assert asked == [read_run(run_folder).split.of("train")]
+
+
+def test_golden_answers_are_the_float_models(model: keras.Model) -> None:
+    golden = make_golden(
+        lambda tensors: model.predict(tensors, verbose=0)["probability"],
+        parse("gray|crop(1.2)|resize(32)"),
+    )
+    assert len(golden.frames) == len(golden.probability) == 8
+    assert golden.frames[0].shape == (240, 320, 3)
+
+
+def test_the_bundle_says_what_it_holds(bundle_path: Path, run_folder: Path) -> None:
+    bundle, record = open_bundle(bundle_path), read_run(run_folder).record
+    stage = bundle.manifest.stages[0]
+    assert tuple(stage.variants) == VARIANTS
+    assert stage.preprocessing == record.recipe.preprocessing
+    assert stage.operating_point.threshold == record.threshold
+    assert bundle.manifest.origin.split_sha256 == record.data.split_sha256
+    assert len(read_golden(bundle).frames) == 8
+    gate = json.loads(bundle.read("gate.json"))
+    assert [row["variant"] for row in gate["variants"]] == list(VARIANTS)
+    card = bundle.read("card.md").decode()
+    assert f"{record.metrics['test'].auroc:.3f}" in card
+    assert "not for diagnosis" in card
+
+
+def test_the_same_run_gives_the_same_bytes(
+    bundle_path: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "tiny.sonolite"
+    assert sonolite("convert", run_folder, "--out", again).code == 0
+    assert again.read_bytes() == bundle_path.read_bytes()
+
+
+def test_a_model_whose_weights_are_not_numbers_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for file in run_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    weights = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([weights[0] * np.nan, weights[1]])
+    model.save(folder / "model.keras")
+    refused(sonolite("convert", folder, "--out", tmp_path / "a.sonolite"), "not")
+    assert not list(tmp_path.glob("*.sonolite"))
+
+
+def test_moved_images_are_found_again(run_folder: Path, labelled: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    labelled.rename(moved)
+    try:
+        arguments = ("convert", run_folder, "--variants", "float32")
+        refused(sonolite(*arguments, "--out", tmp_path / "a.sonolite"), "No such file")
+        assert sonolite(*arguments, "--data", moved, "--out", tmp_path / "b.sonolite").code == 0
+    finally:
+        moved.rename(labelled)
+
+
+def test_wrong_words_are_one_line(run_folder: Path, tmp_path: Path) -> None:
+    refused(sonolite("convert", run_folder, "--out", tmp_path / "a.zip"), "ends in .sonolite")
+    refused(
+        sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite", "--variants", "int4"),
+        "no int4",
+    )
+    refused(sonolite("convert", tmp_path, "--out", tmp_path / "a.sonolite"), "not a run")
+    with pytest.raises(BadInput):
+        open_bundle(tmp_path / "a.sonolite")

@@ -1,0 +1,159 @@
+"""`sonolite run`, `demo` and `inspect`, as a user calls them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.conftest import SWEEPS, refused, sonolite
+
+SONOLITE = str(Path(sys.executable).parent / "sonolite")
+
+
+def frames_of(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    while capture.grab():
+        count += 1
+    return count
+
+
+def test_demo_runs_and_says_where_the_video_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = sonolite("demo", "phantom:?frames=6&live=no")
+    assert done.code == 0, done
+    assert "saved demo.mp4" in done.stderr
+    assert frames_of(tmp_path / "demo.mp4") == 6
+
+
+def test_demo_takes_a_file(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    out = tmp_path / "out.mp4"
+    done = sonolite("demo", make_video("sweep.mp4", frames=5), "--save", out, "--json")
+    assert done.code == 0, done
+    assert len(done.stdout.splitlines()) == frames_of(out) == 5
+
+
+@pytest.mark.skipif(not SWEEPS.is_dir(), reason="the real sweeps are not here")
+def test_a_real_sweep_gives_one_result_a_frame_in_order(demo_path: Path) -> None:
+    done = sonolite("run", demo_path, "--source", SWEEPS / "seq24.mp4", "--json")
+    assert done.code == 0, done
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["frame"] for result in results] == list(range(125))
+    assert {result["state"] for result in results} == {"LIVE"}
+
+
+def test_a_result_tells_everything(demo_path: Path) -> None:
+    done = sonolite(
+        *("run", demo_path, "--source", "phantom:?frames=1&live=no", "--json"),
+        *("--variant", "float32", "--roi", "167,190,108,100"),
+    )
+    result = json.loads(done.stdout)
+    assert result["box"] == [167, 190, 108, 100]
+    assert set(result["probability"]) == {"benign", "malignant"}
+    assert sum(result["probability"].values()) == pytest.approx(1, abs=1e-4)
+    assert set(result["latency_ms"]) == {"wait", "prepare", "infer", "total"}
+    assert result["backend"].startswith("cpu float32.tflite ")
+    assert result["bundle"].startswith("demo 1 ")
+
+
+def test_stills_are_judged_one_by_one(demo_path: Path, labelled: Path) -> None:
+    folder = labelled / "malignant" / "malignant00"
+    done = sonolite("run", demo_path, "--source", folder, "--json")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 2
+    assert all(its["smoothed"] == its["probability"]["malignant"] for its in results)
+
+
+def test_the_account_adds_up(demo_path: Path, tmp_path: Path) -> None:
+    for number, level in enumerate((0, 90, 0)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((100, 100), level, np.uint8))
+    done = sonolite("run", demo_path, "--source", tmp_path)
+    assert "frames: 3 read, 1 classified" in done.stderr
+    assert "not judged: 2 no ultrasound picture in the frame" in done.stderr
+
+
+def test_a_truncated_video_leaves_no_saved_video(
+    demo_path: Path, tmp_path: Path, make_video: Callable[..., Path]
+) -> None:
+    video = make_video("cut.mp4", frames=40)
+    content = bytearray(video.read_bytes())
+    start, index = len(content) // 3, content.rindex(b"moov") - 4
+    content[start:index] = bytes(index - start)
+    video.write_bytes(content)
+    out = tmp_path / "out.mp4"
+    refused(sonolite("run", demo_path, "--source", video, "--save", out, "--json"), "cut.mp4")
+    assert not out.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.mp4"]
+
+
+def test_bad_sources_are_one_line(demo_path: Path, tmp_path: Path) -> None:
+    run = ("run", demo_path, "--source")
+    refused(sonolite(*run, tmp_path / "none.mp4"), "no such file")
+    refused(sonolite(*run, tmp_path), "no image in this folder")
+    (tmp_path / "a.png").write_text("no image")
+    refused(sonolite(*run, tmp_path), "a.png", "not an image")
+    refused(sonolite(*run, "phantom:?frames=1", "--roi", "600,0,100,100"), "outside the 640 x 480")
+    refused(sonolite(*run, "phantom:?frames=1", "--save", tmp_path / "a.gif"), ".mp4 or .avi")
+    refused(sonolite(*run, "phantom:?frames=1", "--variant", "dynamic"), "no variant dynamic")
+
+
+def test_a_video_of_specks_is_one_line(demo_path: Path, make_video: Callable[..., Path]) -> None:
+    speck = make_video("speck.avi", width=2, height=2)
+    refused(sonolite("run", demo_path, "--source", speck), "2 x 2 pixels are too few")
+
+
+def test_a_camera_that_is_not_there_is_exit_code_three(demo_path: Path) -> None:
+    done = sonolite("run", demo_path, "--source", "97")
+    assert done.code == 3
+    assert done.stderr.splitlines()[-1].startswith("sonolite: camera 97: not there")
+
+
+def test_wrong_use_is_exit_code_two(demo_path: Path) -> None:
+    assert sonolite("run", demo_path).code == 2
+    assert sonolite("nothing").code == 2
+
+
+def test_ctrl_c_ends_with_the_summary_and_keeps_the_video(demo_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    source = "phantom:?frames=2000&width=320&height=240"
+    command = [SONOLITE, "run", str(demo_path), "--source", source, "--json", "--save", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(5):
+            process.stdout.readline()
+        os.kill(process.pid, signal.SIGINT)
+        rest, said = process.stdout.read(), process.stderr.read().decode()
+        assert process.wait(20) == 0, said
+    results = 5 + len(rest.splitlines())
+    assert f" read, {results} classified" in said
+    assert "p50" in said
+    assert "saved" in said
+    assert frames_of(out) == results
+
+
+def test_inspect_checks_and_shows_the_card(demo_path: Path) -> None:
+    done = sonolite("inspect", demo_path)
+    assert done.code == 0
+    assert "every size and hash is as the manifest says" in done.stdout
+    assert "Research use only" in done.stdout
+    manifest = json.loads(sonolite("inspect", demo_path, "--json").stdout)
+    assert manifest["stages"][0]["preprocessing"].startswith("gray|crop")
+
+
+def test_the_first_result_comes_soon(demo_path: Path) -> None:
+    """A shell that waits for a picture is a shell that nobody uses."""
+    started = time.monotonic()
+    command = [SONOLITE, "run", str(demo_path), "--source", "phantom:?frames=1&live=no"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert time.monotonic() - started < 15

@@ -1,0 +1,74 @@
+"""What is drawn onto the screen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from devices import Box, Pixels
+from edge_runtime import overlay
+from edge_runtime.result import Latency, Result
+from edge_runtime.session import State
+
+RESULT = Result(
+    sequence=0,
+    frame=0,
+    captured_at=1.0,
+    captured_utc="2026-01-01T00:00:00.000+00:00",
+    timestamp=0.0,
+    state=State.LIVE,
+    label="malignant",
+    reason=None,
+    probability={"benign": 0.2, "malignant": 0.8},
+    smoothed=0.8,
+    box=Box(100, 100, 50, 40),
+    latency_ms=Latency(1, 2, 3, 6),
+    backend="cpu int8.tflite ai-edge-litert 2.3.0",
+    bundle="demo 1 0123456789ab",
+)
+
+
+def texts(monkeypatch: pytest.MonkeyPatch, result: Result, pixels: Pixels) -> list[str]:
+    """Every text that is drawn."""
+    said: list[str] = []
+    write = overlay._write
+
+    def spy(canvas: Pixels, text: str, *rest: object) -> None:
+        said.append(text)
+        write(canvas, text, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(overlay, "_write", spy)
+    overlay.draw(pixels, result, "malignant")
+    return said
+
+
+def test_label_probability_state_and_notice_are_shown(
+    monkeypatch: pytest.MonkeyPatch, screen: Pixels
+) -> None:
+    head, foot = texts(monkeypatch, RESULT, screen)
+    assert head == "LIVE   malignant   p(malignant) 0.80"
+    assert "research use only, not for diagnosis" in foot
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.LIVE])
+def test_outside_live_no_label_is_drawn(
+    monkeypatch: pytest.MonkeyPatch, screen: Pixels, state: State
+) -> None:
+    """Not even were a result to carry one."""
+    head, _ = texts(monkeypatch, replace(RESULT, state=state, reason="because"), screen)
+    assert head == f"{state}  because"
+
+
+def test_the_picture_itself_keeps_every_pixel_but_the_box(screen: Pixels) -> None:
+    drawn = overlay.draw(screen, RESULT, "malignant")
+    band = (drawn.shape[0] - screen.shape[0]) // 2
+    changed = np.argwhere((drawn[band:-band] != screen).any(axis=2))
+    assert changed.min(axis=0).tolist() == [99, 99]
+    assert changed.max(axis=0).tolist() == [140, 150]
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (240, 320, 3), (1080, 1920, 3)])
+def test_every_size_of_screen_can_be_drawn_on(shape: tuple[int, ...]) -> None:
+    drawn = overlay.draw(np.zeros(shape, np.uint8), replace(RESULT, box=None), "malignant")
+    assert drawn.shape[1:] == (shape[1], 3)
+    assert drawn.max() > 100

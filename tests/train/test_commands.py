@@ -1,0 +1,139 @@
+"""`sonolite train` and `evaluate`, as a user calls them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome, refused, sonolite
+from train.run import read_record, read_run
+
+SONOLITE = Path(sys.executable).parent / "sonolite"
+
+
+def test_the_same_seed_gives_the_same_numbers(
+    tmp_path: Path, run_folder: Path, labelled: Path, tiny_recipe: Path
+) -> None:
+    again = tmp_path / "again"
+    assert sonolite("train", labelled, "--recipe", tiny_recipe, "--out", again).code == 0
+    first, second = read_record(run_folder), read_record(again)
+    assert first.history == second.history
+    assert first.metrics == second.metrics
+    assert first.data == second.data
+    assert (first.temperature, first.threshold) == (second.temperature, second.threshold)
+
+
+def test_the_sensitivity_on_validation_is_what_was_asked_for(run_folder: Path) -> None:
+    record = read_record(run_folder)
+    assert record.metrics["validation"].sensitivity >= record.recipe.operating_point.sensitivity
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(run_folder: Path) -> None:
+    page = (run_folder / "report.html").read_text()
+    assert "not for diagnosis" in page
+    assert 'src="data:image/png;base64,' in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_run_is_read_back_with_its_split(run_folder: Path, labelled: Path) -> None:
+    run = read_run(run_folder)
+    assert len(run.split.samples) == 60
+    assert all(sample.path.is_file() for sample in run.split.samples)
+    assert all(labelled in sample.path.parents for sample in run.split.samples)
+
+
+def test_unknown_groups_are_pointed_out(tmp_path: Path, tiny_recipe: Path, labelled: Path) -> None:
+    lines = (labelled / "manifest.csv").read_text().splitlines()
+    flat = [",".join(line.split(",")[:6]) for line in lines]
+    table = labelled / "nogroups.csv"
+    table.write_text("\n".join(flat))
+    try:
+        done = sonolite("train", table, "--recipe", tiny_recipe, "--out", tmp_path / "run")
+    finally:
+        table.unlink()
+    assert done.code == 0
+    assert "no groups are known" in done.stderr
+
+
+def test_bad_data_is_one_line_and_leaves_nothing(
+    tmp_path: Path, tiny_recipe: Path, labelled: Path
+) -> None:
+    def attempt(data: Path) -> Outcome:
+        return sonolite("train", data, "--recipe", tiny_recipe, "--out", tmp_path / "run")
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(attempt(empty), "no labelled images")
+    one = tmp_path / "one"
+    one.mkdir()
+    (one / "benign").symlink_to(labelled / "benign")
+    refused(attempt(one), "no image of class 'malignant'")
+    table = tmp_path / "a.csv"
+    table.write_text("path,label\na.png,cyst\n")
+    refused(attempt(table), "'cyst' is no class")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for label in ("benign", "malignant"):
+        for patient in range(4):
+            image = broken / label / f"p{patient}{label}" / "a.png"
+            image.parent.mkdir(parents=True)
+            image.write_text("no image")
+            (image.parent / "b.png").write_text("no image")
+    refused(attempt(broken), "a.png", "not an image")
+    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_is_never_overwritten(run_folder: Path, labelled: Path) -> None:
+    refused(sonolite("train", labelled, "--out", run_folder), "exists already")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "model.keras").unlink(), "has no model.keras"),
+        (lambda folder: (folder / "model.keras").write_bytes(b"PK"), "not a Keras model"),
+        (lambda folder: (folder / "run.json").write_text("{"), "run.json"),
+        (lambda folder: (folder / "run.json").write_text("{}"), "run.json"),
+        (lambda folder: (folder / "split.csv").write_text("path,label\n"), "split.csv is not"),
+    ],
+)
+def test_a_damaged_run_is_refused(
+    tmp_path: Path, run_folder: Path, labelled: Path, damage: object, said: str
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for file in run_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    damage(folder)  # type: ignore[operator]
+    refused(sonolite("evaluate", folder, "--data", labelled), said)
+    refused(sonolite("convert", folder, "--out", tmp_path / "a.sonolite"), said)
+    assert not (tmp_path / "a.sonolite").exists()
+
+
+def test_a_run_of_another_version_is_refused(
+    tmp_path: Path, run_folder: Path, labelled: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for file in run_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "schema": 99}))
+    refused(sonolite("evaluate", folder, "--data", labelled), "schema 99")
+
+
+def test_a_killed_training_leaves_no_run(tmp_path: Path, labelled: Path) -> None:
+    out = tmp_path / "run"
+    command = [str(SONOLITE), "train", str(labelled), "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        while b"epoch 1" not in process.stderr.readline():
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(20)
+    assert list(tmp_path.iterdir()) == []
