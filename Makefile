@@ -6,13 +6,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint lock
+.PHONY: demo test host lint lock
 
 demo: .venv/device
 	$(BIN)/sonolite demo
 
 test: .venv/host lint
 	$(BIN)/pytest $(TESTS)
+
+host: .venv/host
 
 lint: .venv/host
 	$(BIN)/ruff format --check .

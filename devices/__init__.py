@@ -1,5 +1,7 @@
 """The hardware: frames in (`devices.capture`), tensors through (`devices.compute`)."""
 
+import os
+
 from devices.errors import (
     BadInput,
     DeviceLost,
@@ -9,6 +11,10 @@ from devices.errors import (
     SonoliteError,
 )
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
+
+# OpenCV reads this when it is first imported, which no module above does; its own warnings would
+# bury the one line that sonolite says of a source it cannot open.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 __all__ = [
     "BadInput",

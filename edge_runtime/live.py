@@ -198,6 +198,7 @@ class Session:
             ),
             smoothed=smoothed,
             box=box,
+            region="found" if self._region.roi is None else "given",
             latency_ms=latency,
             backend=self._backend,
             bundle=self._bundle,

@@ -57,8 +57,9 @@ def _headline(result: Result, positive: str) -> str:
 
 
 def _footline(result: Result) -> str:
+    whole = "   whole picture" if result.region == "found" else ""
     kind = result.backend.split()[0]
-    return f"{NOTICE}   {result.latency_ms.total:.0f} ms {kind}"
+    return f"{NOTICE}   {result.latency_ms.total:.0f} ms {kind}{whole}"
 
 
 def _write(canvas: Pixels, text: str, corner: tuple[int, int], band: int, color: Color) -> None:

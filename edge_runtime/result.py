@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from devices import Box
 from edge_runtime.session import State
@@ -44,6 +45,8 @@ class Result:
     """Of the positive label, over the frames; what the label follows."""
     box: Box | None
     """What was judged, in pixels of the screen."""
+    region: Literal["given", "found"]
+    """Whether the user gave the box, or the whole picture was judged as it was found."""
     latency_ms: Latency
     backend: str
     """Kind, model file and interpreter, such as `cpu int8.tflite ai-edge-litert 2.3.0`."""

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import cv2
-
 from devices.capture.camera import Camera
 from devices.capture.folder import ImageFolder
 from devices.capture.image import SUFFIXES, read_image
@@ -18,9 +16,6 @@ from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
 
 __all__ = ["Camera", "ImageFolder", "Phantom", "Scripted", "Video", "open_device", "read_image"]
-
-# OpenCV's own warnings would bury the one line that sonolite says of a source it cannot open.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 PHANTOM_OPTIONS: dict[str, Callable[[str], Any]] = {
     "seed": int,

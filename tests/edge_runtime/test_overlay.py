@@ -22,6 +22,7 @@ RESULT = Result(
     probability={"benign": 0.2, "malignant": 0.8},
     smoothed=0.8,
     box=Box(100, 100, 50, 40),
+    region="given",
     latency_ms=Latency(1, 2, 3, 6),
     backend="cpu int8.tflite ai-edge-litert 2.3.0",
     bundle="demo 1 0123456789ab",
@@ -48,6 +49,11 @@ def test_label_probability_state_and_notice_are_shown(
     head, foot = texts(monkeypatch, RESULT, screen)
     assert head == "LIVE   malignant   p(malignant) 0.80"
     assert "research use only, not for diagnosis" in foot
+
+
+def test_a_whole_picture_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch, screen: Pixels) -> None:
+    assert "whole picture" not in texts(monkeypatch, RESULT, screen)[1]
+    assert "whole picture" in texts(monkeypatch, replace(RESULT, region="found"), screen)[1]
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.LIVE])
