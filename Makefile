@@ -22,7 +22,7 @@ lint: .venv/host
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# The device's part alone: no tensorflow, about 400 MB with Python's own libraries.
+# The device's part alone: no tensorflow, about 330 MB.
 .venv/device: requirements/device.txt pyproject.toml
 	@echo "installing the runtime into .venv"
 	@test -d .venv || $(PYTHON) -m venv .venv

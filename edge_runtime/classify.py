@@ -74,6 +74,11 @@ class Classifier:
         return self.preprocessing(pixels, box)
 
     def probability(self, tensor: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The model's answer, float32 ``[labels]``. Raises RuntimeError where inference fails."""
+        """The model's answer, float32 ``[labels]``.
+
+        Raises RuntimeError where inference fails or the answer is not a number.
+        """
         answer: NDArray[np.float32] = self.backend.run(tensor)["probability"][0]
+        if not np.isfinite(answer).all():
+            raise RuntimeError("the model's answer is not a number")
         return answer

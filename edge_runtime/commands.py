@@ -112,7 +112,7 @@ def _run(
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
         device = stack.enter_context(open_device(source))
-        sinks: list[Sink] = [JsonLines()] if as_json else []
+        sinks: list[Sink] = [JsonLines(stop)] if as_json else []
         if save is not None:
             sinks.append(stack.enter_context(overlay_video(save, device.fps, stage.positive)))
         if not as_json or console.is_terminal:

@@ -34,12 +34,9 @@ class Smoother:
 def decide(smoothed: float, stage: Stage) -> tuple[str | None, str | None]:
     """Returns a label and no reason, or no label and the reason why.
 
-    The positive label from the threshold on; none where the probability is not a number or
-    closer to the threshold than the margin.
+    The positive label from the threshold on; none closer to the threshold than the margin.
     """
     threshold, margin = stage.operating_point.threshold, stage.decision.margin
-    if not math.isfinite(smoothed):
-        return None, "the model's answer is not a number"
     if abs(smoothed - threshold) < margin:
         return None, "too close to the threshold"
     return (stage.positive if smoothed >= threshold else stage.labels[0]), None

@@ -32,64 +32,19 @@ class Event(StrEnum):
     FAILED = "inference failed"
 
 
-S, E = State, Event
-
-TABLE: dict[State, dict[Event, State]] = {
-    S.SEARCHING: {
-        E.JUDGED: S.LIVE,
-        E.LATE: S.STALE,
-        E.SILENT: S.SEARCHING,
-        E.UNUSABLE: S.SEARCHING,
-        E.REPEATED: S.FROZEN,
-        E.GONE: S.LOST,
-        E.FAILED: S.FAULT,
-    },
-    S.LIVE: {
-        E.JUDGED: S.LIVE,
-        E.LATE: S.STALE,
-        E.SILENT: S.STALE,
-        E.UNUSABLE: S.SEARCHING,
-        E.REPEATED: S.FROZEN,
-        E.GONE: S.LOST,
-        E.FAILED: S.FAULT,
-    },
-    S.STALE: {
-        E.JUDGED: S.LIVE,
-        E.LATE: S.STALE,
-        E.SILENT: S.STALE,
-        E.UNUSABLE: S.SEARCHING,
-        E.REPEATED: S.FROZEN,
-        E.GONE: S.LOST,
-        E.FAILED: S.FAULT,
-    },
-    S.FROZEN: {
-        E.JUDGED: S.LIVE,
-        E.LATE: S.STALE,
-        E.SILENT: S.STALE,
-        E.UNUSABLE: S.SEARCHING,
-        E.REPEATED: S.FROZEN,
-        E.GONE: S.LOST,
-        E.FAILED: S.FAULT,
-    },
-    S.LOST: {  # a device that is back has to show a picture first
-        E.JUDGED: S.LIVE,
-        E.LATE: S.STALE,
-        E.SILENT: S.LOST,
-        E.UNUSABLE: S.SEARCHING,
-        E.REPEATED: S.FROZEN,
-        E.GONE: S.LOST,
-        E.FAILED: S.FAULT,
-    },
-    S.FAULT: {  # only a frame that was judged proves that inference works again
-        E.JUDGED: S.LIVE,
-        E.LATE: S.FAULT,
-        E.SILENT: S.FAULT,
-        E.UNUSABLE: S.FAULT,
-        E.REPEATED: S.FAULT,
-        E.GONE: S.LOST,
-        E.FAILED: S.FAULT,
-    },
+S = State
+ROWS: dict[State, tuple[State, ...]] = {
+    # Columns as in Event: JUDGED, LATE, SILENT, UNUSABLE, REPEATED, GONE, FAILED.
+    S.SEARCHING: (S.LIVE, S.STALE, S.SEARCHING, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.LIVE: (S.LIVE, S.STALE, S.STALE, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.STALE: (S.LIVE, S.STALE, S.STALE, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.FROZEN: (S.LIVE, S.STALE, S.STALE, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    # A device that is back has to show a picture first.
+    S.LOST: (S.LIVE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    # Only a frame that was judged in time proves that inference works again.
+    S.FAULT: (S.LIVE, S.FAULT, S.FAULT, S.FAULT, S.FAULT, S.LOST, S.FAULT),
 }
+TABLE = {state: dict(zip(Event, row, strict=True)) for state, row in ROWS.items()}
 
 
 def step(state: State, event: Event) -> State:

@@ -1,10 +1,11 @@
 """Where results go: JSON lines, a table on the terminal, a video with the overlay."""
 
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import cv2
 import numpy as np
@@ -22,14 +23,20 @@ FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
 
 
 class JsonLines:
-    """One result a line, flushed, so that a reader sees each as it is made."""
+    """One result a line on stdout, flushed, so that a reader sees each as it is made."""
 
-    def __init__(self, file: TextIO | None = None) -> None:
-        self._file = file or sys.stdout
+    def __init__(self, stop: threading.Event) -> None:
+        """Sets `stop` once nobody reads any more, as `| head` does."""
+        self._stop = stop
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
         """Writes one line; see `Sink.write`."""
-        print(to_json(result), file=self._file, flush=True)
+        try:
+            print(to_json(result), flush=True)
+        except BrokenPipeError:
+            # Whatever is still in Python's buffer would fail again when the process ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._stop.set()
 
 
 class Terminal:
@@ -99,6 +106,7 @@ class OverlayVideo:
         self._part, self._fps, self._positive = part, fps, positive
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self._written = 0
 
     def write(self, result: Result, pixels: Pixels) -> None:
         """Writes one screen; see `Sink.write`. The first one decides the size of the video."""
@@ -115,12 +123,21 @@ class OverlayVideo:
         if (width, height) != self._size:
             screen = np.asarray(cv2.resize(screen, self._size), dtype=np.uint8)
         self._writer.write(screen)
+        self._written += 1
 
     def finish(self) -> None:
-        """Closes the video. Raises BadInput where nothing was written."""
+        """Closes the video and looks whether it is whole: OpenCV says nothing of a full disk.
+
+        Raises BadInput where it is not, or where nothing was written.
+        """
         if self._writer is None:
-            raise BadInput("no frame was judged, so no video was saved")
+            raise BadInput("no frame was read, so no video was saved")
         self._writer.release()
+        saved = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
+        found = max(0, int(saved.get(cv2.CAP_PROP_FRAME_COUNT)))
+        saved.release()
+        if found != self._written:
+            raise BadInput(f"the video holds {found} of {self._written} frames; is the disk full?")
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def train(
         recipe=plan,
         seed=seed,
         software=software(),
-        data=describe_data(data.stem, root.absolute(), split, pictures),
+        data=describe_data(data.resolve().stem, root.absolute(), split, pictures),
         history=fitted.history,
         best_epoch=fitted.best_epoch,
         temperature=fitted.temperature,

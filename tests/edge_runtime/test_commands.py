@@ -142,6 +142,24 @@ def test_ctrl_c_ends_with_the_summary_and_keeps_the_video(demo_path: Path, tmp_p
     assert frames_of(out) == results
 
 
+def test_a_reader_that_goes_ends_the_session_and_keeps_the_video(
+    demo_path: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    source = "phantom:?frames=2000&width=320&height=240"
+    command = [SONOLITE, "run", str(demo_path), "--source", source, "--json", "--save", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait(20) == 0, said
+    assert said.startswith("frames: ")
+    assert "Traceback" not in said
+    assert frames_of(out) >= 1
+
+
 def test_inspect_checks_and_shows_the_card(demo_path: Path) -> None:
     done = sonolite("inspect", demo_path)
     assert done.code == 0

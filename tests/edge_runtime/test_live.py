@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from devices import BadInput, DeviceLost, DeviceStalled, Frame, Pixels, SonoliteError
 from devices.capture import Phantom, Scripted
+from devices.compute import Backend, Outputs
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import Classifier
 from edge_runtime.live import FROZEN_AFTER, Session, run_session
@@ -191,15 +192,31 @@ def test_wall_time_is_for_the_record_and_follows_the_monotonic_clock(
     assert hand.judge(pictures[0]).captured_utc == "2026-01-02T03:05:06.500+00:00"
 
 
-def test_failed_inference_is_a_fault(
-    hand: Hand, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(tensor: object) -> None:
-        raise RuntimeError("delegate failed")
+class Failing:
+    """A backend that fails, or answers what is not a number."""
 
-    monkeypatch.setattr(hand.session._classifier, "probability", fail)
-    result = hand.judge(pictures[0])
-    assert (result.state, result.label) == (State.FAULT, None)
+    def __init__(self, backend: Backend, nonsense: bool) -> None:
+        self.compute, self._nonsense = backend.compute, nonsense
+
+    def run(self, tensor: object) -> Outputs:
+        if not self._nonsense:
+            raise RuntimeError("delegate failed")
+        return {"probability": np.full((1, 2), np.nan, np.float32)}
+
+
+@pytest.mark.parametrize("nonsense", [False, True])
+def test_failed_inference_is_a_fault_until_a_frame_is_judged(
+    hand: Hand,
+    classifier: Classifier,
+    pictures: list[Pixels],
+    monkeypatch: pytest.MonkeyPatch,
+    nonsense: bool,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(classifier, "backend", Failing(classifier.backend, nonsense))
+        result = hand.judge(pictures[0])
+        assert (result.state, result.label, result.probability) == (State.FAULT, None, None)
+    assert hand.judge(pictures[1]).state is State.LIVE
 
 
 @given(
