@@ -1,9 +1,9 @@
 """A bundle, `NAME.sonolite`: a zip of stored members, every one of them hashed in the manifest.
 
 Opening checks the whole archive before any model byte is parsed: no member is missing, doubled,
-deflated, encrypted, unlisted, named like a path or laid outside the file, and each has the size
-and the hash that the manifest promises. What `Bundle.read` returns has been checked again, so that
-a file that changes underneath is noticed.
+deflated, encrypted, unlisted or named like a path, each lies where the one before it ends, and
+each has the size and the hash that the manifest promises. What `Bundle.read` returns has been
+checked again, so that a file that changes underneath is noticed.
 """
 
 import hashlib
@@ -31,6 +31,8 @@ MAX_MANIFEST = 1 << 20
 MAX_BUNDLE = 1 << 30
 MAX_GOLDEN = 1 << 26
 _CHUNK = 1 << 20
+_LOCAL_HEADER = 30
+"""Bytes before a member's name (APPNOTE.TXT 4.3.7); a bundle has no extra fields after it."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,12 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.Zi
             raise BadInput(f"{path}: the member {name} is encrypted")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             raise BadInput(f"{path}: the member {name} is no plain file")
-        if info.header_offset < end:
-            raise BadInput(f"{path}: the member {name} overlaps another")
-        end = info.header_offset + info.compress_size
+        if info.header_offset != end:
+            raise BadInput(f"{path}: the member {name} does not lie where it should")
+        end += _LOCAL_HEADER + len(name) + info.file_size
         entries[name] = info
-    if end > archive.start_dir:
-        raise BadInput(f"{path}: a member reaches beyond the archive")
+    if end != archive.start_dir or archive.comment:
+        raise BadInput(f"{path}: there are bytes that belong to no member")
     if MANIFEST not in entries:
         raise BadInput(f"{path}: the member {MANIFEST} is missing")
     return entries

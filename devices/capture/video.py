@@ -14,10 +14,16 @@ from devices.frame import CaptureDevice, Clock, Frame
 # FFmpeg's own complaints would bury the one line that sonolite says; -8 is its "quiet".
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-EXACT_COUNTS = frozenset({".mp4", ".mov", ".m4v"})
-"""Containers whose header tells the true number of frames, so that a missing end is noticed."""
-SLACK = 2
-"""Frames that a cut file may promise and not show, because its first ones lean on lost ones."""
+# Every stored frame is read, also those that an edit list hides from players: only so does the
+# length in the header tell whether the end is missing.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "ignore_editlist;1")
+
+TIMED = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+"""Containers whose header tells how long they play, so that a missing end is noticed; MPEG
+streams are as long as they are."""
+SLACK = 3
+"""Frames before the promised end at which the last one may begin: itself, and two of a cut file
+that lean on frames that were cut away."""
 
 
 class Video(CaptureDevice):
@@ -38,8 +44,9 @@ class Video(CaptureDevice):
         )
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if np.isfinite(fps) and 1 <= fps <= 240 else 25.0
-        promised = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self._promised = promised if path.suffix.lower() in EXACT_COUNTS else 0
+        frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._promised = frames if path.suffix.lower() in TIMED else 0
+        self._position = 0.0
         self._index = 0
 
     def close(self) -> None:
@@ -49,18 +56,19 @@ class Video(CaptureDevice):
     def read(self, timeout: float) -> Frame:  # noqa: ARG002  a file makes nobody wait
         """Returns the next frame; see `CaptureDevice.read`.
 
-        Raises BadInput where the file ends before the number of frames that its header promises.
+        Raises BadInput where the file ends before the time that its header promises.
         """
         ok, pixels = self._capture.read()
         if not ok or pixels is None:
             if self._index == 0:
                 raise BadInput(f"{self._path}: a video without a single frame that can be read")
-            if self._index < self._promised - SLACK:
+            if self._position * self.fps < self._promised - SLACK - 0.5:
                 raise BadInput(
                     f"{self._path}: truncated or damaged: {self._index} of "
-                    f"{self._promised} frames can be read"
+                    f"about {self._promised} frames can be read"
                 )
             raise EndOfRecording(f"{self._path}: the last frame has been read")
+        self._position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         index, self._index = self._index, self._index + 1
         return Frame(
             np.asarray(pixels, dtype=np.uint8), self._clock(), index, timestamp=index / self.fps

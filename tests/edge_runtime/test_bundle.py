@@ -144,7 +144,15 @@ def test_a_size_larger_than_the_file_is_refused(tmp_path: Path, members: Members
     entry = content.rindex(b"PK\x01\x02")
     struct.pack_into("<II", content, entry + 20, 1 << 30, 1 << 30)
     path.write_bytes(content)
-    assert "beyond the archive" in refusal(path)
+    assert "belong to no member" in refusal(path)
+
+
+def test_bytes_that_belong_to_no_member_are_refused(tmp_path: Path, demo_path: Path) -> None:
+    path, content = tmp_path / "a.sonolite", demo_path.read_bytes()
+    path.write_bytes(b"#!/bin/sh\n" + content)
+    assert "does not lie where it should" in refusal(path)
+    path.write_bytes(content[:-2] + b"\x04\x00note")
+    assert "belong to no member" in refusal(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x05\x06" + bytes(18)])

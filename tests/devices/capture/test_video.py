@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from devices import BadInput
+from devices import BadInput, EndOfRecording
 from devices.capture import open_device
 
 
@@ -35,6 +35,20 @@ def test_a_video_whose_index_promises_more_frames_is_refused(
     path.write_bytes(content)
     with pytest.raises(BadInput, match=r"truncated or damaged|without a single frame"):
         read_all(path)
+
+
+def test_a_cut_avi_is_noticed_at_its_end(make_video: Callable[..., Path]) -> None:
+    path = make_video("cut.avi", frames=40)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadInput, match=r"truncated or damaged: \d+ of about 40"):
+        read_all(path)
+
+
+@pytest.mark.parametrize("name", ["whole.mp4", "whole.avi"])
+def test_a_whole_video_ends_as_it_should(make_video: Callable[..., Path], name: str) -> None:
+    with pytest.raises(EndOfRecording):
+        read_all(make_video(name, frames=40))
 
 
 def test_text_with_the_name_of_a_video_is_refused(tmp_path: Path) -> None:
