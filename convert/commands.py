@@ -11,6 +11,7 @@ from rich.console import Console
 
 from devices import BadInput
 from devices.quiet import quiet
+from edge_runtime.atomic import refuse_unwritable
 from edge_runtime.manifest import REFERENCE, Variant
 from train.commands import figures_table, progress_bar, tracked
 
@@ -49,6 +50,7 @@ def convert(
 
     if out.suffix != SUFFIX:
         raise BadInput(f"--out {out}: a bundle's name ends in {SUFFIX}")
+    refuse_unwritable(out)
     wanted = {REFERENCE, *(word.strip() for word in variants.split(","))}
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")

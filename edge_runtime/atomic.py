@@ -56,12 +56,22 @@ def refuse_existing(path: Path) -> None:
     """Raises BadInput where `path` is taken; asked before long work, not only at its end."""
     if path.exists():
         raise BadInput(f"{path} exists already; choose another name or remove it first")
+    refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raises BadInput where no file can be put at `path`; asked before long work too."""
+    if not path.parent.is_dir():
+        raise BadInput(f"{path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise BadInput(f"{path}: the folder {path.parent} cannot be written to")
 
 
 def _part_beside(path: Path) -> Path:
     """The temporary name keeps the suffix, because video writers choose their format by it."""
-    if not path.parent.is_dir():
-        raise BadInput(f"{path}: there is no folder {path.parent}")
+    refuse_unwritable(path)
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
 

@@ -2,8 +2,10 @@
 
 import sys
 from importlib.metadata import entry_points
+from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from devices import SonoliteError
 from edge_runtime import commands
@@ -19,7 +21,6 @@ def command_line() -> typer.Typer:
     app = typer.Typer(
         name="sonolite",
         help=HELP,
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
@@ -35,8 +36,19 @@ def command_line() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; every foreseen failure ends in one line and its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        command_line()(args=arguments)
+        code = command_line()(args=words or ["--help"], standalone_mode=False)
     except SonoliteError as error:
-        print(f"sonolite: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except typer.Abort:
+        _fail("stopped", 130)
+    except TyperException as error:
+        _fail(f"{error.format_message()} See --help.", 2)
+    sys.exit(code)
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    """Says one line, whatever its words hold, and ends with `code`."""
+    print(f"sonolite: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -58,7 +58,7 @@ def train(
     data: DataOption,
     out: Annotated[Path, typer.Option(help="The run's folder; it must not exist yet.")],
     recipe: Annotated[str, typer.Option(help="A shipped recipe, or a path.")] = "seed-cnn",
-    seed: Annotated[int, typer.Option(help="Decides the split and the first weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides split and weights.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The record to stdout.")] = False,
 ) -> None:
     """Train, calibrate and choose the operating point; leave a run's folder.

@@ -17,6 +17,9 @@ from devices.frame import CaptureDevice, Clock
 
 __all__ = ["Camera", "ImageFolder", "Phantom", "Scripted", "Video", "open_device", "read_image"]
 
+MAX_CAMERAS = 256
+"""V4L2 gives out no more minor numbers than these."""
+
 PHANTOM_OPTIONS: dict[str, Callable[[str], Any]] = {
     "seed": int,
     "fps": float,
@@ -35,7 +38,7 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     `phantom:` the simulated probe, as in `phantom:?seed=3&frames=200&live=no`.
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
-    if uri.isdecimal():
+    if uri.isdecimal() and int(uri) < MAX_CAMERAS:
         return Camera(int(uri), clock)
     scheme, separator, rest = uri.partition(":")
     if scheme == "phantom" and separator:
@@ -43,7 +46,7 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     if scheme == "v4l2" and separator:
         return Camera(rest.removeprefix("//"), clock)
     path = Path(uri)
-    if not path.exists():
+    if not uri or not path.exists():
         if "://" in uri:
             raise BadInput(f"{uri}: no capture device for {scheme}://; v4l2:// and phantom: exist")
         raise BadInput(f"{uri}: no such file or folder")

@@ -118,9 +118,25 @@ def test_a_camera_that_is_not_there_is_exit_code_three(demo_path: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith("sonolite: camera 97: not there")
 
 
-def test_wrong_use_is_exit_code_two(demo_path: Path) -> None:
-    assert sonolite("run", demo_path).code == 2
-    assert sonolite("nothing").code == 2
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "a.sonolite"), "'--source'"),
+        (("run",), "'bundle'"),
+        (("nothing",), "'nothing'"),
+        (("run", "a.sonolite", "--source", "0", "--threads", "0"), "'--threads'"),
+        (("run", "a.sonolite", "--source", "0", "--variant", "int4"), "'int4'"),
+        (("run", "a.sonolite", "--sauce", "0"), "--sauce"),
+    ],
+)
+def test_wrong_use_is_one_line_that_points_to_the_help(words: tuple[str, ...], said: str) -> None:
+    refused(sonolite(*words), said, "--help")
+
+
+def test_no_words_show_the_help() -> None:
+    done = sonolite()
+    assert done.code == 0
+    assert "demo" in done.stdout
 
 
 def test_ctrl_c_ends_with_the_summary_and_keeps_the_video(demo_path: Path, tmp_path: Path) -> None:

@@ -29,7 +29,15 @@ def test_the_phantom_takes_its_options_from_the_uri() -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["phantom:?nodule=square", "phantom:?frames=x", "phantom:?colour=1", "phantom:?width=1"],
+    [
+        "phantom:?nodule=square",
+        "phantom:?frames=x",
+        "phantom:?colour=1",
+        "phantom:?width=1",
+        "phantom:?seed=-1",
+        "phantom:?frames=0",
+        "phantom:?fps=nan",
+    ],
 )
 def test_an_unknown_option_of_the_phantom_is_refused(uri: str) -> None:
     with pytest.raises(BadInput, match="phantom"):
@@ -39,6 +47,12 @@ def test_an_unknown_option_of_the_phantom_is_refused(uri: str) -> None:
 def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such file"):
         open_device(str(tmp_path / "none.mp4"))
+
+
+@pytest.mark.parametrize("uri", ["", "99999999999999", "none.mp4"])
+def test_what_names_nothing_is_said_to_be_nothing(uri: str) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        open_device(uri)
 
 
 def test_a_scheme_without_a_device_is_refused() -> None:
