@@ -42,6 +42,8 @@ from train.samples import load_pictures
 
 EXPORT_TOLERANCE = 1e-4
 """How far float32 may be from Keras on the golden frames; more, and another model was exported."""
+SAME_AUROC = 0.002
+"""How far float32 may be from what the run measured on the same test images."""
 ROUNDING = 0.01
 """Allowed on top of a variant's own difference: other processors round otherwise."""
 
@@ -92,6 +94,11 @@ def build(
         comparisons = compare(threshold, recipe.limits, labels, answers)
     except ValueError as error:
         raise BadInput(f"{run.folder}: {error}") from error
+    if abs(comparisons[0].metrics.auroc - record.metrics["test"].auroc) > SAME_AUROC:
+        raise BadInput(
+            f"{run.folder}: {REFERENCE} has AUROC {comparisons[0].metrics.auroc:.4f} on the test "
+            f"images, the run says {record.metrics['test'].auroc:.4f}; are these its images?"
+        )
     sound = [its.variant for its in comparisons if not its.failures]
     stage = Stage(
         name="classifier",

@@ -1,6 +1,7 @@
 """`sonolite convert` and `sonolite validate`, shown where the host extra is installed."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +12,8 @@ from rich.console import Console
 
 from devices import BadInput
 from devices.quiet import quiet
-from edge_runtime.atomic import refuse_unwritable
-from edge_runtime.manifest import REFERENCE, Variant
+from edge_runtime.atomic import refuse_existing
+from edge_runtime.manifest import NAME, REFERENCE, Variant
 from train.commands import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def convert(
 
     if out.suffix != SUFFIX:
         raise BadInput(f"--out {out}: a bundle's name ends in {SUFFIX}")
-    refuse_unwritable(out)
+    if not re.fullmatch(NAME, out.stem):
+        raise BadInput(f"--out {out}: letters, digits, blanks, and _ . - make a bundle's name")
+    refuse_existing(out)
     wanted = {REFERENCE, *(word.strip() for word in variants.split(","))}
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")

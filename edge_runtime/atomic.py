@@ -24,6 +24,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
+        if error.filename not in (None, str(part), str(path)):
+            raise  # another file's trouble
         raise BadInput(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)

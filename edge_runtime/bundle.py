@@ -1,14 +1,16 @@
 """A bundle, `NAME.sonolite`: a zip of stored members, every one of them hashed in the manifest.
 
 Opening checks the whole archive before any model byte is parsed: no member is missing, doubled,
-deflated, encrypted, unlisted or named like a path, each lies where the one before it ends, and
-each has the size and the hash that the manifest promises. What `Bundle.read` returns has been
-checked again, so that a file that changes underneath is noticed.
+deflated, encrypted, unlisted or named like a path, each has the size and the hash that the
+manifest promises, and every byte around them is the one that `write_bundle` puts there. What
+`Bundle.read` returns has been checked again, so that a file that changes underneath is noticed.
 """
 
 import hashlib
 import io
+import os
 import stat
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,8 +33,8 @@ MAX_MANIFEST = 1 << 20
 MAX_BUNDLE = 1 << 30
 MAX_GOLDEN = 1 << 26
 _CHUNK = 1 << 20
-_LOCAL_HEADER = 30
-"""Bytes before a member's name (APPNOTE.TXT 4.3.7); a bundle has no extra fields after it."""
+_DATE_1980 = 1 << 5 | 1
+"""1 January 1980 in MS-DOS's format."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def open_bundle(path: Path) -> Bundle:
     Raises BadInput, saying which member is wrong and how.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{path}: not a file")
         if path.stat().st_size > MAX_BUNDLE:
             raise BadInput(f"{path}: larger than {MAX_BUNDLE:,} bytes")
         with zipfile.ZipFile(path) as archive:
@@ -90,12 +94,11 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def _check_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The archive's directory, every entry of which is plain, or BadInput."""
+    """The archive's directory, every byte of which is as `write_bundle` lays it, or BadInput."""
     if len(archive.filelist) > MAX_MEMBERS:
         raise BadInput(f"{path}: more than {MAX_MEMBERS} members")
     entries: dict[str, zipfile.ZipInfo] = {}
-    end = 0
-    for info in sorted(archive.filelist, key=lambda info: info.header_offset):
+    for info in archive.filelist:
         name = info.orig_filename
         if not MEMBER_NAME.fullmatch(name):
             raise BadInput(f"{path}: the member name {name!r} is refused")
@@ -103,19 +106,59 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.Zi
             raise BadInput(f"{path}: the member {name} stands twice")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
             raise BadInput(f"{path}: the member {name} is compressed; bundles store")
-        if info.flag_bits & 0x1:
-            raise BadInput(f"{path}: the member {name} is encrypted")
-        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise BadInput(f"{path}: the member {name} is no plain file")
-        if info.header_offset != end:
-            raise BadInput(f"{path}: the member {name} does not lie where it should")
-        end += _LOCAL_HEADER + len(name) + info.file_size
         entries[name] = info
-    if end != archive.start_dir or archive.comment:
-        raise BadInput(f"{path}: there are bytes that belong to no member")
     if MANIFEST not in entries:
         raise BadInput(f"{path}: the member {MANIFEST} is missing")
+    _check_layout(path, entries)
     return entries
+
+
+def _check_layout(path: Path, entries: Mapping[str, zipfile.ZipInfo]) -> None:
+    """Raises BadInput unless all that is not a member's content is what `write_bundle` writes.
+
+    An archive of the same names, sizes and checksums is laid out without its contents and held
+    against the file: no byte before, between or after the members is free to say something else.
+    """
+    with open(path, "rb") as file:
+        for name, info in entries.items():
+            header = _member_info(name, info.CRC, info.file_size).FileHeader()
+            file.seek(info.header_offset)
+            if file.read(len(header)) != header:
+                raise BadInput(f"{path}: the member {name} does not lie where it should")
+        end = file.seek(0, os.SEEK_END)
+        directory, start = _directory(entries)
+        file.seek(min(start, end))
+        if file.read() != directory:
+            raise BadInput(f"{path}: the archive's directory is not that of a bundle")
+
+
+def _member_info(name: str, crc: int = 0, size: int = 0) -> zipfile.ZipInfo:
+    """The zip entry of a member: dated 1980, so that no clock is in the bytes."""
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFREG | 0o644) << 16
+    info.CRC, info.file_size, info.compress_size = crc, size, size
+    return info
+
+
+def _directory(entries: Mapping[str, zipfile.ZipInfo]) -> tuple[bytes, int]:
+    """The central directory of members laid one after the other, and where it begins.
+
+    APPNOTE.TXT 4.3.12 and 4.3.16.
+    """
+    records, start = b"", 0
+    for name, entry in entries.items():
+        info = _member_info(name, entry.CRC, entry.file_size)
+        fixed = struct.pack(
+            "<4s4B4H3L5H2L",
+            *(b"PK\x01\x02", info.create_version, info.create_system, info.extract_version, 0),
+            *(0, zipfile.ZIP_STORED, 0, _DATE_1980, info.CRC, info.file_size, info.file_size),
+            *(len(name), 0, 0, 0, 0, info.external_attr, start),
+        )
+        records += fixed + name.encode()
+        start += len(info.FileHeader()) + info.file_size
+    count = len(entries)
+    tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, len(records), start, 0)
+    return records + tail, start
 
 
 def _check_members(
@@ -159,9 +202,7 @@ def write_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes]) 
     with whole_file(path) as part:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             for name, content in [(MANIFEST, write_manifest(manifest)), *sorted(contents.items())]:
-                info = zipfile.ZipInfo(name)  # dated 1980, so that no clock is in the bytes
-                info.external_attr = (stat.S_IFREG | 0o644) << 16
-                archive.writestr(info, content)
+                archive.writestr(_member_info(name), content)
         open_bundle(part)
     return open_bundle(path)
 
@@ -200,18 +241,23 @@ def read_golden(bundle: Bundle) -> Golden:
         with np.load(content, allow_pickle=False) as arrays:
             frames, box = arrays["frames"], arrays["box"]
             probability = arrays["probability"]
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except BadInput:
+        raise
+    except Exception as error:  # numpy and zipfile raise whatever the bytes lead them to
         raise BadInput(f"{bundle.path}: {GOLDEN} holds no golden frames") from error
     sound = (
         frames.dtype == np.uint8
         and frames.ndim == 4
-        and frames.shape[0] >= 1
+        and min(frames.shape) >= 1
         and frames.shape[3] == 3
         and box.shape == (4,)
         and box.dtype == np.int64
         and probability.dtype == np.float32
         and probability.ndim == 2
         and probability.shape[0] == frames.shape[0]
+        and box.min() >= 0
+        and box[0] + box[2] <= frames.shape[2]
+        and box[1] + box[3] <= frames.shape[1]
     )
     if not sound:
         raise BadInput(f"{bundle.path}: {GOLDEN} holds no golden frames")

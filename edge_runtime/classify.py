@@ -30,6 +30,7 @@ class Classifier:
         Raises BadInput where the bundle lacks the variant, or its model is not of the contract.
         """
         self.stage = stage
+        self._labels = len(stage.labels)
         if variant is None:
             variant = next(name for name in PREFERENCE if name in stage.variants)
         if variant not in stage.variants:
@@ -55,9 +56,12 @@ class Classifier:
         golden = read_golden(bundle)
         if golden.probability.shape[1] != len(self.stage.labels):
             raise BadInput(f"{bundle.path}: the golden answers are of another model")
-        answers = np.stack(
-            [self.probability(self.prepare(frame, golden.box)) for frame in golden.frames]
-        )
+        try:
+            answers = np.stack(
+                [self.probability(self.prepare(frame, golden.box)) for frame in golden.frames]
+            )
+        except (RuntimeError, ValueError) as error:
+            raise BadInput(f"{bundle.path}: {self.variant} cannot be run: {error}") from error
         off = float(np.abs(answers - golden.probability).max())
         allowed = self.stage.golden_tolerance[self.variant]
         if not off <= allowed:
@@ -78,7 +82,10 @@ class Classifier:
 
         Raises RuntimeError where inference fails or the answer is not a number.
         """
-        answer: NDArray[np.float32] = self.backend.run(tensor)["probability"][0]
+        outputs = self.backend.run(tensor)
+        if "probability" not in outputs or outputs["probability"].shape != (1, self._labels):
+            raise RuntimeError("the model does not answer one probability a label")
+        answer: NDArray[np.float32] = outputs["probability"][0]
         if not np.isfinite(answer).all():
             raise RuntimeError("the model's answer is not a number")
         return answer

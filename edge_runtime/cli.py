@@ -41,7 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = command_line()(args=words or ["--help"], standalone_mode=False)
     except SonoliteError as error:
         _fail(str(error), error.exit_code)
-    except typer.Abort:
+    except OSError as error:
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
+    except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
     except TyperException as error:
         _fail(f"{error.format_message()} See --help.", 2)
@@ -50,5 +52,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _fail(line: str, code: int) -> NoReturn:
     """Says one line, whatever its words hold, and ends with `code`."""
-    print(f"sonolite: {' '.join(line.split())}", file=sys.stderr)
+    one = commands.printable(" ".join(line.split()))
+    print(f"sonolite: {one}", file=sys.stderr)
     sys.exit(code)

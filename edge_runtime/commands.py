@@ -14,11 +14,13 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from devices import BadInput
 from devices.capture import open_device
 from edge_runtime.bundle import CARD, SUFFIX, open_bundle
 from edge_runtime.classify import Classifier
 from edge_runtime.live import BUDGET, Sink, run_session
 from edge_runtime.manifest import Variant
+from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
 from edge_runtime.sinks import JsonLines, Terminal, overlay_video
 
@@ -85,8 +87,14 @@ def demo(
     if source == DEMO_SOURCE:
         roi = roi or DEMO_ROI
     with resources.as_file(shipped) as bundle:
-        _say(f"{bundle.name}, a first model that has never seen a phantom, on {source}")
         _run(bundle, source, roi, None, None, BUDGET, save, as_json)
+        _say(f"{bundle.name} is a first model and has never seen a phantom; its card has more")
+
+
+def _refuse_source(save: Path, source: str) -> None:
+    """Raises BadInput where the saved video would take the place of what it is made from."""
+    if Path(source).exists() and Path(source).resolve() in (save.resolve(), save.resolve().parent):
+        raise BadInput(f"--save {save}: would overwrite or lie among the source {source}")
 
 
 def _say(line: str) -> None:
@@ -105,7 +113,9 @@ def _run(
     as_json: bool,
 ) -> None:
     """One session from its arguments to its summary."""
-    region = Region(parse_roi(roi) if roi else None)
+    region = Region(None if roi is None else parse_roi(roi))
+    if save is not None:
+        _refuse_source(save, source)
     bundle = open_bundle(path)
     stage = bundle.manifest.stages[0]
     classifier = Classifier(bundle, stage, variant, threads)
@@ -118,7 +128,7 @@ def _run(
         if not as_json or console.is_terminal:
             sinks.append(stack.enter_context(Terminal(console, stage.positive)))
         summary, ended = run_session(device, bundle, classifier, region, sinks, stop, budget)
-    for line in summary.lines():
+    for line in (*summary.lines(), NOTICE):
         _say(line)
     if region.roi is None and classifier.preprocessing.crops:
         _say("note: without --roi the whole picture was judged; this model learnt nodule crops")
@@ -141,6 +151,11 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def printable(text: str) -> str:
+    """The text without what would command a terminal; lines stay lines."""
+    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
+
+
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Check a bundle from end to end and show its card.
 
@@ -152,4 +167,4 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         return
     out = Console()
     out.print(f"{opened.id}: every size and hash is as the manifest says", highlight=False)
-    out.print(Markdown(opened.read(CARD).decode("utf-8")))
+    out.print(Markdown(printable(opened.read(CARD).decode("utf-8", "replace"))))

@@ -30,7 +30,7 @@ from edge_runtime.slot import Slot
 from edge_runtime.summary import Summary
 
 READ_TIMEOUT = 1.0
-"""Seconds after which a live device that gives no frame counts as silent."""
+"""Seconds that one read of a device may wait for its frame."""
 FROZEN_AFTER = 1.0
 """Seconds of one and the same picture after which it counts as frozen."""
 BUDGET = 0.25
@@ -71,25 +71,32 @@ def run_session(
     session = Session(device.live, bundle, classifier, region, budget, clock, utc)
     started = clock()
     ended: SonoliteError | None = None
+    patience = max(budget, 2 / device.fps)  # a slow device is not a silent one
+    last = np.zeros((240, 320), np.uint8)
+
+    def tell(result: Result, pixels: Pixels) -> None:
+        for sink in sinks:
+            sink.write(result, pixels)
+
     capture.start()
     try:
         while not stop.is_set():
             try:
-                frame = slot.take(READ_TIMEOUT)
+                frame = slot.take(patience)
             except EndOfRecording:
                 break
             except SonoliteError as error:
                 if not device.live:
                     raise
-                session.happened(Event.GONE)
                 ended = error
+                if changed := session.without_frame(Event.GONE):
+                    tell(changed, np.zeros_like(last))
                 break
-            if frame is None:
-                session.happened(Event.SILENT)
-                continue
-            result = session.judge(frame)
-            for sink in sinks:
-                sink.write(result, frame.pixels)
+            if frame is not None:
+                last = frame.pixels
+                tell(session.judge(frame), last)
+            elif device.live and (changed := session.without_frame(Event.SILENT)):
+                tell(changed, np.zeros_like(last))  # never the last picture as if it were live
     finally:
         stop.set()
         slot.close(EndOfRecording("stopped"))
@@ -150,6 +157,14 @@ class Session:
         if self.state is not State.LIVE:
             self._smoother.forget()
 
+    def without_frame(self, event: Event) -> Result | None:
+        """Moves on although no frame came; returns a result to show if the state has changed."""
+        before = self.state
+        self.happened(event)
+        if self.state is before:
+            return None
+        return self._result(None, event=event, latency=Latency(0, 0, 0, 0))
+
     def judge(self, frame: Frame) -> Result:
         """Judges one frame and returns its result; the state moves with what was seen."""
         began = self._clock()
@@ -173,7 +188,7 @@ class Session:
         if event is Event.JUDGED and self._live and done - frame.captured_at > self._budget:
             event = Event.LATE
         self.happened(event)
-        smoothed, label, reason = self._decide(probability, frame, event)
+        smoothed, label, reason = self._decide(probability, frame)
         self._account(event, probability is not None, label, done - frame.captured_at)
         latency = Latency(
             wait=1000 * (began - frame.captured_at),
@@ -181,16 +196,31 @@ class Session:
             infer=1000 * (done - prepared),
             total=1000 * (done - frame.captured_at),
         )
+        return self._result(frame, event, latency, box, probability, smoothed, label, reason)
+
+    def _result(
+        self,
+        frame: Frame | None,
+        event: Event,
+        latency: Latency,
+        box: Box | None = None,
+        probability: Probability | None = None,
+        smoothed: float | None = None,
+        label: str | None = None,
+        reason: str | None = None,
+    ) -> Result:
+        """What is said of `frame`, or of the session where no frame came."""
+        at = self._clock() if frame is None else frame.captured_at
         labels = self._classifier.stage.labels
         return Result(
             sequence=next(self._sequence),
-            frame=frame.index,
-            captured_at=frame.captured_at,
-            captured_utc=self._as_utc(frame.captured_at),
-            timestamp=frame.timestamp,
+            frame=None if frame is None else frame.index,
+            captured_at=at,
+            captured_utc=self._as_utc(at),
+            timestamp=None if frame is None else frame.timestamp,
             state=self.state,
             label=label,
-            reason=reason,
+            reason=reason or (None if label else str(event)),
             probability=(
                 None
                 if probability is None
@@ -205,11 +235,11 @@ class Session:
         )
 
     def _decide(
-        self, probability: Probability | None, frame: Frame, event: Event
+        self, probability: Probability | None, frame: Frame
     ) -> tuple[float | None, str | None, str | None]:
-        """Smoothed probability, label and reason; outside LIVE the event is the reason."""
+        """Smoothed probability, label, and why there is none; nothing outside LIVE."""
         if self.state is not State.LIVE or probability is None:
-            return None, None, str(event)
+            return None, None, None
         smoothed = self._smoother.add(float(probability[-1]), frame.timestamp)
         return smoothed, *decide(smoothed, self._classifier.stage)
 

@@ -15,7 +15,8 @@ REFERENCE: Variant = "float32"
 """The variant that the others are held against."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,40}\.[a-z0-9]{1,8}")
@@ -90,6 +91,8 @@ class Stage:
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label stands twice")
+        if not set(self.aliases.values()) <= set(self.labels):
+            raise ValueError("an alias names no label")
         if REFERENCE not in self.variants:
             raise ValueError(f"no {REFERENCE} variant")
         if set(self.variants) != set(self.golden_tolerance):
@@ -126,7 +129,8 @@ class Manifest:
     schema: Literal[1]
     name: Name
     version: Annotated[int, Field(ge=1)]
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=4)]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=1)]
+    """One today; a second would be refused rather than left out without a word."""
     origin: Origin
     members: dict[str, Member]
 

@@ -4,10 +4,9 @@ import cv2
 import numpy as np
 
 from devices import Pixels
-from edge_runtime.result import Result
+from edge_runtime.result import NOTICE, Result
 from edge_runtime.session import State
 
-NOTICE = "research use only, not for diagnosis"
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 Color = tuple[int, int, int]
 WHITE: Color = (235, 235, 235)

@@ -59,12 +59,14 @@ class Crop:
             side = max(w, h)
         else:
             x, y, w, h = picture.box
+            if x < 0 or y < 0 or x + w > width + 1 or y + h > height + 1:  # VOC counts from 1
+                raise BadInput(
+                    f"the box {x},{y},{w},{h} lies outside the {width} x {height} picture"
+                )
             side = max(1, round(self.context * max(w, h)))
         left, top = x + (w - side) // 2, y + (h - side) // 2
         right, bottom = left + side, top + side
         inside = picture.pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-        if inside.size == 0:
-            raise BadInput(f"the box {x},{y},{w},{h} lies outside the {width} x {height} picture")
         margins = (
             max(-top, 0),
             max(bottom - height, 0),

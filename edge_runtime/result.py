@@ -7,6 +7,9 @@ from typing import Literal
 from devices import Box
 from edge_runtime.session import State
 
+NOTICE = "research use only, not for diagnosis"
+"""Stands wherever a result is shown."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -26,8 +29,9 @@ class Result:
 
     sequence: int
     """Counts the results of a session from 0."""
-    frame: int
-    """The frame's index on its device."""
+    frame: int | None
+    """The frame's index on its device; None where the state of a live session changed because no
+    frame came."""
     captured_at: float
     """Monotonic seconds."""
     captured_utc: str
@@ -57,6 +61,7 @@ class Result:
 def to_json(result: Result) -> str:
     """One line of JSON; the box as `[x, y, w, h]`, numbers to a sensible length."""
     record = asdict(result)
+    record["notice"] = NOTICE
     record["latency_ms"] = {name: round(its, 3) for name, its in record["latency_ms"].items()}
     record["captured_at"] = round(result.captured_at, 6)
     if result.probability is not None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from devices import BadInput, Pixels
 from edge_runtime.atomic import whole_file
 from edge_runtime.overlay import draw
-from edge_runtime.result import Result, to_json
+from edge_runtime.result import NOTICE, Result, to_json
 
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
 """By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
@@ -37,6 +37,8 @@ class JsonLines:
             # Whatever is still in Python's buffer would fail again when the process ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self._stop.set()
+        except OSError as error:
+            raise BadInput(f"results cannot be written to stdout: {error.strerror}") from error
 
 
 class Terminal:
@@ -75,11 +77,12 @@ class Terminal:
 def _line(result: Result, positive: str) -> str:
     shown = "" if result.smoothed is None else f", p({positive}) {result.smoothed:.2f}"
     said = result.label or f"no label ({result.reason})"
-    return f"frame {result.frame}: {result.state}, {said}{shown}"
+    where = "no frame" if result.frame is None else f"frame {result.frame}"
+    return f"{where}: {result.state}, {said}{shown}"
 
 
 def _table(result: Result, positive: str) -> Table:
-    table = Table(show_header=False, title="research use only, not for diagnosis")
+    table = Table(show_header=False, title=NOTICE)
     raw = "-" if result.probability is None else f"{result.probability[positive]:.3f}"
     smoothed = "-" if result.smoothed is None else f"{result.smoothed:.3f}"
     latency = result.latency_ms
@@ -88,7 +91,7 @@ def _table(result: Result, positive: str) -> Table:
         "label": result.label or f"none: {result.reason}",
         f"{positive}, smoothed": smoothed,
         f"{positive}, this frame": raw,
-        "frame": str(result.frame),
+        "frame": "-" if result.frame is None else str(result.frame),
         "latency": f"{latency.total:.1f} ms (wait {latency.wait:.1f}, prepare "
         f"{latency.prepare:.1f}, infer {latency.infer:.1f})",
         "backend": result.backend,
@@ -102,8 +105,9 @@ def _table(result: Result, positive: str) -> Table:
 class OverlayVideo:
     """Writes each screen with its result drawn in."""
 
-    def __init__(self, part: Path, fps: float, positive: str) -> None:
-        self._part, self._fps, self._positive = part, fps, positive
+    def __init__(self, path: Path, part: Path, fps: float, positive: str) -> None:
+        """Writes to `part`; `path` is what the user called it."""
+        self._path, self._part, self._fps, self._positive = path, part, fps, positive
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._written = 0
@@ -119,7 +123,9 @@ class OverlayVideo:
                 str(self._part), cv2.CAP_FFMPEG, fourcc, self._fps, self._size
             )
             if not self._writer.isOpened():
-                raise BadInput(f"{self._part}: no video can be written here")
+                raise BadInput(
+                    f"--save {self._path}: no video of {width} x {height} can be written"
+                )
         if (width, height) != self._size:
             screen = np.asarray(cv2.resize(screen, self._size), dtype=np.uint8)
         self._writer.write(screen)
@@ -131,13 +137,15 @@ class OverlayVideo:
         Raises BadInput where it is not, or where nothing was written.
         """
         if self._writer is None:
-            raise BadInput("no frame was read, so no video was saved")
+            raise BadInput(f"--save {self._path}: no frame was read, so nothing is saved")
         self._writer.release()
         saved = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
         found = max(0, int(saved.get(cv2.CAP_PROP_FRAME_COUNT)))
         saved.release()
         if found != self._written:
-            raise BadInput(f"the video holds {found} of {self._written} frames; is the disk full?")
+            raise BadInput(
+                f"--save {self._path}: holds {found} of {self._written} frames; is the disk full?"
+            )
 
 
 @contextmanager
@@ -149,6 +157,6 @@ def overlay_video(path: Path, fps: float, positive: str) -> Iterator[OverlayVide
     if path.suffix not in FOURCC:
         raise BadInput(f"--save {path}: the name must end in {' or '.join(FOURCC)}")
     with whole_file(path) as part:
-        video = OverlayVideo(part, fps, positive)
+        video = OverlayVideo(path, part, fps, positive)
         yield video
         video.finish()

@@ -50,9 +50,14 @@ class Summary:
         not_judged = ", ".join(f"{count} {cause}" for cause, count in self.not_judged.items())
         labels = ", ".join(f"{count} {label}" for label, count in self.labels.items())
         rate = self.classified / self.seconds if self.seconds else 0.0
-        return [
+        frames = (
             f"frames: {self.read} read, {self.classified} classified ({labels or 'none'}), "
-            f"not judged: {not_judged or 'none'}",
+            f"not judged: {not_judged or 'none'}"
+        )
+        if not self.classified:
+            return [frames]
+        return [
+            frames,
             f"latency, capture to result: p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms; "
             f"{rate:.1f} frames/s",
         ]

@@ -16,6 +16,7 @@ from rich.table import Table
 from devices import BadInput
 from devices.quiet import quiet
 from edge_runtime.atomic import refuse_existing
+from edge_runtime.result import NOTICE
 
 if TYPE_CHECKING:
     from train.metrics import Metrics
@@ -25,7 +26,7 @@ if find_spec("tensorflow") is None:
 
 T = TypeVar("T")
 
-DataOption = Annotated[Path, typer.Argument(help="CSV, Pascal VOC folder or class folders.")]
+DataArgument = Annotated[Path, typer.Argument(help="CSV, Pascal VOC folder or class folders.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +56,7 @@ def tracked(bar: Progress, name: str) -> Callable[[Iterable[T]], Iterable[T]]:
 
 @quiet()
 def train(
-    data: DataOption,
+    data: DataArgument,
     out: Annotated[Path, typer.Option(help="The run's folder; it must not exist yet.")],
     recipe: Annotated[str, typer.Option(help="A shipped recipe, or a path.")] = "seed-cnn",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides split and weights.")] = 0,
@@ -67,7 +68,7 @@ def train(
     """
     from edge_runtime import preprocess
     from train.fit import Epoch, fit, predict
-    from train.metrics import Metrics, as_labels, measure
+    from train.metrics import as_labels, measure
     from train.recipe import read_recipe
     from train.run import SCHEMA, Record, describe_data, software, write_run
     from train.samples import load_pictures, read_samples
@@ -113,9 +114,7 @@ def train(
         part: (data_by_part[part][1], predict(fitted.model, data_by_part[part][0])[:, 1])
         for part in PARTS
     }
-    metrics: dict[str, Metrics] = {
-        part: measure(*answers[part], fitted.threshold) for part in PARTS
-    }
+    metrics = {part: measure(*answers[part], fitted.threshold) for part in PARTS}
     record = Record(
         schema=SCHEMA,
         recipe_name=Path(recipe).stem,
@@ -128,12 +127,13 @@ def train(
         temperature=fitted.temperature,
         threshold=fitted.threshold,
         metrics=metrics,
+        model_sha256="",  # known once the model is written
     )
-    write_run(out, record, split, fitted.model, answers)
+    record = write_run(out, record, split, fitted.model, answers)
     if as_json:
         print(json.dumps(asdict(record)))
         return
-    Console().print(metrics_table(metrics))
+    Console().print(metrics_table({str(part): its for part, its in metrics.items()}))
     console.print(f"{out}: model.keras, run.json, split.csv, report.html")
     console.print(f"next: sonolite convert {out} --out {out.name}.sonolite")
 
@@ -187,7 +187,7 @@ def metrics_table(columns: dict[str, "Metrics"]) -> Table:
 
 def figures_table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Table:
     """Figures by name, a column for each thing that was measured; fits a narrow terminal."""
-    table = Table("", box=SIMPLE_HEAD)
+    table = Table("", box=SIMPLE_HEAD, caption=NOTICE)
     for column in columns:
         table.add_column(column, justify="right")
     for name, cells in rows.items():

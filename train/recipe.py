@@ -66,9 +66,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         try:
-            preprocess.parse(self.preprocessing)
+            side = preprocess.parse(self.preprocessing).side
         except BadInput as error:
             raise ValueError(str(error)) from error
+        if side >> len(self.network.filters) < 1:
+            raise ValueError(f"{side} pixels cannot be halved {len(self.network.filters)} times")
 
 
 def shipped() -> list[str]:
@@ -83,16 +85,17 @@ def read_recipe(name: str) -> Recipe:
     Raises BadInput where there is none, or naming the first entry that is wrong.
     """
     if name in shipped():
-        text = (resources.files("train") / "recipes" / f"{name}.toml").read_text("utf-8")
+        content = (resources.files("train") / "recipes" / f"{name}.toml").read_bytes()
     elif name.endswith(".toml") and Path(name).is_file():
-        text = Path(name).read_text("utf-8")
+        content = Path(name).read_bytes()
     else:
         raise BadInput(
             f"no recipe {name!r}; there are {', '.join(shipped())}, or give the path of a .toml"
         )
     try:
-        return TypeAdapter(Recipe).validate_json(json.dumps(tomllib.loads(text), default=str))
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"recipe {name}: {error}") from error
+        entries = json.dumps(tomllib.loads(content.decode()), default=str)
+        return TypeAdapter(Recipe).validate_json(entries)
     except ValidationError as error:
         raise BadInput(f"recipe {name}: {explain(error)}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise BadInput(f"recipe {name}: {error}") from error

@@ -5,15 +5,16 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
+from typing import Annotated
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from devices import BadInput
 from edge_runtime.atomic import whole_folder
@@ -39,8 +40,12 @@ class Data:
     """Over the table of samples and the prepared pictures, in order."""
     split_sha256: str
     groups: int
-    counts: dict[str, dict[str, int]]
+    counts: dict[Part, dict[str, int]]
     """Images by split, then by label."""
+
+    def __post_init__(self) -> None:
+        if set(self.counts) != set(PARTS):
+            raise ValueError(f"counts are of {', '.join(PARTS)}")
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,20 @@ class Record:
     schema: int
     recipe_name: str
     recipe: Recipe
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     software: dict[str, str]
     data: Data
     history: tuple[Epoch, ...]
     best_epoch: int
     temperature: float
-    threshold: float
-    metrics: dict[str, Metrics]
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    metrics: dict[Part, Metrics]
+    model_sha256: str
+    """Of `model.keras`, so that no other model is taken for this run's."""
+
+    def __post_init__(self) -> None:
+        if set(self.metrics) != set(PARTS):
+            raise ValueError(f"metrics are of {', '.join(PARTS)}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ def data_sha256(samples: Sequence[Sample], root: Path, pictures: NDArray[np.uint
 
 def describe_data(name: str, root: Path, split: Split, pictures: NDArray[np.uint8]) -> Data:
     """What a run says of its data; `root` is the folder that the images' paths start from."""
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[Part, dict[str, int]] = {}
     for part in PARTS:
         labels = [sample.label for sample in split.of(part)]
         counts[part] = {label: labels.count(label) for label in sorted(set(labels))}
@@ -108,17 +119,24 @@ def describe_data(name: str, root: Path, split: Split, pictures: NDArray[np.uint
 
 def write_run(
     folder: Path, record: Record, split: Split, model: keras.Model, answers: Answers
-) -> None:
+) -> Record:
     """Writes `run.json`, `split.csv`, `model.keras` and `report.html`, all of them or none.
 
     `answers` holds, by part of the split, the labels and the positive class's probabilities.
     Raises BadInput where the folder exists already or cannot be written.
     """
     with whole_folder(folder) as part:
+        model.save(part / "model.keras")
+        record = replace(record, model_sha256=_sha256(part / "model.keras"))
         (part / "run.json").write_bytes(_RECORD.dump_json(record, indent=2) + b"\n")
         (part / "split.csv").write_text(split_csv(split, Path(record.data.path)), "utf-8")
-        model.save(part / "model.keras")
         write_report(asdict(record), answers, part / "report.html")
+    return record
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_run(folder: Path, data: Path | None = None) -> Run:
@@ -127,12 +145,15 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
     Raises BadInput where a file is missing, is damaged, or does not belong to the others.
     """
     record = read_record(folder)
-    split_text = (folder / "split.csv").read_bytes()
-    if hashlib.sha256(split_text).hexdigest() != record.data.split_sha256:
-        raise BadInput(f"{folder}: split.csv is not the one that this run was trained with")
+    for name, promised in (
+        ("split.csv", record.data.split_sha256),
+        ("model.keras", record.model_sha256),
+    ):
+        if _sha256(folder / name) != promised:
+            raise BadInput(f"{folder}: {name} is not the one of this run")
     try:
         model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # Keras raises whatever a damaged file leads it to
         raise BadInput(f"{folder / 'model.keras'}: not a Keras model that can be read") from error
     root = data or Path(record.data.path)
     return Run(folder, record, model, _read_split(folder / "split.csv", root, record))

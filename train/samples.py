@@ -5,6 +5,7 @@ patient, case or sweep) that must never stand on two sides of a split.
 """
 
 import csv
+import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from devices import BadInput, Box
 from devices.capture.image import SUFFIXES, read_image
+from edge_runtime.manifest import Name
 from edge_runtime.preprocess import Preprocessing
 
 MANIFEST = "manifest.csv"
@@ -37,8 +39,8 @@ class Task:
     """What is told apart. The last label is the positive class: sensitivity is its recall."""
 
     name: str
-    labels: tuple[str, ...]
-    aliases: dict[str, str]
+    labels: tuple[Name, ...]
+    aliases: dict[str, Name]
     """Other spellings of a label that data sets use, such as `1` for `malignant`."""
 
     def __post_init__(self) -> None:
@@ -72,12 +74,25 @@ def read_samples(data: Path, task: Task) -> list[Sample]:
         samples = read_class_folders(data, task)
     else:
         raise BadInput(f"{data}: no such file or folder")
+    _refuse_doubtful_paths(samples)
     if not samples:
         raise BadInput(
             f"{data}: no labelled images; expected a CSV with path,label, a Pascal VOC folder, "
             f"or the folders {' and '.join(task.labels)}"
         )
     return samples
+
+
+def _refuse_doubtful_paths(samples: Iterable[Sample]) -> None:
+    """Raises BadInput where an image is listed twice or its name cannot be written down."""
+    seen: set[str] = set()
+    for sample in samples:
+        path = os.path.normpath(sample.path)
+        if not path.isprintable():
+            raise BadInput(f"{path!r}: rename it, its name is not plain UTF-8")
+        if path in seen:
+            raise BadInput(f"{path}: listed twice")
+        seen.add(path)
 
 
 def require_both_classes(samples: Iterable[Sample], task: Task, where: str) -> None:

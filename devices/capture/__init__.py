@@ -17,8 +17,8 @@ from devices.frame import CaptureDevice, Clock
 
 __all__ = ["Camera", "ImageFolder", "Phantom", "Scripted", "Video", "open_device", "read_image"]
 
-MAX_CAMERAS = 256
-"""V4L2 gives out no more minor numbers than these."""
+MAX_DIGITS = 3
+"""Of a camera's index; V4L2 counts to 255."""
 
 PHANTOM_OPTIONS: dict[str, Callable[[str], Any]] = {
     "seed": int,
@@ -38,7 +38,7 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     `phantom:` the simulated probe, as in `phantom:?seed=3&frames=200&live=no`.
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
-    if uri.isdecimal() and int(uri) < MAX_CAMERAS:
+    if uri.isdecimal() and len(uri) <= MAX_DIGITS:
         return Camera(int(uri), clock)
     scheme, separator, rest = uri.partition(":")
     if scheme == "phantom" and separator:

@@ -12,6 +12,10 @@ from devices.frame import Pixels
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
+AS_STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+"""Boxes count the pixels of the stored image, so that it is not turned by its EXIF entry."""
+PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+
 
 def read_image(path: Path) -> Pixels:
     """Returns the image as uint8, ``H x W`` if it is stored grey, else ``H x W x 3`` (BGR).
@@ -28,10 +32,14 @@ def read_image(path: Path) -> Pixels:
     if width < 1 or height < 1:
         raise BadInput(f"{path}: not an image")
     check_size(path, width, height)
+    if data[:8].tobytes() == PNG_BEGIN and PNG_END not in data[-16:].tobytes():
+        raise BadInput(f"{path}: the image is damaged")  # libpng would say it on stderr, too
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR)
+        pixels = cv2.imdecode(data, AS_STORED)
     except cv2.error:
         pixels = None
     if pixels is None:
         raise BadInput(f"{path}: the image is damaged")
-    return np.asarray(pixels, dtype=np.uint8)
+    if pixels.dtype != np.uint8:
+        raise BadInput(f"{path}: {pixels.dtype} pixels; window them to 8 bits first")
+    return np.asarray(pixels)

@@ -68,8 +68,8 @@ class Phantom(CaptureDevice):
     ) -> None:
         if nodule not in NODULES:
             raise BadInput(f"phantom: no nodule {nodule!r}; there are {', '.join(NODULES)}")
-        if not (0 < fps <= 200 and 160 <= width <= 1920 and 120 <= height <= 1080):
-            raise BadInput("phantom: fps up to 200, 160 x 120 to 1920 x 1080 pixels")
+        if not (1 <= fps <= 200 and 160 <= width <= 1920 and 120 <= height <= 1080):
+            raise BadInput("phantom: 1 to 200 frames/s, 160 x 120 to 1920 x 1080 pixels")
         if seed < 0 or (frames is not None and frames < 1):
             raise BadInput("phantom: the seed is 0 or more, the frames are 1 or more")
         self.live = live

@@ -18,9 +18,9 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 # length in the header tell whether the end is missing.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "ignore_editlist;1")
 
-TIMED = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
-"""Containers whose header tells how long they play, so that a missing end is noticed; MPEG
-streams are as long as they are."""
+TIMED = frozenset({".avi", ".m4v", ".mov", ".mp4"})
+"""Containers whose header tells how long the picture plays, so that a missing end is noticed;
+Matroska tells it of the longest track, MPEG streams of none."""
 SLACK = 3
 """Frames before the promised end at which the last one may begin: itself, and two of a cut file
 that lean on frames that were cut away."""
@@ -70,6 +70,6 @@ class Video(CaptureDevice):
             raise EndOfRecording(f"{self._path}: the last frame has been read")
         self._position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         index, self._index = self._index, self._index + 1
-        return Frame(
-            np.asarray(pixels, dtype=np.uint8), self._clock(), index, timestamp=index / self.fps
-        )
+        timed = self._position > 0 or index == 0  # some MPEG streams have no times
+        timestamp = self._position if timed else index / self.fps
+        return Frame(np.asarray(pixels, dtype=np.uint8), self._clock(), index, timestamp)

@@ -28,6 +28,8 @@ def find_interpreter() -> tuple[Any, str]:
             return import_module(module), f"{distribution} {version(distribution)}"
         except ModuleNotFoundError:
             continue
+        except ImportError as error:
+            raise HardwareMissing(f"{distribution} is installed but broken: {error}") from error
     raise HardwareMissing(
         "no TFLite interpreter: pip install ai-edge-litert, or on an old board "
         "pip install 'sonolite[tflite-runtime]'"
@@ -48,17 +50,19 @@ class CpuBackend:
             with quiet():
                 self._interpreter = module.Interpreter(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
+        except SystemError as error:  # tflite-runtime beside numpy 2
+            raise HardwareMissing(f"{interpreter} does not work here: {_line(error)}") from error
         except (ValueError, RuntimeError) as error:
             raise BadInput(f"{name}: the interpreter refuses the model: {_line(error)}") from error
         self.compute = Compute("cpu", interpreter, name, threads, share=1.0)
         signatures = self._interpreter.get_signature_list()
-        self._input = self._interpreter.get_input_details()[0]
-        if len(signatures) != 1 or self._input["dtype"] is not np.uint8:
-            raise BadInput(f"{name}: not a model of the contract: one signature, uint8 input")
-        (key,) = signatures
-        self._runner = self._interpreter.get_signature_runner(key)
-        (self._input_name,) = signatures[key]["inputs"]
-        self.shape: tuple[int, ...] = tuple(int(size) for size in self._input["shape"])
+        inputs = [entry for its in signatures.values() for entry in its["inputs"]]
+        details = self._interpreter.get_input_details()
+        if len(inputs) != 1 or len(details) != 1 or details[0]["dtype"] is not np.uint8:
+            raise BadInput(f"{name}: not a model of the contract: one uint8 input")
+        self._runner = self._interpreter.get_signature_runner(next(iter(signatures)))
+        self._input_name = inputs[0]
+        self.shape: tuple[int, ...] = tuple(int(size) for size in details[0]["shape"])
 
     def run(self, tensor: NDArray[np.uint8]) -> Outputs:
         """Returns the model's outputs by name; see `Backend.run`."""

@@ -1,7 +1,9 @@
 """From a run to a bundle."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -138,17 +140,35 @@ def test_the_same_run_gives_the_same_bytes(
     assert again.read_bytes() == bundle_path.read_bytes()
 
 
-def test_a_model_whose_weights_are_not_numbers_is_refused(run_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for file in run_folder.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    model = keras.saving.load_model(folder / "model.keras", compile=False)
-    weights = model.get_layer("logits").get_weights()
-    model.get_layer("logits").set_weights([weights[0] * np.nan, weights[1]])
-    model.save(folder / "model.keras")
-    refused(sonolite("convert", folder, "--out", tmp_path / "a.sonolite"), "not")
+@pytest.fixture
+def changed_run(run_folder: Path, tmp_path: Path) -> Callable[[float], Path]:
+    """A run whose model's logits were multiplied, its hash put right."""
+
+    def change(factor: float) -> Path:
+        folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+        model = keras.saving.load_model(folder / "model.keras", compile=False)
+        logits = model.get_layer("logits")
+        logits.set_weights([weight * factor for weight in logits.get_weights()])
+        model.save(folder / "model.keras")
+        record = json.loads((folder / "run.json").read_text())
+        content = (folder / "model.keras").read_bytes()
+        record["model_sha256"] = hashlib.sha256(content).hexdigest()
+        (folder / "run.json").write_text(json.dumps(record))
+        return folder
+
+    return change
+
+
+@pytest.mark.parametrize(("factor", "said"), [(np.nan, "not"), (-1.0, "the run says")])
+def test_a_model_that_is_not_what_the_run_measured_is_refused(
+    changed_run: Callable[[float], Path], tmp_path: Path, factor: float, said: str
+) -> None:
+    refused(sonolite("convert", changed_run(factor), "--out", tmp_path / "a.sonolite"), said)
     assert not list(tmp_path.glob("*.sonolite"))
+
+
+def test_a_bundle_is_never_overwritten(run_folder: Path, bundle_path: Path) -> None:
+    refused(sonolite("convert", run_folder, "--out", bundle_path), "exists already")
 
 
 def test_moved_images_are_found_again(run_folder: Path, labelled: Path, tmp_path: Path) -> None:
@@ -168,6 +188,7 @@ def test_wrong_words_are_one_line(run_folder: Path, tmp_path: Path) -> None:
         sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite", "--variants", "int4"),
         "no int4",
     )
+    refused(sonolite("convert", run_folder, "--out", tmp_path / "_a(1).sonolite"), "bundle's name")
     refused(sonolite("convert", tmp_path, "--out", tmp_path / "a.sonolite"), "not a run")
     with pytest.raises(BadInput):
         open_bundle(tmp_path / "a.sonolite")

@@ -35,11 +35,18 @@ def members(demo_path: Path) -> Members:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def pack(path: Path, members: Members, **options: int) -> Path:
-    with zipfile.ZipFile(path, "w", **options) as archive:  # type: ignore[call-overload]
+def pack(path: Path, members: Members, compression: int = zipfile.ZIP_STORED) -> Path:
+    """Lays members into an archive as a bundle's writer does."""
+    with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            archive.writestr(entry(name), content, compress_type=compression)
     return path
+
+
+def entry(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o100644 << 16
+    return info
 
 
 def refusal(path: Path) -> str:
@@ -102,7 +109,7 @@ def test_an_extra_member_is_named(tmp_path: Path, members: Members) -> None:
 def test_a_doubled_member_is_refused(tmp_path: Path, members: Members) -> None:
     path = pack(tmp_path / "a.sonolite", members)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("int8.tflite", members["int8.tflite"])
+        archive.writestr(entry("int8.tflite"), members["int8.tflite"])
     assert "int8.tflite stands twice" in refusal(path)
 
 
@@ -124,7 +131,7 @@ def test_a_symbolic_link_is_refused(tmp_path: Path, members: Members) -> None:
         link = zipfile.ZipInfo("link.txt")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
-    assert "no plain file" in refusal(path)
+    assert "directory is not that of a bundle" in refusal(path)
 
 
 def test_an_entry_that_points_outside_the_archive_is_refused(
@@ -144,15 +151,17 @@ def test_a_size_larger_than_the_file_is_refused(tmp_path: Path, members: Members
     entry = content.rindex(b"PK\x01\x02")
     struct.pack_into("<II", content, entry + 20, 1 << 30, 1 << 30)
     path.write_bytes(content)
-    assert "belong to no member" in refusal(path)
+    assert "int8.tflite does not lie" in refusal(path)
 
 
 def test_bytes_that_belong_to_no_member_are_refused(tmp_path: Path, demo_path: Path) -> None:
     path, content = tmp_path / "a.sonolite", demo_path.read_bytes()
     path.write_bytes(b"#!/bin/sh\n" + content)
-    assert "does not lie where it should" in refusal(path)
+    assert "directory is not that of a bundle" in refusal(path)
     path.write_bytes(content[:-2] + b"\x04\x00note")
-    assert "belong to no member" in refusal(path)
+    assert "directory is not that of a bundle" in refusal(path)
+    path.write_bytes(content + b"trailing")
+    refusal(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x05\x06" + bytes(18)])
@@ -164,7 +173,8 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_bundle_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "none.sonolite")
-    assert "directory" in refusal(tmp_path)
+    assert "not a file" in refusal(tmp_path)
+    assert "not a file" in refusal(Path("/dev/zero"))
 
 
 def edit(members: Members, change: Callable[[dict[str, object]], None]) -> Members:
@@ -271,7 +281,7 @@ def test_a_backend_that_answers_otherwise_does_not_go_live(
     refused(sonolite("run", path, "--source", "phantom:?frames=1"), "golden frames differently")
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_flipped_bits_are_ever_believed(
     tmp_path: Path, demo_path: Path, data: st.DataObject
@@ -281,14 +291,8 @@ def test_no_flipped_bits_are_ever_believed(
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     path = tmp_path / "a.sonolite"
     path.write_bytes(content)
-    try:
-        opened = open_bundle(path)
-    except BadInput as error:
-        assert "\n" not in str(error)  # noqa: PT017
-        return
-    whole = open_bundle(demo_path)  # only the zip's own dates and the like may differ unnoticed
-    assert opened.digest == whole.digest
-    assert all(opened.read(name) == whole.read(name) for name in whole.manifest.members)
+    if bytes(content) != demo_path.read_bytes():  # two flips may undo each other
+        refusal(path)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -298,6 +302,17 @@ def test_no_truncated_bundle_is_ever_believed(tmp_path: Path, demo_path: Path, c
     path = tmp_path / "a.sonolite"
     path.write_bytes(content[: int(cut * len(content))])
     refusal(path)
+
+
+def test_every_byte_around_the_members_counts(tmp_path: Path, demo_path: Path) -> None:
+    content = demo_path.read_bytes()
+    path = tmp_path / "a.sonolite"
+    headers = content.index(b'{\n  "schema"')
+    for place in [*range(headers), *range(len(content) - 500, len(content))]:
+        changed = bytearray(content)
+        changed[place] ^= 0x01
+        path.write_bytes(changed)
+        refusal(path)
 
 
 def test_the_command_says_it_in_one_line(tmp_path: Path, members: Members) -> None:

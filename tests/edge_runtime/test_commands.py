@@ -107,6 +107,27 @@ def test_bad_sources_are_one_line(demo_path: Path, tmp_path: Path) -> None:
     refused(sonolite(*run, "phantom:?frames=1", "--variant", "dynamic"), "no variant dynamic")
 
 
+def test_the_source_is_never_overwritten(
+    demo_path: Path, make_video: Callable[..., Path], labelled: Path
+) -> None:
+    video = make_video("demo.mp4")
+    before = video.read_bytes()
+    refused(sonolite("demo", video, "--save", video), "would overwrite")
+    stills = labelled / "benign" / "benign00"
+    refused(sonolite("demo", stills, "--save", stills / "a.mp4"), "would overwrite or lie among")
+    assert video.read_bytes() == before
+
+
+def test_stdout_that_is_full_is_one_line(demo_path: Path, tmp_path: Path) -> None:
+    command = [SONOLITE, "run", str(demo_path), "--source", "phantom:?frames=3&live=no", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "sonolite: results cannot be written to stdout: No space left on device\n"
+    )
+
+
 def test_a_video_of_specks_is_one_line(demo_path: Path, make_video: Callable[..., Path]) -> None:
     speck = make_video("speck.avi", width=2, height=2)
     refused(sonolite("run", demo_path, "--source", speck), "2 x 2 pixels are too few")

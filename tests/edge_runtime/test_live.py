@@ -93,7 +93,52 @@ def test_a_lost_device_ends_the_session_with_its_account(
     ]
     results, summary, ended = play(script, True, demo_bundle, classifier)
     assert isinstance(ended, DeviceLost)
-    assert summary.read == len(results) == 1
+    assert summary.read == summary.classified == 1
+    assert [(its.frame, its.state) for its in results] == [(0, State.LIVE), (None, State.LOST)]
+
+
+class Silent(Scripted):
+    """Says nothing where its script stalls, until `heard` is set or a moment has gone by."""
+
+    heard = threading.Event()
+    moment = 5.0
+
+    def read(self, timeout: float) -> Frame:
+        try:
+            return super().read(timeout)
+        except DeviceStalled:
+            self.heard.wait(self.moment)
+            raise
+
+
+def test_a_silent_device_is_shown_as_stale_without_a_label_or_its_last_picture(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    shown: list[tuple[State, str | None, bool]] = []
+    script: list[Pixels | Exception] = [pictures[0], DeviceStalled("no frame"), pictures[1]]
+
+    class Screen:
+        def write(self, result: Result, pixels: Pixels) -> None:
+            shown.append((result.state, result.label, bool(pixels.any())))
+            if result.state is State.STALE:
+                device.heard.set()
+
+    with Silent(script, live=True) as device:
+        run_session(device, demo_bundle, classifier, Region(), [Screen()], threading.Event())
+    assert [state for state, _, _ in shown] == [State.LIVE, State.STALE, State.LIVE]
+    assert shown[1] == (State.STALE, None, False)
+
+
+def test_a_slow_recording_is_judged_like_a_fast_one(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    fast, _, _ = play(pictures[:2], False, demo_bundle, classifier)
+    script: list[Pixels | Exception] = [pictures[0], DeviceStalled("slow disk"), pictures[1]]
+    sink = Collected()
+    with Silent(script) as device:
+        device.heard, device.moment = threading.Event(), 0.3  # longer than the session's patience
+        run_session(device, demo_bundle, classifier, Region(), [sink], threading.Event(), 0.01)
+    assert [its.smoothed for its in sink.results] == [its.smoothed for its in fast]
 
 
 def test_a_damaged_recording_is_an_error(

@@ -58,9 +58,12 @@ def test_shrinking_averages() -> None:
     assert np.ptp(parse("gray|resize(64)")(checker).astype(int)) <= 1
 
 
-def test_a_box_outside_the_picture_is_refused() -> None:
+@pytest.mark.parametrize(
+    "box", [Box(500, 500, 10, 10), Box(0, 0, 60000, 60000), Box(-5, 0, 10, 10), Box(0, 0, 9, 99)]
+)
+def test_a_box_outside_the_picture_is_refused(box: Box) -> None:
     with pytest.raises(BadInput, match="outside"):
-        parse(PLAIN)(np.zeros((50, 50), np.uint8), Box(500, 500, 10, 10))
+        parse(PLAIN)(np.zeros((50, 50), np.uint8), box)
 
 
 @pytest.mark.parametrize(

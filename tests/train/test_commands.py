@@ -1,7 +1,6 @@
 """`sonolite train` and `evaluate`, as a user calls them."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,8 +10,6 @@ import pytest
 
 from tests.conftest import Outcome, refused, sonolite
 from train.run import read_record, read_run
-
-SONOLITE = Path(sys.executable).parent / "sonolite"
 
 
 def test_the_same_seed_gives_the_same_numbers(
@@ -88,6 +85,29 @@ def test_bad_data_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["a.png,benign,p1", "./a.png,malignant,p2"], "listed twice"),
+        (["a.png,benign,p1", "b\u200f.png,malignant,p2"], "not plain UTF-8"),
+    ],
+)
+def test_doubtful_tables_are_refused(
+    tmp_path: Path, tiny_recipe: Path, rows: list[str], said: str
+) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("\n".join(["path,label,group", *rows]))
+    words = ("train", table, "--recipe", tiny_recipe, "--out", tmp_path / "run")
+    refused(sonolite(*words), said)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, labelled: Path, tiny_recipe: Path
+) -> None:
+    words = ("train", labelled, "--recipe", tiny_recipe, "--out", tmp_path / "no" / "run")
+    refused(sonolite(*words), "there is no folder")
+
+
 def test_a_run_is_never_overwritten(run_folder: Path, labelled: Path) -> None:
     refused(sonolite("train", labelled, "--out", run_folder), "exists already")
 
@@ -96,7 +116,7 @@ def test_a_run_is_never_overwritten(run_folder: Path, labelled: Path) -> None:
     ("damage", "said"),
     [
         (lambda folder: (folder / "model.keras").unlink(), "has no model.keras"),
-        (lambda folder: (folder / "model.keras").write_bytes(b"PK"), "not a Keras model"),
+        (lambda folder: (folder / "model.keras").write_bytes(b"PK"), "model.keras is not the one"),
         (lambda folder: (folder / "run.json").write_text("{"), "run.json"),
         (lambda folder: (folder / "run.json").write_text("{}"), "run.json"),
         (lambda folder: (folder / "split.csv").write_text("path,label\n"), "split.csv is not"),
@@ -127,13 +147,21 @@ def test_a_run_of_another_version_is_refused(
     refused(sonolite("evaluate", folder, "--data", labelled), "schema 99")
 
 
-def test_a_killed_training_leaves_no_run(tmp_path: Path, labelled: Path) -> None:
-    out = tmp_path / "run"
-    command = [str(SONOLITE), "train", str(labelled), "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        while b"epoch 1" not in process.stderr.readline():
-            assert process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(20)
-    assert list(tmp_path.iterdir()) == []
+KILLED = """
+import os, signal, sys
+import train.run
+from edge_runtime.cli import main
+train.run.write_report = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+def test_a_kill_while_the_run_is_written_leaves_no_run(
+    tmp_path: Path, labelled: Path, tiny_recipe: Path
+) -> None:
+    """Three of its four files are on the disk by then, under another name."""
+    words = ["train", str(labelled), "--recipe", str(tiny_recipe), "--out", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", KILLED, *words], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "run").exists()
+    assert len(list(tmp_path.glob(".run.*/*"))) == 3

@@ -38,6 +38,8 @@ def test_seed_cnn_is_the_founding_design() -> None:
         (("resize(32)", "resize(7)"), "16 to 1024"),
         (('"benign", "malignant"]', '"benign"]'), "task"),
         (("[limits]", "[limits"), "recipe"),
+        (("filters = [8, 16]", "filters = [8, 8, 8, 8, 8, 8]"), "cannot be halved 6 times"),
+        (('"benign", "malignant"]', '"benign", "b\\u001bd"]'), "task.labels"),
         (("sensitivity = 0.90", 'sensitivity = "high"'), "operating_point.sensitivity"),
     ],
 )
@@ -49,6 +51,13 @@ def test_a_bad_entry_is_named(tmp_path: Path, change: tuple[str, str], said: str
         read_recipe(str(path))
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_recipe_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadInput, match="recipe"):
+        read_recipe(str(path))
 
 
 def test_an_unknown_recipe_names_those_there_are(tmp_path: Path) -> None:

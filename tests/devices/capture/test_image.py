@@ -27,6 +27,25 @@ def test_a_grey_image_keeps_one_channel(tmp_path: Path) -> None:
     assert read_image(path).shape == (40, 60)
 
 
+def test_an_image_is_not_turned_by_its_exif_entry(tmp_path: Path) -> None:
+    """Boxes count the pixels of the stored image."""
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((40, 60, 3), np.uint8))
+    content = (tmp_path / "a.jpg").read_bytes()
+    tiff = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    turned = content[:2] + b"\xff\xe1" + struct.pack(">H", len(tiff) + 2) + tiff + content[2:]
+    (tmp_path / "a.jpg").write_bytes(turned)
+    by_default = cv2.imread(str(tmp_path / "a.jpg"))
+    assert by_default is not None
+    assert by_default.shape == (60, 40, 3)
+    assert read_image(tmp_path / "a.jpg").shape == (40, 60, 3)
+
+
+def test_sixteen_bits_are_refused_rather_than_shown_black(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 60), 4000, np.uint16))
+    with pytest.raises(BadInput, match="uint16 pixels; window them"):
+        read_image(tmp_path / "a.png")
+
+
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"none.png: No such file"):
         read_image(tmp_path / "none.png")
@@ -38,6 +57,17 @@ def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(BadInput, match=r"a.png"):
         read_image(path)
+
+
+def test_half_a_png_is_refused_without_a_word_of_libpng(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(BadInput, match="damaged"):
+        read_image(path)
+    assert capfd.readouterr().err == ""
 
 
 def test_half_an_image_is_refused(tmp_path: Path) -> None:
