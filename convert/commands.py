@@ -14,7 +14,7 @@ from devices import BadInput
 from devices.quiet import quiet
 from edge_runtime.atomic import refuse_existing
 from edge_runtime.manifest import NAME, REFERENCE, Variant
-from train.commands import figures_table, progress_bar, tracked
+from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
     from convert.compare import Comparison

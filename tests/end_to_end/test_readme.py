@@ -1,4 +1,5 @@
-"""Every command in the README runs as it stands, and its map is the tree's."""
+"""Every `sonolite` command in the README runs as it stands, every `make` command is a target, and
+the map is the tree's."""
 
 import re
 import shlex
