@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -74,7 +75,19 @@ def refuse_unwritable(path: Path) -> None:
 def _part_beside(path: Path) -> Path:
     """The temporary name keeps the suffix, because video writers choose their format by it."""
     refuse_unwritable(path)
+    _sweep(path)
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def _sweep(path: Path) -> None:
+    """Removes what a killed process left of an earlier attempt at `path`."""
+    for part in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
+        owner = part.name.removesuffix(f".part{path.suffix}").rpartition(".")[2]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

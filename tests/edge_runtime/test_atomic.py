@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -54,6 +55,20 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_writer_left_goes_with_the_next_attempt(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a[1].x"
+    program = KILLED.format(kind=kind, path=str(path))
+    subprocess.run([sys.executable, "-c", program], check=False)
+    (tmp_path / f".a[1].{os.getppid()}.part.x").write_text("of a process that lives")
+    assert len(list(tmp_path.iterdir())) == 2
+    with whole_file(path) as part:
+        part.write_text("new")
+    assert {found.name for found in tmp_path.iterdir()} == {
+        *("a[1].x", f".a[1].{os.getppid()}.part.x")
+    }
 
 
 def test_a_killed_writer_leaves_no_folder(tmp_path: Path) -> None:
