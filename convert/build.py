@@ -86,7 +86,7 @@ def build(
         for variant, backend in backends.items()
     }
     off = {variant: _off_golden(its, golden, preprocessing) for variant, its in backends.items()}
-    if off[REFERENCE] > EXPORT_TOLERANCE:
+    if not off[REFERENCE] <= EXPORT_TOLERANCE:  # so that NaN fails too
         raise BadInput(f"{run.folder}: the exported {REFERENCE} is not the trained model")
 
     threshold = record.threshold
