@@ -21,6 +21,7 @@ from edge_runtime.bundle import (
     GOLDEN,
     Bundle,
     Golden,
+    golden_tensors,
     list_members,
     write_bundle,
     write_golden,
@@ -151,6 +152,5 @@ def build(
 
 def _off_golden(backend: CpuBackend, golden: Golden, preprocessing: Preprocessing) -> float:
     """The largest difference between a backend's answers and the golden ones."""
-    box = golden.box if preprocessing.crops else None
-    tensors = np.concatenate([preprocessing(frame, box) for frame in golden.frames])
+    tensors = golden_tensors(golden.frames, golden.box, preprocessing)
     return float(np.abs(answer(backend, tensors) - golden.probability).max())

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from devices import Box
 from devices.capture import Phantom
-from edge_runtime.bundle import Golden
+from edge_runtime.bundle import Golden, golden_tensors
 from edge_runtime.preprocess import Preprocessing
 
 WIDTH, HEIGHT = 320, 240
@@ -27,6 +27,4 @@ def make_golden(
         for seed, nodule in zip(SEEDS, ("malignant", "benign") * 2, strict=True)
         for moment in MOMENTS
     )
-    box = BOX if preprocessing.crops else None
-    tensors = np.concatenate([preprocessing(frame, box) for frame in frames])
-    return Golden(frames, BOX, predict(tensors))
+    return Golden(frames, BOX, predict(golden_tensors(frames, BOX, preprocessing)))

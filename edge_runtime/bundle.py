@@ -12,7 +12,7 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from devices import BadInput, Box, Pixels
 from edge_runtime.atomic import whole_file
 from edge_runtime.manifest import MEMBER_NAME, Manifest, Member, read_manifest, write_manifest
+from edge_runtime.preprocess import Preprocessing
 
 SUFFIX = ".sonolite"
 MANIFEST = "manifest.json"
@@ -217,6 +218,16 @@ class Golden:
     """The box that is judged in each of them."""
     probability: NDArray[np.float32]
     """float32 ``[N, classes]``: what the Keras model answered."""
+
+
+def golden_tensors(
+    frames: Sequence[Pixels], box: Box, preprocessing: Preprocessing
+) -> NDArray[np.uint8]:
+    """What a model sees of golden frames, uint8 ``[N, side, side, 1]``.
+
+    The answers are made from these tensors, and held against them on the device.
+    """
+    return np.concatenate([preprocessing(frame, box) for frame in frames])
 
 
 def write_golden(golden: Golden) -> bytes:

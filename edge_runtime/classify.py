@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from devices import BadInput, Box, Pixels
 from devices.compute import Backend, CpuBackend
 from edge_runtime import preprocess
-from edge_runtime.bundle import Bundle, read_golden
+from edge_runtime.bundle import Bundle, golden_tensors, read_golden
 from edge_runtime.manifest import Stage, Variant
 
 PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
@@ -57,9 +57,8 @@ class Classifier:
         if golden.probability.shape[1] != len(self.stage.labels):
             raise BadInput(f"{bundle.path}: the golden answers are of another model")
         try:
-            answers = np.stack(
-                [self.probability(self.prepare(frame, golden.box)) for frame in golden.frames]
-            )
+            tensors = golden_tensors(golden.frames, golden.box, self.preprocessing)
+            answers = np.stack([self.probability(tensor[np.newaxis]) for tensor in tensors])
         except (RuntimeError, ValueError) as error:
             raise BadInput(f"{bundle.path}: {self.variant} cannot be run: {error}") from error
         off = float(np.abs(answers - golden.probability).max())

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.conftest import sonolite
+from tests.conftest import TINY, sonolite
 
 
 def test_the_run_folder_holds_what_was_promised(run_folder: Path) -> None:
@@ -30,6 +30,23 @@ def test_validate_holds_each_variant_against_float(bundle_path: Path, labelled: 
     assert variants["float32"]["largest_difference"] == 0
     assert 0 < variants["int8"]["largest_difference"] < 0.2
     assert abs(variants["int8"]["auroc_drop"]) <= 0.05
+
+
+def test_a_model_that_learnt_whole_pictures_walks_the_same_way(
+    tmp_path: Path, labelled: Path
+) -> None:
+    """Without a crop the golden frames are seen whole, whatever box stands beside them."""
+    recipe = tmp_path / "whole.toml"
+    recipe.write_text(TINY.replace("crop(context=1.2)|", ""))
+    run, bundle = tmp_path / "run", tmp_path / "whole.sonolite"
+    assert sonolite("train", labelled, "--recipe", recipe, "--out", run).code == 0
+    words = ("convert", run, "--out", bundle, "--variants", "float32")
+    assert sonolite(*words).code == 0
+    for region in ((), ("--roi", "145,190,115,105")):
+        source = ("--source", "phantom:?frames=2&live=no", "--json")
+        done = sonolite("run", bundle, *source, *region)
+        assert done.code == 0, done
+        assert len(done.stdout.splitlines()) == 2
 
 
 def test_a_run_over_the_phantom_gives_a_result_a_frame(bundle_path: Path) -> None:
