@@ -84,8 +84,8 @@ def demo(
     Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
     """
     shipped = resources.files("edge_runtime") / f"demo{SUFFIX}"
-    if source == DEMO_SOURCE:
-        roi = roi or DEMO_ROI
+    if source == DEMO_SOURCE and roi is None:
+        roi = DEMO_ROI
     with resources.as_file(shipped) as bundle:
         _run(bundle, source, roi, None, None, BUDGET, save, as_json)
         _say(f"{bundle.name} is a first model and has never seen a phantom; its card has more")

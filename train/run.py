@@ -181,8 +181,8 @@ def _read_split(path: Path, root: Path, record: Record) -> Split:
         for sample in read_csv(path, task)
     ]
     with open(path, newline="", encoding="utf-8") as file:
-        parts = [row["split"] for row in csv.DictReader(file)]
-    known: list[Part] = [part for part in PARTS for name in parts if name == part]
-    if len(known) != len(samples):
-        raise BadInput(f"{path}: a split is none of {', '.join(PARTS)}")
-    return Split(tuple(samples), TypeAdapter(tuple[Part, ...]).validate_python(tuple(parts)))
+        parts = tuple(row.get("split") for row in csv.DictReader(file))
+    try:
+        return Split(tuple(samples), TypeAdapter(tuple[Part, ...]).validate_python(parts))
+    except ValidationError as error:
+        raise BadInput(f"{path}: a split is none of {', '.join(PARTS)}") from error
