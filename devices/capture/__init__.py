@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from devices.capture.camera import Camera
+from devices.capture.dicom import Dicom, is_dicom
 from devices.capture.folder import ImageFolder
 from devices.capture.image import SUFFIXES, read_image
 from devices.capture.phantom import Phantom
@@ -15,7 +16,16 @@ from devices.capture.video import Video
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
 
-__all__ = ["Camera", "ImageFolder", "Phantom", "Scripted", "Video", "open_device", "read_image"]
+__all__ = [
+    "Camera",
+    "Dicom",
+    "ImageFolder",
+    "Phantom",
+    "Scripted",
+    "Video",
+    "open_device",
+    "read_image",
+]
 
 MAX_DIGITS = 3
 """Of a camera's index; V4L2 counts to 255."""
@@ -34,8 +44,9 @@ PHANTOM_OPTIONS: dict[str, Callable[[str], Any]] = {
 def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     """Opens the capture device that `uri` names.
 
-    `0` or `v4l2:///dev/video0` is a camera; `sweep.mp4` a video; a folder or an image its stills;
-    `phantom:` the simulated probe, as in `phantom:?seed=3&frames=200&live=no`.
+    `0` or `v4l2:///dev/video0` is a camera; `sweep.mp4` a video; `clip.dcm` a DICOM file; a folder
+    or an image its stills; `phantom:` the simulated probe, as in
+    `phantom:?seed=3&frames=200&live=no`.
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
     if uri.isdecimal() and len(uri) <= MAX_DIGITS:
@@ -52,7 +63,7 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
         raise BadInput(f"{uri}: no such file or folder")
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         return ImageFolder(path, clock)
-    return Video(path, clock)
+    return Dicom(path, clock) if is_dicom(path) else Video(path, clock)
 
 
 def _open_phantom(uri: str, clock: Clock) -> Phantom:
