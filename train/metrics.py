@@ -1,17 +1,26 @@
 """The figures by which a binary classifier is judged, and the two numbers set on validation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 Labels = NDArray[np.int64]
 """int64 ``[N]``: 1 for the positive class, 0 for the other."""
 Scores = NDArray[np.floating]
 """float ``[N]``: the probability of the positive class."""
+Floats = NDArray[np.float64]
+Interval = tuple[float, float]
+"""The two ends of a 95 % interval."""
+
+BINS = 15
+"""Of the calibration error; the number of Guo et al., ICML 2017."""
+RESAMPLES = 1000
+SEED = 0
+"""The same groups are always resampled alike, so that two models can be compared in pairs."""
 
 
 @dataclass(frozen=True)
@@ -25,41 +34,171 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """Every share is 0..1; `majority` is the accuracy of always naming the commoner class."""
+class PartialMetrics:
+    """Figures of samples of which one class may be absent; every share is 0..1.
+
+    None stands where a figure does not exist, for want of positive decisions or negative ones, or
+    of a class: alone it has an accuracy, an ECE, and its own sensitivity or specificity.
+    """
 
     samples: int
-    accuracy: float
+    groups: int
     majority: float
+    """The accuracy of always naming the commoner class."""
+    accuracy: float
+    sensitivity: float | None
+    specificity: float | None
+    ppv: float | None
+    """The share of the positive decisions that are right; it moves with the share of positives."""
+    npv: float | None
+    f1: float | None
+    auroc: float | None
+    auprc: float | None
+    """Average precision: precision over recall, summed in steps, never interpolated."""
+    ece: float
+    """Expected calibration error of the positive class's probability; see `calibration_error`."""
+    confusion: Confusion
+    intervals: dict[str, Interval]
+    """By figure, its 95 % interval over `resamples` of whole groups. Empty where there is one
+    group. Of fewer than some ten groups they say little, and are mostly too narrow."""
+
+
+@dataclass(frozen=True)
+class Metrics(PartialMetrics):
+    """Figures of samples of both classes."""
+
     sensitivity: float
     specificity: float
     f1: float
     auroc: float
-    confusion: Confusion
+    auprc: float
 
 
-def measure(labels: Labels, scores: Scores, threshold: float) -> Metrics:
-    """Measures decisions `score >= threshold`; both classes must be there.
+class Bin(NamedTuple):
+    """Samples of like probability, of a reliability curve."""
+
+    predicted: float
+    """Their mean probability of the positive class."""
+    observed: float
+    """The share of them that is positive."""
+    samples: int
+
+
+def measure(labels: Labels, scores: Scores, threshold: float, groups: Sequence[str]) -> Metrics:
+    """Measures decisions `score >= threshold`; `groups` says whose each sample is.
 
     Raises ValueError where a class is absent or a score is not a number.
     """
-    if not np.isfinite(scores).all():
-        raise ValueError("a probability is not a number")
-    decisions = (scores >= threshold).astype(np.int64)
-    (tn, fp), (fn, tp) = confusion_matrix(labels, decisions, labels=[0, 1]).tolist()
-    if tp + fn == 0 or tn + fp == 0:
+    if labels.min() == labels.max():
         raise ValueError("only one class is present")
-    positives = float(np.mean(labels))
-    return Metrics(
-        samples=len(labels),
-        accuracy=(tp + tn) / len(labels),
-        majority=max(positives, 1 - positives),
-        sensitivity=tp / (tp + fn),
-        specificity=tn / (tn + fp),
-        f1=float(f1_score(labels, decisions, zero_division=0.0)),
-        auroc=float(roc_auc_score(labels, scores)),
-        confusion=Confusion(tp, fn, tn, fp),
-    )
+    return Metrics(**_entries(labels, scores, threshold, groups))
+
+
+def by_subgroup(
+    labels: Labels, scores: Scores, threshold: float, groups: Sequence[str], names: Sequence[str]
+) -> dict[str, PartialMetrics]:
+    """Measures the samples of each name in `names`, ``[N]``, apart; the names come sorted."""
+    subgroups = {name: np.array([its == name for its in names]) for name in sorted(set(names))}
+    return {
+        name: PartialMetrics(
+            **_entries(
+                labels[inside],
+                scores[inside],
+                threshold,
+                [group for group, its in zip(groups, inside, strict=True) if its],
+            )
+        )
+        for name, inside in subgroups.items()
+    }
+
+
+def paired_difference(
+    labels: Labels, first: Scores, second: Scores, groups: Sequence[str]
+) -> tuple[float, Interval | None]:
+    """The AUROC of `second` less that of `first`, with its 95 % interval over the same resamples.
+
+    There is no interval where there is one group. Both classes must be present.
+    """
+    one, other = _Ranked.of(labels, first), _Ranked.of(labels, second)
+    drawn = [other.auroc(weights) - one.auroc(weights) for weights in resamples(groups)]
+    whole = np.ones((1, len(labels)))
+    return float((other.auroc(whole) - one.auroc(whole))[0]), _interval(drawn)
+
+
+def resamples(groups: Sequence[str]) -> Iterator[Floats]:
+    """Yields, in blocks ``[B, N]``, how often each sample is in each of 1,000 resamples.
+
+    Whole groups are drawn with replacement, as many as there are: the randomised cluster bootstrap
+    of Field and Welsh, J. R. Statist. Soc. B 2007, 69:369. Samples of one patient are alike, so
+    that drawing single samples would make intervals that are too narrow. Nothing is yielded for
+    one group, of which no resample differs from the others.
+    """
+    index = {group: number for number, group in enumerate(sorted(set(groups)))}
+    member = np.array([index[group] for group in groups])
+    if len(index) > 1:
+        draw = np.random.default_rng(SEED)
+        times = draw.multinomial(len(index), np.full(len(index), 1 / len(index)), RESAMPLES)
+        block = max(1, 2**18 // len(groups))  # a block fits a processor's cache
+        for start in range(0, RESAMPLES, block):
+            yield times[start : start + block, member].astype(np.float64)
+
+
+def reliability(labels: Labels, scores: Scores, bins: int = BINS) -> list[Bin]:
+    """The reliability curve over `bins` bins of equal mass, lowest probability first."""
+    ranked = _Ranked.of(labels, scores)
+    counts, positives, sums = ranked.binned(np.ones((1, len(labels))), bins)[:, 0]
+    return [
+        Bin(float(total / count), float(positive / count), int(count))
+        for count, positive, total in zip(counts, positives, sums, strict=True)
+        if count
+    ][::-1]
+
+
+def calibration_error(labels: Labels, scores: Scores) -> float:
+    """The expected calibration error: how far the bins of `reliability` lie off, on average.
+
+    Naeini et al., AAAI 2015, for the probability of the positive class, over bins of equal mass
+    (Nguyen and O'Connor, EMNLP 2015): probabilities crowd at the ends, so that bins of equal width
+    hold a handful of samples in the middle and the error counts their chance; bins of equal mass
+    are the less biased (Roelofs et al., AISTATS 2022).
+    """
+    return float(_Ranked.of(labels, scores).calibration_error(np.ones((1, len(labels))))[0])
+
+
+def chance_calibration_error(scores: Scores) -> float:
+    """The calibration error that `scores` would have, on average, if they were the whole truth.
+
+    The labels are drawn with these probabilities (the consistency resampling of Bröcker and Smith,
+    Weather and Forecasting 2007, 22:651). What is measured means nothing below it.
+    """
+    draw = np.random.default_rng(SEED)
+    labels = (draw.random((200, len(scores))) < scores).astype(np.int64)
+    return float(np.mean([calibration_error(its, scores) for its in labels]))
+
+
+def curves(labels: Labels, scores: Scores) -> tuple[Floats, Floats, Floats]:
+    """False positive rate, sensitivity and precision at each distinct score, highest first.
+
+    Each is float ``[K]``; both classes must be present.
+    """
+    (found,), (alarms,) = _Ranked.of(labels, scores).counts(np.ones((1, len(labels))))
+    return alarms / alarms[-1], found / found[-1], found / (found + alarms)
+
+
+def roc_band(labels: Labels, scores: Scores, groups: Sequence[str], at: Floats) -> Floats | None:
+    """Ends of the 95 % interval of the sensitivity at each false positive rate in `at`, ``[2, K]``.
+
+    Each point has its own interval; the whole curve leaves the band more often. None where there
+    is one group.
+    """
+    ranked = _Ranked.of(labels, scores)
+    lines = [
+        np.interp(at, np.append(0, alarms / alarms[-1]), np.append(0, found / found[-1]))
+        for weights in resamples(groups)
+        for found, alarms in zip(*ranked.counts(weights), strict=True)
+        if found[-1] and alarms[-1]
+    ]
+    return np.quantile(lines, (0.025, 0.975), axis=0) if lines else None
 
 
 def fit_temperature(labels: Labels, probability: NDArray[np.floating]) -> float:
@@ -93,3 +232,143 @@ def choose_threshold(labels: Labels, scores: Scores, sensitivity: float) -> floa
 def as_labels(labels: Sequence[str], positive: str) -> Labels:
     """1 where a label is the positive one."""
     return np.array([label == positive for label in labels], dtype=np.int64)
+
+
+class _Ranked(NamedTuple):
+    """Answers sorted once, highest score first, so that a resample is but a vector of weights.
+
+    Weights are float ``[B, N]``, in the order in which the samples were given; each figure is then
+    ``[B]``, and NaN where a class it needs has no weight. The areas are those of scikit-learn with
+    `sample_weight`.
+    """
+
+    order: NDArray[np.intp]
+    labels: Labels
+    scores: Floats
+    ends: NDArray[np.intp]
+    """The last sample of each run of equal scores, which no threshold can part."""
+
+    @classmethod
+    def of(cls, labels: Labels, scores: Scores) -> "_Ranked":
+        """Raises ValueError where a score is not a number."""
+        if not np.isfinite(scores).all():
+            raise ValueError("a probability is not a number")
+        order = np.argsort(-scores, kind="stable")
+        ranked = scores[order].astype(np.float64)
+        ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+        return cls(order, labels[order], ranked, ends)
+
+    def counts(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Positives and negatives at or above each distinct score, ``[B, K]``."""
+        ordered = weights[:, self.order]
+        found = np.cumsum(ordered * self.labels, axis=1)[:, self.ends]
+        return found, np.cumsum(ordered, axis=1)[:, self.ends] - found
+
+    def auroc(self, weights: Floats) -> Floats:
+        """The area under the ROC, by trapezia."""
+        found, alarms = self.counts(weights)
+        between = found - np.diff(found, prepend=0) / 2
+        area = np.sum(np.diff(alarms, prepend=0) * between, axis=1)
+        return _share(area, found[:, -1] * alarms[:, -1])
+
+    def auprc(self, weights: Floats) -> Floats:
+        """The average precision."""
+        found, alarms = self.counts(weights)
+        precision = np.nan_to_num(_share(found, found + alarms))
+        both = alarms[:, -1] > 0
+        return _share(np.sum(np.diff(found, prepend=0) * precision, axis=1), found[:, -1] * both)
+
+    def binned(self, weights: Floats, bins: int) -> Floats:
+        """Weight, weight of the positives and sum of the scores in each bin, ``[3, B, bins]``.
+
+        The bins are of equal mass; equal scores lie together in the bin where their middle falls.
+        """
+        ordered = weights[:, self.order]
+        upto = np.cumsum(ordered, axis=1)[:, self.ends]
+        middle = upto - np.diff(upto, prepend=0) / 2
+        run = np.minimum((middle * bins / upto[:, -1:]).astype(np.int64), bins - 1)
+        its_bin = np.repeat(run, np.diff(self.ends, prepend=-1), axis=1)
+        cell = (its_bin + bins * np.arange(len(weights))[:, np.newaxis]).ravel()
+        sums = (ordered, ordered * self.labels, ordered * self.scores)
+        counted = [np.bincount(cell, its.ravel(), len(weights) * bins) for its in sums]
+        return np.array(counted, np.float64).reshape(3, len(weights), bins)
+
+    def calibration_error(self, weights: Floats) -> Floats:
+        """The expected calibration error over `BINS` bins of equal mass."""
+        weight, positive, score = self.binned(weights, BINS)
+        return _share(np.abs(positive - score).sum(axis=1), weight.sum(axis=1))
+
+
+def _figures(
+    ranked: _Ranked, positive: NDArray[np.bool_], called: NDArray[np.bool_], weights: Floats
+) -> dict[str, Floats]:
+    """Each figure by its name, ``[B]``, NaN where it does not exist."""
+    tp, fn = weights @ (positive & called), weights @ (positive & ~called)
+    fp, tn = weights @ (~positive & called), weights @ (~positive & ~called)
+    both = (tp + fn) * (fp + tn) > 0
+    return {
+        "accuracy": _share(tp + tn, tp + fn + fp + tn),
+        "sensitivity": _share(tp, tp + fn),
+        "specificity": _share(tn, tn + fp),
+        "ppv": _share(tp, (tp + fp) * both),
+        "npv": _share(tn, (tn + fn) * both),
+        "f1": _share(2 * tp, (2 * tp + fp + fn) * both),
+        "auroc": ranked.auroc(weights),
+        "auprc": ranked.auprc(weights),
+        "ece": ranked.calibration_error(weights),
+    }
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+
+
+def _entries(
+    labels: Labels, scores: Scores, threshold: float, groups: Sequence[str]
+) -> Mapping[str, Any]:
+    """The fields of `PartialMetrics` for decisions `score >= threshold`."""
+    ranked, positive, called = _Ranked.of(labels, scores), labels == 1, scores >= threshold
+    once = _figures(ranked, positive, called, np.ones((1, len(labels))))
+    whole = {name: float(its[0]) for name, its in once.items()}
+    drawn = [_figures(ranked, positive, called, weights) for weights in resamples(groups)]
+    intervals = {name: _interval([its[name] for its in drawn]) for name in whole}
+    if intervals["ece"] is not None:
+        intervals["ece"] = _reflected(whole["ece"], *intervals["ece"])
+    positives = float(np.mean(labels))
+    return {
+        "samples": len(labels),
+        "groups": len(set(groups)),
+        "majority": max(positives, 1 - positives),
+        **{name: None if np.isnan(figure) else figure for name, figure in whole.items()},
+        "confusion": Confusion(
+            true_positive=int(np.sum(positive & called)),
+            false_negative=int(np.sum(positive & ~called)),
+            true_negative=int(np.sum(~positive & ~called)),
+            false_positive=int(np.sum(~positive & called)),
+        ),
+        "intervals": {name: its for name, its in intervals.items() if its is not None},
+    }
+
+
+def _interval(drawn: Sequence[Floats]) -> Interval | None:
+    """The 2.5th and 97.5th percentile (Efron and Tibshirani 1993, chapter 13).
+
+    A resample in which the figure does not exist, having drawn one class alone, says nothing of it
+    and is left out. None where nothing is left.
+    """
+    known = np.concatenate(drawn) if drawn else np.empty(0)
+    known = known[~np.isnan(known)]
+    if not known.size:
+        return None
+    low, high = np.quantile(known, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _reflected(figure: float, low: float, high: float) -> Interval:
+    """The basic bootstrap interval (Davison and Hinkley 1997, section 5.2) of a calibration error.
+
+    Chance only ever adds to that error, and a resample has more chance in it than the sample: its
+    percentiles lie too high, by as much as the figure itself lies above the truth. It is never
+    below zero, and holds the figure.
+    """
+    return max(0.0, 2 * figure - high), max(figure, 2 * figure - low)

@@ -2,120 +2,675 @@
 
 import base64
 import io
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from importlib import resources
 from pathlib import Path
+from string import Template
 from typing import Any
 
+import cv2
+import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
-Answers = Mapping[Any, tuple[NDArray[np.int64], NDArray[np.floating]]]
+from train.metrics import (
+    Labels,
+    Scores,
+    calibration_error,
+    chance_calibration_error,
+    curves,
+    reliability,
+    roc_band,
+)
 
-FIGURES = ("accuracy", "majority", "sensitivity", "specificity", "f1", "auroc")
+HELD_OUT = ("validation", "test")
+FIGURES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "ece": "ECE",
+}
+FEW_GROUPS = 10
+"""Below it an interval over groups says little; see `train.metrics`."""
+NEGATIVE, POSITIVE, GREY = "#2f6db3", "#d1602a", "#7a8691"
+"""Told apart by the colour-blind, and in print."""
+STYLE: Any = {  # matplotlib's type is a literal of all its names
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6ebef",
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "svg.hashsalt": "sonolite",  # the same run gives the same bytes
+    "text.parse_math": False,  # a name is not a formula
+}
+WIDEST = 1400
+"""Pixels, of the widest contact sheet that is put in as it is."""
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1b2733 }}
-table {{ border-collapse: collapse; margin: 1rem 0 }}
-th, td {{ padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #d6dde4 }}
-th:first-child, td:first-child {{ text-align: left }}
-.note {{ background: #fff4d6; padding: .5rem 1rem; border-left: 4px solid #d99a00 }}
-img {{ max-width: 100% }} pre {{ background: #f3f6f8; padding: 1rem; overflow-x: auto }}
-</style></head><body>
-<h1>{title}</h1>
-<p class="note">Research use only, not for diagnosis.</p>
-<p>{about}</p>
-<h2>Figures</h2>{metrics}
-<p>Decisions at the operating point, a probability of {threshold:.3f}, chosen on the validation
-split for a sensitivity of {sensitivity:.2f}. <em>Majority</em> is the accuracy of always naming
-the commoner class. The test split was used for nothing but this table.</p>
-<h2>Confusion matrix, test</h2>{confusion}
-<h2>Pictures</h2><img alt="Learning curves, ROC and probabilities" src="{image}">
-<h2>Data</h2>{data}
-<p>Split by group: no group stands on two sides. Temperature {temperature:.3f}, kept epoch
-{best_epoch}, seed {seed}.</p>
-<h2>Recipe</h2><pre>{recipe}</pre>
-<h2>Software</h2><pre>{software}</pre>
-</body></html>
-"""
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model answered on one part of the split, sample by sample."""
+
+    labels: Labels
+    scores: Scores
+    uncalibrated: Scores
+    """The probabilities before temperature scaling."""
+    groups: Sequence[str]
 
 
-def write_report(record: Mapping[str, Any], answers: Answers, path: Path) -> None:
-    """Writes the page of a run's record; `answers` are the labels and scores of each split."""
-    labels = record["recipe"]["task"]["labels"]
-    confusion = record["metrics"]["test"]["confusion"]
-    counts = record["data"]["counts"]
-    page = PAGE.format(
+@dataclass(frozen=True)
+class Mistake:
+    """One picture on which the model was wrong."""
+
+    name: str
+    label: str
+    """The truth."""
+    score: float
+    picture: NDArray[np.uint8]
+    """uint8 ``[side, side, 1]``, as the network saw it."""
+    evidence: NDArray[np.floating] | None
+    """float ``[h, w]`` over the whole picture: what each place adds to the log-odds of the positive
+    class. None of a model that has no such output."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that a report shows."""
+
+    record: Mapping[str, Any]
+    """`run.json`."""
+    answers: Mapping[Any, Answers]
+    """Of the parts `validation` and `test`."""
+    mistakes: Sequence[Mistake] = ()
+    """On the test split, the worst first."""
+    augmented: NDArray[np.uint8] | None = None
+    """uint8 ``[h, w]``: pictures of the training split as augmentation changes them."""
+
+
+def worst_mistakes(
+    labels: Labels, scores: Scores, threshold: float, count: int = 12
+) -> NDArray[np.intp]:
+    """Indices of the wrong decisions with the least probability of the truth, the worst first."""
+    wrong = np.flatnonzero((scores >= threshold) != (labels == 1))
+    return wrong[np.argsort(-np.abs(scores - labels)[wrong], kind="stable")][:count]
+
+
+def write_report(findings: Findings, path: Path) -> None:
+    """Writes the page; a section whose material is absent is left out."""
+    record = findings.record
+    with mpl.rc_context(STYLE):
+        sections = {
+            "In short": _in_short(record),
+            "Figures": _figures(record),
+            "Ranking": _ranking(findings),
+            "Decisions": _decisions(findings),
+            "Calibration": _calibration(findings),
+            "Subgroups": _subgroups(record),
+            "Out of scope": _scope(record),
+            "Worst mistakes": _mistakes(findings),
+            "Learning": _learning(record),
+            "Augmentation": _augmentation(findings.augmented),
+            "Data": _data(record),
+            "Recipe and software": _making(record),
+        }
+    there = {title: body for title, body in sections.items() if body}
+    ids = {title: title.lower().replace(" ", "-") for title in there}
+    template = Template((resources.files("train") / "report.html.in").read_text("utf-8"))
+    page = template.substitute(
         title=escape(f"{record['recipe_name']} on {record['data']['name']}"),
         about=escape(record["recipe"]["about"]),
-        threshold=record["threshold"],
-        sensitivity=record["recipe"]["operating_point"]["sensitivity"],
-        metrics=_table(
-            ["split", "images", *FIGURES],
-            [
-                [part, str(its["samples"]), *(f"{its[name]:.3f}" for name in FIGURES)]
-                for part, its in record["metrics"].items()
-            ],
+        contents="".join(f'<a href="#{ids[title]}">{title}</a> ' for title in there),
+        sections="\n".join(
+            f'<section id="{ids[title]}"><h2>{title}</h2>\n{body}</section>'
+            for title, body in there.items()
         ),
-        confusion=_table(
-            ["truth", *(f"called {label}" for label in labels)],
-            [
-                [labels[0], str(confusion["true_negative"]), str(confusion["false_positive"])],
-                [labels[1], str(confusion["false_negative"]), str(confusion["true_positive"])],
-            ],
-        ),
-        image=_pictures(record, answers),
-        data=_table(
-            ["split", *labels],
-            [[part, *(str(its.get(label, 0)) for label in labels)] for part, its in counts.items()],
-        ),
-        temperature=record["temperature"],
-        best_epoch=record["best_epoch"],
-        seed=record["seed"],
-        recipe=escape(json.dumps(record["recipe"], indent=2)),
-        software=escape("\n".join(f"{name} {its}" for name, its in record["software"].items())),
     )
     path.write_text(page, encoding="utf-8")
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    return f"<table><tr>{cells}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
-
-
-def _pictures(record: Mapping[str, Any], answers: Answers) -> str:
-    """Learning curves, ROC on each held-out split, and the scores by class, as a data URI."""
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    learning, roc, scores = figure.subplots(1, 3)
-    epochs = [epoch["epoch"] for epoch in record["history"]]
-    learning.plot(epochs, [epoch["auroc"] for epoch in record["history"]], label="train")
-    learning.plot(
-        epochs, [epoch["validation_auroc"] for epoch in record["history"]], label="validation"
+def _in_short(record: Mapping[str, Any]) -> str:
+    """The test split in words, and what to beware of."""
+    test = record["metrics"]["test"]
+    negative, positive = _labels(record)
+    counted = test["confusion"]
+    tp, fn = counted["true_positive"], counted["false_negative"]
+    tn, fp = counted["true_negative"], counted["false_positive"]
+    tiles = "".join(
+        f'<div class="tile">{FIGURES[name]}<b>{test[name]:.3f}</b>'
+        f'<span class="soft">{_between(test, name) or "no interval"}</span></div>'
+        for name in ("auroc", "sensitivity", "specificity", "ece")
     )
-    learning.axvline(record["best_epoch"], color="grey", linestyle=":", label="kept")
-    learning.set(title="AUROC by epoch", xlabel="epoch", ylabel="AUROC")
-    learning.legend()
-    for part in ("validation", "test"):
-        false_alarms, found, _ = roc_curve(*answers[part])
-        roc.plot(false_alarms, found, label=f"{part}, AUROC {record['metrics'][part]['auroc']:.3f}")
-    roc.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    roc.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity")
-    roc.legend()
-    truth, probability = answers["test"]
-    for value, label in enumerate(record["recipe"]["task"]["labels"]):
-        scores.hist(probability[truth == value], bins=20, range=(0, 1), alpha=0.6, label=label)
-    scores.axvline(record["threshold"], color="black", linestyle=":", label="operating point")
-    positive = record["recipe"]["task"]["labels"][-1]
-    scores.set(title="Test images", xlabel=f"probability of {positive}", ylabel="images")
-    scores.legend()
+    words = (
+        f"Measured on {test['samples']} test images of {_groups(test)}, none of which the model "
+        f"had seen. Of an image that is {positive} and one that is {negative}, it gives the "
+        f"{positive} one the higher probability in {_percent(test, 'auroc')} of all pairs.",
+        f"At its operating point it finds {tp} of {tp + fn} {positive} images, "
+        f"{_percent(test, 'sensitivity')}, and clears {tn} of {tn + fp} {negative} ones, "
+        f"{_percent(test, 'specificity')}. It is right in {_percent(test, 'accuracy')}; always "
+        f"naming the commoner class would be right in {100 * test['majority']:.1f} %.",
+        f"Of the {tp + fp} images that it called {positive}, {_percent(test, 'ppv')} were; of the "
+        f"{tn + fn} that it called {negative}, {_percent(test, 'npv')} were. Both shares hold only "
+        f"where {positive} is as common as here, {100 * (tp + fn) / test['samples']:.1f} % of the "
+        "images.",
+        f"Its probabilities lie {test['ece']:.3f} off the shares that were observed, on average "
+        "(ECE).",
+    )
+    return (
+        f'<div class="tiles">{tiles}</div>'
+        + "".join(f"<p>{escape(line)}</p>" for line in words)
+        + '<p class="soft">In brackets: 95 % intervals by bootstrap over groups.</p>'
+        + "".join(f'<p class="caution">{escape(line)}</p>' for line in _cautions(record))
+    )
+
+
+def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
+    """What makes the figures weaker than they look."""
+    test, data = record["metrics"]["test"], record["data"]
+    promised = record["recipe"]["operating_point"]["sensitivity"]
+    _, reached = test["intervals"].get("sensitivity", (0.0, 1.0))
+    if reached < promised:
+        yield (
+            f"The sensitivity of {promised:.2f} for which the operating point was chosen on "
+            "validation was not reached on test: the whole interval lies below it."
+        )
+    if data["groups"] == sum(sum(its.values()) for its in data["counts"].values()):
+        yield (
+            "No groups are known, so each image is a group of its own. Images of one patient may "
+            "stand on two sides of the split: the figures flatter, the intervals are too narrow."
+        )
+    elif test["groups"] < FEW_GROUPS:
+        yield (
+            f"The test split has {_groups(test)} only: the intervals say little, and are mostly "
+            "too narrow."
+        )
+    yield (
+        "One split of one data set says little of other patients, hospitals and scanners. Models "
+        "of this kind fall far on them."
+    )
+
+
+def _figures(record: Mapping[str, Any]) -> str:
+    """Every figure of every split, that of test first: it counts."""
+    metrics = {part: record["metrics"][part] for part in ("test", "validation", "train")}
+    rows = [
+        ["images", *(f"{its['samples']}" for its in metrics.values())],
+        ["groups", *(f"{its['groups']}" for its in metrics.values())],
+        ["majority", *(f"{its['majority']:.3f}" for its in metrics.values())],
+    ]
+    rows += [
+        [word, *(_cell(its, name) for its in metrics.values())] for name, word in FIGURES.items()
+    ]
+    promised = record["recipe"]["operating_point"]["sensitivity"]
+    return _pair(
+        _table(["split", *metrics], rows),
+        "<p>The network learnt from <em>train</em>. Its best epoch, its temperature and its "
+        f"operating point, a probability of {record['threshold']:.3f}, come from "
+        f"<em>validation</em>: the point was chosen there for a sensitivity of {promised:.2f} and "
+        "then locked. <em>Test</em> was used for nothing but this report.</p>"
+        "<p>Below each figure, its 95 % interval by bootstrap: groups (patients, cases) are drawn "
+        "with replacement, 1,000 times.</p>"
+        "<p>AUROC and AUPRC, the average precision, judge the probabilities; from accuracy to F1 "
+        "the decisions at the operating point are judged. PPV and NPV are the shares of the "
+        "positive and of the negative decisions that are right. ECE, the calibration error, is "
+        "explained below. <em>Majority</em> is the accuracy of always naming the commoner "
+        "class.</p>",
+    )
+
+
+def _ranking(findings: Findings) -> str:
+    """ROC and precision over recall, of both held-out parts."""
+    metrics, test = findings.record["metrics"], findings.answers["test"]
+    at = np.linspace(0, 1, 201)
+    roc, axes = _figure(5.4, 4.8)
+    band = roc_band(test.labels, test.scores, test.groups, at)
+    if band is not None:
+        axes.fill_between(at, *band, color=POSITIVE, alpha=0.18, lw=0, label="95 % band, test")
+    precision_recall, other = _figure(5.4, 4.8)
+    for part, colour in zip(HELD_OUT, (GREY, POSITIVE), strict=True):
+        its = findings.answers[part]
+        alarms, found, precision = curves(its.labels, its.scores)
+        auroc, auprc = metrics[part]["auroc"], metrics[part]["auprc"]
+        axes.plot(
+            np.append(0, alarms), np.append(0, found), color=colour, label=f"{part}, {auroc:.3f}"
+        )
+        other.step(found, precision, color=colour, where="pre", label=f"{part}, {auprc:.3f}")
+    axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
+    its = metrics["test"]
+    operating = {"marker": "o", "ls": "", "color": "black", "label": "operating point, test"}
+    axes.plot(1 - its["specificity"], its["sensitivity"], **operating)
+    axes.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity")
+    axes.legend(loc="lower right")
+    share = float(np.mean(test.labels))
+    other.axhline(share, color=GREY, ls=":", lw=1, label=f"chance, {share:.3f}")
+    if its["ppv"] is not None:
+        other.plot(its["sensitivity"], its["ppv"], **operating)
+    other.set(title="Precision and recall", xlabel="sensitivity", ylabel="PPV", ylim=(0, 1.02))
+    other.legend(loc="lower right")
+    return _pair(
+        _plot(
+            roc,
+            f"ROC of validation and test with the operating point; AUROC on test "
+            f"{its['auroc']:.3f}",
+            "How many positives are found at each price in false alarms; each point of the band "
+            "has an interval of its own.",
+        ),
+        _plot(
+            precision_recall,
+            f"Precision over recall of validation and test; average precision on test "
+            f"{its['auprc']:.3f}",
+            "How many of the images called positive are, as more of the positives are found.",
+        ),
+    )
+
+
+def _decisions(findings: Findings) -> str:
+    """The scores of each class with the operating point, and the confusion matrix."""
+    record, test = findings.record, findings.answers["test"]
+    names, threshold = _labels(record), record["threshold"]
+    figure, panels = _figure(5.4, 4.4, rows=2)
+    for value, (axes, name, colour) in enumerate(
+        zip(panels, names, (NEGATIVE, POSITIVE), strict=True)
+    ):
+        scores = test.scores[test.labels == value]
+        right = (scores >= threshold) == bool(value)
+        axes.hist(
+            [scores[right], scores[~right]],
+            bins=25,
+            range=(0, 1),
+            stacked=True,
+            color=[colour, "#17212b"],
+            label=["right", "wrong"],
+        )
+        axes.axvline(threshold, color="black", ls="--", lw=1)
+        axes.set(title=f"{name} images", ylabel="images", xlim=(0, 1))
+        axes.legend()
+    panels[-1].set_xlabel(f"probability of {names[1]}; dashed: operating point")
+    counted = record["metrics"]["test"]["confusion"]
+    rows = (
+        (counted["true_negative"], counted["false_positive"]),
+        (counted["false_negative"], counted["true_positive"]),
+    )
+    lines = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(
+            f'<td class="{"right" if column == line else "wrong"}"><b>{count}</b>'
+            f"<small>{100 * count / sum(row):.1f} % of {escape(name)}</small></td>"
+            for column, count in enumerate(row)
+        )
+        + "</tr>"
+        for line, (name, row) in enumerate(zip(names, rows, strict=True))
+    )
+    head = "".join(f'<th scope="col">called {escape(name)}</th>' for name in names)
+    return _pair(
+        _plot(
+            figure,
+            f"Probability of {names[1]} on the test split, for {names[0]} and {names[1]} images",
+            "Black is what lies on the wrong side of the operating point.",
+        ),
+        '<table class="confusion"><caption>Confusion matrix of the test split</caption>'
+        f"<tr><th>truth</th>{head}</tr>{lines}</table>",
+    )
+
+
+def _calibration(findings: Findings) -> str:
+    """The reliability curve before and after temperature scaling."""
+    record, test = findings.record, findings.answers["test"]
+    figure, axes = _figure(5.4, 4.8)
+    axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
+    for name, scores, colour, marker in (
+        ("before", test.uncalibrated, GREY, "s"),
+        ("after", test.scores, POSITIVE, "o"),
+    ):
+        curve = np.array(reliability(test.labels, scores))
+        error = calibration_error(test.labels, scores)
+        label = f"{name} scaling, ECE {error:.3f}"
+        axes.plot(curve[:, 0], curve[:, 1], color=colour, marker=marker, ms=4, label=label)
+    axes.set(
+        title="Reliability, test",
+        xlabel=f"mean probability of {_labels(record)[1]}",
+        ylabel=f"share that is {_labels(record)[1]}",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+    axes.legend(loc="upper left")
+    rows = [
+        [
+            part,
+            f"{calibration_error(its.labels, its.uncalibrated):.3f}",
+            _cell(record["metrics"][part], "ece"),
+            f"{chance_calibration_error(its.scores):.3f}",
+        ]
+        for part, its in ((part, findings.answers[part]) for part in HELD_OUT)
+    ]
+    return _pair(
+        _plot(
+            figure,
+            "Reliability curve of the test split before and after temperature scaling",
+            "15 bins of equally many images; on the dotted line a probability means what it says.",
+        ),
+        _table(["ECE", "before", "after", "by chance"], rows)
+        + "<p>ECE, the expected calibration error, is how far a bin lies off the dotted line, on "
+        "average. To calibrate, the log-odds are divided by a temperature, "
+        f"{record['temperature']:.3f}, fitted on validation. <em>By chance</em> is what a model "
+        "with perfect probabilities would show "
+        "on so many images: an error near it cannot be told from none.</p>",
+    )
+
+
+def _subgroups(record: Mapping[str, Any]) -> str:
+    """A forest plot and a table of the test split's subgroups."""
+    if not record.get("subgroups"):
+        return ""
+    _, positive = _labels(record)
+    figures = ("auroc", "sensitivity", "specificity", "ppv", "npv")
+    rows = []
+    for title, subgroups in record["subgroups"].items():
+        rows.append([title])
+        for name, its in subgroups.items():
+            counts = [f"{count}" for count in (its["samples"], its["groups"], _positives(its))]
+            rows.append([name, *counts, *(_cell(its, figure) for figure in figures)])
+    head = ["subgroup", "images", "groups", positive, *(FIGURES[figure] for figure in figures)]
+    return (
+        _plot(
+            _forest(record),
+            "AUROC with its interval in each subgroup of the test split",
+            f"AUROC by subgroup; the shade is the interval of the whole test split. A subgroup of "
+            f"fewer than {FEW_GROUPS} groups, hollow, says little.",
+        )
+        + _table(head, rows)
+        + '<p class="soft">A dash: the subgroup has no image of a class that the figure needs.</p>'
+    )
+
+
+def _forest(record: Mapping[str, Any]) -> Figure:
+    """A line for each subgroup, under its title; a subgroup without an area has words instead."""
+    lines: list[tuple[str, Mapping[str, Any] | None]] = []
+    for title, subgroups in record["subgroups"].items():
+        lines += [(title, None), *subgroups.items()]
+    whole = record["metrics"]["test"]
+    figure, axes = _figure(9, 0.6 + 0.28 * len(lines))
+    axes.axvspan(*whole["intervals"].get("auroc", (whole["auroc"],) * 2), color=GREY, alpha=0.15)
+    axes.axvline(whole["auroc"], color=GREY, lw=1)
+    for line, (_, its) in enumerate(lines):
+        if its is None:
+            continue
+        if its["auroc"] is None:
+            axes.text(whole["auroc"], line, " one class only", color=GREY, va="center")
+            continue
+        few = its["groups"] < FEW_GROUPS
+        axes.plot(its["intervals"].get("auroc", [its["auroc"]] * 2), [line] * 2, color=POSITIVE)
+        axes.plot(its["auroc"], line, "o", color=POSITIVE, mfc="white" if few else POSITIVE)
+    axes.set_yticks(range(len(lines)), [_line(name, its) for name, its in lines])
+    for tick, (_, its) in zip(axes.get_yticklabels(), lines, strict=True):
+        tick.set_fontweight("bold" if its is None else "normal")
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="AUROC", ylim=(len(lines) - 0.5, -0.5))
+    axes.set_xlim(right=1.0)
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+def _line(name: str, its: Mapping[str, Any] | None) -> str:
+    return name if its is None else f"{name} ({its['samples']} images, {_groups(its)})"
+
+
+def _scope(record: Mapping[str, Any]) -> str:
+    """How well the model knows what it must not judge."""
+    if not record.get("scope"):
+        return ""
+    return (
+        "<p>How well the out-of-scope score tells pictures that show something else from those "
+        "that the model was made for.</p>" + _words(_flat(record["scope"]))
+    )
+
+
+def _mistakes(findings: Findings) -> str:
+    """The worst wrong decisions, each as the network saw it, with its evidence where known."""
+    if not findings.mistakes:
+        return ""
+    names = _labels(findings.record)
+    strongest = max(
+        (
+            float(np.abs(its.evidence).max())
+            for its in findings.mistakes
+            if its.evidence is not None
+        ),
+        default=0.0,
+    )
+    legend = (
+        f"Beside each, its evidence: orange speaks for {names[1]}, blue for {names[0]}, in full "
+        f"colour at {strongest:.1f} of log-odds."
+        if strongest
+        else "The model has no evidence map."
+    )
+    cases = "".join(_case(its, names, strongest) for its in findings.mistakes)
+    return (
+        f"<p>The {len(findings.mistakes)} wrong decisions on test of which the model was surest, "
+        f"as the network saw them. {escape(legend)}</p>"
+        f'<div class="cases">{cases}</div>'
+    )
+
+
+def _case(its: Mistake, names: tuple[str, str], strongest: float) -> str:
+    called = names[0] if its.label == names[1] else names[1]
+    said = f"{its.label}, called {called}"
+    pictures = _img(_png(its.picture), f"{its.name}: {said}")
+    if its.evidence is not None:
+        blended = _blend(its.picture, its.evidence, strongest)
+        pictures += _img(_jpeg(blended), f"The evidence of {its.name}")
+    return (
+        f'<figure class="case"><div>{pictures}</div><figcaption><b>{escape(said)}</b>, '
+        f"probability of {escape(names[1])} {its.score:.3f}<br>{escape(its.name)}</figcaption>"
+        "</figure>"
+    )
+
+
+def _blend(
+    picture: NDArray[np.uint8], evidence: NDArray[np.floating], strongest: float
+) -> NDArray[np.uint8]:
+    """The picture under its evidence, BGR: the stronger, the more colour."""
+    side = picture.shape[0]
+    spread = cv2.resize(np.asarray(evidence, np.float32), (side, side))
+    sign = (spread > 0)[..., np.newaxis]
+    colour = np.where(sign, _bgr(POSITIVE), _bgr(NEGATIVE))
+    strength = 0.7 * np.minimum(np.abs(spread) / max(strongest, 1e-6), 1)[..., np.newaxis]
+    blended: NDArray[np.uint8] = (picture * (1 - strength) + colour * strength).astype(np.uint8)
+    return blended
+
+
+def _bgr(colour: str) -> tuple[int, int, int]:
+    return int(colour[5:7], 16), int(colour[3:5], 16), int(colour[1:3], 16)
+
+
+def _learning(record: Mapping[str, Any]) -> str:
+    history = record["history"]
+    figure, panels = _figure(9, 3.4, columns=2)
+    for axes, name, title in zip(panels, ("auroc", "loss"), ("AUROC", "loss"), strict=True):
+        epochs = [epoch["epoch"] for epoch in history]
+        for prefix, colour in (("", GREY), ("validation_", POSITIVE)):
+            values = [epoch[prefix + name] for epoch in history]
+            label = "validation" if prefix else "train"
+            axes.plot(
+                epochs, values, color=colour, label=label, marker="." if len(epochs) < 3 else ""
+            )
+        axes.axvline(record["best_epoch"], color="black", ls="--", lw=1, label="kept")
+        axes.set(title=title, xlabel="epoch")
+        axes.legend()
+    chosen = "the best AUROC on validation" if record["recipe"]["fit"]["patience"] else "the last"
+    if record["interrupted"]:
+        chosen += "; the user stopped the training before its end"
+    seconds = sum(epoch.get("seconds", 0) for epoch in history)
+    took = f" They took {seconds / 60:.0f} minutes." if seconds else ""
+    return _plot(
+        figure,
+        "AUROC and loss by epoch, on train and validation",
+        f"{len(history)} epochs; epoch {record['best_epoch']} is kept, {chosen}.{took}",
+    )
+
+
+def _augmentation(augmented: NDArray[np.uint8] | None) -> str:
+    if augmented is None:
+        return ""
+    source = _jpeg(augmented)
+    return (
+        "<figure>"
+        + _img(source, "Training pictures as augmentation changes them")
+        + "<figcaption>Training pictures as augmentation changes them, anew in each epoch."
+        "</figcaption></figure>"
+    )
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    """What was there, what was dropped, and what was found twice."""
+    data, names = record["data"], _labels(record)
+    counts = [
+        [part, *(str(its.get(name, 0)) for name in names), str(sum(its.values()))]
+        for part, its in data["counts"].items()
+    ]
+    page = _table(["images", *names, "together"], counts)
+    page += f"<p>{data['groups']} groups; no group stands on two sides of the split.</p>"
+    if "duplicates" in data:
+        page += (
+            f"<p>{data['duplicates']} pairs of images are equal or nearly so; each pair was pulled "
+            "into one group.</p>"
+        )
+    if "dropped" in data:
+        dropped = [[reason, str(count)] for reason, count in data["dropped"].items()]
+        page += _table(["dropped", "images"], dropped) if dropped else "<p>Nothing was dropped.</p>"
+    return page + _words({"data, SHA-256": data["sha256"], "split, SHA-256": data["split_sha256"]})
+
+
+def _making(record: Mapping[str, Any]) -> str:
+    made = {"seed": str(record["seed"]), **_flat(record["recipe"])}
+    return _pair(_words(made), _words(_flat(record["software"])))
+
+
+def _labels(record: Mapping[str, Any]) -> tuple[str, str]:
+    """The negative and the positive class."""
+    negative, positive = record["recipe"]["task"]["labels"]
+    return negative, positive
+
+
+def _groups(its: Mapping[str, Any]) -> str:
+    return "1 group" if its["groups"] == 1 else f"{its['groups']} groups"
+
+
+def _positives(its: Mapping[str, Any]) -> int:
+    return int(its["confusion"]["true_positive"] + its["confusion"]["false_negative"])
+
+
+def _between(its: Mapping[str, Any], name: str) -> str:
+    """The interval of a figure, or nothing."""
+    if name not in its["intervals"]:
+        return ""
+    low, high = its["intervals"][name]
+    return f"{low:.3f} to {high:.3f}"
+
+
+def _percent(its: Mapping[str, Any], name: str) -> str:
+    if its[name] is None:
+        return "an unknown share"
+    between = ""
+    if name in its["intervals"]:
+        low, high = its["intervals"][name]
+        between = f" ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * its[name]:.1f} %{between}"
+
+
+def _cell(its: Mapping[str, Any], name: str) -> str:
+    """A figure with its interval under it; a second line stands after a line break."""
+    if its[name] is None:
+        return "–"  # noqa: RUF001
+    return f"{its[name]:.3f}\n{_between(its, name)}".strip()
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; a row of one cell is a heading, and small print follows a line break in a cell."""
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    lines = "".join(
+        f"<tr>{''.join(map(_td, row))}</tr>"
+        if len(row) > 1
+        else f'<tr><th scope="rowgroup" colspan="{len(head)}">{escape(row[0])}</th></tr>'
+        for row in rows
+    )
+    return f'<div class="wide"><table><tr>{cells}</tr>{lines}</table></div>'
+
+
+def _td(cell: str) -> str:
+    figure, _, small = cell.partition("\n")
+    return f"<td>{escape(figure)}{f'<small>{escape(small)}</small>' if small else ''}</td>"
+
+
+def _words(entries: Mapping[str, str]) -> str:
+    """A table of names and values."""
+    lines = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in entries.items()
+    )
+    return f'<table class="words">{lines}</table>'
+
+
+def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested entries as dotted names and words; what is not set is left out."""
+    flat: dict[str, str] = {}
+    for name, value in entries.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            flat[prefix + name] = ", ".join(map(str, value))
+        elif value is not None:
+            flat[prefix + name] = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return flat
+
+
+def _pair(left: str, right: str) -> str:
+    return f'<div class="pair"><div>{left}</div><div>{right}</div></div>'
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+    """A figure of so many inches, with its axes; several share the horizontal one in a column."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, figure.subplots(rows, columns, sharex=rows > 1)
+
+
+def _plot(figure: Figure, alt: str, caption: str) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    source = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure><img class="plot" alt="{escape(alt)}" src="{source}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _img(source: str, alt: str) -> str:
+    return f'<img alt="{escape(alt)}" src="{source}">'
+
+
+def _png(picture: NDArray[np.uint8]) -> str:
+    """A picture, grey or BGR, as a data URI, exact to the pixel."""
+    _, content = cv2.imencode(".png", picture)
+    return "data:image/png;base64," + base64.b64encode(content.tobytes()).decode()
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> str:
+    """A picture, grey or BGR, as a small data URI, shrunk where it is wider than a screen."""
+    height, width = picture.shape[:2]
+    if width > WIDEST:
+        size = (WIDEST, round(height * WIDEST / width))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
