@@ -1,4 +1,4 @@
-"""Labelled images from every layout, and what is said of bad ones."""
+"""What a task accepts, which samples can be used, and how their pixels are read."""
 
 from pathlib import Path
 
@@ -9,122 +9,97 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
-from edge_runtime.preprocess import parse
-from tests.conftest import TN5000
+from edge_runtime.preprocess import Crop, Picture, parse
+from tests.devices.capture.test_dicom import region, write_dicom
 from train.samples import (
     Sample,
     Task,
+    box_between,
+    check,
     load_pictures,
-    read_class_folders,
-    read_csv,
-    read_samples,
-    read_voc,
+    read_pixels,
     require_both_classes,
 )
 
 TASK = Task("nodule", ("benign", "malignant"), {"0": "benign", "1": "malignant"})
-
-VOC = """<annotation><filename>{name}.jpg</filename><object><name>{label}</name>
-<bndbox><xmin>10</xmin><ymin>20</ymin><xmax>40</xmax><ymax>50</ymax></bndbox></object></annotation>
-"""
+SCREEN = np.arange(80 * 90, dtype=np.uint8).reshape(80, 90)
 
 
-def write_csv(folder: Path, text: str) -> Path:
-    path = folder / "samples.csv"
-    path.write_text(text)
-    return path
+def sample_of(box: Box | None, path: str = "a.png") -> Sample:
+    return Sample(Path(path), "benign", box, "a")
 
 
-def test_a_csv_gives_labels_boxes_and_groups(tmp_path: Path) -> None:
-    path = write_csv(
-        tmp_path,
-        "path,label,xmin,ymin,xmax,ymax,group\na.png,malignant,1,2,11,22,p1\nb.png,0,,,,,\n",
-    )
-    assert read_csv(path, TASK) == [
-        Sample(tmp_path / "a.png", "malignant", Box(1, 2, 10, 20), "p1"),
-        Sample(tmp_path / "b.png", "benign", None, "b.png"),
-    ]
+def test_a_grade_stands_for_a_label_of_the_task() -> None:
+    with pytest.raises(ValueError, match="grade for 'cancer' names no label"):
+        Task("nodule", ("benign", "malignant"), {}, {"5": "cancer"})
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("label\nbenign\n", "no column 'path'"),
-        ("path,label\na.png,cyst\n", "line 2: 'cyst' is no class; there are benign, malignant"),
-        ("path,label\n,benign\n", "line 2: the path is empty"),
-        ("path,label\na.png\n", "line 2: '' is no class"),
-        ("path,label,xmin,ymin,xmax,ymax\na.png,0,1,2,x,4\n", "not four numbers"),
-        ("path,label,xmin,ymin,xmax,ymax\na.png,0,9,2,3,4\n", "not a box"),
-        ("path,label,xmin,ymin,xmax,ymax\na.png,0,1,2,inf,4\n", "not four numbers"),
-    ],
+@given(
+    corners=st.lists(st.text(max_size=5) | st.integers(-9, 999).map(str), min_size=4, max_size=4)
 )
-def test_a_bad_line_of_a_csv_is_named(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(BadInput) as refusal:
-        read_csv(write_csv(tmp_path, text), TASK)
-    assert said in str(refusal.value)
+def test_any_four_words_are_a_box_none_or_refused(corners: list[str]) -> None:
+    try:
+        box = box_between(corners, "line 2")
+    except BadInput as error:
+        said = str(error)
+    else:
+        said = "line 2"
+        assert (box is None) == (not any(corners))
+        assert box is None or (box.x >= 0 and box.y >= 0 and box.w > 0 and box.h > 0)
+    assert said.startswith("line 2")
 
 
-@given(content=st.binary(max_size=200))
-def test_any_bytes_are_a_csv_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
-    path = tmp_path_factory.mktemp("csv") / "a.csv"
-    path.write_bytes(content)
-    with pytest.raises(BadInput):
-        read_samples(path, TASK)
-
-
-def test_voc_gives_the_first_object(tmp_path: Path) -> None:
-    (tmp_path / "Annotations").mkdir()
-    (tmp_path / "JPEGImages").mkdir()
-    (tmp_path / "Annotations" / "7.xml").write_text(VOC.format(name="7", label="1"))
-    sample = Sample(tmp_path / "JPEGImages" / "7.jpg", "malignant", Box(10, 20, 30, 30), "7")
-    assert read_samples(tmp_path, TASK) == [sample]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("<annotation>", "not a Pascal VOC annotation"),
-        ("<annotation></annotation>", "no <object>"),
-        (VOC.format(name="7", label="2"), "'2' is no class"),
-        (VOC.format(name="../../7", label="1"), "outside JPEGImages"),
-    ],
-)
-def test_a_bad_annotation_is_named(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "Annotations").mkdir()
-    (tmp_path / "Annotations" / "7.xml").write_text(text)
-    with pytest.raises(BadInput, match=r"7.xml") as refusal:
-        read_voc(tmp_path, TASK)
-    assert said in str(refusal.value)
-
-
-def test_class_folders_take_the_patients_folder_as_group(tmp_path: Path) -> None:
-    for name in ("benign/p1/a.png", "benign/b.png", "malignant/p2/c.png", "benign/notes.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    groups = [(its.label, its.group) for its in read_class_folders(tmp_path, TASK)]
-    assert groups == [("benign", "benign/b.png"), ("benign", "p1"), ("malignant", "p2")]
-
-
-def test_a_folder_that_is_no_class_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cyst").mkdir()
-    (tmp_path / "cyst" / "a.png").touch()
-    with pytest.raises(BadInput, match="'cyst' is no class"):
-        read_samples(tmp_path, TASK)
-
-
-def test_an_empty_folder_says_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no labelled images; expected a CSV"):
-        read_samples(tmp_path, TASK)
-    with pytest.raises(BadInput, match="no such file"):
-        read_samples(tmp_path / "none", TASK)
-
-
-def test_one_class_alone_is_refused(tmp_path: Path) -> None:
-    samples = [Sample(tmp_path / "a.png", "benign", None, "a")]
+def test_one_class_alone_is_refused() -> None:
     with pytest.raises(BadInput, match="no image of class 'malignant'"):
-        require_both_classes(samples, TASK, "the data")
+        require_both_classes([sample_of(None)], TASK, "the data")
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "box", "reason"),
+    [
+        (64, 64, None, None),
+        (63, 500, None, "too small"),
+        (500, 63, Box(1, 1, 30, 30), "too small"),
+        (80, 90, Box(0, 0, 8, 1), None),
+        (80, 90, Box(0, 0, 7, 7), "too small"),
+        (80, 90, Box(0, 0, 91, 81), None),
+        (80, 90, Box(0, 0, 92, 20), "box outside the picture"),
+        (80, 90, Box(0, 62, 20, 20), "box outside the picture"),
+        (80, 90, Box(-1, 0, 20, 20), "box outside the picture"),
+    ],
+)
+def test_a_sample_that_cannot_be_used_is_told_why(
+    height: int, width: int, box: Box | None, reason: str | None
+) -> None:
+    assert check(np.zeros((height, width), np.uint8), sample_of(box)) == reason
+
+
+@given(box=st.builds(Box, *[st.integers(-20, 120)] * 2, *[st.integers(8, 120)] * 2))
+def test_a_sample_that_passes_can_be_cropped(box: Box) -> None:
+    if check(SCREEN, sample_of(box)) is None:
+        assert Crop(1.2)(Picture(SCREEN, box)).pixels.size > 0
+
+
+def test_a_dicom_frame_without_a_box_is_cut_to_its_region(tmp_path: Path) -> None:
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        np.stack([SCREEN, 255 - SCREEN]),
+        NumberOfFrames=2,
+        SequenceOfUltrasoundRegions=[region(10, 20, 79, 69)],
+    )
+    box = Box(1, 2, 30, 40)
+    assert np.array_equal(read_pixels(Sample(path, "benign", None, "a")), SCREEN[20:70, 10:80])
+    assert np.array_equal(read_pixels(Sample(path, "benign", box, "a", frame=1)), 255 - SCREEN)
+
+
+def test_a_dicom_frame_without_a_region_stays_whole(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", SCREEN)
+    assert np.array_equal(read_pixels(Sample(path, "benign", None, "a")), SCREEN)
+
+
+def test_an_image_file_is_read_as_it_is_stored(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), SCREEN)
+    assert np.array_equal(read_pixels(sample_of(None, str(tmp_path / "a.png"))), SCREEN)
 
 
 def test_pictures_are_prepared_as_the_device_would(tmp_path: Path) -> None:
@@ -146,14 +121,3 @@ def test_a_box_outside_its_image_is_named(tmp_path: Path) -> None:
     sample = Sample(tmp_path / "a.png", "benign", Box(500, 500, 10, 10), "a")
     with pytest.raises(BadInput, match=r"a.png: the box 500,500,10,10 lies outside"):
         load_pictures([sample], parse("gray|crop(1.5)|resize(32)"))
-
-
-@pytest.mark.skipif(not TN5000.is_dir(), reason="TN5000 is not here")
-def test_tn5000_reads_the_same_as_voc_and_as_table() -> None:
-    def seen(samples: list[Sample]) -> dict[Path, tuple[str, Box | None]]:
-        return {its.path: (its.label, its.box) for its in samples}
-
-    table = read_samples(TN5000, TASK)
-    assert len(table) == 3993
-    assert len({its.group for its in table}) == 100
-    assert seen(table) == seen(read_voc(TN5000, TASK))

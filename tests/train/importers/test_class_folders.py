@@ -1,0 +1,74 @@
+"""Folders named after the classes."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from devices import BadInput
+from tests.devices.capture.test_dicom import write_dicom
+from tests.train.test_samples import TASK
+from train.importers import read_samples
+from train.importers.class_folders import read_class_folders
+from train.samples import Dropped
+
+GREY = np.zeros((40, 60), np.uint8)
+
+
+def test_the_patients_folder_is_the_group(tmp_path: Path) -> None:
+    for name in ("benign/p1/a.png", "benign/b.png", "malignant/p2/c.png", "benign/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    groups = [(its.label, its.group) for its in read_class_folders(tmp_path, TASK).samples]
+    assert groups == [("benign", "benign/b.png"), ("benign", "p1"), ("malignant", "p2")]
+
+
+def test_a_folder_that_is_no_class_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cyst").mkdir()
+    (tmp_path / "cyst" / "a.png").touch()
+    with pytest.raises(BadInput, match="'cyst' is no class"):
+        read_samples(tmp_path, TASK)
+
+
+def test_a_dicom_file_is_of_its_folder_or_else_of_its_patient(tmp_path: Path) -> None:
+    for name in ("benign/a.dcm", "benign/b.DCM", "malignant/p1/c.dcm"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_dicom(tmp_path / name, GREY)
+    write_dicom(tmp_path / "benign" / "nobody.dcm", GREY, PatientID="")
+    groups = {its.path.name: its.group for its in read_class_folders(tmp_path, TASK).samples}
+    assert groups["a.dcm"] == groups["b.DCM"]
+    assert groups["a.dcm"].startswith("patient-")
+    assert groups["nobody.dcm"] == "benign/nobody.dcm"
+    assert groups["c.dcm"] == "p1"
+
+
+def test_a_clip_gives_frames_that_are_a_second_apart(tmp_path: Path) -> None:
+    (tmp_path / "benign").mkdir()
+    clip = np.stack([GREY] * 10)
+    write_dicom(tmp_path / "benign" / "timed.dcm", clip, NumberOfFrames=10, FrameTime=250)
+    write_dicom(tmp_path / "benign" / "untimed.dcm", clip, NumberOfFrames=10)
+    samples = read_class_folders(tmp_path, TASK).samples
+    assert [(its.path.stem, its.frame) for its in samples] == [
+        ("timed", 0),
+        ("timed", 4),
+        ("timed", 8),
+        ("untimed", 0),
+    ]
+
+
+def test_a_dicom_file_that_cannot_be_read_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "benign").mkdir()
+    path = tmp_path / "benign" / "a.dcm"
+    path.write_text("no DICOM")
+    assert read_class_folders(tmp_path, TASK).dropped == (Dropped(str(path), "unreadable"),)
+
+
+def test_dicom_files_are_not_dropped_for_want_of_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "benign").mkdir()
+    write_dicom(tmp_path / "benign" / "a.dcm", GREY)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(BadInput, match="pip install"):
+        read_class_folders(tmp_path, TASK)

@@ -1,0 +1,59 @@
+"""Pascal VOC folders."""
+
+from pathlib import Path
+
+import pytest
+
+from devices import BadInput, Box
+from tests.train.test_samples import TASK
+from train.importers import read_samples
+from train.importers.voc import read_voc
+from train.samples import Collection, Dropped, Sample
+
+VOC = """<annotation><filename>{name}.jpg</filename><object><name>{label}</name>
+<bndbox><xmin>10</xmin><ymin>20</ymin><xmax>40</xmax><ymax>50</ymax></bndbox></object></annotation>
+"""
+
+
+def annotate(folder: Path, text: str) -> Path:
+    (folder / "Annotations").mkdir()
+    path = folder / "Annotations" / "7.xml"
+    path.write_text(text)
+    return path
+
+
+def test_voc_gives_the_first_object(tmp_path: Path) -> None:
+    annotate(tmp_path, VOC.format(name="7", label="1"))
+    sample = Sample(tmp_path / "JPEGImages" / "7.jpg", "malignant", Box(10, 20, 30, 30), "7")
+    assert read_samples(tmp_path, TASK) == Collection((sample,), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<annotation>", "unreadable"),
+        ("<?xml version='1.0' encoding='klingon'?><annotation/>", "unreadable"),
+        ("<annotation></annotation>", "no label"),
+        (VOC.format(name="7", label=" "), "no label"),
+    ],
+)
+def test_an_annotation_without_a_label_is_dropped(tmp_path: Path, text: str, reason: str) -> None:
+    path = annotate(tmp_path, text)
+    (dropped,) = read_voc(tmp_path, TASK).dropped
+    assert (dropped.path, dropped.reason) == (str(path), reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "said"), [("7", "2", "'2' is no class"), ("../../7", "1", "outside JPEG")]
+)
+def test_a_bad_annotation_is_named(tmp_path: Path, name: str, label: str, said: str) -> None:
+    annotate(tmp_path, VOC.format(name=name, label=label))
+    with pytest.raises(BadInput, match=rf"7.xml: .*{said}"):
+        read_voc(tmp_path, TASK)
+
+
+def test_entities_that_grow_without_end_are_not_unfolded(tmp_path: Path) -> None:
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
+    text = f'<!DOCTYPE a [<!ENTITY e0 "{"ha" * 50}">{entities}]><annotation>&e9;</annotation>'
+    path = annotate(tmp_path, text)
+    assert read_voc(tmp_path, TASK).dropped == (Dropped(str(path), "unreadable"),)

@@ -1,0 +1,105 @@
+"""Samples from DDTI, the open access thyroid image database, and others in its layout.
+
+Pedraza et al., "An open access thyroid ultrasound image database", Proc. SPIE 9287, 2015. A case is
+`CASE.xml`, with one TI-RADS grade and the outlines of its nodules, and its images are
+`CASE_1.jpg`, `CASE_2.jpg` and so on. A grade is a radiologist's suspicion, not a biopsy: which
+class it stands for is the choice of whoever writes the recipe.
+"""
+
+from dataclasses import dataclass
+from math import ceil, floor
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from devices import BadInput, Box
+from train.importers.xml import read_xml
+from train.samples import Collection, Dropped, Sample, Task
+
+TIRADS = {"2": "benign", "3": "benign", "4c": "malignant", "5": "malignant"}
+"""The usual choice for a task of these labels. 4a and 4b are left out: the rates of malignancy that
+are published for them say nothing either way."""
+
+Coordinate = Annotated[float, Field(ge=-1e5, le=1e5)]
+
+
+@dataclass(frozen=True)
+class Point:
+    """In pixels of the image."""
+
+    x: Coordinate
+    y: Coordinate
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A polygon drawn around a nodule."""
+
+    points: tuple[Point, ...]
+
+
+_OUTLINES = TypeAdapter(tuple[Outline, ...])
+
+
+def parse_grades(text: str) -> dict[str, str]:
+    """Reads `2=benign,3=benign,5=malignant` into labels by grade. Raises BadInput otherwise."""
+    grades: dict[str, str] = {}
+    for pair in text.split(","):
+        grade, _, label = (word.strip() for word in pair.partition("="))
+        if not grade or not label or grade.lower() in grades:
+            raise BadInput(f"TI-RADS grades {text!r}: {pair!r} is not grade=label, each grade once")
+        grades[grade.lower()] = label
+    return grades
+
+
+def read_ddti(folder: Path, task: Task) -> Collection:
+    """Samples from DDTI's layout: one for each outline, in its bounding box; the case is the group.
+
+    A case is dropped where its grade is missing or not in `task.tirads`, a mark where it has no
+    outline; an outline that is there twice counts once. Raises BadInput where the task maps no
+    grade.
+    """
+    if not task.tirads:
+        choice = ", ".join(f'"{grade}" = "{label}"' for grade, label in TIRADS.items())
+        raise BadInput(
+            f"{folder}: DDTI has TI-RADS grades, no classes; say which grade is which class in the "
+            f"recipe, under [task], as in: tirads = {{ {choice} }}"
+        )
+    labels = {grade.lower(): label for grade, label in task.tirads.items()}
+    samples: list[Sample] = []
+    dropped: list[Dropped] = []
+    for file in sorted(folder.glob("*.xml")):
+        root = read_xml(file)
+        if root is None:
+            dropped.append(Dropped(str(file), "unreadable"))
+            continue
+        grade = (root.findtext("tirads") or "").strip().lower()
+        if grade not in labels:
+            dropped.append(Dropped(str(file), "grade not mapped" if grade else "no label"))
+            continue
+        for mark in root.iter("mark"):
+            number = (mark.findtext("image") or "").strip()
+            boxes = _boxes((mark.findtext("svg") or "").strip())
+            image = folder / f"{file.stem}_{number}.jpg"
+            if boxes is None or not number.isdecimal():
+                dropped.append(Dropped(str(file), "unreadable"))
+            elif not boxes:
+                dropped.append(Dropped(str(image), "no label"))
+            else:
+                samples += [Sample(image, labels[grade], box, file.stem) for box in boxes]
+    return Collection(tuple(dict.fromkeys(samples)), tuple(dropped))
+
+
+def _boxes(svg: str) -> list[Box] | None:
+    """The bounding boxes of the outlines, which are JSON despite the name; None for what is not."""
+    try:
+        outlines = _OUTLINES.validate_json(svg or "[]")
+    except ValidationError:
+        return None
+    boxes = []
+    for points in [outline.points for outline in outlines if outline.points]:
+        left, top = floor(min(its.x for its in points)), floor(min(its.y for its in points))
+        right, bottom = ceil(max(its.x for its in points)), ceil(max(its.y for its in points))
+        boxes.append(Box(left, top, right - left, bottom - top))
+    return boxes
