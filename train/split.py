@@ -18,6 +18,8 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 FOLDS = 7
 """The data is cut into seven folds: five train, one validates, one tests (71, 14, 14 %)."""
+REST_FOLDS = 8
+"""Where the test part is given, the rest is cut into eight folds, one of which validates."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +47,109 @@ def split_by_group(samples: Sequence[Sample], task: Task, seed: int) -> Split:
 
     Raises BadInput where there are too few groups for both classes to be in every part.
     """
-    require_both_classes(samples, task, "the data")
+    fewest = _fewest_groups(samples, task, "the data")
+    _require_groups(fewest, len(PARTS), "one each to train, validate and test")
+    test, validation, *_ = _folds(samples, task, min(FOLDS, fewest), seed)
+    parts: list[Part] = ["train"] * len(samples)
+    for member in test:
+        parts[member] = "test"
+    for member in validation:
+        parts[member] = "validation"
+    return _with_both_classes(Split(tuple(samples), tuple(parts)), task)
+
+
+def cross_validation_splits(
+    samples: Sequence[Sample], task: Task, folds: int, seed: int
+) -> list[Split]:
+    """As many splits as `folds`, at least two; each sample is in the test part of exactly one.
+
+    Whole groups, about the same class shares everywhere; an eighth of what is not tested
+    validates. Raises BadInput where there are too few groups for both classes to be in every part.
+    """
+    fewest = _fewest_groups(samples, task, "the data")
+    _require_groups(fewest, folds, "one for each fold")
+    splits = []
+    for members in _folds(samples, task, folds, seed):
+        test = np.zeros(len(samples), dtype=bool)
+        test[members] = True
+        splits.append(_split_around(samples, task, test.tolist(), seed))
+    return splits
+
+
+def hold_out(
+    samples: Sequence[Sample], task: Task, test: Sequence[bool], folds: int, seed: int
+) -> list[Split]:
+    """As many splits as `folds`; each sample that `test` marks, such as all of one scanner, is in
+    the test part of exactly one.
+
+    No sample that is marked trains or validates. A group that is tested gives nothing to train
+    on, so that its other samples are left out of that split; an eighth of those that are not left
+    out validates. More folds leave more to train on where many groups have both kinds of sample;
+    one is enough where none has. Raises BadInput where there are too few groups for both classes
+    to be in every part.
+    """
+    marked = [index for index, its in enumerate(test) if its]
+    tested = [samples[index] for index in marked]
+    _require_groups(_fewest_groups(tested, task, "the test"), folds, "one for each fold")
+    sets = _folds(tested, task, folds, seed) if folds > 1 else [[*range(len(tested))]]
+    splits = []
+    for members in sets:
+        groups = {tested[member].group for member in members}
+        kept = [
+            index
+            for index, (sample, its) in enumerate(zip(samples, test, strict=True))
+            if (sample.group in groups) == its
+        ]
+        splits.append(
+            _split_around([samples[i] for i in kept], task, [test[i] for i in kept], seed)
+        )
+    return splits
+
+
+def _split_around(samples: Sequence[Sample], task: Task, test: Sequence[bool], seed: int) -> Split:
+    """The test part is given; of the rest one fold in `REST_FOLDS` validates, the others train."""
+    rest = [index for index, tested in enumerate(test) if not tested]
+    others = [samples[index] for index in rest]
+    fewest = _fewest_groups(others, task, "what is not tested")
+    _require_groups(fewest, 2, "one each to train and validate")
+    validation = _folds(others, task, min(REST_FOLDS, fewest), seed)[0]
+    parts: list[Part] = ["test" if tested else "train" for tested in test]
+    for member in validation:
+        parts[rest[member]] = "validation"
+    return _with_both_classes(Split(tuple(samples), tuple(parts)), task)
+
+
+def _fewest_groups(samples: Sequence[Sample], task: Task, where: str) -> int:
+    """In how many groups the class is that is in the fewest. Raises BadInput where it is none."""
+    require_both_classes(samples, task, where)
+    return min(
+        len({sample.group for sample in samples if sample.label == label}) for label in task.labels
+    )
+
+
+def _require_groups(fewest: int, needed: int, purpose: str) -> None:
+    if fewest < needed:
+        raise BadInput(
+            f"a class has {fewest} group(s) (patients, cases); at least {needed} are needed, "
+            f"{purpose}"
+        )
+
+
+def _folds(samples: Sequence[Sample], task: Task, count: int, seed: int) -> list[list[int]]:
+    """The indices of the samples in `count` sets of whole groups with about the same shares."""
     groups = np.array([sample.group for sample in samples])
     labels = np.array([task.labels.index(sample.label) for sample in samples])
-    fewest = min(len(set(groups[labels == label])) for label in range(len(task.labels)))
-    if fewest < len(PARTS):
-        raise BadInput(
-            f"a class has {fewest} group(s) (patients, cases); at least {len(PARTS)} are needed, "
-            "one each to train, validate and test"
-        )
-    folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
-    parts: list[Part] = ["train"] * len(samples)
-    held_out: tuple[Part, Part] = ("test", "validation")
-    for part, (_, members) in zip(held_out, folds.split(groups, labels, groups), strict=False):
-        for member in members:
-            parts[member] = part
-    split = Split(tuple(samples), tuple(parts))
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    return [members.tolist() for _, members in folds.split(groups, labels, groups)]
+
+
+def _with_both_classes(split: Split, task: Task) -> Split:
     for part in PARTS:
         require_both_classes(split.of(part), task, f"the {part} split")
     return split
 
 
-COLUMNS = ("path", "label", *BOX_COLUMNS, "group", "split")
+COLUMNS = ("path", "frame", "label", *BOX_COLUMNS, "group", "split")
 
 
 def split_csv(split: Split, root: Path) -> str:
@@ -78,5 +161,5 @@ def split_csv(split: Split, root: Path) -> str:
         box = sample.box
         corners = ("",) * 4 if box is None else (box.x, box.y, box.x + box.w, box.y + box.h)
         name = os.path.relpath(sample.path, root)
-        table.writerow((name, sample.label, *corners, sample.group, part))
+        table.writerow((name, sample.frame, sample.label, *corners, sample.group, part))
     return text.getvalue()
