@@ -15,106 +15,213 @@ from devices.quiet import quiet
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Progress, TaskID
 
-    from train.fit import Epoch
+    from train.cross_validation import CrossValidation
+    from train.fit import Epoch, Watch
     from train.metrics import Metrics
 
 if find_spec("tensorflow") is None:
     raise ModuleNotFoundError("the host extra is not installed: pip install 'sonolite[train]'")
 
-DATA_HELP = "CSV, Pascal VOC folder or class folders."
+FIGURES = (
+    *("accuracy", "majority", "sensitivity", "specificity", "ppv", "npv", "f1"),
+    *("auroc", "auprc", "ece"),
+)
+DATA_HELP = "CSV, Pascal VOC, DDTI or class folders, of images or DICOM files."
 
 
 def register(app: typer.Typer) -> None:
     """Adds this module's commands to the root app."""
     app.command()(train)
     app.command()(evaluate)
+    app.command()(compare)
 
 
 @quiet()
 def train(
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     out: Annotated[Path, typer.Option(help="The run's folder; it must not exist yet.")],
-    recipe: Annotated[str, typer.Option(help="A shipped recipe, or a path.")] = "seed-cnn",
+    recipe: Annotated[
+        str, typer.Option(help="A shipped recipe, or a path.")
+    ] = "efficientnet-lite0",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides split and weights.")] = 0,
+    folds: Annotated[
+        int | None, typer.Option(min=2, max=100, help="Cross-validate: a run for each fold.")
+    ] = None,
+    hold_out: Annotated[
+        str | None,
+        typer.Option(help="Test on one scanner's images, WIDTHxHEIGHT, or on all others, !WxH."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was broken off.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The record to stdout.")] = False,
 ) -> None:
     """Train, calibrate and choose the operating point; leave a run's folder.
 
-    Example: sonolite train my-images --recipe seed-cnn --out run
+    Ctrl-C ends it with the last whole epoch; --resume goes on from there.
+
+    Examples: sonolite train my-images --out run
+
+    sonolite train my-images --folds 5 --out folds
+
+    sonolite train my-images --hold-out 718x500 --out other-scanner
     """
-    from train.training import Watch, train_run
+    from train.cross_validation import cross_validate
+    from train.fit import Watch
+    from train.training import train_run
 
-    console = Console(stderr=True)
-
-    def tell(epoch: "Epoch") -> None:
-        console.print(
-            f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, validation loss "
-            f"{epoch.validation_loss:.4f}, validation AUROC {epoch.validation_auroc:.4f}"
-        )
-
+    if folds and hold_out:
+        raise BadInput("--folds and --hold-out: one of them")
     with progress_bar() as bar:
         console = bar.console
-        learning: list[TaskID] = []
-        watch = Watch(
-            images=tracked(bar, "images"),
-            begin=lambda batches: learning.append(bar.add_task("learning", total=batches)),
-            batch=lambda: bar.advance(learning[0]),
-            epoch=tell,
-            note=lambda line: console.print(f"note: {line}", soft_wrap=True),
-        )
-        record = train_run(data, recipe, out, seed, watch)
+        watch = watching(bar, Watch)
+        if folds:
+            summary = cross_validate(data, recipe, out, seed, folds, resume, watch)
+        else:
+            record = train_run(data, recipe, out, seed, hold_out, resume, watch)
     if as_json:
-        print(json.dumps(asdict(record)))
-        return
-    Console().print(metrics_table({str(part): its for part, its in record.metrics.items()}))
-    console.print(f"{out}: model.keras, run.json, split.csv, report.html", soft_wrap=True)
-    console.print(f"next: sonolite convert {out} --out {out.name}.sonolite", soft_wrap=True)
+        print(json.dumps(asdict(summary if folds else record)))
+    elif folds:
+        Console().print(folds_table(summary))
+    else:
+        Console().print(metrics_table({str(part): its for part, its in record.metrics.items()}))
+        console.print(f"{out}: open report.html; all else is beside it", soft_wrap=True)
+        if record.interrupted:
+            console.print("stopped early; --resume goes on", soft_wrap=True)
+        else:
+            console.print(f"next: sonolite convert {out} --out {out.name}.sonolite", soft_wrap=True)
+
+
+def watching(bar: "Progress", kind: "type[Watch]") -> "Watch":
+    """Shows a training on a progress bar, and each epoch as a line."""
+    learning: list[TaskID] = []
+
+    def begin(batches: int) -> None:
+        learning[:] = [bar.add_task("learning", total=batches)]
+
+    def tell(epoch: "Epoch") -> None:
+        bar.console.print(
+            f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, validation loss "
+            f"{epoch.validation_loss:.4f}, validation AUROC {epoch.validation_auroc:.4f}, "
+            f"{epoch.seconds:.0f} s",
+            soft_wrap=True,
+        )
+
+    return kind(
+        images=tracked(bar, "images"),
+        begin=begin,
+        batch=lambda: bar.advance(learning[0]),
+        epoch=tell,
+        note=lambda line: bar.console.print(f"note: {line}", soft_wrap=True),
+    )
 
 
 @quiet()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
+    out_of_scope: Annotated[
+        Path | None,
+        typer.Option(help="Images and videos of what must not be judged; told apart how well?"),
+    ] = None,
+    tirads: Annotated[
+        str | None, typer.Option(help="Grades to classes, as 2=benign,3=benign,5=malignant.")
+    ] = None,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Measure images that the model learnt from, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The figures to stdout.")] = False,
 ) -> None:
     """Measure the float model of a run on other data.
 
-    Example: sonolite evaluate run --data other-hospital
+    Images that the run trained or validated on, or near duplicates of them, are refused.
+
+    Example: sonolite evaluate run --data other-hospital --out-of-scope lungs
     """
-    from edge_runtime import preprocess
-    from train.fit import predict
-    from train.metrics import as_labels, measure
+    from train.evaluation import evaluate_run
+    from train.importers.ddti import parse_grades
     from train.run import read_run
-    from train.samples import load_pictures, read_samples, require_both_classes
 
     trained = read_run(run)
-    task = trained.record.recipe.task
-    samples = read_samples(data, task)
-    require_both_classes(samples, task, str(data))
+    grades = parse_grades(tirads) if tirads else None
     with progress_bar() as bar:
-        pictures = load_pictures(
-            samples,
-            preprocess.parse(trained.record.recipe.preprocessing),
-            tracked(bar, "images"),
+        evaluation = evaluate_run(
+            trained, data, out_of_scope, grades, allow_seen, tracked(bar, "images")
         )
-    labels = as_labels([sample.label for sample in samples], task.labels[-1])
-    try:
-        metrics = measure(labels, predict(trained.model, pictures)[:, 1], trained.record.threshold)
-    except ValueError as error:
-        raise BadInput(f"{run}: {error}") from error
     if as_json:
-        print(json.dumps(asdict(metrics)))
+        print(json.dumps(asdict(evaluation)))
+        return
+    Console().print(metrics_table({data.name: evaluation.metrics}))
+    for reason, count in evaluation.dropped.items():
+        Console().print(f"{count} dropped: {reason}")
+    if evaluation.out_of_scope is not None:
+        its = evaluation.out_of_scope
+        Console().print(
+            f"out of scope: AUROC {its.auroc:.4f} over {its.pictures} pictures; {its.noticed:.1%} "
+            f"of them are noticed, {its.false_alarms:.1%} of the images above are withheld"
+        )
+
+
+@quiet()
+def compare(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Where its images lie now, if they were moved.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures to stdout.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table for a page.")] = False,
+) -> None:
+    """Hold a run's network against classical methods on the same split.
+
+    Texture and gradient features with support vectors and boosted trees; minutes, not hours.
+
+    Example: sonolite compare run
+    """
+    from train.compare import compare as hold_against
+    from train.compare import comparison_table, markdown_table
+    from train.run import read_run
+
+    trained = read_run(run, data)
+    with progress_bar() as bar:
+        comparison = hold_against(trained, lambda name, items: bar.track(items, description=name))
+    if as_json:
+        print(json.dumps(asdict(comparison)))
+    elif markdown:
+        print(markdown_table(comparison))
     else:
-        Console().print(metrics_table({data.name: metrics}))
+        Console().print(comparison_table(comparison))
+
+
+def folds_table(its: "CrossValidation") -> Table:
+    """The figures of each fold, and what they come to."""
+    columns = [str(number) for number in range(1, len(its.folds) + 1)]
+    rows = {
+        name: [f"{getattr(fold, name):.4f}" for fold in its.folds] + [together]
+        for name, together in (
+            ("auroc", f"{its.auroc:.4f} ±{its.auroc_deviation:.4f}"),
+            ("sensitivity", f"{its.sensitivity:.4f}"),
+            ("specificity", f"{its.specificity:.4f}"),
+            ("ece", f"{its.ece:.4f}"),
+        )
+    }
+    return figures_table([*columns, "together"], rows)
 
 
 def metrics_table(columns: dict[str, "Metrics"]) -> Table:
     """The figures of one or more sets of images, a column each, with the majority's accuracy."""
     rows = {"images": [str(its.samples) for its in columns.values()]}
-    for name in ("accuracy", "majority", "sensitivity", "specificity", "f1", "auroc"):
-        rows[name] = [f"{getattr(its, name):.4f}" for its in columns.values()]
+    for name in FIGURES:
+        rows[name] = [_with_interval(its, name) for its in columns.values()]
     for name in ("true_positive", "false_negative", "true_negative", "false_positive"):
         rows[name] = [str(getattr(its.confusion, name)) for its in columns.values()]
     return figures_table(list(columns), rows)
+
+
+def _with_interval(its: "Metrics", name: str) -> str:
+    """A figure, and beneath it its 95 % interval."""
+    figure, interval = getattr(its, name), its.intervals.get(name)
+    if figure is None:
+        return "-"
+    return f"{figure:.4f}" + (f"\n{interval[0]:.3f}-{interval[1]:.3f}" if interval else "")

@@ -5,7 +5,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -13,33 +13,92 @@ from devices import BadInput
 from edge_runtime import preprocess
 from edge_runtime.manifest import Decision, Limits, explain
 from train.samples import Task
+from train.scanner import Scanner
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
-class Network:
+class Convolutions:
     """Convolutions of 3x3 with ReLU and max-pooling, then a head."""
 
     __pydantic_config__ = _STRICT
+    kind: Literal["convolutions"]
     filters: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)]
     head: Literal["flatten", "average"]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Rate
     dense: Count | None = None
     """Units of a ReLU layer between head and answer; none where it is left out."""
+
+    @property
+    def halvings(self) -> int:
+        """How often height and width are halved."""
+        return len(self.filters)
+
+
+@dataclass(frozen=True)
+class InvertedResiduals:
+    """Depthwise convolutions between narrow layers, as in MobileNetV2 and EfficientNet-Lite."""
+
+    __pydantic_config__ = _STRICT
+    halvings: ClassVar[int] = 5
+    kind: Literal["efficientnet-lite", "mobilenet-v2"]
+    dropout: Rate
+    weights: Literal["imagenet", "random"] = "random"
+    activation: Literal["relu", "relu6", "hard_swish"] = "relu6"
+    width: Annotated[float, Field(ge=0.25, le=2)] = 1.0
+    depth: Annotated[float, Field(ge=0.25, le=3)] = 1.0
+    """Factors on the filters of each block, and on the repeats of each stage."""
+    outputs: tuple[Literal["evidence", "embedding"], ...] = ()
+    """What the model answers besides the probability."""
+
+    def __post_init__(self) -> None:
+        if self.weights == "imagenet":
+            known = IMAGENET if self.kind == "efficientnet-lite" else ()
+            if (self.width, self.depth) not in known:
+                raise ValueError(
+                    "there are ImageNet weights for efficientnet-lite of width and depth "
+                    + ", ".join(f"{width} and {depth}" for width, depth in IMAGENET)
+                )
+
+
+IMAGENET = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))
+"""Width and depth of EfficientNet-Lite0, 1 and 2, whose weights are published."""
+
+Network = Annotated[Convolutions | InvertedResiduals, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How long and how fast to learn: Adam on categorical cross-entropy."""
+    """How long and how fast to learn: AdamW on categorical cross-entropy."""
 
     __pydantic_config__ = _STRICT
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     batch: Count
     epochs: Count
-    patience: Count
+    patience: Count | None = None
+    """Epochs without a better validation AUROC; the best one is kept. Without it, the last is."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Cosine falls to zero at the last epoch (Loshchilov and Hutter, SGDR, ICLR 2017)."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of all steps in which the rate rises from zero."""
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Both parameters of the beta distribution by which two pictures are mixed; 0 mixes none."""
+    balance: Literal["none", "sampling", "weights"] = "none"
+    """How a rarer class is made up for: drawn more often, or weighed more."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Momentum of an exponential mean over the weights of all steps; 0 keeps the last ones."""
+
+    def __post_init__(self) -> None:
+        if self.warmup and self.schedule == "constant":
+            raise ValueError("warmup belongs to the cosine schedule")
+        if self.average and self.patience:
+            raise ValueError("averaged weights are those of the last epoch; leave patience out")
 
 
 @dataclass(frozen=True)
@@ -63,14 +122,16 @@ class Recipe:
     operating_point: Target
     decision: Decision
     limits: Limits
+    augmentation: Scanner | None = None
+    """How the pictures are varied from epoch to epoch; not at all where it is left out."""
 
     def __post_init__(self) -> None:
         try:
             side = preprocess.parse(self.preprocessing).side
         except BadInput as error:
             raise ValueError(str(error)) from error
-        if side >> len(self.network.filters) < 1:
-            raise ValueError(f"{side} pixels cannot be halved {len(self.network.filters)} times")
+        if side >> self.network.halvings < 1:
+            raise ValueError(f"{side} pixels cannot be halved {self.network.halvings} times")
 
 
 def shipped() -> list[str]:

@@ -2,10 +2,12 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -19,14 +21,17 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from devices import BadInput
 from edge_runtime.atomic import whole_folder
 from edge_runtime.manifest import explain
+from edge_runtime.scope import Scope, read_scope, write_scope
+from train.duplicates import Pair
 from train.fit import Epoch
-from train.metrics import Metrics
+from train.importers.table import read_csv
+from train.loading import Loaded
+from train.metrics import Labels, Metrics, PartialMetrics, Scores, as_labels
 from train.recipe import Recipe
-from train.report import Answers, write_report
-from train.samples import Sample, read_csv
+from train.report import Findings, write_report
 from train.split import PARTS, Part, Split, split_csv
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,10 @@ class Data:
     groups: int
     counts: dict[Part, dict[str, int]]
     """Images by split, then by label."""
+    dropped: dict[str, int]
+    """Images that could not be used, by reason."""
+    duplicates: int
+    """Pairs of equal or nearly equal images, each pulled into one group."""
 
     def __post_init__(self) -> None:
         if set(self.counts) != set(PARTS):
@@ -60,10 +69,14 @@ class Record:
     software: dict[str, str]
     data: Data
     history: tuple[Epoch, ...]
+    interrupted: bool
+    """Whether the user stopped it before its last epoch."""
     best_epoch: int
     temperature: float
     threshold: Annotated[float, Field(ge=0, le=1)]
     metrics: dict[Part, Metrics]
+    subgroups: dict[str, dict[str, PartialMetrics]]
+    """Of the test split, by what an image tells besides its label."""
     model_sha256: str
     """Of `model.keras`, so that no other model is taken for this run's."""
 
@@ -80,6 +93,7 @@ class Run:
     record: Record
     model: keras.Model
     split: Split
+    scope: Scope | None
 
 
 _RECORD = TypeAdapter(Record)
@@ -91,17 +105,25 @@ def software() -> dict[str, str]:
     return {"python": python_version()} | {name: version(name) for name in names}
 
 
-def data_sha256(samples: Sequence[Sample], root: Path, pictures: NDArray[np.uint8]) -> str:
-    """Hashes what the network saw: each sample's name, label and group, and its prepared pixels."""
+def data_sha256(split: Split, root: Path, pictures: Mapping[Part, NDArray[np.uint8]]) -> str:
+    """Hashes what the network saw: each sample's entries, and its prepared pixels."""
     digest = hashlib.sha256()
-    for sample, picture in zip(samples, pictures, strict=True):
-        line = [os.path.relpath(sample.path, root), sample.label, sample.group]
-        digest.update(json.dumps(line).encode())
-        digest.update(picture.tobytes())
+    for part in PARTS:
+        for sample, picture in zip(split.of(part), pictures[part], strict=True):
+            line = [os.path.relpath(sample.path, root), sample.label, sample.group]
+            digest.update(json.dumps([*line, sample.frame, sample.box]).encode())
+            digest.update(picture.tobytes())
     return digest.hexdigest()
 
 
-def describe_data(name: str, root: Path, split: Split, pictures: NDArray[np.uint8]) -> Data:
+def describe_data(
+    name: str,
+    root: Path,
+    split: Split,
+    pictures: Mapping[Part, NDArray[np.uint8]],
+    loaded: Loaded,
+    pairs: Sequence[Pair],
+) -> Data:
     """What a run says of its data; `root` is the folder that the images' paths start from."""
     counts: dict[Part, dict[str, int]] = {}
     for part in PARTS:
@@ -110,28 +132,72 @@ def describe_data(name: str, root: Path, split: Split, pictures: NDArray[np.uint
     return Data(
         name=name,
         path=str(root),
-        sha256=data_sha256(split.samples, root, pictures),
+        sha256=data_sha256(split, root, pictures),
         split_sha256=hashlib.sha256(split_csv(split, root).encode()).hexdigest(),
         groups=len({sample.group for sample in split.samples}),
         counts=counts,
+        dropped=loaded.reasons,
+        duplicates=len(pairs),
     )
 
 
 def write_run(
-    folder: Path, record: Record, split: Split, model: keras.Model, answers: Answers
+    folder: Path,
+    record: Record,
+    split: Split,
+    model: keras.Model,
+    scope: Scope | None,
+    findings: Findings,
+    logs: Path,
 ) -> Record:
-    """Writes `run.json`, `split.csv`, `model.keras` and `report.html`, all of them or none.
+    """Writes `run.json`, `split.csv`, `model.keras`, `report.html`, `logs` and `scope.npz`.
 
-    `answers` holds, by part of the split, the labels and the positive class's probabilities.
-    Raises BadInput where the folder exists already or cannot be written.
+    All of them or none. Raises BadInput where the folder exists already or cannot be written.
     """
     with whole_folder(folder) as part:
         model.save(part / "model.keras")
         record = replace(record, model_sha256=_sha256(part / "model.keras"))
         (part / "run.json").write_bytes(_RECORD.dump_json(record, indent=2) + b"\n")
         (part / "split.csv").write_text(split_csv(split, Path(record.data.path)), "utf-8")
-        write_report(asdict(record), answers, part / "report.html")
+        (part / "answers.csv").write_text(_answers_csv(split, record, findings), "utf-8")
+        if scope is not None:
+            (part / "scope.npz").write_bytes(write_scope(scope))
+        shutil.copytree(logs, part / "logs")
+        write_report(findings, part / "report.html")
     return record
+
+
+def _answers_csv(split: Split, record: Record, findings: Findings) -> str:
+    """What the model answered to every image, for whoever wants to measure it again."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("path", "frame", "split", "group", "label", "probability"))
+    for part in PARTS:
+        for sample, score in zip(split.of(part), findings.answers[part].scores, strict=True):
+            name = os.path.relpath(sample.path, record.data.path)
+            row = (name, sample.frame, part, sample.group, sample.label, f"{score:.9g}")
+            table.writerow(row)
+    return text.getvalue()
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a run's model answered to its test images."""
+
+    labels: Labels
+    scores: Scores
+    groups: tuple[str, ...]
+
+
+def read_test_answers(folder: Path, positive: str) -> Answered:
+    """Reads back `answers.csv` of a run that this program wrote."""
+    with open(folder / "answers.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    return Answered(
+        as_labels([row["label"] for row in rows], positive),
+        np.array([float(row["probability"]) for row in rows]),
+        tuple(row["group"] for row in rows),
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -156,7 +222,11 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
     except Exception as error:  # Keras raises whatever a damaged file leads it to
         raise BadInput(f"{folder / 'model.keras'}: not a Keras model that can be read") from error
     root = data or Path(record.data.path)
-    return Run(folder, record, model, _read_split(folder / "split.csv", root, record))
+    split = _read_split(folder / "split.csv", root, record)
+    scope = folder / "scope.npz"
+    return Run(
+        folder, record, model, split, read_scope(scope.read_bytes()) if scope.exists() else None
+    )
 
 
 def read_record(folder: Path) -> Record:
@@ -177,8 +247,8 @@ def _read_split(path: Path, root: Path, record: Record) -> Split:
     """The split as it was written, its images looked for under `root`."""
     task = record.recipe.task
     samples = [
-        Sample(root / sample.path.relative_to(path.parent), sample.label, sample.box, sample.group)
-        for sample in read_csv(path, task)
+        replace(sample, path=root / sample.path.relative_to(path.parent))
+        for sample in read_csv(path, task).samples
     ]
     with open(path, newline="", encoding="utf-8") as file:
         parts = tuple(row.get("split") for row in csv.DictReader(file))

@@ -1,17 +1,32 @@
-"""From labelled images to a run: read, split, prepare, fit, measure, write."""
+"""From labelled images to runs: read, clean, split, fit, measure, write."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput
 from edge_runtime import preprocess
-from edge_runtime.atomic import refuse_existing
-from train.fit import Epoch, fit, predict
-from train.metrics import as_labels, measure
-from train.recipe import read_recipe
+from edge_runtime.atomic import refuse_existing, whole_file
+from train.batches import Material
+from train.duplicates import Pair, find_duplicates, join_groups
+from train.fit import Fitted, Watch, answer, fit
+from train.importers import read_samples
+from train.loading import Loaded, load, prepare
+from train.metrics import Metrics, PartialMetrics, as_labels, by_subgroup, measure
+from train.pretrained import require_weights
+from train.recipe import Recipe, read_recipe
+from train.report import Answers, Findings, Mistake, worst_mistakes
 from train.run import SCHEMA, Record, describe_data, software, write_run
-from train.samples import Sample, load_pictures, read_samples
-from train.split import PARTS, split_by_group
+from train.samples import Sample, read_pixels
+from train.scanner import contact_sheet
+from train.scope import fit_scope
+from train.split import PARTS, Part, Split, hold_out, split_by_group, split_csv
+from train.traits import traits
 
 NO_GROUPS = (
     "no groups are known, so each image is a group of its own; images of one patient may stand "
@@ -19,55 +34,245 @@ NO_GROUPS = (
 )
 
 
-def nobody(*_: object) -> None:
-    """Is told, and does nothing."""
-
-
 @dataclass(frozen=True)
-class Watch:
-    """Who is told of the progress of a training; by default nobody."""
+class Gathered:
+    """A data set, read and cleaned once for one run or several."""
 
-    images: Callable[[Iterable[Sample]], Iterable[Sample]] = iter
-    begin: Callable[[int], None] = nobody
-    batch: Callable[[], None] = nobody
-    epoch: Callable[[Epoch], None] = nobody
-    note: Callable[[str], None] = nobody
+    name: str
+    root: Path
+    recipe_name: str
+    recipe: Recipe
+    loaded: Loaded
+    pairs: tuple[Pair, ...]
+    """Duplicates; both pictures of a pair are of one group now."""
 
 
-def train_run(data: Path, recipe: str, out: Path, seed: int, watch: Watch) -> Record:
-    """Trains `recipe` on `data` and writes the run `out`; see `train.run` for what is in it.
+def gather(data: Path, recipe: str, watch: Watch) -> Gathered:
+    """Reads and cleans `data`, and pulls duplicates into one group.
 
-    The test split is measured and used for nothing else. Raises BadInput where the data, the
-    recipe or the place of the run cannot be used, before any long work begins.
+    Raises BadInput where the data or the recipe cannot be used.
     """
-    refuse_existing(out)
     plan = read_recipe(recipe)
-    samples = read_samples(data, plan.task)
-    if len({sample.group for sample in samples}) == len(samples):
+    require_weights(plan.network)
+    found = read_samples(data, plan.task)
+    loaded = load(found.samples, preprocess.parse(plan.preprocessing), watch.images)
+    loaded = replace(loaded, dropped=(*found.dropped, *loaded.dropped))
+    for reason, count in loaded.reasons.items():
+        watch.note(f"{count} dropped: {reason}")
+    if len({sample.group for sample in loaded.samples}) == len(loaded.samples):
         watch.note(NO_GROUPS)
-    split = split_by_group(samples, plan.task, seed)
-    pictures = load_pictures(split.samples, preprocess.parse(plan.preprocessing), watch.images)
-    labels = as_labels([sample.label for sample in split.samples], plan.task.labels[-1])
-    members = {part: [its == part for its in split.parts] for part in PARTS}
-    given = {part: (pictures[members[part]], labels[members[part]]) for part in PARTS}
-    watch.begin(-(-len(given["train"][0]) // plan.fit.batch) * plan.fit.epochs)
-    fitted = fit(plan, seed, given["train"], given["validation"], watch.batch, watch.epoch)
-    answers = {
-        part: (given[part][1], predict(fitted.model, given[part][0])[:, 1]) for part in PARTS
-    }
+    pairs = tuple(find_duplicates(loaded.fingerprints))
+    if pairs:
+        watch.note(f"{len(pairs)} pairs of images are equal or nearly so; each pair is one group")
+    joined = join_groups(loaded.samples, pairs)
     root = (data if data.is_dir() else data.parent).absolute()
-    record = Record(
-        schema=SCHEMA,
+    return Gathered(
+        name=data.resolve().stem,
+        root=root,
         recipe_name=Path(recipe).stem,
         recipe=plan,
+        loaded=replace(loaded, samples=joined),
+        pairs=pairs,
+    )
+
+
+def unfinished(out: Path) -> Path:
+    """Where the training of the run `out` keeps what it needs to be gone on with."""
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def refuse_taken(out: Path, resume: bool) -> None:
+    """Raises BadInput where there is a run already, or an unfinished one that is not resumed."""
+    left = unfinished(out)
+    if not resume or not left.exists():
+        refuse_existing(out)
+    if left.exists() and not resume:
+        raise BadInput(f"{left}: an unfinished training; go on with --resume, or remove it")
+    if resume and not left.exists():
+        raise BadInput(f"{left}: there is no unfinished training to go on with")
+
+
+def _begin(folder: Path, recipe: Recipe, seed: int, table: str) -> None:
+    """Makes the folder of an unfinished training, or takes it up.
+
+    Raises BadInput where it is that of another recipe, seed or split: what one training tests, the
+    other may have learnt.
+    """
+    folder.mkdir(exist_ok=True)
+    begun = folder / "begun"
+    identity = hashlib.sha256(f"{recipe}\n{seed}\n{table}".encode()).hexdigest()
+    if not begun.exists():
+        with whole_file(begun) as path:
+            path.write_text(identity)
+    if begun.read_text() != identity:
+        raise BadInput(f"{folder}: was begun with another recipe, seed or data")
+
+
+def train_split(gathered: Gathered, split: Split, out: Path, seed: int, watch: Watch) -> Record:
+    """Trains on one split and writes the run `out`; returns what it measured.
+
+    The split's samples are some or all of the gathered ones. The test split is measured and used
+    for nothing else. A training that was broken off is gone on with; stopped by the user, it leaves
+    a run of the epochs that are whole, and stays open to be gone on with.
+    """
+    recipe, loaded = gathered.recipe, gathered.loaded
+    places = {_entry(sample): place for place, sample in enumerate(loaded.samples)}
+    members = {part: [places[_entry(sample)] for sample in split.of(part)] for part in PARTS}
+    preprocessing = preprocess.parse(recipe.preprocessing)
+    patches = {part: [loaded.patches[place] for place in members[part]] for part in PARTS}
+    labels = {
+        part: as_labels([sample.label for sample in split.of(part)], recipe.task.labels[-1])
+        for part in PARTS
+    }
+    pictures = {part: prepare(patches[part], preprocessing) for part in PARTS}
+    folder = unfinished(out)
+    _begin(folder, recipe, seed, split_csv(split, gathered.root))
+    material = Material(patches["train"], labels["train"], preprocessing, recipe.augmentation)
+    fitted = fit(
+        recipe,
+        seed,
+        material,
+        (pictures["validation"], labels["validation"]),
+        folder,
+        watch,
+    )
+    outputs = {part: answer(fitted.model, pictures[part]) for part in PARTS}
+    answers = {
+        part: Answers(
+            labels=labels[part],
+            scores=outputs[part]["probability"][:, -1],
+            uncalibrated=_uncalibrated(outputs[part]["probability"][:, -1], fitted.temperature),
+            groups=[sample.group for sample in split.of(part)],
+        )
+        for part in PARTS
+    }
+    scope = None
+    if "embedding" in outputs["train"]:
+        scope = fit_scope(outputs["train"]["embedding"], outputs["validation"]["embedding"])
+    record = Record(
+        schema=SCHEMA,
+        recipe_name=gathered.recipe_name,
+        recipe=recipe,
         seed=seed,
         software=software(),
-        data=describe_data(data.resolve().stem, root, split, pictures),
+        data=describe_data(gathered.name, gathered.root, split, pictures, loaded, gathered.pairs),
         history=fitted.history,
+        interrupted=fitted.interrupted,
         best_epoch=fitted.best_epoch,
         temperature=fitted.temperature,
         threshold=fitted.threshold,
-        metrics={part: measure(*answers[part], fitted.threshold) for part in PARTS},
+        metrics={part: _measured(answers[part], fitted.threshold) for part in PARTS},
+        subgroups=_subgroups(watch.images(split.of("test")), answers["test"], fitted.threshold),
         model_sha256="",  # known once the model is written
     )
-    return write_run(out, record, split, fitted.model, answers)
+    findings = Findings(
+        record=asdict(record),
+        answers=answers,
+        mistakes=_mistakes(split.of("test"), pictures["test"], outputs["test"], answers, fitted),
+        augmented=None
+        if recipe.augmentation is None
+        else contact_sheet(pictures["train"][0, ..., 0], recipe.augmentation, seed),
+    )
+    shutil.rmtree(out, ignore_errors=True)  # of the epochs before, where it was gone on with
+    record = write_run(out, record, split, fitted.model, scope, findings, folder / "logs")
+    if not fitted.interrupted:
+        shutil.rmtree(folder)
+    return record
+
+
+def train_run(
+    data: Path,
+    recipe: str,
+    out: Path,
+    seed: int,
+    held_out: str | None,
+    resume: bool,
+    watch: Watch,
+) -> Record:
+    """Trains `recipe` on `data` and writes the run `out`; see `train.run` for what is in it.
+
+    `held_out` is the scanner to test on, or all but one, as in `!718x500`; without it the split is
+    by group. Raises BadInput where the data, the recipe or the place of the run cannot be used,
+    before any long work begins.
+    """
+    refuse_taken(out, resume)
+    gathered = gather(data, recipe, watch)
+    samples, task = gathered.loaded.samples, gathered.recipe.task
+    if held_out is None:
+        split = split_by_group(samples, task, seed)
+    else:
+        split = _held_out(gathered, held_out, seed)
+    return train_split(gathered, split, out, seed, watch)
+
+
+def _entry(sample: Sample) -> tuple[object, ...]:
+    """What tells a sample from all others, whatever its group is called."""
+    return sample.path, sample.frame, sample.box
+
+
+def _held_out(gathered: Gathered, held_out: str, seed: int) -> Split:
+    """Tests on one scanner's images alone, or on all but its.
+
+    A group is taken to be one scanner's: where images of two sizes stand in one, as in TN5000's
+    runs of neighbouring numbers, it becomes two.
+    """
+    name, scanners = held_out.removeprefix("!"), gathered.loaded.scanners
+    if name not in scanners:
+        raise BadInput(f"no image is of {name} pixels; there are {', '.join(sorted({*scanners}))}")
+    samples = [
+        replace(sample, group=f"{sample.group} {its}")
+        for sample, its in zip(gathered.loaded.samples, scanners, strict=True)
+    ]
+    tested = [(its == name) != held_out.startswith("!") for its in scanners]
+    joined = join_groups(samples, gathered.pairs)
+    return hold_out(joined, gathered.recipe.task, tested, folds=1, seed=seed)[0]
+
+
+def _measured(answers: Answers, threshold: float) -> Metrics:
+    return measure(answers.labels, answers.scores, threshold, answers.groups)
+
+
+def _uncalibrated(scores: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """The probabilities before the temperature was folded in: of two classes, by their log-odds."""
+    scores = np.clip(scores.astype(np.float64), 1e-12, 1 - 1e-12)
+    return np.asarray(1 / (1 + np.exp(-temperature * np.log(scores / (1 - scores)))))
+
+
+def _subgroups(
+    samples: Iterable[Sample], test: Answers, threshold: float
+) -> dict[str, dict[str, PartialMetrics]]:
+    """The test figures by what an image tells besides its label."""
+    seen = [traits(read_pixels(sample), sample.box) for sample in samples]
+    titles: dict[str, list[str]] = {
+        "nodule size": [its.nodule or "not known" for its in seen],
+        "scanner": [its.scanner for its in seen],
+        "colour": ["coloured" if its.coloured else "grey" for its in seen],
+        "calipers": ["calipers" if its.calipers else "none" for its in seen],
+    }
+    return {
+        title: by_subgroup(test.labels, test.scores, threshold, test.groups, names)
+        for title, names in titles.items()
+        if len(set(names)) > 1
+    }
+
+
+def _mistakes(
+    samples: Sequence[Sample],
+    pictures: NDArray[np.uint8],
+    outputs: Mapping[str, NDArray[np.float32]],
+    answers: Mapping[Part, Answers],
+    fitted: Fitted,
+) -> list[Mistake]:
+    """The worst wrong decisions on the test split, each with its evidence where there is any."""
+    test = answers["test"]
+    evidence = outputs.get("evidence")
+    return [
+        Mistake(
+            name=samples[index].path.name,
+            label=samples[index].label,
+            score=float(test.scores[index]),
+            picture=pictures[index],
+            evidence=None if evidence is None else evidence[index],
+        )
+        for index in worst_mistakes(test.labels, test.scores, fitted.threshold)
+    ]

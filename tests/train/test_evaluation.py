@@ -1,0 +1,185 @@
+"""A run is measured on what it never saw, and on what it must not judge."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from devices import BadInput
+from devices.capture.image import read_image
+from tests.conftest import draw_labelled, refused, sonolite
+from tests.train.importers.test_ddti import outline, write_case
+from train.evaluation import Evaluation, evaluate_run, look_around
+from train.run import Run, read_run
+
+
+@pytest.fixture(scope="module")
+def run(slim_run: Path) -> Run:
+    return read_run(slim_run)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 images of 8 patients that no run has seen, without boxes as those of the run."""
+    folder = draw_labelled(tmp_path_factory.mktemp("others") / "images", patients=4, first=20)
+    (folder / "manifest.csv").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of coarse noise, in a folder and one below it, and a file that is none."""
+    folder = tmp_path_factory.mktemp("noise")
+    (folder / "inner").mkdir()
+    (folder / "notes.txt").write_text("not an image")
+    for number in range(8):
+        grains = np.random.default_rng(number).integers(0, 256, (24, 32), np.uint8)
+        pixels = np.kron(grains, np.ones((10, 10), np.uint8))
+        cv2.imwrite(str(folder / ("inner" if number % 2 else ".") / f"{number}.png"), pixels)
+    return folder
+
+
+def evaluate(
+    run: Run,
+    data: Path,
+    strange: Path | None = None,
+    tirads: dict[str, str] | None = None,
+    allow_seen: bool = False,
+) -> Evaluation:
+    return evaluate_run(run, data, strange, tirads, allow_seen)
+
+
+def test_other_data_is_measured_at_the_runs_operating_point(run: Run, others: Path) -> None:
+    evaluation = evaluate(run, others)
+    assert evaluation.metrics.samples == 16
+    assert evaluation.metrics.groups == 8
+    assert evaluation.dropped == {}
+    assert evaluation.out_of_scope is None
+
+
+def test_the_run_measured_on_its_own_test_images_gives_its_figures(
+    tmp_path: Path, run: Run
+) -> None:
+    for sample in run.split.of("test"):
+        name = f"{sample.path.parent.name}-{sample.path.name}"
+        there = tmp_path / sample.label / sample.group / name
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample.path, there)
+    assert evaluate(run, tmp_path).metrics == run.record.metrics["test"]
+
+
+def test_what_is_dropped_is_counted(tmp_path: Path, run: Run, others: Path) -> None:
+    folder = Path(shutil.copytree(others, tmp_path / "images"))
+    (folder / "benign" / "benign20" / "0.png").write_text("no image")
+    evaluation = evaluate(run, folder)
+    assert evaluation.metrics.samples == 15
+    assert evaluation.dropped == {"unreadable": 1}
+
+
+def test_images_that_the_model_learnt_from_are_refused_by_name(run: Run, messy: Path) -> None:
+    with pytest.raises(BadInput, match="the model was made with pictures of this data") as refusal:
+        evaluate(run, messy)
+    assert "0.png is " in str(refusal.value)
+    assert "and " in str(refusal.value)
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_brightened_copy_is_known_again(
+    tmp_path: Path, run: Run, others: Path, part: str
+) -> None:
+    folder = Path(shutil.copytree(others, tmp_path / "images"))
+    known = run.split.of(part)[0].path  # type: ignore[arg-type]
+    brighter = cv2.convertScaleAbs(read_image(known), alpha=1.2, beta=5)
+    cv2.imwrite(str(folder / "benign" / "benign20" / "new.jpg"), brighter)
+    with pytest.raises(BadInput, match=f"new.jpg is {known}"):
+        evaluate(run, folder)
+
+
+def test_seen_images_are_measured_where_that_is_asked_for(slim_run: Path, messy: Path) -> None:
+    words = ("evaluate", slim_run, "--data", messy, "--json")
+    refused(sonolite(*words), "the model was made with")
+    done = sonolite(*words, "--allow-seen")
+    assert done.code == 0, done
+    assert json.loads(done.stdout)["metrics"]["samples"] == 61
+
+
+def test_a_class_that_is_missing_is_named(tmp_path: Path, run: Run, others: Path) -> None:
+    shutil.copytree(others / "benign", tmp_path / "benign")
+    with pytest.raises(BadInput, match="no image of class 'malignant'"):
+        evaluate(run, tmp_path)
+
+
+def test_noise_is_told_apart_from_nodules(slim_run: Path, others: Path, noise: Path) -> None:
+    words = ("evaluate", slim_run, "--data", others, "--out-of-scope", noise)
+    done = sonolite(*words, "--json")
+    assert done.code == 0, done
+    found = json.loads(done.stdout)["out_of_scope"]
+    assert found["pictures"] == 8
+    assert found["auroc"] > 0.95
+    assert found["noticed"] == 1
+    assert "8 pictures" in sonolite(*words).stdout
+
+
+def test_the_same_pictures_are_not_out_of_scope(run: Run, others: Path) -> None:
+    found = evaluate(run, others, strange=others / "benign").out_of_scope
+    assert found is not None
+    assert found.pictures == 8
+    assert found.auroc < 0.95
+
+
+def test_the_shares_are_those_beyond_the_limit(run: Run, others: Path, noise: Path) -> None:
+    assert run.scope is not None
+    for limit, share in ((0.0, 1.0), (1e9, 0.0)):
+        narrow = replace(run, scope=replace(run.scope, limit=limit))
+        found = evaluate(narrow, others, strange=noise).out_of_scope
+        assert found is not None
+        assert (found.noticed, found.false_alarms) == (share, share)
+
+
+def test_a_model_without_a_scope_says_so(run_folder: Path, others: Path, noise: Path) -> None:
+    with pytest.raises(BadInput, match="no embedding, so there is no scope"):
+        evaluate(read_run(run_folder), others, strange=noise)
+
+
+def test_of_a_video_one_frame_a_second_is_looked_at(
+    tmp_path: Path, make_video: Callable[..., Path]
+) -> None:
+    make_video("a.mp4", frames=45)  # 20 a second
+    assert len(list(look_around(tmp_path))) == 3
+
+
+def test_where_there_is_no_picture_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("none")
+    for place in (tmp_path, tmp_path / "a.txt", tmp_path / "gone"):
+        with pytest.raises(BadInput, match="no image and no video"):
+            list(look_around(place))
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, others: Path) -> Path:
+    """The same patients in DDTI's layout, graded instead of labelled."""
+    folder = tmp_path_factory.mktemp("graded")
+    square = json.dumps([outline((140, 90), (200, 90), (200, 150), (140, 150))])
+    for number, patient in enumerate(sorted(others.glob("*/*"))):
+        cv2.imwrite(str(folder / f"{number}_1.jpg"), read_image(patient / "0.png"))
+        grade = "5" if patient.parent.name == "malignant" else "2"
+        write_case(folder, grade, ("1", square), case=str(number))
+    return folder
+
+
+def test_grades_are_mapped_to_the_classes(slim_run: Path, graded: Path) -> None:
+    words = ("evaluate", slim_run, "--data", graded, "--json")
+    refused(sonolite(*words), "TI-RADS")
+    done = sonolite(*words, "--tirads", "2=benign,5=malignant")
+    assert done.code == 0, done
+    assert json.loads(done.stdout)["metrics"]["samples"] == 8
+
+
+@pytest.mark.parametrize("grades", ["5=cancer,2=benign", "5", "5=malignant,5=benign"])
+def test_grades_that_say_nothing_are_one_line(slim_run: Path, graded: Path, grades: str) -> None:
+    refused(sonolite("evaluate", slim_run, "--data", graded, "--tirads", grades), "TI-RADS grade")

@@ -1,0 +1,45 @@
+"""The scope is fitted to the training pictures; its limit is set on the validation pictures."""
+
+import numpy as np
+import pytest
+
+from train.scope import KEPT, fit_scope
+
+
+def embeddings(number: int, seed: int, features: int = 12) -> np.ndarray:
+    """Correlated features, one of them a thousand times as large as the others."""
+    draw = np.random.default_rng(seed)
+    mixing = np.eye(features) + np.random.default_rng(0).normal(0, 0.2, (features, features))
+    scale = np.where(np.arange(features) == 0, 1000, 1)
+    return (draw.normal(5, 1, (number, features)) @ mixing * scale).astype(np.float32)
+
+
+def test_the_limit_keeps_what_was_promised_of_the_validation_pictures() -> None:
+    validation = embeddings(400, 2)
+    scope = fit_scope(embeddings(2000, 1), validation)
+    assert np.mean(scope.distance(validation) <= scope.limit) == pytest.approx(KEPT, abs=0.005)
+
+
+def test_with_many_pictures_the_distance_is_mahalanobis() -> None:
+    train, others = embeddings(20_000, 1).astype(np.float64), embeddings(50, 3)
+    away = others - train.mean(axis=0)
+    inverse = np.linalg.inv(np.cov(train.T, bias=True))
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", away, inverse, away))
+    scope = fit_scope(train.astype(np.float32), embeddings(100, 2))
+    assert scope.distance(others) == pytest.approx(expected, rel=0.05)
+
+
+def test_fewer_pictures_than_features_still_give_a_scope() -> None:
+    train = embeddings(20, 1, features=60)
+    scope = fit_scope(train, embeddings(20, 2, features=60))
+    assert np.isfinite(scope.whitening).all()
+    far = scope.distance(train + 3 * train.std(axis=0) * np.sign(np.arange(60) % 2 - 0.5))
+    assert (far > scope.limit).all()
+
+
+def test_a_feature_that_never_changes_does_no_harm() -> None:
+    train, validation = embeddings(200, 1), embeddings(100, 2)
+    train[:, 3] = validation[:, 3] = 7
+    scope = fit_scope(train, validation)
+    assert np.isfinite(scope.whitening).all()
+    assert np.isfinite(scope.limit)

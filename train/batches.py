@@ -1,0 +1,99 @@
+"""One epoch of training batches, prepared and varied while the network learns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.preprocess import Preprocessing
+from train.loading import Patch
+from train.metrics import Labels
+from train.recipe import Fit
+from train.scanner import Scanner, jitter, vary
+
+
+@dataclass(frozen=True)
+class Material:
+    """What there is to learn from: patches with their labels, and how they become pictures."""
+
+    patches: Sequence[Patch]
+    labels: Labels
+    preprocessing: Preprocessing
+    scanner: Scanner | None
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """The batches of one epoch: uint8 ``[n, side, side, 1]`` with the share of each class, float32
+    ``[n, 2]``, and the weight of each picture.
+
+    What a picture looks like follows from the seed, the epoch and its place in the epoch alone, so
+    that a training that is taken up again sees what it would have seen. Of several workers, each
+    prepares its own share of every batch.
+    """
+
+    def __init__(
+        self, material: Material, fit: Fit, seed: int, epoch: int, worker: int = 0, workers: int = 1
+    ) -> None:
+        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
+        self._material, self._size, self._key = material, fit.batch, (seed, epoch)
+        self._order = order(material.labels, fit, seed, epoch)
+        self._share, self._mixup = slice(worker, None, workers), fit.mixup
+        weights = np.ones(2)
+        if fit.balance == "weights":
+            weights = len(material.labels) / (2 * np.bincount(material.labels, minlength=2))
+        self._weights = weights.astype(np.float32)
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._size)
+
+    def __getitem__(
+        self, number: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+        """Pictures, labels as the share of each class, and the weight of each picture."""
+        places = range(len(self._order))[number * self._size : (number + 1) * self._size]
+        places = places[self._share]
+        labels = self._material.labels[self._order[places]]
+        pictures = np.concatenate([self._picture(place) for place in places])
+        shares = np.eye(2, dtype=np.float32)[labels]
+        if self._mixup:
+            pictures, shares = self._mixed(pictures, shares, number)
+        return pictures, shares, shares @ self._weights
+
+    def _mixed(
+        self, pictures: NDArray[np.uint8], shares: NDArray[np.float32], number: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Each picture with some of the one before it (Zhang et al., "mixup", ICLR 2018)."""
+        dice = np.random.default_rng((*self._key, number, self._share.start))
+        own = dice.beta(self._mixup, self._mixup, len(pictures)).astype(np.float32)[:, np.newaxis]
+        part = own[..., np.newaxis, np.newaxis]
+        mixed = np.rint(part * pictures + (1 - part) * np.roll(pictures, 1, axis=0))
+        return mixed.astype(np.uint8), own * shares + (1 - own) * np.roll(shares, 1, axis=0)
+
+    def _picture(self, place: int) -> NDArray[np.uint8]:
+        patch, scanner = self._material.patches[self._order[place]], self._material.scanner
+        if scanner is None:
+            return self._material.preprocessing(patch.pixels, patch.box)
+        dice = np.random.default_rng((*self._key, place))
+        height, width = patch.pixels.shape
+        box = patch.box and jitter(patch.box, scanner, dice, width, height)
+        picture = self._material.preprocessing(patch.pixels, box)[0, ..., 0]
+        return vary(picture, scanner, dice)[np.newaxis, ..., np.newaxis]
+
+
+def order(labels: Labels, fit: Fit, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Which sample stands at which place of an epoch.
+
+    Each once, in random order; balanced, the rarer class is gone through as often as it takes.
+    """
+    dice = np.random.default_rng((seed, epoch))
+    if fit.balance != "sampling":
+        return dice.permutation(len(labels))
+    members = [np.flatnonzero(labels == label) for label in (0, 1)]
+    longest = max(map(len, members))
+    drawn = [
+        np.concatenate([dice.permutation(its) for _ in range(-(-longest // len(its)))])[:longest]
+        for its in members
+    ]
+    return dice.permutation(np.concatenate(drawn))

@@ -1,0 +1,116 @@
+"""Several runs of one recipe, so that each image is tested once by a model that never saw it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from devices import BadInput
+from edge_runtime.atomic import refuse_existing, whole_file
+from train.fit import Watch
+from train.metrics import Confusion, Metrics, calibration_error
+from train.run import read_record, read_test_answers
+from train.split import Split, cross_validation_splits, split_csv
+from train.training import Gathered, gather, train_split, unfinished
+
+SUMMARY = "cross-validation.json"
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What the folds came to."""
+
+    recipe_name: str
+    seed: int
+    promised_sensitivity: float
+    auroc: float
+    """The mean of the folds."""
+    auroc_deviation: float
+    """Standard deviation over the folds."""
+    confusion: Confusion
+    """All test decisions, each at the operating point of its own fold."""
+    ece: float
+    """Of all test probabilities together: a single fold's is mostly chance."""
+    folds: tuple[Metrics, ...]
+    """The test figures of each fold."""
+
+    @property
+    def sensitivity(self) -> float:
+        """Of all decisions together."""
+        its = self.confusion
+        return its.true_positive / (its.true_positive + its.false_negative)
+
+    @property
+    def specificity(self) -> float:
+        """Of all decisions together."""
+        its = self.confusion
+        return its.true_negative / (its.true_negative + its.false_positive)
+
+
+def cross_validate(
+    data: Path, recipe: str, out: Path, seed: int, folds: int, resume: bool, watch: Watch
+) -> CrossValidation:
+    """Trains and tests `folds` times; `out` then holds a run for each and a summary.
+
+    With `resume`, folds that are whole stay as they are. Raises BadInput where the data, the recipe
+    or the place cannot be used, or where a fold is of another cross-validation, and
+    KeyboardInterrupt where the user stops it.
+    """
+    if resume and not out.is_dir():
+        raise BadInput(f"{out}: there is no cross-validation to go on with")
+    if not resume:
+        refuse_existing(out)
+    gathered = gather(data, recipe, watch)
+    splits = cross_validation_splits(gathered.loaded.samples, gathered.recipe.task, folds, seed)
+    out.mkdir(exist_ok=True)
+    for number, split in enumerate(splits, start=1):
+        watch.note(f"fold {number} of {folds}")
+        folder = out / f"fold{number}"
+        if folder.exists() and not unfinished(folder).exists():
+            _require_same(folder, gathered, split, seed)
+            continue
+        if train_split(gathered, split, folder, seed, watch).interrupted:
+            raise KeyboardInterrupt
+    summary = summarise([out / f"fold{number}" for number in range(1, folds + 1)])
+    with whole_file(out / SUMMARY) as path:
+        path.write_bytes(TypeAdapter(CrossValidation).dump_json(summary, indent=2) + b"\n")
+    return summary
+
+
+def _require_same(run: Path, gathered: Gathered, split: Split, seed: int) -> None:
+    """Raises BadInput where a fold that is whole is of another cross-validation."""
+    record = read_record(run)
+    table = hashlib.sha256(split_csv(split, gathered.root).encode()).hexdigest()
+    theirs = record.recipe, record.seed, record.data.split_sha256
+    if theirs != (gathered.recipe, seed, table):
+        raise BadInput(f"{run}: a run of another recipe, seed, data or number of folds")
+
+
+def summarise(runs: list[Path]) -> CrossValidation:
+    """The figures of several runs' test splits together."""
+    records = [read_record(run) for run in runs]
+    first = records[0]
+    positive = first.recipe.task.labels[-1]
+    answers = [read_test_answers(run, positive) for run in runs]
+    tests = tuple(record.metrics["test"] for record in records)
+    aurocs = [its.auroc for its in tests]
+    return CrossValidation(
+        recipe_name=first.recipe_name,
+        seed=first.seed,
+        promised_sensitivity=first.recipe.operating_point.sensitivity,
+        auroc=float(np.mean(aurocs)),
+        auroc_deviation=float(np.std(aurocs, ddof=1)),
+        confusion=Confusion(
+            *(
+                sum(getattr(its.confusion, name) for its in tests)
+                for name in Confusion.__annotations__
+            )
+        ),
+        ece=calibration_error(
+            np.concatenate([its.labels for its in answers]),
+            np.concatenate([its.scores for its in answers]),
+        ),
+        folds=tests,
+    )

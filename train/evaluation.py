@@ -1,0 +1,126 @@
+"""A run's float model on data that it never saw, and on what it must not judge."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from devices import BadInput, EndOfRecording, Pixels
+from devices.capture import open_device
+from edge_runtime import preprocess
+from train.duplicates import find_common, fingerprint, refuse_common
+from train.fit import answer
+from train.importers import read_samples
+from train.loading import load, prepare
+from train.metrics import Metrics, as_labels, measure
+from train.run import Run
+from train.samples import Sample, read_pixels, require_both_classes
+
+EVERY_SECONDS = 1.0
+"""Of a video, one frame a second is looked at: neighbours show the same."""
+
+
+@dataclass(frozen=True)
+class OutOfScope:
+    """How well pictures of something else are noticed, against those the figures are of."""
+
+    pictures: int
+    auroc: float
+    noticed: float
+    """The share of them beyond the scope's limit."""
+    false_alarms: float
+    """The share of the data's own images beyond it."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `sonolite evaluate` measures."""
+
+    metrics: Metrics
+    dropped: dict[str, int]
+    out_of_scope: OutOfScope | None
+
+
+def evaluate_run(
+    run: Run,
+    data: Path,
+    others: Path | None,
+    tirads: dict[str, str] | None,
+    allow_seen: bool,
+    progress: Callable[[Iterable[Sample]], Iterable[Sample]] = iter,
+) -> Evaluation:
+    """Measures the model of `run` on `data`, and on `others`, which it must not judge.
+
+    `tirads` maps grades to labels in place of the recipe's own mapping. Raises BadInput where the
+    model learnt from images of `data`, unless that is allowed; where a class is missing; or where
+    `others` are given to a model without a scope.
+    """
+    recipe = run.record.recipe
+    try:
+        task = recipe.task if tirads is None else replace(recipe.task, tirads=tirads)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    found = read_samples(data, task)
+    preprocessing = preprocess.parse(recipe.preprocessing)
+    loaded = load(found.samples, preprocessing, progress)
+    loaded = replace(loaded, dropped=(*found.dropped, *loaded.dropped))
+    require_both_classes(loaded.samples, task, str(data))
+    if not allow_seen:
+        seen = [*run.split.of("train"), *run.split.of("validation")]
+        known = [fingerprint(read_pixels(sample)) for sample in progress(seen)]
+        refuse_common(seen, loaded.samples, find_common(known, loaded.fingerprints))
+    outputs = answer(run.model, prepare(loaded.patches, preprocessing))
+    try:
+        metrics = measure(
+            as_labels([sample.label for sample in loaded.samples], task.labels[-1]),
+            outputs["probability"][:, -1],
+            run.record.threshold,
+            [sample.group for sample in loaded.samples],
+        )
+    except ValueError as error:
+        raise BadInput(f"{run.folder}: {error}") from error
+    if others is None:
+        return Evaluation(metrics, loaded.reasons, None)
+    if run.scope is None:
+        raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
+    strange = np.concatenate([preprocessing(pixels) for pixels in look_around(others)])
+    far = run.scope.distance(answer(run.model, strange)["embedding"])
+    near = run.scope.distance(outputs["embedding"])
+    truth = np.repeat([0, 1], [len(near), len(far)])
+    return Evaluation(
+        metrics,
+        loaded.reasons,
+        OutOfScope(
+            pictures=len(far),
+            auroc=float(roc_auc_score(truth, np.concatenate([near, far]))),
+            noticed=float(np.mean(far > run.scope.limit)),
+            false_alarms=float(np.mean(near > run.scope.limit)),
+        ),
+    )
+
+
+def look_around(path: Path) -> Iterator[Pixels]:
+    """The pictures of a file, or of all files in a folder: images, and a frame a second of videos.
+
+    Files that are neither are passed over. Raises BadInput where there is no picture at all.
+    """
+    files = sorted(its for its in path.rglob("*") if its.is_file()) if path.is_dir() else [path]
+    empty = True
+    for file in files:
+        try:
+            device = open_device(str(file))
+        except BadInput:
+            continue
+        with device, suppress(EndOfRecording, BadInput):
+            last = -np.inf
+            while True:
+                frame = device.read(timeout=1.0)
+                at = np.inf if frame.timestamp is None else frame.timestamp
+                if at - last >= EVERY_SECONDS:
+                    empty, last = False, at
+                    yield frame.pixels
+    if empty:
+        raise BadInput(f"{path}: no image and no video")
