@@ -1,7 +1,7 @@
 """A run becomes a bundle: variants, golden frames, the measured comparison, the card."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,12 @@ from edge_runtime.manifest import (
     Variant,
 )
 from edge_runtime.preprocess import Preprocessing
+from edge_runtime.scope import write_scope
 from train.fit import predict
 from train.metrics import as_labels
 from train.run import Run, software
-from train.samples import load_pictures
+from train.samples import Sample, load_pictures
+from train.scope import fit_scope
 
 EXPORT_TOLERANCE = 1e-4
 """How far float32 may be from Keras on the golden frames; more, and another model was exported."""
@@ -47,6 +49,10 @@ SAME_AUROC = 0.002
 """How far float32 may be from what the run measured on the same test images."""
 ROUNDING = 0.01
 """Allowed on top of a variant's own difference: other processors round otherwise."""
+
+SCOPE_SAMPLES = 1500
+"""Training images that a variant's scope is fitted on. Each variant has its own: rounding moves an
+int8 embedding by less than pictures differ, but by more than the training pictures spread."""
 
 Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
 
@@ -62,10 +68,11 @@ class Built:
 def build(
     run: Run, out: Path, name: str, version: int, variants: tuple[Variant, ...], progress: Progress
 ) -> Built:
-    """Converts `run` to `out`; every variant is compared on the test split.
+    """Converts `run` to `out`; every variant is compared with float32 on the test split.
 
-    The representative set comes from the training split alone. Raises BadInput where an image is
-    gone, where the exported float32 is not the trained model, or where `out` cannot be written.
+    The bundle holds those of `variants` that keep their limits. The representative set comes from
+    the training split alone. Raises BadInput where an image is gone, where the exported float32 is
+    not the trained model, where no variant keeps its limits, or where `out` cannot be written.
     """
     record = run.record
     recipe, task = record.recipe, record.recipe.task
@@ -79,7 +86,7 @@ def build(
 
     models: dict[Variant, bytes] = {}
     backends: dict[Variant, CpuBackend] = {}
-    for variant in progress("converting")(variants):
+    for variant in progress("converting")(dict.fromkeys((REFERENCE, *variants))):
         models[variant] = convert(run.model, variant, representative)
         backends[variant] = CpuBackend(models[variant], f"{variant}.tflite")
     answers = {
@@ -92,7 +99,8 @@ def build(
 
     threshold = record.threshold
     try:
-        comparisons = compare(threshold, recipe.limits, labels, answers)
+        groups = [sample.group for sample in test]
+        comparisons = compare(threshold, recipe.limits, labels, groups, answers)
     except ValueError as error:
         raise BadInput(f"{run.folder}: {error}") from error
     if abs(comparisons[0].metrics.auroc - record.metrics["test"].auroc) > SAME_AUROC:
@@ -100,7 +108,23 @@ def build(
             f"{run.folder}: {REFERENCE} has AUROC {comparisons[0].metrics.auroc:.4f} on the test "
             f"images, the run says {record.metrics['test'].auroc:.4f}; are these its images?"
         )
-    sound = [its.variant for its in comparisons if not its.failures]
+    sound = [its.variant for its in comparisons if its.variant in variants and not its.failures]
+    if not sound:
+        failures = "; ".join(f"{its.variant}: {', '.join(its.failures)}" for its in comparisons[1:])
+        raise BadInput(f"{run.folder}: no variant keeps its limits: {failures}")
+    scopes: dict[Variant, bytes] = {}
+    if run.scope is not None:
+        drawn = _some(run.split.of("train"), record.seed)
+        known = load_pictures(drawn, preprocessing, progress("training images"))
+        held_back = load_pictures(
+            run.split.of("validation"), preprocessing, progress("validation images")
+        )
+        for variant in sound:
+            near, limiting = (
+                answer(backends[variant], its, progress(f"scope of {variant}"), "embedding")
+                for its in (known, held_back)
+            )
+            scopes[variant] = write_scope(fit_scope(near, limiting))
     stage = Stage(
         name="classifier",
         task=task.name,
@@ -116,6 +140,7 @@ def build(
         decision=recipe.decision,
         limits=recipe.limits,
         golden_tolerance={variant: off[variant] + ROUNDING for variant in sound},
+        scopes={variant: f"scope_{variant}.npz" for variant in scopes},
     )
     sizes = {str(variant): len(model) for variant, model in models.items()}
     interpreter = backends[REFERENCE].compute.interpreter
@@ -128,6 +153,7 @@ def build(
     card = write_card(name, version, stage, record, comparisons, sizes, interpreter)
     contents = {
         **{stage.variants[variant]: models[variant] for variant in sound},
+        **{stage.scopes[variant]: its for variant, its in scopes.items()},
         CARD: card.encode(),
         GATE: (json.dumps(gate, indent=2) + "\n").encode(),
         GOLDEN: write_golden(golden),
@@ -148,6 +174,13 @@ def build(
         members=list_members(contents),
     )
     return Built(write_bundle(out, manifest, contents), tuple(comparisons))
+
+
+def _some(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """`SCOPE_SAMPLES` of the samples, or all where there are fewer; their own order."""
+    dice = np.random.default_rng(seed)
+    drawn = dice.choice(len(samples), size=min(SCOPE_SAMPLES, len(samples)), replace=False)
+    return [samples[index] for index in sorted(drawn)]
 
 
 def _off_golden(backend: CpuBackend, golden: Golden, preprocessing: Preprocessing) -> float:

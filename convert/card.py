@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from convert.compare import Comparison
 from edge_runtime.manifest import Stage
+from train.metrics import PartialMetrics
 from train.run import Record
 
 TEMPLATE = """# {name}, version {version}
@@ -23,6 +24,8 @@ TEMPLATE = """# {name}, version {version}
 ## Data
 
 `{data}`: {images} images in {groups} groups; no group stands on two sides of the split.
+{duplicates} pairs of equal or nearly equal images were pulled into one group each; {dropped} images
+could not be used.
 
 | split | {labels} |
 |---|{rules}|
@@ -30,12 +33,19 @@ TEMPLATE = """# {name}, version {version}
 
 ## Figures
 
-The float model, by `sonolite train`; test was used for nothing else. *Majority* is the accuracy of
-always naming the commoner class.
+The float model, by `sonolite train`; test was used for nothing else. In brackets 95 % intervals by
+bootstrap over groups. *Majority* is the accuracy of always naming the commoner class.
 
-| split | accuracy | majority | sensitivity | specificity | F1 | AUROC |
-|---|---|---|---|---|---|---|
+| split | majority | accuracy | sensitivity | specificity | AUROC | AUPRC | ECE |
+|---|---|---|---|---|---|---|---|
 {figures}
+
+On the test split, by what an image tells besides its label; *scanner* is the size of its images. A
+subgroup of few groups says little.
+
+| subgroup | images | groups | AUROC | sensitivity | specificity |
+|---|---|---|---|---|---|
+{subgroups}
 
 The variants on the test split ({test} images), by `sonolite convert`, each through
 {interpreter}. *Agreement* is the share of decisions like float32's; the differences are of
@@ -48,13 +58,18 @@ probabilities. A variant that does not hold its limits is left out of the bundle
 ## Limits
 
 Patients, hospitals and scanners that are not in the data above were not measured; models of this
-kind fall far on them. The model does not notice a picture that shows something else.
+kind fall far on them. {scope}
 
 ## Origin
 
 Recipe `{recipe}`, seed {seed}, {software}. Data sha256 `{data_sha256}`, split sha256
 `{split_sha256}`.
 """
+
+
+WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label; the limit keeps
+99 % of the validation images, and not every picture of something else lies beyond it."""
+WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 
 
 def write_card(
@@ -72,10 +87,19 @@ def write_card(
         f"| {part} | " + " | ".join(str(its.get(label, 0)) for label in stage.labels) + " |"
         for part, its in data.counts.items()
     ]
+    names = ("accuracy", "sensitivity", "specificity", "auroc", "auprc", "ece")
     figures = [
-        f"| {part} | {its.accuracy:.3f} | {its.majority:.3f} | {its.sensitivity:.3f} "
-        f"| {its.specificity:.3f} | {its.f1:.3f} | {its.auroc:.3f} |"
+        f"| {part} | {its.majority:.3f} | "
+        + " | ".join(_with_interval(its, name) for name in names)
+        + " |"
         for part, its in record.metrics.items()
+    ]
+    subgroups = [
+        f"| {title}: {name} | {its.samples} | {its.groups} | "
+        + " | ".join(_with_interval(its, figure) for figure in ("auroc", *names[1:3]))
+        + " |"
+        for title, groups in record.subgroups.items()
+        for name, its in groups.items()
     ]
     variants = [
         f"| {its.variant} | {sizes[its.variant]:,} | {its.metrics.auroc:.4f} "
@@ -101,7 +125,11 @@ def write_card(
         labels=" | ".join(stage.labels),
         rules="---|" * (len(stage.labels) - 1) + "---",
         counts="\n".join(counts),
+        duplicates=data.duplicates,
+        dropped=sum(data.dropped.values()),
         figures="\n".join(figures),
+        subgroups="\n".join(subgroups),
+        scope=WITH_SCOPE if stage.scopes else WITHOUT_SCOPE,
         test=sum(data.counts["test"].values()),
         interpreter=interpreter,
         variants="\n".join(variants),
@@ -111,3 +139,11 @@ def write_card(
         data_sha256=data.sha256,
         split_sha256=data.split_sha256,
     )
+
+
+def _with_interval(its: PartialMetrics, name: str) -> str:
+    """A figure with its 95 % interval; a dash where there is none."""
+    figure, interval = getattr(its, name), its.intervals.get(name)
+    if figure is None:
+        return "-"
+    return f"{figure:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")

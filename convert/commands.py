@@ -37,7 +37,7 @@ def convert(
     ] = None,
     version: Annotated[int, typer.Option(min=1, help="Counts up with each release.")] = 1,
     variants: Annotated[
-        str, typer.Option(help="Which to make, by commas; float32 is always made.")
+        str, typer.Option(help="Which to put in, by commas; int8 alone is a small bundle.")
     ] = ",".join(get_args(Variant)),
     as_json: JsonOption = False,
 ) -> None:
@@ -54,7 +54,7 @@ def convert(
     if not re.fullmatch(NAME, out.stem):
         raise BadInput(f"--out {out}: letters, digits, blanks, and _ . - make a bundle's name")
     refuse_existing(out)
-    wanted = {REFERENCE, *(word.strip() for word in variants.split(","))}
+    wanted = {word.strip() for word in variants.split(",")}
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
     chosen = tuple(name for name in get_args(Variant) if name in wanted)
@@ -67,7 +67,7 @@ def convert(
         _show(built.comparisons)
     console = Console(stderr=True)
     for comparison in built.comparisons:
-        if comparison.failures:
+        if comparison.failures and comparison.variant in chosen:
             console.print(f"{comparison.variant} is left out of the bundle")
     size = out.stat().st_size / 1e6
     console.print(f"{out}: {built.bundle.id}, {size:.1f} MB", highlight=False, soft_wrap=True)
@@ -86,25 +86,33 @@ def validate(
     from convert.compare import answer, compare
     from edge_runtime.bundle import open_bundle
     from edge_runtime.classify import Classifier
+    from train.importers import read_samples
+    from train.loading import load, prepare
     from train.metrics import as_labels
-    from train.samples import Task, load_pictures, read_samples, require_both_classes
+    from train.samples import Task, require_both_classes
 
     opened = open_bundle(bundle)
     stage = opened.manifest.stages[0]
+    if REFERENCE not in stage.variants:
+        raise BadInput(f"{bundle}: it has no {REFERENCE} to hold the others against")
     task = Task(stage.task, stage.labels, stage.aliases)
-    samples = read_samples(data, task)
-    require_both_classes(samples, task, str(data))
+    found = read_samples(data, task)
     classifiers = {name: Classifier(opened, stage, name) for name in stage.variants}
     with progress_bar() as bar:
         preprocessing = classifiers[REFERENCE].preprocessing
-        pictures = load_pictures(samples, preprocessing, tracked(bar, "images"))
+        loaded = load(found.samples, preprocessing, tracked(bar, "images"))
+        require_both_classes(loaded.samples, task, str(data))
+        pictures = prepare(loaded.patches, preprocessing)
         answers = {
             name: answer(classifier.backend, pictures, tracked(bar, name))
             for name, classifier in classifiers.items()
         }
+    samples = loaded.samples
     labels = as_labels([sample.label for sample in samples], stage.positive)
+    groups = [sample.group for sample in samples]
+    threshold = stage.operating_point.threshold
     try:
-        comparisons = compare(stage.operating_point.threshold, stage.limits, labels, answers)
+        comparisons = compare(threshold, stage.limits, labels, groups, answers)
     except ValueError as error:
         raise BadInput(f"{bundle}: {REFERENCE}: {error}") from error
     if as_json:

@@ -1,6 +1,6 @@
 """Holds every variant against the float model: the same pictures, the device's own interpreter."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,18 +32,18 @@ def answer(
     backend: Backend,
     pictures: NDArray[np.uint8],
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    output: str = "probability",
 ) -> NDArray[np.float32]:
-    """Returns `probability`, float32 ``[N, classes]``, for uint8 ``[N, side, side, 1]``."""
+    """Returns one output, such as float32 ``[N, classes]``, for uint8 ``[N, side, side, 1]``."""
     indices = progress(range(len(pictures)))
-    return np.stack(
-        [backend.run(pictures[index : index + 1])["probability"][0] for index in indices]
-    )
+    return np.stack([backend.run(pictures[index : index + 1])[output][0] for index in indices])
 
 
 def compare(
     threshold: float,
     limits: Limits,
     labels: Labels,
+    groups: Sequence[str],
     answers: Mapping[Variant, NDArray[np.float32]],
 ) -> list[Comparison]:
     """Compares every variant's answers with those of float32, which comes first.
@@ -52,9 +52,11 @@ def compare(
     Raises ValueError where float32 itself answers nonsense or a class is absent.
     """
     reference = answers[REFERENCE][:, -1]
-    base = measure(labels, reference, threshold)
+    base = measure(labels, reference, threshold, groups)
     return [
-        _against(variant, answers[variant][:, -1], reference, base, threshold, limits, labels)
+        _against(
+            variant, answers[variant][:, -1], reference, base, threshold, limits, labels, groups
+        )
         for variant in sorted(answers, key=lambda name: name != REFERENCE)
     ]
 
@@ -67,10 +69,11 @@ def _against(
     threshold: float,
     limits: Limits,
     labels: Labels,
+    groups: Sequence[str],
 ) -> Comparison:
     """One variant's positive probabilities held against those of float32."""
     scores = np.nan_to_num(answered, nan=0.0, posinf=0.0, neginf=0.0)
-    metrics = measure(labels, scores, threshold)
+    metrics = measure(labels, scores, threshold, groups)
     auroc_drop = base.auroc - metrics.auroc
     sensitivity_drop = base.sensitivity - metrics.sensitivity
     agreement = float(np.mean((scores >= threshold) == (reference >= threshold)))

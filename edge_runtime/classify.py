@@ -1,6 +1,7 @@
 """A bundle at work: the model behind its preprocessing, proven on its golden frames."""
 
 import os
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,20 @@ from devices.compute import Backend, CpuBackend
 from edge_runtime import preprocess
 from edge_runtime.bundle import Bundle, golden_tensors, read_golden
 from edge_runtime.manifest import Stage, Variant
+from edge_runtime.scope import Scope, read_scope
 
 PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
 """On a CPU: int8 is the fastest, and dynamic slower than float32."""
+
+
+class Judgement(NamedTuple):
+    """What a model makes of one picture."""
+
+    probability: NDArray[np.float32]
+    """``[labels]``."""
+    strangeness: float | None
+    """The distance from the pictures it learnt from, over the limit: above 1 the picture is out of
+    scope. None of a model that has no scope, or whose scope is not heeded."""
 
 
 class Classifier:
@@ -24,8 +36,11 @@ class Classifier:
         stage: Stage,
         variant: Variant | None = None,
         threads: int | None = None,
+        any_picture: bool = False,
     ) -> None:
         """Opens `variant`, or the bundle's best one for a CPU; `threads` None takes up to four.
+
+        With `any_picture` the scope of the model is not heeded.
 
         Raises BadInput where the bundle lacks the variant, or its model is not of the contract.
         """
@@ -46,6 +61,9 @@ class Classifier:
         if backend.shape != (1, side, side, 1):
             raise BadInput(f"{bundle.path}: {member} takes {backend.shape}, not {side} x {side}")
         self.backend: Backend = backend
+        self._scope: Scope | None = None
+        if stage.scopes and not any_picture:
+            self._scope = read_scope(bundle.read(stage.scopes[variant]))
         self._prove(bundle)
 
     def _prove(self, bundle: Bundle) -> None:
@@ -77,7 +95,11 @@ class Classifier:
         return self.preprocessing(pixels, box)
 
     def probability(self, tensor: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The model's answer, float32 ``[labels]``.
+        """The model's answer, float32 ``[labels]``; see `judge`."""
+        return self.judge(tensor).probability
+
+    def judge(self, tensor: NDArray[np.uint8]) -> Judgement:
+        """The model's answer to one picture, and how strange the picture is to the model.
 
         Raises RuntimeError where inference fails or the answer is not a number.
         """
@@ -87,4 +109,10 @@ class Classifier:
         answer: NDArray[np.float32] = outputs["probability"][0]
         if not np.isfinite(answer).all():
             raise RuntimeError("the model's answer is not a number")
-        return answer
+        if self._scope is None:
+            return Judgement(answer, None)
+        embedding = outputs.get("embedding")
+        if embedding is None or embedding.shape != (1, *self._scope.mean.shape):
+            raise RuntimeError("the model does not answer the embedding of its scope")
+        distance = float(self._scope.distance(embedding)[0])
+        return Judgement(answer, distance / self._scope.limit)

@@ -62,13 +62,16 @@ def run(
     save: Annotated[
         Path | None, typer.Option(help="A video with the overlay, .mp4 or .avi.")
     ] = None,
+    any_picture: Annotated[
+        bool, typer.Option("--any-picture", help="Label also what the model never learnt to judge.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Classify the frames of a capture device or a recording; Ctrl-C ends it.
 
     Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
     """
-    _run(bundle, source, roi, variant, threads, budget, save, as_json)
+    _run(bundle, source, roi, variant, threads, budget, save, any_picture, as_json)
 
 
 def demo(
@@ -84,11 +87,13 @@ def demo(
     Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
     """
     shipped = resources.files("edge_runtime") / f"demo{SUFFIX}"
+    simulated = source.startswith("phantom:")
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
     with resources.as_file(shipped) as bundle:
-        _run(bundle, source, roi, None, None, BUDGET, save, as_json)
-        _say(f"{bundle.name} is a first model and has never seen a phantom; its card has more")
+        _run(bundle, source, roi, None, None, BUDGET, save, simulated, as_json)
+        if simulated:
+            _say("note: the model never saw a simulated neck; its labels here mean nothing")
 
 
 def _refuse_source(save: Path, source: str) -> None:
@@ -110,6 +115,7 @@ def _run(
     threads: int | None,
     budget: float,
     save: Path | None,
+    any_picture: bool,
     as_json: bool,
 ) -> None:
     """One session from its arguments to its summary."""
@@ -118,7 +124,7 @@ def _run(
         _refuse_source(save, source)
     bundle = open_bundle(path)
     stage = bundle.manifest.stages[0]
-    classifier = Classifier(bundle, stage, variant, threads)
+    classifier = Classifier(bundle, stage, variant, threads, any_picture)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
         device = stack.enter_context(open_device(source))

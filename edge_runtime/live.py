@@ -21,7 +21,7 @@ from devices import (
     SonoliteError,
 )
 from edge_runtime.bundle import Bundle
-from edge_runtime.classify import Classifier
+from edge_runtime.classify import Classifier, Judgement
 from edge_runtime.decide import Smoother, decide
 from edge_runtime.result import Latency, Result
 from edge_runtime.sector import Region
@@ -37,7 +37,6 @@ BUDGET = 0.25
 """Seconds from capture to result after which a live result is stale."""
 
 
-Probability = NDArray[np.float32]
 """float32 ``[labels]``, as the model answered."""
 
 
@@ -178,25 +177,25 @@ class Session:
             event = Event.JUDGED
             tensor = self._tensor(frame.pixels, box)
         prepared = self._clock()
-        probability = None
+        judged = None
         if tensor is not None:
             try:
-                probability = self._classifier.probability(tensor)
+                judged = self._classifier.judge(tensor)
             except RuntimeError:
                 event = Event.FAILED
         done = self._clock()
         if event is Event.JUDGED and self._live and done - frame.captured_at > self._budget:
             event = Event.LATE
         self.happened(event)
-        smoothed, label, reason = self._decide(probability, frame)
-        self._account(event, probability is not None, label, done - frame.captured_at)
+        smoothed, label, reason = self._decide(judged, frame)
+        self._account(event, judged is not None, label, done - frame.captured_at)
         latency = Latency(
             wait=1000 * (began - frame.captured_at),
             prepare=1000 * (prepared - began),
             infer=1000 * (done - prepared),
             total=1000 * (done - frame.captured_at),
         )
-        return self._result(frame, event, latency, box, probability, smoothed, label, reason)
+        return self._result(frame, event, latency, box, judged, smoothed, label, reason)
 
     def _result(
         self,
@@ -204,7 +203,7 @@ class Session:
         event: Event,
         latency: Latency,
         box: Box | None = None,
-        probability: Probability | None = None,
+        judged: Judgement | None = None,
         smoothed: float | None = None,
         label: str | None = None,
         reason: str | None = None,
@@ -223,9 +222,10 @@ class Session:
             reason=reason or (None if label else str(event)),
             probability=(
                 None
-                if probability is None
-                else dict(zip(labels, map(float, probability), strict=True))
+                if judged is None
+                else dict(zip(labels, map(float, judged.probability), strict=True))
             ),
+            strangeness=judged and judged.strangeness,
             smoothed=smoothed,
             box=box,
             region="found" if self._region.roi is None else "given",
@@ -235,12 +235,15 @@ class Session:
         )
 
     def _decide(
-        self, probability: Probability | None, frame: Frame
+        self, judged: Judgement | None, frame: Frame
     ) -> tuple[float | None, str | None, str | None]:
         """Smoothed probability, label, and why there is none; nothing outside LIVE."""
-        if self.state is not State.LIVE or probability is None:
+        if self.state is not State.LIVE or judged is None:
             return None, None, None
-        smoothed = self._smoother.add(float(probability[-1]), frame.timestamp)
+        if judged.strangeness is not None and judged.strangeness > 1:
+            self._smoother.forget()
+            return None, None, "unlike the pictures that the model learnt from"
+        smoothed = self._smoother.add(float(judged.probability[-1]), frame.timestamp)
         return smoothed, *decide(smoothed, self._classifier.stage)
 
     def _account(self, event: Event, judged: bool, label: str | None, age: float) -> None:

@@ -1,7 +1,7 @@
 """What a bundle says of itself: `manifest.json`, as dataclasses that refuse anything else."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -12,7 +12,7 @@ from edge_runtime import preprocess
 SCHEMA: Literal[1] = 1
 Variant = Literal["float32", "float16", "dynamic", "int8"]
 REFERENCE: Variant = "float32"
-"""The variant that the others are held against."""
+"""The variant that the others are held against; a bundle for a small device may lack it."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$"
@@ -87,16 +87,20 @@ class Stage:
     limits: Limits
     golden_tolerance: dict[Variant, Share]
     """The largest difference to the golden answers that each variant may show on a device."""
+    scopes: dict[Variant, str] = field(default_factory=dict)
+    """Which member holds the scope of which variant; none where the model has no embedding."""
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label stands twice")
         if not set(self.aliases.values()) <= set(self.labels):
             raise ValueError("an alias names no label")
-        if REFERENCE not in self.variants:
-            raise ValueError(f"no {REFERENCE} variant")
+        if not self.variants:
+            raise ValueError("no variant")
         if set(self.variants) != set(self.golden_tolerance):
             raise ValueError("golden_tolerance and variants name different variants")
+        if self.scopes and set(self.scopes) != set(self.variants):
+            raise ValueError("scopes and variants name different variants")
         try:
             preprocess.parse(self.preprocessing)
         except BadInput as error:
@@ -139,7 +143,7 @@ class Manifest:
             if not MEMBER_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no member name")
         for stage in self.stages:
-            for variant, member in stage.variants.items():
+            for variant, member in (*stage.variants.items(), *stage.scopes.items()):
                 if member not in self.members:
                     raise ValueError(f"{variant} of {stage.name} names {member}, not a member")
 

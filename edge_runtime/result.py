@@ -45,6 +45,9 @@ class Result:
     """Why there is no label."""
     probability: dict[str, float] | None
     """Of each label, as the model answered for this frame; None where it was not asked."""
+    strangeness: float | None
+    """Distance from the pictures the model learnt from, over its limit: above 1 it is out of scope
+    and gets no label. None where the model has no scope."""
     smoothed: float | None
     """Of the positive label, over the frames; what the label follows."""
     box: Box | None
@@ -66,6 +69,8 @@ def to_json(result: Result) -> str:
     record["captured_at"] = round(result.captured_at, 6)
     if result.probability is not None:
         record["probability"] = {name: round(p, 6) for name, p in result.probability.items()}
+    if result.strangeness is not None:
+        record["strangeness"] = round(result.strangeness, 4)
     if result.smoothed is not None:
         record["smoothed"] = round(result.smoothed, 6)
     if result.timestamp is not None:

@@ -21,12 +21,12 @@ from edge_runtime.manifest import Variant
 from edge_runtime.preprocess import parse
 from tests.conftest import refused, sonolite
 from train.network import build as build_network
-from train.recipe import Network
+from train.recipe import Convolutions
 from train.run import read_run
 from train.samples import Sample
 
 VARIANTS: tuple[Variant, ...] = ("float32", "float16", "dynamic", "int8")
-DENSE = Network(filters=(4, 8), head="flatten", dropout=0.2, dense=24)
+DENSE = Convolutions("convolutions", filters=(4, 8), head="flatten", dropout=0.2, dense=24)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from edge_runtime.manifest import Limits, Variant
 
 LIMITS = Limits(auroc_drop=0.01, sensitivity_drop=0.01, label_agreement=0.98)
 LABELS = np.array([1] * 50 + [0] * 50)
+GROUPS = [f"patient{number // 4}" for number in range(100)]
 FLOAT = np.linspace(1, 0, 100, dtype=np.float32)
 
 
@@ -17,7 +18,7 @@ def answers(scores: np.ndarray) -> np.ndarray:
 
 def against(scores: np.ndarray, variant: Variant = "int8") -> tuple[str, ...]:
     both = {variant: answers(scores), "float32": answers(FLOAT)}
-    first, second = compare(0.5, LIMITS, LABELS, both)
+    first, second = compare(0.5, LIMITS, LABELS, GROUPS, both)
     assert (first.variant, second.variant) == ("float32", variant)
     assert first.failures == ()
     return second.failures
@@ -30,7 +31,9 @@ def test_the_same_answers_hold() -> None:
 def test_differences_are_counted() -> None:
     moved = FLOAT.copy()
     moved[3] -= 0.25
-    _, int8 = compare(0.5, LIMITS, LABELS, {"float32": answers(FLOAT), "int8": answers(moved)})
+    _, int8 = compare(
+        0.5, LIMITS, LABELS, GROUPS, {"float32": answers(FLOAT), "int8": answers(moved)}
+    )
     assert int8.largest_difference == pytest.approx(0.25)
     assert int8.mean_difference == pytest.approx(0.0025)
     assert int8.label_agreement == 1
@@ -59,4 +62,4 @@ def test_answers_that_are_not_numbers_fail() -> None:
 
 def test_a_float_model_that_answers_nonsense_cannot_be_a_measure() -> None:
     with pytest.raises(ValueError, match="not a number"):
-        compare(0.5, LIMITS, LABELS, {"float32": answers(FLOAT * np.nan)})
+        compare(0.5, LIMITS, LABELS, GROUPS, {"float32": answers(FLOAT * np.nan)})

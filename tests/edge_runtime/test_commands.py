@@ -55,20 +55,20 @@ def test_a_real_sweep_gives_one_result_a_frame_in_order(demo_path: Path) -> None
 def test_a_result_tells_everything(demo_path: Path) -> None:
     done = sonolite(
         *("run", demo_path, "--source", "phantom:?frames=1&live=no", "--json"),
-        *("--variant", "float32", "--roi", "167,190,108,100"),
+        *("--variant", "int8", "--roi", "167,190,108,100"),
     )
     result = json.loads(done.stdout)
     assert result["box"] == [167, 190, 108, 100]
     assert set(result["probability"]) == {"benign", "malignant"}
     assert sum(result["probability"].values()) == pytest.approx(1, abs=1e-4)
     assert set(result["latency_ms"]) == {"wait", "prepare", "infer", "total"}
-    assert result["backend"].startswith("cpu float32.tflite ")
+    assert result["backend"].startswith("cpu int8.tflite ")
     assert result["bundle"].startswith("demo 1 ")
 
 
 def test_stills_are_judged_one_by_one(demo_path: Path, labelled: Path) -> None:
     folder = labelled / "malignant" / "malignant00"
-    done = sonolite("run", demo_path, "--source", folder, "--json")
+    done = sonolite("run", demo_path, "--source", folder, "--json", "--any-picture")
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == 2
     assert all(its["smoothed"] == its["probability"]["malignant"] for its in results)

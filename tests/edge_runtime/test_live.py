@@ -35,7 +35,7 @@ class Collected:
 
 @pytest.fixture(scope="module")
 def classifier(demo_bundle: Bundle) -> Classifier:
-    return Classifier(demo_bundle, demo_bundle.manifest.stages[0], threads=1)
+    return Classifier(demo_bundle, demo_bundle.manifest.stages[0], threads=1, any_picture=True)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ RESULT = Result(
     label="malignant",
     reason=None,
     probability={"benign": 0.2, "malignant": 0.8},
+    strangeness=None,
     smoothed=0.8,
     box=Box(100, 100, 50, 40),
     region="given",

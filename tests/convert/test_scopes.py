@@ -1,0 +1,111 @@
+"""Models with an embedding: each variant's scope in the bundle, and what it withholds live."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.bundle import open_bundle
+from edge_runtime.classify import Classifier
+from edge_runtime.scope import read_scope
+from tests.conftest import TINY, refused, sonolite
+from train.importers import read_samples
+from train.run import read_run
+from train.samples import load_pictures
+
+NETWORK = """[network]
+kind = "efficientnet-lite"
+width = 0.25
+depth = 0.25
+dropout = 0.1
+outputs = ["evidence", "embedding"]
+"""
+RECIPE = (
+    TINY[: TINY.index("[network]")]
+    + NETWORK
+    + TINY[TINY.index("[fit]") :].replace("epochs = 80", "epochs = 4").replace("patience = 80", "")
+).replace("label_agreement = 0.90", "label_agreement = 0.0")
+
+
+@pytest.fixture(scope="module")
+def scoped_run(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
+    folder = tmp_path_factory.mktemp("scoped")
+    (folder / "lite.toml").write_text(
+        RECIPE.replace("auroc_drop = 0.05", "auroc_drop = 1.0").replace(
+            "sensitivity_drop = 0.20", "sensitivity_drop = 1.0"
+        )
+    )
+    done = sonolite("train", labelled, "--recipe", folder / "lite.toml", "--out", folder / "run")
+    assert done.code == 0, done
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def scoped_bundle(scoped_run: Path) -> Path:
+    path = scoped_run.parent / "lite.sonolite"
+    done = sonolite("convert", scoped_run, "--out", path, "--variants", "float32,int8")
+    assert done.code == 0, done
+    return path
+
+
+def test_each_variant_has_a_scope_of_its_own(scoped_bundle: Path) -> None:
+    bundle = open_bundle(scoped_bundle)
+    scopes = bundle.manifest.stages[0].scopes
+    assert set(scopes) == {"float32", "int8"}
+    sizes = [read_scope(bundle.read(member)).mean.shape for member in scopes.values()]
+    assert sizes[0] == sizes[1]
+
+
+def test_validation_pictures_are_within_and_noise_is_beyond(
+    scoped_run: Path, scoped_bundle: Path
+) -> None:
+    """Of float32: so short a training leaves an int8 embedding of few levels."""
+    run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
+    classifier = Classifier(bundle, bundle.manifest.stages[0], "float32")
+    known = load_pictures(run.split.of("validation"), classifier.preprocessing)
+    noise = np.random.default_rng(0).integers(0, 256, known.shape, dtype=np.uint8)
+    near = [classifier.judge(picture[np.newaxis]).strangeness for picture in known]
+    far = [classifier.judge(picture[np.newaxis]).strangeness for picture in noise]
+    assert np.mean([its is not None and its <= 1 for its in near]) >= 0.85
+    assert all(its is not None and its > 1 for its in far)
+
+
+def test_a_strange_picture_gets_no_label_unless_asked_for(
+    scoped_bundle: Path, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (240, 320), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "noise.png"), noise)
+    words = ("run", scoped_bundle, "--source", tmp_path / "noise.png", "--json")
+    roi = ("--roi", "100,60,120,120", "--variant", "float32")
+    withheld = json.loads(sonolite(*words, *roi).stdout)
+    assert withheld["label"] is None
+    assert withheld["reason"] == "unlike the pictures that the model learnt from"
+    assert withheld["strangeness"] > 1
+    assert withheld["probability"] is not None
+    asked = json.loads(sonolite(*words, *roi, "--any-picture").stdout)
+    assert asked["strangeness"] is None
+    assert asked["reason"] != withheld["reason"]
+
+
+def test_every_output_of_the_network_is_in_every_variant(
+    scoped_run: Path, scoped_bundle: Path, labelled: Path
+) -> None:
+    run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
+    samples = read_samples(labelled, run.record.recipe.task).samples[:1]
+    for variant in ("float32", "int8"):
+        classifier = Classifier(bundle, bundle.manifest.stages[0], variant)
+        outputs = classifier.backend.run(load_pictures(samples, classifier.preprocessing))
+        negative, positive = outputs["probability"][0]
+        evidence = float(outputs["evidence"].mean())
+        assert outputs["evidence"].shape == (1, 1, 1)
+        tolerance = 1e-4 if variant == "float32" else 0.5
+        assert evidence == pytest.approx(np.log(positive / negative), abs=tolerance)
+
+
+def test_a_bundle_for_a_small_device_holds_int8_alone(scoped_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.sonolite"
+    assert sonolite("convert", scoped_run, "--out", path, "--variants", "int8").code == 0
+    assert set(open_bundle(path).manifest.stages[0].variants) == {"int8"}
+    refused(sonolite("validate", path, "--data", tmp_path), "no float32")
