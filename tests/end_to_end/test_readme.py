@@ -41,7 +41,7 @@ def test_the_walk_with_your_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_sweep(tmp_path / "sweep.mp4")
     ran = [shlex.split(line) for line in commands() if line.startswith("sonolite ")]
     assert {words[1] for words in ran} == {
-        *("train", "evaluate", "convert", "validate", "inspect", "run", "demo")
+        *("train", "evaluate", "compare", "convert", "validate", "inspect", "run", "demo")
     }
     for words in ran:
         if ">" in words:

@@ -3,23 +3,27 @@
 import json
 from pathlib import Path
 
-from tests.conftest import TINY, sonolite
+from tests.conftest import TINY, draw_labelled, sonolite
 
 
 def test_the_run_folder_holds_what_was_promised(run_folder: Path) -> None:
     names = sorted(path.name for path in run_folder.iterdir())
-    assert names == ["model.keras", "report.html", "run.json", "split.csv"]
+    assert names == [
+        *("answers.csv", "logs", "model.keras", "report.html", "run.json", "split.csv")
+    ]
     record = json.loads((run_folder / "run.json").read_text())
     assert record["metrics"]["test"]["auroc"] > 0.9
     assert 0 < record["metrics"]["test"]["majority"] < 1
 
 
-def test_evaluate_measures_the_float_model(run_folder: Path, labelled: Path) -> None:
-    done = sonolite("evaluate", run_folder, "--data", labelled, "--json")
+def test_evaluate_measures_the_float_model(run_folder: Path, tmp_path: Path) -> None:
+    others = draw_labelled(tmp_path / "others", patients=5, first=20)
+    done = sonolite("evaluate", run_folder, "--data", others, "--json")
     assert done.code == 0, done
     figures = json.loads(done.stdout)
-    assert figures["samples"] == 60
-    assert figures["auroc"] > 0.9
+    assert figures["metrics"]["samples"] == 20
+    assert figures["metrics"]["auroc"] > 0.9
+    assert figures["dropped"] == {}
 
 
 def test_validate_holds_each_variant_against_float(bundle_path: Path, labelled: Path) -> None:
