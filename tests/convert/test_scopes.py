@@ -75,8 +75,8 @@ def test_validation_pictures_are_within_and_noise_is_beyond(
 def test_a_strange_picture_gets_no_label_unless_asked_for(
     scoped_bundle: Path, tmp_path: Path
 ) -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (240, 320), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "noise.png"), noise)
+    grains = np.random.default_rng(1).integers(0, 256, (24, 32), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "noise.png"), np.kron(grains, np.ones((10, 10), np.uint8)))
     words = ("run", scoped_bundle, "--source", tmp_path / "noise.png", "--json")
     roi = ("--roi", "100,60,120,120", "--variant", "float32")
     withheld = json.loads(sonolite(*words, *roi).stdout)

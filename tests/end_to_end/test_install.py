@@ -21,8 +21,8 @@ def install(folder: Path, lock: str) -> Path:
     return folder / "bin" / "sonolite"
 
 
-def decisions(sonolite: Path | str, cwd: Path) -> tuple[list[str], str]:
-    """The labels that the shipped demo gives to twelve frames of the phantom, and the backend."""
+def decisions(sonolite: Path | str, cwd: Path) -> tuple[list[str | None], str]:
+    """The labels that the shipped demo gives to sixty frames of the phantom, and the backend."""
     command = [str(sonolite), "demo", "phantom:?frames=60&live=no", "--roi", "167,190,108,100"]
     clean = {name: its for name, its in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
@@ -45,9 +45,13 @@ def test_the_base_install_runs_the_demo_and_shows_only_what_it_can(tmp_path: Pat
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime ends at Python 3.11")
 def test_tflite_runtime_decides_as_litert_does(tmp_path: Path) -> None:
+    """Its kernels round otherwise: a frame at the margin may be left open by one of them alone."""
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
     new.mkdir()
     labels, backend = decisions(install(tmp_path / "venv", "tflite-runtime.txt"), old)
     assert "tflite-runtime" in backend
-    assert labels == decisions(Path(sys.executable).parent / "sonolite", new)[0]
+    others, _ = decisions(Path(sys.executable).parent / "sonolite", new)
+    pairs = list(zip(labels, others, strict=True))
+    assert not [pair for pair in pairs if None not in pair and pair[0] != pair[1]], pairs
+    assert sum(one == other for one, other in pairs) >= 0.9 * len(pairs), pairs

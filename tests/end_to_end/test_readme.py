@@ -36,8 +36,8 @@ def write_sweep(path: Path) -> None:
 
 def test_the_walk_with_your_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("my-images", "other-images"):
-        draw_labelled(tmp_path / name, patients=9)
+    for name, first in (("my-images", 0), ("other-images", 9)):
+        draw_labelled(tmp_path / name, patients=9, first=first)
     write_sweep(tmp_path / "sweep.mp4")
     ran = [shlex.split(line) for line in commands() if line.startswith("sonolite ")]
     assert {words[1] for words in ran} == {
