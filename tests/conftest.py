@@ -77,6 +77,26 @@ warmup = 0.1
 """All of a network of inverted residuals, and too little time to learn anything."""
 
 
+KILLED = """
+import os, signal, sys
+import train.batches
+from edge_runtime.cli import main
+
+batch = train.batches.Batches.__getitem__
+asked = []
+
+def killed(self, number):
+    asked.append(number)
+    if len(asked) == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch(self, number)
+
+train.batches.Batches.__getitem__ = killed
+main(sys.argv[1:])
+"""
+"""A `sonolite train` that is killed while it prepares its eighth batch."""
+
+
 def draw_labelled(folder: Path, patients: int = 15, images: int = 2, first: int = 0) -> Path:
     """Class folders `LABEL/PATIENT/n.png` of the phantom's nodules, with a CSV of their boxes.
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +23,7 @@ class Material:
     scanner: Scanner | None
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class Batches:
     """The batches of one epoch: uint8 ``[n, side, side, 1]`` with the share of each class, float32
     ``[n, 2]``, and the weight of each picture.
 
@@ -36,17 +35,19 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def __init__(
         self, material: Material, fit: Fit, seed: int, epoch: int, worker: int = 0, workers: int = 1
     ) -> None:
-        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self._material, self._size, self._key = material, fit.batch, (seed, epoch)
         self._order = order(material.labels, fit, seed, epoch)
         self._share, self._mixup = slice(worker, None, workers), fit.mixup
+        self._workers = workers
         weights = np.ones(2)
         if fit.balance == "weights":
             weights = len(material.labels) / (2 * np.bincount(material.labels, minlength=2))
         self._weights = weights.astype(np.float32)
 
     def __len__(self) -> int:
-        return -(-len(self._order) // self._size)
+        """A last batch too small to give each worker a picture is left out."""
+        whole, left = divmod(len(self._order), self._size)
+        return whole + (left >= self._workers)
 
     def __getitem__(
         self, number: int

@@ -1,6 +1,7 @@
 """`sonolite train` and `sonolite evaluate`, shown where the host extra is installed."""
 
 import json
+import os
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,13 +68,18 @@ def train(
     sonolite train my-images --folds 5 --out folds
 
     sonolite train my-images --hold-out 718x500 --out other-scanner
+
+    On several machines: the same command on each, with TensorFlow's TF_CONFIG.
     """
+    from train.cluster import read_cluster
     from train.cross_validation import cross_validate
     from train.fit import Watch
     from train.training import train_run
 
     if folds and hold_out:
         raise BadInput("--folds and --hold-out: one of them")
+    if folds and read_cluster(os.environ)[0]:
+        raise BadInput("--folds: not on several machines; unset TF_CONFIG")
     with progress_bar() as bar:
         console = bar.console
         watch = watching(bar, Watch)
@@ -81,10 +87,12 @@ def train(
             summary = cross_validate(data, recipe, out, seed, folds, resume, watch)
         else:
             record = train_run(data, recipe, out, seed, hold_out, resume, watch)
-    if as_json:
-        print(json.dumps(asdict(summary if folds else record)))
-    elif folds:
-        Console().print(folds_table(summary))
+    if folds:
+        print(json.dumps(asdict(summary))) if as_json else Console().print(folds_table(summary))
+    elif record is None:
+        console.print("done; the chief writes the run", soft_wrap=True)
+    elif as_json:
+        print(json.dumps(asdict(record)))
     else:
         Console().print(metrics_table({str(part): its for part, its in record.metrics.items()}))
         console.print(f"{out}: open report.html; all else is beside it", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import io
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from devices import BadInput
 from edge_runtime.atomic import whole_file
 from train.batches import Batches, Material
+from train.cluster import ALONE, Cluster
 from train.metrics import Labels, choose_threshold, fit_temperature
 from train.network import FusedNormalization, build, fold_temperature
 from train.pretrained import load_imagenet
@@ -73,6 +75,7 @@ def fit(
     validation: tuple[NDArray[np.uint8], Labels],
     folder: Path,
     watch: Watch,
+    cluster: Cluster = ALONE,
 ) -> Fitted:
     """Trains for the epochs of the recipe and folds the temperature into the weights.
 
@@ -80,22 +83,26 @@ def fit(
     next one depends on is written to `folder`, beside the curves for TensorBoard; where such a
     state lies there already, the training goes on from it, to the same result.
     KeyboardInterrupt ends it with the last whole epoch; before the first, it is raised.
-    The same seed gives the same weights on the same machine.
+    The same seed gives the same weights on the same machine. This is the chief's part where a
+    cluster learns; the other workers `assist`.
     """
-    learner = Learner(recipe, seed, train)
+    learner = Learner(recipe, seed, train, cluster)
     curves = tf.summary.create_file_writer(str(folder / "logs"))
-    history, patience = learner.restore(folder), recipe.fit.patience or recipe.fit.epochs
+    history = learner.restore(folder)
     watch.begin(learner.batches * (recipe.fit.epochs - len(history)))
     try:
-        for number in range(len(history), recipe.fit.epochs):
-            if number - _best(history) > patience:
-                break
-            history = (*history, learner.learn(number, validation, watch.batch))
-            if recipe.fit.patience is None or _best(history) == number + 1:
-                learner.keep()
-            learner.save(folder, history)
-            _draw(curves, history[-1])
-            watch.epoch(history[-1])
+        with cluster.together():
+            learner.join()
+            while (number := cluster.tell(_next(history, recipe.fit))) < recipe.fit.epochs:
+                began = time.perf_counter()
+                figures = *learner.learn(number, watch.batch), *learner.measure(validation)
+                seconds = round(time.perf_counter() - began, 1)
+                history = (*history, Epoch(number + 1, *figures, seconds))
+                if recipe.fit.patience is None or _best(history) == number + 1:
+                    learner.keep()
+                learner.save(folder, history)
+                _draw(curves, history[-1])
+                watch.epoch(history[-1])
         interrupted = False
     except KeyboardInterrupt:
         if not (history := learner.restore(folder)):
@@ -110,11 +117,25 @@ def fit(
     return Fitted(model, history, interrupted, best, temperature, threshold)
 
 
+def assist(recipe: Recipe, seed: int, train: Material, watch: Watch, cluster: Cluster) -> None:
+    """Learns this worker's share of the training that the chief of the cluster fits."""
+    learner = Learner(recipe, seed, train, cluster)
+    watch.begin(learner.batches * recipe.fit.epochs)
+    with cluster.together():
+        learner.join()
+        while (number := cluster.tell(0)) < recipe.fit.epochs:
+            learner.learn(number, watch.batch)
+
+
 class Learner:
     """A network with its optimiser, and the weights that are kept of it."""
 
-    def __init__(self, recipe: Recipe, seed: int, train: Material) -> None:
-        self._recipe, self._seed, self._train = recipe, seed, train
+    def __init__(
+        self, recipe: Recipe, seed: int, train: Material, cluster: Cluster = ALONE
+    ) -> None:
+        self._recipe, self._seed, self._train, self._cluster = recipe, seed, train, cluster
+        if recipe.fit.batch < cluster.size:
+            raise BadInput(f"{cluster.size} workers cannot share a batch of {recipe.fit.batch}")
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
         with _mixed_precision():
@@ -124,52 +145,101 @@ class Learner:
             load_imagenet(self._model, network)
         # The other outputs follow from what the probability teaches.
         self._trainer = keras.Model(self._model.input, self._model.output["probability"])
-        self.batches = len(Batches(train, recipe.fit, seed, 0))
+        self.batches = len(self._batches(0))
         """Of one epoch."""
-        self._trainer.compile(
-            optimizer=keras.optimizers.AdamW(
-                _learning_rate(recipe.fit, self.batches * recipe.fit.epochs),
-                weight_decay=recipe.fit.weight_decay,
-                use_ema=recipe.fit.average > 0,
-                ema_momentum=recipe.fit.average or 0.99,  # Keras wants one below 1 even unused
-            ),
-            loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.fit.label_smoothing),
-            # One area for each label, averaged; with two labels both are the binary AUROC.
-            weighted_metrics=[
-                keras.metrics.AUC(name="auroc", num_thresholds=1000, multi_label=True, num_labels=2)
-            ],
+        self._optimizer = keras.optimizers.AdamW(
+            _learning_rate(recipe.fit, self.batches * recipe.fit.epochs),
+            weight_decay=recipe.fit.weight_decay,
+            use_ema=recipe.fit.average > 0,
+            ema_momentum=recipe.fit.average or 0.99,  # Keras wants one below 1 even unused
         )
-        self._trainer.optimizer.build(self._trainer.trainable_variables)
+        if self._trainer.compute_dtype == "float16":
+            self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
+        self._optimizer.build(self._trainer.trainable_variables)
+        # One area for each label, averaged; with two labels both are the binary AUROC.
+        self._auroc = keras.metrics.AUC(num_thresholds=1000, multi_label=True, num_labels=2)
+        self._step = self._traced()
         self._kept: Arrays = self._model.get_weights()
+
+    def _batches(self, number: int) -> Batches:
+        """Those of the epoch `number`: of each, the share of this worker."""
+        fit, cluster = self._recipe.fit, self._cluster
+        return Batches(self._train, fit, self._seed, number, cluster.rank, cluster.size)
+
+    def _traced(self) -> Callable[..., tf.Tensor]:
+        """One step, which returns the mean loss of the whole batch.
+
+        It is traced once for batches of any size: of two traces, the sums would not find each
+        other over the workers.
+        """
+        model, optimizer, metric = self._trainer, self._optimizer, self._auroc
+        smoothing, variables = self._recipe.fit.label_smoothing, model.trainable_variables
+
+        def learnt(
+            pictures: tf.Tensor, shares: tf.Tensor, weights: tf.Tensor
+        ) -> Sequence[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                answers = tf.cast(model(pictures, training=True), tf.float32)
+                losses = keras.losses.categorical_crossentropy(
+                    shares, answers, label_smoothing=smoothing
+                )
+                loss = tf.reduce_sum(losses * weights)
+                scaled = optimizer.scale_loss(loss)
+            metric.update_state(shares, answers, weights)
+            return [loss, tf.reduce_sum(tf.ones_like(weights)), *tape.gradient(scaled, variables)]
+
+        summed = self._cluster.summed(learnt)
+
+        @tf.function(input_signature=self._signature())  # type: ignore[untyped-decorator]
+        def step(pictures: tf.Tensor, shares: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+            loss, pictures_in_all, *gradients = summed(pictures, shares, weights)
+            optimizer.apply([its / pictures_in_all for its in gradients], variables)
+            return loss / pictures_in_all
+
+        return step  # type: ignore[no-any-return]
+
+    def _signature(self) -> tuple[tf.TensorSpec, ...]:
+        """Pictures, labels as the share of each class, and weights."""
+        side, classes = self._train.preprocessing.side, len(self._recipe.task.labels)
+        return (
+            tf.TensorSpec((None, side, side, 1), tf.uint8),
+            tf.TensorSpec((None, classes), tf.float32),
+            tf.TensorSpec((None,), tf.float32),
+        )
 
     def _build(self, normalisation: type[keras.layers.BatchNormalization]) -> keras.Model:
         side, classes = self._train.preprocessing.side, len(self._recipe.task.labels)
         return build(self._recipe.network, side, classes, normalisation)
 
-    def learn(
-        self,
-        number: int,
-        validation: tuple[NDArray[np.uint8], Labels],
-        on_batch: Callable[[], None],
-    ) -> Epoch:
-        """Goes through the epoch `number`, counted from 0, and measures what it came to."""
-        began = time.perf_counter()
-        batches = Batches(self._train, self._recipe.fit, self._seed, number)
-        told = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: on_batch())
-        # Keras would shuffle the batches by dice that no state remembers; the order is ours.
-        kept = self._trainer.fit(batches, verbose=0, callbacks=[told], shuffle=False)
-        logs = kept.history
+    def join(self) -> None:
+        """Starts from where the chief is. Raises BadInput where this worker's task is another."""
+        told = f"{self._recipe}{self._seed}{self._train.labels.tobytes().hex()}"
+        ours = zlib.crc32(told.encode())
+        if self._cluster.tell(ours) != ours:
+            raise BadInput("the recipe, the seed or the data of this worker are not the chief's")
+        self._cluster.spread(self._variables())
+
+    def learn(self, number: int, on_batch: Callable[[], None]) -> tuple[float, float]:
+        """Goes through the epoch `number`, counted from 0; returns the loss and the AUROC."""
+        batches = self._batches(number)
+        self._auroc.reset_state()
+        losses = []
+        # The next batches are prepared while one is learnt.
+        for batch in tf.data.Dataset.from_generator(
+            lambda: (batches[place] for place in range(len(batches))),
+            output_signature=self._signature(),
+        ).prefetch(8):
+            losses.append(float(self._step(*batch)))
+            on_batch()
+        self._cluster.average(self._trainer.non_trainable_variables)
+        self._cluster.add(self._auroc.variables)
+        return float(np.mean(losses)), float(self._auroc.result())
+
+    def measure(self, validation: tuple[NDArray[np.uint8], Labels]) -> tuple[float, float]:
+        """The loss and the AUROC on the validation pictures, with averaged weights if any."""
         with self._averaged():
-            probability = predict(self._model, validation[0])
-        labels = validation[1]
-        return Epoch(
-            epoch=number + 1,
-            loss=float(logs["loss"][0]),
-            auroc=float(logs["auroc"][0]),
-            validation_loss=float(log_loss(labels, probability[:, -1])),
-            validation_auroc=float(roc_auc_score(labels, probability[:, -1])),
-            seconds=round(time.perf_counter() - began, 1),
-        )
+            scores = predict(self._model, validation[0])[:, -1]
+        return float(log_loss(validation[1], scores)), float(roc_auc_score(validation[1], scores))
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -178,7 +248,7 @@ class Learner:
             yield
             return
         last = self._model.get_weights()
-        self._trainer.optimizer.finalize_variable_values(self._trainer.trainable_variables)
+        self._optimizer.finalize_variable_values(self._trainer.trainable_variables)
         yield
         self._model.set_weights(last)
 
@@ -229,7 +299,7 @@ class Learner:
 
     def _variables(self) -> list[keras.Variable]:
         """All that an epoch changes: weights, statistics, dice and the optimiser's moments."""
-        return [*self._trainer.variables, *self._trainer.optimizer.variables]
+        return [*self._trainer.variables, *self._optimizer.variables]
 
 
 STATE = "state.npz"
@@ -247,6 +317,12 @@ def _best(history: Sequence[Epoch]) -> int:
     ).epoch
 
 
+def _next(history: Sequence[Epoch], fit: Fit) -> int:
+    """The epoch that comes next, counted from 0; after the last one, how many there are."""
+    tired = fit.patience is not None and len(history) - _best(history) > fit.patience
+    return fit.epochs if tired else len(history)
+
+
 def _learning_rate(fit: Fit, steps: int) -> float | keras.optimizers.schedules.CosineDecay:
     if fit.schedule == "constant":
         return fit.learning_rate
@@ -259,11 +335,16 @@ def _learning_rate(fit: Fit, steps: int) -> float | keras.optimizers.schedules.C
     )
 
 
+def has_gpu() -> bool:
+    """Whether TensorFlow sees one."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 @contextmanager
 def _mixed_precision() -> Iterator[None]:
     """Half precision where a GPU multiplies it faster; on a CPU it is slower."""
     usual = keras.config.dtype_policy()
-    if tf.config.list_physical_devices("GPU"):
+    if has_gpu():
         keras.config.set_dtype_policy("mixed_float16")
     try:
         yield

@@ -13,8 +13,9 @@ from devices import BadInput
 from edge_runtime import preprocess
 from edge_runtime.atomic import refuse_existing, whole_file
 from train.batches import Material
+from train.cluster import ALONE, Cluster, join
 from train.duplicates import Pair, find_duplicates, join_groups
-from train.fit import Fitted, Watch, answer, fit
+from train.fit import Fitted, Watch, answer, assist, fit
 from train.importers import read_samples
 from train.loading import Loaded, load, prepare
 from train.metrics import Metrics, PartialMetrics, as_labels, by_subgroup, measure
@@ -108,33 +109,34 @@ def _begin(folder: Path, recipe: Recipe, seed: int, table: str) -> None:
         raise BadInput(f"{folder}: was begun with another recipe, seed or data")
 
 
-def train_split(gathered: Gathered, split: Split, out: Path, seed: int, watch: Watch) -> Record:
+def train_split(
+    gathered: Gathered,
+    split: Split,
+    out: Path,
+    seed: int,
+    watch: Watch,
+    cluster: Cluster = ALONE,
+) -> Record:
     """Trains on one split and writes the run `out`; returns what it measured.
 
     The split's samples are some or all of the gathered ones. The test split is measured and used
     for nothing else. A training that was broken off is gone on with; stopped by the user, it leaves
     a run of the epochs that are whole, and stays open to be gone on with.
     """
-    recipe, loaded = gathered.recipe, gathered.loaded
-    places = {_entry(sample): place for place, sample in enumerate(loaded.samples)}
-    members = {part: [places[_entry(sample)] for sample in split.of(part)] for part in PARTS}
-    preprocessing = preprocess.parse(recipe.preprocessing)
-    patches = {part: [loaded.patches[place] for place in members[part]] for part in PARTS}
-    labels = {
-        part: as_labels([sample.label for sample in split.of(part)], recipe.task.labels[-1])
-        for part in PARTS
-    }
-    pictures = {part: prepare(patches[part], preprocessing) for part in PARTS}
+    recipe = gathered.recipe
+    materials = _materials(gathered, split)
+    labels = {part: its.labels for part, its in materials.items()}
+    pictures = {part: prepare(its.patches, its.preprocessing) for part, its in materials.items()}
     folder = unfinished(out)
     _begin(folder, recipe, seed, split_csv(split, gathered.root))
-    material = Material(patches["train"], labels["train"], preprocessing, recipe.augmentation)
     fitted = fit(
         recipe,
         seed,
-        material,
+        materials["train"],
         (pictures["validation"], labels["validation"]),
         folder,
         watch,
+        cluster,
     )
     outputs = {part: answer(fitted.model, pictures[part]) for part in PARTS}
     answers = {
@@ -155,7 +157,9 @@ def train_split(gathered: Gathered, split: Split, out: Path, seed: int, watch: W
         recipe=recipe,
         seed=seed,
         software=software(),
-        data=describe_data(gathered.name, gathered.root, split, pictures, loaded, gathered.pairs),
+        data=describe_data(
+            gathered.name, gathered.root, split, pictures, gathered.loaded, gathered.pairs
+        ),
         history=fitted.history,
         interrupted=fitted.interrupted,
         best_epoch=fitted.best_epoch,
@@ -188,21 +192,43 @@ def train_run(
     held_out: str | None,
     resume: bool,
     watch: Watch,
-) -> Record:
+) -> Record | None:
     """Trains `recipe` on `data` and writes the run `out`; see `train.run` for what is in it.
 
     `held_out` is the scanner to test on, or all but one, as in `!718x500`; without it the split is
-    by group. Raises BadInput where the data, the recipe or the place of the run cannot be used,
-    before any long work begins.
+    by group. Where TF_CONFIG names a cluster, each of its workers is started with the same data and
+    options, and the chief writes the run; for the others there is no record.
+    Raises BadInput where the data, the recipe or the place of the run cannot be used, before any
+    long work begins.
     """
-    refuse_taken(out, resume)
+    cluster = join()
+    if cluster.chief:
+        refuse_taken(out, resume)
     gathered = gather(data, recipe, watch)
     samples, task = gathered.loaded.samples, gathered.recipe.task
     if held_out is None:
         split = split_by_group(samples, task, seed)
     else:
         split = _held_out(gathered, held_out, seed)
-    return train_split(gathered, split, out, seed, watch)
+    if not cluster.chief:
+        assist(gathered.recipe, seed, _materials(gathered, split)["train"], watch, cluster)
+        return None
+    return train_split(gathered, split, out, seed, watch, cluster)
+
+
+def _materials(gathered: Gathered, split: Split) -> dict[Part, Material]:
+    """What was read of the samples of each part, in their order."""
+    recipe, loaded = gathered.recipe, gathered.loaded
+    places = {_entry(sample): place for place, sample in enumerate(loaded.samples)}
+    return {
+        part: Material(
+            [loaded.patches[places[_entry(sample)]] for sample in split.of(part)],
+            as_labels([sample.label for sample in split.of(part)], recipe.task.labels[-1]),
+            preprocess.parse(recipe.preprocessing),
+            recipe.augmentation,
+        )
+        for part in PARTS
+    }
 
 
 def _entry(sample: Sample) -> tuple[object, ...]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from devices import BadInput
 from edge_runtime import preprocess
-from tests.conftest import SLIM, TINY, sonolite
+from tests.conftest import KILLED, SLIM, TINY, sonolite
 from train.batches import Material
 from train.fit import STATE, Epoch, Fitted, Learner, Watch, fit, predict
 from train.importers import read_samples
@@ -183,6 +183,34 @@ def test_with_patience_the_best_epoch_is_kept(
     assert len(fitted.history) == min(12, fitted.best_epoch + 3)
 
 
+def test_averaging_changes_what_is_kept_and_not_how_it_learns(
+    tmp_path: Path, trained: Train, everything: Recipe
+) -> None:
+    last = replace(everything, fit=replace(everything.fit, average=0.0))
+    one, other = trained(everything, tmp_path / "a"), trained(last, tmp_path / "b")
+    assert [its.loss for its in one.history] == [its.loss for its in other.history]
+    assert [its.validation_loss for its in one.history] != [
+        its.validation_loss for its in other.history
+    ]
+
+
+def test_half_precision_learns_too_and_is_kept_as_float32(
+    tmp_path: Path, trained: Train, everything: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU can be told to learn as a GPU does, only slower."""
+    with monkeypatch.context() as patch:
+        patch.setattr("train.fit.has_gpu", lambda: True)
+        half = trained(everything, tmp_path / "a")
+    whole = trained(everything, tmp_path / "b")
+    losses = [its.loss for its in half.history]
+    assert losses[-1] < losses[0] == pytest.approx(whole.history[0].loss, abs=0.1)
+    assert losses[0] != whole.history[0].loss
+    assert {its.dtype for its in half.model.get_weights()} == {
+        its.dtype for its in whole.model.get_weights()
+    }
+    assert half.model.compute_dtype == "float32"
+
+
 def test_the_kept_model_is_plain_keras(tmp_path: Path, trained: Train, everything: Recipe) -> None:
     once = replace(everything, fit=replace(everything.fit, epochs=1))
     fitted = trained(once, tmp_path / "a")
@@ -262,25 +290,6 @@ def test_arrays_that_are_no_state_are_refused(tmp_path: Path, learner: Learner) 
     np.savez(tmp_path / STATE, history=history)
     with pytest.raises(BadInput, match=NOT_A_STATE):
         learner.restore(tmp_path)
-
-
-KILLED = """
-import os, signal, sys
-import train.batches
-from edge_runtime.cli import main
-
-batch = train.batches.Batches.__getitem__
-asked = []
-
-def killed(self, number):
-    asked.append(number)
-    if len(asked) == 8:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return batch(self, number)
-
-train.batches.Batches.__getitem__ = killed
-main(sys.argv[1:])
-"""
 
 
 def test_a_kill_in_the_midst_of_an_epoch_loses_that_epoch_alone(
