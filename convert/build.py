@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.card import write_card
+from convert.card import read_other, write_card
 from convert.compare import Comparison, answer, compare
 from convert.golden import make_golden
 from convert.tflite import choose_representative, convert
@@ -66,15 +66,23 @@ class Built:
 
 
 def build(
-    run: Run, out: Path, name: str, version: int, variants: tuple[Variant, ...], progress: Progress
+    run: Run,
+    out: Path,
+    name: str,
+    version: int,
+    variants: tuple[Variant, ...],
+    others: Sequence[Path],
+    progress: Progress,
 ) -> Built:
     """Converts `run` to `out`; every variant is compared with float32 on the test split.
 
     The bundle holds those of `variants` that keep their limits. The representative set comes from
-    the training split alone. Raises BadInput where an image is gone, where the exported float32 is
-    not the trained model, where no variant keeps its limits, or where `out` cannot be written.
+    the training split alone; the card quotes `others`, runs and cross-validations of the recipe.
+    Raises BadInput where an image is gone, where the exported float32 is not the trained model,
+    where no variant keeps its limits, or where `out` cannot be written.
     """
     record = run.record
+    quoted = [read_other(folder, record) for folder in others]
     recipe, task = record.recipe, record.recipe.task
     preprocessing = preprocess.parse(recipe.preprocessing)
     chosen = choose_representative(run.split.of("train"), task.labels, record.seed)
@@ -150,7 +158,7 @@ def build(
         "images": len(test),
         "variants": [asdict(comparison) for comparison in comparisons],
     }
-    card = write_card(name, version, stage, record, comparisons, sizes, interpreter)
+    card = write_card(name, version, stage, record, comparisons, sizes, interpreter, quoted)
     contents = {
         **{stage.variants[variant]: models[variant] for variant in sound},
         **{stage.scopes[variant]: its for variant, its in scopes.items()},

@@ -1,11 +1,17 @@
 """`card.md`: what a model is, what it was made from and how it fares; from run files alone."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from convert.compare import Comparison
+from devices import BadInput
 from edge_runtime.manifest import Stage
+from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
 from train.metrics import PartialMetrics
-from train.run import Record
+from train.run import Record, read_record
+
+Other = Record | CrossValidation
+"""What else a recipe was tested on."""
 
 TEMPLATE = """# {name}, version {version}
 
@@ -55,7 +61,7 @@ probabilities. A variant that does not hold its limits is left out of the bundle
 |---|---|---|---|---|---|---|---|---|
 {variants}
 
-## Limits
+{others}## Limits
 
 Patients, hospitals and scanners that are not in the data above were not measured; models of this
 kind fall far on them. {scope}
@@ -67,6 +73,16 @@ Recipe `{recipe}`, seed {seed}, {software}. Data sha256 `{data_sha256}`, split s
 """
 
 
+OTHERS = """## The recipe on other splits
+
+The same recipe and data, trained anew and tested on other images than above. A scanner is the size
+of its images.
+
+| tested on | images | AUROC | sensitivity | specificity | ECE |
+|---|---|---|---|---|---|
+{rows}
+
+"""
 WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label; the limit keeps
 99 % of the validation images, and not every picture of something else lies beyond it."""
 WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
@@ -80,6 +96,7 @@ def write_card(
     comparisons: Sequence[Comparison],
     sizes: dict[str, int],
     interpreter: str,
+    others: Sequence[Other],
 ) -> str:
     """Returns the card of a bundle; `sizes` are the variants' bytes."""
     data = record.data
@@ -129,6 +146,7 @@ def write_card(
         dropped=sum(data.dropped.values()),
         figures="\n".join(figures),
         subgroups="\n".join(subgroups),
+        others=OTHERS.format(rows="\n".join(map(_row, others))) if others else "",
         scope=WITH_SCOPE if stage.scopes else WITHOUT_SCOPE,
         test=sum(data.counts["test"].values()),
         interpreter=interpreter,
@@ -139,6 +157,37 @@ def write_card(
         data_sha256=data.sha256,
         split_sha256=data.split_sha256,
     )
+
+
+def read_other(folder: Path, record: Record) -> Other:
+    """Reads what else the recipe of a run was tested on: a run or a cross-validation.
+
+    Raises BadInput where `folder` holds neither, or one of another recipe or other data.
+    """
+    other: Other
+    if (folder / SUMMARY).exists():
+        other = read_cross_validation(folder)
+        theirs = read_record(folder / "fold1")
+    else:
+        other = theirs = read_record(folder)
+    if theirs.recipe != record.recipe or theirs.data.name != record.data.name:
+        raise BadInput(f"{folder}: of another recipe or other data")
+    return other
+
+
+def _row(its: Other) -> str:
+    """One line of the table of other splits."""
+    if isinstance(its, CrossValidation):
+        images = sum(fold.samples for fold in its.folds)
+        return (
+            f"| each group once, in {len(its.folds)} folds | {images} "
+            f"| {its.auroc:.3f} ±{its.auroc_deviation:.3f} | {its.sensitivity:.3f} "
+            f"| {its.specificity:.3f} | {its.ece:.3f} |"
+        )
+    test, held_out = its.metrics["test"], its.held_out or "other groups"
+    what = f"all scanners but {held_out[1:]}" if held_out.startswith("!") else held_out
+    figures = (_with_interval(test, name) for name in ("auroc", "sensitivity", "specificity"))
+    return f"| {what} | {test.samples} | {' | '.join(figures)} | {test.ece:.3f} |"
 
 
 def _with_interval(its: PartialMetrics, name: str) -> str:

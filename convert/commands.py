@@ -39,6 +39,10 @@ def convert(
     variants: Annotated[
         str, typer.Option(help="Which to put in, by commas; int8 alone is a small bundle.")
     ] = ",".join(get_args(Variant)),
+    quote: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another run or cross-validation of the recipe, for the card."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Quantise a run to TFLite, compare each variant with float, and write a bundle.
@@ -60,7 +64,9 @@ def convert(
     chosen = tuple(name for name in get_args(Variant) if name in wanted)
     trained = read_run(run, data)
     with progress_bar() as bar:
-        built = build(trained, out, out.stem, version, chosen, lambda name: tracked(bar, name))
+        built = build(
+            trained, out, out.stem, version, chosen, quote or (), lambda name: tracked(bar, name)
+        )
     if as_json:
         print(json.dumps([asdict(comparison) for comparison in built.comparisons]))
     else:

@@ -31,7 +31,7 @@ from train.recipe import Recipe
 from train.report import Findings, write_report
 from train.split import PARTS, Part, Split, split_csv
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Record:
     recipe_name: str
     recipe: Recipe
     seed: Annotated[int, Field(ge=0)]
+    held_out: str | None
+    """The scanner whose images alone are tested, or all but whose, as in `!718x500`."""
     software: dict[str, str]
     data: Data
     history: tuple[Epoch, ...]

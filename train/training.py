@@ -115,6 +115,7 @@ def train_split(
     out: Path,
     seed: int,
     watch: Watch,
+    held_out: str | None = None,
     cluster: Cluster = ALONE,
 ) -> Record:
     """Trains on one split and writes the run `out`; returns what it measured.
@@ -156,6 +157,7 @@ def train_split(
         recipe_name=gathered.recipe_name,
         recipe=recipe,
         seed=seed,
+        held_out=held_out,
         software=software(),
         data=describe_data(
             gathered.name, gathered.root, split, pictures, gathered.loaded, gathered.pairs
@@ -213,7 +215,7 @@ def train_run(
     if not cluster.chief:
         assist(gathered.recipe, seed, _materials(gathered, split)["train"], watch, cluster)
         return None
-    return train_split(gathered, split, out, seed, watch, cluster)
+    return train_split(gathered, split, out, seed, watch, held_out, cluster)
 
 
 def _materials(gathered: Gathered, split: Split) -> dict[Part, Material]:

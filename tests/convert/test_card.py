@@ -1,0 +1,58 @@
+"""The card quotes what else a recipe was tested on, and nothing of another recipe."""
+
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.bundle import CARD, open_bundle
+from tests.conftest import refused, sonolite
+from train.cross_validation import SUMMARY, read_cross_validation
+from train.run import read_record
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, messy: Path, one_epoch: Path) -> Path:
+    """One recipe and data: a run, a scanner held out, all but it, and folds."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, *options in (
+        ("run",),
+        ("one", "--hold-out", "400x300"),
+        ("rest", "--hold-out", "!400x300"),
+        ("folds", "--folds", "2"),
+    ):
+        words = ("train", messy, "--recipe", one_epoch, "--out", folder / name)
+        done = sonolite(*words, *options)
+        assert done.code == 0, done
+    return folder
+
+
+def test_other_runs_of_the_recipe_are_quoted(runs: Path, tmp_path: Path) -> None:
+    quoted = [word for name in ("one", "rest", "folds") for word in ("--quote", runs / name)]
+    done = sonolite("convert", runs / "run", "--out", tmp_path / "a.sonolite", *quoted)
+    assert done.code == 0, done
+    card = open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
+    for name, what in (("one", "400x300"), ("rest", "all scanners but 400x300")):
+        test = read_record(runs / name).metrics["test"]
+        assert f"| {what} | {test.samples} | {test.auroc:.3f} (" in card
+    folds = read_cross_validation(runs / "folds")
+    assert f"| each group once, in 2 folds | 61 | {folds.auroc:.3f} ±" in card
+
+
+def test_without_them_the_card_has_no_such_table(runs: Path, tmp_path: Path) -> None:
+    assert sonolite("convert", runs / "run", "--out", tmp_path / "a.sonolite").code == 0
+    assert "other splits" not in open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
+
+
+def test_a_run_of_another_recipe_is_not_quoted(
+    runs: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", "--quote", run_folder)
+    refused(sonolite(*words), str(run_folder), "of another recipe or other data")
+
+
+def test_what_is_no_run_is_not_quoted(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "folds").mkdir()
+    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", "--quote")
+    refused(sonolite(*words, tmp_path / "folds"), "not a run")
+    (tmp_path / "folds" / SUMMARY).write_text("{")
+    refused(sonolite(*words, tmp_path / "folds"), SUMMARY)
