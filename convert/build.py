@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from convert.card import read_other, write_card
 from convert.compare import Comparison, answer, compare
@@ -72,6 +73,7 @@ def build(
     version: int,
     variants: tuple[Variant, ...],
     others: Sequence[Path],
+    key: Ed25519PrivateKey,
     progress: Progress,
 ) -> Built:
     """Converts `run` to `out`; every variant is compared with float32 on the test split.
@@ -181,7 +183,7 @@ def build(
         ),
         members=list_members(contents),
     )
-    return Built(write_bundle(out, manifest, contents), tuple(comparisons))
+    return Built(write_bundle(out, manifest, contents, key), tuple(comparisons))
 
 
 def _some(samples: Sequence[Sample], seed: int) -> list[Sample]:

@@ -14,6 +14,7 @@ from devices import BadInput
 from devices.quiet import quiet
 from edge_runtime.atomic import refuse_existing
 from edge_runtime.manifest import NAME, REFERENCE, Variant
+from edge_runtime.trust import read_signing_key, read_trusted, trusted_folder
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -43,9 +44,12 @@ def convert(
         list[Path] | None,
         typer.Option(help="Another run or cross-validation of the recipe, for the card."),
     ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="The signing key; else that of `sonolite keys new`.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Quantise a run to TFLite, compare each variant with float, and write a bundle.
+    """Quantise a run to TFLite, compare each variant with float, and write a signed bundle.
 
     Example: sonolite convert run --out nodule.sonolite
     """
@@ -62,10 +66,18 @@ def convert(
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
     chosen = tuple(name for name in get_args(Variant) if name in wanted)
+    signing = read_signing_key(key)
     trained = read_run(run, data)
     with progress_bar() as bar:
         built = build(
-            trained, out, out.stem, version, chosen, quote or (), lambda name: tracked(bar, name)
+            trained,
+            out,
+            out.stem,
+            version,
+            chosen,
+            quote or (),
+            signing,
+            lambda name: tracked(bar, name),
         )
     if as_json:
         print(json.dumps([asdict(comparison) for comparison in built.comparisons]))
@@ -90,14 +102,14 @@ def validate(
     Example: sonolite validate nodule.sonolite --data other-hospital
     """
     from convert.compare import answer, compare
-    from edge_runtime.bundle import open_bundle
+    from edge_runtime.bundle import open_trusted
     from edge_runtime.classify import Classifier
     from train.importers import read_samples
     from train.loading import load, prepare
     from train.metrics import as_labels
     from train.samples import Task, require_both_classes
 
-    opened = open_bundle(bundle)
+    opened = open_trusted(bundle, read_trusted(trusted_folder()))
     stage = opened.manifest.stages[0]
     if REFERENCE not in stage.variants:
         raise BadInput(f"{bundle}: it has no {REFERENCE} to hold the others against")

@@ -2,8 +2,9 @@
 
 Opening checks the whole archive before any model byte is parsed: no member is missing, doubled,
 deflated, encrypted, unlisted or named like a path, each has the size and the hash that the
-manifest promises, and every byte around them is the one that `write_bundle` puts there. What
-`Bundle.read` returns has been checked again, so that a file that changes underneath is noticed.
+manifest promises, the signature is of the manifest, and every byte around them is the one that
+`write_bundle` puts there. What `Bundle.read` returns has been checked again, so that a file that
+changes underneath is noticed. Whether the signer is trusted is another question: `open_trusted`.
 """
 
 import hashlib
@@ -17,15 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
 from edge_runtime.atomic import whole_file
 from edge_runtime.manifest import MEMBER_NAME, Manifest, Member, read_manifest, write_manifest
 from edge_runtime.preprocess import Preprocessing
+from edge_runtime.trust import Signature, read_signature, require_trusted, sign
 
 SUFFIX = ".sonolite"
 MANIFEST = "manifest.json"
+SIGNATURE = "signature"
 CARD = "card.md"
 GATE = "gate.json"
 GOLDEN = "golden.npz"
@@ -46,6 +50,8 @@ class Bundle:
     manifest: Manifest
     digest: str
     """sha256 of `manifest.json`: it covers every other member through its hash."""
+    signature: Signature | None
+    """Sound, but not yet trusted; none where nobody signed."""
 
     @property
     def id(self) -> str:
@@ -81,7 +87,10 @@ def open_bundle(path: Path) -> Bundle:
             if entries[MANIFEST].file_size > MAX_MANIFEST:
                 raise BadInput(f"{path}: {MANIFEST} is larger than {MAX_MANIFEST:,} bytes")
             text = archive.read(MANIFEST)
+            signature = None
             try:
+                if SIGNATURE in entries:
+                    signature = _signature(archive, entries[SIGNATURE], text)
                 manifest = read_manifest(text)
             except BadInput as error:
                 raise BadInput(f"{path}: {error}") from error
@@ -91,7 +100,23 @@ def open_bundle(path: Path) -> Bundle:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a bundle"
         raise BadInput(f"{path}: {reason}") from error
-    return Bundle(path, manifest, hashlib.sha256(text).hexdigest())
+    return Bundle(path, manifest, hashlib.sha256(text).hexdigest(), signature)
+
+
+def open_trusted(path: Path, trusted: Mapping[bytes, str]) -> Bundle:
+    """Opens a bundle that one of the `trusted` keys signed; see `edge_runtime.trust`.
+
+    Raises BadInput where it is not sound, not signed, or signed by another key.
+    """
+    bundle = open_bundle(path)
+    require_trusted(str(path), bundle.signature, trusted)
+    return bundle
+
+
+def _signature(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, manifest: bytes) -> Signature:
+    if entry.file_size != 96:  # RFC 8032: 32 of key, 64 of signature
+        raise BadInput("the signature has not 96 bytes")
+    return read_signature(archive.read(entry), manifest)
 
 
 def _check_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -101,7 +126,7 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.Zi
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in archive.filelist:
         name = info.orig_filename
-        if not MEMBER_NAME.fullmatch(name):
+        if name != SIGNATURE and not MEMBER_NAME.fullmatch(name):
             raise BadInput(f"{path}: the member name {name!r} is refused")
         if name in entries:
             raise BadInput(f"{path}: the member {name} stands twice")
@@ -169,7 +194,7 @@ def _check_members(
     manifest: Manifest,
 ) -> None:
     """Holds every member against the manifest: there, listed, of its size, of its hash."""
-    if extra := set(entries) - set(manifest.members) - {MANIFEST}:
+    if extra := set(entries) - set(manifest.members) - {MANIFEST, SIGNATURE}:
         raise BadInput(f"{path}: the member {min(extra)} is not in the manifest")
     for name, promised in manifest.members.items():
         if name not in entries:
@@ -194,15 +219,24 @@ def list_members(contents: Mapping[str, bytes]) -> dict[str, Member]:
     }
 
 
-def write_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
-    """Writes a bundle whole or not at all, and returns it as it was read back.
+def write_bundle(
+    path: Path,
+    manifest: Manifest,
+    contents: Mapping[str, bytes],
+    key: Ed25519PrivateKey | None,
+) -> Bundle:
+    """Writes a bundle, signed by `key`, whole or not at all, and returns it as it was read back.
 
-    The same manifest and contents give the same bytes. Raises BadInput where the two do not
+    The same manifest, contents and key give the same bytes. Raises BadInput where the two do not
     belong together or `path` cannot be written.
     """
+    text = write_manifest(manifest)
+    head = {MANIFEST: text}
+    if key is not None:
+        head[SIGNATURE] = sign(key, text).to_bytes()
     with whole_file(path) as part:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            for name, content in [(MANIFEST, write_manifest(manifest)), *sorted(contents.items())]:
+            for name, content in [*head.items(), *sorted(contents.items())]:
                 archive.writestr(_member_info(name), content)
         open_bundle(part)
     return open_bundle(path)

@@ -44,7 +44,7 @@ class Classifier:
 
         Raises BadInput where the bundle lacks the variant, or its model is not of the contract.
         """
-        self.stage = stage
+        self.bundle, self.stage = bundle, stage
         self._labels = len(stage.labels)
         if variant is None:
             variant = next(name for name in PREFERENCE if name in stage.variants)

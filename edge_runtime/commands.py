@@ -16,20 +16,33 @@ from rich.markdown import Markdown
 
 from devices import BadInput
 from devices.capture import open_device
-from edge_runtime.bundle import CARD, SUFFIX, open_bundle
+from edge_runtime.bundle import CARD, SUFFIX, Bundle, open_bundle, open_trusted
 from edge_runtime.classify import Classifier
 from edge_runtime.live import BUDGET, Sink, run_session
 from edge_runtime.manifest import Variant
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
 from edge_runtime.sinks import JsonLines, Terminal, overlay_video
+from edge_runtime.trust import (
+    SIGNING_KEY,
+    VERSIONS,
+    Versions,
+    configuration,
+    fingerprint,
+    new_key,
+    read_trusted,
+    state,
+    trusted_folder,
+)
 
 console = Console(stderr=True)
 
+DEMO_KEYS = resources.files("edge_runtime") / "demo_keys"
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
 """Around the phantom's nodule, with room for its way across the picture."""
 
+keys = typer.Typer(help="The keys that bundles are signed with, and those that are trusted.")
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")]
 RoiOption = Annotated[
     str | None,
@@ -42,6 +55,7 @@ def register(app: typer.Typer) -> None:
     """Adds this module's commands to the root app."""
     for command in (demo, run, inspect):
         app.command()(command)
+    app.add_typer(keys, name="keys")
 
 
 def run(
@@ -65,13 +79,26 @@ def run(
     any_picture: Annotated[
         bool, typer.Option("--any-picture", help="Label also what the model never learnt to judge.")
     ] = False,
+    allow_older: Annotated[
+        bool, typer.Option("--allow-older", help="Run an older version than ran here before.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Classify the frames of a capture device or a recording; Ctrl-C ends it.
 
+    The bundle must be signed by a trusted key; see `sonolite keys`.
+
     Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
     """
-    _run(bundle, source, roi, variant, threads, budget, save, any_picture, as_json)
+    if save is not None:
+        _refuse_source(save, source)
+    opened = open_trusted(bundle, read_trusted(trusted_folder()))
+    versions, its = Versions(state() / VERSIONS), opened.manifest
+    if not allow_older:
+        versions.require_not_older(its.name, its.version)
+    classifier = Classifier(opened, its.stages[0], variant, threads, any_picture)
+    versions.admit(its.name, its.version)
+    _run(classifier, source, roi, budget, save, as_json)
 
 
 def demo(
@@ -90,8 +117,11 @@ def demo(
     simulated = source.startswith("phantom:")
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
-    with resources.as_file(shipped) as bundle:
-        _run(bundle, source, roi, None, None, BUDGET, save, simulated, as_json)
+    _refuse_source(save, source)
+    with resources.as_file(shipped) as path, resources.as_file(DEMO_KEYS) as folder:
+        bundle = open_trusted(path, read_trusted(folder))
+        classifier = Classifier(bundle, bundle.manifest.stages[0], any_picture=simulated)
+        _run(classifier, source, roi, BUDGET, save, as_json)
         if simulated:
             _say("note: the model never saw a simulated neck; its labels here mean nothing")
 
@@ -108,23 +138,16 @@ def _say(line: str) -> None:
 
 
 def _run(
-    path: Path,
+    classifier: Classifier,
     source: str,
     roi: str | None,
-    variant: Variant | None,
-    threads: int | None,
     budget: float,
     save: Path | None,
-    any_picture: bool,
     as_json: bool,
 ) -> None:
     """One session from its arguments to its summary."""
     region = Region(None if roi is None else parse_roi(roi))
-    if save is not None:
-        _refuse_source(save, source)
-    bundle = open_bundle(path)
-    stage = bundle.manifest.stages[0]
-    classifier = Classifier(bundle, stage, variant, threads, any_picture)
+    bundle, stage = classifier.bundle, classifier.stage
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
         device = stack.enter_context(open_device(source))
@@ -163,7 +186,7 @@ def printable(text: str) -> str:
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Check a bundle from end to end and show its card.
+    """Check a bundle from end to end, say who signed it, and show its card.
 
     Example: sonolite inspect nodule.sonolite
     """
@@ -173,4 +196,47 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         return
     out = Console()
     out.print(f"{opened.id}: every size and hash is as the manifest says", highlight=False)
+    out.print(_signer(opened), highlight=False)
     out.print(Markdown(printable(opened.read(CARD).decode("utf-8", "replace"))))
+
+
+def _signer(bundle: Bundle) -> str:
+    """Who signed a bundle, in one line."""
+    if bundle.signature is None:
+        return "not signed: no device runs it"
+    key = bundle.signature.key
+    with resources.as_file(DEMO_KEYS) as folder:
+        known = read_trusted(folder) | read_trusted(trusted_folder())
+    trust = f"{known[key]}, which is trusted here" if key in known else "which is not trusted here"
+    return f"signed by the key {fingerprint(key)}, {trust}"
+
+
+@keys.command("new")
+def new(
+    out: Annotated[
+        Path | None, typer.Option(help="The signing key's file; else your configuration's.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the key is called where it is trusted.")] = "own",
+) -> None:
+    """Make a signing key, and trust it on this machine.
+
+    Copy the public file, which is named, into the folder of trusted keys of each device.
+
+    Example: sonolite keys new
+    """
+    private = out or configuration() / SIGNING_KEY
+    public = trusted_folder() / f"{name}.pem"
+    mark = new_key(private, public)
+    _say(f"{private}: the signing key {mark}; keep it to yourself")
+    _say(f"{public}: its public half, trusted here; devices need a copy")
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Show the keys that are trusted on this machine.
+
+    Example: sonolite keys list
+    """
+    folder = trusted_folder()
+    for key, name in read_trusted(folder).items():
+        print(f"{fingerprint(key)}  {folder / name}.pem")

@@ -18,6 +18,7 @@ from devices.capture import Phantom
 from devices.capture.image import read_image
 from edge_runtime.bundle import Bundle, open_bundle
 from edge_runtime.cli import main
+from edge_runtime.trust import trusted_folder
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -95,6 +96,20 @@ train.batches.Batches.__getitem__ = killed
 main(sys.argv[1:])
 """
 """A `sonolite train` that is killed while it prepares its eighth batch."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Somebody with a signing key who trusts the demo's too, instead of whoever runs the tests."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+        patch.setenv("XDG_STATE_HOME", str(home / "state"))
+        done = sonolite("keys", "new")
+        assert done.code == 0, done
+        shipped = resources.files("edge_runtime") / "demo_keys" / "demo.pem"
+        (trusted_folder() / "demo.pem").write_bytes(shipped.read_bytes())
+        yield home
 
 
 def draw_labelled(folder: Path, patients: int = 15, images: int = 2, first: int = 0) -> Path:

@@ -1,0 +1,213 @@
+"""Who made a bundle: Ed25519 signatures (RFC 8032), the keys that a device trusts, and the newest
+version that it has seen.
+
+Keys are PEM files, as OpenSSL writes and reads them. A signing key is private: it lies in a file
+that its owner alone can read, or in the environment. A device trusts the public keys of one folder.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import TypeAdapter, ValidationError
+
+from devices import BadInput
+from edge_runtime.atomic import refuse_existing, whole_file
+
+KEY_VARIABLE = "SONOLITE_SIGNING_KEY"
+"""Holds a signing key itself, as PEM; for build servers."""
+TRUST_VARIABLE = "SONOLITE_TRUST"
+"""Names the folder of trusted keys."""
+SIGNING_KEY, TRUSTED, VERSIONS = "signing.pem", "trusted", "versions.json"
+_RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+_VERSIONS = TypeAdapter(dict[str, int])
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the member `signature` of a bundle holds: 32 bytes of key, 64 of signature."""
+
+    key: bytes
+    """The public key of whoever signed."""
+    over_manifest: bytes
+
+    def to_bytes(self) -> bytes:
+        """The member's content."""
+        return self.key + self.over_manifest
+
+
+def configuration() -> Path:
+    """Where a person's keys lie (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "sonolite"
+
+
+def state() -> Path:
+    """Where what a device has seen is kept (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "sonolite"
+
+
+def trusted_folder() -> Path:
+    """The folder whose public keys are trusted: as the environment says, or a person's own."""
+    return Path(os.environ.get(TRUST_VARIABLE) or configuration() / TRUSTED)
+
+
+def fingerprint(key: bytes) -> str:
+    """The first twelve digits of a public key's sha256: what a person compares."""
+    return hashlib.sha256(key).hexdigest()[:12]
+
+
+def new_key(path: Path, public: Path) -> str:
+    """Writes a new signing key to `path`, for its owner alone, and its public half to `public`.
+
+    Returns the fingerprint. Raises BadInput where either exists, or where `path` lies in a run,
+    which is handed on.
+    """
+    for its in (path, public):
+        its.parent.mkdir(parents=True, exist_ok=True)
+        refuse_existing(its)
+    refuse_in_run(path)
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    with whole_file(path) as part:
+        part.touch(mode=0o600)
+        part.write_bytes(private)
+    write_public(public, key.public_key().public_bytes(*_RAW))
+    return fingerprint(key.public_key().public_bytes(*_RAW))
+
+
+def write_public(path: Path, key: bytes) -> None:
+    """Writes a public key as PEM."""
+    pem = Ed25519PublicKey.from_public_bytes(key).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    with whole_file(path) as part:
+        part.write_bytes(pem)
+
+
+def refuse_in_run(path: Path) -> None:
+    """Raises BadInput where a signing key lies in the folder of a run, which is handed on."""
+    if (path.parent / "run.json").exists():
+        raise BadInput(f"{path}: a signing key does not belong in a run")
+
+
+def read_signing_key(path: Path | None) -> Ed25519PrivateKey:
+    """The key of `path`, else of the environment, else of the person's configuration.
+
+    Raises BadInput where there is none, where others can read its file, or where it is no key.
+    """
+    if path is None and (pem := os.environ.get(KEY_VARIABLE)):
+        return _private(pem.encode(), KEY_VARIABLE)
+    its = path or configuration() / SIGNING_KEY
+    try:
+        if its.stat().st_mode & 0o077:
+            raise BadInput(f"{its}: others can read this signing key; chmod 600 {its}")
+        refuse_in_run(its)
+        return _private(its.read_bytes(), str(its))
+    except FileNotFoundError:
+        raise BadInput(
+            f"{its}: there is no signing key; make one with `sonolite keys new`, "
+            f"or name it with --key or {KEY_VARIABLE}"
+        ) from None
+    except OSError as error:
+        raise BadInput(f"{its}: {error.strerror}") from error
+
+
+def _private(pem: bytes, where: str) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise BadInput(f"{where}: not a signing key without a password, in PEM") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BadInput(f"{where}: not an Ed25519 key")
+    return key
+
+
+def sign(key: Ed25519PrivateKey, manifest: bytes) -> Signature:
+    """Signs the bytes of `manifest.json`, which hold the hash of every other member."""
+    return Signature(key.public_key().public_bytes(*_RAW), key.sign(manifest))
+
+
+def read_signature(content: bytes, manifest: bytes) -> Signature:
+    """Reads the member `signature`. Raises BadInput where it is not of this manifest."""
+    signature = Signature(content[:32], content[32:])
+    try:
+        Ed25519PublicKey.from_public_bytes(signature.key).verify(signature.over_manifest, manifest)
+    except (ValueError, InvalidSignature) as error:
+        raise BadInput("the signature is not of this manifest") from error
+    return signature
+
+
+def read_trusted(folder: Path) -> dict[bytes, str]:
+    """The trusted keys, `*.pem` of a folder, and what each is called; none where it is not there.
+
+    Raises BadInput where one of them is not a public Ed25519 key.
+    """
+    trusted: dict[bytes, str] = {}
+    for path in sorted(folder.glob("*.pem")):
+        try:
+            key = serialization.load_pem_public_key(path.read_bytes())
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise BadInput(f"{path}: not a public key in PEM") from error
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror}") from error
+        if not isinstance(key, Ed25519PublicKey):
+            raise BadInput(f"{path}: not an Ed25519 key")
+        trusted[key.public_bytes(*_RAW)] = path.stem
+    return trusted
+
+
+def require_trusted(name: str, signature: Signature | None, trusted: Mapping[bytes, str]) -> str:
+    """What the signer of the bundle `name` is called. Raises BadInput where it is not trusted."""
+    if signature is None:
+        raise BadInput(f"{name}: it is not signed")
+    if signature.key not in trusted:
+        known = ", ".join(f"{its} {fingerprint(key)}" for key, its in trusted.items()) or "none"
+        raise BadInput(
+            f"{name}: signed by the key {fingerprint(signature.key)}, which is not trusted here "
+            f"(trusted: {known})"
+        )
+    return trusted[signature.key]
+
+
+class Versions:
+    """The newest version of each bundle that was admitted here, kept in one small file.
+
+    An older one is refused, so that a model that was withdrawn does not come back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def require_not_older(self, name: str, version: int) -> None:
+        """Raises BadInput where a newer version was admitted, or the file is damaged."""
+        newest = self._read().get(name, 0)
+        if version < newest:
+            raise BadInput(
+                f"{name}: version {version} is older than {newest}, which ran here before"
+            )
+
+    def admit(self, name: str, version: int) -> None:
+        """Remembers that this version was admitted."""
+        versions = self._read()
+        if versions.get(name, 0) < version:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(self._path) as part:
+                part.write_text(json.dumps({**versions, name: version}, indent=2) + "\n")
+
+    def _read(self) -> dict[str, int]:
+        try:
+            return _VERSIONS.validate_json(self._path.read_bytes(), strict=True)
+        except FileNotFoundError:
+            return {}
+        except ValidationError as error:
+            raise BadInput(f"{self._path}: damaged; remove it if you know why") from error

@@ -1,0 +1,257 @@
+"""A bundle runs only where its signer is trusted, and no older one than ran before."""
+
+import subprocess
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices import BadInput
+from edge_runtime.bundle import (
+    MANIFEST,
+    SIGNATURE,
+    Bundle,
+    open_bundle,
+    open_trusted,
+    write_bundle,
+)
+from edge_runtime.trust import (
+    KEY_VARIABLE,
+    TRUST_VARIABLE,
+    VERSIONS,
+    Versions,
+    fingerprint,
+    new_key,
+    read_signature,
+    read_signing_key,
+    read_trusted,
+    require_trusted,
+    sign,
+    state,
+)
+from tests.conftest import refused, sonolite
+from tests.edge_runtime.test_bundle import pack
+
+
+@pytest.fixture
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Somebody who has no key yet and has run nothing."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path
+
+
+@pytest.fixture
+def contents(demo_bundle: Bundle) -> dict[str, bytes]:
+    return {name: demo_bundle.read(name) for name in demo_bundle.manifest.members}
+
+
+def signed(
+    path: Path, bundle: Bundle, contents: dict[str, bytes], key: Path | None, version: int = 1
+) -> Path:
+    """The shipped model in a bundle of one's own."""
+    signing = None if key is None else read_signing_key(key)
+    write_bundle(path, replace(bundle.manifest, version=version), contents, signing)
+    return path
+
+
+def test_what_one_signs_oneself_runs(
+    person: Path, demo_bundle: Bundle, contents: dict[str, bytes]
+) -> None:
+    assert sonolite("keys", "new").code == 0
+    path = signed(person / "a.sonolite", demo_bundle, contents, None)
+    key = person / "config" / "sonolite" / "signing.pem"
+    path = signed(person / "b.sonolite", demo_bundle, contents, key)
+    done = sonolite("run", path, "--source", "phantom:?frames=2")
+    assert done.code == 0, done
+    shown = sonolite("inspect", path)
+    assert "own, which is trusted here" in shown.stdout
+
+
+def test_what_another_signed_is_refused_with_both_keys_named(
+    person: Path, demo_bundle: Bundle, contents: dict[str, bytes]
+) -> None:
+    assert sonolite("keys", "new").code == 0
+    theirs = new_key(person / "their.pem", person / "their.pub")
+    path = signed(person / "a.sonolite", demo_bundle, contents, person / "their.pem")
+    (own,) = read_trusted(person / "config" / "sonolite" / "trusted")
+    refused(
+        sonolite("run", path, "--source", "phantom:"),
+        f"signed by the key {theirs}, which is not trusted here",
+        f"own {fingerprint(own)}",
+    )
+    assert f"{theirs}, which is not trusted here" in sonolite("inspect", path).stdout
+
+
+def test_what_nobody_signed_is_refused(
+    person: Path, demo_bundle: Bundle, contents: dict[str, bytes]
+) -> None:
+    path = signed(person / "a.sonolite", demo_bundle, contents, None)
+    for words in (("run", path, "--source", "phantom:"), ("validate", path, "--data", person)):
+        refused(sonolite(*words), "it is not signed")
+    assert "not signed: no device runs it" in sonolite("inspect", path).stdout
+
+
+def test_a_signature_of_another_manifest_is_refused(
+    tmp_path: Path, demo_bundle: Bundle, contents: dict[str, bytes]
+) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "key.pub")
+    first = signed(tmp_path / "a.sonolite", demo_bundle, contents, tmp_path / "key.pem", 1)
+    second = signed(tmp_path / "b.sonolite", demo_bundle, contents, tmp_path / "key.pem", 2)
+    with zipfile.ZipFile(first) as one, zipfile.ZipFile(second) as other:
+        members = {name: one.read(name) for name in one.namelist()}
+        members[SIGNATURE] = other.read(SIGNATURE)
+    with pytest.raises(BadInput, match="the signature is not of this manifest"):
+        open_bundle(pack(tmp_path / "c.sonolite", members))
+
+
+@pytest.mark.parametrize("length", [0, 64, 95, 97])
+def test_a_signature_of_another_length_is_refused(
+    tmp_path: Path, demo_bundle: Bundle, length: int
+) -> None:
+    with zipfile.ZipFile(demo_bundle.path) as whole:
+        manifest = whole.read(MANIFEST)
+    path = pack(tmp_path / "a.sonolite", {MANIFEST: manifest, SIGNATURE: bytes(length)})
+    with pytest.raises(BadInput, match="the signature has not 96 bytes"):
+        open_bundle(path)
+
+
+@given(content=st.binary(max_size=200) | st.binary(min_size=96, max_size=96), text=st.binary())
+def test_no_bytes_but_a_signers_are_trusted(content: bytes, text: bytes) -> None:
+    """Of a few degenerate keys anything is a signature, but nobody trusts those."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    trusted = {sign(key, b"").key: "own"}
+    with pytest.raises(BadInput):
+        require_trusted("a", read_signature(content, text), trusted)
+
+
+@given(text=st.binary(), place=st.integers(0, 95), bit=st.integers(0, 7))
+def test_a_signature_with_one_bit_changed_is_none(text: bytes, place: int, bit: int) -> None:
+    content = bytearray(sign(Ed25519PrivateKey.from_private_bytes(bytes(32)), text).to_bytes())
+    assert read_signature(bytes(content), text).to_bytes() == bytes(content)
+    content[place] ^= 1 << bit
+    with pytest.raises(BadInput):
+        read_signature(bytes(content), text)
+
+
+def test_the_shipped_bundle_is_signed_by_the_shipped_key(demo_bundle: Bundle, person: Path) -> None:
+    assert "demo, which is trusted here" in sonolite("inspect", demo_bundle.path).stdout
+    with pytest.raises(BadInput, match="not trusted"):
+        open_trusted(demo_bundle.path, {})
+    # Only the demonstration trusts it: whose key it is, nobody at the bedside knows.
+    refused(sonolite("run", demo_bundle.path, "--source", "phantom:"), "not trusted")
+
+
+def test_an_older_version_is_refused_unless_it_is_asked_for(
+    person: Path, demo_bundle: Bundle, contents: dict[str, bytes]
+) -> None:
+    assert sonolite("keys", "new").code == 0
+    key = person / "config" / "sonolite" / "signing.pem"
+    old, new = (
+        signed(person / f"{number}.sonolite", demo_bundle, contents, key, number)
+        for number in (1, 2)
+    )
+    words = ("--source", "phantom:?frames=2")
+    for path in (old, new, new):
+        assert sonolite("run", path, *words).code == 0
+    refused(sonolite("run", old, *words), "version 1 is older than 2, which ran here before")
+    assert sonolite("run", old, *words, "--allow-older").code == 0
+    refused(sonolite("run", old, *words), "older than 2")
+
+
+def test_a_damaged_count_of_versions_lets_nothing_pass(tmp_path: Path) -> None:
+    path = tmp_path / VERSIONS
+    for text in ("", "{", "[]", '{"a": "2"}', '{"a": 1.5}'):
+        path.write_text(text)
+        with pytest.raises(BadInput, match="damaged"):
+            Versions(path).require_not_older("a", 1)
+
+
+def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
+    mark = new_key(tmp_path / "a" / "key.pem", tmp_path / "b" / "key.pem")
+    assert (tmp_path / "a" / "key.pem").stat().st_mode & 0o777 == 0o600
+    assert [fingerprint(key) for key in read_trusted(tmp_path / "b")] == [mark]
+
+
+def test_openssl_reads_the_keys(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "public.pem")
+    words: list[str | Path] = ["openssl", "pkey", "-in", tmp_path / "key.pem", "-pubout"]
+    done = subprocess.run(words, check=True, capture_output=True)
+    assert done.stdout == (tmp_path / "public.pem").read_bytes()
+
+
+def test_a_key_that_exists_is_not_overwritten(person: Path) -> None:
+    assert sonolite("keys", "new").code == 0
+    refused(sonolite("keys", "new"), "exists already")
+    assert len(sonolite("keys", "list").stdout.splitlines()) == 1
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "public.pem")
+    (tmp_path / "key.pem").chmod(0o640)
+    with pytest.raises(BadInput, match="chmod 600"):
+        read_signing_key(tmp_path / "key.pem")
+
+
+def test_a_key_does_not_belong_in_a_run(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "public.pem")
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(BadInput, match="does not belong in a run"):
+        read_signing_key(tmp_path / "key.pem")
+    with pytest.raises(BadInput, match="does not belong in a run"):
+        new_key(tmp_path / "other.pem", tmp_path / "other.pub")
+
+
+def test_the_key_may_come_from_the_environment(
+    person: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_key(person / "key.pem", person / "public.pem")
+    monkeypatch.setenv(KEY_VARIABLE, (person / "key.pem").read_text())
+    expected = read_signing_key(person / "key.pem").private_bytes_raw()
+    assert read_signing_key(None).private_bytes_raw() == expected
+    monkeypatch.setenv(KEY_VARIABLE, "no key")
+    with pytest.raises(BadInput, match=f"^{KEY_VARIABLE}: not a signing key"):
+        read_signing_key(None)
+
+
+def test_without_a_key_nothing_is_converted(person: Path, run_folder: Path) -> None:
+    words = ("convert", run_folder, "--out", person / "a.sonolite")
+    refused(sonolite(*words), "there is no signing key", "sonolite keys new")
+
+
+def test_the_folder_of_trusted_keys_may_be_named(
+    person: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = new_key(person / "key.pem", person / "keys" / "clinic.pem")
+    monkeypatch.setenv(TRUST_VARIABLE, str(person / "keys"))
+    assert sonolite("keys", "list").stdout == f"{mark}  {person / 'keys' / 'clinic.pem'}\n"
+
+
+@pytest.mark.parametrize("kind", ["text", "private", "rsa"])
+def test_what_is_no_public_key_is_named(tmp_path: Path, kind: str) -> None:
+    new_key(tmp_path / "private", tmp_path / "public")
+    path = tmp_path / "odd.pem"
+    if kind == "rsa":
+        words: list[str | Path] = [
+            "openssl",
+            "genpkey",
+            "-algorithm",
+            "RSA",
+            "-out",
+            tmp_path / "rsa",
+        ]
+        subprocess.run(words, check=True, capture_output=True)
+        words = ["openssl", "pkey", "-in", tmp_path / "rsa", "-pubout", "-out", path]
+        subprocess.run(words, check=True, capture_output=True)
+    else:
+        path.write_bytes(b"x" if kind == "text" else (tmp_path / "private").read_bytes())
+    with pytest.raises(BadInput, match=str(path)):
+        read_trusted(tmp_path)
+
+
+def test_versions_are_kept_in_the_persons_state(person: Path) -> None:
+    assert state() == person / "state" / "sonolite"
