@@ -34,6 +34,7 @@ lint: .venv/host
 .venv/host: requirements/host.txt .venv/device
 	@echo "installing the trainer, the converter and the tests' tools into .venv"
 	@$(PIP) install --require-hashes -r requirements/host.txt
+	@$(PIP) install --require-hashes --no-deps -r requirements/peers.txt
 	@touch $@
 
 # Renews the lock files from pyproject.toml.
@@ -44,3 +45,6 @@ lock: .venv/host
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
 	done
+	# Alone, for what mediapipe asks for would overwrite the headless OpenCV.
+	echo "mediapipe>=1.2" | $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes \
+		--python-version 3.11 --no-emit-index-url --no-deps - -o requirements/peers.txt

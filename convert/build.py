@@ -4,16 +4,17 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from convert.card import read_other, write_card
-from convert.compare import Comparison, answer, compare
+from convert.gate import Comparison, NotMeasured, answer, compare
 from convert.golden import make_golden
+from convert.metadata import with_metadata
 from convert.tflite import choose_representative, convert
-from devices import BadInput
+from devices import BadInput, CheckFailed
 from devices.compute import CpuBackend
 from edge_runtime import preprocess
 from edge_runtime.bundle import (
@@ -44,6 +45,9 @@ from train.run import Run, software
 from train.samples import Sample, load_pictures
 from train.scope import fit_scope
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 EXPORT_TOLERANCE = 1e-4
 """How far float32 may be from Keras on the golden frames; more, and another model was exported."""
 SAME_AUROC = 0.002
@@ -64,6 +68,7 @@ class Built:
 
     bundle: Bundle
     comparisons: tuple[Comparison, ...]
+    not_measured: tuple[NotMeasured, ...]
 
 
 def build(
@@ -72,16 +77,19 @@ def build(
     name: str,
     version: int,
     variants: tuple[Variant, ...],
+    needed: bool,
     others: Sequence[Path],
     key: Ed25519PrivateKey,
     progress: Progress,
 ) -> Built:
     """Converts `run` to `out`; every variant is compared with float32 on the test split.
 
-    The bundle holds those of `variants` that keep their limits. The representative set comes from
-    the training split alone; the card quotes `others`, runs and cross-validations of the recipe.
-    Raises BadInput where an image is gone, where the exported float32 is not the trained model,
-    where no variant keeps its limits, or where `out` cannot be written.
+    The bundle holds those of `variants` that keep their limits; where all are `needed` and one does
+    not, there is no bundle. A variant that cannot be converted or run has failed. The
+    representative set comes from the training split alone; the card quotes `others`, runs and
+    cross-validations of the recipe. Raises BadInput where an image is gone, where the exported
+    float32 is not the trained model, or where `out` cannot be written, and CheckFailed where the
+    gate lets nothing pass.
     """
     record = run.record
     quoted = [read_other(folder, record) for folder in others]
@@ -96,14 +104,19 @@ def build(
 
     models: dict[Variant, bytes] = {}
     backends: dict[Variant, CpuBackend] = {}
+    answers: dict[Variant, NDArray[np.float32]] = {}
+    not_measured: list[NotMeasured] = []
     for variant in progress("converting")(dict.fromkeys((REFERENCE, *variants))):
-        models[variant] = convert(run.model, variant, representative)
-        backends[variant] = CpuBackend(models[variant], f"{variant}.tflite")
-    answers = {
-        variant: answer(backend, pictures, progress(f"testing {variant}"))
-        for variant, backend in backends.items()
-    }
-    off = {variant: _off_golden(its, golden, preprocessing) for variant, its in backends.items()}
+        try:
+            converted = convert(run.model, variant, representative)
+            models[variant] = with_metadata(converted, name, version, recipe.about, task.labels)
+            backends[variant] = CpuBackend(models[variant], f"{variant}.tflite")
+            answers[variant] = answer(backends[variant], pictures, progress(f"testing {variant}"))
+        except Exception as error:  # whatever the converter or the interpreter comes to
+            if variant == REFERENCE:
+                raise BadInput(f"{run.folder}: {variant}: {_line(error)}") from error
+            not_measured.append(NotMeasured(variant, (_line(error),)))
+    off = {variant: _off_golden(backends[variant], golden, preprocessing) for variant in answers}
     if not off[REFERENCE] <= EXPORT_TOLERANCE:  # so that NaN fails too
         raise BadInput(f"{run.folder}: the exported {REFERENCE} is not the trained model")
 
@@ -118,10 +131,12 @@ def build(
             f"{run.folder}: {REFERENCE} has AUROC {comparisons[0].metrics.auroc:.4f} on the test "
             f"images, the run says {record.metrics['test'].auroc:.4f}; are these its images?"
         )
+    judged: list[Comparison | NotMeasured] = [*comparisons, *not_measured]
+    failed = [its for its in judged if its.variant in variants and its.failures]
     sound = [its.variant for its in comparisons if its.variant in variants and not its.failures]
-    if not sound:
-        failures = "; ".join(f"{its.variant}: {', '.join(its.failures)}" for its in comparisons[1:])
-        raise BadInput(f"{run.folder}: no variant keeps its limits: {failures}")
+    if not sound or (needed and failed):
+        failures = "; ".join(f"{its.variant}: {', '.join(its.failures)}" for its in failed)
+        raise CheckFailed(f"{run.folder}: the gate lets no bundle pass: {failures}")
     scopes: dict[Variant, bytes] = {}
     if run.scope is not None:
         drawn = _some(run.split.of("train"), record.seed)
@@ -158,7 +173,9 @@ def build(
         "interpreter": interpreter,
         "split": "test",
         "images": len(test),
+        "limits": asdict(recipe.limits),
         "variants": [asdict(comparison) for comparison in comparisons],
+        "not_measured": [asdict(its) for its in not_measured],
     }
     card = write_card(name, version, stage, record, comparisons, sizes, interpreter, quoted)
     contents = {
@@ -183,7 +200,9 @@ def build(
         ),
         members=list_members(contents),
     )
-    return Built(write_bundle(out, manifest, contents, key), tuple(comparisons))
+    return Built(
+        write_bundle(out, manifest, contents, key), tuple(comparisons), tuple(not_measured)
+    )
 
 
 def _some(samples: Sequence[Sample], seed: int) -> list[Sample]:
@@ -197,3 +216,8 @@ def _off_golden(backend: CpuBackend, golden: Golden, preprocessing: Preprocessin
     """The largest difference between a backend's answers and the golden ones."""
     tensors = golden_tensors(golden.frames, golden.box, preprocessing)
     return float(np.abs(answer(backend, tensors) - golden.probability).max())
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message, and what kind of error says it."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no word').splitlines()[0]}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from convert.compare import Comparison
+from convert.gate import Comparison
 from devices import BadInput
 from edge_runtime.manifest import Stage
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation

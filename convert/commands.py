@@ -18,8 +18,9 @@ from edge_runtime.trust import read_signing_key, read_trusted, trusted_folder
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
-    from convert.compare import Comparison
+    from convert.gate import Comparison, NotMeasured
 
+DIFFERENCES = ("largest_difference", "percentile_99_difference", "mean_difference")
 JsonOption = Annotated[bool, typer.Option("--json", help="The figures to stdout.")]
 
 
@@ -38,8 +39,9 @@ def convert(
     ] = None,
     version: Annotated[int, typer.Option(min=1, help="Counts up with each release.")] = 1,
     variants: Annotated[
-        str, typer.Option(help="Which to put in, by commas; int8 alone is a small bundle.")
-    ] = ",".join(get_args(Variant)),
+        str | None,
+        typer.Option(help="Those that the device needs, by commas; else all that pass the gate."),
+    ] = None,
     quote: Annotated[
         list[Path] | None,
         typer.Option(help="Another run or cross-validation of the recipe, for the card."),
@@ -62,7 +64,7 @@ def convert(
     if not re.fullmatch(NAME, out.stem):
         raise BadInput(f"--out {out}: letters, digits, blanks, and _ . - make a bundle's name")
     refuse_existing(out)
-    wanted = {word.strip() for word in variants.split(",")}
+    wanted = {word.strip() for word in variants.split(",")} if variants else {*get_args(Variant)}
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
     chosen = tuple(name for name in get_args(Variant) if name in wanted)
@@ -75,6 +77,7 @@ def convert(
             out.stem,
             version,
             chosen,
+            variants is not None,
             quote or (),
             signing,
             lambda name: tracked(bar, name),
@@ -84,9 +87,10 @@ def convert(
     else:
         _show(built.comparisons)
     console = Console(stderr=True)
-    for comparison in built.comparisons:
-        if comparison.failures and comparison.variant in chosen:
-            console.print(f"{comparison.variant} is left out of the bundle")
+    judged: list[Comparison | NotMeasured] = [*built.comparisons, *built.not_measured]
+    for its in judged:
+        if its.failures and its.variant in chosen:
+            console.print(f"{its.variant} is left out of the bundle: {'; '.join(its.failures)}")
     size = out.stat().st_size / 1e6
     console.print(f"{out}: {built.bundle.id}, {size:.1f} MB", highlight=False, soft_wrap=True)
 
@@ -101,7 +105,7 @@ def validate(
 
     Example: sonolite validate nodule.sonolite --data other-hospital
     """
-    from convert.compare import answer, compare
+    from convert.gate import answer, compare
     from edge_runtime.bundle import open_trusted
     from edge_runtime.classify import Classifier
     from train.importers import read_samples
@@ -145,9 +149,9 @@ def _show(comparisons: Sequence["Comparison"]) -> None:
     """The comparison as a table on the terminal, and what does not hold."""
     metrics = [its.metrics for its in comparisons]
     rows = {"images": [str(its.samples) for its in metrics]}
-    for name in ("accuracy", "majority", "sensitivity", "specificity", "auroc"):
+    for name in ("accuracy", "majority", "sensitivity", "specificity", "auroc", "ece"):
         rows[name] = [f"{getattr(its, name):.4f}" for its in metrics]
-    for name in ("label_agreement", "largest_difference", "mean_difference"):
+    for name in ("auroc_difference", "label_agreement", "mcnemar", *DIFFERENCES):
         rows[name] = [f"{getattr(its, name):.4f}" for its in comparisons]
     rows["limits"] = ["broken" if its.failures else "held" for its in comparisons]
     Console().print(figures_table([its.variant for its in comparisons], rows))

@@ -4,6 +4,7 @@ import os
 
 from devices.errors import (
     BadInput,
+    CheckFailed,
     DeviceLost,
     DeviceStalled,
     EndOfRecording,
@@ -20,6 +21,7 @@ __all__ = [
     "BadInput",
     "Box",
     "CaptureDevice",
+    "CheckFailed",
     "Clock",
     "DeviceLost",
     "DeviceStalled",

@@ -1,6 +1,7 @@
 """What can go wrong, as the user sees it: one line, and an exit code.
 
     SonoliteError
+    ├── CheckFailed       what was asked for was found wanting        exit 1
     ├── BadInput          what was given cannot be used               exit 2
     ├── HardwareMissing   a device or an interpreter is not there     exit 3
     ├── DeviceLost        the capture device was there, and has gone  exit 3
@@ -16,6 +17,10 @@ class SonoliteError(Exception):
     """The root: whatever sonolite itself raises for a user to read."""
 
     exit_code = 1
+
+
+class CheckFailed(SonoliteError):
+    """A check that the command was asked to make found something wanting."""
 
 
 class BadInput(SonoliteError):

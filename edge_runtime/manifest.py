@@ -60,6 +60,7 @@ class Limits:
 
     __pydantic_config__ = _STRICT
     auroc_drop: Share
+    """Of the AUROC difference's 95 % interval the lower limit may not lie beyond it."""
     sensitivity_drop: Share
     label_agreement: Share
     """The least share of pictures on which both give the same label."""

@@ -1,14 +1,15 @@
-"""Holds every variant against the float model: the same pictures, the device's own interpreter."""
+"""The release gate: each variant against float, the same pictures, the device's interpreter."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from devices.compute import Backend
 from edge_runtime.manifest import REFERENCE, Limits, Variant
-from train.metrics import Labels, Metrics, measure
+from train.metrics import Interval, Labels, Metrics, measure, paired_difference
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,31 @@ class Comparison:
 
     variant: Variant
     metrics: Metrics
-    auroc_drop: float
+    auroc_difference: float
+    """This AUROC less that of float32."""
+    auroc_interval: Interval | None
+    """Its 95 % interval by bootstrap over groups, the same for both; none where there is one."""
     sensitivity_drop: float
+    specificity_drop: float
     label_agreement: float
     """The share of pictures on which both decide alike at the operating point."""
+    mcnemar: float
+    """How likely so uneven a split of the changed decisions into right and wrong is by chance: the
+    exact two-sided p (McNemar, Psychometrika 1947, 12:153)."""
     largest_difference: float
     """Between the probabilities of the positive class."""
+    percentile_99_difference: float
     mean_difference: float
     failures: tuple[str, ...]
     """What lies below its limit, in words; empty for a variant that holds."""
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """A variant that could not be converted or run; it has failed."""
+
+    variant: Variant
+    failures: tuple[str, ...]
 
 
 def answer(
@@ -74,14 +91,16 @@ def _against(
     """One variant's positive probabilities held against those of float32."""
     scores = np.nan_to_num(answered, nan=0.0, posinf=0.0, neginf=0.0)
     metrics = measure(labels, scores, threshold, groups)
-    auroc_drop = base.auroc - metrics.auroc
+    difference, interval = paired_difference(labels, reference, scores, groups)
+    lowest = difference if interval is None else interval[0]
     sensitivity_drop = base.sensitivity - metrics.sensitivity
-    agreement = float(np.mean((scores >= threshold) == (reference >= threshold)))
+    called, should = scores >= threshold, reference >= threshold
+    agreement = float(np.mean(called == should))
     checks = [
         (not np.isfinite(answered).all(), "answers that are not numbers"),
         (
-            auroc_drop > limits.auroc_drop,
-            f"AUROC lower by {auroc_drop:.4f} > {limits.auroc_drop}",
+            lowest < -limits.auroc_drop,
+            f"AUROC may be lower by {-lowest:.4f} > {limits.auroc_drop}",
         ),
         (
             sensitivity_drop > limits.sensitivity_drop,
@@ -92,14 +111,23 @@ def _against(
             f"label agreement {agreement:.4f} < {limits.label_agreement}",
         ),
     ]
-    difference = np.abs(scores - reference)
+    off = np.abs(scores - reference)
     return Comparison(
         variant=variant,
         metrics=metrics,
-        auroc_drop=auroc_drop,
+        auroc_difference=difference,
+        auroc_interval=interval,
         sensitivity_drop=sensitivity_drop,
+        specificity_drop=base.specificity - metrics.specificity,
         label_agreement=agreement,
-        largest_difference=float(difference.max()),
-        mean_difference=float(difference.mean()),
+        mcnemar=_mcnemar(called == labels, should == labels),
+        largest_difference=float(off.max()),
+        percentile_99_difference=float(np.percentile(off, 99)),
+        mean_difference=float(off.mean()),
         failures=tuple(words for failed, words in checks if failed),
     )
+
+
+def _mcnemar(right: NDArray[np.bool_], before: NDArray[np.bool_]) -> float:
+    lost, gained = int(np.sum(before & ~right)), int(np.sum(right & ~before))
+    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from convert.compare import compare
+from convert.gate import compare
 from edge_runtime.manifest import Limits, Variant
 
 LIMITS = Limits(auroc_drop=0.01, sensitivity_drop=0.01, label_agreement=0.98)
@@ -37,12 +37,38 @@ def test_differences_are_counted() -> None:
     assert int8.largest_difference == pytest.approx(0.25)
     assert int8.mean_difference == pytest.approx(0.0025)
     assert int8.label_agreement == 1
+    assert int8.percentile_99_difference == pytest.approx(0.0025)  # between two of 100
+    assert int8.mcnemar == 1
+    assert int8.auroc_difference == pytest.approx(0)
+
+
+def test_decisions_lost_on_one_side_alone_are_unlikely_by_chance() -> None:
+    """Six of six changed decisions became wrong: 2 / 2**6."""
+    moved = FLOAT.copy()
+    moved[44:50] = 0.4
+    _, int8 = compare(
+        0.5, LIMITS, LABELS, GROUPS, {"float32": answers(FLOAT), "int8": answers(moved)}
+    )
+    assert int8.mcnemar == pytest.approx(2 / 2**6)
+
+
+def test_an_area_that_may_be_lower_fails_though_it_is_not_on_average() -> None:
+    """One patient's pictures lose all, another's gain: the mean moves little, the interval far."""
+    start = FLOAT * 0.2 + 0.4
+    moved = start.copy()
+    moved[:4], moved[46:54] = 0.41, start[46:54]
+    _, int8 = compare(
+        0.45, LIMITS, LABELS, GROUPS, {"float32": answers(start), "int8": answers(moved)}
+    )
+    assert int8.auroc_interval is not None
+    assert int8.auroc_interval[0] < int8.auroc_difference < 0
+    assert any(failure.startswith("AUROC may be lower by") for failure in int8.failures)
 
 
 def test_lost_positives_fail_on_sensitivity() -> None:
     moved = FLOAT.copy()
     moved[49] = 0.4
-    assert against(moved) == ("sensitivity lower by 0.0200 > 0.01",)
+    assert "sensitivity lower by 0.0200 > 0.01" in against(moved)
 
 
 def test_another_order_fails_on_auroc() -> None:

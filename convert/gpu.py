@@ -1,0 +1,76 @@
+"""Holds a variant on the GPU against the same variant on the CPU."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.gate import answer
+from devices import SonoliteError
+from devices.compute import CpuBackend
+from devices.compute.gpu import GpuBackend
+
+LIMIT = 1e-4
+"""How far the probabilities may be apart. A GPU adds the same float32 products in another order. A
+sum of n of them is off by at most about n * 2**-24 of its terms (Higham, Accuracy and Stability of
+Numerical Algorithms, 2nd ed., section 3.1): 8e-5 for 1280, the longest sum in the networks of
+`train.network`. On TN5000 2e-6 was measured, on a GPU in software. Arithmetic in float16 would be
+off by 2**-11, 5e-4, in each product alone."""
+
+
+@dataclass(frozen=True)
+class GpuComparison:
+    """One variant on the GPU against the CPU's interpreter, or why it could not be held."""
+
+    model: str
+    """The file of the bundle."""
+    refused: str | None
+    """Why the GPU did not run it, in a line; the figures below are then None."""
+    adapter: str | None = None
+    """The GPU as its driver names it."""
+    share: float | None = None
+    """How much of the graph runs on the GPU, 0..1 of its operators."""
+    images: int | None = None
+    largest_difference: float | None = None
+    """Between the probabilities."""
+    label_agreement: float | None = None
+    """The share of pictures on which both decide alike at the threshold."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the GPU ran it and answered within `LIMIT`."""
+        return self.largest_difference is not None and self.largest_difference <= LIMIT
+
+
+def compare_gpu(
+    model: bytes,
+    name: str,
+    pictures: NDArray[np.uint8],
+    threshold: float,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> GpuComparison:
+    """Runs `pictures`, uint8 ``[N, side, side, 1]``, through the TFLite `model` on GPU and CPU.
+
+    Raises nothing for a model or a machine that cannot do it: the answer tells why.
+    """
+    try:
+        gpu = GpuBackend(model, name)
+        answered = answer(gpu, pictures, progress)
+        expected = answer(CpuBackend(model, name), pictures)
+    except SonoliteError as error:
+        return GpuComparison(name, refused=str(error))
+    except RuntimeError as error:  # what both runtimes raise for an operator that fails
+        return GpuComparison(name, refused=f"{name}: {str(error).splitlines()[-1]}")
+    if not np.isfinite([answered, expected]).all():
+        return GpuComparison(name, refused=f"{name}: answers that are not numbers")
+    decided, agreed = (its[:, -1] >= threshold for its in (answered, expected))
+    return GpuComparison(
+        name,
+        refused=None,
+        adapter=gpu.adapter,
+        share=gpu.compute.share,
+        images=len(pictures),
+        largest_difference=float(np.abs(answered - expected).max()),
+        label_agreement=float(np.mean(decided == agreed)),
+    )

@@ -1,0 +1,145 @@
+"""TFLite on a GPU: LiteRT's WebGPU accelerator, which on Linux reaches it through Vulkan."""
+
+import atexit
+import os
+import re
+import weakref
+from contextlib import ExitStack
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.compute.backend import Compute, Outputs
+from devices.compute.cpu import CpuBackend, find_interpreter
+from devices.errors import BadInput, HardwareMissing
+from devices.quiet import quiet
+
+# Linux has WebGPU alone; the search for OpenCL tells its failure to stdout, where programs read.
+os.environ.setdefault("LITERT_DISABLE_OPENCL", "1")
+
+NO_LIBRARY = "a GPU needs ai-edge-litert 2.3 or newer: pip install ai-edge-litert"
+NO_ADAPTER = (
+    "no GPU that LiteRT can use: it needs Vulkan, the loader and the GPU's driver: "
+    "apt install libvulkan1 mesa-vulkan-drivers"
+)
+ADAPTER = re.compile(r"Selected adapter: (.+)")
+SPLIT = re.compile(r"(\d+) operations will run on the GPU, and the remaining (\d+) operations")
+"""What the accelerator says of itself; no function of the library tells it."""
+
+
+class GpuBackend:
+    """One model on the GPU, what the GPU does not know on one thread of the CPU.
+
+    The share on the GPU is 1 where LiteRT opens the model with no CPU to fall back on, which it
+    refuses if a single operator is left over, and else the accelerator's own count. Arithmetic is
+    float32 in every variant: a GPU left to choose may take float16, which is another model.
+    """
+
+    def __init__(self, model: bytes, name: str) -> None:
+        """Opens `model`, the verified bytes of the bundle's member `name`.
+
+        Raises BadInput where the bytes are not a model of the contract or the GPU knows none of its
+        operators, HardwareMissing where there is no library or no adapter.
+        """
+        try:
+            litert = import_module("ai_edge_litert.compiled_model")
+        except ImportError as error:
+            raise HardwareMissing(NO_LIBRARY) from error
+        self.shape = CpuBackend(model, name).shape
+        gpu, cpu = litert.HardwareAccelerator.GPU, litert.HardwareAccelerator.CPU
+        parts = ExitStack()
+        weakref.finalize(self, _close, parts)
+        with quiet():
+            environment = litert.Environment.create()
+            parts.callback(environment.close)
+            try:
+                self._model = _open(litert, environment, model, gpu)
+                share = 1.0
+            except RuntimeError as error:
+                if not ADAPTER.search(_notes()):
+                    raise HardwareMissing(NO_ADAPTER) from error
+                try:
+                    self._model = _open(litert, environment, model, gpu | cpu)
+                except RuntimeError as refusal:
+                    reason = str(refusal).splitlines()[-1]
+                    raise BadInput(f"{name}: the GPU refuses the model: {reason}") from refusal
+                share = _share(_notes(), model)
+            parts.callback(self._model.close)
+            found = ADAPTER.search(_notes())
+            self.adapter = found[1] if found else "unknown"
+            """The GPU as its driver names it; `CPU / Software` in it is a GPU in name only."""
+            if not share:
+                raise BadInput(f"{name}: the GPU ({self.adapter}) knows none of its operators")
+            ((self._key, signature),) = self._model.get_signature_list().items()
+            (entry,) = signature["inputs"]
+            self._inputs = {entry: self._model.create_input_buffer_by_name(self._key, entry)}
+            self._outputs = {
+                its: self._model.create_output_buffer_by_name(self._key, its)
+                for its in signature["outputs"]
+            }
+            for buffer in (*self._inputs.values(), *self._outputs.values()):
+                parts.callback(buffer.destroy)
+            self._details = self._model.get_output_tensor_details(self._key)
+            _mute_the_end()
+            self.run(np.zeros(self.shape, np.uint8))  # the first picture makes ready, with notes
+        interpreter = f"ai-edge-litert {version('ai-edge-litert')}"
+        self.compute = Compute("gpu", interpreter, name, threads=1, share=share)
+
+    def run(self, tensor: NDArray[np.uint8]) -> Outputs:
+        """Returns the model's outputs by name; see `Backend.run`."""
+        if tensor.shape != self.shape or tensor.dtype != np.uint8:
+            raise ValueError(f"uint8 {self.shape} expected, {tensor.dtype} {tensor.shape} given")
+        (entry,) = self._inputs.values()
+        entry.write(tensor)
+        self._model.run_by_name(self._key, self._inputs, self._outputs)
+        return {name: self._read(name) for name in self._outputs}
+
+    def _read(self, name: str) -> NDArray[np.float32]:
+        """A copy of one output."""
+        shape, dtype = self._details[name]["shape"], np.dtype(self._details[name]["dtype"])
+        answer = self._outputs[name].read(int(np.prod(shape)), dtype)
+        return np.asarray(answer, dtype=np.float32).reshape(shape)
+
+
+@cache
+def _mute_the_end() -> None:
+    """Once: what the library's own environment notes when the process ends goes nowhere."""
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+
+
+def _close(parts: ExitStack) -> None:
+    """Gives everything back, without the library's notes on it."""
+    with quiet():
+        parts.close()
+
+
+def _open(litert: Any, environment: Any, model: bytes, accelerators: Any) -> Any:
+    """The compiled model; raises RuntimeError where these accelerators cannot run all of it."""
+    options = litert.Options(hardware_accelerators=accelerators)
+    options.gpu_options.enforce_f32 = True
+    options.cpu_options.num_threads = 1
+    return litert.CompiledModel.from_buffer(model, environment=environment, options=options)
+
+
+def _notes() -> str:
+    """What native code wrote since `quiet` began, which has descriptor 2 lead to a file."""
+    return os.pread(2, os.fstat(2).st_size, 0).decode(errors="replace")
+
+
+def _share(notes: str, model: bytes) -> float:
+    """The share of operators on the GPU, 0 where the accelerator does not say.
+
+    Each float16 weight has an operator of its own that widens it. The GPU reads the weight as it
+    is, and the accelerator counts the operator among those left over: it is none of the work.
+    """
+    found = SPLIT.search(notes)
+    if not found:
+        return 0.0
+    on_gpu, left = int(found[1]), int(found[2])
+    tensors = find_interpreter()[0].Interpreter(model_content=model).get_tensor_details()
+    widened = sum(tensor["dtype"] is np.float16 for tensor in tensors)
+    return on_gpu / (on_gpu + left - widened)
