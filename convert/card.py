@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from convert.edgetpu import Placement
 from convert.gate import Comparison
+from convert.gpu import GpuComparison
 from devices import BadInput
 from edge_runtime.manifest import Stage
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
@@ -54,12 +56,17 @@ subgroup of few groups says little.
 {subgroups}
 
 The variants on the test split ({test} images), by `sonolite convert`, each through
-{interpreter}. *Agreement* is the share of decisions like float32's; the differences are of
-probabilities. A variant that does not hold its limits is left out of the bundle.
+{interpreter}. *Agreement* is the share of decisions like float32's, *p* McNemar's of the changed
+ones; the differences, the largest and the one that 99 % stay below, are of probabilities. A variant
+that does not hold its limits is left out of the bundle.
 
-| variant | bytes | AUROC | sensitivity | specificity | agreement | largest | mean | limits |
-|---|---|---|---|---|---|---|---|---|
+| variant | bytes | AUROC | sensitivity | specificity | agreement | p | largest | 99 % | limits |
+|---|---|---|---|---|---|---|---|---|---|
 {variants}
+
+Int8 on an Edge TPU, by Coral's documentation: {edgetpu}
+
+On a GPU, against the CPU: {gpu}
 
 {others}## Limits
 
@@ -96,6 +103,8 @@ def write_card(
     comparisons: Sequence[Comparison],
     sizes: dict[str, int],
     interpreter: str,
+    placement: Placement | None,
+    gpu: Sequence[GpuComparison],
     others: Sequence[Other],
 ) -> str:
     """Returns the card of a bundle; `sizes` are the variants' bytes."""
@@ -121,7 +130,8 @@ def write_card(
     variants = [
         f"| {its.variant} | {sizes[its.variant]:,} | {its.metrics.auroc:.4f} "
         f"| {its.metrics.sensitivity:.4f} | {its.metrics.specificity:.4f} "
-        f"| {its.label_agreement:.4f} | {its.largest_difference:.4f} | {its.mean_difference:.5f} "
+        f"| {its.label_agreement:.4f} | {its.mcnemar:.3f} | {its.largest_difference:.4f} "
+        f"| {its.percentile_99_difference:.4f} "
         f"| {'; '.join(its.failures) or 'held'} |"
         for its in comparisons
     ]
@@ -146,6 +156,8 @@ def write_card(
         dropped=sum(data.dropped.values()),
         figures="\n".join(figures),
         subgroups="\n".join(subgroups),
+        edgetpu=_edgetpu(placement),
+        gpu="; ".join(map(_gpu, gpu)) or "not tried.",
         others=OTHERS.format(rows="\n".join(map(_row, others))) if others else "",
         scope=WITH_SCOPE if stage.scopes else WITHOUT_SCOPE,
         test=sum(data.counts["test"].values()),
@@ -173,6 +185,28 @@ def read_other(folder: Path, record: Record) -> Other:
     if theirs.recipe != record.recipe or theirs.data.name != record.data.name:
         raise BadInput(f"{folder}: of another recipe or other data")
     return other
+
+
+def _edgetpu(placement: Placement | None) -> str:
+    """How much of int8 an Edge TPU would run."""
+    if placement is None:
+        return "there is no int8."
+    unplaced = "; ".join(f"{its.name}: {its.reason}" for its in placement.unplaced)
+    return (
+        f"{placement.share:.1%} of {len(placement.operators)} operations, "
+        f"{placement.parameter_bytes:,} bytes of parameters; "
+        + (f"left to the CPU: {unplaced}." if unplaced else "the rest is input and output.")
+    )
+
+
+def _gpu(its: GpuComparison) -> str:
+    """How one variant did on a GPU."""
+    if its.refused is not None:
+        return f"{its.model} refused ({its.refused})"
+    return (
+        f"{its.model} within {its.largest_difference:.1e} on {its.adapter}, {its.share:.1%} of the "
+        f"operations, {'held' if its.holds else 'not held'}"
+    )
 
 
 def _row(its: Other) -> str:

@@ -42,6 +42,10 @@ def convert(
         str | None,
         typer.Option(help="Those that the device needs, by commas; else all that pass the gate."),
     ] = None,
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(help="A layer that int8 computes in float; auto finds which. No Edge TPU."),
+    ] = None,
     quote: Annotated[
         list[Path] | None,
         typer.Option(help="Another run or cross-validation of the recipe, for the card."),
@@ -55,7 +59,7 @@ def convert(
 
     Example: sonolite convert run --out nodule.sonolite
     """
-    from convert.build import build
+    from convert.build import Order, build
     from edge_runtime.bundle import SUFFIX
     from train.run import read_run
 
@@ -63,7 +67,8 @@ def convert(
         raise BadInput(f"--out {out}: a bundle's name ends in {SUFFIX}")
     if not re.fullmatch(NAME, out.stem):
         raise BadInput(f"--out {out}: letters, digits, blanks, and _ . - make a bundle's name")
-    refuse_existing(out)
+    for path in (out, out.with_suffix(".html")):
+        refuse_existing(path)
     wanted = {word.strip() for word in variants.split(",")} if variants else {*get_args(Variant)}
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
@@ -71,17 +76,16 @@ def convert(
     signing = read_signing_key(key)
     trained = read_run(run, data)
     with progress_bar() as bar:
-        built = build(
-            trained,
-            out,
+        order = Order(
             out.stem,
             version,
             chosen,
             variants is not None,
-            quote or (),
+            tuple(keep_float or ()),
+            tuple(quote or ()),
             signing,
-            lambda name: tracked(bar, name),
         )
+        built = build(trained, out, order, lambda name: tracked(bar, name))
     if as_json:
         print(json.dumps([asdict(comparison) for comparison in built.comparisons]))
     else:
@@ -93,6 +97,7 @@ def convert(
             console.print(f"{its.variant} is left out of the bundle: {'; '.join(its.failures)}")
     size = out.stat().st_size / 1e6
     console.print(f"{out}: {built.bundle.id}, {size:.1f} MB", highlight=False, soft_wrap=True)
+    console.print(f"{out.with_suffix('.html')}: the gate, with its plots", soft_wrap=True)
 
 
 @quiet()

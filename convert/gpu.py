@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from convert.gate import answer
 from devices import SonoliteError
-from devices.compute import CpuBackend
-from devices.compute.gpu import GpuBackend
+from devices.compute import CpuBackend, GpuBackend
 
 LIMIT = 1e-4
 """How far the probabilities may be apart. A GPU adds the same float32 products in another order. A

@@ -10,12 +10,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from convert.edgetpu import Operator, operators
 from devices import BadInput
 from devices.compute.cpu import find_interpreter
 from edge_runtime.manifest import Variant
 from train.samples import Sample
 
 REPRESENTATIVE_PER_CLASS = 64
+FLOATS = ("FLOAT16", "FLOAT32", "FLOAT64")
 
 
 def convert(model: keras.Model, variant: Variant, representative: NDArray[np.uint8]) -> bytes:
@@ -25,13 +27,13 @@ def convert(model: keras.Model, variant: Variant, representative: NDArray[np.uin
     `representative`, uint8 ``[N, side, side, 1]``, sets the ranges of int8 and is used by no
     other variant.
     """
-    converter = tf.lite.TFLiteConverter.from_keras_model(_at_batch_one(model, variant))
+    converter = tf.lite.TFLiteConverter.from_keras_model(at_batch_one(model, variant))
     if variant != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if variant == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if variant == "int8":
-        converter.representative_dataset = lambda: _calibration(representative)
+        converter.representative_dataset = lambda: calibration(representative)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
     if variant in ("int8", "dynamic"):
@@ -45,7 +47,7 @@ def convert(model: keras.Model, variant: Variant, representative: NDArray[np.uin
     return content
 
 
-def _at_batch_one(model: keras.Model, variant: Variant) -> keras.Model:
+def at_batch_one(model: keras.Model, variant: Variant) -> keras.Model:
     """A copy with a static batch; for int8 from float input, which the converter turns to uint8.
 
     The Edge TPU needs the static shape. Were the int8 graph made from the uint8 input, a cast to
@@ -58,7 +60,7 @@ def _at_batch_one(model: keras.Model, variant: Variant) -> keras.Model:
     return copy
 
 
-def _calibration(representative: NDArray[np.uint8]) -> Iterator[list[NDArray[np.float32]]]:
+def calibration(representative: NDArray[np.uint8]) -> Iterator[list[NDArray[np.float32]]]:
     """The pictures one by one, and first one that spans 0..255.
 
     The span fixes the input's scale to exactly 1 and its zero to 0, so that a pixel is its own
@@ -71,8 +73,12 @@ def _calibration(representative: NDArray[np.uint8]) -> Iterator[list[NDArray[np.
         yield [picture[np.newaxis].astype(np.float32)]
 
 
-def check(content: bytes, variant: Variant, side: int) -> None:
-    """Raises BadInput where the file is not what the model contract promises a device."""
+def check(content: bytes, variant: Variant, side: int, keeps_floats: bool = False) -> None:
+    """Raises BadInput where the file is not what the model contract promises a device.
+
+    An int8 graph computes with integers alone, but where it was told to keep some layers in float.
+    """
+    _check_operators(operators(content, variant), variant == "int8" and not keeps_floats, variant)
     interpreter = find_interpreter()[0].Interpreter(model_content=content)
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
@@ -83,6 +89,28 @@ def check(content: bytes, variant: Variant, side: int) -> None:
     outputs = interpreter.get_signature_runner().get_output_details()
     if "probability" not in outputs or outputs["probability"]["dtype"] is not np.float32:
         raise BadInput(f"{variant}: no float32 output named probability")
+
+
+def _check_operators(ops: Sequence[Operator], integers: bool, variant: str) -> None:
+    """Every operation is one that any TFLite runtime has, and none computes with floats, or with
+    shapes that are known only when it runs.
+    """
+    for op in ops:
+        where = f"{variant}: operation {op.index}, {op.name},"
+        if not op.name.isidentifier():
+            raise BadInput(f"{where} is not built into TFLite")
+        if any(-1 in its.shape for its in op.outputs):
+            raise BadInput(f"{where} has a shape that is not static")
+        if integers and any(its.dtype in FLOATS for its in op.inputs):
+            raise BadInput(f"{where} computes with floats")
+
+
+def versions(content: bytes) -> dict[str, int]:
+    """The operations of a file and the highest version of each: what a runtime must know."""
+    highest: dict[str, int] = {}
+    for op in operators(content):
+        highest[op.name] = max(op.version, highest.get(op.name, 0))
+    return dict(sorted(highest.items()))
 
 
 def choose_representative(

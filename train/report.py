@@ -1,19 +1,14 @@
 """`report.html`: the figures of a run with its pictures, one file that needs nothing else."""
 
-import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import cv2
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -25,6 +20,21 @@ from train.metrics import (
     curves,
     reliability,
     roc_band,
+)
+from train.page import (
+    GREY,
+    NEGATIVE,
+    POSITIVE,
+    STYLE,
+    img,
+    jpeg,
+    new_figure,
+    pair,
+    plot,
+    png,
+    table,
+    word_table,
+    write_page,
 )
 
 HELD_OUT = ("validation", "test")
@@ -41,22 +51,6 @@ FIGURES = {
 }
 FEW_GROUPS = 10
 """Below it an interval over groups says little; see `train.metrics`."""
-NEGATIVE, POSITIVE, GREY = "#2f6db3", "#d1602a", "#7a8691"
-"""Told apart by the colour-blind, and in print."""
-STYLE: Any = {  # matplotlib's type is a literal of all its names
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6ebef",
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "svg.hashsalt": "sonolite",  # the same run gives the same bytes
-    "text.parse_math": False,  # a name is not a formula
-}
-WIDEST = 1400
-"""Pixels, of the widest contact sheet that is put in as it is."""
 
 
 @dataclass(frozen=True)
@@ -125,19 +119,8 @@ def write_report(findings: Findings, path: Path) -> None:
             "Data": _data(record),
             "Recipe and software": _making(record),
         }
-    there = {title: body for title, body in sections.items() if body}
-    ids = {title: title.lower().replace(" ", "-") for title in there}
-    template = Template((resources.files("train") / "report.html.in").read_text("utf-8"))
-    page = template.substitute(
-        title=escape(f"{record['recipe_name']} on {record['data']['name']}"),
-        about=escape(record["recipe"]["about"]),
-        contents="".join(f'<a href="#{ids[title]}">{title}</a> ' for title in there),
-        sections="\n".join(
-            f'<section id="{ids[title]}"><h2>{title}</h2>\n{body}</section>'
-            for title, body in there.items()
-        ),
-    )
-    path.write_text(page, encoding="utf-8")
+    title = f"{record['recipe_name']} on {record['data']['name']}"
+    write_page(path, title, record["recipe"]["about"], sections)
 
 
 def _in_short(record: Mapping[str, Any]) -> str:
@@ -213,8 +196,8 @@ def _figures(record: Mapping[str, Any]) -> str:
         [word, *(_cell(its, name) for its in metrics.values())] for name, word in FIGURES.items()
     ]
     promised = record["recipe"]["operating_point"]["sensitivity"]
-    return _pair(
-        _table(["split", *metrics], rows),
+    return pair(
+        table(["split", *metrics], rows),
         "<p>The network learnt from <em>train</em>. Its best epoch, its temperature and its "
         f"operating point, a probability of {record['threshold']:.3f}, come from "
         f"<em>validation</em>: the point was chosen there for a sensitivity of {promised:.2f} and "
@@ -233,11 +216,11 @@ def _ranking(findings: Findings) -> str:
     """ROC and precision over recall, of both held-out parts."""
     metrics, test = findings.record["metrics"], findings.answers["test"]
     at = np.linspace(0, 1, 201)
-    roc, axes = _figure(5.4, 4.8)
+    roc, axes = new_figure(5.4, 4.8)
     band = roc_band(test.labels, test.scores, test.groups, at)
     if band is not None:
         axes.fill_between(at, *band, color=POSITIVE, alpha=0.18, lw=0, label="95 % band, test")
-    precision_recall, other = _figure(5.4, 4.8)
+    precision_recall, other = new_figure(5.4, 4.8)
     for part, colour in zip(HELD_OUT, (GREY, POSITIVE), strict=True):
         its = findings.answers[part]
         alarms, found, precision = curves(its.labels, its.scores)
@@ -258,15 +241,15 @@ def _ranking(findings: Findings) -> str:
         other.plot(its["sensitivity"], its["ppv"], **operating)
     other.set(title="Precision and recall", xlabel="sensitivity", ylabel="PPV", ylim=(0, 1.02))
     other.legend(loc="lower right")
-    return _pair(
-        _plot(
+    return pair(
+        plot(
             roc,
             f"ROC of validation and test with the operating point; AUROC on test "
             f"{its['auroc']:.3f}",
             "How many positives are found at each price in false alarms; each point of the band "
             "has an interval of its own.",
         ),
-        _plot(
+        plot(
             precision_recall,
             f"Precision over recall of validation and test; average precision on test "
             f"{its['auprc']:.3f}",
@@ -279,7 +262,7 @@ def _decisions(findings: Findings) -> str:
     """The scores of each class with the operating point, and the confusion matrix."""
     record, test = findings.record, findings.answers["test"]
     names, threshold = _labels(record), record["threshold"]
-    figure, panels = _figure(5.4, 4.4, rows=2)
+    figure, panels = new_figure(5.4, 4.4, rows=2)
     for value, (axes, name, colour) in enumerate(
         zip(panels, names, (NEGATIVE, POSITIVE), strict=True)
     ):
@@ -313,8 +296,8 @@ def _decisions(findings: Findings) -> str:
         for line, (name, row) in enumerate(zip(names, rows, strict=True))
     )
     head = "".join(f'<th scope="col">called {escape(name)}</th>' for name in names)
-    return _pair(
-        _plot(
+    return pair(
+        plot(
             figure,
             f"Probability of {names[1]} on the test split, for {names[0]} and {names[1]} images",
             "Black is what lies on the wrong side of the operating point.",
@@ -327,7 +310,7 @@ def _decisions(findings: Findings) -> str:
 def _calibration(findings: Findings) -> str:
     """The reliability curve before and after temperature scaling."""
     record, test = findings.record, findings.answers["test"]
-    figure, axes = _figure(5.4, 4.8)
+    figure, axes = new_figure(5.4, 4.8)
     axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
     for name, scores, colour, marker in (
         ("before", test.uncalibrated, GREY, "s"),
@@ -354,13 +337,13 @@ def _calibration(findings: Findings) -> str:
         ]
         for part, its in ((part, findings.answers[part]) for part in HELD_OUT)
     ]
-    return _pair(
-        _plot(
+    return pair(
+        plot(
             figure,
             "Reliability curve of the test split before and after temperature scaling",
             "15 bins of equally many images; on the dotted line a probability means what it says.",
         ),
-        _table(["ECE", "before", "after", "by chance"], rows)
+        table(["ECE", "before", "after", "by chance"], rows)
         + "<p>ECE, the expected calibration error, is how far a bin lies off the dotted line, on "
         "average. To calibrate, the log-odds are divided by a temperature, "
         f"{record['temperature']:.3f}, fitted on validation. <em>By chance</em> is what a model "
@@ -383,13 +366,13 @@ def _subgroups(record: Mapping[str, Any]) -> str:
             rows.append([name, *counts, *(_cell(its, figure) for figure in figures)])
     head = ["subgroup", "images", "groups", positive, *(FIGURES[figure] for figure in figures)]
     return (
-        _plot(
+        plot(
             _forest(record),
             "AUROC with its interval in each subgroup of the test split",
             f"AUROC by subgroup; the shade is the interval of the whole test split. A subgroup of "
             f"fewer than {FEW_GROUPS} groups, hollow, says little.",
         )
-        + _table(head, rows)
+        + table(head, rows)
         + '<p class="soft">A dash: the subgroup has no image of a class that the figure needs.</p>'
     )
 
@@ -400,7 +383,7 @@ def _forest(record: Mapping[str, Any]) -> Figure:
     for title, subgroups in record["subgroups"].items():
         lines += [(title, None), *subgroups.items()]
     whole = record["metrics"]["test"]
-    figure, axes = _figure(9, 0.6 + 0.28 * len(lines))
+    figure, axes = new_figure(9, 0.6 + 0.28 * len(lines))
     axes.axvspan(*whole["intervals"].get("auroc", (whole["auroc"],) * 2), color=GREY, alpha=0.15)
     axes.axvline(whole["auroc"], color=GREY, lw=1)
     for line, (_, its) in enumerate(lines):
@@ -432,7 +415,7 @@ def _scope(record: Mapping[str, Any]) -> str:
         return ""
     return (
         "<p>How well the out-of-scope score tells pictures that show something else from those "
-        "that the model was made for.</p>" + _words(_flat(record["scope"]))
+        "that the model was made for.</p>" + word_table(_flat(record["scope"]))
     )
 
 
@@ -466,10 +449,10 @@ def _mistakes(findings: Findings) -> str:
 def _case(its: Mistake, names: tuple[str, str], strongest: float) -> str:
     called = names[0] if its.label == names[1] else names[1]
     said = f"{its.label}, called {called}"
-    pictures = _img(_png(its.picture), f"{its.name}: {said}")
+    pictures = img(png(its.picture), f"{its.name}: {said}")
     if its.evidence is not None:
         blended = _blend(its.picture, its.evidence, strongest)
-        pictures += _img(_jpeg(blended), f"The evidence of {its.name}")
+        pictures += img(jpeg(blended), f"The evidence of {its.name}")
     return (
         f'<figure class="case"><div>{pictures}</div><figcaption><b>{escape(said)}</b>, '
         f"probability of {escape(names[1])} {its.score:.3f}<br>{escape(its.name)}</figcaption>"
@@ -496,7 +479,7 @@ def _bgr(colour: str) -> tuple[int, int, int]:
 
 def _learning(record: Mapping[str, Any]) -> str:
     history = record["history"]
-    figure, panels = _figure(9, 3.4, columns=2)
+    figure, panels = new_figure(9, 3.4, columns=2)
     for axes, name, title in zip(panels, ("auroc", "loss"), ("AUROC", "loss"), strict=True):
         epochs = [epoch["epoch"] for epoch in history]
         for prefix, colour in (("", GREY), ("validation_", POSITIVE)):
@@ -513,7 +496,7 @@ def _learning(record: Mapping[str, Any]) -> str:
         chosen += "; the user stopped the training before its end"
     seconds = sum(epoch.get("seconds", 0) for epoch in history)
     took = f" They took {seconds / 60:.0f} minutes." if seconds else ""
-    return _plot(
+    return plot(
         figure,
         "AUROC and loss by epoch, on train and validation",
         f"{len(history)} epochs; epoch {record['best_epoch']} is kept, {chosen}.{took}",
@@ -523,10 +506,10 @@ def _learning(record: Mapping[str, Any]) -> str:
 def _augmentation(augmented: NDArray[np.uint8] | None) -> str:
     if augmented is None:
         return ""
-    source = _jpeg(augmented)
+    source = jpeg(augmented)
     return (
         "<figure>"
-        + _img(source, "Training pictures as augmentation changes them")
+        + img(source, "Training pictures as augmentation changes them")
         + "<figcaption>Training pictures as augmentation changes them, anew in each epoch."
         "</figcaption></figure>"
     )
@@ -539,7 +522,7 @@ def _data(record: Mapping[str, Any]) -> str:
         [part, *(str(its.get(name, 0)) for name in names), str(sum(its.values()))]
         for part, its in data["counts"].items()
     ]
-    page = _table(["images", *names, "together"], counts)
+    page = table(["images", *names, "together"], counts)
     page += f"<p>{data['groups']} groups; no group stands on two sides of the split.</p>"
     if "duplicates" in data:
         page += (
@@ -548,13 +531,15 @@ def _data(record: Mapping[str, Any]) -> str:
         )
     if "dropped" in data:
         dropped = [[reason, str(count)] for reason, count in data["dropped"].items()]
-        page += _table(["dropped", "images"], dropped) if dropped else "<p>Nothing was dropped.</p>"
-    return page + _words({"data, SHA-256": data["sha256"], "split, SHA-256": data["split_sha256"]})
+        page += table(["dropped", "images"], dropped) if dropped else "<p>Nothing was dropped.</p>"
+    return page + word_table(
+        {"data, SHA-256": data["sha256"], "split, SHA-256": data["split_sha256"]}
+    )
 
 
 def _making(record: Mapping[str, Any]) -> str:
     made = {"seed": str(record["seed"]), **_flat(record["recipe"])}
-    return _pair(_words(made), _words(_flat(record["software"])))
+    return pair(word_table(made), word_table(_flat(record["software"])))
 
 
 def _labels(record: Mapping[str, Any]) -> tuple[str, str]:
@@ -596,32 +581,6 @@ def _cell(its: Mapping[str, Any], name: str) -> str:
     return f"{its[name]:.3f}\n{_between(its, name)}".strip()
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; a row of one cell is a heading, and small print follows a line break in a cell."""
-    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    lines = "".join(
-        f"<tr>{''.join(map(_td, row))}</tr>"
-        if len(row) > 1
-        else f'<tr><th scope="rowgroup" colspan="{len(head)}">{escape(row[0])}</th></tr>'
-        for row in rows
-    )
-    return f'<div class="wide"><table><tr>{cells}</tr>{lines}</table></div>'
-
-
-def _td(cell: str) -> str:
-    figure, _, small = cell.partition("\n")
-    return f"<td>{escape(figure)}{f'<small>{escape(small)}</small>' if small else ''}</td>"
-
-
-def _words(entries: Mapping[str, str]) -> str:
-    """A table of names and values."""
-    lines = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in entries.items()
-    )
-    return f'<table class="words">{lines}</table>'
-
-
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested entries as dotted names and words; what is not set is left out."""
     flat: dict[str, str] = {}
@@ -633,44 +592,3 @@ def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         elif value is not None:
             flat[prefix + name] = f"{value:.4g}" if isinstance(value, float) else str(value)
     return flat
-
-
-def _pair(left: str, right: str) -> str:
-    return f'<div class="pair"><div>{left}</div><div>{right}</div></div>'
-
-
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure of so many inches, with its axes; several share the horizontal one in a column."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    return figure, figure.subplots(rows, columns, sharex=rows > 1)
-
-
-def _plot(figure: Figure, alt: str, caption: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    source = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<figure><img class="plot" alt="{escape(alt)}" src="{source}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def _img(source: str, alt: str) -> str:
-    return f'<img alt="{escape(alt)}" src="{source}">'
-
-
-def _png(picture: NDArray[np.uint8]) -> str:
-    """A picture, grey or BGR, as a data URI, exact to the pixel."""
-    _, content = cv2.imencode(".png", picture)
-    return "data:image/png;base64," + base64.b64encode(content.tobytes()).decode()
-
-
-def _jpeg(picture: NDArray[np.uint8]) -> str:
-    """A picture, grey or BGR, as a small data URI, shrunk where it is wider than a screen."""
-    height, width = picture.shape[:2]
-    if width > WIDEST:
-        size = (WIDEST, round(height * WIDEST / width))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()

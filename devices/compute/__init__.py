@@ -2,5 +2,6 @@
 
 from devices.compute.backend import Backend, Compute, Kind, Outputs
 from devices.compute.cpu import CpuBackend
+from devices.compute.gpu import GpuBackend
 
-__all__ = ["Backend", "Compute", "CpuBackend", "Kind", "Outputs"]
+__all__ = ["Backend", "Compute", "CpuBackend", "GpuBackend", "Kind", "Outputs"]

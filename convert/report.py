@@ -1,0 +1,157 @@
+"""`NAME.html` beside a bundle: the gate's figures with its plots, in one file."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.edgetpu import Placement
+from convert.gate import Comparison
+from convert.gpu import GpuComparison
+from convert.layers import LayerError, plot_layers
+from edge_runtime.atomic import whole_file
+from edge_runtime.bundle import Bundle
+from edge_runtime.manifest import REFERENCE, Variant
+from train.page import GREY, NEGATIVE, POSITIVE, STYLE, img, new_figure, plot, table, write_page
+from train.run import Record
+
+
+def write_gate_report(
+    path: Path,
+    bundle: Bundle,
+    record: Record,
+    comparisons: Sequence[Comparison],
+    answers: Mapping[Variant, NDArray[np.float32]],
+    layers: Mapping[Variant, Sequence[LayerError]],
+    placement: Placement | None,
+    gpu: Sequence[GpuComparison],
+) -> None:
+    """Writes the page from what the gate measured on the test split.
+
+    `answers`, float32 ``[N, classes]``, are those of every variant that could be run.
+    """
+    stage = bundle.manifest.stages[0]
+    with mpl.rc_context(STYLE):
+        sections = {
+            "Gate": _gate(comparisons, stage.variants),
+            "Answers": _answers(answers, record.threshold, stage.positive),
+            "Layers": _layers(layers),
+            "Edge TPU": _edgetpu(placement),
+            "GPU": _gpu(gpu),
+        }
+    about = (
+        f"{record.recipe.about} What the converter made of the run, against float32, on the "
+        f"{sum(record.data.counts['test'].values())} images of the test split."
+    )
+    with whole_file(path) as part:
+        write_page(part, f"{bundle.id}: the release gate", about, sections)
+
+
+def _gate(comparisons: Sequence[Comparison], passed: Mapping[Variant, str]) -> str:
+    """Each variant's figures, and whether it is in the bundle."""
+    names = {
+        "label_agreement": "label agreement",
+        "mcnemar": "McNemar's p",
+        "largest_difference": "largest difference",
+        "percentile_99_difference": "99 % of differences below",
+        "mean_difference": "mean difference",
+    }
+    measured = ("auroc", "sensitivity", "specificity", "ece")
+    rows = [
+        [name.upper() if name in ("auroc", "ece") else name]
+        + [f"{getattr(its.metrics, name):.4f}" for its in comparisons]
+        for name in measured
+    ]
+    rows.append(
+        [
+            "AUROC less that of float32",
+            *(
+                f"{its.auroc_difference:+.4f}"
+                + ("\n{:+.4f} to {:+.4f}".format(*its.auroc_interval) if its.auroc_interval else "")
+                for its in comparisons
+            ),
+        ]
+    )
+    rows += [
+        [words, *(f"{getattr(its, name):.4f}" for its in comparisons)]
+        for name, words in names.items()
+    ]
+    rows.append(["limits", *("; ".join(its.failures) or "held" for its in comparisons)])
+    rows.append(
+        ["in the bundle", *("yes" if its.variant in passed else "no" for its in comparisons)]
+    )
+    return (
+        table(["variant", *(its.variant for its in comparisons)], rows)
+        + "<p>Differences are of the probability. Below the AUROC's, its 95 % interval by "
+        "bootstrap over groups, the same groups for both. McNemar's p tells how likely so uneven "
+        "a split of the changed decisions into right and wrong would be by chance.</p>"
+    )
+
+
+def _answers(
+    answers: Mapping[Variant, NDArray[np.float32]], threshold: float, positive: str
+) -> str:
+    """Each variant's probability over that of float32, picture by picture."""
+    reference = answers[REFERENCE][:, -1]
+    others = {variant: its[:, -1] for variant, its in answers.items() if variant != REFERENCE}
+    if not others:
+        return ""
+    figure, panels = new_figure(4 * len(others) + 0.4, 4, columns=len(others))
+    for axes, (variant, scores) in zip(np.atleast_1d(panels), others.items(), strict=True):
+        same = (scores >= threshold) == (reference >= threshold)
+        axes.plot([0, 1], [0, 1], color=GREY, lw=1)
+        axes.axvline(threshold, color=GREY, ls="--", lw=1)
+        axes.axhline(threshold, color=GREY, ls="--", lw=1)
+        axes.plot(reference[same], scores[same], ".", color=NEGATIVE, ms=4, label="same label")
+        axes.plot(reference[~same], scores[~same], "o", color=POSITIVE, ms=5, label="other label")
+        axes.set(title=variant, xlabel=REFERENCE, xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.legend(loc="upper left")
+    return plot(
+        figure,
+        f"Probability of {positive} by each variant over that by float32",
+        f"Probability of {positive}, a point for each test image; dashed: the operating point.",
+    )
+
+
+def _layers(layers: Mapping[Variant, Sequence[LayerError]]) -> str:
+    """Where the error of the quantised variants arises."""
+    return "".join(
+        f"<figure>{img(_uri(plot_layers(errors)), f'{variant}: signal-to-noise ratio by layer')}"
+        f"<figcaption>{variant} against float32, tensor by tensor.</figcaption></figure>"
+        for variant, errors in layers.items()
+    )
+
+
+def _uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _edgetpu(placement: Placement | None) -> str:
+    """What an Edge TPU would run, and why not the rest."""
+    if placement is None:
+        return ""
+    rest = [[f"{its.index} {its.name}", its.reason] for its in placement.operators if its.reason]
+    return (
+        f"<p>By Coral's documentation {placement.share:.1%} of the {len(placement.operators)} "
+        f"operations of int8 run on it, with {placement.parameter_bytes:,} bytes of parameters, "
+        f"{placement.streamed_bytes:,} of them beyond its memory. Only the log of its compiler "
+        "proves it.</p>" + (table(["on the CPU", "why"], rest) if rest else "")
+    )
+
+
+def _gpu(gpu: Sequence[GpuComparison]) -> str:
+    """Each variant on a GPU against the CPU, or why it was not run there."""
+    rows = [
+        [
+            its.model,
+            its.refused
+            or f"{its.share:.1%} of the operations on {its.adapter}; the largest difference to the "
+            f"CPU is {its.largest_difference:.1e} over {its.images} images: "
+            + ("held" if its.holds else "not held"),
+        ]
+        for its in gpu
+    ]
+    return table(["variant", "on the GPU"], rows) if rows else ""
