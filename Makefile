@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test host lint lock
+.PHONY: demo test host lint lock ship
 
 demo: .venv/device
 	$(BIN)/sonolite demo
@@ -48,3 +48,12 @@ lock: .venv/host
 	# Alone, for what mediapipe asks for would overwrite the headless OpenCV.
 	echo "mediapipe>=1.2" | $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes \
 		--python-version 3.11 --no-emit-index-url --no-deps - -o requirements/peers.txt
+
+# Puts the run RUN into the package, signed by a key that signs nothing else and is then forgotten.
+# QUOTE names other runs of its recipe for the card: make ship RUN=run QUOTE="--quote folds"
+ship: TRUST := edge_runtime/demo_keys
+ship: .venv/host
+	rm -f $(TRUST)/demo.pem edge_runtime/demo.sonolite
+	key=$$(mktemp -d)/key.pem && trap "rm -f $$key edge_runtime/demo.html" EXIT && \
+		SONOLITE_TRUST=$(TRUST) $(BIN)/sonolite keys new --out $$key --name demo && \
+		$(BIN)/sonolite convert $(RUN) --out edge_runtime/demo.sonolite --variants int8 --key $$key $(QUOTE)

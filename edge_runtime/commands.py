@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.table import Table
 
 from devices import BadInput
 from devices.capture import open_device
 from edge_runtime.bundle import CARD, SUFFIX, Bundle, open_bundle, open_trusted
 from edge_runtime.classify import Classifier
+from edge_runtime.gate import Gate, read_gate
 from edge_runtime.live import BUDGET, Sink, run_session
 from edge_runtime.manifest import Variant
 from edge_runtime.result import NOTICE
@@ -191,24 +194,53 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     Example: sonolite inspect nodule.sonolite
     """
     opened = open_bundle(bundle)
+    name = _signer(opened)
+    gate = read_gate(opened)
     if as_json:
-        print(json.dumps(asdict(opened.manifest), indent=2))
+        key = None if opened.signature is None else fingerprint(opened.signature.key)
+        signed = {"key": key, "trusted_as": name}
+        manifest = asdict(opened.manifest)
+        print(json.dumps({"signed": signed, "manifest": manifest, "gate": asdict(gate)}, indent=2))
         return
     out = Console()
     out.print(f"{opened.id}: every size and hash is as the manifest says", highlight=False)
-    out.print(_signer(opened), highlight=False)
+    if opened.signature is None:
+        out.print("not signed: no device runs it")
+    else:
+        trust = f"{name}, which is trusted here" if name else "which is not trusted here"
+        out.print(f"signed by the key {fingerprint(opened.signature.key)}, {trust}")
+    out.print(_variants(opened, gate))
     out.print(Markdown(printable(opened.read(CARD).decode("utf-8", "replace"))))
 
 
-def _signer(bundle: Bundle) -> str:
-    """Who signed a bundle, in one line."""
-    if bundle.signature is None:
-        return "not signed: no device runs it"
-    key = bundle.signature.key
+def _variants(bundle: Bundle, gate: Gate) -> Table:
+    """Each variant's size, operations and comparison with float, those left out too."""
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("variant", "bytes", "operators", "AUROC", "agreement", "gate"):
+        table.add_column(title, justify="left" if title in ("variant", "gate") else "right")
+    held = bundle.manifest.stages[0].variants
+    for its in gate.variants:
+        inside = its.variant in held
+        size = f"{bundle.manifest.members[held[its.variant]].size:,}" if inside else "left out"
+        operators = len(gate.operators.get(its.variant, {}))
+        table.add_row(
+            its.variant,
+            size,
+            f"{operators} kinds" if operators else "",
+            f"{its.metrics.auroc:.4f}",
+            f"{its.label_agreement:.4f}",
+            printable("; ".join(its.failures)) or "held",
+        )
+    for lost in gate.not_measured:
+        table.add_row(lost.variant, "left out", "", "", "", printable("; ".join(lost.failures)))
+    return table
+
+
+def _signer(bundle: Bundle) -> str | None:
+    """What the key that signed a bundle is called here; None where it is not trusted."""
     with resources.as_file(DEMO_KEYS) as folder:
         known = read_trusted(folder) | read_trusted(trusted_folder())
-    trust = f"{known[key]}, which is trusted here" if key in known else "which is not trusted here"
-    return f"signed by the key {fingerprint(key)}, {trust}"
+    return None if bundle.signature is None else known.get(bundle.signature.key)
 
 
 @keys.command("new")

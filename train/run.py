@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -102,9 +103,27 @@ _RECORD = TypeAdapter(Record)
 
 
 def software() -> dict[str, str]:
-    """The versions that decide a model's numbers."""
+    """The versions that decide a model's numbers, and the commit where it is known."""
     names = ("sonolite", "tensorflow", "keras", "numpy", "opencv-python-headless")
-    return {"python": python_version()} | {name: version(name) for name in names}
+    versions = {"python": python_version()} | {name: version(name) for name in names}
+    return versions | ({"commit": its} if (its := commit(Path(__file__))) else {})
+
+
+def commit(file: Path) -> str | None:
+    """The git commit that `file` is of, with `-dirty` where the tree was changed since.
+
+    None where git does not know the file: it was installed from a wheel, or there is no git.
+    """
+    git = ["git", "-C", str(file.parent)]
+    words = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        # An environment may lie in the tree of another project, which does not hold its files.
+        its_own = [*git, "ls-files", "--error-unmatch", file.name]
+        subprocess.run(its_own, check=True, capture_output=True)  # noqa: S603
+        described = subprocess.run(words, check=True, capture_output=True, text=True)  # noqa: S603
+        return described.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def data_sha256(split: Split, root: Path, pictures: Mapping[Part, NDArray[np.uint8]]) -> str:

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from edge_runtime.bundle import GATE, list_members, open_bundle, write_bundle
 from tests.conftest import SWEEPS, refused, sonolite
 
 SONOLITE = str(Path(sys.executable).parent / "sonolite")
@@ -202,8 +204,21 @@ def test_inspect_checks_and_shows_the_card(demo_path: Path) -> None:
     assert done.code == 0
     assert "every size and hash is as the manifest says" in done.stdout
     assert "Research use only" in done.stdout
-    manifest = json.loads(sonolite("inspect", demo_path, "--json").stdout)
-    assert manifest["stages"][0]["preprocessing"].startswith("gray|crop")
+    assert "int8" in done.stdout
+    assert "held" in done.stdout
+    shown = json.loads(sonolite("inspect", demo_path, "--json").stdout)
+    assert shown["manifest"]["stages"][0]["preprocessing"].startswith("gray|crop")
+    assert shown["signed"]["trusted_as"] == "demo"
+    assert [its["variant"] for its in shown["gate"]["variants"]] == ["float32", "int8"]
+
+
+@pytest.mark.parametrize("gate", [b"", b"{}", b"[]", b'{"variants": 1}'])
+def test_a_gate_that_is_none_is_refused(demo_path: Path, tmp_path: Path, gate: bytes) -> None:
+    opened = open_bundle(demo_path)
+    contents = {name: opened.read(name) for name in opened.manifest.members} | {GATE: gate}
+    manifest = replace(opened.manifest, members=list_members(contents))
+    write_bundle(tmp_path / "a.sonolite", manifest, contents, None)
+    refused(sonolite("inspect", tmp_path / "a.sonolite"), "gate.json")
 
 
 def test_the_first_result_comes_soon(demo_path: Path) -> None:

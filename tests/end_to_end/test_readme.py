@@ -36,12 +36,14 @@ def write_sweep(path: Path) -> None:
 
 def test_the_walk_with_your_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name, first in (("my-images", 0), ("other-images", 9)):
         draw_labelled(tmp_path / name, patients=9, first=first)
     write_sweep(tmp_path / "sweep.mp4")
     ran = [shlex.split(line) for line in commands() if line.startswith("sonolite ")]
     assert {words[1] for words in ran} == {
-        *("train", "evaluate", "compare", "convert", "validate", "inspect", "run", "demo")
+        *("train", "evaluate", "compare", "convert", "validate", "inspect", "run", "demo"),
+        "keys",
     }
     for words in ran:
         if ">" in words:
