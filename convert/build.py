@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from convert.card import read_other, write_card
-from convert.edgetpu import Placement, compile_model, place
+from convert.edgetpu import Compiled, Placement, compile_model, place
 from convert.gate import Comparison, NotMeasured, answer, compare
 from convert.golden import make_golden
 from convert.gpu import GpuComparison, compare_gpu
@@ -46,7 +45,7 @@ from edge_runtime.preprocess import Preprocessing
 from edge_runtime.scope import write_scope
 from train.fit import predict
 from train.metrics import as_labels
-from train.run import Run, software
+from train.run import Record, Run, software
 from train.samples import Sample, load_pictures
 from train.scope import fit_scope
 
@@ -99,6 +98,19 @@ class Built:
     gpu: tuple[GpuComparison, ...]
 
 
+@dataclass(frozen=True)
+class _Converted:
+    """The variants that could be made and run; float32 is always among them."""
+
+    models: dict[Variant, bytes]
+    backends: dict[Variant, CpuBackend]
+    answers: dict[Variant, "NDArray[np.float32]"]
+    """On the test split, float32 ``[N, classes]``."""
+    in_float: tuple[str, ...]
+    """The layers that int8 computes in float."""
+    not_measured: tuple[NotMeasured, ...]
+
+
 def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     """Converts `run` to `out`, and writes the gate's report beside it.
 
@@ -110,155 +122,51 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     """
     record = run.record
     quoted = [read_other(folder, record) for folder in order.quoted]
-    recipe, task = record.recipe, record.recipe.task
-    preprocessing = preprocess.parse(recipe.preprocessing)
-    read = partial(load_pictures, preprocessing=preprocessing)
-    chosen = choose_representative(run.split.of("train"), task.labels, record.seed)
-    representative = read(chosen, progress=progress("representative set"))
+    preprocessing = preprocess.parse(record.recipe.preprocessing)
     test = run.split.of("test")
-    pictures = read(test, progress=progress("test images"))
+    pictures = load_pictures(test, preprocessing, progress("test images"))
     golden = make_golden(lambda tensors: predict(run.model, tensors), preprocessing)
-
-    def compared(
-        samples: Sequence[Sample], answers: Mapping[Variant, "NDArray[np.float32]"]
-    ) -> list[Comparison]:
-        labels = as_labels([sample.label for sample in samples], task.labels[-1])
-        groups = [sample.group for sample in samples]
-        try:
-            return compare(record.threshold, recipe.limits, labels, groups, answers)
-        except ValueError as error:
-            raise BadInput(f"{run.folder}: {error}") from error
-
-    def integers() -> tuple[bytes, tuple[str, ...]]:
-        """int8, and the layers that it computes in float."""
-        if not order.keep_float:
-            return convert(run.model, "int8", representative), ()
-        if order.keep_float != (AUTO,):
-            kept = convert_keeping(run.model, representative, order.keep_float)
-            return kept, order.keep_float
-        samples = run.split.of("validation")
-        seen = read(samples, progress=progress("validation images"))
-        expected = answer(backends[REFERENCE], seen)
-
-        def holds(candidate: bytes) -> bool:
-            answered = answer(CpuBackend(candidate, "int8.tflite"), seen)
-            return not compared(samples, {REFERENCE: expected, "int8": answered})[1].failures
-
-        if holds(plain := convert(run.model, "int8", representative)):
-            return plain, ()
-        mixed = keep_worst(
-            run.model, representative, models[REFERENCE], representative[:DIAGNOSED], holds
-        )
-        if mixed is None:
-            raise BadInput("no few layers in float make it hold on the validation images")
-        return mixed
-
-    models: dict[Variant, bytes] = {}
-    backends: dict[Variant, CpuBackend] = {}
-    answers: dict[Variant, NDArray[np.float32]] = {}
-    not_measured: list[NotMeasured] = []
-    in_float: tuple[str, ...] = ()
-    for variant in progress("converting")(dict.fromkeys((REFERENCE, *order.variants))):
-        try:
-            if variant == "int8":
-                made, in_float = integers()
-            else:
-                made = convert(run.model, variant, representative)
-            models[variant] = with_metadata(
-                made, order.name, order.version, recipe.about, task.labels
-            )
-            backends[variant] = CpuBackend(models[variant], f"{variant}.tflite")
-            answers[variant] = answer(backends[variant], pictures, progress(f"testing {variant}"))
-        except Exception as error:  # whatever the converter or the interpreter comes to
-            if variant == REFERENCE:
-                raise BadInput(f"{run.folder}: {variant}: {_line(error)}") from error
-            not_measured.append(NotMeasured(variant, (_line(error),)))
-    off = {variant: _off_golden(backends[variant], golden, preprocessing) for variant in answers}
+    made = _convert(run, order, pictures, progress)
+    off = {
+        variant: _off_golden(its, golden, preprocessing) for variant, its in made.backends.items()
+    }
     if not off[REFERENCE] <= EXPORT_TOLERANCE:  # so that NaN fails too
         raise BadInput(f"{run.folder}: the exported {REFERENCE} is not the trained model")
-
-    comparisons = compared(test, answers)
+    comparisons = _compare(run, test, made.answers)
     if abs(comparisons[0].metrics.auroc - record.metrics["test"].auroc) > SAME_AUROC:
         raise BadInput(
             f"{run.folder}: {REFERENCE} has AUROC {comparisons[0].metrics.auroc:.4f} on the test "
             f"images, the run says {record.metrics['test'].auroc:.4f}; are these its images?"
         )
-    judged: list[Comparison | NotMeasured] = [*comparisons, *not_measured]
-    failed = [its for its in judged if its.variant in order.variants and its.failures]
-    sound = [its.variant for its in comparisons if its.variant in order.variants]
-    sound = [variant for variant in sound if variant not in {its.variant for its in failed}]
     layers: dict[Variant, list[LayerError]] = {
-        variant: layer_errors(models[REFERENCE], models[variant], pictures[:DIAGNOSED])
-        for variant in answers
-        if variant in ("int8", "dynamic") and np.isfinite(answers[variant]).all()
+        variant: layer_errors(made.models[REFERENCE], made.models[variant], pictures[:DIAGNOSED])
+        for variant, answered in made.answers.items()
+        if variant in ("int8", "dynamic") and np.isfinite(answered).all()
     }
-    if not sound or (order.needed and failed):
-        raise CheckFailed(
-            f"{run.folder}: the gate lets no bundle pass: "
-            + "; ".join(f"{its.variant}: {', '.join(its.failures)}" for its in failed)
-            + "".join(_where(layers[its.variant]) for its in failed if its.variant in layers)
-        )
-
-    extra = {}
-    placement = place(models["int8"], "int8.tflite") if "int8" in sound else None
-    compiled = compile_model(models["int8"], "int8.tflite") if placement else None
-    if compiled is not None:
-        extra[EDGETPU] = compiled.model
+    sound = _require_sound(run, order, [*comparisons, *made.not_measured], layers)
+    models = {variant: made.models[variant] for variant in sound}
+    placement = place(models["int8"], "int8.tflite") if "int8" in models else None
+    compiled = compile_model(models["int8"], "int8.tflite") if "int8" in models else None
     gpu = tuple(
-        compare_gpu(models[variant], f"{variant}.tflite", pictures[:DIAGNOSED], record.threshold)
-        for variant in sound
+        compare_gpu(model, f"{variant}.tflite", pictures[:DIAGNOSED], record.threshold)
+        for variant, model in models.items()
         if variant in ("float32", "float16")
     )
-    scopes: dict[Variant, bytes] = {}
-    if run.scope is not None:
-        drawn = _some(run.split.of("train"), record.seed)
-        known = read(drawn, progress=progress("training images"))
-        held_back = read(run.split.of("validation"), progress=progress("validation images"))
-        for variant in sound:
-            near, limiting = (
-                answer(backends[variant], its, progress(f"scope of {variant}"), "embedding")
-                for its in (known, held_back)
-            )
-            scopes[variant] = write_scope(fit_scope(near, limiting))
-    stage = Stage(
-        name="classifier",
-        task=task.name,
-        labels=task.labels,
-        aliases=task.aliases,
-        preprocessing=recipe.preprocessing,
-        variants={variant: f"{variant}.tflite" for variant in sound},
-        operating_point=OperatingPoint(
-            threshold=record.threshold,
-            sensitivity=recipe.operating_point.sensitivity,
-            chosen_on="validation",
-        ),
-        decision=recipe.decision,
-        limits=recipe.limits,
-        golden_tolerance={variant: off[variant] + ROUNDING for variant in sound},
-        scopes={variant: f"scope_{variant}.npz" for variant in scopes},
-    )
-    sizes = {str(variant): len(model) for variant, model in models.items()}
-    interpreter = backends[REFERENCE].compute.interpreter
+    scopes = _scopes(run, {variant: made.backends[variant] for variant in sound}, progress)
+    stage = _stage(record, {variant: off[variant] + ROUNDING for variant in sound}, scopes)
+    interpreter = made.backends[REFERENCE].compute.interpreter
     gate: dict[str, Any] = {
         "interpreter": interpreter,
         "split": "test",
         "split_sha256": record.data.split_sha256,
         "images": len(test),
-        "limits": asdict(recipe.limits),
-        "variants": [asdict(comparison) for comparison in comparisons],
-        "not_measured": [asdict(its) for its in not_measured],
-        "float_layers_of_int8": in_float,
-        "operators": {variant: versions(models[variant]) for variant in sound},
+        "limits": asdict(record.recipe.limits),
+        "variants": [asdict(its) for its in comparisons],
+        "not_measured": [asdict(its) for its in made.not_measured],
+        "float_layers_of_int8": made.in_float,
+        "operators": {variant: versions(model) for variant, model in models.items()},
         "layers": {variant: [_finite(its) for its in worst(layers[variant])] for variant in layers},
-        "edgetpu": None
-        if placement is None
-        else {
-            "share": placement.share,
-            "parameter_bytes": placement.parameter_bytes,
-            "streamed_bytes": placement.streamed_bytes,
-            "unplaced": [asdict(its) for its in placement.unplaced],
-            "compiled": None if compiled is None else [asdict(its) for its in compiled.table],
-        },
+        "edgetpu": None if placement is None else _placed(placement, compiled),
         "gpu": [asdict(its) for its in gpu],
     }
     card = write_card(
@@ -267,16 +175,16 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
         stage,
         record,
         comparisons,
-        sizes,
+        {str(variant): len(model) for variant, model in made.models.items()},
         interpreter,
         placement,
         gpu,
         quoted,
     )
     contents = {
-        **{stage.variants[variant]: models[variant] for variant in sound},
+        **{stage.variants[variant]: model for variant, model in models.items()},
         **{stage.scopes[variant]: its for variant, its in scopes.items()},
-        **extra,
+        **({} if compiled is None else {EDGETPU: compiled.model}),
         CARD: card.encode(),
         GATE: (json.dumps(gate, indent=2, allow_nan=False) + "\n").encode(),
         GOLDEN: write_golden(golden),
@@ -297,10 +205,161 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
         members=list_members(contents),
     )
     bundle = write_bundle(out, manifest, contents, order.key)
-    write_gate_report(
-        out.with_suffix(".html"), bundle, record, comparisons, answers, layers, placement, gpu
+    page = out.with_suffix(".html")
+    write_gate_report(page, bundle, record, comparisons, made.answers, layers, placement, gpu)
+    return Built(bundle, tuple(comparisons), made.not_measured, placement, gpu)
+
+
+def _convert(
+    run: Run, order: Order, pictures: "NDArray[np.uint8]", progress: Progress
+) -> _Converted:
+    """Makes float32 and what was ordered, each with its answers to the test pictures."""
+    recipe = run.record.recipe
+    chosen = choose_representative(run.split.of("train"), recipe.task.labels, run.record.seed)
+    preprocessing = preprocess.parse(recipe.preprocessing)
+    representative = load_pictures(chosen, preprocessing, progress("representative set"))
+    models: dict[Variant, bytes] = {}
+    backends: dict[Variant, CpuBackend] = {}
+    answers: dict[Variant, NDArray[np.float32]] = {}
+    not_measured: list[NotMeasured] = []
+    in_float: tuple[str, ...] = ()
+    for variant in progress("converting")(dict.fromkeys((REFERENCE, *order.variants))):
+        try:
+            if variant == "int8" and order.keep_float:
+                floats = backends[REFERENCE], models[REFERENCE]
+                model, in_float = _mixed(run, order, representative, *floats, progress)
+            else:
+                model = convert(run.model, variant, representative)
+            model = with_metadata(
+                model, order.name, order.version, recipe.about, recipe.task.labels
+            )
+            backend = CpuBackend(model, f"{variant}.tflite")
+            answers[variant] = answer(backend, pictures, progress(f"testing {variant}"))
+            models[variant], backends[variant] = model, backend
+        except Exception as error:  # whatever the converter or the interpreter comes to
+            if variant == REFERENCE:
+                raise BadInput(f"{run.folder}: {variant}: {_line(error)}") from error
+            not_measured.append(NotMeasured(variant, (_line(error),)))
+    return _Converted(models, backends, answers, in_float, tuple(not_measured))
+
+
+def _mixed(
+    run: Run,
+    order: Order,
+    representative: "NDArray[np.uint8]",
+    reference: CpuBackend,
+    float32: bytes,
+    progress: Progress,
+) -> tuple[bytes, tuple[str, ...]]:
+    """int8 with some layers in float: those that are named, or as few as hold on validation."""
+    if order.keep_float != (AUTO,):
+        return convert_keeping(run.model, representative, order.keep_float), order.keep_float
+    samples = run.split.of("validation")
+    preprocessing = preprocess.parse(run.record.recipe.preprocessing)
+    seen = load_pictures(samples, preprocessing, progress("validation images"))
+    expected = answer(reference, seen)
+
+    def holds(candidate: bytes) -> bool:
+        answered = answer(CpuBackend(candidate, "int8.tflite"), seen)
+        return not _compare(run, samples, {REFERENCE: expected, "int8": answered})[1].failures
+
+    if holds(plain := convert(run.model, "int8", representative)):
+        return plain, ()
+    found = keep_worst(run.model, representative, float32, representative[:DIAGNOSED], holds)
+    if found is None:
+        raise BadInput("no few layers in float make it hold on the validation images")
+    return found
+
+
+def _compare(
+    run: Run, samples: Sequence[Sample], answers: Mapping[Variant, "NDArray[np.float32]"]
+) -> list[Comparison]:
+    """Each variant's answers to `samples` against those of float32, at the locked threshold."""
+    recipe = run.record.recipe
+    labels = as_labels([sample.label for sample in samples], recipe.task.labels[-1])
+    groups = [sample.group for sample in samples]
+    try:
+        return compare(run.record.threshold, recipe.limits, labels, groups, answers)
+    except ValueError as error:
+        raise BadInput(f"{run.folder}: {error}") from error
+
+
+def _require_sound(
+    run: Run,
+    order: Order,
+    judged: Sequence[Comparison | NotMeasured],
+    layers: Mapping[Variant, Sequence[LayerError]],
+) -> list[Variant]:
+    """The ordered variants that hold. Raises CheckFailed where that is not enough."""
+    ordered = [its for its in judged if its.variant in order.variants]
+    failed = [its for its in ordered if its.failures]
+    sound = [its.variant for its in ordered if not its.failures]
+    if not sound or (order.needed and failed):
+        raise CheckFailed(
+            f"{run.folder}: the gate lets no bundle pass: "
+            + "; ".join(f"{its.variant}: {', '.join(its.failures)}" for its in failed)
+            + "".join(_where(layers[its.variant]) for its in failed if its.variant in layers)
+        )
+    return sound
+
+
+def _scopes(
+    run: Run, backends: Mapping[Variant, CpuBackend], progress: Progress
+) -> dict[Variant, bytes]:
+    """The scope of each variant, fitted on its own answers; none without an embedding."""
+    if run.scope is None:
+        return {}
+    preprocessing = preprocess.parse(run.record.recipe.preprocessing)
+    drawn = _some(run.split.of("train"), run.record.seed)
+    known = load_pictures(drawn, preprocessing, progress("training images"))
+    held_back = run.split.of("validation")
+    limiting = load_pictures(held_back, preprocessing, progress("validation images"))
+    return {
+        variant: write_scope(
+            fit_scope(
+                *(
+                    answer(backend, its, progress(f"scope of {variant}"), "embedding")
+                    for its in (known, limiting)
+                )
+            )
+        )
+        for variant, backend in backends.items()
+    }
+
+
+def _stage(
+    record: Record, tolerance: Mapping[Variant, float], scopes: Mapping[Variant, bytes]
+) -> Stage:
+    """What the manifest says of the model; the variants are those that have a tolerance."""
+    recipe = record.recipe
+    return Stage(
+        name="classifier",
+        task=recipe.task.name,
+        labels=recipe.task.labels,
+        aliases=recipe.task.aliases,
+        preprocessing=recipe.preprocessing,
+        variants={variant: f"{variant}.tflite" for variant in tolerance},
+        operating_point=OperatingPoint(
+            threshold=record.threshold,
+            sensitivity=recipe.operating_point.sensitivity,
+            chosen_on="validation",
+        ),
+        decision=recipe.decision,
+        limits=recipe.limits,
+        golden_tolerance=dict(tolerance),
+        scopes={variant: f"scope_{variant}.npz" for variant in scopes},
     )
-    return Built(bundle, tuple(comparisons), tuple(not_measured), placement, gpu)
+
+
+def _placed(placement: Placement, compiled: Compiled | None) -> dict[str, Any]:
+    """What an Edge TPU would run, for `gate.json`."""
+    return {
+        "share": placement.share,
+        "parameter_bytes": placement.parameter_bytes,
+        "streamed_bytes": placement.streamed_bytes,
+        "unplaced": [asdict(its) for its in placement.unplaced],
+        "compiled": None if compiled is None else [asdict(its) for its in compiled.table],
+    }
 
 
 def _some(samples: Sequence[Sample], seed: int) -> list[Sample]:
