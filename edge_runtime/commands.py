@@ -17,7 +17,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from devices import BadInput
-from devices.capture import open_device
+from devices.capture import Reconnecting, open_device
 from edge_runtime.bundle import CARD, SUFFIX, Bundle, open_bundle, open_trusted
 from edge_runtime.classify import Classifier
 from edge_runtime.gate import Gate, read_gate
@@ -153,7 +153,7 @@ def _run(
     bundle, stage = classifier.bundle, classifier.stage
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
-        device = stack.enter_context(open_device(source))
+        device = stack.enter_context(Reconnecting(lambda: open_device(source)))
         sinks: list[Sink] = [JsonLines(stop)] if as_json else []
         if save is not None:
             sinks.append(stack.enter_context(overlay_video(save, device.fps, stage.positive)))

@@ -14,6 +14,7 @@ from devices import (
     Box,
     CaptureDevice,
     Clock,
+    DeviceLost,
     DeviceStalled,
     EndOfRecording,
     Frame,
@@ -87,9 +88,11 @@ def run_session(
             except SonoliteError as error:
                 if not device.live:
                     raise
-                ended = error
                 if changed := session.without_frame(Event.GONE):
                     tell(changed, np.zeros_like(last))
+                if device.returns and not slot.closed:
+                    continue
+                ended = error
                 break
             if frame is not None:
                 last = frame.pixels
@@ -119,6 +122,11 @@ def _capture(device: CaptureDevice, slot: Slot, stop: threading.Event) -> None:
             slot.put(device.read(READ_TIMEOUT))
         except DeviceStalled:
             continue  # the other side sees the silence by its own clock
+        except DeviceLost as error:
+            if not device.returns:
+                slot.close(error)
+                return
+            slot.lose(error)
         except Exception as error:
             slot.close(error)
             return

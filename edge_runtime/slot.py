@@ -22,6 +22,7 @@ class Slot:
         self._frames: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._end: Exception | None = None
+        self._lost: Exception | None = None
         self.read = 0
         """Frames put in so far."""
         self.dropped = 0
@@ -40,9 +41,17 @@ class Slot:
             self._changed.notify_all()
 
     def take(self, timeout: float) -> Frame | None:
-        """The next frame, or None after `timeout` seconds; the end is raised once all is taken."""
+        """The next frame, or None after `timeout` seconds; the end is raised once all is taken.
+
+        So is a loss, but only once, and before any frame that came after it.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._frames) or self.closed, timeout)
+            self._changed.wait_for(
+                lambda: bool(self._frames) or self.closed or self._lost is not None, timeout
+            )
+            if self._lost is not None:
+                lost, self._lost = self._lost, None
+                raise lost
             if self._frames:
                 frame = self._frames.popleft()
                 self._changed.notify_all()
@@ -50,6 +59,14 @@ class Slot:
             if self._end is not None:
                 raise self._end
             return None
+
+    def lose(self, error: Exception) -> None:
+        """The device has gone and may come back; a frame that nobody took is not shown any more."""
+        with self._changed:
+            self.dropped += len(self._frames)
+            self._frames.clear()
+            self._lost = error
+            self._changed.notify_all()
 
     def close(self, end: Exception) -> None:
         """No more frames will come, for the reason `end`; the first reason given stays."""

@@ -11,6 +11,7 @@ from devices.capture.dicom import Dicom, is_dicom
 from devices.capture.folder import ImageFolder
 from devices.capture.image import SUFFIXES, read_image
 from devices.capture.phantom import Phantom
+from devices.capture.reconnecting import Reconnecting
 from devices.capture.scripted import Scripted
 from devices.capture.video import Video
 from devices.errors import BadInput
@@ -21,6 +22,7 @@ __all__ = [
     "Dicom",
     "ImageFolder",
     "Phantom",
+    "Reconnecting",
     "Scripted",
     "Video",
     "open_device",

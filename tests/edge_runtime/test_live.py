@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, DeviceLost, DeviceStalled, Frame, Pixels, SonoliteError
-from devices.capture import Phantom, Scripted
+from devices.capture import Phantom, Reconnecting, Scripted
 from devices.compute import Backend, Outputs
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import Classifier
@@ -95,6 +95,53 @@ def test_a_lost_device_ends_the_session_with_its_account(
     assert isinstance(ended, DeviceLost)
     assert summary.read == summary.classified == 1
     assert [(its.frame, its.state) for its in results] == [(0, State.LIVE), (None, State.LOST)]
+
+
+def test_a_device_that_comes_back_is_live_again_and_never_shown_as_if_it_had_not_gone(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    scripts: list[list[Pixels | Exception]] = [
+        [pictures[0], DeviceLost("unplugged")],
+        [pictures[1], DeviceLost("unplugged")],
+        [pictures[2]],
+    ]
+    shown: list[tuple[State, int | None, str | None]] = []
+    lives = iter(scripts)
+    now = [0.0]
+
+    class Screen:
+        def write(self, result: Result, pixels: Pixels) -> None:
+            shown.append((result.state, result.frame, result.label))
+            if result.state is State.LIVE:
+                heard.set()
+
+    heard = threading.Event()
+
+    class Careful(Scripted):
+        """Goes only when its picture was seen: what nobody took is not shown after the loss."""
+
+        def read(self, timeout: float) -> Frame:
+            if self._index:
+                heard.wait(10)
+                heard.clear()
+            return super().read(timeout)
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    with Reconnecting(lambda: Careful(next(lives), live=True), lambda: now[0], wait) as device:
+        summary, ended = run_session(
+            device, demo_bundle, classifier, Region(), [Screen()], threading.Event(), budget=10.0
+        )
+    assert [(state, frame) for state, frame, _ in shown] == [
+        (State.LIVE, 0),
+        (State.LOST, None),
+        (State.LIVE, 1),
+        (State.LOST, None),
+        (State.LIVE, 2),
+    ]
+    assert all(label is None for state, _, label in shown if state is State.LOST)
+    assert (summary.read, summary.classified, ended) == (3, 3, None)
 
 
 class Silent(Scripted):

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from devices import EndOfRecording, Frame
+from devices import DeviceLost, EndOfRecording, Frame
 from edge_runtime.slot import CAPACITY, Slot
 
 
@@ -78,3 +78,16 @@ def test_the_first_reason_for_the_end_stays() -> None:
     slot.close(EndOfRecording("second"))
     with pytest.raises(OSError, match="first"):
         slot.take(0)
+
+
+def test_a_loss_is_told_once_and_what_nobody_took_is_not_shown_after_it() -> None:
+    slot = Slot(every_frame=False)
+    slot.put(frame(0))
+    slot.lose(DeviceLost("unplugged"))
+    slot.put(frame(1))
+    with pytest.raises(DeviceLost):
+        slot.take(0)
+    taken = slot.take(0)
+    assert taken is not None
+    assert (taken.index, slot.read, slot.dropped) == (1, 2, 1)
+    assert slot.take(0) is None

@@ -1,0 +1,149 @@
+"""A live device that goes is opened again, at 1, 2, 4 ... 30 seconds, and counts its frames on."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from devices import BadInput, CaptureDevice, DeviceLost, DeviceStalled, HardwareMissing, Pixels
+from devices.capture import Reconnecting, Scripted
+
+PICTURE: Pixels = np.zeros((4, 4), np.uint8)
+GONE = DeviceLost("unplugged")
+
+
+class Time:
+    """A clock that goes on as one waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def lives(*scripts: list[Pixels | Exception] | Exception) -> Callable[[], CaptureDevice]:
+    """Opens the first script, then the next, or fails as it says."""
+    left = iter(scripts)
+
+    def opener() -> CaptureDevice:
+        script = next(left)
+        if isinstance(script, Exception):
+            raise script
+        return Scripted(script, live=True)
+
+    return opener
+
+
+def attempts(device: Reconnecting, time: Time) -> list[float]:
+    """Reads until a frame comes, and returns the moments at which the device was tried again."""
+    moments: list[float] = []
+    while True:
+        try:
+            device.read(1.0)
+        except DeviceStalled as error:
+            if "tried again" not in str(error):
+                moments.append(time.now)
+        else:
+            return [*moments, time.now]
+
+
+def test_it_is_tried_again_ever_more_slowly_and_at_once_slow_again_when_it_was_back() -> None:
+    time = Time()
+    missing = HardwareMissing("no camera")
+    opener = lives([PICTURE, GONE], *[missing] * 6, [PICTURE, GONE], [PICTURE])
+    device = Reconnecting(opener, time, time.wait)
+    device.read(1.0)
+    with pytest.raises(DeviceLost):
+        device.read(1.0)
+    assert attempts(device, time) == [1, 3, 7, 15, 31, 61, 91]
+    with pytest.raises(DeviceLost):
+        device.read(1.0)
+    assert attempts(device, time) == [92]
+
+
+def test_one_that_comes_and_goes_without_a_frame_is_not_tried_all_the_time() -> None:
+    time = Time()
+    device = Reconnecting(lives([GONE], [GONE], [GONE], [PICTURE]), time, time.wait)
+    lost: list[float] = []
+    while len(lost) < 3:
+        try:
+            device.read(1.0)
+        except DeviceLost:
+            lost.append(time.now)
+        except DeviceStalled:
+            pass
+    assert lost == [0, 1, 3]
+
+
+def test_frames_are_counted_on() -> None:
+    time = Time()
+    device = Reconnecting(lives([PICTURE, PICTURE, GONE], [PICTURE, PICTURE]), time, time.wait)
+    seen: list[int] = []
+    while len(seen) < 4:
+        with suppress(DeviceLost, DeviceStalled):
+            seen.append(device.read(1.0).index)
+    assert seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("error", [BadInput("x"), HardwareMissing("x"), DeviceLost("x")])
+def test_what_was_never_there_is_an_error(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        Reconnecting(lives(error))
+
+
+def test_no_read_waits_longer_than_its_time_out() -> None:
+    time = Time()
+    device = Reconnecting(lives([GONE], [PICTURE]), time, time.wait)
+    with pytest.raises(DeviceLost):
+        device.read(0.25)
+    with pytest.raises(DeviceStalled):
+        device.read(0.25)
+    assert time.now == 0.25
+
+
+def test_closing_ends_the_wait() -> None:
+    device = Reconnecting(lives([GONE], [PICTURE]))
+    with pytest.raises(DeviceLost):
+        device.read(1.0)
+    device._next += 3600
+    ended = threading.Event()
+
+    def read() -> None:
+        with pytest.raises(DeviceStalled):
+            device.read(3600)
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    device.close()
+    assert ended.wait(5)
+
+
+def test_ten_thousand_returns_leave_one_device() -> None:
+    open_now: set[int] = set()
+
+    class Counted(Scripted):
+        def __init__(self) -> None:
+            super().__init__([PICTURE, GONE], live=True)
+            open_now.add(id(self))
+            alive.append(self)
+
+        def close(self) -> None:
+            open_now.discard(id(self))
+
+    alive: list[Counted] = []
+    time = Time()
+    device = Reconnecting(Counted, time, time.wait)
+    for _ in range(10_000):
+        device.read(1.0)
+        with pytest.raises(DeviceLost):
+            device.read(1.0)
+        assert not open_now
+        with pytest.raises(DeviceStalled):
+            device.read(1.0)
+    device.close()
