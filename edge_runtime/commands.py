@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from devices import BadInput
+from devices import BadInput, HardwareMissing
 from devices.capture import Reconnecting, open_device
 from edge_runtime.bundle import CARD, SUFFIX, Bundle, open_bundle, open_trusted
 from edge_runtime.classify import Classifier
+from edge_runtime.doctor import examine
 from edge_runtime.gate import Gate, read_gate
 from edge_runtime.live import BUDGET, Sink, run_session
 from edge_runtime.manifest import Variant
@@ -56,7 +57,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Results as JSON lines 
 
 def register(app: typer.Typer) -> None:
     """Adds this module's commands to the root app."""
-    for command in (demo, run, inspect):
+    for command in (demo, run, inspect, doctor):
         app.command()(command)
     app.add_typer(keys, name="keys")
 
@@ -211,6 +212,35 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         out.print(f"signed by the key {fingerprint(opened.signature.key)}, {trust}")
     out.print(_variants(opened, gate))
     out.print(Markdown(printable(opened.read(CARD).decode("utf-8", "replace"))))
+
+
+def doctor(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Whose models are tried; else the one in the package.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings to stdout.")] = False,
+) -> None:
+    """Say what this machine can capture with and compute on, and why not.
+
+    Example: sonolite doctor nodule.sonolite
+    """
+    with ExitStack() as stack:
+        if bundle is None:
+            shipped = resources.files("edge_runtime") / f"demo{SUFFIX}"
+            bundle = stack.enter_context(resources.as_file(shipped))
+            folder = stack.enter_context(resources.as_file(DEMO_KEYS))
+        else:
+            folder = trusted_folder()
+        findings = list(examine(open_trusted(bundle, read_trusted(folder))))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        table = Table("", "", "", "", box=SIMPLE_HEAD, show_header=False)
+        for its in findings:
+            table.add_row(its.part, its.name, "yes" if its.there else "no", printable(its.says))
+        Console().print(table)
+    if not any(its.there for its in findings if its.part == "compute"):
+        raise HardwareMissing("no model of the bundle runs on this machine")
 
 
 def _variants(bundle: Bundle, gate: Gate) -> Table:
