@@ -147,11 +147,12 @@ class Learner:
         self._trainer = keras.Model(self._model.input, self._model.output["probability"])
         self.batches = len(self._batches(0))
         """Of one epoch."""
+        steps = self.batches * recipe.fit.epochs
         self._optimizer = keras.optimizers.AdamW(
-            _learning_rate(recipe.fit, self.batches * recipe.fit.epochs),
+            _learning_rate(recipe.fit, steps),
             weight_decay=recipe.fit.weight_decay,
             use_ema=recipe.fit.average > 0,
-            ema_momentum=recipe.fit.average or 0.99,  # Keras wants one below 1 even unused
+            ema_momentum=_momentum(recipe.fit, steps),
         )
         if self._trainer.compute_dtype == "float16":
             self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
@@ -303,6 +304,8 @@ class Learner:
 
 
 STATE = "state.npz"
+AVERAGED = 0.3
+"""The share of all steps that averaged weights may reach back, as 1 / (1 - momentum)."""
 NONE = Epoch(0, 0.0, 0.0, 0.0, 0.0, 0.0)
 _HISTORY = TypeAdapter(tuple[Epoch, ...])
 
@@ -321,6 +324,13 @@ def _next(history: Sequence[Epoch], fit: Fit) -> int:
     """The epoch that comes next, counted from 0; after the last one, how many there are."""
     tired = fit.patience is not None and len(history) - _best(history) > fit.patience
     return fit.epochs if tired else len(history)
+
+
+def _momentum(fit: Fit, steps: int) -> float:
+    """Of the averaged weights: that of the recipe, but over no more than `AVERAGED` of the steps,
+    so that few images are not averaged with what was there before anything was learnt.
+    """
+    return float(np.clip(fit.average, 0.0, max(0.0, 1 - 1 / (AVERAGED * steps))))
 
 
 def _learning_rate(fit: Fit, steps: int) -> float | keras.optimizers.schedules.CosineDecay:

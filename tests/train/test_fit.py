@@ -19,12 +19,12 @@ from devices import BadInput
 from edge_runtime import preprocess
 from tests.conftest import KILLED, SLIM, TINY, sonolite
 from train.batches import Material
-from train.fit import STATE, Epoch, Fitted, Learner, Watch, fit, predict
+from train.fit import STATE, Epoch, Fitted, Learner, Watch, _momentum, fit, predict
 from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import Labels, as_labels
 from train.network import BLOCKS, FusedNormalization
-from train.recipe import Convolutions, InvertedResiduals, Network, Recipe, read_recipe
+from train.recipe import Convolutions, Fit, InvertedResiduals, Network, Recipe, read_recipe
 from train.run import read_record
 
 EPOCHS = 4
@@ -192,6 +192,14 @@ def test_averaging_changes_what_is_kept_and_not_how_it_learns(
     assert [its.validation_loss for its in one.history] != [
         its.validation_loss for its in other.history
     ]
+
+
+@pytest.mark.parametrize(("steps", "momentum"), [(704, 0.995), (136, 1 - 1 / 40.8), (3, 0.0)])
+def test_a_short_training_is_not_averaged_with_what_was_there_before_it(
+    steps: int, momentum: float
+) -> None:
+    fit = Fit(learning_rate=1e-3, batch=32, epochs=8, average=0.995)
+    assert _momentum(fit, steps) == pytest.approx(momentum)
 
 
 def test_half_precision_learns_too_and_is_kept_as_float32(

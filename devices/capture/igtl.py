@@ -1,0 +1,222 @@
+"""Pictures from an OpenIGTLink server: 3D Slicer, PLUS, and scanners for research.
+
+The protocol is read here, for its lengths come from the network and are believed only within
+limits. Its documents (openigtlink.org; github.com/openigtlink/OpenIGTLink, Documents/Protocol)
+describe a header of 58 bytes, `header.md`; from header version 2 on an extended header before and
+metadata behind the content, `v3_proposal.md`; and the content of an IMAGE, `image.md`. Protocol
+versions 1 and 2 have header version 1, protocol version 3 has 2; some libraries write 3 for it.
+
+The picture's first row is taken for its top and its first column for its left, as PLUS sends
+ultrasound, skin up; the matrix that places the picture in the room is not read.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from struct import Struct
+from urllib.parse import unquote, urlsplit
+
+import cv2
+import numpy as np
+from fastcrc.crc64 import ecma_182
+
+from devices.capture.size import check_size
+from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, SonoliteError
+from devices.frame import CaptureDevice, Clock, Frame, Pixels
+
+PORT = 18944
+"""Registered for OpenIGTLink."""
+CONNECT_SECONDS = 2.0
+
+HEADER = Struct(">H 12s 20s 8x Q Q")
+"""Version, type, device name, time stamp, size of the body, and the body's CRC."""
+EXTENDED = Struct(">H H I 4x")
+"""Sizes of itself, of the metadata's index, and of the metadata; the number of the message."""
+IMAGE = Struct(">H B B B x 3H 48x 3H 3H")
+"""Version, components, scalar type, byte order, coordinate system, size, matrix; offset and size
+of the part that is sent. The byte order means nothing to pixels of one byte."""
+VERSIONS = frozenset({1, 2, 3})
+NAME_BYTES = 20
+"""The reference implementation cuts longer names."""
+
+UINT8 = 3
+SCALARS = {
+    2: "int8",
+    4: "int16",
+    5: "uint16",
+    6: "int32",
+    7: "uint32",
+    10: "float32",
+    11: "float64",
+}
+TO_BGR = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGR}
+
+MAX_IMAGE = 64_000_000
+"""Bytes of a message that are held: a screen of 3840 x 2160 in four components has 33 million."""
+MAX_MESSAGE = 2**31 - 1
+"""Bytes of a message that are thrown away; the reference implementation counts them in an int."""
+CHUNK = 65_536
+MAX_DAMAGED = 3
+"""Messages in a row whose CRC is wrong: TCP loses nothing, so this is no OpenIGTLink."""
+
+
+class Igtl(CaptureDevice):
+    """A client of the server: every IMAGE in its order, and nothing that is not whole."""
+
+    live = True
+    fps = 25.0  # the protocol does not tell
+
+    def __init__(self, uri: str, clock: Clock = time.monotonic) -> None:
+        """Connects to `uri`, `igtl://HOST:PORT/NAME`; with NAME only that device's pictures count.
+
+        Raises BadInput for another form of URI, HardwareMissing where no server answers.
+        """
+        self._uri, self._clock = uri, clock
+        host, port, self._name = _parse(uri)
+        try:
+            self._socket = socket.create_connection((host, port), CONNECT_SECONDS)
+        except ValueError as error:
+            raise BadInput(f"{uri}: {host!r} is no name of a host") from error
+        except OSError as error:
+            reason = error.strerror or "no answer"
+            raise HardwareMissing(f"{uri}: no OpenIGTLink server there: {reason}") from error
+        self.damaged = 0
+        """Messages dropped because their CRC was wrong."""
+        self._reading = threading.RLock()  # a signal's handler may close in the midst of a read
+        self._events = self._follow()
+        self._deadline = 0.0
+        self._came = False
+        self._passed = ""
+
+    def close(self) -> None:
+        """Ends the connection, and a read that waits in another thread."""
+        with suppress(OSError):  # the server has ended it
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with self._reading:
+            self._socket.close()
+
+    def read(self, timeout: float) -> Frame:
+        """Returns the next picture; see `CaptureDevice.read`.
+
+        What has come of a message is kept for the next read. Raises BadInput for a picture that
+        cannot be used as it is; the one after it can be read.
+        """
+        with self._reading:
+            self._deadline, self._came = time.monotonic() + timeout, False
+            event = next(self._events, None)
+            if event is None:
+                raise DeviceLost(f"{self._uri}: the connection has ended")
+        if isinstance(event, SonoliteError):
+            raise event
+        return event
+
+    def _follow(self) -> Generator[Frame | SonoliteError, None, None]:
+        """Frames and what keeps them away; holds the half-read message. Ends with DeviceLost."""
+        index = wrong = 0
+        while True:
+            header = yield from self._receive(HEADER.size)
+            version, kind, device, size, crc = HEADER.unpack(header)
+            if version not in VERSIONS or size > MAX_MESSAGE:
+                raise DeviceLost(
+                    f"{self._uri}: this is no OpenIGTLink: version {version}, {size:,} bytes"
+                )
+            kind, device = kind.partition(b"\0")[0], device.partition(b"\0")[0].strip()
+            wanted = kind == b"IMAGE" and self._name in (b"", device)
+            source = f"{self._uri}: {kind.decode(errors='replace')!r}"
+            source += f" of {device.decode(errors='replace')!r}"
+            if wanted and size > MAX_IMAGE:
+                yield BadInput(f"{source}: {size:,} bytes are too many; at most {MAX_IMAGE:,}")
+            if not wanted or size > MAX_IMAGE:
+                self._passed = f"; last came {source}"
+                for start in range(0, size, CHUNK):
+                    yield from self._receive(min(CHUNK, size - start))
+                continue
+            body = yield from self._receive(size)
+            now = self._clock()
+            if ecma_182(body) != crc:
+                self.damaged, wrong = self.damaged + 1, wrong + 1
+                if wrong == MAX_DAMAGED:
+                    raise DeviceLost(f"{source}: the CRC is wrong, {wrong} times in a row")
+                continue
+            wrong = 0
+            try:
+                pixels = decode(source, version, body)
+            except BadInput as error:
+                yield error
+            else:
+                yield Frame(pixels, now, index, timestamp=now)
+                index += 1
+
+    def _receive(self, size: int) -> Generator[DeviceStalled, None, memoryview]:
+        """The next `size` bytes. Raises DeviceLost where the connection has ended."""
+        part = np.empty(size, np.uint8).data  # takes memory only as it is filled
+        filled = 0
+        while filled < size:
+            left = max(0.0, self._deadline - time.monotonic())
+            try:
+                if self._came and not left:  # other messages without end are no reason to stay
+                    raise TimeoutError
+                self._socket.settimeout(left)
+                count = self._socket.recv_into(part[filled:])
+            except (TimeoutError, BlockingIOError):
+                yield DeviceStalled(f"{self._uri}: no picture came in time{self._passed}")
+                continue
+            except OSError as error:
+                raise DeviceLost(f"{self._uri}: {error.strerror}") from error
+            if not count:
+                raise DeviceLost(f"{self._uri}: the connection has been closed")
+            filled, self._came = filled + count, True
+        return part
+
+
+def decode(source: str, version: int, body: memoryview) -> Pixels:
+    """Returns the picture in the body of an IMAGE, uint8 ``H x W`` or ``H x W x 3`` (BGR).
+
+    A grey picture is a view of `body`; `version` is that of the header, and `source` is shown. Raises BadInput for all but a whole plane of bytes in 1, 3 or 4 components.
+    """
+    start, end = 0, len(body)
+    if version > 1 and end >= EXTENDED.size:
+        start, *metadata = EXTENDED.unpack_from(body)
+        end -= sum(metadata)
+        if start < EXTENDED.size:
+            raise BadInput(f"{source}: an extended header of {start} bytes")
+    if end - start < IMAGE.size:
+        raise BadInput(f"{source}: too short for its headers")
+    layout, components, scalar, _, *sides = IMAGE.unpack_from(body, start)
+    (width, height, depth), part = sides[:3], sides[3:]
+    if layout != 1:
+        raise BadInput(f"{source}: version {layout} of the image's header; 1 is known")
+    if depth != 1:
+        raise BadInput(f"{source}: a volume of {depth} planes; a picture is one")
+    if scalar != UINT8:
+        kind = SCALARS.get(scalar, f"type {scalar}")
+        raise BadInput(f"{source}: {kind} pixels; window them to 8 bits first")
+    if components not in (1, *TO_BGR):
+        raise BadInput(f"{source}: {components} components; grey has 1, RGB 3, RGBA 4")
+    if part != [0, 0, 0, width, height, depth]:
+        raise BadInput(f"{source}: a part of the picture; it must be sent as a whole")
+    check_size(source, width, height)
+    pixels = np.frombuffer(body[start + IMAGE.size : end], np.uint8)
+    if pixels.size != width * height * components:
+        raise BadInput(
+            f"{source}: {width} x {height} x {components} pixels in {pixels.size:,} bytes"
+        )
+    if components == 1:
+        return pixels.reshape(height, width)
+    colours = pixels.reshape(height, width, components)
+    return np.asarray(cv2.cvtColor(colours, TO_BGR[components]), dtype=np.uint8)
+
+
+def _parse(uri: str) -> tuple[str, int, bytes]:
+    """Host, port and the device's name, empty for any."""
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadInput(f"{uri}: {error}") from error
+    if parts.scheme != "igtl" or not host or parts.query or parts.fragment:
+        raise BadInput(f"{uri}: igtl://HOST:PORT/NAME is expected")
+    name = unquote(parts.path).removeprefix("/").encode(errors="replace")
+    return host, PORT if port is None else port, name[:NAME_BYTES]

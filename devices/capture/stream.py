@@ -1,0 +1,180 @@
+"""A live stream from the network, RTSP or HTTP, read with PyAV, which the extra `stream` installs.
+
+PyAV is imported where it is used: the device runs without it, and starts sooner. A URI may hold a
+password: messages show `shown(uri)`, and FFmpeg's errors, which quote the URI, are not chained.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from devices.capture.size import MAX_PIXELS, check_size
+from devices.errors import BadInput, DeviceLost, DeviceStalled
+from devices.frame import CaptureDevice, Clock, Frame, Pixels
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+SCHEMES = ("rtsp", "http", "https")
+
+OPEN_TIMEOUT, READ_TIMEOUT = 3.0, 2.0
+"""Seconds without an answer, or without data, after which FFmpeg lets go; for each step of the
+opening, of which there are two: the connection, and a look at what comes."""
+
+BACKLOG_SECONDS, BACKLOG_FRAMES = 1.0, 100
+"""After opening no more is thrown away than this: what is buffered at first is up to 0.9 s old."""
+WAIT = 0.01
+"""Seconds; a buffered frame is there sooner, a live one takes longer up to 100 frames/s."""
+WAITS = 2
+"""Frames in a row that were waited for; one also is where a burst begins."""
+
+MAX_DAMAGED = 25
+"""Damaged packets in a row after which nothing useful is to be expected."""
+
+# Playlists and the like may name other addresses, but never a file of this machine.
+PROTOCOLS = "rtsp,rtp,tcp,http,https,tls"
+OPTIONS = {
+    "rtsp": {
+        "rtsp_transport": "tcp",  # over UDP a lost packet is a damaged picture
+        "allowed_media_types": "video",
+        # The codec is known from the description; a look at more would pass over a key frame.
+        "probesize": "32",
+        "protocol_whitelist": PROTOCOLS,
+    },
+    "http": {"fflags": "nobuffer", "protocol_whitelist": PROTOCOLS},
+}
+OPTIONS["https"] = OPTIONS["http"]
+DECODER = {
+    "flags": "low_delay",
+    "threads": "1",  # each further thread holds a frame back
+    "err_detect": "explode",  # instead of a picture with its holes painted over
+    "max_pixels": str(MAX_PIXELS),
+}
+
+
+class Backlog:
+    """Tells frames that were buffered before anyone read from those that come live.
+
+    A buffered frame is there at once, a live one is waited for. So the backlog is over once WAITS
+    frames in a row were waited for, and at the latest after BACKLOG_SECONDS or BACKLOG_FRAMES: a
+    stream that is faster than its reader never makes him wait.
+    """
+
+    def __init__(self, now: float) -> None:
+        """Begins when the stream was opened, `now` on the clock in seconds."""
+        self._until = now + BACKLOG_SECONDS
+        self._left = BACKLOG_FRAMES
+        self._waits = 0
+
+    def over(self, asked: float, arrived: float) -> bool:
+        """Whether the frame asked for and arrived at these seconds is live; asked frame by frame."""
+        self._waits = self._waits + 1 if arrived - asked >= WAIT else 0
+        self._left -= 1
+        if self._waits >= WAITS or arrived >= self._until:
+            self._left = 0
+        return self._left <= 0
+
+
+class Stream(CaptureDevice):
+    """`rtsp://...`, `http://...` or `https://...`; MJPEG, and what else FFmpeg reads.
+
+    A read that found silence ends the connection, because FFmpeg cannot be trusted to read on
+    where it was interrupted, and what the network held back would be old; the next connects anew.
+    """
+
+    live = True
+
+    def __init__(self, uri: str, clock: Clock = time.monotonic) -> None:
+        """Connects. Raises BadInput for what can never work, DeviceLost where nobody answers."""
+        if find_spec("av") is None:
+            raise BadInput("network streams need PyAV: pip install 'sonolite[stream]'")
+        self._uri, self._clock = uri, clock
+        self._name = shown(uri)
+        self._options = OPTIONS[_scheme(uri)]
+        self._busy = threading.Lock()
+        self._closed = False
+        self._container: InputContainer | None = None
+        self._index = 0
+        self.damaged = 0
+        """Packets so far that could not be decoded, and were passed over."""
+        try:
+            video = self._connect()
+        except DeviceStalled as error:
+            raise DeviceLost(str(error)) from None
+        fps = float(video.guessed_rate or 0)
+        self.fps = fps if 1 <= fps <= 240 else 25.0
+
+    def close(self) -> None:
+        """Ends the connection; one that a read still waits on is ended by that read."""
+        self._closed = True
+        if self._busy.acquire(blocking=False):
+            try:
+                self._hang_up()
+            finally:
+                self._busy.release()
+
+    def read(self, timeout: float) -> Frame:
+        """Returns the next frame; see `CaptureDevice.read`.
+
+        Silence is noticed after READ_TIMEOUT whatever `timeout` says: FFmpeg is told beforehand.
+        Raises DeviceLost where the server has gone or sends nothing but damage, and BadInput for a
+        size that is refused.
+        """
+        try:
+            with self._busy:
+                return self._read(timeout)
+        finally:
+            if self._closed:
+                self.close()
+
+    def _read(self, timeout: float) -> Frame:
+        """`read`, with the connection to itself."""
+        if self._closed:
+            raise DeviceLost(f"{self._name}: closed")
+        if self._container is None:
+            self._connect()
+        deadline = self._clock() + timeout
+        for _ in range(MAX_DAMAGED):
+            pixels = self._next_live(deadline)
+            if pixels is not None:
+                index, self._index = self._index, self._index + 1
+                now = self._clock()
+                return Frame(pixels, now, index, timestamp=now)
+            self.damaged += 1
+        self._hang_up()
+        raise DeviceLost(f"{self._name}: {MAX_DAMAGED} damaged packets in a row")
+
+    def _next_live(self, deadline: float) -> Pixels | None:
+        """The next frame that is no backlog; None for a damaged one."""
+        from av import FFmpegError, InvalidDataError
+        from av.error import ExitError
+
+        try:
+            while self._clock() < deadline:
+                asked = self._clock()
+                packet = next(self._packets)
+                arrived = self._clock()
+                for picture in reversed(packet.decode()):  # the newest, where there are several
+                    if picture.is_corrupt:
+                        return None
+                    if self._backlog.over(asked, arrived):
+                        return self._unpack(picture)
+                    break
+        except InvalidDataError:
+            self._packets = self._container.demux(self._video)
+            return None
+        except StopIteration:
+            self._hang_up()
+            raise DeviceLost(f"{self._name}: the stream has ended") from None
+        except ExitError:
+            self._hang_up()
+            raise DeviceStalled(f"{self._name}: silent for {READ_TIMEOUT:.0f} s") from None
+        except FFmpegError as error:
+            self._hang_up()
+            raise DeviceLost(f"{self._name}: {error.strerror}") from None
+        raise DeviceStalled(f"{self._name}: no picture within the time-out")
