@@ -25,7 +25,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.classify import Classifier, Judgement
 from edge_runtime.decide import Smoother, decide
 from edge_runtime.result import Latency, Result
-from edge_runtime.sector import Region
+from edge_runtime.sector import Region, differs, summarise
 from edge_runtime.session import Event, State, step
 from edge_runtime.slot import Slot
 from edge_runtime.summary import Summary
@@ -155,7 +155,7 @@ class Session:
         self._bundle = bundle.id
         self._utc_start, self._clock_start = utc(), clock()
         self._sequence = itertools.count()
-        self._last: Pixels | None = None
+        self._last: NDArray[np.int16] | None = None
         self._last_change = 0.0
 
     def happened(self, event: Event) -> None:
@@ -179,7 +179,7 @@ class Session:
         tensor = None
         if box is None:
             event = Event.UNUSABLE
-        elif self._repeats(frame):
+        elif self._repeats(frame, box):
             event = Event.REPEATED
         else:
             event = Event.JUDGED
@@ -270,12 +270,13 @@ class Session:
         x, y, w, h = box
         return self._classifier.prepare(pixels[y : y + h, x : x + w], None)
 
-    def _repeats(self, frame: Frame) -> bool:
-        """Whether a live device has shown this very picture for FROZEN_AFTER seconds."""
+    def _repeats(self, frame: Frame, box: Box) -> bool:
+        """Whether a live device has shown the same in the box for FROZEN_AFTER seconds."""
         if not self._live:
             return False
-        if self._last is None or not np.array_equal(self._last, frame.pixels):
-            self._last, self._last_change = frame.pixels, frame.captured_at
+        seen = summarise(frame.pixels, box)
+        if self._last is None or differs(self._last, seen):
+            self._last, self._last_change = seen, frame.captured_at
         return frame.captured_at - self._last_change >= FROZEN_AFTER
 
     def _as_utc(self, at: float) -> str:

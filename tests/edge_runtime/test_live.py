@@ -265,7 +265,33 @@ def test_the_same_picture_for_too_long_is_frozen(hand: Hand, pictures: list[Pixe
     hand.now += FROZEN_AFTER + 0.01
     frozen = hand.judge(pictures[0].copy())
     assert (frozen.state, frozen.label, frozen.probability) == (State.FROZEN, None, None)
-    assert hand.judge(pictures[1]).state is State.LIVE
+    assert hand.judge(pictures[20]).state is State.LIVE
+
+
+def test_a_frozen_picture_is_seen_through_noise(hand: Hand, pictures: list[Pixels]) -> None:
+    dice = np.random.default_rng(0)
+
+    def noisy() -> Pixels:
+        noise = dice.normal(0, 5, pictures[0].shape)
+        return np.clip(pictures[0] + noise, 0, 255).astype(np.uint8)
+
+    states = []
+    for _ in range(10):
+        states.append(hand.judge(noisy()).state)
+        hand.now += FROZEN_AFTER / 8
+    assert states == [State.LIVE] * 8 + [State.FROZEN] * 2
+
+
+def test_a_clock_that_runs_beside_a_frozen_picture_does_not_make_it_live(
+    hand: Hand, pictures: list[Pixels]
+) -> None:
+    shown = hand.judge(pictures[0])
+    assert shown.box is not None
+    screen = pictures[0].copy()
+    hand.now += FROZEN_AFTER + 0.01
+    screen[:, shown.box.x + shown.box.w + 2 :] = 255
+    assert not np.array_equal(screen, pictures[0])
+    assert hand.judge(screen).state is State.FROZEN
 
 
 def test_smoothing_begins_anew_after_live_was_left(hand: Hand, pictures: list[Pixels]) -> None:
