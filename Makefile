@@ -45,9 +45,11 @@ lock: .venv/host
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
 	done
-	# Alone, for what mediapipe asks for would overwrite the headless OpenCV.
-	echo "mediapipe>=1.2" | $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes \
-		--python-version 3.11 --no-emit-index-url --no-deps - -o requirements/peers.txt
+	# Alone: what mediapipe asks for would overwrite the headless OpenCV, and what pyigtl asks for has
+	# to be compiled, where crcmod-plus has not.
+	printf "mediapipe>=1.2\npyigtl>=0.3.4\ncrcmod-plus>=2.3\n" | $(BIN)/uv pip compile --quiet --upgrade \
+		--universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-deps - \
+		-o requirements/peers.txt
 
 # Puts the run RUN into the package, signed by a key that signs nothing else and is then forgotten.
 # QUOTE names other runs of its recipe for the card: make ship RUN=run QUOTE="--quote folds"

@@ -65,7 +65,8 @@ def register(app: typer.Typer) -> None:
 def run(
     bundle: BundleArgument,
     source: Annotated[
-        str, typer.Option(help="Camera index, v4l2:///dev/video0, video, folder, image, phantom:")
+        str,
+        typer.Option(help="Camera index, v4l2:///dev/video0, igtl://HOST, file, folder, phantom:"),
     ],
     roi: RoiOption = None,
     variant: Annotated[

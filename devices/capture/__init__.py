@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from devices.capture.camera import Camera
 from devices.capture.dicom import Dicom, is_dicom
 from devices.capture.folder import ImageFolder
+from devices.capture.igtl import Igtl
 from devices.capture.image import SUFFIXES, read_image
 from devices.capture.phantom import Phantom
 from devices.capture.reconnecting import Reconnecting
@@ -20,6 +21,7 @@ from devices.frame import CaptureDevice, Clock
 __all__ = [
     "Camera",
     "Dicom",
+    "Igtl",
     "ImageFolder",
     "Phantom",
     "Reconnecting",
@@ -46,9 +48,9 @@ PHANTOM_OPTIONS: dict[str, Callable[[str], Any]] = {
 def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     """Opens the capture device that `uri` names.
 
-    `0` or `v4l2:///dev/video0` is a camera; `sweep.mp4` a video; `clip.dcm` a DICOM file; a folder
-    or an image its stills; `phantom:` the simulated probe, as in
-    `phantom:?seed=3&frames=200&live=no`.
+    `0` or `v4l2:///dev/video0` is a camera; `igtl://host:18944/Probe` what an OpenIGTLink server
+    shows; `sweep.mp4` a video; `clip.dcm` a DICOM file; a folder or an image its stills; `phantom:`
+    the simulated probe, as in `phantom:?seed=3&frames=200&live=no`.
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
     if uri.isdecimal() and len(uri) <= MAX_DIGITS:
@@ -58,10 +60,14 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
         return _open_phantom(uri, clock)
     if scheme == "v4l2" and separator:
         return Camera(rest.removeprefix("//"), clock)
+    if scheme == "igtl" and separator:
+        return Igtl(uri, clock)
     path = Path(uri)
     if not uri or not path.exists():
         if "://" in uri:
-            raise BadInput(f"{uri}: no capture device for {scheme}://; v4l2:// and phantom: exist")
+            raise BadInput(
+                f"{uri}: no capture device for {scheme}://; v4l2://, igtl:// and phantom: exist"
+            )
         raise BadInput(f"{uri}: no such file or folder")
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         return ImageFolder(path, clock)

@@ -34,9 +34,9 @@ HEADER = Struct(">H 12s 20s 8x Q Q")
 """Version, type, device name, time stamp, size of the body, and the body's CRC."""
 EXTENDED = Struct(">H H I 4x")
 """Sizes of itself, of the metadata's index, and of the metadata; the number of the message."""
-IMAGE = Struct(">H B B B x 3H 48x 3H 3H")
-"""Version, components, scalar type, byte order, coordinate system, size, matrix; offset and size
-of the part that is sent. The byte order means nothing to pixels of one byte."""
+IMAGE = Struct(">H B B 2x 3H 48x 3H 3H")
+"""Version, components, scalar type; byte order, which means nothing to pixels of one byte, and
+coordinate system; size; matrix; offset and size of the part that is sent."""
 VERSIONS = frozenset({1, 2, 3})
 NAME_BYTES = 20
 """The reference implementation cuts longer names."""
@@ -174,7 +174,8 @@ class Igtl(CaptureDevice):
 def decode(source: str, version: int, body: memoryview) -> Pixels:
     """Returns the picture in the body of an IMAGE, uint8 ``H x W`` or ``H x W x 3`` (BGR).
 
-    A grey picture is a view of `body`; `version` is that of the header, and `source` is shown. Raises BadInput for all but a whole plane of bytes in 1, 3 or 4 components.
+    A grey picture is a view of `body`; `version` is that of the header, and `source` is shown.
+    Raises BadInput for all but a whole plane of bytes in 1, 3 or 4 components.
     """
     start, end = 0, len(body)
     if version > 1 and end >= EXTENDED.size:
@@ -184,7 +185,7 @@ def decode(source: str, version: int, body: memoryview) -> Pixels:
             raise BadInput(f"{source}: an extended header of {start} bytes")
     if end - start < IMAGE.size:
         raise BadInput(f"{source}: too short for its headers")
-    layout, components, scalar, _, *sides = IMAGE.unpack_from(body, start)
+    layout, components, scalar, *sides = IMAGE.unpack_from(body, start)
     (width, height, depth), part = sides[:3], sides[3:]
     if layout != 1:
         raise BadInput(f"{source}: version {layout} of the image's header; 1 is known")
@@ -219,4 +220,4 @@ def _parse(uri: str) -> tuple[str, int, bytes]:
     if parts.scheme != "igtl" or not host or parts.query or parts.fragment:
         raise BadInput(f"{uri}: igtl://HOST:PORT/NAME is expected")
     name = unquote(parts.path).removeprefix("/").encode(errors="replace")
-    return host, PORT if port is None else port, name[:NAME_BYTES]
+    return host, PORT if port is None else port, name[:NAME_BYTES].strip()

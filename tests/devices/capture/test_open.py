@@ -70,3 +70,8 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_a_camera_that_is_not_there_is_missing_hardware(uri: str) -> None:
     with pytest.raises(HardwareMissing, match="not there"):
         open_device(uri)
+
+
+def test_an_openigtlink_server_is_named_by_its_uri() -> None:
+    with pytest.raises(HardwareMissing, match="no OpenIGTLink"):
+        open_device("igtl://127.0.0.1:1")
