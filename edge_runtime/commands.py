@@ -66,7 +66,9 @@ def run(
     bundle: BundleArgument,
     source: Annotated[
         str,
-        typer.Option(help="Camera index, v4l2:///dev/video0, igtl://HOST, file, folder, phantom:"),
+        typer.Option(
+            help="Camera index, v4l2:///dev/video0, rtsp://HOST, igtl://HOST, file, phantom:"
+        ),
     ],
     roi: RoiOption = None,
     variant: Annotated[

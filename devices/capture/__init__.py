@@ -14,6 +14,7 @@ from devices.capture.image import SUFFIXES, read_image
 from devices.capture.phantom import Phantom
 from devices.capture.reconnecting import Reconnecting
 from devices.capture.scripted import Scripted
+from devices.capture.stream import Stream, shown
 from devices.capture.video import Video
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
@@ -26,6 +27,7 @@ __all__ = [
     "Phantom",
     "Reconnecting",
     "Scripted",
+    "Stream",
     "Video",
     "open_device",
     "read_image",
@@ -49,8 +51,9 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     """Opens the capture device that `uri` names.
 
     `0` or `v4l2:///dev/video0` is a camera; `igtl://host:18944/Probe` what an OpenIGTLink server
-    shows; `sweep.mp4` a video; `clip.dcm` a DICOM file; a folder or an image its stills; `phantom:`
-    the simulated probe, as in `phantom:?seed=3&frames=200&live=no`.
+    shows; `rtsp://...` or `http://...` a network stream; `sweep.mp4` a video; `clip.dcm` a DICOM
+    file; a folder or an image its stills; `phantom:` the simulated probe, as in
+    `phantom:?seed=3&frames=200&live=no`.
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
     if uri.isdecimal() and len(uri) <= MAX_DIGITS:
@@ -62,11 +65,14 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
         return Camera(rest.removeprefix("//"), clock)
     if scheme == "igtl" and separator:
         return Igtl(uri, clock)
+    if scheme in ("rtsp", "http", "https") and rest.startswith("//"):
+        return Stream(uri, clock)
     path = Path(uri)
     if not uri or not path.exists():
         if "://" in uri:
             raise BadInput(
-                f"{uri}: no capture device for {scheme}://; v4l2://, igtl:// and phantom: exist"
+                f"{shown(uri)}: no capture device for {scheme}://; there are v4l2://, igtl://, "
+                "rtsp://, http:// and phantom:"
             )
         raise BadInput(f"{uri}: no such file or folder")
     if path.is_dir() or path.suffix.lower() in SUFFIXES:

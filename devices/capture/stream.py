@@ -6,21 +6,20 @@ password: messages show `shown(uri)`, and FFmpeg's errors, which quote the URI, 
 
 import threading
 import time
-from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+
+import numpy as np
 
 from devices.capture.size import MAX_PIXELS, check_size
 from devices.errors import BadInput, DeviceLost, DeviceStalled
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
 if TYPE_CHECKING:
-    from av import Packet, VideoFrame
+    from av import VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
-
-SCHEMES = ("rtsp", "http", "https")
 
 OPEN_TIMEOUT, READ_TIMEOUT = 3.0, 2.0
 """Seconds without an answer, or without data, after which FFmpeg lets go; for each step of the
@@ -36,13 +35,14 @@ WAITS = 2
 MAX_DAMAGED = 25
 """Damaged packets in a row after which nothing useful is to be expected."""
 
-# Playlists and the like may name other addresses, but never a file of this machine.
+# An answer may name other addresses, but open no file and no port of this machine.
 PROTOCOLS = "rtsp,rtp,tcp,http,https,tls"
 OPTIONS = {
     "rtsp": {
         "rtsp_transport": "tcp",  # over UDP a lost packet is a damaged picture
         "allowed_media_types": "video",
-        # The codec is known from the description; a look at more would pass over a key frame.
+        # The codec is known from the description. With a longer look, or with nobuffer, the first
+        # key frame would be gone before anyone decodes.
         "probesize": "32",
         "protocol_whitelist": PROTOCOLS,
     },
@@ -72,12 +72,20 @@ class Backlog:
         self._waits = 0
 
     def over(self, asked: float, arrived: float) -> bool:
-        """Whether the frame asked for and arrived at these seconds is live; asked frame by frame."""
+        """Whether the next frame, asked for and arrived at these seconds, is a live one."""
         self._waits = self._waits + 1 if arrived - asked >= WAIT else 0
         self._left -= 1
         if self._waits >= WAITS or arrived >= self._until:
             self._left = 0
         return self._left <= 0
+
+
+class Connection(NamedTuple):
+    """What an open stream is read by."""
+
+    container: "InputContainer"
+    video: "VideoStream"
+    backlog: Backlog
 
 
 class Stream(CaptureDevice):
@@ -98,15 +106,14 @@ class Stream(CaptureDevice):
         self._options = OPTIONS[_scheme(uri)]
         self._busy = threading.Lock()
         self._closed = False
-        self._container: InputContainer | None = None
         self._index = 0
         self.damaged = 0
         """Packets so far that could not be decoded, and were passed over."""
         try:
-            video = self._connect()
+            self._connection: Connection | None = self._connect()
         except DeviceStalled as error:
             raise DeviceLost(str(error)) from None
-        fps = float(video.guessed_rate or 0)
+        fps = float(self._connection.video.guessed_rate or 0)
         self.fps = fps if 1 <= fps <= 240 else 25.0
 
     def close(self) -> None:
@@ -134,47 +141,106 @@ class Stream(CaptureDevice):
 
     def _read(self, timeout: float) -> Frame:
         """`read`, with the connection to itself."""
-        if self._closed:
-            raise DeviceLost(f"{self._name}: closed")
-        if self._container is None:
-            self._connect()
-        deadline = self._clock() + timeout
-        for _ in range(MAX_DAMAGED):
-            pixels = self._next_live(deadline)
-            if pixels is not None:
-                index, self._index = self._index, self._index + 1
-                now = self._clock()
-                return Frame(pixels, now, index, timestamp=now)
-            self.damaged += 1
-        self._hang_up()
-        raise DeviceLost(f"{self._name}: {MAX_DAMAGED} damaged packets in a row")
-
-    def _next_live(self, deadline: float) -> Pixels | None:
-        """The next frame that is no backlog; None for a damaged one."""
-        from av import FFmpegError, InvalidDataError
+        from av import FFmpegError
         from av.error import ExitError
 
+        if self._closed:
+            raise DeviceLost(f"{self._name}: closed")
+        if self._connection is None:
+            self._connection = self._connect()
         try:
-            while self._clock() < deadline:
-                asked = self._clock()
-                packet = next(self._packets)
-                arrived = self._clock()
-                for picture in reversed(packet.decode()):  # the newest, where there are several
-                    if picture.is_corrupt:
-                        return None
-                    if self._backlog.over(asked, arrived):
-                        return self._unpack(picture)
-                    break
-        except InvalidDataError:
-            self._packets = self._container.demux(self._video)
-            return None
-        except StopIteration:
-            self._hang_up()
-            raise DeviceLost(f"{self._name}: the stream has ended") from None
+            pixels = self._next_live(self._connection, self._clock() + timeout)
         except ExitError:
             self._hang_up()
             raise DeviceStalled(f"{self._name}: silent for {READ_TIMEOUT:.0f} s") from None
         except FFmpegError as error:
             self._hang_up()
-            raise DeviceLost(f"{self._name}: {error.strerror}") from None
+            raise DeviceLost(f"{self._name}: broken off: {error.strerror}") from None
+        except DeviceLost:
+            self._hang_up()
+            raise
+        index, self._index = self._index, self._index + 1
+        now = self._clock()
+        return Frame(pixels, now, index, timestamp=now)
+
+    def _next_live(self, connection: Connection, deadline: float) -> Pixels:
+        """The next frame that is neither backlog nor damaged."""
+        from av import InvalidDataError
+
+        container, video, backlog = connection
+        damaged = 0
+        while self._clock() < deadline:
+            asked = self._clock()
+            try:
+                packet = next(container.demux(video))
+                arrived = self._clock()
+                if not packet.size:
+                    raise DeviceLost(f"{self._name}: the stream has ended")
+                pictures = packet.decode()
+            except InvalidDataError:
+                pictures = None
+            if pictures is None or any(picture.is_corrupt for picture in pictures):
+                self.damaged += 1
+                damaged += 1
+                if damaged == MAX_DAMAGED:
+                    raise DeviceLost(f"{self._name}: {damaged} damaged packets in a row")
+            elif pictures and backlog.over(asked, arrived):
+                return self._unpack(pictures[-1])
         raise DeviceStalled(f"{self._name}: no picture within the time-out")
+
+    def _connect(self) -> Connection:
+        """Opens the stream at the address, and begins with its backlog."""
+        import av
+        from av.error import HTTPClientError
+        from av.error import LookupError as NotBuiltIn
+
+        began = self._clock()
+        try:
+            container = av.open(
+                self._uri, timeout=(OPEN_TIMEOUT, READ_TIMEOUT), options=self._options
+            )
+        except av.FFmpegError as error:
+            # An interrupted opening ends in one error or another.
+            if self._clock() - began >= OPEN_TIMEOUT:
+                raise DeviceStalled(f"{self._name}: no answer") from None
+            if isinstance(error, (HTTPClientError, av.InvalidDataError, NotBuiltIn)):
+                raise BadInput(f"{self._name}: {error.strerror}") from None
+            raise DeviceLost(f"{self._name}: {error.strerror}") from None
+        if not container.streams.video:
+            container.close()
+            raise BadInput(f"{self._name}: there is no video in this stream")
+        video = container.streams.video[0]
+        video.codec_context.options = DECODER
+        return Connection(container, video, Backlog(self._clock()))
+
+    def _unpack(self, picture: "VideoFrame") -> Pixels:
+        """The pixels, uint8 ``H x W x 3`` (BGR). Raises BadInput for a size that is refused."""
+        check_size(self._name, picture.width, picture.height)
+        return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
+
+    def _hang_up(self) -> None:
+        """Ends the connection, where there is one."""
+        if self._connection is not None:
+            self._connection.container.close()
+            self._connection = None
+
+
+def shown(uri: str) -> str:
+    """The URI without what may be secret: user and password, and the query, for messages.
+
+    All before the last `@` goes: a password with `/` or `?` in it is not where it should be.
+    """
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def _scheme(uri: str) -> str:
+    """The scheme of an address that can be called. Raises BadInput for any other."""
+    try:
+        parts = urlsplit(uri)
+        called = parts.scheme in OPTIONS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        called = False
+    if not called:
+        raise BadInput(f"{shown(uri)}: no address of a stream, as rtsp://host:554/path is one")
+    return parts.scheme

@@ -56,8 +56,8 @@ def test_what_names_nothing_is_said_to_be_nothing(uri: str) -> None:
 
 
 def test_a_scheme_without_a_device_is_refused() -> None:
-    with pytest.raises(BadInput, match="rtsp"):
-        open_device("rtsp://127.0.0.1/stream")
+    with pytest.raises(BadInput, match="rtmp"):
+        open_device("rtmp://127.0.0.1/stream")
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,501 @@
+"""Network streams, from real servers on this machine: MJPEG over HTTP, and RTSP."""
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices import BadInput, DeviceLost, DeviceStalled
+from devices.capture import Phantom
+from devices.capture.stream import BACKLOG_FRAMES, MAX_DAMAGED, WAIT, Backlog, Stream, shown
+
+pytest.importorskip("av", reason="needs PyAV, the extra `stream`")
+
+PERIOD = 0.02
+"""Seconds between two frames that a test's server sends live."""
+SIDE = 64
+
+Send = Callable[[bytes], None]
+Play = Callable[[Send, threading.Event], None]
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def grey(level: int, side: int = SIDE) -> bytes:
+    return jpeg(np.full((side, side), level, np.uint8))
+
+
+def level(stream: Stream) -> int:
+    """The grey of the next frame."""
+    return round(float(stream.read(2.0).pixels.mean()))
+
+
+def levels(stream: Stream) -> Iterator[int]:
+    """The greys of all frames."""
+    while True:
+        yield level(stream)
+
+
+@contextmanager
+def serving(play: Play) -> Iterator[str]:
+    """A server of MJPEG over HTTP that plays to each who asks; yields host, port and path.
+
+    `play` sends one picture after the other, and may wait for the event, which is set at the end.
+    """
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != "/live":
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+
+            def send(picture: bytes) -> None:
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}"
+                self.wfile.write(head.encode() + b"\r\n\r\n" + picture + b"\r\n")
+
+            with suppress(BrokenPipeError, ConnectionResetError):  # whoever watched has left
+                play(send, over)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with listening(Handler) as host:
+        try:
+            yield f"{host}/live"
+        finally:
+            over.set()
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """An HTTP server in a thread; yields host and port. At the end it waits for its answers."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = False
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def showing(kind: str, page: str) -> Iterator[str]:
+    """An HTTP server that answers each with one page; yields host and port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(page.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with listening(Handler) as host:
+        yield host
+
+
+def live(*pictures: bytes) -> Play:
+    """Sends the pictures over and over, each in its time."""
+
+    def play(send: Send, over: threading.Event) -> None:
+        while True:
+            for picture in pictures:
+                send(picture)
+                if over.wait(PERIOD):
+                    return
+
+    return play
+
+
+def once(pictures: list[bytes], then_silent: bool) -> Play:
+    """Sends the pictures in their time, and then nothing, or hangs up."""
+
+    def play(send: Send, over: threading.Event) -> None:
+        for picture in pictures:
+            send(picture)
+            if over.wait(PERIOD):
+                return
+        if then_silent:
+            over.wait()
+
+    return play
+
+
+def test_frames_look_as_they_were_sent() -> None:
+    sent = Phantom(width=320, height=240).render(40)
+    with serving(live(jpeg(sent))) as address, Stream(f"http://{address}") as stream:
+        frames = [stream.read(2.0) for _ in range(3)]
+    assert stream.live
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert frames[0].pixels.dtype == np.uint8
+    assert np.abs(frames[0].pixels.astype(int) - sent).mean() < 2
+
+
+def test_blue_comes_first() -> None:
+    blue = np.full((SIDE, SIDE, 3), (200, 60, 20), np.uint8)
+    with serving(live(jpeg(blue))) as address, Stream(f"http://{address}") as stream:
+        pixels = stream.read(2.0).pixels
+    assert pixels.mean(axis=(0, 1)) == pytest.approx([200, 60, 20], abs=4)
+
+
+def test_frames_are_stamped_with_the_clock_that_was_given() -> None:
+    with (
+        serving(live(grey(9))) as address,
+        Stream(f"http://{address}", clock=lambda: time.monotonic() + 1e6) as stream,
+    ):
+        frames = [stream.read(2.0) for _ in range(3)]
+    stamps = [frame.captured_at for frame in frames]
+    assert 1e6 < stamps[0] < stamps[1] < stamps[2]
+    assert [frame.timestamp for frame in frames] == stamps
+
+
+def test_a_backlog_is_thrown_away() -> None:
+    def play(send: Send, over: threading.Event) -> None:
+        for _ in range(30):
+            send(grey(10))
+        live(grey(200))(send, over)
+
+    with serving(play) as address, Stream(f"http://{address}") as stream:
+        assert level(stream) == 200
+
+
+@given(st.lists(st.floats(0, WAIT * 0.9), min_size=1, max_size=BACKLOG_FRAMES - 1))
+def test_what_is_not_waited_for_is_backlog(waits: list[float]) -> None:
+    backlog = Backlog(0.0)
+    assert not any(backlog.over(0.0, wait) for wait in waits)
+
+
+@given(st.lists(st.floats(0, 0.9), min_size=BACKLOG_FRAMES, max_size=BACKLOG_FRAMES + 9))
+def test_the_backlog_ends_and_stays_over(waits: list[float]) -> None:
+    backlog = Backlog(0.0)
+    answers = [backlog.over(0.0, wait) for wait in waits]
+    assert answers == sorted(answers)
+    assert answers[BACKLOG_FRAMES - 1]
+
+
+def test_the_backlog_is_over_after_a_second() -> None:
+    backlog = Backlog(10.0)
+    assert not backlog.over(10.9, 10.9)
+    assert backlog.over(11.0, 11.0)
+
+
+def test_a_burst_that_had_to_be_waited_for_is_backlog() -> None:
+    backlog = Backlog(0.0)
+    waits = [0.2, 0.0, 0.0, 0.05, 0.05]
+    assert [backlog.over(0.0, wait) for wait in waits] == [False] * 4 + [True]
+
+
+def test_a_stream_that_ends_is_lost() -> None:
+    play = once([grey(9)] * 10, then_silent=False)
+    with (
+        serving(play) as address,
+        Stream(f"http://{address}") as stream,
+        pytest.raises(DeviceLost, match=r"ended|broken off"),
+    ):
+        list(levels(stream))
+
+
+def test_silence_is_a_stall_and_what_comes_after_it_is_new() -> None:
+    visits: list[int] = []
+
+    def play(send: Send, over: threading.Event) -> None:
+        visits.append(len(visits))
+        if visits[-1] == 0:
+            once([grey(10)] * 6, then_silent=True)(send, over)
+        else:
+            live(grey(200))(send, over)
+
+    with serving(play) as address, Stream(f"http://{address}") as stream:
+        with pytest.raises(DeviceStalled, match="silent for 2 s"):
+            list(levels(stream))
+        assert level(stream) == 200
+
+
+def test_a_server_that_only_listens_is_lost_in_time() -> None:
+    began = time.monotonic()
+    silent = serving(once([], then_silent=True))
+    with silent as address, pytest.raises(DeviceLost, match="no answer"):
+        Stream(f"http://{address}")
+    assert time.monotonic() - began < 4
+
+
+def test_where_nobody_serves_the_device_is_lost() -> None:
+    with serving(live(grey(9))) as address:
+        pass
+    for scheme in ("http", "rtsp"):
+        with pytest.raises(DeviceLost, match="refused"):
+            Stream(f"{scheme}://{address}")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://", "rtsp:///live", "http://host:port/", "http://[", "ftp://host/live", "rtsp:live"],
+)
+def test_what_is_no_address_is_refused(uri: str) -> None:
+    with pytest.raises(BadInput, match="no address"):
+        Stream(uri)
+
+
+def test_a_wrong_path_is_refused() -> None:
+    with serving(live(grey(9))) as address, pytest.raises(BadInput, match="404"):
+        Stream(f"http://{address}/elsewhere")
+
+
+def test_a_page_without_video_is_refused() -> None:
+    page = showing("text/html", "<html>Welcome to your scanner.</html>" * 99)
+    with page as host, pytest.raises(BadInput, match="Invalid data"):
+        Stream(f"http://{host}")
+
+
+def test_an_answer_cannot_open_a_port_of_this_machine() -> None:
+    lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=a", "c=IN IP4 127.0.0.1", "t=0 0"]
+    page = showing("application/sdp", "\n".join([*lines, "m=video 5004 RTP/AVP 26", ""]))
+    with page as host, pytest.raises(BadInput, match="Invalid data"):
+        Stream(f"http://{host}/live.sdp")
+
+
+def test_a_size_that_changes_gives_frames_of_the_new_size() -> None:
+    def play(send: Send, over: threading.Event) -> None:
+        once([grey(9)] * 8, then_silent=False)(send, over)
+        live(grey(9, 2 * SIDE))(send, over)
+
+    with serving(play) as address, Stream(f"http://{address}") as stream:
+        sides = [stream.read(2.0).pixels.shape[0] for _ in range(12)]
+    assert set(sides) == {SIDE, 2 * SIDE}
+    assert sides == sorted(sides)
+
+
+def test_a_size_that_is_refused_is_refused() -> None:
+    with (
+        serving(live(grey(9, 8))) as address,
+        Stream(f"http://{address}") as stream,
+        pytest.raises(BadInput, match="8 x 8 pixels are too few"),
+    ):
+        stream.read(2.0)
+
+
+def test_damaged_pictures_are_passed_over_and_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    cut = jpeg(noise)[:1500]
+    sent = live(grey(40), grey(40), cut, b"no picture")
+    with serving(sent) as address, Stream(f"http://{address}") as stream:
+        assert {level(stream) for _ in range(10)} == {40}
+        assert stream.damaged >= 6
+    assert capfd.readouterr().err == ""
+
+
+def test_nothing_but_damage_is_a_loss() -> None:
+    play = once([grey(9)] * 4 + [b"no picture"] * 2 * MAX_DAMAGED, then_silent=True)
+    with (
+        serving(play) as address,
+        Stream(f"http://{address}") as stream,
+        pytest.raises(DeviceLost, match=f"{MAX_DAMAGED} damaged packets in a row"),
+    ):
+        list(levels(stream))
+
+
+@given(
+    st.text("ab/?#@:%", min_size=1).map(lambda word: f"secret{word}secret"),
+    st.sampled_from(["http", "rtsp"]),
+)
+def test_no_name_of_a_stream_tells_its_password(password: str, scheme: str) -> None:
+    assert shown(f"{scheme}://me:{password}@host/live?pwd=secret") == f"{scheme}://host/live"
+
+
+def test_no_error_tells_the_password() -> None:
+    def play(send: Send, over: threading.Event) -> None:
+        once([grey(9)] * 12, then_silent=False)(send, over)
+
+    with serving(play) as address:
+        secret = f"http://me:hunter2@{address}?pwd=hunter2"
+        with Stream(secret) as stream, pytest.raises(DeviceLost) as ended:
+            list(levels(stream))
+        with pytest.raises(BadInput) as missing:
+            Stream(secret.replace("/live", "/none"))
+    with pytest.raises(DeviceLost) as refused:
+        Stream(secret)
+    for error in (ended, missing, refused):
+        assert "hunter2" not in str(error.getrepr(style="short"))
+        assert address.partition("/")[0] in str(error.value)
+
+
+def test_a_stream_that_was_closed_gives_no_frame() -> None:
+    with serving(live(grey(9))) as address:
+        stream = Stream(f"http://{address}")
+        stream.close()
+        stream.close()
+        with pytest.raises(DeviceLost, match="closed"):
+            stream.read(2.0)
+
+
+def test_closing_does_not_wait_for_a_read_that_waits() -> None:
+    silent = threading.Event()
+
+    def play(send: Send, over: threading.Event) -> None:
+        once([grey(9)] * 12, then_silent=False)(send, over)
+        silent.set()
+        over.wait()
+
+    with serving(play) as address:
+        stream = Stream(f"http://{address}")
+        files = entries("fd")
+        errors: list[Exception] = []
+
+        def read() -> None:
+            try:
+                list(levels(stream))
+            except (DeviceStalled, DeviceLost) as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert silent.wait(2.0)
+        began = time.monotonic()
+        stream.close()
+        assert time.monotonic() - began < 0.5
+        thread.join(4.0)
+        assert not thread.is_alive()
+        assert len(errors) == 1
+        assert entries("fd") == files - 1
+
+
+def entries(kind: str) -> int:
+    """How many threads (`task`) or open files (`fd`) this process has."""
+    return len(list(Path("/proc/self", kind).iterdir()))
+
+
+def test_opening_again_and_again_leaves_nothing_behind() -> None:
+    def visit(address: str) -> None:
+        with Stream(f"http://{address}") as stream:
+            stream.read(2.0)
+
+    with serving(live(grey(9))) as address:
+        visit(address)
+    threads, files = entries("task"), entries("fd")
+    with serving(live(grey(9))) as address:
+        for _ in range(20):
+            visit(address)
+    assert entries("task") == threads
+    assert entries("fd") == files
+
+
+RTSP_SERVER = """
+import sys, gi
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+server = GstRtspServer.RTSPServer.new()
+server.set_address("127.0.0.1")
+server.set_service("0")
+media = GstRtspServer.RTSPMediaFactory.new()
+media.set_shared(True)
+media.set_launch(sys.argv[1])
+server.get_mount_points().add_factory("/live", media)
+server.attach(None)
+print(server.get_bound_port(), flush=True)
+GLib.MainLoop().run()
+"""
+SOURCE = "( videotestsrc is-live=true pattern=red ! video/x-raw,format=I420,width=320,height=240,"
+H264 = (
+    SOURCE + "framerate=25/1 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! "
+    "rtph264pay name=pay0 pt=96 )"
+)
+JPEG = SOURCE + "framerate=25/1 ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+
+
+@contextmanager
+def rtsp(launch: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """GStreamer's RTSP server, with the system's Python; yields the URI and the process."""
+    python = "/usr/bin/python3"
+    server = subprocess.Popen(
+        [python, "-c", RTSP_SERVER, launch],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        if not port:
+            pytest.skip("needs python3-gi and gir1.2-gst-rtsp-server-1.0 of the system")
+        yield f"rtsp://127.0.0.1:{port}/live", server
+    finally:
+        server.kill()
+        server.communicate()
+
+
+# GStreamer puts video's narrow range of levels into JPEG, which knows none.
+@pytest.mark.parametrize(
+    ("launch", "red"), [(H264, (0, 0, 255)), (JPEG, (13, 14, 238))], ids=["h264", "jpeg"]
+)
+def test_rtsp_frames_look_as_they_were_sent(launch: str, red: tuple[int, int, int]) -> None:
+    with rtsp(launch) as (uri, _), Stream(uri) as stream:
+        frames = [stream.read(2.0) for _ in range(3)]
+    assert frames[-1].pixels.shape == (240, 320, 3)
+    assert frames[-1].pixels.mean(axis=(0, 1)) == pytest.approx(red, abs=4)
+    assert stream.damaged == 0
+
+
+def test_the_first_key_frame_is_not_missed() -> None:
+    with rtsp(H264.replace("key-int-max=25", "key-int-max=250")) as (uri, _):
+        began = time.monotonic()
+        with Stream(uri) as stream:
+            stream.read(2.0)
+    assert time.monotonic() - began < 3  # the next key frame comes after ten seconds
+
+
+def test_an_rtsp_server_that_is_killed_is_lost_in_time() -> None:
+    with rtsp(H264) as (uri, server), Stream(uri) as stream:
+        stream.read(2.0)
+        server.kill()
+        began = time.monotonic()
+        with pytest.raises(DeviceLost, match=r"ended|broken off"):
+            list(levels(stream))
+    assert time.monotonic() - began < 3
+
+
+def test_an_rtsp_server_that_falls_silent_is_a_stall_and_nothing_old_comes() -> None:
+    with rtsp(H264) as (uri, server), Stream(uri) as stream:
+        stream.read(2.0)
+        server.send_signal(signal.SIGSTOP)
+        with pytest.raises(DeviceStalled, match="silent for 2 s"):
+            list(levels(stream))
+
+
+def test_a_wrong_rtsp_path_is_refused() -> None:
+    with rtsp(H264) as (uri, _), pytest.raises(BadInput, match="404"):
+        Stream(uri + "/elsewhere")
+
+
+def test_rtsp_opened_again_and_again_leaves_nothing_behind() -> None:
+    with rtsp(JPEG) as (uri, _):
+        counts = []
+        for _ in range(8):
+            with Stream(uri) as stream:
+                stream.read(2.0)
+            counts.append((entries("task"), entries("fd")))
+    assert len(set(counts)) == 1
