@@ -53,9 +53,10 @@ lock: .venv/host
 
 # Puts the run RUN into the package, signed by a key that signs nothing else and is then forgotten.
 # QUOTE names other runs of its recipe for the card: make ship RUN=run QUOTE="--quote folds"
-ship: TRUST := edge_runtime/demo_keys
 ship: .venv/host
-	rm -f $(TRUST)/demo.pem edge_runtime/demo.sonolite
-	key=$$(mktemp -d)/key.pem && trap "rm -f $$key edge_runtime/demo.html" EXIT && \
-		SONOLITE_TRUST=$(TRUST) $(BIN)/sonolite keys new --out $$key --name demo && \
-		$(BIN)/sonolite convert $(RUN) --out edge_runtime/demo.sonolite --variants int8 --key $$key $(QUOTE)
+	@git diff --quiet HEAD || { echo "commit first: the bundle names the commit that made it"; exit 1; }
+	new=$$(mktemp -d) && trap "rm -rf $$new" EXIT && \
+		SONOLITE_TRUST=$$new/keys $(BIN)/sonolite keys new --out $$new/key.pem --name demo && \
+		$(BIN)/sonolite convert $(RUN) --out $$new/demo.sonolite --variants int8 \
+			--key $$new/key.pem $(QUOTE) && \
+		cp $$new/demo.sonolite edge_runtime/ && cp $$new/keys/demo.pem edge_runtime/demo_keys/

@@ -1,5 +1,6 @@
 """A run becomes a bundle: variants, golden frames, the measured comparison, the card."""
 
+import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -56,8 +57,9 @@ EXPORT_TOLERANCE = 1e-4
 """How far float32 may be from Keras on the golden frames; more, and another model was exported."""
 SAME_AUROC = 0.002
 """How far float32 may be from what the run measured on the same test images."""
-ROUNDING = 0.01
-"""Allowed on top of a variant's own difference: other processors round otherwise."""
+ROUNDING = 0.03
+"""Allowed on top of a variant's own difference: other kernels round otherwise. With those of
+tflite-runtime 2.14 the packaged int8 was .02 further off on the golden frames than with LiteRT's."""
 DIAGNOSED = 32
 """Pictures on which layers are compared, and on which a GPU is held against the CPU."""
 SCOPE_SAMPLES = 1500
@@ -121,6 +123,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     which the error arises, where the gate lets nothing pass.
     """
     record = run.record
+    _require_layers(run, order.keep_float)
     quoted = [read_other(folder, record) for folder in order.quoted]
     preprocessing = preprocess.parse(record.recipe.preprocessing)
     test = run.split.of("test")
@@ -167,7 +170,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
         "operators": {variant: versions(model) for variant, model in models.items()},
         "layers": {variant: [_finite(its) for its in worst(layers[variant])] for variant in layers},
         "edgetpu": None if placement is None else _placed(placement, compiled),
-        "gpu": [asdict(its) for its in gpu],
+        "gpu": [asdict(its) | {"holds": its.holds} for its in gpu],
     }
     card = write_card(
         order.name,
@@ -175,6 +178,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
         stage,
         record,
         comparisons,
+        made.not_measured,
         {str(variant): len(model) for variant, model in made.models.items()},
         interpreter,
         placement,
@@ -206,7 +210,21 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     )
     bundle = write_bundle(out, manifest, contents, order.key)
     page = out.with_suffix(".html")
-    write_gate_report(page, bundle, record, comparisons, made.answers, layers, placement, gpu)
+    try:
+        write_gate_report(
+            page,
+            bundle,
+            record,
+            comparisons,
+            made.not_measured,
+            made.answers,
+            layers,
+            placement,
+            gpu,
+        )
+    except BaseException:  # the two belong together, and a bundle alone would bar the next attempt
+        out.unlink()
+        raise
     return Built(bundle, tuple(comparisons), made.not_measured, placement, gpu)
 
 
@@ -241,6 +259,15 @@ def _convert(
                 raise BadInput(f"{run.folder}: {variant}: {_line(error)}") from error
             not_measured.append(NotMeasured(variant, (_line(error),)))
     return _Converted(models, backends, answers, in_float, tuple(not_measured))
+
+
+def _require_layers(run: Run, keep: Sequence[str]) -> None:
+    """Raises BadInput, naming near ones, for a layer that the model does not have."""
+    names = [layer.name for layer in run.model.layers]
+    for name in keep:
+        if keep != (AUTO,) and name not in names:
+            near = ", ".join(difflib.get_close_matches(name, names) or names)
+            raise BadInput(f"--keep-float {name}: no such layer; there are {near}")
 
 
 def _mixed(

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convert.edgetpu import Placement
-from convert.gate import Comparison
+from convert.gate import Comparison, NotMeasured
 from convert.gpu import GpuComparison
 from devices import BadInput
 from edge_runtime.manifest import Stage
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
 from train.metrics import PartialMetrics
-from train.run import Record, read_record
+from train.run import Data, Record, read_record
 
 Other = Record | CrossValidation
 """What else a recipe was tested on."""
@@ -101,6 +101,7 @@ def write_card(
     stage: Stage,
     record: Record,
     comparisons: Sequence[Comparison],
+    not_measured: Sequence[NotMeasured],
     sizes: dict[str, int],
     interpreter: str,
     placement: Placement | None,
@@ -134,6 +135,9 @@ def write_card(
         f"| {its.percentile_99_difference:.4f} "
         f"| {'; '.join(its.failures) or 'held'} |"
         for its in comparisons
+    ]
+    variants += [
+        f"| {its.variant} |" + " |" * 8 + f" {'; '.join(its.failures)} |" for its in not_measured
     ]
     return TEMPLATE.format(
         name=name,
@@ -174,17 +178,30 @@ def write_card(
 def read_other(folder: Path, record: Record) -> Other:
     """Reads what else the recipe of a run was tested on: a run or a cross-validation.
 
-    Raises BadInput where `folder` holds neither, or one of another recipe or other data.
+    Raises BadInput where `folder` holds neither, or one of another recipe, of other data, or of the
+    same split.
     """
     other: Other
     if (folder / SUMMARY).exists():
         other = read_cross_validation(folder)
-        theirs = read_record(folder / "fold1")
+        records = [read_record(its) for its in sorted(folder.glob("fold*")) if its.is_dir()]
     else:
-        other = theirs = read_record(folder)
-    if theirs.recipe != record.recipe or theirs.data.name != record.data.name:
-        raise BadInput(f"{folder}: of another recipe or other data")
+        other = read_record(folder)
+        records = [other]
+    for its in records:
+        if its.recipe != record.recipe or _images(its.data) != _images(record.data):
+            raise BadInput(f"{folder}: of another recipe or other data")
+        if its.data.split_sha256 == record.data.split_sha256:
+            raise BadInput(f"{folder}: of the very split that is converted")
     return other
+
+
+def _images(data: Data) -> tuple[str, dict[str, int]]:
+    """A data set by its name and its images of each class, however they are split."""
+    labels = sorted({label for its in data.counts.values() for label in its})
+    return data.name, {
+        label: sum(its.get(label, 0) for its in data.counts.values()) for label in labels
+    }
 
 
 def _edgetpu(placement: Placement | None) -> str:

@@ -14,7 +14,7 @@ from devices import BadInput
 from devices.quiet import quiet
 from edge_runtime.atomic import refuse_existing
 from edge_runtime.manifest import NAME, REFERENCE, Variant
-from edge_runtime.trust import read_signing_key, read_trusted, trusted_folder
+from edge_runtime.trust import known_versions, read_signing_key, read_trusted, trusted_folder
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def convert(
     judged: list[Comparison | NotMeasured] = [*built.comparisons, *built.not_measured]
     for its in judged:
         if its.failures and its.variant in chosen:
-            console.print(f"{its.variant} is left out of the bundle: {'; '.join(its.failures)}")
+            failures = "; ".join(its.failures)
+            console.print(f"{its.variant} is left out of the bundle: {failures}", markup=False)
     size = out.stat().st_size / 1e6
     console.print(f"{out}: {built.bundle.id}, {size:.1f} MB", highlight=False, soft_wrap=True)
     console.print(f"{out.with_suffix('.html')}: the gate, with its plots", soft_wrap=True)
@@ -118,7 +119,7 @@ def validate(
     from train.metrics import as_labels
     from train.samples import Task, require_both_classes
 
-    opened = open_trusted(bundle, read_trusted(trusted_folder()))
+    opened = open_trusted(bundle, read_trusted(trusted_folder()), known_versions())
     stage = opened.manifest.stages[0]
     if REFERENCE not in stage.variants:
         raise BadInput(f"{bundle}: it has no {REFERENCE} to hold the others against")
@@ -162,4 +163,4 @@ def _show(comparisons: Sequence["Comparison"]) -> None:
     Console().print(figures_table([its.variant for its in comparisons], rows))
     for its in comparisons:
         if its.failures:
-            Console(stderr=True).print(f"{its.variant}: {'; '.join(its.failures)}")
+            Console(stderr=True).print(f"{its.variant}: {'; '.join(its.failures)}", markup=False)

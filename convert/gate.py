@@ -98,6 +98,7 @@ def _against(
     agreement = float(np.mean(called == should))
     checks = [
         (not np.isfinite(answered).all(), "answers that are not numbers"),
+        (interval is None, "one group alone gives no interval of the AUROC's difference"),
         (
             lowest < -limits.auroc_drop,
             f"AUROC may be lower by {-lowest:.4f} > {limits.auroc_drop}",

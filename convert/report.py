@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.edgetpu import Placement
-from convert.gate import Comparison
+from convert.gate import Comparison, NotMeasured
 from convert.gpu import GpuComparison
 from convert.layers import LayerError, plot_layers
 from edge_runtime.atomic import whole_file
@@ -24,6 +24,7 @@ def write_gate_report(
     bundle: Bundle,
     record: Record,
     comparisons: Sequence[Comparison],
+    not_measured: Sequence[NotMeasured],
     answers: Mapping[Variant, NDArray[np.float32]],
     layers: Mapping[Variant, Sequence[LayerError]],
     placement: Placement | None,
@@ -36,7 +37,7 @@ def write_gate_report(
     stage = bundle.manifest.stages[0]
     with mpl.rc_context(STYLE):
         sections = {
-            "Gate": _gate(comparisons, stage.variants),
+            "Gate": _gate(comparisons, stage.variants) + _not_measured(not_measured),
             "Answers": _answers(answers, record.threshold, stage.positive),
             "Layers": _layers(layers),
             "Edge TPU": _edgetpu(placement),
@@ -89,6 +90,12 @@ def _gate(comparisons: Sequence[Comparison], passed: Mapping[Variant, str]) -> s
         "bootstrap over groups, the same groups for both. McNemar's p tells how likely so uneven "
         "a split of the changed decisions into right and wrong would be by chance.</p>"
     )
+
+
+def _not_measured(lost: Sequence[NotMeasured]) -> str:
+    """The variants that could not be made or run."""
+    rows = [[its.variant, "; ".join(its.failures)] for its in lost]
+    return table(["not measured, and failed", "why"], rows) if rows else ""
 
 
 def _answers(

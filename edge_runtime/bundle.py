@@ -25,7 +25,7 @@ from devices import BadInput, Box, Pixels
 from edge_runtime.atomic import whole_file
 from edge_runtime.manifest import MEMBER_NAME, Manifest, Member, read_manifest, write_manifest
 from edge_runtime.preprocess import Preprocessing
-from edge_runtime.trust import Signature, read_signature, require_trusted, sign
+from edge_runtime.trust import Signature, Versions, read_signature, require_trusted, sign
 
 SUFFIX = ".sonolite"
 MANIFEST = "manifest.json"
@@ -103,13 +103,18 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, hashlib.sha256(text).hexdigest(), signature)
 
 
-def open_trusted(path: Path, trusted: Mapping[bytes, str]) -> Bundle:
+def open_trusted(
+    path: Path, trusted: Mapping[bytes, str], versions: Versions | None = None
+) -> Bundle:
     """Opens a bundle that one of the `trusted` keys signed; see `edge_runtime.trust`.
 
-    Raises BadInput where it is not sound, not signed, or signed by another key.
+    Raises BadInput where it is not sound, not signed, signed by another key, or older than what
+    `versions` knows.
     """
     bundle = open_bundle(path)
-    require_trusted(str(path), bundle.signature, trusted)
+    key = require_trusted(str(path), bundle.signature, trusted)
+    if versions is not None:
+        versions.require_not_older(key, bundle.manifest.name, bundle.manifest.version)
     return bundle
 
 

@@ -1,6 +1,7 @@
 """`sonolite run`, `demo` and `inspect`: what a device can do with nothing but the base install."""
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
 from devices import BadInput, HardwareMissing
 from devices.capture import Reconnecting, open_device
@@ -23,24 +25,23 @@ from edge_runtime.classify import Classifier
 from edge_runtime.doctor import examine
 from edge_runtime.gate import Gate, read_gate
 from edge_runtime.live import BUDGET, Sink, run_session
-from edge_runtime.manifest import Variant
+from edge_runtime.manifest import NAME, Variant
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
 from edge_runtime.sinks import JsonLines, Terminal, overlay_video
 from edge_runtime.trust import (
     SIGNING_KEY,
-    VERSIONS,
-    Versions,
     configuration,
     fingerprint,
+    known_versions,
     new_key,
     read_trusted,
-    state,
     trusted_folder,
 )
 
 console = Console(stderr=True)
 
+SHIPPED = resources.files("edge_runtime") / f"demo{SUFFIX}"
 DEMO_KEYS = resources.files("edge_runtime") / "demo_keys"
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
@@ -99,12 +100,12 @@ def run(
     """
     if save is not None:
         _refuse_source(save, source)
-    opened = open_trusted(bundle, read_trusted(trusted_folder()))
-    versions, its = Versions(state() / VERSIONS), opened.manifest
-    if not allow_older:
-        versions.require_not_older(its.name, its.version)
+    versions = known_versions()
+    opened = open_trusted(bundle, read_trusted(trusted_folder()), None if allow_older else versions)
+    its = opened.manifest
     classifier = Classifier(opened, its.stages[0], variant, threads, any_picture)
-    versions.admit(its.name, its.version)
+    assert opened.signature is not None
+    versions.admit(opened.signature.key, its.name, its.version)
     _run(classifier, source, roi, budget, save, as_json)
 
 
@@ -120,12 +121,11 @@ def demo(
 
     Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
     """
-    shipped = resources.files("edge_runtime") / f"demo{SUFFIX}"
     simulated = source.startswith("phantom:")
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
     _refuse_source(save, source)
-    with resources.as_file(shipped) as path, resources.as_file(DEMO_KEYS) as folder:
+    with resources.as_file(SHIPPED) as path, resources.as_file(DEMO_KEYS) as folder:
         bundle = open_trusted(path, read_trusted(folder))
         classifier = Classifier(bundle, bundle.manifest.stages[0], any_picture=simulated)
         _run(classifier, source, roi, BUDGET, save, as_json)
@@ -227,20 +227,18 @@ def doctor(
 
     Example: sonolite doctor nodule.sonolite
     """
-    with ExitStack() as stack:
+    with resources.as_file(SHIPPED) as shipped, resources.as_file(DEMO_KEYS) as folder:
         if bundle is None:
-            shipped = resources.files("edge_runtime") / f"demo{SUFFIX}"
-            bundle = stack.enter_context(resources.as_file(shipped))
-            folder = stack.enter_context(resources.as_file(DEMO_KEYS))
+            opened = open_trusted(shipped, read_trusted(folder))
         else:
-            folder = trusted_folder()
-        findings = list(examine(open_trusted(bundle, read_trusted(folder))))
+            opened = open_trusted(bundle, read_trusted(trusted_folder()), known_versions())
+        findings = list(examine(opened))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         table = Table("", "", "", "", box=SIMPLE_HEAD, show_header=False)
         for its in findings:
-            table.add_row(its.part, its.name, "yes" if its.there else "no", printable(its.says))
+            table.add_row(its.part, its.name, "yes" if its.there else "no", _cell(its.says))
         Console().print(table)
     if not any(its.there for its in findings if its.part == "compute"):
         raise HardwareMissing("no model of the bundle runs on this machine")
@@ -254,7 +252,7 @@ def _variants(bundle: Bundle, gate: Gate) -> Table:
     held = bundle.manifest.stages[0].variants
     for its in gate.variants:
         inside = its.variant in held
-        size = f"{bundle.manifest.members[held[its.variant]].size:,}" if inside else "left out"
+        size = f"{bundle.manifest.members[held[its.variant]].size:,}" if inside else ""
         operators = len(gate.operators.get(its.variant, {}))
         table.add_row(
             its.variant,
@@ -262,17 +260,25 @@ def _variants(bundle: Bundle, gate: Gate) -> Table:
             f"{operators} kinds" if operators else "",
             f"{its.metrics.auroc:.4f}",
             f"{its.label_agreement:.4f}",
-            printable("; ".join(its.failures)) or "held",
+            _cell("left out: " + "; ".join(its.failures))
+            if its.failures
+            else "held"
+            if inside
+            else "held, not asked for",
         )
     for lost in gate.not_measured:
-        table.add_row(lost.variant, "left out", "", "", "", printable("; ".join(lost.failures)))
+        table.add_row(lost.variant, "", "", "", "", _cell("left out: " + "; ".join(lost.failures)))
     return table
 
 
+def _cell(text: str) -> Text:
+    """A table's cell of words that somebody else chose: none of them is a command."""
+    return Text(printable(text))
+
+
 def _signer(bundle: Bundle) -> str | None:
-    """What the key that signed a bundle is called here; None where it is not trusted."""
-    with resources.as_file(DEMO_KEYS) as folder:
-        known = read_trusted(folder) | read_trusted(trusted_folder())
+    """What the key that signed a bundle is called here; None where `run` does not trust it."""
+    known = read_trusted(trusted_folder())
     return None if bundle.signature is None else known.get(bundle.signature.key)
 
 
@@ -289,6 +295,8 @@ def new(
 
     Example: sonolite keys new
     """
+    if not re.fullmatch(NAME, name):
+        raise BadInput(f"--name {name}: letters, digits, blanks, and _ . - make a key's name")
     private = out or configuration() / SIGNING_KEY
     public = trusted_folder() / f"{name}.pem"
     mark = new_key(private, public)

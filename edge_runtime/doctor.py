@@ -21,6 +21,7 @@ from edge_runtime.classify import Classifier
 LIBRARIES = {
     "video files": ("opencv-python-headless", ""),
     "DICOM files": ("pydicom", "pip install 'sonolite[dicom]'"),
+    "network streams": ("av", "pip install 'sonolite[stream]'"),
 }
 """What a kind of source needs, and how to get it where it is not of the base install."""
 RUNS = 30
@@ -89,6 +90,12 @@ def _computes(bundle: Bundle) -> Iterator[Finding]:
         member = stage.variants[variant]
         try:
             gpu = GpuBackend(bundle.read(member), member)
+            answers = np.concatenate([gpu.run(its[np.newaxis])["probability"] for its in tensors])
+            off = float(np.abs(answers - golden.probability).max())
+            if not off <= stage.golden_tolerance[variant]:
+                says = f"{gpu.adapter} answers the golden frames differently by {off:.4f}"
+                yield Finding("compute", f"gpu {variant}", False, says)
+                continue
             speed = f"{_milliseconds(gpu, tensors):.1f} ms a picture"
             yield Finding("compute", f"gpu {variant}", True, f"{gpu.adapter}, {speed}")
         except (SonoliteError, RuntimeError) as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import (
+    BadInput,
     Box,
     CaptureDevice,
     Clock,
@@ -36,9 +37,6 @@ FROZEN_AFTER = 1.0
 """Seconds of one and the same picture after which it counts as frozen."""
 BUDGET = 0.25
 """Seconds from capture to result after which a live result is stale."""
-
-
-"""float32 ``[labels]``, as the model answered."""
 
 
 class Sink(Protocol):
@@ -157,6 +155,7 @@ class Session:
         self._sequence = itertools.count()
         self._last: NDArray[np.int16] | None = None
         self._last_change = 0.0
+        self._seen = False
 
     def happened(self, event: Event) -> None:
         """Moves to the state that follows `event`; what was smoothed so far ends with LIVE."""
@@ -166,6 +165,8 @@ class Session:
 
     def without_frame(self, event: Event) -> Result | None:
         """Moves on although no frame came; returns a result to show if the state has changed."""
+        if event is Event.GONE:
+            self._region.forget()
         before = self.state
         self.happened(event)
         if self.state is before:
@@ -175,7 +176,7 @@ class Session:
     def judge(self, frame: Frame) -> Result:
         """Judges one frame and returns its result; the state moves with what was seen."""
         began = self._clock()
-        box = self._region.locate(frame.pixels, keep=frame.timestamp is not None)
+        box = self._locate(frame)
         tensor = None
         if box is None:
             event = Event.UNUSABLE
@@ -204,6 +205,21 @@ class Session:
             total=1000 * (done - frame.captured_at),
         )
         return self._result(frame, event, latency, box, judged, smoothed, label, reason)
+
+    def _locate(self, frame: Frame) -> Box | None:
+        """The box to judge, None where there is none.
+
+        Raises BadInput for a region that does not lie on a screen; a live screen that became too
+        small for it later, as a grabber's does without a signal, has no picture.
+        """
+        try:
+            box = self._region.locate(frame.pixels, keep=frame.timestamp is not None)
+        except BadInput:
+            if not self._live or not self._seen:
+                raise
+            return None
+        self._seen = True
+        return box
 
     def _result(
         self,

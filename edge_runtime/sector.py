@@ -57,6 +57,10 @@ class Region:
         self._found: Box | None = None
         self._screen: tuple[int, ...] = ()
 
+    def forget(self) -> None:
+        """What was found is searched anew, as on another device."""
+        self._found = None
+
     def locate(self, pixels: Pixels, keep: bool = True) -> Box | None:
         """Returns the box to judge in `pixels`, or None where there is no picture in it.
 

@@ -5,6 +5,7 @@ Keys are PEM files, as OpenSSL writes and reads them. A signing key is private: 
 that its owner alone can read, or in the environment. A device trusts the public keys of one folder.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -57,6 +58,11 @@ def trusted_folder() -> Path:
     return Path(os.environ.get(TRUST_VARIABLE) or configuration() / TRUSTED)
 
 
+def known_versions() -> "Versions":
+    """The versions that ran on this machine."""
+    return Versions(state() / VERSIONS)
+
+
 def fingerprint(key: bytes) -> str:
     """The first twelve digits of a public key's sha256: what a person compares."""
     return hashlib.sha256(key).hexdigest()[:12]
@@ -69,7 +75,7 @@ def new_key(path: Path, public: Path) -> str:
     which is handed on.
     """
     for its in (path, public):
-        its.parent.mkdir(parents=True, exist_ok=True)
+        its.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_existing(its)
     refuse_in_run(path)
     key = Ed25519PrivateKey.generate()
@@ -78,9 +84,10 @@ def new_key(path: Path, public: Path) -> str:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    with whole_file(path) as part:
-        part.touch(mode=0o600)
-        part.write_bytes(private)
+    # Never into a file that somebody else put there.
+    alone = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with whole_file(path) as part, open(os.open(part, alone, 0o600), "wb") as file:
+        file.write(private)
     write_public(public, key.public_key().public_bytes(*_RAW))
     return fingerprint(key.public_key().public_bytes(*_RAW))
 
@@ -96,7 +103,7 @@ def write_public(path: Path, key: bytes) -> None:
 
 def refuse_in_run(path: Path) -> None:
     """Raises BadInput where a signing key lies in the folder of a run, which is handed on."""
-    if (path.parent / "run.json").exists():
+    if any((folder / "run.json").exists() for folder in path.resolve().parents):
         raise BadInput(f"{path}: a signing key does not belong in a run")
 
 
@@ -109,7 +116,7 @@ def read_signing_key(path: Path | None) -> Ed25519PrivateKey:
         return _private(pem.encode(), KEY_VARIABLE)
     its = path or configuration() / SIGNING_KEY
     try:
-        if its.stat().st_mode & 0o077:
+        if its.is_file() and its.stat().st_mode & 0o077:
             raise BadInput(f"{its}: others can read this signing key; chmod 600 {its}")
         refuse_in_run(its)
         return _private(its.read_bytes(), str(its))
@@ -150,10 +157,13 @@ def read_signature(content: bytes, manifest: bytes) -> Signature:
 def read_trusted(folder: Path) -> dict[bytes, str]:
     """The trusted keys, `*.pem` of a folder, and what each is called; none where it is not there.
 
-    Raises BadInput where one of them is not a public Ed25519 key.
+    Raises BadInput where one is not a public Ed25519 key, or anybody could have put it there.
     """
     trusted: dict[bytes, str] = {}
     for path in sorted(folder.glob("*.pem")):
+        for its in (folder, path):
+            if its.stat().st_mode & 0o002:
+                raise BadInput(f"{its}: anybody can write it; chmod o-w {its}")
         try:
             key = serialization.load_pem_public_key(path.read_bytes())
         except (ValueError, UnsupportedAlgorithm) as error:
@@ -166,8 +176,8 @@ def read_trusted(folder: Path) -> dict[bytes, str]:
     return trusted
 
 
-def require_trusted(name: str, signature: Signature | None, trusted: Mapping[bytes, str]) -> str:
-    """What the signer of the bundle `name` is called. Raises BadInput where it is not trusted."""
+def require_trusted(name: str, signature: Signature | None, trusted: Mapping[bytes, str]) -> bytes:
+    """The key that signed the bundle `name`. Raises BadInput where it is not trusted."""
     if signature is None:
         raise BadInput(f"{name}: it is not signed")
     if signature.key not in trusted:
@@ -176,33 +186,37 @@ def require_trusted(name: str, signature: Signature | None, trusted: Mapping[byt
             f"{name}: signed by the key {fingerprint(signature.key)}, which is not trusted here "
             f"(trusted: {known})"
         )
-    return trusted[signature.key]
+    return signature.key
 
 
 class Versions:
-    """The newest version of each bundle that was admitted here, kept in one small file.
+    """The newest version of each bundle that was admitted here, by its signer and name.
 
-    An older one is refused, so that a model that was withdrawn does not come back.
+    An older one is refused, so that a model that was withdrawn does not come back. Of equal
+    versions each is admitted: count up with each release.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def require_not_older(self, name: str, version: int) -> None:
+    def require_not_older(self, key: bytes, name: str, version: int) -> None:
         """Raises BadInput where a newer version was admitted, or the file is damaged."""
-        newest = self._read().get(name, 0)
+        newest = self._read().get(_entry(key, name), 0)
         if version < newest:
             raise BadInput(
                 f"{name}: version {version} is older than {newest}, which ran here before"
             )
 
-    def admit(self, name: str, version: int) -> None:
+    def admit(self, key: bytes, name: str, version: int) -> None:
         """Remembers that this version was admitted."""
-        versions = self._read()
-        if versions.get(name, 0) < version:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(self._path) as part:
-                part.write_text(json.dumps({**versions, name: version}, indent=2) + "\n")
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(self._path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another session may admit another bundle
+            versions = self._read()
+            if versions.get(_entry(key, name), 0) < version:
+                with whole_file(self._path) as part:
+                    entries = {**versions, _entry(key, name): version}
+                    part.write_text(json.dumps(entries, indent=2) + "\n")
 
     def _read(self) -> dict[str, int]:
         try:
@@ -211,3 +225,7 @@ class Versions:
             return {}
         except ValidationError as error:
             raise BadInput(f"{self._path}: damaged; remove it if you know why") from error
+
+
+def _entry(key: bytes, name: str) -> str:
+    return f"{fingerprint(key)} {name}"

@@ -22,6 +22,14 @@ from devices import BadInput
 JOIN_S = 60
 """How long the workers wait for one another at the start."""
 
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+"""What TensorFlow raises where a worker does not answer any more."""
+
 Tensors = Sequence[tf.Tensor]
 Address = tuple[str, int]
 
@@ -87,7 +95,7 @@ class Cluster:
         """Raises BadInput where another worker is lost while they learn."""
         try:
             yield
-        except tf.errors.OpError as error:
+        except LOST as error:
             if self.strategy is None:
                 raise
             raise BadInput(
@@ -141,8 +149,10 @@ def join(environment: Mapping[str, str] = os.environ, patience: float = JOIN_S) 
     signal.setitimer(
         signal.ITIMER_REAL, patience
     )  # ends this process where another has died since they met
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return Cluster(rank, len(workers), strategy)
 
 

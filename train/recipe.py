@@ -80,7 +80,8 @@ class Fit:
     batch: Count
     epochs: Count
     patience: Count | None = None
-    """Epochs without a better validation AUROC; the best one is kept. Without it, the last is."""
+    """More epochs than these without a better validation AUROC end the training, and the best one
+    is kept. Without it, the last is."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Cosine falls to zero at the last epoch (Loshchilov and Hutter, SGDR, ICLR 2017)."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0

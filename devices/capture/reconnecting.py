@@ -59,11 +59,15 @@ class Reconnecting(CaptureDevice):
             raise DeviceStalled(f"the device has gone; it is tried again in {left:.0f} s")
         self._delay = min(2 * self._delay, MOST)
         try:
-            self._device = self._opener()
+            device = self._opener()
         except (BadInput, DeviceLost, HardwareMissing) as error:
             self._next = self._clock() + self._delay
             raise DeviceStalled(f"the device has gone: {error}") from error
-        return self._device
+        if self._closed.is_set():  # while it was being opened
+            device.close()
+            raise DeviceLost("the device was closed")
+        self._device = device
+        return device
 
     def close(self) -> None:
         """Gives back what the device holds, and ends a wait for it."""

@@ -50,6 +50,11 @@ def test_a_run_of_another_recipe_is_not_quoted(
     refused(sonolite(*words), str(run_folder), "of another recipe or other data")
 
 
+def test_the_run_itself_is_not_quoted(runs: Path, tmp_path: Path) -> None:
+    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", "--quote", runs / "run")
+    refused(sonolite(*words), "of the very split that is converted")
+
+
 def test_what_is_no_run_is_not_quoted(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "folds").mkdir()
     words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", "--quote")

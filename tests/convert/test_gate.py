@@ -89,3 +89,9 @@ def test_answers_that_are_not_numbers_fail() -> None:
 def test_a_float_model_that_answers_nonsense_cannot_be_a_measure() -> None:
     with pytest.raises(ValueError, match="not a number"):
         compare(0.5, LIMITS, LABELS, GROUPS, {"float32": answers(FLOAT * np.nan)})
+
+
+def test_one_group_alone_cannot_be_judged() -> None:
+    both = {"int8": answers(FLOAT), "float32": answers(FLOAT)}
+    _, int8 = compare(0.5, LIMITS, LABELS, ["one"] * 100, both)  # type: ignore[arg-type]
+    assert any(its.startswith("one group alone") for its in int8.failures)

@@ -221,6 +221,22 @@ def test_a_gate_that_is_none_is_refused(demo_path: Path, tmp_path: Path, gate: b
     refused(sonolite("inspect", tmp_path / "a.sonolite"), "gate.json")
 
 
+def test_words_of_a_strange_bundle_do_not_command_the_terminal(
+    demo_path: Path, tmp_path: Path
+) -> None:
+    opened = open_bundle(demo_path)
+    gate = opened.read(GATE).replace(
+        b'"failures": []', b'"failures": ["[/red] [bold]boom \\u001b[31m"]'
+    )
+    contents = {name: opened.read(name) for name in opened.manifest.members} | {GATE: gate}
+    manifest = replace(opened.manifest, members=list_members(contents))
+    write_bundle(tmp_path / "a.sonolite", manifest, contents, None)
+    done = sonolite("inspect", tmp_path / "a.sonolite")
+    assert done.code == 0, done
+    assert "[/red]" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
 def test_the_first_result_comes_soon(demo_path: Path) -> None:
     """A shell that waits for a picture is a shell that nobody uses."""
     started = time.monotonic()

@@ -23,6 +23,7 @@ def test_each_variant_is_tried_and_timed(bundle_path: Path) -> None:
 def test_without_a_bundle_the_shipped_one_is_tried() -> None:
     done = sonolite("doctor")
     assert done.code == 0, done
+    assert "network streams" in done.stdout
     assert "cpu int8" in done.stdout
 
 
@@ -30,7 +31,7 @@ def test_what_is_missing_is_said_with_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(doctor.LIBRARIES, "DICOM files", ("no-such-library", "pip install it"))
-    cameras, *_, dicom = doctor._captures(tmp_path)
+    cameras, _, dicom, _ = doctor._captures(tmp_path)
     assert not cameras.there
     assert "is a grabber plugged in?" in cameras.says
     assert (dicom.there, dicom.says) == (False, "pip install it")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices import BadInput, DeviceLost, DeviceStalled, Frame, Pixels, SonoliteError
+from devices import BadInput, Box, DeviceLost, DeviceStalled, Frame, Pixels, SonoliteError
 from devices.capture import Phantom, Reconnecting, Scripted
 from devices.compute import Backend, Outputs
 from edge_runtime.bundle import Bundle
@@ -233,13 +233,19 @@ def test_a_stopped_session_ends_with_its_account(
 class Hand:
     """A session whose clock is moved by hand."""
 
-    def __init__(self, bundle: Bundle, classifier: Classifier, budget: float = 0.25) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        classifier: Classifier,
+        budget: float = 0.25,
+        region: Region | None = None,
+    ) -> None:
         from datetime import UTC, datetime
 
         self.now = 100.0
         start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.session = Session(
-            True, bundle, classifier, Region(), budget, lambda: self.now, lambda: start
+            True, bundle, classifier, region or Region(), budget, lambda: self.now, lambda: start
         )
         self.index = itertools.count()
 
@@ -258,6 +264,20 @@ def test_a_late_result_is_stale_and_has_no_label(hand: Hand, pictures: list[Pixe
     late = hand.judge(pictures[1], age=0.3)
     assert (late.state, late.label, late.smoothed) == (State.STALE, None, None)
     assert late.latency_ms.total == pytest.approx(300)
+
+
+def test_a_live_screen_that_becomes_too_small_for_the_region_is_withheld(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    """A grabber without a signal sends another size; a region that never fitted is an error."""
+    hand = Hand(demo_bundle, classifier, region=Region(Box(100, 80, 150, 120)))
+    assert hand.judge(pictures[0]).state is State.LIVE
+    small = hand.judge(pictures[20][:100, :100])
+    assert (small.state, small.label) == (State.SEARCHING, None)
+    assert hand.judge(pictures[20]).state is State.LIVE
+    other = Hand(demo_bundle, classifier, region=Region(Box(100, 80, 1500, 120)))
+    with pytest.raises(BadInput, match="lies outside"):
+        other.judge(pictures[0])
 
 
 def test_the_same_picture_for_too_long_is_frozen(hand: Hand, pictures: list[Pixels]) -> None:

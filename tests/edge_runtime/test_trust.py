@@ -1,5 +1,6 @@
 """A bundle runs only where its signer is trusted, and no older one than ran before."""
 
+import os
 import subprocess
 import zipfile
 from dataclasses import replace
@@ -139,7 +140,7 @@ def test_a_signature_with_one_bit_changed_is_none(text: bytes, place: int, bit: 
 
 
 def test_the_shipped_bundle_is_signed_by_the_shipped_key(demo_bundle: Bundle, person: Path) -> None:
-    assert "demo, which is trusted here" in sonolite("inspect", demo_bundle.path).stdout
+    assert "which is not trusted here" in sonolite("inspect", demo_bundle.path).stdout
     with pytest.raises(BadInput, match="not trusted"):
         open_trusted(demo_bundle.path, {})
     # Only the demonstration trusts it: whose key it is, nobody at the bedside knows.
@@ -163,18 +164,63 @@ def test_an_older_version_is_refused_unless_it_is_asked_for(
     refused(sonolite("run", old, *words), "older than 2")
 
 
+def test_another_signers_versions_are_counted_apart(tmp_path: Path) -> None:
+    versions = Versions(tmp_path / VERSIONS)
+    versions.admit(bytes(32), "a", 9)
+    versions.require_not_older(bytes(31) + b"1", "a", 1)
+    versions.require_not_older(bytes(32), "b", 1)
+    with pytest.raises(BadInput, match="older than 9"):
+        versions.require_not_older(bytes(32), "a", 8)
+
+
+def test_whatever_runs_a_model_refuses_an_older_one(
+    person: Path, demo_bundle: Bundle, contents: dict[str, bytes]
+) -> None:
+    assert sonolite("keys", "new").code == 0
+    key = person / "config" / "sonolite" / "signing.pem"
+    path = signed(person / "1.sonolite", demo_bundle, contents, key, 1)
+    (own,) = read_trusted(person / "config" / "sonolite" / "trusted")
+    Versions(state() / VERSIONS).admit(own, demo_bundle.manifest.name, 2)
+    for words in (("doctor", path), ("validate", path, "--data", person)):
+        refused(sonolite(*words), "version 1 is older than 2")
+
+
 def test_a_damaged_count_of_versions_lets_nothing_pass(tmp_path: Path) -> None:
     path = tmp_path / VERSIONS
     for text in ("", "{", "[]", '{"a": "2"}', '{"a": 1.5}'):
         path.write_text(text)
         with pytest.raises(BadInput, match="damaged"):
-            Versions(path).require_not_older("a", 1)
+            Versions(path).require_not_older(bytes(32), "a", 1)
 
 
 def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
     mark = new_key(tmp_path / "a" / "key.pem", tmp_path / "b" / "key.pem")
     assert (tmp_path / "a" / "key.pem").stat().st_mode & 0o777 == 0o600
     assert [fingerprint(key) for key in read_trusted(tmp_path / "b")] == [mark]
+
+
+def test_a_new_key_is_never_put_into_a_file_that_lies_there(tmp_path: Path) -> None:
+    part = tmp_path / f".key.{os.getpid()}.part.pem"
+    part.touch(mode=0o666)
+    with pytest.raises(BadInput):
+        new_key(tmp_path / "key.pem", tmp_path / "public.pem")
+    assert not (tmp_path / "key.pem").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", ".x"])
+def test_a_keys_name_is_no_path(person: Path, name: str) -> None:
+    refused(sonolite("keys", "new", "--name", name), "make a key's name")
+
+
+@pytest.mark.parametrize("open_to_all", ["folder", "file"])
+def test_a_trusted_key_that_anybody_could_have_put_there_is_none(
+    tmp_path: Path, open_to_all: str
+) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "keys" / "own.pem")
+    place = tmp_path / "keys" if open_to_all == "folder" else tmp_path / "keys" / "own.pem"
+    place.chmod(0o777)
+    with pytest.raises(BadInput, match="anybody can write it"):
+        read_trusted(tmp_path / "keys")
 
 
 def test_openssl_reads_the_keys(tmp_path: Path) -> None:
@@ -203,7 +249,7 @@ def test_a_key_does_not_belong_in_a_run(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not belong in a run"):
         read_signing_key(tmp_path / "key.pem")
     with pytest.raises(BadInput, match="does not belong in a run"):
-        new_key(tmp_path / "other.pem", tmp_path / "other.pub")
+        new_key(tmp_path / "deep" / "other.pem", tmp_path / "other.pub")
 
 
 def test_the_key_may_come_from_the_environment(

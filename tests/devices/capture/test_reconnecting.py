@@ -147,3 +147,29 @@ def test_ten_thousand_returns_leave_one_device() -> None:
         with pytest.raises(DeviceStalled):
             device.read(1.0)
     device.close()
+
+
+def test_what_was_opened_while_it_was_closed_is_closed_too() -> None:
+    closed: list[int] = []
+
+    class Noted(Scripted):
+        def close(self) -> None:
+            closed.append(id(self))
+
+    made: list[Noted] = []
+
+    def opener() -> CaptureDevice:
+        if made:
+            device.close()
+        made.append(Noted([GONE], live=True))
+        return made[-1]
+
+    time = Time()
+    device = Reconnecting(opener, time, time.wait)
+    with pytest.raises(DeviceLost):
+        device.read(1.0)
+    with pytest.raises(DeviceStalled):
+        device.read(1.0)
+    with pytest.raises(DeviceLost, match="was closed"):
+        device.read(1.0)
+    assert closed == [id(its) for its in made]
