@@ -59,7 +59,7 @@ SAME_AUROC = 0.002
 """How far float32 may be from what the run measured on the same test images."""
 ROUNDING = 0.03
 """Allowed on top of a variant's own difference: other kernels round otherwise. With those of
-tflite-runtime 2.14 the packaged int8 was .02 further off on the golden frames than with LiteRT's."""
+tflite-runtime 2.14 the packaged int8 was .02 further off on the golden frames than LiteRT's."""
 DIAGNOSED = 32
 """Pictures on which layers are compared, and on which a GPU is held against the CPU."""
 SCOPE_SAMPLES = 1500
