@@ -135,7 +135,11 @@ def read_cluster(environment: Mapping[str, str]) -> tuple[tuple[Address, ...], i
     return workers, rank
 
 
-def join(environment: Mapping[str, str] = os.environ, patience: float = JOIN_S) -> Cluster:
+def join(
+    environment: Mapping[str, str] = os.environ,
+    patience: float = JOIN_S,
+    note: Callable[[str], None] = lambda _: None,
+) -> Cluster:
     """Waits for the workers that TF_CONFIG names. Call it before TensorFlow makes a tensor.
 
     Raises BadInput where one of them does not come within `patience` seconds.
@@ -143,6 +147,7 @@ def join(environment: Mapping[str, str] = os.environ, patience: float = JOIN_S) 
     workers, rank = read_cluster(environment)
     if len(workers) < 2:
         return ALONE
+    note(f"worker {rank + 1} of {len(workers)}; waits up to {patience:g} s for the others")
     _meet(workers, rank, patience)
     # One process for each device: a second one here would count every sum twice.
     tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:1], "GPU")

@@ -203,7 +203,7 @@ def train_run(
     Raises BadInput where the data, the recipe or the place of the run cannot be used, before any
     long work begins.
     """
-    cluster = join()
+    cluster = join(note=watch.note)
     if cluster.chief:
         refuse_taken(out, resume)
     gathered = gather(data, recipe, watch)

@@ -73,6 +73,7 @@ def test_two_workers_learn_what_one_learns_alone(tmp_path: Path, labelled: Path)
     assert alone.code == 0, alone
     chief, other = together([*words, tmp_path / "run"], [*words, tmp_path / "run"])
     assert chief.code == other.code == 0, (chief, other)
+    assert "note: worker 2 of 2; waits up to 60 s for the others" in other.stderr
     assert "done; the chief writes the run" in other.stderr
     one, two = (keras.saving.load_model(tmp_path / its / "model.keras") for its in ("alone", "run"))
     for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
