@@ -184,7 +184,7 @@ def require_trusted(name: str, signature: Signature | None, trusted: Mapping[byt
         known = ", ".join(f"{its} {fingerprint(key)}" for key, its in trusted.items()) or "none"
         raise BadInput(
             f"{name}: signed by the key {fingerprint(signature.key)}, which is not trusted here "
-            f"(trusted: {known})"
+            f"(trusted: {known}); to trust it, put its public key into {trusted_folder()}"
         )
     return signature.key
 
