@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from devices import SonoliteError
 from edge_runtime import commands
+from edge_runtime.commands.options import printable
 
 HELP = (
     "From labelled ultrasound images to live decisions on a point-of-care device. "
@@ -52,6 +53,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _fail(line: str, code: int) -> NoReturn:
     """Says one line, whatever its words hold, and ends with `code`."""
-    one = commands.printable(" ".join(line.split()))
+    one = printable(" ".join(line.split()))
     print(f"sonolite: {one}", file=sys.stderr)
     sys.exit(code)

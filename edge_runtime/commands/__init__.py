@@ -1,0 +1,15 @@
+"""What a device can do with nothing but the base install, one file a command."""
+
+import typer
+
+from edge_runtime.commands.doctor import doctor
+from edge_runtime.commands.inspect import inspect
+from edge_runtime.commands.keys import keys
+from edge_runtime.commands.run import demo, run
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this package's commands to the root app."""
+    for command in (demo, run, inspect, doctor):
+        app.command()(command)
+    app.add_typer(keys, name="keys")

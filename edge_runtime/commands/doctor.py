@@ -1,0 +1,45 @@
+"""`sonolite doctor`: what this machine can capture with and compute on, and why not."""
+
+import json
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from devices import HardwareMissing
+from edge_runtime.bundle import open_trusted
+from edge_runtime.commands.options import DEMO_KEYS, SHIPPED, cell
+from edge_runtime.doctor import examine
+from edge_runtime.trust import known_versions, read_trusted, trusted_folder
+
+
+def doctor(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Whose models are tried; else the one in the package.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings to stdout.")] = False,
+) -> None:
+    """Say what this machine can capture with and compute on, and why not.
+
+    Example: sonolite doctor nodule.sonolite
+    """
+    with resources.as_file(SHIPPED) as shipped, resources.as_file(DEMO_KEYS) as folder:
+        if bundle is None:
+            opened = open_trusted(shipped, read_trusted(folder))
+        else:
+            opened = open_trusted(bundle, read_trusted(trusted_folder()), known_versions())
+        findings = list(examine(opened))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        table = Table("", "", "", "", box=SIMPLE_HEAD, show_header=False)
+        for its in findings:
+            table.add_row(its.part, its.name, "yes" if its.there else "no", cell(its.says))
+        Console().print(table)
+    if not any(its.there for its in findings if its.part == "compute"):
+        raise HardwareMissing("no model of the bundle runs on this machine")

@@ -1,0 +1,72 @@
+"""`sonolite inspect`: what is in a bundle, who signed it, and what it was measured at."""
+
+import json
+from dataclasses import asdict
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from edge_runtime.bundle import CARD, Bundle, open_bundle
+from edge_runtime.commands.options import BundleArgument, JsonOption, cell, printable
+from edge_runtime.gate import Gate, read_gate
+from edge_runtime.trust import fingerprint, read_trusted, trusted_folder
+
+
+def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Check a bundle from end to end, say who signed it, and show its card.
+
+    Example: sonolite inspect nodule.sonolite
+    """
+    opened = open_bundle(bundle)
+    name = _signer(opened)
+    gate = read_gate(opened)
+    if as_json:
+        key = None if opened.signature is None else fingerprint(opened.signature.key)
+        signed = {"key": key, "trusted_as": name}
+        manifest = asdict(opened.manifest)
+        print(json.dumps({"signed": signed, "manifest": manifest, "gate": asdict(gate)}, indent=2))
+        return
+    out = Console()
+    out.print(f"{opened.id}: every size and hash is as the manifest says", highlight=False)
+    if opened.signature is None:
+        out.print("not signed: no device runs it")
+    else:
+        trust = f"{name}, which is trusted here" if name else "which is not trusted here"
+        out.print(f"signed by the key {fingerprint(opened.signature.key)}, {trust}")
+    out.print(_variants(opened, gate))
+    out.print(Markdown(printable(opened.read(CARD).decode("utf-8", "replace"))))
+
+
+def _variants(bundle: Bundle, gate: Gate) -> Table:
+    """Each variant's size, operations and comparison with float, those left out too."""
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("variant", "bytes", "operators", "AUROC", "agreement", "gate"):
+        table.add_column(title, justify="left" if title in ("variant", "gate") else "right")
+    held = bundle.manifest.stages[0].variants
+    for its in gate.variants:
+        inside = its.variant in held
+        size = f"{bundle.manifest.members[held[its.variant]].size:,}" if inside else ""
+        operators = len(gate.operators.get(its.variant, {}))
+        table.add_row(
+            its.variant,
+            size,
+            f"{operators} kinds" if operators else "",
+            f"{its.metrics.auroc:.4f}",
+            f"{its.label_agreement:.4f}",
+            cell("left out: " + "; ".join(its.failures))
+            if its.failures
+            else "held"
+            if inside
+            else "held, not asked for",
+        )
+    for lost in gate.not_measured:
+        table.add_row(lost.variant, "", "", "", "", cell("left out: " + "; ".join(lost.failures)))
+    return table
+
+
+def _signer(bundle: Bundle) -> str | None:
+    """What the key that signed a bundle is called here; None where `run` does not trust it."""
+    known = read_trusted(trusted_folder())
+    return None if bundle.signature is None else known.get(bundle.signature.key)

@@ -1,0 +1,54 @@
+"""`sonolite keys`: the keys that bundles are signed with, and those that are trusted."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devices import BadInput
+from edge_runtime.commands.options import say
+from edge_runtime.manifest import NAME
+from edge_runtime.trust import (
+    SIGNING_KEY,
+    configuration,
+    fingerprint,
+    new_key,
+    read_trusted,
+    trusted_folder,
+)
+
+keys = typer.Typer(help="The keys that bundles are signed with, and those that are trusted.")
+
+
+@keys.command("new")
+def new(
+    out: Annotated[
+        Path | None, typer.Option(help="The signing key's file; else your configuration's.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the key is called where it is trusted.")] = "own",
+) -> None:
+    """Make a signing key, and trust it on this machine.
+
+    Copy the public file, which is named, into the folder of trusted keys of each device.
+
+    Example: sonolite keys new
+    """
+    if not re.fullmatch(NAME, name):
+        raise BadInput(f"--name {name}: letters, digits, blanks, and _ . - make a key's name")
+    private = out or configuration() / SIGNING_KEY
+    public = trusted_folder() / f"{name}.pem"
+    mark = new_key(private, public)
+    say(f"{private}: the signing key {mark}; keep it to yourself")
+    say(f"{public}: its public half, trusted here; devices need a copy")
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Show the keys that are trusted on this machine.
+
+    Example: sonolite keys list
+    """
+    folder = trusted_folder()
+    for key, name in read_trusted(folder).items():
+        print(f"{fingerprint(key)}  {folder / name}.pem")

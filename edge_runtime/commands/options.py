@@ -1,0 +1,38 @@
+"""Arguments that several commands take, and how a line is said."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from edge_runtime.bundle import SUFFIX
+
+console = Console(stderr=True)
+
+SHIPPED = resources.files("edge_runtime") / f"demo{SUFFIX}"
+DEMO_KEYS = resources.files("edge_runtime") / "demo_keys"
+
+BundleArgument = Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")]
+RoiOption = Annotated[
+    str | None,
+    typer.Option(help="x,y,w,h of the nodule on the screen; without it the picture is searched."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Results as JSON lines on stdout.")]
+
+
+def say(line: str) -> None:
+    """One line for the person; stdout is kept for results."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """The text without what would command a terminal; lines stay lines."""
+    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
+
+
+def cell(text: str) -> Text:
+    """A table's cell of words that somebody else chose: none of them is a command."""
+    return Text(printable(text))

@@ -1,0 +1,154 @@
+"""`sonolite run` and `demo`: a live session from its arguments to its summary."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devices import BadInput
+from devices.capture import Reconnecting, open_device
+from edge_runtime.bundle import open_trusted
+from edge_runtime.classify import Classifier
+from edge_runtime.commands.options import (
+    DEMO_KEYS,
+    SHIPPED,
+    BundleArgument,
+    JsonOption,
+    RoiOption,
+    console,
+    say,
+)
+from edge_runtime.live import BUDGET, Sink, run_session
+from edge_runtime.manifest import Variant
+from edge_runtime.result import NOTICE
+from edge_runtime.sector import Region, parse_roi
+from edge_runtime.sinks import JsonLines, Terminal, overlay_video
+from edge_runtime.trust import known_versions, read_trusted, trusted_folder
+
+DEMO_SOURCE = "phantom:?frames=240"
+DEMO_ROI = "167,190,108,100"
+"""Around the phantom's nodule, with room for its way across the picture."""
+
+
+def run(
+    bundle: BundleArgument,
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Camera index, v4l2:///dev/video0, rtsp://HOST, igtl://HOST, file, phantom:"
+        ),
+    ],
+    roi: RoiOption = None,
+    variant: Annotated[
+        Variant | None, typer.Option(help="Which model of the bundle; else the fastest.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Of the interpreter; else up to four.")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(min=0.01, max=10, help="Seconds until a live result is stale.")
+    ] = BUDGET,
+    save: Annotated[
+        Path | None, typer.Option(help="A video with the overlay, .mp4 or .avi.")
+    ] = None,
+    any_picture: Annotated[
+        bool, typer.Option("--any-picture", help="Label also what the model never learnt to judge.")
+    ] = False,
+    allow_older: Annotated[
+        bool, typer.Option("--allow-older", help="Run an older version than ran here before.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify the frames of a capture device or a recording; Ctrl-C ends it.
+
+    The bundle must be signed by a trusted key; see `sonolite keys`.
+
+    Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
+    """
+    if save is not None:
+        _refuse_source(save, source)
+    versions = known_versions()
+    opened = open_trusted(bundle, read_trusted(trusted_folder()), None if allow_older else versions)
+    its = opened.manifest
+    classifier = Classifier(opened, its.stages[0], variant, threads, any_picture)
+    assert opened.signature is not None
+    versions.admit(opened.signature.key, its.name, its.version)
+    _run(classifier, source, roi, budget, save, as_json)
+
+
+def demo(
+    source: Annotated[str, typer.Argument(help="What to classify.")] = DEMO_SOURCE,
+    roi: RoiOption = None,
+    save: Annotated[Path, typer.Option(help="Where the video with the overlay goes.")] = Path(
+        "demo.mp4"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Classify a simulated neck live with the model in the package, and save what was seen.
+
+    Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
+    """
+    simulated = source.startswith("phantom:")
+    if source == DEMO_SOURCE and roi is None:
+        roi = DEMO_ROI
+    _refuse_source(save, source)
+    with resources.as_file(SHIPPED) as path, resources.as_file(DEMO_KEYS) as folder:
+        bundle = open_trusted(path, read_trusted(folder))
+        classifier = Classifier(bundle, bundle.manifest.stages[0], any_picture=simulated)
+        _run(classifier, source, roi, BUDGET, save, as_json)
+        if simulated:
+            say("note: the model never saw a simulated neck; its labels here mean nothing")
+
+
+def _refuse_source(save: Path, source: str) -> None:
+    """Raises BadInput where the saved video would take the place of what it is made from."""
+    if Path(source).exists() and Path(source).resolve() in (save.resolve(), save.resolve().parent):
+        raise BadInput(f"--save {save}: would overwrite or lie among the source {source}")
+
+
+def _run(
+    classifier: Classifier,
+    source: str,
+    roi: str | None,
+    budget: float,
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    """One session from its arguments to its summary."""
+    region = Region(None if roi is None else parse_roi(roi))
+    bundle, stage = classifier.bundle, classifier.stage
+    with ExitStack() as stack:
+        stop = stack.enter_context(_stopped_by_signals())
+        device = stack.enter_context(Reconnecting(lambda: open_device(source)))
+        sinks: list[Sink] = [JsonLines(stop)] if as_json else []
+        if save is not None:
+            sinks.append(stack.enter_context(overlay_video(save, device.fps, stage.positive)))
+        if not as_json or console.is_terminal:
+            sinks.append(stack.enter_context(Terminal(console, stage.positive)))
+        summary, ended = run_session(device, bundle, classifier, region, sinks, stop, budget)
+    for line in (*summary.lines(), NOTICE):
+        say(line)
+    if region.roi is None and classifier.preprocessing.crops:
+        say("note: without --roi the whole picture was judged; this model learnt nodule crops")
+    if save is not None:
+        say(f"saved {save}")
+    if ended is not None:
+        raise ended
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that a session ends with its summary."""
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
