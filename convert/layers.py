@@ -24,7 +24,7 @@ from convert.gate import answer
 from convert.tflite import at_batch_one, calibration, check
 from devices import BadInput
 from devices.compute import CpuBackend
-from devices.compute.cpu import find_interpreter
+from devices.compute.interpreter import find_interpreter
 from devices.quiet import quiet
 from train.page import GREY, POSITIVE, STYLE
 

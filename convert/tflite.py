@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from convert.edgetpu import Operator, operators
 from devices import BadInput
-from devices.compute.cpu import find_interpreter
+from devices.compute.interpreter import find_interpreter
 from edge_runtime.manifest import Variant
 from train.samples import Sample
 

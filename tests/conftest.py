@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import resources
@@ -265,3 +266,15 @@ def refused(outcome: Outcome, *words: str) -> None:
     assert line.startswith("sonolite: "), outcome
     for word in words:
         assert word in line, outcome
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An accelerator's library that does what its options say; see `stand_in.c`."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: apt install gcc")
+    source = Path(__file__).parent / "devices" / "compute" / "stand_in.c"
+    library = tmp_path_factory.mktemp("stand_in") / "libstand_in.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return library

@@ -2,6 +2,16 @@
 
 from devices.compute.backend import Backend, Compute, Kind, Outputs
 from devices.compute.cpu import CpuBackend
+from devices.compute.delegate import EDGETPU, DelegateBackend
 from devices.compute.gpu import GpuBackend
 
-__all__ = ["Backend", "Compute", "CpuBackend", "GpuBackend", "Kind", "Outputs"]
+__all__ = [
+    "EDGETPU",
+    "Backend",
+    "Compute",
+    "CpuBackend",
+    "DelegateBackend",
+    "GpuBackend",
+    "Kind",
+    "Outputs",
+]

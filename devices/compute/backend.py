@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["cpu", "gpu", "edgetpu"]
+Kind = Literal["cpu", "gpu", "edgetpu", "delegate"]
 Outputs = dict[str, NDArray[np.float32]]
 """float32 arrays by output name, such as `probability` ``[1, classes]``."""
 

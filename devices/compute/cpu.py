@@ -1,77 +1,13 @@
-"""TFLite on the CPU: ai-edge-litert, or tflite-runtime on boards that it does not reach."""
+"""TFLite on the CPU."""
 
-from importlib import import_module
-from importlib.metadata import version
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from devices.compute.backend import Compute, Outputs
-from devices.errors import BadInput, HardwareMissing
-from devices.quiet import quiet
-
-INTERPRETERS = (
-    ("ai_edge_litert.interpreter", "ai-edge-litert"),
-    ("tflite_runtime.interpreter", "tflite-runtime"),
-)
-"""Module and distribution, the preferred one first."""
+from devices.compute.backend import Compute
+from devices.compute.interpreter import Interpreter
 
 
-def find_interpreter() -> tuple[Any, str]:
-    """Returns the interpreter's module and its name with version.
-
-    Raises HardwareMissing where neither library is installed.
-    """
-    for module, distribution in INTERPRETERS:
-        try:
-            return import_module(module), f"{distribution} {version(distribution)}"
-        except ModuleNotFoundError:
-            continue
-        except ImportError as error:
-            raise HardwareMissing(f"{distribution} is installed but broken: {error}") from error
-    raise HardwareMissing(
-        "no TFLite interpreter: pip install ai-edge-litert, or on an old board "
-        "pip install 'sonolite[tflite-runtime]'"
-    )
-
-
-class CpuBackend:
-    """One model on the CPU, its tensors allocated once."""
+class CpuBackend(Interpreter):
+    """One model on the CPU."""
 
     def __init__(self, model: bytes, name: str, threads: int = 2) -> None:
-        """Opens `model`, the verified bytes of the bundle's member `name`.
-
-        Raises BadInput where the bytes are not a model of the contract, HardwareMissing where
-        no interpreter is installed.
-        """
-        module, interpreter = find_interpreter()
-        try:
-            with quiet():
-                self._interpreter = module.Interpreter(model_content=model, num_threads=threads)
-                self._interpreter.allocate_tensors()
-        except SystemError as error:  # tflite-runtime beside numpy 2
-            raise HardwareMissing(f"{interpreter} does not work here: {_line(error)}") from error
-        except (ValueError, RuntimeError) as error:
-            raise BadInput(f"{name}: the interpreter refuses the model: {_line(error)}") from error
-        self.compute = Compute("cpu", interpreter, name, threads, share=1.0)
-        signatures = self._interpreter.get_signature_list()
-        inputs = [entry for its in signatures.values() for entry in its["inputs"]]
-        details = self._interpreter.get_input_details()
-        if len(inputs) != 1 or len(details) != 1 or details[0]["dtype"] is not np.uint8:
-            raise BadInput(f"{name}: not a model of the contract: one uint8 input")
-        self._runner = self._interpreter.get_signature_runner(next(iter(signatures)))
-        self._input_name = inputs[0]
-        self.shape: tuple[int, ...] = tuple(int(size) for size in details[0]["shape"])
-
-    def run(self, tensor: NDArray[np.uint8]) -> Outputs:
-        """Returns the model's outputs by name; see `Backend.run`."""
-        if tensor.shape != self.shape or tensor.dtype != np.uint8:
-            raise ValueError(f"uint8 {self.shape} expected, {tensor.dtype} {tensor.shape} given")
-        answers = self._runner(**{self._input_name: tensor})
-        return {name: np.asarray(answer, dtype=np.float32) for name, answer in answers.items()}
-
-
-def _line(error: Exception) -> str:
-    """The first line of an interpreter's message, which may run over several."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        """Opens `model`; see `Interpreter` for what it raises."""
+        super().__init__(model, name, threads)
+        self.compute = Compute("cpu", self.library, name, threads, share=1.0)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.compute.backend import Compute, Outputs
-from devices.compute.cpu import CpuBackend, find_interpreter
+from devices.compute.cpu import CpuBackend
+from devices.compute.interpreter import find_interpreter
 from devices.errors import BadInput, HardwareMissing
 from devices.quiet import quiet
 

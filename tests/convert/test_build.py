@@ -15,7 +15,7 @@ from convert.golden import make_golden
 from convert.tflite import REPRESENTATIVE_PER_CLASS, choose_representative, convert
 from devices import BadInput
 from devices.compute import CpuBackend
-from devices.compute.cpu import find_interpreter
+from devices.compute.interpreter import find_interpreter
 from edge_runtime.bundle import open_bundle, read_golden
 from edge_runtime.manifest import Variant
 from edge_runtime.preprocess import parse

@@ -22,7 +22,7 @@ from convert.layers import (
 from convert.tflite import check, convert
 from devices import BadInput
 from devices.compute import CpuBackend
-from devices.compute.cpu import find_interpreter
+from devices.compute.interpreter import find_interpreter
 from train.network import build
 from train.recipe import Convolutions, InvertedResiduals
 

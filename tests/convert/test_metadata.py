@@ -17,7 +17,7 @@ from convert.golden import make_golden
 from convert.metadata import with_metadata
 from convert.tflite import convert
 from devices.compute import CpuBackend
-from devices.compute.cpu import find_interpreter
+from devices.compute.interpreter import find_interpreter
 from edge_runtime.bundle import golden_tensors
 from edge_runtime.manifest import Variant
 from edge_runtime.preprocess import parse

@@ -28,7 +28,11 @@ def test_no_module_of_the_device_loads_a_host_library() -> None:
         [sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, check=True
     )
     imported, loaded = (set(line.split()) for line in done.stdout.splitlines())
-    assert {"edge_runtime.commands.run", "devices.capture.phantom", "devices.compute.cpu"} <= imported
+    assert {
+        "edge_runtime.commands.run",
+        "devices.capture.phantom",
+        "devices.compute.cpu",
+    } <= imported
     assert not loaded & HOST_ONLY
 
 

@@ -1,0 +1,78 @@
+"""TFLite through a delegate: a vendor's library that takes operators off the CPU.
+
+Edge TPU (`libedgetpu.so.1`), NXP (`libvx_delegate.so`), Arm Ethos-U and Mali, and others load alike:
+by the library's path and options of its own.
+"""
+
+import ctypes
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from devices.compute.backend import Compute, Kind
+from devices.compute.interpreter import Interpreter, find_interpreter, line
+from devices.errors import BadInput, HardwareMissing
+from devices.quiet import quiet
+
+EDGETPU = "libedgetpu.so.1"
+"""What coral.ai's package for Debian installs; the loader finds it by this name."""
+PART = "DELEGATE"
+"""What an interpreter calls the operator that stands for a part which a delegate took."""
+
+
+class DelegateBackend(Interpreter):
+    """One model through a delegate, what it does not take on one thread of the CPU."""
+
+    def __init__(
+        self,
+        model: bytes,
+        name: str,
+        library: str,
+        options: Mapping[str, str] | None = None,
+        kind: Kind = "delegate",
+    ) -> None:
+        """Opens `model`, the verified bytes of the bundle's member `name`.
+
+        Raises HardwareMissing where the library cannot be loaded or does not find its hardware,
+        BadInput where it refuses the model or takes none of its operators: that would be the CPU
+        under another name.
+        """
+        module, _ = find_interpreter()
+        try:
+            with quiet():
+                ctypes.CDLL(library)  # what load_delegate leaves of a missing one fails when freed
+                delegate = module.load_delegate(library, dict(options or {}))
+        except OSError as error:
+            raise HardwareMissing(f"{library}: cannot be loaded: {line(error)}") from error
+        except ValueError as error:
+            said = " ".join(str(error).splitlines()[1:]) or "it does not say why"
+            raise HardwareMissing(f"{library}: refuses to start: {said}") from error
+        super().__init__(model, name, threads=1, delegates=[delegate])
+        share = taken(self.operators)
+        if share == 0:
+            raise BadInput(f"{name}: {library} takes none of its operators")
+        self.compute = Compute(kind, self.library, name, threads=1, share=share)
+
+
+def taken(operators: Sequence[Mapping[str, Any]]) -> float:
+    """The share of a model's operators that a delegate took on, 0..1; NaN of an empty list.
+
+    An interpreter lists the model's operators, then one for each part that a delegate took: what
+    lies between that one's inputs and outputs is what was taken.
+    """
+    own = [its for its in operators if its["op_name"] != PART]
+    maker = {int(tensor): n for n, its in enumerate(own) for tensor in its["outputs"]}
+    found: set[int] = set()
+    for part in operators:
+        if part["op_name"] != PART:
+            continue
+        known = {int(tensor) for tensor in part["inputs"]}
+        wanted = [int(tensor) for tensor in part["outputs"]]
+        while wanted:
+            tensor = wanted.pop()
+            number = maker.get(tensor)
+            if tensor in known or number is None or number in found:
+                continue
+            found.add(number)
+            wanted.extend(int(its) for its in own[number]["inputs"])
+    return len(found) / len(own) if own else math.nan
