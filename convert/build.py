@@ -34,6 +34,7 @@ from edge_runtime.bundle import (
     write_golden,
 )
 from edge_runtime.manifest import (
+    EDGETPU_MEMBER,
     REFERENCE,
     SCHEMA,
     Manifest,
@@ -67,7 +68,6 @@ SCOPE_SAMPLES = 1500
 int8 embedding by less than pictures differ, but by more than the training pictures spread."""
 AUTO = "auto"
 """In place of layers: as many in float as the validation images ask for."""
-EDGETPU = "int8_edgetpu.tflite"
 
 Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
 
@@ -188,7 +188,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     contents = {
         **{stage.variants[variant]: model for variant, model in models.items()},
         **{stage.scopes[variant]: its for variant, its in scopes.items()},
-        **({} if compiled is None else {EDGETPU: compiled.model}),
+        **({} if compiled is None else {EDGETPU_MEMBER: compiled.model}),
         CARD: card.encode(),
         GATE: (json.dumps(gate, indent=2, allow_nan=False) + "\n").encode(),
         GOLDEN: write_golden(golden),

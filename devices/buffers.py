@@ -35,7 +35,7 @@ class Buffers:
 
 def _references() -> int:
     """What Python counts for an array that only such a list holds, asked in such a loop."""
-    for buffer in [np.empty(1, np.uint8)]:  # noqa: B007
+    for buffer in [np.empty(1, np.uint8)]:
         return sys.getrefcount(buffer)
     raise AssertionError
 

@@ -1,20 +1,35 @@
 """A bundle at work: the model behind its preprocessing, proven on its golden frames."""
 
 import os
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from devices import BadInput, Box, Pixels
-from devices.compute import Backend, CpuBackend
+from devices import BadInput
+from devices.compute import Backend, CpuBackend, DelegateBackend, GpuBackend, Kind
 from edge_runtime import preprocess
 from edge_runtime.bundle import Bundle, golden_tensors, read_golden
-from edge_runtime.manifest import Stage, Variant
+from edge_runtime.manifest import EDGETPU_MEMBER, Stage, Variant
 from edge_runtime.scope import Scope, read_scope
 
 PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
 """On a CPU: int8 is the fastest, and dynamic slower than float32."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A backend that somebody wants."""
+
+    kind: Kind
+    library: str = ""
+    """Of a delegate."""
+    options: tuple[tuple[str, str], ...] = ()
+    """Of a delegate, by name."""
+
+
+CPU = Wish("cpu")
 
 
 class Judgement(NamedTuple):
@@ -37,12 +52,14 @@ class Classifier:
         variant: Variant | None = None,
         threads: int | None = None,
         any_picture: bool = False,
+        wish: Wish = CPU,
     ) -> None:
         """Opens `variant`, or the bundle's best one for a CPU; `threads` None takes up to four.
 
         With `any_picture` the scope of the model is not heeded.
 
-        Raises BadInput where the bundle lacks the variant, or its model is not of the contract.
+        Raises BadInput where the bundle lacks the variant, or its model is not of the contract or
+        answers the golden frames otherwise, and HardwareMissing where `wish` is not to be had.
         """
         self.bundle, self.stage = bundle, stage
         self._labels = len(stage.labels)
@@ -54,13 +71,13 @@ class Classifier:
             )
         self.variant = variant
         self.preprocessing = preprocess.parse(stage.preprocessing)
-        member = stage.variants[self.variant]
-        threads = threads or min(4, os.cpu_count() or 1)
-        backend = CpuBackend(bundle.read(member), member, threads)
+        member = EDGETPU_MEMBER if wish.kind == "edgetpu" else stage.variants[variant]
+        backend = _open(wish, bundle.read(member), member, threads or min(4, os.cpu_count() or 1))
         side = self.preprocessing.side
         if backend.shape != (1, side, side, 1):
             raise BadInput(f"{bundle.path}: {member} takes {backend.shape}, not {side} x {side}")
         self.backend: Backend = backend
+        self._still: tuple[NDArray[np.uint8], Judgement] | None = None
         self._scope: Scope | None = None
         if stage.scopes and not any_picture:
             self._scope = read_scope(bundle.read(stage.scopes[variant]))
@@ -87,13 +104,6 @@ class Classifier:
                 f"differently by {off:.4f}; {allowed:.4f} is allowed"
             )
 
-    def prepare(self, pixels: Pixels, box: Box | None) -> NDArray[np.uint8]:
-        """The tensor of what lies in `box`, or of the whole picture; uint8 ``[1, H, W, 1]``."""
-        if box is not None and not self.preprocessing.crops:
-            x, y, w, h = box
-            return self.preprocessing(pixels[y : y + h, x : x + w])
-        return self.preprocessing(pixels, box)
-
     def probability(self, tensor: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The model's answer, float32 ``[labels]``; see `judge`."""
         return self.judge(tensor).probability
@@ -101,8 +111,17 @@ class Classifier:
     def judge(self, tensor: NDArray[np.uint8]) -> Judgement:
         """The model's answer to one picture, and how strange the picture is to the model.
 
-        Raises RuntimeError where inference fails or the answer is not a number.
+        The same picture again is not computed again. Raises RuntimeError where inference fails or
+        the answer is not a number.
         """
+        if self._still is not None and np.array_equal(tensor, self._still[0]):
+            return self._still[1]
+        self._still = None
+        judgement = self._judge(tensor)
+        self._still = tensor, judgement
+        return judgement
+
+    def _judge(self, tensor: NDArray[np.uint8]) -> Judgement:
         outputs = self.backend.run(tensor)
         if "probability" not in outputs or outputs["probability"].shape != (1, self._labels):
             raise RuntimeError("the model does not answer one probability a label")
@@ -116,3 +135,14 @@ class Classifier:
             raise RuntimeError("the model does not answer the embedding of its scope")
         distance = float(self._scope.distance(embedding)[0])
         return Judgement(answer, distance / self._scope.limit)
+
+
+def _open(
+    wish: Wish, model: bytes, name: str, threads: int
+) -> CpuBackend | GpuBackend | DelegateBackend:
+    """The backend that is wished for, with `model` in it."""
+    if wish.kind == "cpu":
+        return CpuBackend(model, name, threads)
+    if wish.kind == "gpu":
+        return GpuBackend(model, name)
+    return DelegateBackend(model, name, wish.library, dict(wish.options), wish.kind)

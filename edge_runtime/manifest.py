@@ -11,6 +11,8 @@ from edge_runtime import preprocess
 
 SCHEMA: Literal[1] = 1
 Variant = Literal["float32", "float16", "dynamic", "int8"]
+EDGETPU_MEMBER = "int8_edgetpu.tflite"
+"""The member with int8 as compiled for the Edge TPU, beside the plain one."""
 REFERENCE: Variant = "float32"
 """The variant that the others are held against; a bundle for a small device may lack it."""
 

@@ -57,7 +57,7 @@ def _headline(result: Result, positive: str) -> str:
 
 def _footline(result: Result) -> str:
     whole = "   whole picture" if result.region == "found" else ""
-    kind = result.backend.split()[0]
+    kind = result.backend.split()[0] + (" (fallback)" if result.fallback else "")
     return f"{NOTICE}   {result.latency_ms.total:.0f} ms {kind}{whole}"
 
 

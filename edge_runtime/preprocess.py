@@ -6,7 +6,6 @@ this module is the only reader of it: what the network was trained on is what it
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
+from devices.buffers import Buffers
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,12 @@ class Picture:
 class Gray:
     """One channel: ITU-R BT.601 luma, as `cv2.COLOR_BGR2GRAY` computes it."""
 
-    def __call__(self, picture: Picture) -> Picture:
-        """Grey pixels stay as they are."""
+    def __call__(self, picture: Picture, buffers: Buffers | None = None) -> Picture:
+        """Grey pixels stay as they are; others turn grey in an array of `buffers`, or a new one."""
         if picture.pixels.ndim == 2:
             return picture
-        gray = cv2.cvtColor(picture.pixels, cv2.COLOR_BGR2GRAY)
+        room = None if buffers is None else buffers.take(picture.pixels.shape[:2])
+        gray = cv2.cvtColor(picture.pixels, cv2.COLOR_BGR2GRAY, dst=room)
         return Picture(np.asarray(gray, dtype=np.uint8), picture.box)
 
 
@@ -89,15 +90,14 @@ class Resize:
         if not 16 <= self.side <= 1024:
             raise ValueError("side is 16 to 1024 pixels")
 
-    def __call__(self, picture: Picture) -> Picture:
-        """Changes height and width, each to `side`."""
+    def __call__(self, picture: Picture, out: Pixels | None = None) -> Picture:
+        """Changes height and width, each to `side`; in `out`, ``side x side``, where given."""
         shrinks = max(picture.pixels.shape[:2]) > self.side
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized = cv2.resize(picture.pixels, (self.side, self.side), interpolation=how)
+        resized = cv2.resize(picture.pixels, (self.side, self.side), dst=out, interpolation=how)
         return Picture(np.asarray(resized, dtype=np.uint8), None)
 
 
-Step = Callable[[Picture], Picture]
 STEPS: dict[str, type[Gray] | type[Crop] | type[Resize]] = {
     "gray": Gray,
     "crop": Crop,
@@ -113,37 +113,52 @@ class Preprocessing:
     """A parsed preprocessing string; call it with pixels and, where known, a box."""
 
     text: str
-    steps: tuple[Step, ...]
-    side: int
-    """Height and width of the result, in pixels."""
+    gray: Gray
+    crop: Crop | None
+    resize: Resize
+
+    @property
+    def side(self) -> int:
+        """Height and width of the result, in pixels."""
+        return self.resize.side
 
     @property
     def crops(self) -> bool:
         """Whether a box matters; where not, the whole picture is taken."""
-        return any(isinstance(step, Crop) for step in self.steps)
+        return self.crop is not None
 
-    def __call__(self, pixels: Pixels, box: Box | None = None) -> NDArray[np.uint8]:
+    def __call__(
+        self,
+        pixels: Pixels,
+        box: Box | None = None,
+        out: NDArray[np.uint8] | None = None,
+        buffers: Buffers | None = None,
+    ) -> NDArray[np.uint8]:
         """Returns uint8 ``[1, side, side, 1]``, the tensor of the model contract.
 
+        It is `out` where that is given; with `buffers` no array of pixels is made on the way.
         Raises BadInput where the box does not touch the picture.
         """
+        # Turning grey works pixel by pixel, so that it may as well be done to the window alone.
         picture = Picture(pixels, box)
-        for step in self.steps:
-            picture = step(picture)
-        return picture.pixels.reshape(1, self.side, self.side, 1)
+        if self.crop is not None:
+            picture = self.crop(picture)
+        picture = self.gray(picture, buffers)
+        picture = self.resize(picture, None if out is None else out[0, :, :, 0])
+        return picture.pixels.reshape(1, self.side, self.side, 1) if out is None else out
 
 
 def parse(text: str) -> Preprocessing:
     """Reads a preprocessing string. Raises BadInput, naming the step that is wrong."""
-    steps = tuple(_parse_step(part, text) for part in text.split("|"))
-    order = [type(step) for step in steps]
-    if order not in ([Gray, Resize], [Gray, Crop, Resize]):
-        raise BadInput(
-            f"preprocessing {text!r}: the steps are gray, then crop where wanted, then resize"
-        )
-    last = steps[-1]
-    assert isinstance(last, Resize)
-    return Preprocessing(text, steps, last.side)
+    steps = [_parse_step(part, text) for part in text.split("|")]
+    match steps:
+        case [Gray() as gray, Resize() as resize]:
+            return Preprocessing(text, gray, None, resize)
+        case [Gray() as gray, Crop() as crop, Resize() as resize]:
+            return Preprocessing(text, gray, crop, resize)
+    raise BadInput(
+        f"preprocessing {text!r}: the steps are gray, then crop where wanted, then resize"
+    )
 
 
 def _parse_step(part: str, text: str) -> Gray | Crop | Resize:

@@ -20,6 +20,7 @@ class Latency:
     prepare: float
     """Finding the region, and preprocessing."""
     infer: float
+    """Waiting for the model, and inference."""
     total: float
 
 
@@ -57,6 +58,8 @@ class Result:
     latency_ms: Latency
     backend: str
     """Kind, model file and interpreter, such as `cpu int8.tflite ai-edge-litert 2.3.0`."""
+    fallback: str | None
+    """Why no preferred backend computes, each with what it said; None where the first one does."""
     bundle: str
     """Name, version and digest of the bundle."""
 

@@ -25,6 +25,8 @@ FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
 class JsonLines:
     """One result a line on stdout, flushed, so that a reader sees each as it is made."""
 
+    sees = False
+
     def __init__(self, stop: threading.Event) -> None:
         """Sets `stop` once nobody reads any more, as `| head` does."""
         self._stop = stop
@@ -43,6 +45,8 @@ class JsonLines:
 
 class Terminal:
     """A live table where there is a terminal, else a line at every change."""
+
+    sees = False
 
     def __init__(self, console: Console, positive: str) -> None:
         self._positive = positive
@@ -104,6 +108,8 @@ def _table(result: Result, positive: str) -> Table:
 
 class OverlayVideo:
     """Writes each screen with its result drawn in."""
+
+    sees = True
 
     def __init__(self, path: Path, part: Path, fps: float, positive: str) -> None:
         """Writes to `part`; `path` is what the user called it."""

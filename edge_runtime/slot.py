@@ -2,14 +2,16 @@
 
 import threading
 from collections import deque
-
-from devices import Frame
+from typing import Generic, TypeVar
 
 CAPACITY = 4
 """Frames of a recording that are read ahead: enough to overlap decoding with inference."""
 
 
-class Slot:
+F = TypeVar("F")
+
+
+class Slot(Generic[F]):
     """Hands frames over: the newest one of a live device, each one of a recording.
 
     Live, a frame that nobody took in time is replaced and counted as dropped: an old picture is
@@ -19,7 +21,7 @@ class Slot:
 
     def __init__(self, every_frame: bool) -> None:
         self._every_frame = every_frame
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[F] = deque()
         self._changed = threading.Condition()
         self._end: Exception | None = None
         self._lost: Exception | None = None
@@ -28,7 +30,7 @@ class Slot:
         self.dropped = 0
         """Frames that were replaced by a newer one before anyone took them."""
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: F) -> None:
         """Adds a frame; waits for room in a recording, unless the slot was closed."""
         with self._changed:
             self.read += 1
@@ -40,7 +42,7 @@ class Slot:
             self._frames.append(frame)
             self._changed.notify_all()
 
-    def take(self, timeout: float) -> Frame | None:
+    def take(self, timeout: float) -> F | None:
         """The next frame, or None after `timeout` seconds; the end is raised once all is taken.
 
         So is a loss, but only once, and before any frame that came after it.

@@ -43,6 +43,8 @@ class Summary:
     """Classified frames by label; `no label` where the session abstained."""
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     seconds: float = 0.0
+    lost: dict[str, int] = field(default_factory=dict)
+    """Results that a sink was too slow for, by sink."""
 
     def lines(self) -> list[str]:
         """The account for a person."""
@@ -54,10 +56,12 @@ class Summary:
             f"frames: {self.read} read, {self.classified} classified ({labels or 'none'}), "
             f"not judged: {not_judged or 'none'}"
         )
+        lost = [f"results that {name} was too slow for: {n}" for name, n in self.lost.items()]
         if not self.classified:
-            return [frames]
+            return [frames, *lost]
         return [
             frames,
+            *lost,
             f"latency, capture to result: p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms; "
             f"{rate:.1f} frames/s",
         ]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from devices import Pixels
 from devices.capture import Phantom
 from devices.capture.image import read_image
 from edge_runtime.bundle import Bundle, open_bundle
@@ -266,6 +267,13 @@ def refused(outcome: Outcome, *words: str) -> None:
     assert line.startswith("sonolite: "), outcome
     for word in words:
         assert word in line, outcome
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Pixels]:
+    """Thirty frames of a small phantom."""
+    phantom = Phantom(width=320, height=240, live=False)
+    return [phantom.render(index) for index in range(30)]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
-from edge_runtime.preprocess import Crop, Gray, Picture, Preprocessing
+from edge_runtime.preprocess import Gray, Picture, Preprocessing
 from train.duplicates import Fingerprint, fingerprint
 from train.samples import Dropped, Sample, check, read_pixels
 from train.traits import scanner
@@ -76,7 +76,7 @@ def cut(pixels: Pixels, box: Box | None, preprocessing: Preprocessing) -> Patch:
     Whatever the preprocessing makes of the patch is what it makes of the whole picture.
     """
     grey = Gray()(Picture(pixels, box)).pixels
-    crop = next((step for step in preprocessing.steps if isinstance(step, Crop)), None)
+    crop = preprocessing.crop
     if box is None or crop is None:
         return Patch(grey, box)
     x, y, w, h = box

@@ -1,7 +1,7 @@
 """TFLite through a delegate: a vendor's library that takes operators off the CPU.
 
-Edge TPU (`libedgetpu.so.1`), NXP (`libvx_delegate.so`), Arm Ethos-U and Mali, and others load alike:
-by the library's path and options of its own.
+Edge TPU (`libedgetpu.so.1`), NXP (`libvx_delegate.so`), Arm Ethos-U and Mali, and others load in
+one way, by the library's path and options of its own.
 """
 
 import ctypes

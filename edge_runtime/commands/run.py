@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devices import BadInput
 from devices.capture import Reconnecting, open_device
 from edge_runtime.bundle import open_trusted
-from edge_runtime.classify import Classifier
 from edge_runtime.commands.options import (
     DEMO_KEYS,
     SHIPPED,
@@ -23,12 +22,16 @@ from edge_runtime.commands.options import (
     console,
     say,
 )
-from edge_runtime.live import BUDGET, Sink, run_session
+from edge_runtime.live import BUDGET, run_session
 from edge_runtime.manifest import Variant
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
 from edge_runtime.sinks import JsonLines, Terminal, overlay_video
 from edge_runtime.trust import known_versions, read_trusted, trusted_folder
+from edge_runtime.ways import Ways, parse_wish
+
+if TYPE_CHECKING:
+    from edge_runtime.outbox import Sink
 
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
@@ -46,6 +49,12 @@ def run(
     roi: RoiOption = None,
     variant: Annotated[
         Variant | None, typer.Option(help="Which model of the bundle; else the fastest.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="cpu, gpu, edgetpu, or a delegate's LIB.so?key=value. Repeat it in their order."
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=64, help="Of the interpreter; else up to four.")
@@ -75,10 +84,12 @@ def run(
     versions = known_versions()
     opened = open_trusted(bundle, read_trusted(trusted_folder()), None if allow_older else versions)
     its = opened.manifest
-    classifier = Classifier(opened, its.stages[0], variant, threads, any_picture)
+    wishes = [parse_wish(word) for word in backend] if backend else None
+    ways = Ways(opened, its.stages[0], wishes, variant, threads, any_picture)
+    _announce(ways)
     assert opened.signature is not None
     versions.admit(opened.signature.key, its.name, its.version)
-    _run(classifier, source, roi, budget, save, as_json)
+    _run(ways, source, roi, budget, save, as_json)
 
 
 def demo(
@@ -99,8 +110,9 @@ def demo(
     _refuse_source(save, source)
     with resources.as_file(SHIPPED) as path, resources.as_file(DEMO_KEYS) as folder:
         bundle = open_trusted(path, read_trusted(folder))
-        classifier = Classifier(bundle, bundle.manifest.stages[0], any_picture=simulated)
-        _run(classifier, source, roi, BUDGET, save, as_json)
+        ways = Ways(bundle, bundle.manifest.stages[0], any_picture=simulated)
+        _announce(ways)
+        _run(ways, source, roi, BUDGET, save, as_json)
         if simulated:
             say("note: the model never saw a simulated neck; its labels here mean nothing")
 
@@ -111,8 +123,17 @@ def _refuse_source(save: Path, source: str) -> None:
         raise BadInput(f"--save {save}: would overwrite or lie among the source {source}")
 
 
+def _announce(ways: Ways) -> None:
+    """Opens the preferred way; says what was refused before it, and why."""
+    classifier = ways.classifier
+    for reason in ways.refused:
+        say(f"fallback: {reason}")
+    if ways.refused:
+        say(f"fallback: {classifier.backend.compute.kind} computes {classifier.variant} instead")
+
+
 def _run(
-    classifier: Classifier,
+    ways: Ways,
     source: str,
     roi: str | None,
     budget: float,
@@ -121,19 +142,19 @@ def _run(
 ) -> None:
     """One session from its arguments to its summary."""
     region = Region(None if roi is None else parse_roi(roi))
-    bundle, stage = classifier.bundle, classifier.stage
+    positive = ways.stage.positive
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
         device = stack.enter_context(Reconnecting(lambda: open_device(source)))
         sinks: list[Sink] = [JsonLines(stop)] if as_json else []
         if save is not None:
-            sinks.append(stack.enter_context(overlay_video(save, device.fps, stage.positive)))
+            sinks.append(stack.enter_context(overlay_video(save, device.fps, positive)))
         if not as_json or console.is_terminal:
-            sinks.append(stack.enter_context(Terminal(console, stage.positive)))
-        summary, ended = run_session(device, bundle, classifier, region, sinks, stop, budget)
+            sinks.append(stack.enter_context(Terminal(console, positive)))
+        summary, ended = run_session(device, ways, region, sinks, stop, budget)
     for line in (*summary.lines(), NOTICE):
         say(line)
-    if region.roi is None and classifier.preprocessing.crops:
+    if region.roi is None and ways.classifier.preprocessing.crops:
         say("note: without --roi the whole picture was judged; this model learnt nodule crops")
     if save is not None:
         say(f"saved {save}")

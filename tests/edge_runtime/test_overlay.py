@@ -26,6 +26,7 @@ RESULT = Result(
     region="given",
     latency_ms=Latency(1, 2, 3, 6),
     backend="cpu int8.tflite ai-edge-litert 2.3.0",
+    fallback=None,
     bundle="demo 1 0123456789ab",
 )
 

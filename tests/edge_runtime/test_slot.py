@@ -14,7 +14,7 @@ def frame(index: int) -> Frame:
 
 
 def test_live_the_newest_frame_is_taken_and_the_rest_counted() -> None:
-    slot = Slot(every_frame=False)
+    slot: Slot[Frame] = Slot(every_frame=False)
     for index in range(5):
         slot.put(frame(index))
     taken = slot.take(0)
@@ -25,7 +25,7 @@ def test_live_the_newest_frame_is_taken_and_the_rest_counted() -> None:
 
 
 def test_a_recording_keeps_every_frame_in_order() -> None:
-    slot = Slot(every_frame=True)
+    slot: Slot[Frame] = Slot(every_frame=True)
 
     def fill() -> None:
         for index in range(50):
@@ -47,7 +47,7 @@ def test_a_recording_keeps_every_frame_in_order() -> None:
 
 
 def test_what_was_put_in_before_the_end_is_still_taken() -> None:
-    slot = Slot(every_frame=True)
+    slot: Slot[Frame] = Slot(every_frame=True)
     slot.put(frame(0))
     slot.close(EndOfRecording("end"))
     assert slot.take(0) is not None
@@ -56,7 +56,7 @@ def test_what_was_put_in_before_the_end_is_still_taken() -> None:
 
 
 def test_closing_frees_a_reader_that_waits_for_room() -> None:
-    slot = Slot(every_frame=True)
+    slot: Slot[Frame] = Slot(every_frame=True)
 
     def fill() -> None:
         for index in range(CAPACITY + 1):
@@ -73,7 +73,7 @@ def test_closing_frees_a_reader_that_waits_for_room() -> None:
 
 
 def test_the_first_reason_for_the_end_stays() -> None:
-    slot = Slot(every_frame=False)
+    slot: Slot[Frame] = Slot(every_frame=False)
     slot.close(OSError("first"))
     slot.close(EndOfRecording("second"))
     with pytest.raises(OSError, match="first"):
@@ -81,7 +81,7 @@ def test_the_first_reason_for_the_end_stays() -> None:
 
 
 def test_a_loss_is_told_once_and_what_nobody_took_is_not_shown_after_it() -> None:
-    slot = Slot(every_frame=False)
+    slot: Slot[Frame] = Slot(every_frame=False)
     slot.put(frame(0))
     slot.lose(DeviceLost("unplugged"))
     slot.put(frame(1))

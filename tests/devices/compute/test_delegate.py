@@ -50,7 +50,7 @@ def test_a_library_that_takes_nothing_is_refused(opened: Opener) -> None:
 
 def test_a_library_that_is_not_there_is_missing_hardware(demo_bundle: Bundle) -> None:
     model = demo_bundle.read("int8.tflite")
-    with pytest.raises(HardwareMissing, match="libnone.so.1: cannot be loaded"):
+    with pytest.raises(HardwareMissing, match=r"libnone\.so\.1: cannot be loaded"):
         DelegateBackend(model, "int8.tflite", "libnone.so.1")
 
 

@@ -1,0 +1,101 @@
+"""From a frame to what the model sees of it, or to the reason why it is not shown to the model."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput, Box, Clock, Frame, Pixels
+from devices.buffers import Buffers
+from edge_runtime.preprocess import Preprocessing
+from edge_runtime.sector import Region, differs, summarise
+from edge_runtime.session import Event
+
+FROZEN_AFTER = 1.0
+"""Seconds of one and the same picture after which it counts as frozen."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame, ready for the model or withheld from it."""
+
+    frame: Frame
+    box: Box | None
+    """What is judged, in pixels of the screen; None where there is nothing to judge."""
+    tensor: NDArray[np.uint8] | None
+    """``[1, side, side, 1]``, nobody else's as long as it is held; None where it is withheld."""
+    event: Event | None
+    """Why it is withheld."""
+    began: float
+    """When work on the frame began, monotonic seconds."""
+    ended: float
+    """When the view was ready."""
+
+
+class Viewer:
+    """Makes the views of one device's frames, one after the other, for one thread."""
+
+    def __init__(
+        self,
+        live: bool,
+        region: Region,
+        preprocessing: Preprocessing,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._live, self._region, self._clock = live, region, clock
+        self._preprocessing = preprocessing
+        side = preprocessing.side
+        self._shape = (1, side, side, 1)
+        self._tensors, self._grays = Buffers(), Buffers()
+        self._last: NDArray[np.int16] | None = None
+        self._last_change = 0.0
+        self._seen = False
+
+    def look(self, frame: Frame) -> View:
+        """Returns the view of `frame`. Raises BadInput for a region that never lay on a screen."""
+        began = self._clock()
+        box, tensor, event = self._locate(frame), None, None
+        if box is None:
+            event = Event.UNUSABLE
+        elif self._repeats(frame, box):
+            event = Event.REPEATED
+        else:
+            tensor = self._prepare(frame.pixels, box)
+        return View(frame, box, tensor, event, began, self._clock())
+
+    def forget(self) -> None:
+        """The device has gone: what comes next may be another one's screen."""
+        self._region.forget()
+
+    def _locate(self, frame: Frame) -> Box | None:
+        """The box to judge, None where there is none.
+
+        Raises BadInput for a region that does not lie on a screen; a live screen that became too
+        small for it later, as a grabber's does without a signal, has no picture.
+        """
+        try:
+            box = self._region.locate(frame.pixels, keep=frame.timestamp is not None)
+        except BadInput:
+            if not self._live or not self._seen:
+                raise
+            return None
+        self._seen = True
+        return box
+
+    def _prepare(self, pixels: Pixels, box: Box) -> NDArray[np.uint8]:
+        """The model's view: around the user's region with its context, else the picture whole."""
+        around = self._region.roi if self._preprocessing.crops else None
+        if around is None:
+            x, y, w, h = box
+            pixels = pixels[y : y + h, x : x + w]
+        return self._preprocessing(pixels, around, self._tensors.take(self._shape), self._grays)
+
+    def _repeats(self, frame: Frame, box: Box) -> bool:
+        """Whether a live device has shown the same in the box for FROZEN_AFTER seconds."""
+        if not self._live:
+            return False
+        seen = summarise(frame.pixels, box)
+        if self._last is None or differs(self._last, seen):
+            self._last, self._last_change = seen, frame.captured_at
+        return frame.captured_at - self._last_change >= FROZEN_AFTER

@@ -1,0 +1,141 @@
+"""Which backend computes a bundle on this machine: the first that opens and proves itself."""
+
+import ctypes.util
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from devices import BadInput, HardwareMissing, SonoliteError
+from devices.compute import EDGETPU, Kind
+from edge_runtime.bundle import Bundle
+from edge_runtime.classify import CPU, Classifier, Wish
+from edge_runtime.manifest import EDGETPU_MEMBER, Stage, Variant
+
+VARIANTS: dict[Kind, tuple[Variant, ...]] = {
+    "cpu": ("int8", "float32", "float16", "dynamic"),
+    "gpu": ("float16", "float32"),
+    "edgetpu": ("int8",),
+    "delegate": ("int8", "float16", "float32"),
+}
+"""What each kind computes, the fastest first; on a CPU dynamic is slower than float32."""
+
+
+NAMED = {"cpu": CPU, "gpu": Wish("gpu"), "edgetpu": Wish("edgetpu", EDGETPU)}
+
+
+def parse_wish(word: str) -> Wish:
+    """Reads `cpu`, `gpu`, `edgetpu`, or a delegate's library, as in `/usr/lib/libx.so?key=value`.
+
+    Raises BadInput where it is none of these.
+    """
+    if word in NAMED:
+        return NAMED[word]
+    library, _, query = word.partition("?")
+    if ".so" not in library:
+        raise BadInput(f"--backend {word}: cpu, gpu, edgetpu, or a delegate's library, LIB.so")
+    try:
+        options = parse_qsl(query, strict_parsing=bool(query), keep_blank_values=True)
+    except ValueError as error:
+        raise BadInput(f"--backend {word}: options are written ?key=value&key=value") from error
+    return Wish("delegate", library, tuple(options))
+
+
+def usual() -> list[Wish]:
+    """Where nobody wishes anything: the Edge TPU if its library is installed, then the CPU.
+
+    A GPU has to be asked for: it takes its memory from the display, and is slower to start.
+    """
+    there = ctypes.util.find_library("edgetpu") is not None
+    return [NAMED["edgetpu"], CPU] if there else [CPU]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One model on one backend."""
+
+    wish: Wish
+    variant: Variant
+    member: str
+
+    def __str__(self) -> str:
+        return f"{self.wish.kind} {self.member}"
+
+
+def find_ways(
+    bundle: Bundle, stage: Stage, wishes: Sequence[Wish], variant: Variant | None = None
+) -> Iterator[Way]:
+    """All that a bundle holds for the wishes, in their order: nothing in it failed the gate."""
+    for wish in wishes:
+        for its in VARIANTS[wish.kind]:
+            if its not in stage.variants or variant not in (None, its):
+                continue
+            member = EDGETPU_MEMBER if wish.kind == "edgetpu" else stage.variants[its]
+            if member in bundle.manifest.members:
+                yield Way(wish, its, member)
+
+
+class Ways:
+    """The ways to compute a bundle here, the preferred one first; one of them is open."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        stage: Stage,
+        wishes: Sequence[Wish] | None = None,
+        variant: Variant | None = None,
+        threads: int | None = None,
+        any_picture: bool = False,
+    ) -> None:
+        """Opens none yet. Raises BadInput where the bundle holds no model for the wishes."""
+        self.bundle, self.stage = bundle, stage
+        wishes = usual() if wishes is None else wishes
+        if variant is not None and variant not in stage.variants:
+            held = ", ".join(stage.variants)
+            raise BadInput(f"{bundle.path}: no variant {variant}; there are {held}")
+        self._ways = list(find_ways(bundle, stage, wishes, variant))
+        if not self._ways:
+            needs = "; ".join(f"{its.kind} takes {_needs(its.kind)}" for its in wishes)
+            raise BadInput(f"{bundle.path}: holds no model for what was asked: {needs}")
+        self._threads, self._any_picture = threads, any_picture
+        self._at = 0
+        self._open: Classifier | None = None
+        self.refused: list[str] = []
+        """What was preferred and why it does not compute."""
+
+    @property
+    def classifier(self) -> Classifier:
+        """The open one; else the next that opens.
+
+        Raises BadInput or HardwareMissing where none of those that are left does.
+        """
+        while self._open is None:
+            way = self._ways[self._at]
+            try:
+                self._open = Classifier(
+                    self.bundle, self.stage, way.variant, self._threads, self._any_picture, way.wish
+                )
+            except SonoliteError as error:
+                if len(self._ways) == 1:
+                    raise
+                self.refused.append(f"{way}: {error}")
+                if self._at + 1 == len(self._ways):
+                    raise HardwareMissing("; ".join(self.refused)) from error
+                self._at += 1
+        return self._open
+
+    def give_up(self, reason: str) -> bool:
+        """Leaves the open way for the next one; False, and nothing happens, where there is none."""
+        if self._at + 1 == len(self._ways):
+            return False
+        self.refused.append(f"{self._ways[self._at]}: {reason}")
+        self._at, self._open = self._at + 1, None
+        return True
+
+    def renew(self) -> None:
+        """The same way is opened once more, with an interpreter of its own."""
+        self._open = None
+
+
+def _needs(kind: Kind) -> str:
+    """What a bundle has to hold for a kind of backend."""
+    return EDGETPU_MEMBER if kind == "edgetpu" else " or ".join(VARIANTS[kind])
