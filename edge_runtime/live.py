@@ -25,6 +25,7 @@ from devices import (
     Pixels,
     SonoliteError,
 )
+from edge_runtime.classify import Classifier
 from edge_runtime.judge import Session, now
 from edge_runtime.outbox import Outbox, Sink
 from edge_runtime.result import Result
@@ -70,8 +71,8 @@ def run_session(
     session = Session(
         device.live, ways.stage, ways.bundle.id, region.roi is None, budget, clock, utc
     )
-    session.computes(ways.classifier, "; ".join(ways.refused))
     outboxes = [Outbox(sink, device.live) for sink in sinks]
+    session.computes(ways.classifier, "; ".join(ways.refused))
     work = _Work(device, viewer, session, ways, outboxes, stop, max(budget, 2 / device.fps), clock)
     capture = threading.Thread(target=work.capture, name="capture", daemon=True)
     started = clock()
@@ -145,6 +146,8 @@ class _Work:
         self.outboxes, self.stop, self.clock = outboxes, stop, clock
         self.patience = patience  # a slow device is not a silent one
         self.slot: Slot[View] = Slot(every_frame=not device.live)
+        self.computing: Classifier | None = None
+        """What the session's results name."""
         self.turn = threading.Lock()
         """Held by who moves the session: a judge that hung for long finds that it no longer may."""
 
@@ -253,7 +256,7 @@ class _Judge(threading.Thread):
         if view.tensor is not None:
             self._busy = view, work.clock()
             try:
-                judged = work.ways.classifier.judge(view.tensor)
+                judged = self._classifier().judge(view.tensor)
             except RuntimeError as error:
                 failure = " ".join(str(error).split())
         with work.turn:
@@ -265,11 +268,18 @@ class _Judge(threading.Thread):
             work.tell(work.session.conclude(view, judged), view.frame.pixels)
         if failure and work.ways.give_up(failure):
             self._busy = None, work.clock()
-            classifier = work.ways.classifier
+            self._classifier()  # at once, so that the next frame need not wait for it
+            self._busy = None
+
+    def _classifier(self) -> Classifier:
+        """The open one; every result says from then on which it is, and why no other."""
+        work = self._work
+        classifier = work.ways.classifier
+        if classifier is not work.computing:
             with work.turn:
-                self._busy = None
-                if not self._abandoned:
-                    work.session.computes(classifier, "; ".join(work.ways.refused))
+                work.computing = classifier
+                work.session.computes(classifier, "; ".join(work.ways.refused))
+        return classifier
 
     def _without_frame(self, event: Event) -> None:
         """Moves the session; a change is shown, and never the last picture as if it were live."""

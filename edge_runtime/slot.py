@@ -4,8 +4,9 @@ import threading
 from collections import deque
 from typing import Generic, TypeVar
 
-CAPACITY = 4
-"""Frames of a recording that are read ahead: enough to overlap decoding with inference."""
+CAPACITY = 2
+"""Frames of a recording that are read ahead: enough to overlap decoding with inference, and few
+enough that they need little memory."""
 
 
 F = TypeVar("F")

@@ -1,6 +1,7 @@
 """Which backend computes a bundle on this machine: the first that opens and proves itself."""
 
 import ctypes.util
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -47,6 +48,15 @@ def usual() -> list[Wish]:
     """
     there = ctypes.util.find_library("edgetpu") is not None
     return [NAMED["edgetpu"], CPU] if there else [CPU]
+
+
+def usual_threads(live: bool) -> int:
+    """As many as there are cores, but no more than four: a small model gains nothing by more.
+
+    One core less for a recording: decoding then runs all the time, and inference in step with it.
+    """
+    cores = os.cpu_count() or 1
+    return max(1, min(4, cores if live else cores - 1))
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,9 @@ class Ways:
         if not self._ways:
             needs = "; ".join(f"{its.kind} takes {_needs(its.kind)}" for its in wishes)
             raise BadInput(f"{bundle.path}: holds no model for what was asked: {needs}")
-        self._threads, self._any_picture = threads, any_picture
+        self.threads = threads
+        """Of the CPU's interpreter."""
+        self._any_picture = any_picture
         self._at = 0
         self._open: Classifier | None = None
         self.refused: list[str] = []
@@ -112,7 +124,7 @@ class Ways:
             way = self._ways[self._at]
             try:
                 self._open = Classifier(
-                    self.bundle, self.stage, way.variant, self._threads, self._any_picture, way.wish
+                    self.bundle, self.stage, way.variant, self.threads, self._any_picture, way.wish
                 )
             except SonoliteError as error:
                 if len(self._ways) == 1:

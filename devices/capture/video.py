@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from devices.buffers import Buffers
 from devices.capture.size import check_size
 from devices.errors import BadInput, EndOfRecording
 from devices.frame import CaptureDevice, Clock, Frame
@@ -37,11 +38,10 @@ class Video(CaptureDevice):
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise BadInput(f"{path}: not a video that can be read, or a truncated one")
-        check_size(
-            path,
-            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-        )
+        width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        check_size(path, width, height)
+        self._buffers, self._shape = Buffers(), (height, width, 3)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if np.isfinite(fps) and 1 <= fps <= 240 else 25.0
         frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -58,7 +58,7 @@ class Video(CaptureDevice):
 
         Raises BadInput where the file ends before the time that its header promises.
         """
-        ok, pixels = self._capture.read()
+        ok, pixels = self._capture.read(self._buffers.take(self._shape))
         if not ok or pixels is None:
             if self._index == 0:
                 raise BadInput(f"{self._path}: a video without a single frame that can be read")

@@ -2,6 +2,7 @@
 
 import typer
 
+from edge_runtime.commands.bench import bench
 from edge_runtime.commands.doctor import doctor
 from edge_runtime.commands.inspect import inspect
 from edge_runtime.commands.keys import keys
@@ -10,6 +11,6 @@ from edge_runtime.commands.run import demo, run
 
 def register(app: typer.Typer) -> None:
     """Adds this package's commands to the root app."""
-    for command in (demo, run, inspect, doctor):
+    for command in (demo, run, inspect, bench, doctor):
         app.command()(command)
     app.add_typer(keys, name="keys")

@@ -5,7 +5,6 @@ from dataclasses import asdict
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
 from edge_runtime.bundle import CARD, Bundle, open_bundle
@@ -19,6 +18,8 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
     Example: sonolite inspect nodule.sonolite
     """
+    from rich.markdown import Markdown  # a parser of its own, which no other command needs
+
     opened = open_bundle(bundle)
     name = _signer(opened)
     gate = read_gate(opened)

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
@@ -28,7 +28,7 @@ from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
 from edge_runtime.sinks import JsonLines, Terminal, overlay_video
 from edge_runtime.trust import known_versions, read_trusted, trusted_folder
-from edge_runtime.ways import Ways, parse_wish
+from edge_runtime.ways import Ways, parse_wish, usual_threads
 
 if TYPE_CHECKING:
     from edge_runtime.outbox import Sink
@@ -86,10 +86,13 @@ def run(
     its = opened.manifest
     wishes = [parse_wish(word) for word in backend] if backend else None
     ways = Ways(opened, its.stages[0], wishes, variant, threads, any_picture)
-    _announce(ways)
-    assert opened.signature is not None
-    versions.admit(opened.signature.key, its.name, its.version)
-    _run(ways, source, roi, budget, save, as_json)
+    signature = opened.signature
+    assert signature is not None
+
+    def proven() -> None:
+        versions.admit(signature.key, its.name, its.version)
+
+    _run(ways, source, roi, budget, save, as_json, proven)
 
 
 def demo(
@@ -111,7 +114,6 @@ def demo(
     with resources.as_file(SHIPPED) as path, resources.as_file(DEMO_KEYS) as folder:
         bundle = open_trusted(path, read_trusted(folder))
         ways = Ways(bundle, bundle.manifest.stages[0], any_picture=simulated)
-        _announce(ways)
         _run(ways, source, roi, BUDGET, save, as_json)
         if simulated:
             say("note: the model never saw a simulated neck; its labels here mean nothing")
@@ -139,13 +141,17 @@ def _run(
     budget: float,
     save: Path | None,
     as_json: bool,
+    proven: Callable[[], None] = lambda: None,
 ) -> None:
-    """One session from its arguments to its summary."""
+    """One session from its arguments to its summary; `proven` is called once the model is open."""
     region = Region(None if roi is None else parse_roi(roi))
     positive = ways.stage.positive
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
         device = stack.enter_context(Reconnecting(lambda: open_device(source)))
+        ways.threads = ways.threads or usual_threads(device.live)
+        _announce(ways)
+        proven()
         sinks: list[Sink] = [JsonLines(stop)] if as_json else []
         if save is not None:
             sinks.append(stack.enter_context(overlay_video(save, device.fps, positive)))

@@ -1,0 +1,1 @@
+"""How fast this machine runs a bundle, beside the bare interpreter and other software."""

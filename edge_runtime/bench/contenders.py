@@ -1,0 +1,370 @@
+"""One way to get through a recording's frames, timed in a process of its own.
+
+    python -m edge_runtime.bench.contenders '{"who": "every", ...}'
+
+prints one line of JSON. A process each, because memory and the time to the first result are
+measured too, and so that no contender inherits another's threads.
+"""
+
+import gc
+import json
+import os
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput, Box, CaptureDevice, EndOfRecording, Frame, Pixels
+from devices.capture import open_device
+
+Who = Literal["decode", "invoke", "prepare", "every", "live", "loop", "mediapipe"]
+RATE = 30.0
+"""Frames a second of the live contender."""
+KEPT = 64
+"""Pictures that are prepared beforehand where only inference is timed."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process is to do."""
+
+    who: Who
+    bundle: str
+    source: str
+    roi: str | None
+    frames: int
+    threads: int
+    variant: str | None
+    spawned: float
+    """Monotonic seconds when the process was started."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one process measured."""
+
+    frames: int
+    """Results, or frames where nothing is inferred."""
+    seconds: float
+    """From the first frame's begin to the last one's end."""
+    cpu_seconds: float
+    """Of all threads in that time."""
+    first_result: float
+    """Seconds from the start of the process."""
+    rss_mb: float
+    """Resident memory at the end, 10^6 bytes."""
+    growth_mb: float
+    """By how much it is more than after a tenth of the frames."""
+    latencies_ms: tuple[float, ...]
+    """From capture to result, or one frame's whole time where there is no capture."""
+    dropped: int = 0
+    """Live frames that were replaced by a newer one."""
+    late: int = 0
+    """Live results older than 100 ms that were given a label; there must be none."""
+
+
+class Looped(CaptureDevice):
+    """A recording, over and over, until so many frames were read."""
+
+    live = False
+
+    def __init__(self, source: str, frames: int) -> None:
+        """Raises BadInput where `source` is no recording."""
+        self._source, self._frames, self._read = source, frames, 0
+        self._device = self._open()
+        self.fps = self._device.fps
+
+    def _open(self) -> CaptureDevice:
+        device = open_device(self._source)
+        if device.live:
+            device.close()
+            raise BadInput(f"{self._source}: live; a recording is needed, the same for everybody")
+        return device
+
+    def read(self, timeout: float) -> Frame:
+        """Returns the next frame; see `CaptureDevice.read`."""
+        if self._read == self._frames:
+            raise EndOfRecording(f"{self._source}: {self._frames} frames were read")
+        try:
+            frame = self._device.read(timeout)
+        except EndOfRecording:
+            self._device.close()
+            self._device = self._open()
+            frame = self._device.read(timeout)
+        self._read += 1
+        return replace(frame, index=self._read - 1, timestamp=(self._read - 1) / self.fps)
+
+    def close(self) -> None:
+        """Closes the recording."""
+        self._device.close()
+
+
+class Paced(Looped):
+    """The same as a live device: one frame every 1/RATE seconds, whether it is wanted or not."""
+
+    live = True
+
+    def __init__(self, source: str, frames: int) -> None:
+        super().__init__(source, frames)
+        self.fps = RATE
+        self._began: float | None = None
+
+    def read(self, timeout: float) -> Frame:
+        """Returns the next frame when its time has come; see `CaptureDevice.read`."""
+        frame = super().read(timeout)
+        self._began = self._began or time.monotonic()
+        time.sleep(max(0.0, self._began + frame.index / RATE - time.monotonic()))
+        now = time.monotonic()
+        return replace(frame, captured_at=now, timestamp=now)
+
+
+class Watch:
+    """Takes the time of one frame after the other, and of all of them."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.latencies = array("f")  # small, as the memory of the process is measured too
+        self._first = 0.0
+        self._early = 0.0
+        gc.collect()
+        self._began, self._cpu = time.perf_counter(), time.process_time()
+
+    def frame(self, latency_ms: float) -> None:
+        """One result is there."""
+        self.latencies.append(latency_ms)
+        if len(self.latencies) == 1:
+            self._first = time.monotonic() - self._task.spawned
+        if len(self.latencies) == self._task.frames // 10:
+            self._early = resident()
+
+    def each(self, steps: Iterator[object]) -> None:
+        """Runs through `steps`, each of which ends one frame."""
+        before = time.perf_counter()
+        for _ in steps:
+            now = time.perf_counter()
+            self.frame(1000 * (now - before))
+            before = now
+
+    def outcome(self, dropped: int = 0, late: int = 0) -> Outcome:
+        """All that was measured until now."""
+        seconds = time.perf_counter() - self._began
+        cpu = time.process_time() - self._cpu
+        now = resident()
+        return Outcome(
+            frames=len(self.latencies),
+            seconds=seconds,
+            cpu_seconds=cpu,
+            first_result=self._first,
+            rss_mb=now,
+            growth_mb=now - self._early if self._early else 0.0,
+            latencies_ms=tuple(round(its, 4) for its in self.latencies.tolist()),
+            dropped=dropped,
+            late=late,
+        )
+
+
+def resident() -> float:
+    """The resident memory of this process in 10^6 bytes (proc(5), statm)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def run(task: Task) -> Outcome:
+    """Does what `task` asks."""
+    return RUNS[task.who](task)
+
+
+def _decode(task: Task) -> Outcome:
+    """OpenCV alone where it is a video, else the device alone."""
+    watch = Watch(task)
+    watch.each(_plain_frames(task))
+    return watch.outcome()
+
+
+def _plain_frames(task: Task) -> Iterator[Pixels]:
+    """The frames as the simplest program reads them."""
+    if Path(task.source).suffix.lower() not in (".mp4", ".avi", ".mov", ".mkv", ".m4v"):
+        device = Looped(task.source, task.frames)
+        for _ in range(task.frames):
+            yield device.read(1.0).pixels
+        return
+    left = task.frames
+    while left:
+        capture = cv2.VideoCapture(task.source)
+        while left:
+            ok, pixels = capture.read()
+            if not ok:
+                break
+            left -= 1
+            yield np.asarray(pixels, np.uint8)
+
+
+def _model(task: Task) -> bytes:
+    """The model file that all contenders run."""
+    from edge_runtime.bundle import open_bundle
+
+    bundle = open_bundle(Path(task.bundle))
+    variants = bundle.manifest.stages[0].variants
+    return bundle.read(variants.get(task.variant or "int8") or next(iter(variants.values())))  # type: ignore[call-overload]
+
+
+def _interpreter(task: Task) -> tuple[Callable[[NDArray[np.uint8]], object], int]:
+    """A bare interpreter's whole use, and the side of the picture it takes."""
+    from devices.compute.interpreter import find_interpreter
+
+    interpreter = find_interpreter()[0].Interpreter(
+        model_content=_model(task), num_threads=task.threads
+    )
+    interpreter.allocate_tensors()
+    (entry,) = interpreter.get_input_details()
+    outputs = [its["index"] for its in interpreter.get_output_details()]
+
+    def infer(tensor: NDArray[np.uint8]) -> object:
+        interpreter.set_tensor(entry["index"], tensor)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in outputs]
+
+    return infer, int(entry["shape"][1])
+
+
+def _window(task: Task, pixels: Pixels) -> Pixels:
+    """What a plain program cuts out: the region with no context round it, or the frame whole."""
+    if task.roi is None:
+        return pixels
+    x, y, w, h = (int(word) for word in task.roi.split(","))
+    return pixels[y : y + h, x : x + w]
+
+
+def _resized(task: Task, pixels: Pixels, side: int) -> NDArray[np.uint8]:
+    gray = cv2.cvtColor(_window(task, pixels), cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8).reshape(1, side, side, 1)
+
+
+def _invoke(task: Task) -> Outcome:
+    """The interpreter alone, on pictures that are ready."""
+    infer, side = _interpreter(task)
+    few = replace(task, frames=min(KEPT, task.frames))
+    ready = [_resized(task, pixels, side) for pixels in _plain_frames(few)]
+    infer(ready[0])
+    watch = Watch(task)
+    watch.each(infer(ready[n % len(ready)]) for n in range(task.frames))
+    return watch.outcome()
+
+
+def _prepare(task: Task) -> Outcome:
+    """Our preparation and the bare interpreter, one after the other, at the live rate.
+
+    What the live contender is held against: a processor that has slept between two frames is slower
+    than one that never did.
+    """
+    from edge_runtime.bundle import open_bundle
+    from edge_runtime.preprocess import parse
+
+    infer, _ = _interpreter(task)
+    preprocessing = parse(open_bundle(Path(task.bundle)).manifest.stages[0].preprocessing)
+    box = None if task.roi is None else Box(*(int(word) for word in task.roi.split(",")))
+    device = Paced(task.source, task.frames)
+    infer(preprocessing(device.read(1.0).pixels, box))
+    watch = Watch(task)
+    for _ in range(task.frames - 1):
+        frame = device.read(1.0)
+        infer(preprocessing(frame.pixels, box))
+        watch.frame(1000 * (time.monotonic() - frame.captured_at))
+    return watch.outcome()
+
+
+def _loop(task: Task) -> Outcome:
+    """The loop that one writes first: read, turn grey, resize, infer."""
+    infer, side = _interpreter(task)
+    watch = Watch(task)
+    watch.each(infer(_resized(task, pixels, side)) for pixels in _plain_frames(task))
+    return watch.outcome()
+
+
+def _ours(task: Task, device: CaptureDevice) -> Outcome:
+    """The whole way of `sonolite run`, its results written as JSON to nowhere."""
+    from edge_runtime.bundle import open_bundle
+    from edge_runtime.classify import CPU
+    from edge_runtime.live import run_session
+    from edge_runtime.result import Result, to_json
+    from edge_runtime.sector import Region, parse_roi
+    from edge_runtime.session import State
+    from edge_runtime.ways import Ways
+
+    bundle = open_bundle(Path(task.bundle))
+    ways = Ways(bundle, bundle.manifest.stages[0], [CPU], task.variant, task.threads)  # type: ignore[arg-type]
+    region = Region(None if task.roi is None else parse_roi(task.roi))
+    stop = threading.Event()
+    late = 0
+    with open(os.devnull, "w") as nowhere:
+
+        class Written:
+            sees = False
+
+            def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
+                nonlocal late
+                print(to_json(result), file=nowhere)
+                watch.frame(result.latency_ms.total)
+                late += result.state is State.LIVE and result.latency_ms.total > 100
+
+        with device:
+            assert ways.classifier  # opened before the time is taken, as the bare one is
+            watch = Watch(task)
+            summary, ended = run_session(device, ways, region, [Written()], stop, budget=0.1)
+    if ended is not None and not isinstance(ended, EndOfRecording):
+        raise ended
+    dropped = summary.not_judged.get("replaced by a newer frame", 0)
+    return watch.outcome(dropped, late)
+
+
+def _mediapipe(task: Task) -> Outcome:
+    """MediaPipe's ImageClassifier for video, on the same graph for three channels."""
+    import importlib
+
+    from edge_runtime.bench.wide import widen
+
+    try:
+        mp: Any = importlib.import_module("mediapipe")
+        schema = importlib.import_module("mediapipe.tasks.metadata.metadata_schema_py_generated")
+    except ImportError as error:
+        raise BadInput(f"mediapipe is not installed here: {error}") from error
+    tasks = mp.tasks
+    options = tasks.vision.ImageClassifierOptions(
+        base_options=tasks.BaseOptions(model_asset_buffer=widen(_model(task), schema)),
+        running_mode=tasks.vision.RunningMode.VIDEO,
+    )
+    with tasks.vision.ImageClassifier.create_from_options(options) as classifier:
+
+        def steps() -> Iterator[object]:
+            for number, pixels in enumerate(_plain_frames(task)):
+                cut = cv2.cvtColor(_window(task, pixels), cv2.COLOR_BGR2RGB)
+                image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(cut))
+                yield classifier.classify_for_video(image, round(1000 * number / RATE))
+
+        watch = Watch(task)
+        watch.each(steps())
+        return watch.outcome()
+
+
+RUNS: dict[Who, Callable[[Task], Outcome]] = {
+    "decode": _decode,
+    "invoke": _invoke,
+    "prepare": _prepare,
+    "every": lambda task: _ours(task, Looped(task.source, task.frames)),
+    "live": lambda task: _ours(task, Paced(task.source, task.frames)),
+    "loop": _loop,
+    "mediapipe": _mediapipe,
+}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(run(Task(**json.loads(sys.argv[1]))))))

@@ -1,0 +1,227 @@
+"""Runs the contenders, one process after the other, in rounds: what disturbs one disturbs all."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from devices import BadInput, CheckFailed
+from edge_runtime.bench.contenders import Outcome, Task, Who
+from edge_runtime.manifest import explain
+
+OURS: tuple[Who, ...] = ("decode", "invoke", "prepare", "every", "live")
+PEERS: dict[str, Who] = {"loop": "loop", "mediapipe": "mediapipe"}
+"""What one may be held against."""
+LIVE_FRAMES = 300
+"""Of the contenders that wait for a clock: ten seconds a round."""
+BINS = 60
+"""Of a histogram, from 0 to its contender's largest latency."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One contender in one round."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    frames: int
+    ms_a_frame: float
+    p50: float
+    p95: float
+    p99: float
+    longest: float
+    cpu_ms_a_frame: float
+    first_result: float
+    rss_mb: float
+    growth_mb: float
+    dropped: int
+    late: int
+    histogram: Annotated[tuple[int, ...], Field(min_length=BINS, max_length=BINS)]
+    """Latencies in equal bins from 0 to `longest`."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """`sonolite run` as a shell starts it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    first_result: float
+    """Seconds from the start of the process to the first line of JSON."""
+    rss_mb: float
+    """The most memory that was resident."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A whole run: the machine, what was asked, and every round of every contender."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    machine: dict[str, str]
+    bundle: str
+    source: str
+    frames: int
+    threads: int
+    rounds: dict[str, tuple[Measured, ...]]
+    commands: tuple[Command, ...]
+
+
+_BENCH = TypeAdapter(Bench)
+
+
+def read_bench(path: Path) -> Bench:
+    """Reads what `--out` wrote. Raises BadInput where it is something else."""
+    try:
+        return _BENCH.validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise BadInput(f"{path}: {explain(error)}") from error
+
+
+def write_bench(bench: Bench) -> bytes:
+    """The bytes of a stored run."""
+    return _BENCH.dump_json(bench, indent=1) + b"\n"
+
+
+def measure(
+    bundle: Path,
+    name: str,
+    source: str,
+    roi: str | None,
+    frames: int,
+    threads: int,
+    rounds: int,
+    against: Sequence[str],
+    variant: str | None = None,
+    environment: dict[str, str] | None = None,
+    progress: Callable[[str], object] = lambda _: None,
+) -> Bench:
+    """Runs every contender `rounds` times.
+
+    `name` is what the bundle is called in the record, `environment` adds to that of `sonolite run`.
+    `progress` is told what comes next. Raises BadInput where a contender cannot run.
+    """
+    every: dict[str, list[Measured]] = {}
+    commands: list[Command] = []
+    for number in range(rounds):
+        for who in (*OURS, *(PEERS[peer] for peer in against)):
+            progress(f"round {number + 1} of {rounds}: {who}")
+            paced = who in ("live", "prepare")
+            count = min(frames, LIVE_FRAMES) if paced else frames
+            task = Task(who, str(bundle), source, roi, count, threads, variant, time.monotonic())
+            every.setdefault(who, []).append(_summarise(_run(task)))
+        progress(f"round {number + 1} of {rounds}: sonolite run")
+        commands.append(_command(bundle, source, roi, threads, environment or {}))
+    return Bench(
+        machine={
+            "processor": _processor(),
+            "cores": str(os.cpu_count()),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+        },
+        bundle=name,
+        source=Path(source).name,
+        frames=frames,
+        threads=threads,
+        rounds={who: tuple(its) for who, its in every.items()},
+        commands=tuple(commands),
+    )
+
+
+def _run(task: Task) -> Outcome:
+    """One contender in a process of its own."""
+    words = [sys.executable, "-m", "edge_runtime.bench.contenders", json.dumps(asdict(task))]
+    done = subprocess.run(words, capture_output=True, text=True)  # noqa: S603  our own module
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["it says nothing"]
+        raise BadInput(f"{task.who}: cannot be measured: {said[-1]}")
+    fields = json.loads(done.stdout.splitlines()[-1])
+    return Outcome(**{**fields, "latencies_ms": tuple(fields["latencies_ms"])})
+
+
+def _summarise(outcome: Outcome) -> Measured:
+    latencies = sorted(outcome.latencies_ms)
+    if not latencies:
+        raise CheckFailed("a contender gave no result")
+    longest = latencies[-1]
+    histogram = [0] * BINS
+    for its in latencies:
+        histogram[min(BINS - 1, int(BINS * its / longest))] += 1
+    return Measured(
+        frames=outcome.frames,
+        ms_a_frame=1000 * outcome.seconds / outcome.frames,
+        p50=_percentile(latencies, 50),
+        p95=_percentile(latencies, 95),
+        p99=_percentile(latencies, 99),
+        longest=longest,
+        cpu_ms_a_frame=1000 * outcome.cpu_seconds / outcome.frames,
+        first_result=outcome.first_result,
+        rss_mb=outcome.rss_mb,
+        growth_mb=outcome.growth_mb,
+        dropped=outcome.dropped,
+        late=outcome.late,
+        histogram=tuple(histogram),
+    )
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float:
+    """The nearest-rank percentile of what is in order."""
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def _command(
+    bundle: Path, source: str, roi: str | None, threads: int, environment: dict[str, str]
+) -> Command:
+    """Starts the command as a person would, and reads its first line."""
+    words = [sys.executable, "-m", "edge_runtime", "run", str(bundle), "--source", source, "--json"]
+    words += ["--threads", str(threads)] + ([] if roi is None else ["--roi", roi])
+    began = time.monotonic()
+    with subprocess.Popen(  # noqa: S603  our own command
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        first = time.monotonic() - began
+        most = 0.0
+        for _ in process.stdout:
+            most = max(most, _most_resident(process.pid))
+        if not line:
+            raise BadInput(f"sonolite run: {process.stderr.read().strip().splitlines()[-1]}")
+    return Command(first, most)
+
+
+def _most_resident(pid: int) -> float:
+    """The most memory that a process ever held, in 10^6 bytes (proc(5), VmHWM)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(found[0].split()[1]) * 1024 / 1e6 if found else 0.0
+
+
+def _processor() -> str:
+    """What the machine calls its processor, or its board."""
+    for path, key in (("/proc/device-tree/model", None), ("/proc/cpuinfo", "model name")):
+        try:
+            text = Path(path).read_text(errors="replace")
+        except OSError:
+            continue
+        if key is None:
+            return text.strip("\0\n ")
+        for line in text.splitlines():
+            if line.startswith(key):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

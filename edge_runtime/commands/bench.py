@@ -1,0 +1,100 @@
+"""`sonolite bench`: speed, side by side with the bare interpreter and other software."""
+
+from contextlib import ExitStack
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from devices import BadInput
+from edge_runtime.atomic import refuse_unwritable, whole_file
+from edge_runtime.bench.measure import PEERS, measure, write_bench
+from edge_runtime.bench.report import picture, ratios, rows
+from edge_runtime.bundle import open_trusted
+from edge_runtime.commands.options import DEMO_KEYS, SHIPPED, RoiOption, cell, console, say
+from edge_runtime.manifest import Variant
+from edge_runtime.sector import parse_roi
+from edge_runtime.trust import known_versions, read_trusted, trusted_folder
+
+
+def bench(
+    source: Annotated[str, typer.Option(help="A recording: a video, a DICOM file, a folder.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Whose model runs; else the one in the package.")
+    ] = None,
+    roi: RoiOption = None,
+    against: Annotated[
+        str, typer.Option(help=f"Others on the same model and frames: {', '.join(PEERS)}.")
+    ] = "",
+    frames: Annotated[
+        int, typer.Option(min=20, help="Of each contender; the recording is repeated.")
+    ] = 3000,
+    rounds: Annotated[int, typer.Option(min=1, max=99, help="Their median is told.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Of each interpreter.")] = 1,
+    variant: Annotated[Variant | None, typer.Option(help="Which model; else int8.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the figures, NAME.json.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the latencies, NAME.png.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures to stdout.")] = False,
+) -> None:
+    """Measure this machine: bare decoding, bare inference, and the whole way in between.
+
+    Every contender runs in a process of its own, all of them once in each round.
+
+    Example: sonolite bench --source sweep.mp4 --roi 220,90,180,150 --against loop --plot bench.png
+    """
+    peers = [word for word in against.split(",") if word]
+    if strange := [word for word in peers if word not in PEERS]:
+        raise BadInput(f"--against {strange[0]}: there are {', '.join(PEERS)}")
+    if roi is not None:
+        parse_roi(roi)
+    for path in (its for its in (out, plot) if its is not None):
+        refuse_unwritable(path)
+    with ExitStack() as stack:
+        environment = {}
+        if bundle is None:
+            bundle = stack.enter_context(resources.as_file(SHIPPED))
+            folder = stack.enter_context(resources.as_file(DEMO_KEYS))
+            environment["SONOLITE_TRUST"] = str(folder)
+            opened = open_trusted(bundle, read_trusted(folder))
+        else:
+            opened = open_trusted(bundle, read_trusted(trusted_folder()), known_versions())
+        status = stack.enter_context(console.status("starting"))
+        found = measure(
+            bundle,
+            opened.id,
+            source,
+            roi,
+            frames,
+            threads,
+            rounds,
+            peers,
+            variant,
+            environment,
+            status.update,
+        )
+    if out is not None:
+        with whole_file(out) as part:
+            part.write_bytes(write_bench(found))
+    if plot is not None:
+        with whole_file(plot) as part:
+            cv2.imwrite(str(part), picture(found))
+    if as_json:
+        print(write_bench(found).decode(), end="")
+        return
+    head, *body = rows(found)
+    table = Table(box=SIMPLE_HEAD)
+    for number, title in enumerate(head):
+        table.add_column(title, justify="right" if number else "left")
+    for row in body:
+        table.add_row(*map(cell, row))
+    screen = Console()
+    screen.print(table)
+    for name, value in ratios(found):
+        screen.print(f"{value:8.2f}  {name}", highlight=False, markup=False)
+    for path in (its for its in (out, plot) if its is not None):
+        say(f"saved {path}")

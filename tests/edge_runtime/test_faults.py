@@ -1,0 +1,196 @@
+"""What a session survives: accelerators that fail and hang, and sinks that do."""
+
+import itertools
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from devices import BadInput, Frame, HardwareMissing, Pixels
+from devices.capture import Scripted
+from edge_runtime import live
+from edge_runtime.bundle import Bundle
+from edge_runtime.classify import CPU, Wish
+from edge_runtime.live import RESTARTS, run_session
+from edge_runtime.result import Result
+from edge_runtime.sector import Region
+from edge_runtime.session import Event, State
+from edge_runtime.ways import Ways
+
+PROVEN = 8
+"""Inferences that the golden frames take before the first picture."""
+
+
+class Collected:
+    """A sink that keeps what it is told."""
+
+    sees = False
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+
+    def write(self, result: Result, pixels: Pixels) -> None:
+        self.results.append(result)
+
+
+class Following(Scripted):
+    """Live, but shows the next picture only once the one before was spoken of: none is dropped."""
+
+    def __init__(self, pictures: list[Pixels], sink: Collected) -> None:
+        super().__init__(pictures, live=True)
+        self._sink = sink
+
+    def read(self, timeout: float) -> Frame:
+        waited = time.monotonic() + 20
+        while len([its for its in self._sink.results if its.frame is not None]) < self._index:
+            assert time.monotonic() < waited
+            time.sleep(0.001)
+        return super().read(timeout)
+
+
+def ways(bundle: Bundle, *wishes: Wish) -> Ways:
+    return Ways(bundle, bundle.manifest.stages[0], wishes, threads=1, any_picture=True)
+
+
+def failing(library: Path, how: str, number: int) -> Wish:
+    return Wish("delegate", str(library), ((how, str(PROVEN + number)),))
+
+
+def test_a_delegate_that_fails_in_mid_stream_hands_over_and_every_result_says_so(
+    demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels]
+) -> None:
+    sink = Collected()
+    its = ways(demo_bundle, failing(stand_in, "fail", 10), CPU)
+    with Following(pictures, sink) as device:
+        summary, _ = run_session(device, its, Region(), [sink], threading.Event(), budget=10)
+    states = [result.state for result in sink.results if result.frame is not None]
+    assert states == [State.LIVE] * 9 + [State.FAULT] + [State.LIVE] * 20
+    before, after = sink.results[8], sink.results[-1]
+    assert (before.backend.split()[0], before.fallback) == ("delegate", None)
+    assert after.backend.split()[0] == "cpu"
+    assert after.fallback is not None
+    assert "the hardware has gone" in after.fallback
+    assert (summary.read, summary.classified) == (30, 29)
+    assert summary.not_judged == {str(Event.FAILED): 1}
+
+
+class Hanging:
+    """A backend around another that never returns at one of its inferences."""
+
+    def __init__(self, its: Ways, at: int) -> None:
+        self._backend = its.classifier.backend
+        self.compute, self._at = self._backend.compute, at
+        self._count = 0
+
+    def run(self, tensor):  # type: ignore[no-untyped-def]
+        self._count += 1
+        if self._count == self._at:
+            threading.Event().wait()
+        return self._backend.run(tensor)
+
+
+def test_an_inference_that_hangs_is_left_behind_and_another_begun(
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "HUNG_AFTER", 0.3)
+    sink = Collected()
+    its = ways(demo_bundle, CPU)
+    monkeypatch.setattr(its.classifier, "backend", Hanging(its, 5))
+    with Following(pictures[:12], sink) as device:
+        summary, ended = run_session(device, its, Region(), [sink], threading.Event(), budget=0.2)
+    states = [result.state for result in sink.results if result.frame is not None]
+    assert states[:5] == [State.LIVE] * 4 + [State.FAULT]
+    assert states[-1] is State.LIVE
+    assert (summary.read, summary.classified, ended) == (12, 11, None)
+    assert summary.not_judged == {str(Event.FAILED): 1}
+
+
+def test_an_accelerator_that_hangs_is_not_trusted_again(
+    demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "HUNG_AFTER", 0.3)
+    sink = Collected()
+    its = ways(demo_bundle, failing(stand_in, "hang", 4), CPU)
+    with Following(pictures[:8], sink) as device:
+        run_session(device, its, Region(), [sink], threading.Event(), budget=0.2)
+    last = sink.results[-1]
+    assert last.backend.split()[0] == "cpu"
+    assert last.fallback is not None
+    assert "hung" in last.fallback
+
+
+def test_while_an_inference_hangs_nothing_stays_live(
+    demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "HUNG_AFTER", 0.6)
+    sink = Collected()
+    its = ways(demo_bundle, failing(stand_in, "hang", 4), CPU)
+    with Following(pictures[:8], sink) as device:
+        run_session(device, its, Region(), [sink], threading.Event(), budget=0.2)
+    said = [(result.state, result.frame) for result in sink.results]
+    at = said.index((State.LIVE, 2))
+    assert said[at + 1 : at + 3] == [(State.STALE, None), (State.FAULT, 3)]
+
+
+def test_inference_that_hangs_again_and_again_ends_the_session(
+    demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "HUNG_AFTER", 0.3)
+    sink = Collected()
+    its = ways(demo_bundle, failing(stand_in, "hang", 1))
+    with Following(pictures[:9], sink) as device:
+        summary, ended = run_session(device, its, Region(), [sink], threading.Event(), budget=0.2)
+    assert isinstance(ended, HardwareMissing)
+    assert summary.not_judged[str(Event.FAILED)] == RESTARTS + 1
+    assert all(result.label is None for result in sink.results)
+
+
+class Full(Collected):
+    """A sink whose disk is full after three results."""
+
+    def write(self, result: Result, pixels: Pixels) -> None:
+        if len(self.results) == 3:
+            raise BadInput("out.mp4: cannot be written: No space left on device")
+        super().write(result, pixels)
+
+
+def test_a_full_disk_ends_a_recording(demo_bundle: Bundle, pictures: list[Pixels]) -> None:
+    device = Scripted(itertools.cycle(pictures))
+    with pytest.raises(BadInput, match="No space left"):
+        run_session(device, ways(demo_bundle, CPU), Region(), [Full()], threading.Event())
+
+
+def test_a_full_disk_does_not_end_the_live_picture_and_is_told_at_its_end(
+    demo_bundle: Bundle, pictures: list[Pixels]
+) -> None:
+    screen = Collected()
+    with (
+        Following(pictures, screen) as device,
+        pytest.raises(BadInput, match="No space left"),
+    ):
+        run_session(
+            device, ways(demo_bundle, CPU), Region(), [Full(), screen], threading.Event(), budget=10
+        )
+    assert [result.frame for result in screen.results if result.frame is not None] == [*range(30)]
+
+
+def test_the_heart_beats_as_long_as_frames_or_their_absence_are_dealt_with(
+    demo_bundle: Bundle, pictures: list[Pixels]
+) -> None:
+    beats: list[State] = []
+    stop = threading.Event()
+
+    def beat(state: State) -> None:
+        beats.append(state)
+        if len(beats) == 3:
+            stop.set()
+
+    class Quiet(Scripted):
+        def read(self, timeout: float) -> Frame:
+            stop.wait(20)
+            return super().read(timeout)
+
+    with Quiet([], live=True) as device:
+        run_session(device, ways(demo_bundle, CPU), Region(), [], stop, budget=0.1, beat=beat)
+    assert beats == [State.SEARCHING] * 3

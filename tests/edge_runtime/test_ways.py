@@ -1,0 +1,113 @@
+"""Which backend computes: the first that opens, and the next one where it fails."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices import BadInput, HardwareMissing
+from edge_runtime.bundle import Bundle
+from edge_runtime.classify import CPU, Wish
+from edge_runtime.ways import NAMED, Ways, parse_wish, usual_threads
+
+
+def ways(bundle: Bundle, wishes: Sequence[Wish]) -> Ways:
+    return Ways(bundle, bundle.manifest.stages[0], wishes, threads=1)
+
+
+def test_the_first_that_opens_computes(demo_bundle: Bundle) -> None:
+    its = ways(demo_bundle, [CPU])
+    assert its.classifier.backend.compute.kind == "cpu"
+    assert its.refused == []
+
+
+def test_a_refused_one_is_named_with_its_reason_and_the_next_computes(
+    demo_bundle: Bundle, stand_in: Path
+) -> None:
+    missing = Wish("delegate", str(stand_in), (("missing", "1"),))
+    its = ways(demo_bundle, [missing, CPU])
+    assert its.classifier.backend.compute.kind == "cpu"
+    (reason,) = its.refused
+    assert reason.startswith("delegate int8.tflite:")
+    assert "no hardware on the bus" in reason
+
+
+def test_one_that_answers_the_golden_frames_otherwise_is_refused(
+    demo_bundle: Bundle, stand_in: Path
+) -> None:
+    """Failing at its third inference, it does not even come through the golden frames."""
+    failing = Wish("delegate", str(stand_in), (("fail", "3"),))
+    its = ways(demo_bundle, [failing, CPU])
+    assert its.classifier.backend.compute.kind == "cpu"
+    assert "cannot be run" in its.refused[0]
+
+
+def test_one_that_is_given_up_is_followed_by_the_next(demo_bundle: Bundle, stand_in: Path) -> None:
+    its = ways(demo_bundle, [Wish("delegate", str(stand_in)), CPU])
+    kinds = [its.classifier.backend.compute.kind]
+    assert its.give_up("it went")
+    kinds.append(its.classifier.backend.compute.kind)
+    assert kinds == ["delegate", "cpu"]
+    assert its.refused == ["delegate int8.tflite: it went"]
+    assert not its.give_up("the last one")
+    assert its.classifier.backend.compute.kind == "cpu"
+
+
+def test_an_only_one_says_itself_why_it_is_refused(demo_bundle: Bundle, stand_in: Path) -> None:
+    its = ways(demo_bundle, [Wish("delegate", str(stand_in), (("idle", "1"),))])
+    with pytest.raises(BadInput, match="takes none of its operators"):
+        its.classifier  # noqa: B018
+
+
+def test_where_all_are_refused_each_reason_is_told(demo_bundle: Bundle, stand_in: Path) -> None:
+    wishes = [Wish("delegate", str(stand_in), ((how, "1"),)) for how in ("idle", "missing")]
+    its = ways(demo_bundle, wishes)
+    with pytest.raises(HardwareMissing, match=r"takes none.*no hardware on the bus"):
+        its.classifier  # noqa: B018
+
+
+def test_a_bundle_without_a_model_for_the_wish_says_what_it_needs(demo_bundle: Bundle) -> None:
+    with pytest.raises(BadInput, match="gpu takes float16 or float32"):
+        ways(demo_bundle, [NAMED["gpu"]])
+    with pytest.raises(BadInput, match=r"edgetpu takes int8_edgetpu\.tflite"):
+        ways(demo_bundle, [NAMED["edgetpu"]])
+
+
+def test_a_renewed_one_has_an_interpreter_of_its_own(demo_bundle: Bundle) -> None:
+    its = ways(demo_bundle, [CPU])
+    before = its.classifier
+    its.renew()
+    assert its.classifier is not before
+    assert its.classifier.variant == before.variant
+
+
+@pytest.mark.parametrize(
+    ("word", "wish"),
+    [
+        ("cpu", CPU),
+        ("edgetpu", Wish("edgetpu", "libedgetpu.so.1")),
+        ("/usr/lib/libvx_delegate.so", Wish("delegate", "/usr/lib/libvx_delegate.so")),
+        ("libx.so.2?a=1&b=two", Wish("delegate", "libx.so.2", (("a", "1"), ("b", "two")))),
+    ],
+)
+def test_a_backend_is_named_in_a_word(word: str, wish: Wish) -> None:
+    assert parse_wish(word) == wish
+
+
+@pytest.mark.parametrize("word", ["", "npu", "libx.so?a", "cpu,gpu"])
+def test_another_word_is_refused(word: str) -> None:
+    with pytest.raises(BadInput, match="--backend"):
+        parse_wish(word)
+
+
+@given(st.text(max_size=30))
+def test_no_word_is_anything_but_a_wish_or_refused(word: str) -> None:
+    with suppress(BadInput):
+        assert parse_wish(word).kind in ("cpu", "gpu", "edgetpu", "delegate")
+
+
+def test_a_recording_leaves_a_core_to_its_decoder() -> None:
+    assert 1 <= usual_threads(live=False) <= usual_threads(live=True) <= 4
