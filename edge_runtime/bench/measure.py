@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from devices import BadInput, CheckFailed
-from edge_runtime.bench.contenders import Outcome, Task, Who
+from edge_runtime.bench.contenders import Looped, Outcome, Task, Who
 from edge_runtime.manifest import explain
 
 OURS: tuple[Who, ...] = ("decode", "invoke", "prepare", "every", "live")
@@ -108,6 +108,8 @@ def measure(
     `name` is what the bundle is called in the record, `environment` adds to that of `sonolite run`.
     `progress` is told what comes next. Raises BadInput where a contender cannot run.
     """
+    with Looped(source, 1) as recording:  # what it is not is better told by this process
+        recording.read(1.0)
     every: dict[str, list[Measured]] = {}
     commands: list[Command] = []
     for number in range(rounds):

@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-import flatbuffers
 import keras
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from convert.metadata import with_metadata
 from convert.tflite import convert
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
+from edge_runtime.bench.wide import widen
 from edge_runtime.bundle import golden_tensors
 from edge_runtime.manifest import Variant
 from edge_runtime.preprocess import parse
@@ -193,53 +193,3 @@ def test_mediapipe_classifies_as_the_interpreter(
             answer = backend.run(picture)["probability"][0]
             assert abs(answer[0] - answer[1]) > 0.01  # or the labels could change places unseen
             assert scores == pytest.approx(dict(zip(LABELS, answer, strict=True)), abs=1e-6)
-
-
-def widen(model: bytes, schema: Any) -> bytes:
-    """The same file for a picture of three channels: a slice in front takes the first."""
-    graph = tflite.ModelT.InitFromObj(tflite.Model.GetRootAs(model, 0))
-    (main,), (signature,) = graph.subgraphs, graph.signatureDefs
-    (grey,), wide = main.inputs, len(main.tensors)
-    side = main.tensors[grey].shape[1]
-    constants = {b"begin": [0, 0, 0, 0], b"size": [1, side, side, 1]}
-    main.tensors.append(
-        tflite.TensorT(
-            name=b"wide",
-            shape=[1, side, side, 3],
-            type=tflite.TensorType.UINT8,
-            quantization=main.tensors[grey].quantization,
-        )
-    )
-    for name, values in constants.items():
-        main.tensors.append(
-            tflite.TensorT(
-                name=name, shape=[4], type=tflite.TensorType.INT32, buffer=len(graph.buffers)
-            )
-        )
-        graph.buffers.append(tflite.BufferT(data=np.array(values, np.int32).view(np.uint8)))
-    code = tflite.BuiltinOperator.SLICE
-    main.operators.insert(
-        0,
-        tflite.OperatorT(
-            opcodeIndex=len(graph.operatorCodes), inputs=[wide, wide + 1, wide + 2], outputs=[grey]
-        ),
-    )
-    graph.operatorCodes.append(tflite.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code))
-    main.inputs = [wide]
-    signature.inputs[0].tensorIndex = wide
-
-    metadata = schema.ModelMetadataT.InitFromPackedBuf(read_metadata(model))
-    picture = metadata.subgraphMetadata[0].inputTensorMetadata[0]
-    picture.content.contentProperties.colorSpace = schema.ColorSpaceType.RGB
-    (number,) = [its.buffer for its in graph.metadata if its.name == b"TFLITE_METADATA"]
-    graph.buffers[number].data = np.frombuffer(pack(metadata, b"M001"), np.uint8)
-    content = io.BytesIO(pack(graph, b"TFL3"))
-    with zipfile.ZipFile(io.BytesIO(model)) as ours, zipfile.ZipFile(content, "a") as archive:
-        archive.writestr(ours.infolist()[0], ours.read("labels.txt"))
-    return content.getvalue()
-
-
-def pack(root: Any, identifier: bytes) -> bytes:
-    builder = flatbuffers.Builder()
-    builder.Finish(root.Pack(builder), identifier)
-    return bytes(builder.Output())

@@ -1,0 +1,144 @@
+"""`sonolite bench`: every contender really runs, and what is told is what was measured."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+
+from devices import BadInput, EndOfRecording
+from edge_runtime.bench.contenders import Looped, Paced
+from edge_runtime.bench.measure import BINS, Bench, read_bench, write_bench
+from edge_runtime.bench.report import TITLES, markdown, picture, ratios, rows
+from tests.conftest import refused, sonolite
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two dozen frames of the phantom as a video."""
+    path = tmp_path_factory.mktemp("bench") / "sweep.mp4"
+    done = sonolite("demo", "phantom:?frames=24&live=no", "--save", str(path))
+    assert done.code == 0, done
+    return path
+
+
+@pytest.fixture(scope="module")
+def kept(video: Path) -> Path:
+    """One round of everything but MediaPipe, which takes long to start."""
+    path = video.parent / "bench.json"
+    done = sonolite(
+        *("bench", "--source", str(video), "--roi", "167,190,108,100", "--rounds", "1"),
+        *("--frames", "40", "--against", "loop", "--out", str(path)),
+        *("--plot", str(video.parent / "bench.png")),
+    )
+    assert done.code == 0, done
+    assert "over decoding + inference" in done.stdout
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(kept: Path) -> Bench:
+    return read_bench(kept)
+
+
+def test_every_contender_gets_through_all_its_frames(found: Bench) -> None:
+    frames = {who: its[0].frames for who, its in found.rounds.items()}
+    assert frames["decode"] == frames["invoke"] == frames["loop"] == frames["every"] == 40
+    assert frames["live"] + found.rounds["live"][0].dropped == 40
+
+
+def test_no_label_is_given_to_what_is_older_than_its_budget(found: Bench) -> None:
+    assert found.rounds["live"][0].late == 0
+
+
+def test_latencies_are_in_order_and_all_are_counted(found: Bench) -> None:
+    for (its,) in found.rounds.values():
+        assert 0 < its.p50 <= its.p95 <= its.p99 <= its.longest
+        assert sum(its.histogram) == its.frames
+        assert len(its.histogram) == BINS
+
+
+def test_the_command_itself_is_started_and_its_memory_seen(found: Bench) -> None:
+    (command,) = found.commands
+    assert 0.1 < command.first_result < 60
+    assert 20 < command.rss_mb < 1000
+
+
+def test_what_is_kept_is_read_again(kept: Path, found: Bench) -> None:
+    assert write_bench(found) == kept.read_bytes()
+
+
+def test_a_row_and_a_ratio_come_from_the_rounds(found: Bench) -> None:
+    head, *body = rows(found)
+    assert [row[0] for row in body] == [TITLES[who] for who in found.rounds]
+    assert {len(row) for row in body} == {len(head)}
+    every, bare = found.rounds["every"][0], (found.rounds[who][0] for who in ("decode", "invoke"))
+    expected = every.ms_a_frame / sum(its.ms_a_frame for its in bare)
+    assert dict(ratios(found))[f"{TITLES['every']}, over decoding + inference"] == expected
+    assert markdown(found).count("\n| ") >= len(body) + 2
+
+
+def test_the_picture_shows_a_histogram_for_each(kept: Path, found: Bench) -> None:
+    drawn = picture(found)
+    assert drawn.shape[0] > 60 * len(found.rounds)
+    saved = cv2.imread(str(kept.with_suffix(".png")))
+    assert saved is not None
+    assert (saved == drawn).all()
+
+
+def test_json_goes_to_stdout(video: Path) -> None:
+    words = ("--source", str(video), "--frames", "20", "--rounds", "1", "--json")
+    done = sonolite("bench", *words)
+    assert done.code == 0, done
+    assert set(json.loads(done.stdout)["rounds"]) == {
+        "decode",
+        "invoke",
+        "prepare",
+        "every",
+        "live",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--source", "phantom:"), "a recording is needed"),
+        (("--source", "none.mp4"), "no such file"),
+        (("--source", "none.mp4", "--against", "fast"), "there are loop, mediapipe"),
+        (("--source", "none.mp4", "--roi", "1,2"), "four whole numbers"),
+        (("--source", "none.mp4", "--out", "/none/b.json"), "there is no folder"),
+    ],
+)
+def test_bad_input_is_one_line(words: tuple[str, ...], said: str) -> None:
+    refused(sonolite("bench", *words, "--rounds", "1", "--frames", "20"), said)
+
+
+def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    path.write_text('{"machine": {}}')
+    with pytest.raises(BadInput, match="bundle: Field required"):
+        read_bench(path)
+
+
+def test_a_recording_is_repeated_with_one_count(make_video: Callable[..., Path]) -> None:
+    with Looped(str(make_video("three.mp4", frames=3)), 7) as device:
+        assert [device.read(1).index for _ in range(7)] == list(range(7))
+        with pytest.raises(EndOfRecording):
+            device.read(1)
+
+
+def test_a_paced_recording_is_live(make_video: Callable[..., Path]) -> None:
+    with Paced(str(make_video("three.mp4", frames=3)), 3) as device:
+        first, second = device.read(1), device.read(1)
+    assert device.live
+    assert second.captured_at - first.captured_at > 0.02
+
+
+def test_mediapipe_runs_the_same_model(video: Path) -> None:
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+    from edge_runtime.bench.contenders import Task, run
+    from edge_runtime.commands.options import SHIPPED
+
+    task = Task("mediapipe", str(SHIPPED), str(video), "167,190,108,100", 20, 1, None, 0.0)
+    assert run(task).frames == 20
