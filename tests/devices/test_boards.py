@@ -120,6 +120,7 @@ def test_an_unknown_board_names_those_there_are() -> None:
         ("Raspberry Pi 4 Model B Rev 1.4", "armv7l", None),
         ("Raspberry Pi 3 Model B Rev 1.2", "aarch64", None),
         ("", "aarch64", None),
+        ("A PC with a device tree", "x86_64", None),
     ],
 )
 def test_a_machine_is_recognised(

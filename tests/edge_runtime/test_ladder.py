@@ -62,6 +62,8 @@ def test_a_throttled_device_judges_half_however_cool_its_sensor() -> None:
 
 def test_a_rung_is_climbed_after_its_dwell_and_below_its_hysteresis() -> None:
     assert rungs((1, 80, False), (1, 75, False), (50, 75, False)) == [Rung.QUARTER] * 3
+    waiting = rungs((1, 80, False), (1, 74.9, False), (DWELL - 0.1, 74.9, False))
+    assert waiting == [Rung.QUARTER] * 3
     climbed = rungs((1, 80, False), (1, 74.9, False), (DWELL, 74.9, False), (60, 74.9, False))
     assert climbed == [Rung.QUARTER, Rung.QUARTER, Rung.HALF, Rung.HALF]
 
