@@ -4,9 +4,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+DIST := dist
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test host lint lock ship
+.PHONY: demo test host lint lock ship deb sbom
 
 demo: .venv/device
 	$(BIN)/sonolite demo
@@ -60,3 +61,16 @@ ship: .venv/host
 		$(BIN)/sonolite convert $(RUN) --out $$new/demo.sonolite --variants int8 \
 			--key $$new/key.pem $(QUOTE) && \
 		cp $$new/demo.sonolite edge_runtime/ && cp $$new/keys/demo.pem edge_runtime/demo_keys/
+
+# Debian packages for a device without a network, one a processor, for Debian 12's Python:
+# make deb DEB_PYTHON=3.13 for that of Debian 13. Needs dpkg-deb.
+DEB_PYTHON := 3.11
+deb: .venv/host
+	for board in x86-64 raspberry-pi-5; do \
+		$(BIN)/python -m packages.deb $$board $(DEB_PYTHON) $(DIST) || exit 1; done
+
+# The bill of what the device's lock pins, in CycloneDX.
+sbom: .venv/host
+	@mkdir -p $(DIST)
+	$(BIN)/cyclonedx-py requirements requirements/device.txt --pyproject pyproject.toml \
+		--mc-type application --output-reproducible -o $(DIST)/sonolite.cdx.json

@@ -3,6 +3,7 @@
 import ctypes.util
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import SonoliteError
+from devices.boards import Board, Sensors
 from devices.capture import Camera
 from devices.compute import Backend, GpuBackend
+from devices.health import LOW_DISK, LOW_MEMORY, read_health
 from edge_runtime.bundle import Bundle, golden_tensors, read_golden
 from edge_runtime.classify import Classifier
 
@@ -33,19 +36,100 @@ class Finding:
     """One thing that a session may use."""
 
     part: str
-    """`machine`, `capture` or `compute`."""
+    """`machine`, `board`, `packages`, `health`, `capture` or `compute`."""
     name: str
     there: bool
     says: str
     """What it is and how fast; or why it cannot be used, and how to get it."""
 
 
-def examine(bundle: Bundle) -> Iterator[Finding]:
-    """Looks at the machine, its sources of frames, and each model of `bundle` on each backend."""
+def examine(bundle: Bundle, board: Board | None, root: Path = Path("/")) -> Iterator[Finding]:
+    """Looks at the machine, its sources of frames, and each model of `bundle` on each backend.
+
+    `board` is what it is, None where it is of no known kind; its files are under `root`.
+    """
     cores = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     yield Finding("machine", platform.system(), True, cores)
-    yield from _captures(Path("/dev"))
+    if board is None:
+        yield Finding(
+            "board", "unknown", False, "`--board NAME` says what it is; see docs/boards.md"
+        )
+    else:
+        yield from _board(board)
+        yield from _packages(board, root / "var/lib/dpkg/status")
+    yield from _health(board, root)
+    yield from _captures(root / "dev")
     yield from _computes(bundle)
+
+
+def _board(board: Board) -> Iterator[Finding]:
+    """What the board is, whether this machine can be one, and what to expect of it."""
+    glibc = platform.libc_ver()[1] or None
+    unfit = board.unfit(platform.machine(), platform.python_version(), glibc)
+    about = board.about if unfit is None else f"{board.about}; {unfit}"
+    yield Finding("board", board.name, unfit is None, about)
+    if board.note:
+        yield Finding("board", "note", True, board.note)
+    order = f"{', '.join(board.backends)}; models {', '.join(board.variants)}"
+    yield Finding("board", "first to last", True, order)
+    for its in board.latency:
+        says = f"{its.milliseconds:g} ms, {its.backend}, {its.model} ({its.source})"
+        yield Finding("board", "published", True, says)
+
+
+def _packages(board: Board, status: Path) -> Iterator[Finding]:
+    """What the system must have, by purpose, from dpkg's own record (deb822, dpkg-query(1))."""
+    if not status.is_file():
+        return
+    installed = {
+        entry.partition("Package: ")[2].partition("\n")[0]
+        for entry in status.read_text(errors="replace").split("\n\n")
+        if "\nStatus: install ok installed\n" in entry
+    }
+    for purpose, names in board.packages.items():
+        missing = [name for name in names if name not in installed]
+        says = f"sudo apt install {' '.join(missing)}" if missing else ", ".join(names)
+        yield Finding("packages", f"for {purpose}", not missing, says)
+
+
+def _health(board: Board | None, root: Path) -> Iterator[Finding]:
+    """How the machine is now; what it does not tell is named in the last line."""
+    health = read_health(board.sensors if board else Sensors(), Path(sys.prefix), root)
+    silent = []
+    if health.celsius is None:
+        silent.append("temperature")
+    else:
+        limit = f", fewer frames from {board.thermal.half:g} on" if board else ""
+        fine = board is None or health.celsius < board.thermal.half
+        yield Finding("health", "temperature", fine, f"{health.celsius:.1f} °C{limit}")
+    if health.throttled is None and health.was_throttled is None:
+        silent.append("throttling")
+    else:
+        was = "was throttled since the start" if health.was_throttled else "full speed"
+        says = "throttled now" if health.throttled else was
+        yield Finding("health", "speed", not health.throttled, says)
+    if health.megahertz is not None:
+        yield Finding("health", "processor", True, f"{health.megahertz:.0f} MHz")
+    if health.undervoltage is None:
+        silent.append("under-voltage")
+    else:
+        says = "the power supply or its cable is too weak" if health.undervoltage else "in order"
+        yield Finding("health", "power", not health.undervoltage, says)
+    for name, free, least in (
+        ("disk", health.disk_free, LOW_DISK),
+        ("memory", health.memory_free, LOW_MEMORY),
+    ):
+        if free is None:
+            silent.append(name)
+        else:
+            yield Finding("health", name, free >= least, f"{free / 1e9:.1f} GB free")
+    if health.clock_synchronised is None:
+        silent.append("clock")
+    else:
+        says = "synchronised" if health.clock_synchronised else "not synchronised; see timedatectl"
+        yield Finding("health", "clock", health.clock_synchronised, says)
+    if silent:
+        yield Finding("health", "not told", False, ", ".join(silent))
 
 
 def _captures(devices: Path) -> Iterator[Finding]:

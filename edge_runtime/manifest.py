@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from devices import BadInput
+from devices.toml import explain as explain
 from edge_runtime import preprocess
 
 SCHEMA: Literal[1] = 1
@@ -165,10 +166,3 @@ def read_manifest(text: bytes) -> Manifest:
 def write_manifest(manifest: Manifest) -> bytes:
     """The bytes of `manifest.json`: UTF-8, indented, the same for the same manifest."""
     return _MANIFEST.dump_json(manifest, indent=2) + b"\n"
-
-
-def explain(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line: where, then what."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]

@@ -1,17 +1,16 @@
 """A recipe: one short TOML file that says how a model is made, read into frozen dataclasses."""
 
-import json
-import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from devices import BadInput
+from devices.toml import read_toml
 from edge_runtime import preprocess
-from edge_runtime.manifest import Decision, Limits, explain
+from edge_runtime.manifest import Decision, Limits
 from train.samples import Task
 from train.scanner import Scanner
 
@@ -155,10 +154,4 @@ def read_recipe(name: str) -> Recipe:
         raise BadInput(
             f"no recipe {name!r}; there are {', '.join(shipped())}, or give the path of a .toml"
         )
-    try:
-        entries = json.dumps(tomllib.loads(content.decode()), default=str)
-        return TypeAdapter(Recipe).validate_json(entries)
-    except ValidationError as error:
-        raise BadInput(f"recipe {name}: {explain(error)}") from error
-    except ValueError as error:  # not UTF-8, or not TOML
-        raise BadInput(f"recipe {name}: {error}") from error
+    return read_toml(content, Recipe, f"recipe {name}")

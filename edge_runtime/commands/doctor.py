@@ -1,4 +1,4 @@
-"""`sonolite doctor`: what this machine can capture with and compute on, and why not."""
+"""`sonolite doctor`: what this machine is, can capture with and compute on, and why not."""
 
 import json
 from dataclasses import asdict
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from devices import HardwareMissing
+from devices.boards import detect_board, read_board
 from edge_runtime.bundle import open_trusted
 from edge_runtime.commands.options import DEMO_KEYS, SHIPPED, cell
 from edge_runtime.doctor import examine
@@ -22,18 +23,23 @@ def doctor(
     bundle: Annotated[
         Path | None, typer.Argument(help="Whose models are tried; else the one in the package.")
     ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(help="What this machine is, or a board file; else it is looked for."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings to stdout.")] = False,
 ) -> None:
-    """Say what this machine can capture with and compute on, and why not.
+    """Say what this machine is, how it is, what it can capture with and compute on, and why not.
 
     Example: sonolite doctor nodule.sonolite
     """
+    known = detect_board() if board is None else read_board(board)
     with resources.as_file(SHIPPED) as shipped, resources.as_file(DEMO_KEYS) as folder:
         if bundle is None:
             opened = open_trusted(shipped, read_trusted(folder))
         else:
             opened = open_trusted(bundle, read_trusted(trusted_folder()), known_versions())
-        findings = list(examine(opened))
+        findings = list(examine(opened, known))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -1,0 +1,212 @@
+"""Boards: what each small device is, one short TOML file each; docs/boards.md tells the format."""
+
+import platform
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from devices.compute.backend import Kind
+from devices.errors import BadInput
+from devices.toml import read_toml
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+Architecture = Literal["aarch64", "x86_64"]
+Purpose = Literal["setup", "run", "cameras", "gpu", "edgetpu"]
+Variant = Literal["int8", "float16", "float32", "dynamic"]
+Release = Annotated[str, Field(pattern=r"^\d{1,2}\.\d{1,3}$")]
+"""Two numbers, such as the `3.11` of a Python."""
+KernelFile = Annotated[str, Field(pattern=r"^/(sys|proc)/.+$")]
+Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+Celsius = Annotated[float, Field(ge=0, le=125)]
+Source = Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Sensors:
+    """The kernel's files that tell how the board is; `*` stands for any, absent ones are passed."""
+
+    __pydantic_config__ = _STRICT
+    temperature: tuple[KernelFile, ...] = ("/sys/class/thermal/thermal_zone*/temp",)
+    """Thousandths of a degree Celsius; the hottest counts."""
+    firmware: KernelFile | None = None
+    """The Raspberry Pi firmware's word of flags, hexadecimal; see `devices.health`."""
+    undervoltage: tuple[KernelFile, ...] = ()
+    """1 while the supply is too weak."""
+    cooling: tuple[str, ...] = ()
+    """Types of `/sys/class/thermal/cooling_device*` that slow a processor when above 0; no fans."""
+    throttle_counts: tuple[KernelFile, ...] = ()
+    """How often a processor was throttled since the machine was started."""
+    frequency: tuple[KernelFile, ...] = (
+        "/sys/devices/system/cpu/cpufreq/policy*/scaling_cur_freq",
+    )
+    """kHz; the fastest counts. A Raspberry Pi tells what was asked for, not what its firmware gives
+    when throttled (github.com/raspberrypi/linux/issues/2986)."""
+
+
+@dataclass(frozen=True)
+class Thermal:
+    """The degrees from which fewer frames are judged; see `edge_runtime.ladder`."""
+
+    __pydantic_config__ = _STRICT
+    half: Celsius
+    quarter: Celsius
+    single: Celsius
+    """One frame a second."""
+    withheld: Celsius
+    hysteresis: Annotated[float, Field(gt=0, le=30)]
+    """Degrees below the limit that count as cool again."""
+    source: Source
+
+    def __post_init__(self) -> None:
+        if not self.half < self.quarter < self.single < self.withheld:
+            raise ValueError("half, quarter, single and withheld must rise")
+
+
+@dataclass(frozen=True)
+class Capture:
+    """How a V4L2 grabber is asked to deliver."""
+
+    __pydantic_config__ = _STRICT
+    format: Literal["YUYV", "MJPG"]
+    width: Annotated[int, Field(ge=160, le=3840)]
+    height: Annotated[int, Field(ge=120, le=2160)]
+    rate: Annotated[int, Field(ge=1, le=240)]
+    """Frames a second."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One published figure: how long a model takes on this board."""
+
+    __pydantic_config__ = _STRICT
+    model: str
+    backend: Kind
+    milliseconds: Annotated[float, Field(gt=0)]
+    source: Source
+
+
+@dataclass(frozen=True)
+class Board:
+    """One kind of device: what it is, what it needs, and how it is used best."""
+
+    __pydantic_config__ = _STRICT
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+    about: str
+    architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
+    python: tuple[Release, Release]
+    """The oldest and the newest that will do."""
+    glibc: Release
+    """The oldest that will do; no wheel that needs a newer one is taken."""
+    interpreter: Literal["ai-edge-litert", "tflite-runtime"]
+    backends: Annotated[tuple[Kind, ...], Field(min_length=1)]
+    """In order of preference."""
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    """In order of preference, among those that a backend can run."""
+    threads: Annotated[int, Field(ge=1, le=64)]
+    thermal: Thermal
+    capture: Capture
+    packages: dict[Purpose, tuple[Package, ...]]
+    """Debian packages, by what they are needed for."""
+    sensors: Sensors = field(default_factory=Sensors)
+    models: tuple[str, ...] = ()
+    """How `/proc/device-tree/model` begins on such a board."""
+    usb: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")], ...] = ()
+    """Vendor and product of a USB device that makes a machine such a board."""
+    note: str | None = None
+    """What a person has to know or to do first."""
+    latency: tuple[Latency, ...] = ()
+
+    def __post_init__(self) -> None:
+        if _numbers(self.python[0]) > _numbers(self.python[1]):
+            raise ValueError("python: the oldest comes first")
+
+    def platforms(self, architecture: Architecture) -> tuple[str, ...]:
+        """The platform tags of wheels that run here, newest first (PEP 600)."""
+        newest = _numbers(self.glibc)[1]
+        tags = [f"manylinux_2_{minor}" for minor in range(newest, 16, -1)]
+        return tuple(f"{tag}_{architecture}" for tag in (*tags, "manylinux2014"))
+
+    def unfit(self, architecture: str, python: str, glibc: str | None) -> str | None:
+        """Why a machine is no such board, or too old; None where it will do.
+
+        `python` and `glibc` are versions such as `3.11.2` and `2.36`, None another C library.
+        """
+        if architecture not in self.architectures:
+            return f"its processor is {architecture}, not {' or '.join(self.architectures)}"
+        oldest, newest = self.python
+        if not _numbers(oldest) <= _numbers(python) <= _numbers(newest):
+            return f"its Python is {python}; needed is {oldest} to {newest}"
+        if glibc is None or _numbers(glibc) < _numbers(self.glibc):
+            return f"its C library is {glibc or 'not glibc'}; needed is glibc {self.glibc} or newer"
+        return None
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    """The first two numbers of a version."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def boards() -> list[str]:
+    """The names of the boards in the package."""
+    folder = resources.files(__name__)
+    return sorted(Path(item.name).stem for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def read_board(name: str) -> Board:
+    """Reads a board of the package by its name, or a board file by its path.
+
+    Raises BadInput where there is none, or naming the file and the first entry that is wrong.
+    """
+    if name in boards():
+        content = (resources.files(__name__) / f"{name}.toml").read_bytes()
+    elif name.endswith(".toml") and Path(name).is_file():
+        content = Path(name).read_bytes()
+    else:
+        raise BadInput(
+            f"no board {name!r}; there are {', '.join(boards())}, or give the path of a .toml"
+        )
+    board = read_toml(content, Board, f"board {name}")
+    if board.name != Path(name).name.removesuffix(".toml"):
+        raise BadInput(f"board {name}: name: is {board.name!r}, unlike the name of the file")
+    return board
+
+
+def detect_board(root: Path = Path("/"), architecture: str | None = None) -> Board | None:
+    """The board of the package that the machine under `root` is; None where it is none of them.
+
+    A USB device that a board names goes before the model in the device tree, and a board that names
+    neither is any machine of its architecture without a device tree, a PC.
+    """
+    model, plugged = _model(root), _plugged(root)
+    known = [read_board(name) for name in boards()]
+    fitting = [its for its in known if (architecture or platform.machine()) in its.architectures]
+    ranked = [
+        *(its for its in fitting if plugged & set(its.usb)),
+        *(its for its in fitting if model.startswith(its.models)),
+        *(its for its in fitting if not (model or its.models or its.usb)),
+    ]
+    return ranked[0] if ranked else None
+
+
+def _model(root: Path) -> str:
+    """What the device tree calls the board, empty on a PC."""
+    try:
+        return (root / "proc/device-tree/model").read_text(errors="replace").strip("\0\n")
+    except OSError:
+        return ""
+
+
+def _plugged(root: Path) -> set[str]:
+    """`vendor:product` of every USB device."""
+    found = set()
+    for vendor in root.glob("sys/bus/usb/devices/*/idVendor"):
+        try:
+            product = vendor.with_name("idProduct").read_text().strip()
+            found.add(f"{vendor.read_text().strip()}:{product}")
+        except OSError:
+            continue  # unplugged meanwhile
+    return found

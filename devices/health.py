@@ -1,0 +1,174 @@
+"""How the machine is: warm, throttled, short of power, full, its clock right."""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from devices.boards import Sensors
+
+PLAUSIBLE = (-40.0, 150.0)
+"""Degrees Celsius; a sensor that is off tells others."""
+LOW_DISK = 500_000_000
+"""Free bytes: fewer do not hold another installation."""
+LOW_MEMORY = 100_000_000
+"""Free bytes: fewer do not hold another session."""
+UNDERVOLTAGE, THROTTLED = 0b0001, 0b1110
+"""Bits of the Raspberry Pi firmware's flags: now, and shifted by SINCE_START whether it has been.
+Throttled are a capped frequency, a throttled processor, and the soft limit of temperature
+(raspberrypi.com/documentation/computers/os.html#get_throttled). Its kernel drops the file from 2025
+on (github.com/raspberrypi/linux/pull/6697); under-voltage is then told by hwmon alone."""
+SINCE_START = 16
+TIME_ERROR = 5
+"""What adjtimex(2) returns while nothing has set the clock right."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """One reading; what the machine does not tell is None."""
+
+    celsius: float | None = None
+    """Of the hottest sensor."""
+    throttled: bool | None = None
+    """Whether the processor is slowed against heat or a weak supply, now."""
+    was_throttled: bool | None = None
+    """Since the machine was started; a Raspberry Pi's kernel may forget it earlier."""
+    undervoltage: bool | None = None
+    was_undervoltage: bool | None = None
+    megahertz: float | None = None
+    """Of the fastest processor core."""
+    disk_free: int | None = None
+    """Bytes that a user may write."""
+    memory_free: int | None = None
+    """Bytes, what the kernel would give back included."""
+    clock_synchronised: bool | None = None
+
+
+def read_health(
+    sensors: Sensors,
+    disk: Path,
+    root: Path = Path("/"),
+    kernel_clock: Callable[[], bool | None] | None = None,
+) -> Health:
+    """Reads what `sensors` names under `root`, and the room on the file system of `disk`.
+
+    No sensor is ever an error. Takes less than a millisecond where the sensors themselves are fast.
+    """
+    word = None if sensors.firmware is None else _number(root / sensors.firmware.lstrip("/"), 16)
+    counts = list(_numbers(root, sensors.throttle_counts))
+    celsius = [its / 1000 for its in _numbers(root, sensors.temperature)]
+    states = list(_cooling(root, sensors.cooling))
+    weak = list(_numbers(root, sensors.undervoltage))
+    return Health(
+        celsius=max((its for its in celsius if PLAUSIBLE[0] <= its <= PLAUSIBLE[1]), default=None),
+        throttled=_any(_flag(word, THROTTLED), *(state > 0 for state in states)),
+        was_throttled=_any(_flag(word, THROTTLED << SINCE_START), *(count > 0 for count in counts)),
+        undervoltage=_any(_flag(word, UNDERVOLTAGE), *(alarm > 0 for alarm in weak)),
+        was_undervoltage=_flag(word, UNDERVOLTAGE << SINCE_START),
+        megahertz=max((its / 1000 for its in _numbers(root, sensors.frequency)), default=None),
+        disk_free=_disk_free(disk),
+        memory_free=_memory_free(root / "proc/meminfo"),
+        clock_synchronised=_clock_synchronised(root, kernel_clock or ask_kernel_clock),
+    )
+
+
+def troubles(health: Health) -> list[str]:
+    """What a person should see to, one line each; nothing of what is not known."""
+    told = (
+        (health.throttled, "the processor is throttled"),
+        (health.undervoltage, "under-voltage: the power supply or its cable is too weak"),
+        (health.clock_synchronised is False, "the clock is not synchronised"),
+        (health.disk_free is not None and health.disk_free < LOW_DISK, "the disk is nearly full"),
+        (
+            health.memory_free is not None and health.memory_free < LOW_MEMORY,
+            "the memory is nearly full",
+        ),
+    )
+    return [line for wrong, line in told if wrong]
+
+
+def ask_kernel_clock() -> bool | None:
+    """Whether something keeps the clock right, by adjtimex(2) that changes nothing.
+
+    Works without privileges; None where the system call is forbidden, as under systemd's
+    ProtectClock.
+    """
+    answer = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # a zeroed struct timex
+    return None if answer < 0 else answer != TIME_ERROR
+
+
+def _clock_synchronised(root: Path, kernel_clock: Callable[[], bool | None]) -> bool | None:
+    """By the file of systemd-timesyncd where that runs; else, as under chrony, by the kernel.
+
+    The file comes first because a hardened service may see it, but may not call adjtimex(2).
+    """
+    timesync = root / "run/systemd/timesync"
+    if timesync.is_dir():
+        return (timesync / "synchronized").exists()
+    return kernel_clock()
+
+
+def _cooling(root: Path, types: tuple[str, ...]) -> Iterator[int]:
+    """The state of each cooling device of these types: 0 where it does nothing."""
+    if not types:
+        return
+    for path in root.glob("sys/class/thermal/cooling_device*/type"):
+        kind = _text(path)
+        state = _number(path.with_name("cur_state"))
+        if kind is not None and state is not None and any(fnmatch(kind, its) for its in types):
+            yield state
+
+
+def _numbers(root: Path, patterns: tuple[str, ...]) -> Iterator[int]:
+    """The number in each file that is there and tells one."""
+    for pattern in patterns:
+        for path in root.glob(pattern.lstrip("/")):
+            if (number := _number(path)) is not None:
+                yield number
+
+
+def _text(path: Path) -> str | None:
+    """A file's text; None where it is absent or, as a sensor that is off, cannot be read."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _number(path: Path, base: int = 10) -> int | None:
+    """The number in a file; None where there is none."""
+    try:
+        return int(_text(path) or "", base)
+    except ValueError:
+        return None
+
+
+def _flag(word: int | None, bits: int) -> bool | None:
+    """Whether one of the bits is set; None where the word is not known."""
+    return None if word is None else bool(word & bits)
+
+
+def _any(*told: bool | None) -> bool | None:
+    """Whether anything says yes; None where nothing says anything."""
+    known = [its for its in told if its is not None]
+    return any(known) if known else None
+
+
+def _disk_free(path: Path) -> int | None:
+    try:
+        room = os.statvfs(path)
+    except OSError:
+        return None
+    return room.f_bavail * room.f_frsize
+
+
+def _memory_free(meminfo: Path) -> int | None:
+    """`MemAvailable` of /proc/meminfo, see proc(5)."""
+    for line in (_text(meminfo) or "").splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        if name == "MemAvailable" and words and words[0].isdecimal():
+            return 1024 * int(words[0])
+    return None
