@@ -28,9 +28,9 @@ The most in a still is 0.04."""
 PLAIN, PLAIN_SHARE, PLAIN_LEVEL = 8, 0.9, 40
 """Levels around the median, the share of pixels within them, and the median's brightest channel
 from which a screen is of one colour; text may stand on it."""
-COLOURED, COLOURED_SHARE = 64, 0.002
+COLOURED, COLOURED_SHARE = 64, 0.001
 """Of 255, between a pixel's channels, and the share of such pixels, neighbours coloured too. Bluish
-grey maps reach 48; calipers are thin; a scanner's logo stays below 0.001."""
+grey maps reach 48; calipers are thin; a scanner's logo stays below 0.0008."""
 TINTED_SHARE = 0.2
 """Coloured pixels beyond which a tinted grey map is taken off first."""
 BARS_SHARE = 0.4
@@ -38,6 +38,10 @@ BARS_SHARE = 0.4
 REPEATED, SPOILT, REPEATED_SHARE = 2, 0.02, 0.06
 """Grey levels by which a repeated row differs from the one above, the share of pixels that differ
 by more all the same, and the share of the picture's rows that are such, one below the other."""
+
+SPECKLED = 0.3
+"""Share of a dark row's pixels that differ from the one beside, as an echo's do; where there is
+none, rows are alike without anything missing."""
 
 
 class Flaw(StrEnum):
@@ -67,7 +71,7 @@ def flaw(pixels: Pixels, box: Box) -> Flaw | None:
     spread = _spread(sample)
     if _is_plain(sample) or _is_test_picture(spread, sample):
         return Flaw.NO_SIGNAL
-    if _repeats_rows(sample, green):
+    if _repeats_rows(green):
         return Flaw.TORN
     if np.count_nonzero(green >= BLOWN) > BLOWN_SHARE * green.size:
         return Flaw.SATURATED
@@ -108,15 +112,17 @@ def _is_test_picture(spread: Pixels, sample: Pixels) -> bool:
     return float(cv2.absdiff(sample[: upper - 1], sample[1:upper]).mean()) < REPEATED
 
 
-def _repeats_rows(sample: Pixels, green: Pixels) -> bool:
+def _repeats_rows(green: Pixels) -> bool:
     """Whether a band of the picture is one row over and over, as decoders fill what is missing.
 
     It may be grey, green, or the last row that came; a dark one cannot be told from no echo.
     """
-    changed = (cv2.absdiff(green[1:], green[:-1]) > REPEATED).astype(np.uint8)
-    same = cv2.reduce(changed, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0] <= SPOILT * green.shape[1]
-    bright = cv2.reduce(green, 1, cv2.REDUCE_AVG)[1:, 0] >= PLAIN_LEVEL
-    return _longest(same & bright) >= max(3, REPEATED_SHARE * len(sample))
+    down = cv2.absdiff(green[1:], green[:-1]) > REPEATED
+    same = np.count_nonzero(down, axis=1) <= SPOILT * green.shape[1]
+    across = cv2.absdiff(green[1:, 1:], green[1:, :-1]) > REPEATED
+    speckled = np.count_nonzero(across, axis=1) >= SPECKLED * green.shape[1]
+    bright = green[1:].mean(axis=1, dtype=np.float32) >= PLAIN_LEVEL
+    return _longest(same & (bright | speckled)) >= max(3, REPEATED_SHARE * len(green))
 
 
 def _longest(run: NDArray[np.bool_]) -> int:
