@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from devices import Box, Pixels
 
 LEAST_SIDE = 64
-"""Pixels of the picture's shorter side; half a common model's input, and less than any probe's."""
+"""Pixels of the picture's shorter side: half of what common models take."""
 SAMPLE = 4
 """Every fourth pixel of every fourth row is looked at: thicker than a caliper's line."""
 MOST_SAMPLES = 160
 """A side; of larger pictures fewer are looked at."""
 DARK = 12
-"""Grey levels up to this show nothing."""
+"""Grey levels up to this show nothing; compression leaves some of it in a screen's background."""
 LIT = 0.01
 """Share of pixels that show anything, below which the picture is black."""
 BLOWN, BLOWN_SHARE = 250, 0.2
@@ -30,7 +30,7 @@ PLAIN, PLAIN_SHARE, PLAIN_LEVEL = 8, 0.9, 40
 from which a screen is of one colour; text may stand on it."""
 COLOURED, COLOURED_SHARE = 64, 0.001
 """Of 255, between a pixel's channels, and the share of such pixels, neighbours coloured too. Bluish
-grey maps reach 48; calipers are thin; a scanner's logo stays below 0.0008."""
+grey maps reach 48; thin calipers and logos make up 0.0006 of a picture at most."""
 TINTED_SHARE = 0.2
 """Coloured pixels beyond which a tinted grey map is taken off first."""
 BARS_SHARE = 0.4
@@ -38,7 +38,6 @@ BARS_SHARE = 0.4
 REPEATED, SPOILT, REPEATED_SHARE = 2, 0.02, 0.06
 """Grey levels by which a repeated row differs from the one above, the share of pixels that differ
 by more all the same, and the share of the picture's rows that are such, one below the other."""
-
 SPECKLED = 0.3
 """Share of a dark row's pixels that differ from the one beside, as an echo's do; where there is
 none, rows are alike without anything missing."""

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import Box, Pixels
+from edge_runtime.flaws import DARK
 
 Corner = tuple[int, int]
 Mask = NDArray[np.uint8]
 """``H x W``, 0 outside."""
 
-DARK = 12
-"""Grey levels up to this are the screen's background; compression leaves some of it."""
 LEAST_SHARE = 0.05
 """Of the screen; anything smaller is a logo or a scale."""
 LONG_SIDE = 320

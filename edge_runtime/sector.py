@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
-from edge_runtime.flaws import Flaw, flaw
-from edge_runtime.outline import DARK, Kind, Outline, bright, moving, shrink
+from edge_runtime.flaws import DARK, Flaw, flaw
+from edge_runtime.outline import Kind, Outline, bright, moving, shrink
 from edge_runtime.remembered import Sector, Size
 
 CELLS, CELL_PIXELS = 32, 64

@@ -125,7 +125,7 @@ def test_a_lower_part_that_did_not_come_is_missing(left: float, fill: str) -> No
 
 
 @given(
-    pixels=arrays.arrays(np.uint8, arrays.array_shapes(min_dims=1, max_dims=4, max_side=200)),
+    pixels=arrays.arrays(np.uint8, arrays.array_shapes(min_dims=1, max_dims=4, max_side=9)),
     box=st.tuples(*[st.integers(-50, 300)] * 4),
 )
 def test_no_array_makes_it_raise(pixels: Pixels, box: tuple[int, int, int, int]) -> None:
