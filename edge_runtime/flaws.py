@@ -116,12 +116,16 @@ def _repeats_rows(green: Pixels) -> bool:
 
     It may be grey, green, or the last row that came; a dark one cannot be told from no echo.
     """
-    down = cv2.absdiff(green[1:], green[:-1]) > REPEATED
-    same = np.count_nonzero(down, axis=1) <= SPOILT * green.shape[1]
+    least = max(3, REPEATED_SHARE * len(green))
+    down = (cv2.absdiff(green[1:], green[:-1]) > REPEATED).astype(np.uint8)
+    changed = cv2.reduce(down, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
+    same = np.asarray(changed <= SPOILT * green.shape[1])
+    if _longest(same) < least:
+        return False
     across = cv2.absdiff(green[1:, 1:], green[1:, :-1]) > REPEATED
     speckled = np.count_nonzero(across, axis=1) >= SPECKLED * green.shape[1]
     bright = green[1:].mean(axis=1, dtype=np.float32) >= PLAIN_LEVEL
-    return _longest(same & (bright | speckled)) >= max(3, REPEATED_SHARE * len(green))
+    return _longest(same & (bright | speckled)) >= least
 
 
 def _longest(run: NDArray[np.bool_]) -> int:
