@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
-from edge_runtime.flaws import DARK, Flaw, flaw
+from edge_runtime.flaws import DARK, LEAST_SIDE, Flaw, flaw
 from edge_runtime.outline import Kind, Outline, bright, moving, shrink
 from edge_runtime.remembered import Sector, Size
 
@@ -120,6 +120,21 @@ class Region:
         """The summary of the box that `locate` gave, without what is outside the outline."""
         window = self._window_of(box)
         return summarise(pixels, box) if window is None else window.summarise(pixels)
+
+    def flaw(self, pixels: Pixels, box: Box | None) -> Flaw | None:
+        """Why what `locate` gave is not to be judged; where it gave None, why the screen is not.
+
+        Around a small region of the user's enough is looked at: a nodule may be small.
+        """
+        height, width = pixels.shape[:2]
+        if box is None:
+            return flaw(pixels, Box(0, 0, width, height))
+        if self.roi is not None:
+            w, h = max(box.w, LEAST_SIDE), max(box.h, LEAST_SIDE)
+            x = max(0, min(box.x + (box.w - w) // 2, width - w))
+            y = max(0, min(box.y + (box.h - h) // 2, height - h))
+            box = Box(x, y, w, h)
+        return flaw(pixels, box)
 
     def _search(self, pixels: Pixels) -> None:
         """Takes a look at some of the frames, and from enough of them the outline."""

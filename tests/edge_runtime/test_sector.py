@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from devices import BadInput, Box, Pixels
 from devices.capture import Phantom
+from edge_runtime.flaws import Flaw
 from edge_runtime.outline import Kind, Outline
 from edge_runtime.remembered import Sector
 from edge_runtime.sector import GATHERED, LATER, Region, differs, parse_roi
@@ -166,6 +167,26 @@ def test_a_remembered_region_is_judged_and_the_users_own_goes_before_it() -> Non
     assert region.roi is None
 
 
+@pytest.mark.parametrize("roi", [Box(300, 200, 20, 30), Box(0, 0, 8, 8), Box(632, 472, 8, 8)])
+def test_a_small_region_of_the_users_is_not_too_small(roi: Box) -> None:
+    screen = speckle(640, 480)
+    assert Region(roi).flaw(screen, roi) is None
+    assert Region(roi).flaw(0 * screen, roi) is Flaw.BLACK
+
+
+def test_a_picture_that_is_found_may_be_too_small() -> None:
+    screen = speckle(60, 60)
+    region = Region()
+    assert region.flaw(screen, region.locate(screen)) is Flaw.TOO_SMALL
+
+
+def test_where_there_is_no_picture_the_screen_tells_why() -> None:
+    region = Region()
+    blue = np.full((480, 640, 3), (200, 0, 0), np.uint8)
+    assert region.flaw(blue, region.locate(blue)) is Flaw.NO_SIGNAL
+    assert region.flaw(0 * blue, region.locate(0 * blue)) is Flaw.BLACK
+
+
 @given(
     pixels=arrays.arrays(
         np.uint8,
@@ -179,6 +200,7 @@ def test_no_screen_makes_it_raise(pixels: Pixels) -> None:
     region = Region()
     for number in range(SETTLED):
         box = region.locate(np.roll(pixels, 7 * number))
+        assert region.flaw(pixels, box) in (None, *Flaw)
         if box is not None:
             assert region.cut(pixels, box).shape[:2] == (box.h, box.w)
             region.summarise(pixels, box)
