@@ -10,6 +10,7 @@ from edge_runtime.classify import Classifier, Judgement
 from edge_runtime.decide import Smoother, decide
 from edge_runtime.manifest import Stage
 from edge_runtime.result import Latency, Result
+from edge_runtime.sector import Region
 from edge_runtime.session import Event, State, step
 from edge_runtime.summary import Summary
 from edge_runtime.view import View
@@ -30,19 +31,16 @@ class Session:
         live: bool,
         stage: Stage,
         bundle: str,
-        found: bool,
+        region: Region,
         budget: float,
         clock: Clock = time.monotonic,
         utc: Callable[[], datetime] = now,
     ) -> None:
-        """`bundle` is its id; `found` tells that no region was given and the picture is searched.
-
-        A live result that is older than `budget` seconds is stale.
-        """
+        """`bundle` is its id; a live result that is older than `budget` seconds is stale."""
         self.state = State.SEARCHING
         self.summary = Summary()
         self._live, self._budget, self._clock, self._utc = live, budget, clock, utc
-        self._stage, self._bundle, self._found = stage, bundle, found
+        self._stage, self._bundle, self._region = stage, bundle, region
         self._smoother = Smoother(stage.decision.smoothing_seconds)
         self._sequence = itertools.count()
         self._backend, self._fallback = "", ""
@@ -77,7 +75,9 @@ class Session:
             event = Event.JUDGED
         self.happened(event)
         smoothed, label, reason = self._decide(judged, frame)
-        self._account(event, judged is not None, label, age)
+        if event is Event.UNUSABLE and view.flaw is not None:
+            reason = str(view.flaw)
+        self._account(reason or str(event), judged is not None, label, age)
         latency = Latency(
             wait=1000 * (view.began - frame.captured_at),
             prepare=1000 * (view.ended - view.began),
@@ -98,14 +98,14 @@ class Session:
         smoothed = self._smoother.add(float(judged.probability[-1]), frame.timestamp)
         return smoothed, *decide(smoothed, self._stage)
 
-    def _account(self, event: Event, judged: bool, label: str | None, age: float) -> None:
+    def _account(self, cause: str, judged: bool, label: str | None, age: float) -> None:
         """Counts a frame once: as classified, or by the cause why it was not."""
         if judged:
             self.summary.classified += 1
             self.summary.labels[label or "no label"] += 1
             self.summary.latency.add(1000 * age)
         else:
-            self.summary.not_judged[str(event)] += 1
+            self.summary.not_judged[cause] += 1
 
     def _result(
         self,
@@ -137,7 +137,7 @@ class Session:
             strangeness=None if judged is None else judged.strangeness,
             smoothed=smoothed,
             box=None if view is None else view.box,
-            region="found" if self._found else "given",
+            region="found" if self._region.roi is None else "given",
             latency_ms=latency,
             backend=self._backend,
             fallback=self._fallback or None,

@@ -68,9 +68,7 @@ def run_session(
     made of it is not to be kept.
     """
     viewer = Viewer(device.live, region, ways.classifier.preprocessing, clock)
-    session = Session(
-        device.live, ways.stage, ways.bundle.id, region.roi is None, budget, clock, utc
-    )
+    session = Session(device.live, ways.stage, ways.bundle.id, region, budget, clock, utc)
     outboxes = [Outbox(sink, device.live) for sink in sinks]
     session.computes(ways.classifier, "; ".join(ways.refused))
     work = _Work(device, viewer, session, ways, outboxes, stop, max(budget, 2 / device.fps), clock)

@@ -1,65 +1,91 @@
 """Where to look on a screen: a grabber delivers menus, scales and text around the picture."""
 
 import math
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
+from edge_runtime.flaws import DARK, LEAST_SIDE, Flaw, flaw
+from edge_runtime.outline import Kind, Outline, bright, moving, shrink
+from edge_runtime.remembered import Sector, Size
 
-DARK = 12
-"""Grey levels up to this are the screen's background; compression leaves some of it."""
-LEAST_SHARE = 0.05
-"""Of the screen; anything smaller is a logo or a scale."""
 CELLS, CELL_PIXELS = 32, 64
 """At most so many cells a side, of at least so many pixels each: noise of a deviation of 5 grey
 levels moves a mean over 64 pixels by less than 3."""
 SAME = 6
 """Grey levels that no cell of a still picture moves by. In eleven real sweeps, of necks, lungs and
-eyes, nothing stayed within it for longer than 0.24 s."""
-LONG_SIDE = 320
-"""The search runs on a picture of this size: it need not be finer than a few pixels."""
+eyes, nothing stayed within it for longer than 0.28 s."""
+GATHERED = 15
+"""Frames in which movement is looked for."""
+EVERY, LATER = 2, 32
+"""Every second frame is looked at until the picture is found, which takes a second at 30 frames/s;
+then a few, because a probe that was in the air shows more of its picture on the neck."""
+GROWN, KEPT = 1.05, 0.97
+"""What is found later is larger by this factor, and holds this share of what was found before."""
+SPARSE = 4
+"""Every fourth pixel of every fourth row tells whether a picture went dark."""
 
 
-def find_picture(pixels: Pixels) -> Box | None:
-    """Returns the box of the largest connected bright area, or None where there is none.
+class Window:
+    """What lies inside an outline: for the model, and for the check that the picture moves."""
 
-    Gaps inside the picture (vessels, shadows) are closed and thin marks (text, ticks) opened away
-    before the areas are compared.
-    """
-    gray = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
-    height, width = gray.shape
-    scale = max(1.0, max(height, width) / LONG_SIDE)
-    size = (max(1, round(width / scale)), max(1, round(height / scale)))
-    small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    mask = (small > DARK).astype(np.uint8)
-    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)))
-    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8)))
-    count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
-    if count < 2:
-        return None
-    largest = stats[1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))]
-    if largest[cv2.CC_STAT_AREA] < LEAST_SHARE * mask.size:
-        return None
-    x, y, w, h = (round(int(value) * scale) for value in largest[:4])
-    return Box(x, y, min(w, width - x), min(h, height - y))
+    def __init__(self, outline: Outline) -> None:
+        self.box = outline.box
+        self._mask = outline.mask(self.box)
+        self._whole = summarise(self._mask, Box(0, 0, self.box.w, self.box.h)) == 255
+        self._black = np.zeros((0, 0), np.uint8)
+
+    def cut(self, pixels: Pixels) -> Pixels:
+        """The pixels of the box, black outside the outline; the next call overwrites them."""
+        x, y, w, h = self.box
+        inside = pixels[y : y + h, x : x + w]
+        if self._black.shape != inside.shape:
+            self._black = np.zeros(inside.shape, np.uint8)
+        cv2.copyTo(inside, self._mask, self._black)
+        return self._black
+
+    def summarise(self, pixels: Pixels) -> NDArray[np.int16]:
+        """As the function `summarise`; cells that are not wholly inside the outline are 0."""
+        seen = summarise(pixels, self.box)
+        seen[~self._whole] = 0
+        return seen
 
 
 class Region:
-    """The part of the screen that is judged: as the user said, else the picture that was found.
+    """The part of the screen that is judged: as the user said, else as it is remembered for a
+    screen of this size, else the picture that is found.
 
-    What was found is kept until the screen changes its size, so that the box does not flutter.
+    At first that is the bright area of one frame. Once something moved for GATHERED frames it is
+    what moves, kept until the screen changes its size, so that the box does not flutter; later it
+    only grows.
     """
 
-    def __init__(self, roi: Box | None = None) -> None:
+    def __init__(
+        self, roi: Box | None = None, remembered: Mapping[Size, Sector] | None = None
+    ) -> None:
         self.roi = roi
-        self._found: Box | None = None
-        self._screen: tuple[int, ...] = ()
+        """The part of the picture to judge; None judges the picture whole."""
+        self.outline: Outline | None = None
+        """The picture on the screen, None while there is none."""
+        self._given = roi
+        self._remembered = remembered or {}
+        self._screen: Size = (0, 0)
+        self._fixed = self._settled = False
+        self._count = 0
+        self._gathered: list[Pixels] = []
+        self._window: Window | None = None
 
     def forget(self) -> None:
         """What was found is searched anew, as on another device."""
-        self._found = None
+        sector = self._remembered.get(self._screen)
+        self.roi = self._given or (None if sector is None else sector.roi)
+        self.outline = None if sector is None else sector.outline
+        self._window = None
+        self._fixed, self._settled = sector is not None, False
+        self._count, self._gathered = 0, []
 
     def locate(self, pixels: Pixels, keep: bool = True) -> Box | None:
         """Returns the box to judge in `pixels`, or None where there is no picture in it.
@@ -68,35 +94,114 @@ class Region:
         Raises BadInput where the user's region does not lie on the screen.
         """
         height, width = pixels.shape[:2]
+        if self._screen != (width, height) or not keep:
+            self._screen = (width, height)
+            self.forget()
         if self.roi is not None:
             x, y, w, h = self.roi
             if x + w > width or y + h > height:
                 raise BadInput(f"--roi {x},{y},{w},{h} lies outside the {width} x {height} screen")
-            box: Box | None = self.roi
-        else:
-            if self._screen != (height, width) or not keep:
-                self._screen, self._found = (height, width), None
-            self._found = self._found or find_picture(pixels)
-            box = self._found
+            return None if is_dark(pixels, self.roi) else self.roi
+        if not self._fixed:
+            self._search(pixels)
+        box = None if self.outline is None else self.outline.box
         return None if box is None or is_dark(pixels, box) else box
+
+    def cut(self, pixels: Pixels, box: Box) -> Pixels:
+        """The pixels of the box that `locate` gave, black outside an outline that is no rectangle.
+
+        They are a view into `pixels`, or a buffer that the next call overwrites.
+        """
+        window = self._window_of(box)
+        x, y, w, h = box
+        return pixels[y : y + h, x : x + w] if window is None else window.cut(pixels)
+
+    def summarise(self, pixels: Pixels, box: Box) -> NDArray[np.int16]:
+        """The summary of the box that `locate` gave, without what is outside the outline."""
+        window = self._window_of(box)
+        return summarise(pixels, box) if window is None else window.summarise(pixels)
+
+    def flaw(self, pixels: Pixels, box: Box | None) -> Flaw | None:
+        """Why what `locate` gave is not to be judged; where it gave None, why the screen is not.
+
+        Around a small region of the user's enough is looked at: a nodule may be small.
+        """
+        height, width = pixels.shape[:2]
+        if box is None:
+            return flaw(pixels, Box(0, 0, width, height))
+        if self.roi is not None:
+            w, h = max(box.w, LEAST_SIDE), max(box.h, LEAST_SIDE)
+            x = max(0, min(box.x + (box.w - w) // 2, width - w))
+            y = max(0, min(box.y + (box.h - h) // 2, height - h))
+            box = Box(x, y, w, h)
+        return flaw(pixels, box)
+
+    def _search(self, pixels: Pixels) -> None:
+        """Takes a look at some of the frames, and from enough of them the outline."""
+        count, self._count = self._count, self._count + 1
+        if self.outline is not None and count % (LATER if self._settled else EVERY):
+            return
+        whole = Box(0, 0, *self._screen)
+        if flaw(pixels, whole) in (Flaw.BLACK, Flaw.NO_SIGNAL):
+            return
+        self._gathered.append(shrink(pixels))
+        if self.outline is None:
+            self.outline = bright(self._gathered[-1], self._screen)
+        if len(self._gathered) < GATHERED:
+            return
+        found = moving(self._gathered, self._screen)
+        if not self._settled:
+            self._settled = found is not None
+            self._take(found or bright(self._gathered[-1], self._screen))
+        elif found is not None and self.outline is not None and grows(self.outline, found):
+            self._take(found)
+        self._gathered = []
+
+    def _take(self, outline: Outline | None) -> None:
+        self.outline, self._window = outline, None
+
+    def _window_of(self, box: Box) -> Window | None:
+        """What lies inside the outline, None where that is the whole box."""
+        outline = self.outline
+        if self.roi is not None or outline is None or outline.kind is Kind.RECTANGLE:
+            return None
+        if self._window is None:
+            self._window = Window(outline)
+        return self._window if self._window.box == box else None
+
+
+def grows(outline: Outline, found: Outline) -> bool:
+    """Whether `found` is the outline and more, not a part of it or something beside it."""
+    both = np.count_nonzero(outline.mask(outline.box) & found.mask(outline.box))
+    return found.area > GROWN * outline.area and bool(both >= KEPT * outline.area)
 
 
 def is_dark(pixels: Pixels, box: Box) -> bool:
     """Whether less than a hundredth of the box shows anything, as after a lost signal."""
     x, y, w, h = box
     inside = pixels[y : y + h, x : x + w]
-    channel = inside if inside.ndim == 2 else inside[..., 1]  # green carries most of the luma
+    sparse = inside[::SPARSE, ::SPARSE]
+    channel = sparse if sparse.ndim == 2 else sparse[..., 1]  # green carries most of the luma
     return 100 * int(np.count_nonzero(channel > DARK)) < channel.size
 
 
 def summarise(pixels: Pixels, box: Box) -> NDArray[np.int16]:
-    """The mean grey of each cell of the box, int16 ``[n, n]``: what noise hardly moves."""
+    """The mean grey of each cell of the box, int16 ``[n, n]``: what noise hardly moves.
+
+    Cells are whole pixels, which are averaged four times as fast as parts of them; what is left
+    over at the right and lower edge, less than a pixel a cell, is not looked at.
+    """
+    side = _cells(box)
     x, y, w, h = box
-    inside = pixels[y : y + h, x : x + w]
-    channel = inside if inside.ndim == 2 else inside[..., 1]
-    side = max(2, min(CELLS, math.isqrt(w * h // CELL_PIXELS)))
-    small = cv2.resize(np.ascontiguousarray(channel), (side, side), interpolation=cv2.INTER_AREA)
+    inside = pixels[y : y + h // side * side, x : x + w // side * side]
+    channel = inside if inside.ndim == 2 else cv2.extractChannel(inside, 1)
+    small = cv2.resize(channel, (side, side), interpolation=cv2.INTER_AREA)
     return small.astype(np.int16)
+
+
+def _cells(box: Box) -> int:
+    """How many cells across, and down."""
+    return max(2, min(CELLS, box.w // 2, box.h // 2, math.isqrt(box.w * box.h // CELL_PIXELS)))
 
 
 def differs(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
@@ -106,10 +211,15 @@ def differs(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
 
 def parse_roi(text: str) -> Box:
     """Reads `x,y,w,h` in pixels of the screen. Raises BadInput where it is not that."""
+    return parse_box(text, "--roi")
+
+
+def parse_box(text: str, option: str) -> Box:
+    """Reads what an option says as `x,y,w,h`. Raises BadInput, naming the option."""
     try:
         box = Box(*(int(word) for word in text.split(",")))
     except (TypeError, ValueError) as error:
-        raise BadInput(f"--roi {text}: four whole numbers x,y,w,h are needed") from error
+        raise BadInput(f"{option} {text}: four whole numbers x,y,w,h are needed") from error
     if min(box) < 0 or min(box.w, box.h) < 8:
-        raise BadInput(f"--roi {text}: x and y from 0, w and h from 8 pixels")
+        raise BadInput(f"{option} {text}: x and y from 0, w and h from 8 pixels")
     return box

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from devices import BadInput, Box, Clock, Frame, Pixels
 from devices.buffers import Buffers
+from edge_runtime.flaws import Flaw
 from edge_runtime.preprocess import Preprocessing
-from edge_runtime.sector import Region, differs, summarise
+from edge_runtime.sector import Region, differs
 from edge_runtime.session import Event
 
 FROZEN_AFTER = 1.0
@@ -27,6 +28,8 @@ class View:
     """``[1, side, side, 1]``, nobody else's as long as it is held; None where it is withheld."""
     event: Event | None
     """Why it is withheld."""
+    flaw: Flaw | None
+    """What is wrong with the picture, where that is why."""
     began: float
     """When work on the frame began, monotonic seconds."""
     ended: float
@@ -56,13 +59,14 @@ class Viewer:
         """Returns the view of `frame`. Raises BadInput for a region that never lay on a screen."""
         began = self._clock()
         box, tensor, event = self._locate(frame), None, None
-        if box is None:
+        wrong = self._region.flaw(frame.pixels, box)
+        if box is None or wrong is not None:
             event = Event.UNUSABLE
         elif self._repeats(frame, box):
             event = Event.REPEATED
         else:
             tensor = self._prepare(frame.pixels, box)
-        return View(frame, box, tensor, event, began, self._clock())
+        return View(frame, box, tensor, event, wrong, began, self._clock())
 
     def forget(self) -> None:
         """The device has gone: what comes next may be another one's screen."""
@@ -87,15 +91,14 @@ class Viewer:
         """The model's view: around the user's region with its context, else the picture whole."""
         around = self._region.roi if self._preprocessing.crops else None
         if around is None:
-            x, y, w, h = box
-            pixels = pixels[y : y + h, x : x + w]
+            pixels = self._region.cut(pixels, box)
         return self._preprocessing(pixels, around, self._tensors.take(self._shape), self._grays)
 
     def _repeats(self, frame: Frame, box: Box) -> bool:
         """Whether a live device has shown the same in the box for FROZEN_AFTER seconds."""
         if not self._live:
             return False
-        seen = summarise(frame.pixels, box)
+        seen = self._region.summarise(frame.pixels, box)
         if self._last is None or differs(self._last, seen):
             self._last, self._last_change = seen, frame.captured_at
         return frame.captured_at - self._last_change >= FROZEN_AFTER

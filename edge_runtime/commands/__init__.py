@@ -7,10 +7,11 @@ from edge_runtime.commands.doctor import doctor
 from edge_runtime.commands.inspect import inspect
 from edge_runtime.commands.keys import keys
 from edge_runtime.commands.run import demo, run
+from edge_runtime.commands.sector import sector
 
 
 def register(app: typer.Typer) -> None:
     """Adds this package's commands to the root app."""
-    for command in (demo, run, inspect, bench, doctor):
+    for command in (demo, run, sector, inspect, bench, doctor):
         app.command()(command)
     app.add_typer(keys, name="keys")

@@ -24,6 +24,7 @@ from edge_runtime.commands.options import (
 )
 from edge_runtime.live import BUDGET, run_session
 from edge_runtime.manifest import Variant
+from edge_runtime.remembered import remembered_sectors, sectors_file
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
 from edge_runtime.sinks import JsonLines, Terminal, overlay_video
@@ -144,7 +145,8 @@ def _run(
     proven: Callable[[], None] = lambda: None,
 ) -> None:
     """One session from its arguments to its summary; `proven` is called once the model is open."""
-    region = Region(None if roi is None else parse_roi(roi))
+    known = remembered_sectors(sectors_file(), source)
+    region = Region(None if roi is None else parse_roi(roi), known)
     positive = ways.stage.positive
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())

@@ -77,8 +77,9 @@ def test_stills_are_judged_one_by_one(demo_path: Path, labelled: Path) -> None:
 
 
 def test_the_account_adds_up(demo_path: Path, tmp_path: Path) -> None:
-    for number, level in enumerate((0, 90, 0)):
-        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((100, 100), level, np.uint8))
+    speckle = np.random.default_rng(0).integers(20, 180, (100, 100), np.uint8)
+    for number, pixels in enumerate((0 * speckle, speckle, 0 * speckle)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
     done = sonolite("run", demo_path, "--source", tmp_path)
     assert "frames: 3 read, 1 classified" in done.stderr
     assert "not judged: 2 no ultrasound picture in the frame" in done.stderr

@@ -40,9 +40,10 @@ class Hand:
         self.now = 100.0
         self.wall = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.classifier = classifier
-        self.viewer = Viewer(True, region or Region(), classifier.preprocessing, lambda: self.now)
+        region = region or Region()
+        self.viewer = Viewer(True, region, classifier.preprocessing, lambda: self.now)
         self.session = Session(
-            True, classifier.stage, bundle.id, False, budget, lambda: self.now, lambda: self.wall
+            True, classifier.stage, bundle.id, region, budget, lambda: self.now, lambda: self.wall
         )
         self.session.computes(classifier)
         self.index = itertools.count()

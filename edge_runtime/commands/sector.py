@@ -1,0 +1,254 @@
+"""`sonolite sector`: where the ultrasound picture lies on a source's screen; see, set, save it."""
+
+import json
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+
+from devices import BadInput, Box, DeviceStalled, EndOfRecording, Pixels
+from devices.capture import open_device
+from edge_runtime.atomic import refuse_unwritable, whole_file
+from edge_runtime.commands.options import say
+from edge_runtime.flaws import flaw
+from edge_runtime.outline import Kind, Outline, around
+from edge_runtime.remembered import (
+    Sector,
+    Size,
+    check_polygon,
+    forget,
+    name,
+    read_sectors,
+    remember,
+    remembered_sectors,
+    sectors_file,
+)
+from edge_runtime.sector import Region, parse_box
+
+PATIENCE = 10.0
+"""Seconds that a source may be silent."""
+SUFFIXES = (".png", ".jpg")
+GREEN = (80, 220, 80)
+"""Of the line that is drawn; blue, green, red."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at a source gave."""
+
+    pixels: Pixels
+    """The last screen."""
+    outline: Outline | None
+    frames: int
+
+    @property
+    def screen(self) -> Size:
+        """Width and height."""
+        height, width = self.pixels.shape[:2]
+        return width, height
+
+
+def sector(
+    source: Annotated[
+        str | None, typer.Option(help="As for `run`; without it, what is remembered is listed.")
+    ] = None,
+    set_to: Annotated[
+        str | None,
+        typer.Option("--set", help="x,y,w,h, or the corners 'x,y x,y x,y ...' in their order."),
+    ] = None,
+    roi: Annotated[
+        str | None, typer.Option(help="x,y,w,h to judge in the picture; remembered by --save.")
+    ] = None,
+    save: Annotated[bool, typer.Option("--save", help="Remember it for this source.")] = False,
+    forget_it: Annotated[
+        bool, typer.Option("--forget", help="Forget what is remembered for this source.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="A picture of the screen with the outline, .png or .jpg.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, max=1000, help="How many to look at.")] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="The answer to stdout.")] = False,
+) -> None:
+    """Find the ultrasound picture on a source's screen; see it, set it, and remember it.
+
+    `run` takes what is remembered for its source and the size of its screen.
+
+    Example: sonolite sector --source v4l2:///dev/video0 --out sector.png --save
+
+    Example: sonolite sector --source 0 --set "400,40 880,40 990,660 290,660" --save
+    """
+    path = sectors_file()
+    if source is None:
+        if set_to or roi or save or forget_it or out:
+            raise BadInput("--source is missing: which screen is meant?")
+        _list(path, as_json)
+    elif forget_it:
+        count = forget(path, name(source))
+        if not count:
+            raise BadInput(f"{path}: nothing is remembered for {name(source)}")
+        say(f"{path}: {count} forgotten")
+    else:
+        if out is not None:
+            _refuse_suffix(out)
+        seen = _look(source, frames)
+        if set_to is not None:
+            seen = replace(seen, outline=_parse_outline(set_to, seen.screen))
+        _tell(source, seen, set_to is not None, as_json)
+        if out is not None:
+            _draw(seen, out)
+        if save:
+            _save(path, source, seen, None if roi is None else parse_box(roi, "--roi"))
+
+
+def _look(source: str, frames: int) -> Seen:
+    """Reads frames as a session would, and returns what was found in them."""
+    region = Region()
+    pixels, count = None, 0
+    with open_device(source) as device:
+        until = time.monotonic() + PATIENCE
+        while count < frames:
+            try:
+                frame = device.read(1.0)
+            except EndOfRecording:
+                break
+            except DeviceStalled:
+                if time.monotonic() > until:
+                    raise
+                continue
+            pixels, count, until = frame.pixels, count + 1, time.monotonic() + PATIENCE
+            region.locate(pixels, keep=frame.timestamp is not None)
+    if pixels is None:
+        raise BadInput(f"{name(source)}: it has no frames")
+    return Seen(pixels, region.outline, count)
+
+
+def _tell(source: str, seen: Seen, was_set: bool, as_json: bool) -> None:
+    """What was found, and what is the matter with the picture."""
+    width, height = seen.screen
+    outline = seen.outline
+    box = None if outline is None else outline.box
+    share = 0.0 if outline is None else outline.area / (width * height)
+    wrong = flaw(seen.pixels, box or Box(0, 0, width, height))
+    known = remembered_sectors(sectors_file(), source).get(seen.screen)
+    if as_json:
+        answer = {
+            "source": name(source),
+            "screen": seen.screen,
+            "frames": seen.frames,
+            "region": "set" if was_set else "found",
+            "kind": outline and outline.kind,
+            "box": box,
+            "polygon": outline and outline.polygon,
+            "share": round(share, 4),
+            "flaw": wrong,
+            "remembered": known is not None,
+        }
+        print(json.dumps(answer))
+        return
+    print(f"{name(source)}: a screen of {width} x {height}, {seen.frames} frames")
+    if outline is None or box is None:
+        print("no ultrasound picture in it")
+    else:
+        print(f"{outline.kind} in {_text(box)}, {100 * share:.0f} % of the screen")
+        if outline.kind is not Kind.RECTANGLE:
+            print(" ".join(f"{x},{y}" for x, y in outline.polygon))
+    if wrong is not None:
+        print(f"it would not be judged: {wrong}")
+    if known is not None:
+        print(f"remembered: {_described(known)}")
+
+
+def _save(path: Path, source: str, seen: Seen, roi: Box | None) -> None:
+    outline = seen.outline
+    if outline is None:
+        raise BadInput(f"{name(source)}: no picture was found to remember; say where with --set")
+    rectangle = outline.kind is Kind.RECTANGLE
+    try:
+        entry = Sector(
+            source=name(source),
+            screen=seen.screen,
+            polygon=None if rectangle else outline.polygon,
+            box=outline.box if rectangle else None,
+            roi=roi,
+        )
+    except ValueError as error:
+        raise BadInput(f"--save: {error}") from error
+    remember(path, entry)
+    say(f"{path}: remembered")
+
+
+def _list(path: Path, as_json: bool) -> None:
+    """Everything that is remembered."""
+    sectors = read_sectors(path)
+    if as_json:
+        print(json.dumps([_entry(its) for its in sectors], indent=2))
+        return
+    for its in sectors:
+        width, height = its.screen
+        print(f"{its.source}  {width} x {height}  {_described(its)}")
+    if not sectors:
+        say(f"{path}: nothing is remembered; see `sonolite sector --help`")
+
+
+def _entry(its: Sector) -> dict[str, object]:
+    outline = its.outline
+    return {
+        "source": its.source,
+        "screen": its.screen,
+        "kind": outline.kind,
+        "box": outline.box,
+        "polygon": outline.polygon,
+        "roi": its.roi,
+    }
+
+
+def _described(its: Sector) -> str:
+    roi = "" if its.roi is None else f", judged in {_text(its.roi)}"
+    return f"{its.outline.kind} in {_text(its.outline.box)}{roi}"
+
+
+def _text(box: Box) -> str:
+    return ",".join(map(str, box))
+
+
+def _parse_outline(text: str, screen: Size) -> Outline:
+    """Reads `x,y,w,h` or `x,y x,y x,y ...`. Raises BadInput where it is neither, or off screen."""
+    words = text.split()
+    if len(words) < 3:
+        box = parse_box(text, "--set")
+        if box.x + box.w > screen[0] or box.y + box.h > screen[1]:
+            raise BadInput(f"--set {text}: lies outside the {screen[0]} x {screen[1]} screen")
+        return around(box)
+    if not all(re.fullmatch(r"\d{1,5},\d{1,5}", word) for word in words):
+        raise BadInput(f"--set {text}: corners are needed as x,y x,y x,y ...")
+    pairs = (word.split(",") for word in words)
+    polygon = tuple((int(x), int(y)) for x, y in pairs)
+    try:
+        check_polygon(polygon, screen)
+    except ValueError as error:
+        raise BadInput(f"--set {text}: {error}") from error
+    return Outline(polygon)
+
+
+def _refuse_suffix(out: Path) -> None:
+    if out.suffix.lower() not in SUFFIXES:
+        raise BadInput(f"--out {out}: a name that ends in {' or '.join(SUFFIXES)} is needed")
+    refuse_unwritable(out)
+
+
+def _draw(seen: Seen, out: Path) -> None:
+    """The last screen with the outline on it."""
+    pixels = seen.pixels
+    drawn = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels.copy()
+    if seen.outline is not None:
+        corners = np.array(seen.outline.polygon, np.int32)
+        cv2.polylines(drawn, [corners], True, GREEN, 2, cv2.LINE_AA)
+    _, content = cv2.imencode(out.suffix, drawn)
+    with whole_file(out) as part:
+        part.write_bytes(content.tobytes())
+    say(f"saved {out}")
