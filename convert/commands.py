@@ -14,7 +14,7 @@ from devices import BadInput
 from devices.quiet import quiet
 from edge_runtime.atomic import refuse_existing
 from edge_runtime.manifest import NAME, REFERENCE, Variant
-from edge_runtime.trust import known_versions, read_signing_key, read_trusted, trusted_folder
+from edge_runtime.trust import known_versions, read_signing_key
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -114,12 +114,13 @@ def validate(
     from convert.gate import answer, compare
     from edge_runtime.bundle import open_trusted
     from edge_runtime.classify import Classifier
+    from edge_runtime.commands.options import trusted_keys
     from train.importers import read_samples
     from train.loading import load, prepare
     from train.metrics import as_labels
     from train.samples import Task, require_both_classes
 
-    opened = open_trusted(bundle, read_trusted(trusted_folder()), known_versions())
+    opened = open_trusted(bundle, trusted_keys(), known_versions())
     stage = opened.manifest.stages[0]
     if REFERENCE not in stage.variants:
         raise BadInput(f"{bundle}: it has no {REFERENCE} to hold the others against")
