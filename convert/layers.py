@@ -3,25 +3,20 @@
 import difflib
 import io
 import re
-import tempfile
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import matplotlib as mpl
 import numpy as np
-import tensorflow as tf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tensorflow.lite.python.convert import mlir_quantize
 
 from convert.gate import answer
-from convert.tflite import at_batch_one, calibration, check
+from convert.tflite import calibrate, quantise
 from devices import BadInput
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
@@ -335,14 +330,7 @@ def _calibrate(model: keras.Model, representative: NDArray[np.uint8]) -> bytes:
     for layer in model.layers:
         if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
             raise BadInput(f"{layer.name} has weights that are not numbers")
-    converter = tf.lite.TFLiteConverter.from_keras_model(at_batch_one(model, "int8"))
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: calibration(representative)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter._experimental_calibrate_only = True
-    with warnings.catch_warnings(), tempfile.TemporaryFile("w") as notes, redirect_stdout(notes):
-        warnings.simplefilter("ignore")
-        return bytes(converter.convert())
+    return calibrate(model, representative)
 
 
 def _nodes(calibrated: bytes) -> list[tuple[list[str], str]]:
@@ -353,25 +341,12 @@ def _nodes(calibrated: bytes) -> list[tuple[list[str], str]]:
 
 
 def _quantise(calibrated: bytes, keep: Sequence[str], side: int) -> bytes:
-    """The calibrated graph as int8, but for the layers `keep`.
-
-    This is the converter's own last step; `tf.lite.experimental.QuantizationDebugger` takes it too,
-    but without a way to ask for uint8 input and per-tensor Dense (see `convert.tflite.convert`).
-    """
+    """The calibrated graph as int8, but for the layers `keep`."""
     nodes = _nodes(calibrated)
     known = list(dict.fromkeys(layer for layers, _ in nodes for layer in layers))
     for layer in keep:
         if layer not in known:
             near = difflib.get_close_matches(layer, known) or known
             raise BadInput(f"no layer {layer} to keep in float; there are {', '.join(near)}")
-    with quiet():
-        content = bytes(
-            mlir_quantize(
-                calibrated,
-                input_data_type=tf.uint8,
-                denylisted_nodes=[node for layers, node in nodes if {*layers} & {*keep}],
-                disable_per_channel_for_dense_layers=True,
-            )
-        )
-    check(content, "int8", side, keeps_floats=bool(keep))
-    return content
+    denied = [node for layers, node in nodes if {*layers} & {*keep}]
+    return quantise(calibrated, side, denied, keeps_floats=bool(keep))
