@@ -46,6 +46,13 @@ def convert(
         list[str] | None,
         typer.Option(help="A layer that int8 computes in float; auto finds which. No Edge TPU."),
     ] = None,
+    quantisation_aware: Annotated[
+        bool,
+        typer.Option(
+            "--quantisation-aware",
+            help="Let int8 learn to answer as float32 does, on the training images; minutes.",
+        ),
+    ] = False,
     quote: Annotated[
         list[Path] | None,
         typer.Option(help="Another run or cross-validation of the recipe, for the card."),
@@ -59,7 +66,8 @@ def convert(
 
     Example: sonolite convert run --out nodule.sonolite
     """
-    from convert.build import Order, build
+    from convert.build import build
+    from convert.variants import Order
     from edge_runtime.bundle import SUFFIX
     from train.run import read_run
 
@@ -73,6 +81,8 @@ def convert(
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
     chosen = tuple(name for name in get_args(Variant) if name in wanted)
+    if quantisation_aware and "int8" not in chosen:
+        raise BadInput("--quantisation-aware: int8 is not among the --variants")
     signing = read_signing_key(key)
     trained = read_run(run, data)
     with progress_bar() as bar:
@@ -82,6 +92,7 @@ def convert(
             chosen,
             variants is not None,
             tuple(keep_float or ()),
+            quantisation_aware,
             tuple(quote or ()),
             signing,
         )

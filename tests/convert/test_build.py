@@ -136,7 +136,7 @@ def test_the_representative_set_comes_from_training_alone(
         asked.append(samples)
         return choose_representative(samples, labels, seed)
 
-    monkeypatch.setattr("convert.build.choose_representative", spy)
+    monkeypatch.setattr("convert.variants.choose_representative", spy)
     out = tmp_path / "a.sonolite"
     assert sonolite("convert", run_folder, "--out", out, "--variants", "int8").code == 0
     assert asked == [read_run(run_folder).split.of("train")]
