@@ -151,7 +151,7 @@ def convert_keeping(
     output holds. `representative`, uint8 ``[N, side, side, 1]``, sets the ranges.
     Raises BadInput where a layer is not in the graph, or a weight is not a number.
     """
-    return _quantise(_calibrate(model, representative), keep, model.input_shape[1])
+    return _quantise(calibrate(model, representative), keep, model.input_shape[1])
 
 
 def effects(
@@ -166,7 +166,7 @@ def effects(
     Wu et al., "Integer Quantization for Deep Learning Inference", 2020, section 5.1. The answer may
     be deaf to the layer of the most error. Raises BadInput as `convert_keeping` does.
     """
-    calibrated = _calibrate(model, representative)
+    calibrated = calibrate(model, representative)
     return _effects(calibrated, model.input_shape[1], float32, pictures)
 
 
@@ -183,7 +183,7 @@ def keep_worst(
     They are kept one after the other, in the order of `effects`. None where `at_most` of them are
     not enough. Raises BadInput as `convert_keeping` does.
     """
-    calibrated, side = _calibrate(model, representative), model.input_shape[1]
+    calibrated, side = calibrate(model, representative), model.input_shape[1]
     ranked = tuple(_effects(calibrated, side, float32, pictures))
     for count in range(1, min(at_most, len(ranked)) + 1):
         candidate = _quantise(calibrated, ranked[:count], side)
@@ -323,14 +323,6 @@ def _scope(name: str) -> str:
     model, _, inner = name.partition("/")
     number = re.search(r"_\d+$", model)
     return (inner or model).partition("/")[0].removesuffix(number.group() if number else "")
-
-
-def _calibrate(model: keras.Model, representative: NDArray[np.uint8]) -> bytes:
-    """The float graph from float input, with the range of every tensor noted in it."""
-    for layer in model.layers:
-        if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
-            raise BadInput(f"{layer.name} has weights that are not numbers")
-    return calibrate(model, representative)
 
 
 def _nodes(calibrated: bytes) -> list[tuple[list[str], str]]:

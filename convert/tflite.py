@@ -53,7 +53,11 @@ def calibrate(model: keras.Model, representative: NDArray[np.uint8]) -> bytes:
     The converter's own ranges do not do: it looks at what an operator read after the operator has
     run, and where an addition writes its sum in the place of a summand, that is the sum. In a
     network of residuals the steps of half its narrow layers come out twice as coarse.
+    Raises BadInput where a weight is not a number, which would crash the interpreter.
     """
+    for layer in model.layers:
+        if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
+            raise BadInput(f"{layer.name} has weights that are not numbers")
     converter = tf.lite.TFLiteConverter.from_keras_model(at_batch_one(model, "int8"))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: calibration(representative)

@@ -165,3 +165,14 @@ def test_a_kill_leaves_no_half_bundle(
     done = sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite")
     assert done.code == 130, done
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_numbers_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    def change(model: keras.Model) -> None:
+        kernel, bias = model.get_layer("conv1").get_weights()
+        kernel[..., 0] = np.nan
+        model.get_layer("conv1").set_weights([kernel, bias])
+
+    run = rewritten(run_folder, tmp_path, change)
+    refused(sonolite("convert", run, "--out", tmp_path / "a.sonolite"), "is not the trained model")
+    assert not list(tmp_path.glob("a.*"))
