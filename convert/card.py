@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from convert.aware import FineTuning
 from convert.edgetpu import Placement
 from convert.gate import Comparison, NotMeasured
 from convert.gpu import GpuComparison
@@ -64,7 +65,7 @@ that does not hold its limits is left out of the bundle.
 |---|---|---|---|---|---|---|---|---|---|
 {variants}
 
-Int8 on an Edge TPU, by Coral's documentation: {edgetpu}
+{fine_tuning}Int8 on an Edge TPU, by Coral's documentation: {edgetpu}
 
 On a GPU, against the CPU: {gpu}
 
@@ -104,6 +105,7 @@ def write_card(
     not_measured: Sequence[NotMeasured],
     sizes: dict[str, int],
     interpreter: str,
+    fine_tuning: FineTuning | None,
     placement: Placement | None,
     gpu: Sequence[GpuComparison],
     others: Sequence[Other],
@@ -160,6 +162,7 @@ def write_card(
         dropped=sum(data.dropped.values()),
         figures="\n".join(figures),
         subgroups="\n".join(subgroups),
+        fine_tuning="" if fine_tuning is None else f"Int8 was fine-tuned: {fine_tuning}.\n\n",
         edgetpu=_edgetpu(placement),
         gpu="; ".join(map(_gpu, gpu)) or "not tried.",
         others=OTHERS.format(rows="\n".join(map(_row, others))) if others else "",

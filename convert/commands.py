@@ -14,7 +14,7 @@ from devices import BadInput
 from devices.quiet import quiet
 from edge_runtime.atomic import refuse_existing
 from edge_runtime.manifest import NAME, REFERENCE, Variant
-from edge_runtime.trust import known_versions, read_signing_key, read_trusted, trusted_folder
+from edge_runtime.trust import known_versions, read_signing_key
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -46,6 +46,13 @@ def convert(
         list[str] | None,
         typer.Option(help="A layer that int8 computes in float; auto finds which. No Edge TPU."),
     ] = None,
+    quantisation_aware: Annotated[
+        bool,
+        typer.Option(
+            "--quantisation-aware",
+            help="Let int8 learn to answer as float32 does, on the training images; minutes.",
+        ),
+    ] = False,
     quote: Annotated[
         list[Path] | None,
         typer.Option(help="Another run or cross-validation of the recipe, for the card."),
@@ -59,7 +66,8 @@ def convert(
 
     Example: sonolite convert run --out nodule.sonolite
     """
-    from convert.build import Order, build
+    from convert.build import build
+    from convert.variants import Order
     from edge_runtime.bundle import SUFFIX
     from train.run import read_run
 
@@ -73,6 +81,8 @@ def convert(
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
     chosen = tuple(name for name in get_args(Variant) if name in wanted)
+    if quantisation_aware and "int8" not in chosen:
+        raise BadInput("--quantisation-aware: int8 is not among the --variants")
     signing = read_signing_key(key)
     trained = read_run(run, data)
     with progress_bar() as bar:
@@ -82,6 +92,7 @@ def convert(
             chosen,
             variants is not None,
             tuple(keep_float or ()),
+            quantisation_aware,
             tuple(quote or ()),
             signing,
         )
@@ -114,12 +125,13 @@ def validate(
     from convert.gate import answer, compare
     from edge_runtime.bundle import open_trusted
     from edge_runtime.classify import Classifier
+    from edge_runtime.commands.options import trusted_keys
     from train.importers import read_samples
     from train.loading import load, prepare
     from train.metrics import as_labels
     from train.samples import Task, require_both_classes
 
-    opened = open_trusted(bundle, read_trusted(trusted_folder()), known_versions())
+    opened = open_trusted(bundle, trusted_keys(), known_versions())
     stage = opened.manifest.stages[0]
     if REFERENCE not in stage.variants:
         raise BadInput(f"{bundle}: it has no {REFERENCE} to hold the others against")

@@ -3,25 +3,20 @@
 import difflib
 import io
 import re
-import tempfile
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import matplotlib as mpl
 import numpy as np
-import tensorflow as tf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tensorflow.lite.python.convert import mlir_quantize
 
 from convert.gate import answer
-from convert.tflite import at_batch_one, calibration, check
+from convert.tflite import calibrate, quantise
 from devices import BadInput
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
@@ -156,7 +151,7 @@ def convert_keeping(
     output holds. `representative`, uint8 ``[N, side, side, 1]``, sets the ranges.
     Raises BadInput where a layer is not in the graph, or a weight is not a number.
     """
-    return _quantise(_calibrate(model, representative), keep, model.input_shape[1])
+    return _quantise(calibrate(model, representative), keep, model.input_shape[1])
 
 
 def effects(
@@ -171,7 +166,7 @@ def effects(
     Wu et al., "Integer Quantization for Deep Learning Inference", 2020, section 5.1. The answer may
     be deaf to the layer of the most error. Raises BadInput as `convert_keeping` does.
     """
-    calibrated = _calibrate(model, representative)
+    calibrated = calibrate(model, representative)
     return _effects(calibrated, model.input_shape[1], float32, pictures)
 
 
@@ -188,7 +183,7 @@ def keep_worst(
     They are kept one after the other, in the order of `effects`. None where `at_most` of them are
     not enough. Raises BadInput as `convert_keeping` does.
     """
-    calibrated, side = _calibrate(model, representative), model.input_shape[1]
+    calibrated, side = calibrate(model, representative), model.input_shape[1]
     ranked = tuple(_effects(calibrated, side, float32, pictures))
     for count in range(1, min(at_most, len(ranked)) + 1):
         candidate = _quantise(calibrated, ranked[:count], side)
@@ -330,21 +325,6 @@ def _scope(name: str) -> str:
     return (inner or model).partition("/")[0].removesuffix(number.group() if number else "")
 
 
-def _calibrate(model: keras.Model, representative: NDArray[np.uint8]) -> bytes:
-    """The float graph from float input, with the range of every tensor noted in it."""
-    for layer in model.layers:
-        if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
-            raise BadInput(f"{layer.name} has weights that are not numbers")
-    converter = tf.lite.TFLiteConverter.from_keras_model(at_batch_one(model, "int8"))
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: calibration(representative)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter._experimental_calibrate_only = True
-    with warnings.catch_warnings(), tempfile.TemporaryFile("w") as notes, redirect_stdout(notes):
-        warnings.simplefilter("ignore")
-        return bytes(converter.convert())
-
-
 def _nodes(calibrated: bytes) -> list[tuple[list[str], str]]:
     """The Keras layers of each operator and the name of its tensor, in the order of the graph."""
     graph = _open(calibrated, "calibrated")
@@ -353,25 +333,12 @@ def _nodes(calibrated: bytes) -> list[tuple[list[str], str]]:
 
 
 def _quantise(calibrated: bytes, keep: Sequence[str], side: int) -> bytes:
-    """The calibrated graph as int8, but for the layers `keep`.
-
-    This is the converter's own last step; `tf.lite.experimental.QuantizationDebugger` takes it too,
-    but without a way to ask for uint8 input and per-tensor Dense (see `convert.tflite.convert`).
-    """
+    """The calibrated graph as int8, but for the layers `keep`."""
     nodes = _nodes(calibrated)
     known = list(dict.fromkeys(layer for layers, _ in nodes for layer in layers))
     for layer in keep:
         if layer not in known:
             near = difflib.get_close_matches(layer, known) or known
             raise BadInput(f"no layer {layer} to keep in float; there are {', '.join(near)}")
-    with quiet():
-        content = bytes(
-            mlir_quantize(
-                calibrated,
-                input_data_type=tf.uint8,
-                denylisted_nodes=[node for layers, node in nodes if {*layers} & {*keep}],
-                disable_per_channel_for_dense_layers=True,
-            )
-        )
-    check(content, "int8", side, keeps_floats=bool(keep))
-    return content
+    denied = [node for layers, node in nodes if {*layers} & {*keep}]
+    return quantise(calibrated, side, denied, keeps_floats=bool(keep))

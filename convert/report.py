@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.aware import FineTuning
 from convert.edgetpu import Placement
 from convert.gate import Comparison, NotMeasured
 from convert.gpu import GpuComparison
@@ -26,6 +27,7 @@ def write_gate_report(
     comparisons: Sequence[Comparison],
     not_measured: Sequence[NotMeasured],
     answers: Mapping[Variant, NDArray[np.float32]],
+    fine_tuning: FineTuning | None,
     layers: Mapping[Variant, Sequence[LayerError]],
     placement: Placement | None,
     gpu: Sequence[GpuComparison],
@@ -37,7 +39,9 @@ def write_gate_report(
     stage = bundle.manifest.stages[0]
     with mpl.rc_context(STYLE):
         sections = {
-            "Gate": _gate(comparisons, stage.variants) + _not_measured(not_measured),
+            "Gate": _gate(comparisons, stage.variants)
+            + _not_measured(not_measured)
+            + ("" if fine_tuning is None else f"<p>Int8 was fine-tuned: {fine_tuning}.</p>"),
             "Answers": _answers(answers, record.threshold, stage.positive),
             "Layers": _layers(layers),
             "Edge TPU": _edgetpu(placement),

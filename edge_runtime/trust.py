@@ -154,26 +154,55 @@ def read_signature(content: bytes, manifest: bytes) -> Signature:
     return signature
 
 
-def read_trusted(folder: Path) -> dict[bytes, str]:
-    """The trusted keys, `*.pem` of a folder, and what each is called; none where it is not there.
+@dataclass(frozen=True)
+class Trusted:
+    """What lies in a folder of trusted keys."""
 
-    Raises BadInput where one is not a public Ed25519 key, or anybody could have put it there.
+    keys: dict[bytes, str]
+    """Each key, and what it is called."""
+    refused: tuple[str, ...]
+    """Of each file that is trusted for nothing, one line that says why."""
+
+
+def read_trusted(folder: Path) -> Trusted:
+    """Reads the trusted keys, `*.pem` of a folder; none where it is not there.
+
+    A file that is not a public Ed25519 key, or that anybody can write, is trusted for nothing and
+    takes no trust from the others: a device with a broken file still runs what good keys signed.
+    Raises BadInput where anybody can write the folder, as then each key may be anybody's.
     """
-    trusted: dict[bytes, str] = {}
-    for path in sorted(folder.glob("*.pem")):
-        for its in (folder, path):
-            if its.stat().st_mode & 0o002:
-                raise BadInput(f"{its}: anybody can write it; chmod o-w {its}")
+    keys: dict[bytes, str] = {}
+    refused: list[str] = []
+    paths = sorted(folder.glob("*.pem"))
+    if paths:
+        _refuse_open_to_all(folder)
+    for path in paths:
         try:
-            key = serialization.load_pem_public_key(path.read_bytes())
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise BadInput(f"{path}: not a public key in PEM") from error
-        except OSError as error:
-            raise BadInput(f"{path}: {error.strerror}") from error
-        if not isinstance(key, Ed25519PublicKey):
-            raise BadInput(f"{path}: not an Ed25519 key")
-        trusted[key.public_bytes(*_RAW)] = path.stem
-    return trusted
+            keys[_public(path)] = path.stem
+        except BadInput as error:
+            refused.append(str(error))
+    return Trusted(keys, tuple(refused))
+
+
+def _public(path: Path) -> bytes:
+    """The public key of a file. Raises BadInput where it is none, or anybody can write it."""
+    if not path.is_file():  # nothing is read from a pipe, which would be waited for
+        raise BadInput(f"{path}: not a file")
+    _refuse_open_to_all(path)
+    try:
+        key = serialization.load_pem_public_key(path.read_bytes())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadInput(f"{path}: not a public key in PEM") from error
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise BadInput(f"{path}: not an Ed25519 key")
+    return key.public_bytes(*_RAW)
+
+
+def _refuse_open_to_all(path: Path) -> None:
+    if path.stat().st_mode & 0o002:
+        raise BadInput(f"{path}: anybody can write it; chmod o-w {path}")
 
 
 def require_trusted(name: str, signature: Signature | None, trusted: Mapping[bytes, str]) -> bytes:

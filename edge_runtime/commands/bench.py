@@ -16,10 +16,18 @@ from edge_runtime.atomic import refuse_unwritable, whole_file
 from edge_runtime.bench.measure import PEERS, measure, write_bench
 from edge_runtime.bench.report import picture, ratios, rows
 from edge_runtime.bundle import open_trusted
-from edge_runtime.commands.options import DEMO_KEYS, SHIPPED, RoiOption, cell, console, say
+from edge_runtime.commands.options import (
+    DEMO_KEYS,
+    SHIPPED,
+    RoiOption,
+    cell,
+    console,
+    say,
+    trusted_keys,
+)
 from edge_runtime.manifest import Variant
 from edge_runtime.sector import parse_roi
-from edge_runtime.trust import known_versions, read_trusted, trusted_folder
+from edge_runtime.trust import known_versions, read_trusted
 
 
 def bench(
@@ -60,9 +68,9 @@ def bench(
             bundle = stack.enter_context(resources.as_file(SHIPPED))
             folder = stack.enter_context(resources.as_file(DEMO_KEYS))
             environment["SONOLITE_TRUST"] = str(folder)
-            opened = open_trusted(bundle, read_trusted(folder))
+            opened = open_trusted(bundle, read_trusted(folder).keys)
         else:
-            opened = open_trusted(bundle, read_trusted(trusted_folder()), known_versions())
+            opened = open_trusted(bundle, trusted_keys(), known_versions())
         status = stack.enter_context(console.status("starting"))
         found = measure(
             bundle,

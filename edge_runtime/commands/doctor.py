@@ -14,9 +14,9 @@ from rich.table import Table
 from devices import HardwareMissing
 from devices.boards import detect_board, read_board
 from edge_runtime.bundle import open_trusted
-from edge_runtime.commands.options import DEMO_KEYS, SHIPPED, cell
+from edge_runtime.commands.options import DEMO_KEYS, SHIPPED, cell, trusted_keys
 from edge_runtime.doctor import examine
-from edge_runtime.trust import known_versions, read_trusted, trusted_folder
+from edge_runtime.trust import known_versions, read_trusted
 
 
 def doctor(
@@ -36,9 +36,9 @@ def doctor(
     known = detect_board() if board is None else read_board(board)
     with resources.as_file(SHIPPED) as shipped, resources.as_file(DEMO_KEYS) as folder:
         if bundle is None:
-            opened = open_trusted(shipped, read_trusted(folder))
+            opened = open_trusted(shipped, read_trusted(folder).keys)
         else:
-            opened = open_trusted(bundle, read_trusted(trusted_folder()), known_versions())
+            opened = open_trusted(bundle, trusted_keys(), known_versions())
         findings = list(examine(opened, known))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.bundle import CARD, Bundle, open_bundle
-from edge_runtime.commands.options import BundleArgument, JsonOption, cell, printable
+from edge_runtime.commands.options import BundleArgument, JsonOption, cell, printable, trusted_keys
 from edge_runtime.gate import Gate, read_gate
-from edge_runtime.trust import fingerprint, read_trusted, trusted_folder
+from edge_runtime.trust import fingerprint
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
@@ -69,5 +69,5 @@ def _variants(bundle: Bundle, gate: Gate) -> Table:
 
 def _signer(bundle: Bundle) -> str | None:
     """What the key that signed a bundle is called here; None where `run` does not trust it."""
-    known = read_trusted(trusted_folder())
+    known = trusted_keys()
     return None if bundle.signature is None else known.get(bundle.signature.key)

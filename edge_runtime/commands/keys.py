@@ -45,10 +45,13 @@ def new(
 
 @keys.command("list")
 def list_keys() -> None:
-    """Show the keys that are trusted on this machine.
+    """Show the keys that are trusted on this machine; exit 2 where a file among them is none.
 
     Example: sonolite keys list
     """
     folder = trusted_folder()
-    for key, name in read_trusted(folder).items():
+    trusted = read_trusted(folder)
+    for key, name in trusted.keys.items():
         print(f"{fingerprint(key)}  {folder / name}.pem")
+    if trusted.refused:
+        raise BadInput("; ".join(trusted.refused))

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and how a line is said."""
+"""Arguments that several commands take, the keys they trust, and how a line is said."""
 
 from importlib import resources
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from edge_runtime.bundle import SUFFIX
+from edge_runtime.trust import read_trusted, trusted_folder
 
 console = Console(stderr=True)
 
@@ -26,6 +27,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Results as JSON lines 
 def say(line: str) -> None:
     """One line for the person; stdout is kept for results."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def trusted_keys() -> dict[bytes, str]:
+    """The keys that are trusted here; a file beside them that is none is named, not trusted."""
+    trusted = read_trusted(trusted_folder())
+    for line in trusted.refused:
+        say(f"note: {printable(line)}; it is not trusted")
+    return trusted.keys
 
 
 def printable(text: str) -> str:

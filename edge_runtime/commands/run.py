@@ -21,6 +21,7 @@ from edge_runtime.commands.options import (
     RoiOption,
     console,
     say,
+    trusted_keys,
 )
 from edge_runtime.live import BUDGET, run_session
 from edge_runtime.manifest import Variant
@@ -28,7 +29,7 @@ from edge_runtime.remembered import remembered_sectors, sectors_file
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
 from edge_runtime.sinks import JsonLines, Terminal, overlay_video
-from edge_runtime.trust import known_versions, read_trusted, trusted_folder
+from edge_runtime.trust import known_versions, read_trusted
 from edge_runtime.ways import Ways, parse_wish, usual_threads
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def run(
     if save is not None:
         _refuse_source(save, source)
     versions = known_versions()
-    opened = open_trusted(bundle, read_trusted(trusted_folder()), None if allow_older else versions)
+    opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     its = opened.manifest
     wishes = [parse_wish(word) for word in backend] if backend else None
     ways = Ways(opened, its.stages[0], wishes, variant, threads, any_picture)
@@ -113,7 +114,7 @@ def demo(
         roi = DEMO_ROI
     _refuse_source(save, source)
     with resources.as_file(SHIPPED) as path, resources.as_file(DEMO_KEYS) as folder:
-        bundle = open_trusted(path, read_trusted(folder))
+        bundle = open_trusted(path, read_trusted(folder).keys)
         ways = Ways(bundle, bundle.manifest.stages[0], any_picture=simulated)
         _run(ways, source, roi, BUDGET, save, as_json)
         if simulated:

@@ -12,7 +12,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from convert.golden import make_golden
-from convert.tflite import REPRESENTATIVE_PER_CLASS, choose_representative, convert
+from convert.tflite import (
+    REPRESENTATIVE_PER_CLASS,
+    calibration,
+    choose_representative,
+    convert,
+)
 from devices import BadInput
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
@@ -84,6 +89,32 @@ def test_a_pixel_is_its_own_quantised_value_even_of_dark_pictures(model: keras.M
     assert interpreter.get_input_details()[0]["quantization"] == (1.0, 0)
 
 
+def test_a_sum_does_not_widen_the_range_of_what_it_adds() -> None:
+    """Where the interpreter writes a sum in the place of a summand, the converter's own calibration
+    takes the one for the other."""
+    picture = keras.Input((8, 8, 1), dtype="uint8", name="picture")
+    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(picture)
+    wide = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="wide")(x)
+    narrow = keras.layers.Conv2D(4, 1, name="narrow")(wide)
+    x = keras.layers.GlobalAveragePooling2D(name="average")(wide + narrow)
+    model = keras.Model(picture, {"probability": keras.layers.Softmax(name="probability")(x)})
+    weights = model.get_layer("narrow").get_weights()
+    model.get_layer("narrow").set_weights([its / 50 for its in weights])
+    seen = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype=np.uint8)
+    span = [its for (its,) in calibration(seen)]
+    reached = keras.Model(picture, model.get_layer("narrow").output).predict(
+        np.concatenate(span), verbose=0
+    )
+    interpreter = find_interpreter()[0].Interpreter(model_content=convert(model, "int8", seen))
+    interpreter.allocate_tensors()
+    scales = {its["index"]: its["quantization"][0] for its in interpreter.get_tensor_details()}
+    made = [(its["op_name"], its["outputs"][0]) for its in interpreter._get_ops_details()]
+    pixels, *_ = [scales[index] for kind, index in made if kind == "MUL"]
+    _, narrow = [scales[index] for kind, index in made if kind == "CONV_2D"]
+    assert pixels == pytest.approx(1 / 128, rel=1e-3)
+    assert narrow == pytest.approx(np.ptp(reached) / 255, rel=0.02)
+
+
 def test_the_representative_set_is_balanced_and_seeded() -> None:
     samples = [
         Sample(Path(f"{n}.png"), "benign" if n % 5 == 0 else "malignant", None, str(n))
@@ -105,7 +136,7 @@ def test_the_representative_set_comes_from_training_alone(
         asked.append(samples)
         return choose_representative(samples, labels, seed)
 
-    monkeypatch.setattr("convert.build.choose_representative", spy)
+    monkeypatch.setattr("convert.variants.choose_representative", spy)
     out = tmp_path / "a.sonolite"
     assert sonolite("convert", run_folder, "--out", out, "--variants", "int8").code == 0
     assert asked == [read_run(run_folder).split.of("train")]

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-import convert.build
+import convert.variants
 from convert.tflite import convert as to_tflite
 from edge_runtime.bundle import CARD, GATE, open_bundle
 from edge_runtime.manifest import Variant
@@ -110,7 +110,7 @@ def test_one_dark_calibration_picture_is_stopped(
         return to_tflite(model, variant, representative[:1] // 32)
 
     # The picture of full range that fixes the input's scale would calibrate the layers, too.
-    monkeypatch.setattr(convert.build, "convert", dark)
+    monkeypatch.setattr(convert.variants, "convert", dark)
     monkeypatch.setattr("convert.tflite.calibration", lambda its: iter([[its[:1] * np.float32(1)]]))
     words = ("convert", run_folder, "--out", tmp_path / "a.sonolite", "--variants", "int8")
     line = stopped(sonolite(*words), tmp_path)
@@ -127,7 +127,7 @@ def test_a_graph_that_lost_its_grey_scale_step_is_stopped(
             outputs = layer(outputs)
         return to_tflite(keras.Model(picture, {"probability": outputs}), variant, representative)
 
-    monkeypatch.setattr(convert.build, "convert", unscaled)
+    monkeypatch.setattr(convert.variants, "convert", unscaled)
     done = sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite")
     assert done.code == 2, done
     assert "the exported float32 is not the trained model" in done.stderr
@@ -142,7 +142,7 @@ def test_a_variant_that_cannot_be_converted_has_failed(
             raise RuntimeError("an operation is not supported\nand many more words")
         return to_tflite(model, variant, representative)
 
-    monkeypatch.setattr(convert.build, "convert", broken)
+    monkeypatch.setattr(convert.variants, "convert", broken)
     done = sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite")
     assert done.code == 0, done
     said = "dynamic is left out of the bundle: RuntimeError: an operation is not supported"
@@ -165,3 +165,14 @@ def test_a_kill_leaves_no_half_bundle(
     done = sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite")
     assert done.code == 130, done
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_numbers_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    def change(model: keras.Model) -> None:
+        kernel, bias = model.get_layer("conv1").get_weights()
+        kernel[..., 0] = np.nan
+        model.get_layer("conv1").set_weights([kernel, bias])
+
+    run = rewritten(run_folder, tmp_path, change)
+    refused(sonolite("convert", run, "--out", tmp_path / "a.sonolite"), "is not the trained model")
+    assert not list(tmp_path.glob("a.*"))

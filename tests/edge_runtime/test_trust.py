@@ -33,6 +33,7 @@ from edge_runtime.trust import (
     require_trusted,
     sign,
     state,
+    trusted_folder,
 )
 from tests.conftest import refused, sonolite
 from tests.edge_runtime.test_bundle import pack
@@ -79,7 +80,7 @@ def test_what_another_signed_is_refused_with_both_keys_named(
     assert sonolite("keys", "new").code == 0
     theirs = new_key(person / "their.pem", person / "their.pub")
     path = signed(person / "a.sonolite", demo_bundle, contents, person / "their.pem")
-    (own,) = read_trusted(person / "config" / "sonolite" / "trusted")
+    (own,) = read_trusted(person / "config" / "sonolite" / "trusted").keys
     refused(
         sonolite("run", path, "--source", "phantom:"),
         f"signed by the key {theirs}, which is not trusted here",
@@ -179,7 +180,7 @@ def test_whatever_runs_a_model_refuses_an_older_one(
     assert sonolite("keys", "new").code == 0
     key = person / "config" / "sonolite" / "signing.pem"
     path = signed(person / "1.sonolite", demo_bundle, contents, key, 1)
-    (own,) = read_trusted(person / "config" / "sonolite" / "trusted")
+    (own,) = read_trusted(person / "config" / "sonolite" / "trusted").keys
     Versions(state() / VERSIONS).admit(own, demo_bundle.manifest.name, 2)
     for words in (("doctor", path), ("validate", path, "--data", person)):
         refused(sonolite(*words), "version 1 is older than 2")
@@ -196,7 +197,7 @@ def test_a_damaged_count_of_versions_lets_nothing_pass(tmp_path: Path) -> None:
 def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
     mark = new_key(tmp_path / "a" / "key.pem", tmp_path / "b" / "key.pem")
     assert (tmp_path / "a" / "key.pem").stat().st_mode & 0o777 == 0o600
-    assert [fingerprint(key) for key in read_trusted(tmp_path / "b")] == [mark]
+    assert [fingerprint(key) for key in read_trusted(tmp_path / "b").keys] == [mark]
 
 
 def test_a_new_key_is_never_put_into_a_file_that_lies_there(tmp_path: Path) -> None:
@@ -212,15 +213,19 @@ def test_a_keys_name_is_no_path(person: Path, name: str) -> None:
     refused(sonolite("keys", "new", "--name", name), "make a key's name")
 
 
-@pytest.mark.parametrize("open_to_all", ["folder", "file"])
-def test_a_trusted_key_that_anybody_could_have_put_there_is_none(
-    tmp_path: Path, open_to_all: str
-) -> None:
+def test_in_a_folder_that_anybody_can_write_no_key_is_trusted(tmp_path: Path) -> None:
     new_key(tmp_path / "key.pem", tmp_path / "keys" / "own.pem")
-    place = tmp_path / "keys" if open_to_all == "folder" else tmp_path / "keys" / "own.pem"
-    place.chmod(0o777)
-    with pytest.raises(BadInput, match="anybody can write it"):
+    (tmp_path / "keys").chmod(0o777)
+    with pytest.raises(BadInput, match="keys: anybody can write it"):
         read_trusted(tmp_path / "keys")
+
+
+def test_a_trusted_key_that_anybody_could_have_put_there_is_none(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "keys" / "own.pem")
+    (tmp_path / "keys" / "own.pem").chmod(0o666)
+    trusted = read_trusted(tmp_path / "keys")
+    assert not trusted.keys
+    assert "own.pem: anybody can write it" in trusted.refused[0]
 
 
 def test_openssl_reads_the_keys(tmp_path: Path) -> None:
@@ -295,8 +300,56 @@ def test_what_is_no_public_key_is_named(tmp_path: Path, kind: str) -> None:
         subprocess.run(words, check=True, capture_output=True)
     else:
         path.write_bytes(b"x" if kind == "text" else (tmp_path / "private").read_bytes())
-    with pytest.raises(BadInput, match=str(path)):
-        read_trusted(tmp_path)
+    trusted = read_trusted(tmp_path)
+    assert not trusted.keys
+    assert trusted.refused[0].startswith(f"{path}: not a")
+
+
+@pytest.fixture
+def broken(person: Path) -> Path:
+    """A file that is no key, beside a good one."""
+    assert sonolite("keys", "new").code == 0
+    path = trusted_folder() / "broken.pem"
+    path.write_text("-----BEGIN PUBLIC KEY-----")
+    return path
+
+
+def test_the_list_of_keys_goes_on_past_a_broken_one(broken: Path) -> None:
+    mark = new_key(broken.parent / "their.key", broken.parent / "their.pem")
+    done = sonolite("keys", "list")
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == [
+        str(broken.with_name(name)) for name in ("own.pem", "their.pem")
+    ]
+    assert mark in done.stdout
+    refused(done, f"{broken}: not a public key in PEM")
+
+
+def test_a_pipe_among_the_keys_is_not_waited_for(broken: Path) -> None:
+    broken.unlink()
+    os.mkfifo(broken)
+    refused(sonolite("keys", "list"), f"{broken}: not a file")
+
+
+def test_a_broken_key_bars_no_good_one(
+    person: Path, broken: Path, demo_bundle: Bundle, contents: dict[str, bytes]
+) -> None:
+    key = person / "config" / "sonolite" / "signing.pem"
+    path = signed(person / "a.sonolite", demo_bundle, contents, key)
+    done = sonolite("run", path, "--source", "phantom:?frames=2")
+    assert done.code == 0, done
+    assert f"note: {broken}: not a public key in PEM; it is not trusted\n" in done.stderr
+    assert "own, which is trusted here" in sonolite("inspect", path).stdout
+
+
+def test_what_a_key_signed_that_anybody_can_write_is_refused(
+    person: Path, broken: Path, demo_bundle: Bundle, contents: dict[str, bytes]
+) -> None:
+    path = signed(
+        person / "a.sonolite", demo_bundle, contents, person / "config" / "sonolite" / "signing.pem"
+    )
+    (trusted_folder() / "own.pem").chmod(0o666)
+    for words in (("run", path, "--source", "phantom:"), ("doctor", path)):
+        refused(sonolite(*words), "which is not trusted here (trusted: none)")
 
 
 def test_versions_are_kept_in_the_persons_state(person: Path) -> None:

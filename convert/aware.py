@@ -1,0 +1,300 @@
+"""Quantisation-aware fine-tuning: the weights of int8 learn to live with its steps.
+
+The trained network goes on learning for a short while with the rounding of int8 in it: Jacob et
+al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+CVPR 2018. What it learns is to answer as it did in float: Hinton et al., "Distilling the Knowledge
+in a Neural Network", 2015. Labels are not looked at, as the gate asks for the decisions of float32.
+
+The rounding lies in Keras 3's own graph. The toolkit for it, tensorflow-model-optimization, knows
+Keras 2 alone: it would need tf-keras, a second TensorFlow beside the first, a process of its own
+and the network built twice. What comes out here is a plain float model without a trace of the
+rounding, converted by the very function that converts any other: its ranges come from the same
+representative set, and so the rounding rehearsed is the rounding that the device does.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from numpy.typing import NDArray
+
+from convert.tflite import calibration
+from train.batches import Batches, Material
+from train.fit import predict
+from train.recipe import Fit
+
+ROUNDS, STEPS = 4, 60
+"""After each round of so many steps the ranges are taken anew, and validation is asked."""
+SLOWER = 100
+"""How many times slower than in the training: from ten times on the answers drift further than int8
+rounds them (EfficientNet-Lite0 on TN5000)."""
+WARMUP = 0.1
+"""The share of the steps in which the rate rises; then it falls to zero by a cosine."""
+AT_ONCE = 32
+"""Pictures that ranges and validation are computed on together."""
+FUSED = ("relu", "relu6")
+"""Activations that the converter makes one with the layer before: nothing is rounded between."""
+SAME_STEPS = (layers.InputLayer, layers.Flatten, layers.MaxPooling2D, layers.Dropout)
+"""Layers whose output has the steps of their input, or is pixels."""
+SHARING = {layers.Conv2D: (0, 1, 2), layers.DepthwiseConv2D: (0, 1), layers.Dense: (0, 1)}
+"""The axes of a kernel along which weights share a scale; see `convert.tflite` on dense layers."""
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How the weights of int8 were made from those of float32."""
+
+    images: int
+    """Of the training split, varied as the recipe says."""
+    steps: int
+    batch: int
+    learning_rate: float
+    """The highest."""
+    divergences: tuple[float, ...]
+    """On the validation split, before the first round and after each: the mean Kullback-Leibler
+    divergence of the rounded answers from those of float32, in nats."""
+    kept: int
+    """The round with the least of them; of 0, the weights are those of float32."""
+
+    def __str__(self) -> str:
+        """In words."""
+        return (
+            f"quantisation-aware, {self.steps} steps of {self.batch} pictures of {self.images} "
+            f"training images, at a rate of {self.learning_rate:.0e}, with float32's probabilities "
+            f"as the targets; divergence from them on the validation images "
+            f"{self.divergences[0]:.5f} before, {self.divergences[self.kept]:.5f} after round "
+            f"{self.kept} of {len(self.divergences) - 1}, which was kept"
+        )
+
+
+def fine_tune(
+    model: keras.Model,
+    representative: NDArray[np.uint8],
+    material: Material,
+    validation: NDArray[np.uint8],
+    fit: Fit,
+    seed: int,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> tuple[keras.Model, FineTuning]:
+    """Returns a copy of `model` that answers in int8 as `model` does in float, and how it learnt.
+
+    It learns from `material` of the training split, in the batches of `fit`; `validation`, like
+    `representative` uint8 ``[N, side, side, 1]``, says which round is kept. The copy's batch
+    normalisation is folded. The same seed gives the same weights on the same machine.
+    """
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    rate = fit.learning_rate / SLOWER
+    rehearsal = _Rehearsal(model, rate)
+    expected = predict(model, validation)
+    rehearsal.take_ranges(representative)
+    divergences = [rehearsal.divergence(validation, expected)]
+    kept = rehearsal.folded.get_weights()
+    batches = Batches(material, fit, seed, 0)
+    for step in progress(range(ROUNDS * STEPS)):
+        epoch, place = divmod(step, len(batches))
+        if place == 0:
+            batches = Batches(material, fit, seed, epoch)
+        rehearsal.learn(batches[place][0])
+        if (step + 1) % STEPS == 0:
+            rehearsal.take_ranges(representative)
+            divergences.append(rehearsal.divergence(validation, expected))
+            if divergences[-1] < min(divergences[:-1]):
+                kept = rehearsal.folded.get_weights()
+    rehearsal.folded.set_weights(kept)
+    return rehearsal.folded, FineTuning(
+        images=len(material.patches),
+        steps=ROUNDS * STEPS,
+        batch=fit.batch,
+        learning_rate=rate,
+        divergences=tuple(divergences),
+        kept=int(np.argmin(divergences)),
+    )
+
+
+class _Rehearsal:
+    """A network that computes in float and rounds as int8 does, and its optimiser."""
+
+    def __init__(self, model: keras.Model, rate: float) -> None:
+        self.folded = fold(model)
+        """The weights that learn, without any rounding."""
+        self._rounded, self._roundings = _with_roundings(self.folded)
+        self._teacher = keras.Model(model.input, model.output["probability"])
+        axes = {
+            layer.kernel.path: SHARING[type(layer)]
+            for layer in self.folded.layers
+            if type(layer) in SHARING
+        }
+        self._axes = [axes.get(its.path) for its in self._rounded.trainable_variables]
+        warmup = round(WARMUP * ROUNDS * STEPS)
+        self._optimizer = keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(
+                0.0, ROUNDS * STEPS - warmup, warmup_target=rate, warmup_steps=warmup
+            )
+        )
+        self._optimizer.build(self._rounded.trainable_variables)
+        reads = {name: self.folded.get_layer(name).output for name in self._roundings}
+        self._read = keras.Model(self.folded.input, reads)
+        # Traced once for batches of any size; ranges are read from the converter's float pictures.
+        pictures = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
+        self._step = tf.function(self._traced_step, input_signature=[pictures])
+        self._answer = tf.function(self._traced_answer, input_signature=[pictures])
+        self._extremes = tf.function(self._traced_extremes, reduce_retracing=True)
+
+    def learn(self, pictures: NDArray[np.uint8]) -> None:
+        """One step towards the answers of float32."""
+        self._step(pictures)
+
+    def take_ranges(self, representative: NDArray[np.uint8]) -> None:
+        """Takes each range as the converter will: of what the float network computes."""
+        pictures = np.concatenate([its for (its,) in calibration(representative)])
+        seen = [
+            {name: np.asarray(its) for name, its in self._extremes(part).items()}
+            for part in _parts(pictures)
+        ]
+        for name, rounding in self._roundings.items():
+            low, high = np.transpose([its[name] for its in seen])
+            # Zero always has a step of its own, and a range has a width.
+            rounding.low.assign(min(low.min(), 0.0))
+            rounding.high.assign(max(high.max(), TINY))
+
+    def divergence(self, pictures: NDArray[np.uint8], expected: NDArray[np.float32]) -> float:
+        """How far the rounded answers are from those expected; see `FineTuning`."""
+        answers = np.concatenate([self._answer(part) for part in _parts(pictures)])
+        return float(np.mean(keras.losses.kl_divergence(expected, answers)))
+
+    def _traced_step(self, pictures: tf.Tensor) -> None:
+        expected = self._teacher(pictures, training=False)
+        variables = self._rounded.trainable_variables
+        values = [tf.convert_to_tensor(its) for its in variables]
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            answers = self._answers(values, pictures)
+            loss = tf.reduce_mean(keras.losses.kl_divergence(expected, answers))
+        self._optimizer.apply(tape.gradient(loss, values), variables)
+
+    def _traced_answer(self, pictures: tf.Tensor) -> tf.Tensor:
+        values = [tf.convert_to_tensor(its) for its in self._rounded.trainable_variables]
+        return self._answers(values, pictures)
+
+    def _answers(self, values: list[tf.Tensor], pictures: tf.Tensor) -> tf.Tensor:
+        """The probability with `values` for weights, each kernel rounded."""
+        weights = [
+            its if axes is None else _round_kernel(its, axes)
+            for its, axes in zip(values, self._axes, strict=True)
+        ]
+        others = [tf.convert_to_tensor(its) for its in self._rounded.non_trainable_variables]
+        return self._rounded.stateless_call(weights, others, pictures, training=False)[0]
+
+    def _traced_extremes(self, pictures: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The lowest and the highest value of everything that is rounded."""
+        return {
+            name: tf.stack([tf.reduce_min(its), tf.reduce_max(its)])
+            for name, its in self._read(pictures, training=False).items()
+        }
+
+
+TINY = 1e-6
+
+
+def _parts(pictures: NDArray[Any]) -> list[NDArray[Any]]:
+    return [pictures[start : start + AT_ONCE] for start in range(0, len(pictures), AT_ONCE)]
+
+
+class Rounding(layers.Layer):  # type: ignore[misc]
+    """What an int8 tensor can hold: the nearest of 256 steps between `low` and `high`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        self.high = self.add_weight(shape=(), initializer="ones", trainable=False)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Rounds; the gradient passes unchanged where nothing was cut off."""
+        low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
+
+        # TensorFlow's own gradient, which asks for that of the range too, is not deterministic on a
+        # GPU and therefore refused there.
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def rounded(its: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            within = tf.logical_and(its >= low, its <= high)
+            outputs = tf.quantization.fake_quant_with_min_max_vars(its, low, high)
+            return outputs, lambda upstream: tf.where(within, upstream, tf.zeros_like(upstream))
+
+        return rounded(inputs)
+
+
+def _round_kernel(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
+    """The nearest of 255 steps, as many below zero as above; the gradient passes unchanged."""
+    highest = tf.reduce_max(tf.abs(kernel), axis=axes, keepdims=True)
+    step = tf.maximum(highest, TINY**2) / 127
+    return kernel + tf.stop_gradient(tf.round(kernel / step) * step - kernel)
+
+
+def fold(model: keras.Model) -> keras.Model:
+    """Returns a copy in which each batch normalisation is part of the convolution before it.
+
+    The converter would do the same; the kernels that int8 rounds are there only then.
+    """
+    normalised: dict[str, str] = {}
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(layer, layers.BatchNormalization):
+            normalised[_source(args[0]).name] = layer.name
+            return args[0]
+        return layer(*args, **kwargs)
+
+    folded = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    for layer in folded.layers:
+        weights = [np.asarray(its) for its in model.get_layer(layer.name).get_weights()]
+        if layer.name in normalised:
+            norm = model.get_layer(normalised[layer.name])
+            gamma, beta, mean, variance = map(np.asarray, norm.get_weights())
+            factor = gamma / np.sqrt(variance + norm.epsilon)
+            kernel, *bias = weights
+            deep = isinstance(layer, layers.DepthwiseConv2D)  # [height, width, channels, 1]
+            own = kernel * (factor[:, np.newaxis] if deep else factor)
+            weights = [own, beta + (sum(bias) - mean) * factor]
+        layer.set_weights(weights)
+    return folded
+
+
+def _with_roundings(folded: keras.Model) -> tuple[keras.Model, dict[str, Rounding]]:
+    """The layers of `folded` themselves, up to `probability`, where each reads what is rounded;
+    and each rounding by the layer whose output it rounds.
+    """
+    roundings: dict[str, Rounding] = {}
+    outputs: dict[str, keras.KerasTensor] = {}
+
+    def rounded(tensor: Any) -> Any:
+        source = _source(tensor)
+        if isinstance(source, SAME_STEPS):
+            return tensor
+        if source.name not in outputs:
+            roundings[source.name] = Rounding()
+            outputs[source.name] = roundings[source.name](tensor)
+        return outputs[source.name]
+
+    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        if not (isinstance(layer, layers.Activation) and layer.activation.__name__ in FUSED):
+            args = keras.tree.map_structure(rounded, args)
+        return layer(*args, **kwargs)
+
+    whole = keras.Model(folded.input, folded.output["probability"])
+    shared = keras.models.clone_model(whole, clone_function=lambda layer: layer, call_function=call)
+    return shared, roundings
+
+
+def _source(tensor: keras.KerasTensor) -> keras.Layer:
+    """The layer that a tensor comes from."""
+    return tensor._keras_history.operation

@@ -1,0 +1,183 @@
+"""What is ordered of a run becomes TFLite variants, each with its answers to the test pictures."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from convert.aware import FineTuning, fine_tune
+from convert.gate import Comparison, NotMeasured, answer, compare
+from convert.layers import convert_keeping, keep_worst
+from convert.metadata import with_metadata
+from convert.tflite import choose_representative, convert
+from devices import BadInput
+from devices.compute import CpuBackend
+from edge_runtime import preprocess
+from edge_runtime.manifest import REFERENCE, Variant
+from train.batches import Material
+from train.loading import cut
+from train.metrics import as_labels
+from train.run import Run
+from train.samples import Sample, load_pictures, read_pixels
+
+DIAGNOSED = 32
+"""Pictures on which layers are compared, and on which a GPU is held against the CPU."""
+AUTO = "auto"
+"""In place of layers: as many in float as the validation images ask for."""
+
+Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a bundle shall be."""
+
+    name: str
+    version: int
+    variants: tuple[Variant, ...]
+    needed: bool
+    """Whether the device needs all of them; else those that fail are left out."""
+    keep_float: tuple[str, ...]
+    """Layers that int8 computes in float, or `auto`."""
+    aware: bool
+    """Whether int8 is fine-tuned quantisation-aware; see `convert.aware`."""
+    quoted: tuple[Path, ...]
+    """Runs and cross-validations of the same recipe, for the card."""
+    key: Ed25519PrivateKey
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The variants that could be made and run; float32 is always among them."""
+
+    models: dict[Variant, bytes]
+    backends: dict[Variant, CpuBackend]
+    answers: dict[Variant, NDArray[np.float32]]
+    """On the test split, float32 ``[N, classes]``."""
+    fine_tuning: FineTuning | None
+    """How the weights of int8 were made; none where they are those of float32."""
+    in_float: tuple[str, ...]
+    """The layers that int8 computes in float."""
+    not_measured: tuple[NotMeasured, ...]
+
+
+def convert_variants(
+    run: Run, order: Order, pictures: NDArray[np.uint8], progress: Progress
+) -> Converted:
+    """Makes float32 and what was ordered, each with its answers to the test pictures."""
+    recipe = run.record.recipe
+    chosen = choose_representative(run.split.of("train"), recipe.task.labels, run.record.seed)
+    preprocessing = preprocess.parse(recipe.preprocessing)
+    representative = load_pictures(chosen, preprocessing, progress("representative set"))
+    models: dict[Variant, bytes] = {}
+    backends: dict[Variant, CpuBackend] = {}
+    answers: dict[Variant, NDArray[np.float32]] = {}
+    not_measured: list[NotMeasured] = []
+    tuned: FineTuning | None = None
+    in_float: tuple[str, ...] = ()
+    for variant in progress("converting")(dict.fromkeys((REFERENCE, *order.variants))):
+        try:
+            trained = run.model
+            if variant == "int8" and order.aware:
+                trained, tuned = _fine_tuned(run, representative, progress)
+            if variant == "int8" and order.keep_float:
+                floats = backends[REFERENCE], models[REFERENCE]
+                model, in_float = _mixed(run, trained, order, representative, *floats, progress)
+            else:
+                model = convert(trained, variant, representative)
+            model = with_metadata(
+                model, order.name, order.version, recipe.about, recipe.task.labels
+            )
+            backend = CpuBackend(model, f"{variant}.tflite")
+            answers[variant] = answer(backend, pictures, progress(f"testing {variant}"))
+            models[variant], backends[variant] = model, backend
+        except Exception as error:  # whatever the converter or the interpreter comes to
+            if variant == REFERENCE:
+                raise BadInput(f"{run.folder}: {variant}: {_line(error)}") from error
+            not_measured.append(NotMeasured(variant, (_line(error),)))
+    return Converted(models, backends, answers, tuned, in_float, tuple(not_measured))
+
+
+def _fine_tuned(
+    run: Run, representative: NDArray[np.uint8], progress: Progress
+) -> tuple[keras.Model, FineTuning]:
+    """The weights of int8, from the training images and with a look at those of validation."""
+    record = run.record
+    preprocessing = preprocess.parse(record.recipe.preprocessing)
+    samples, held_back = run.split.of("train"), run.split.of("validation")
+    patches = [
+        cut(read_pixels(sample), sample.box, preprocessing)
+        for sample in progress("training images")(samples)
+    ]
+    labels = as_labels([sample.label for sample in samples], record.recipe.task.labels[-1])
+    return fine_tune(
+        run.model,
+        representative,
+        Material(patches, labels, preprocessing, record.recipe.augmentation),
+        load_pictures(held_back, preprocessing, progress("validation images")),
+        record.recipe.fit,
+        record.seed,
+        progress("fine-tuning int8"),
+    )
+
+
+def require_layers(run: Run, keep: Sequence[str]) -> None:
+    """Raises BadInput, naming near ones, for a layer that the model does not have."""
+    names = [layer.name for layer in run.model.layers]
+    for name in keep:
+        if keep != (AUTO,) and name not in names:
+            near = ", ".join(difflib.get_close_matches(name, names) or names)
+            raise BadInput(f"--keep-float {name}: no such layer; there are {near}")
+
+
+def _mixed(
+    run: Run,
+    trained: keras.Model,
+    order: Order,
+    representative: NDArray[np.uint8],
+    reference: CpuBackend,
+    float32: bytes,
+    progress: Progress,
+) -> tuple[bytes, tuple[str, ...]]:
+    """int8 with some layers in float: those that are named, or as few as hold on validation."""
+    if order.keep_float != (AUTO,):
+        return convert_keeping(trained, representative, order.keep_float), order.keep_float
+    samples = run.split.of("validation")
+    preprocessing = preprocess.parse(run.record.recipe.preprocessing)
+    seen = load_pictures(samples, preprocessing, progress("validation images"))
+    expected = answer(reference, seen)
+
+    def holds(candidate: bytes) -> bool:
+        answered = answer(CpuBackend(candidate, "int8.tflite"), seen)
+        return not compare_on(run, samples, {REFERENCE: expected, "int8": answered})[1].failures
+
+    if holds(plain := convert(trained, "int8", representative)):
+        return plain, ()
+    found = keep_worst(trained, representative, float32, representative[:DIAGNOSED], holds)
+    if found is None:
+        raise BadInput("no few layers in float make it hold on the validation images")
+    return found
+
+
+def compare_on(
+    run: Run, samples: Sequence[Sample], answers: Mapping[Variant, NDArray[np.float32]]
+) -> list[Comparison]:
+    """Each variant's answers to `samples` against those of float32, at the locked threshold."""
+    recipe = run.record.recipe
+    labels = as_labels([sample.label for sample in samples], recipe.task.labels[-1])
+    groups = [sample.group for sample in samples]
+    try:
+        return compare(run.record.threshold, recipe.limits, labels, groups, answers)
+    except ValueError as error:
+        raise BadInput(f"{run.folder}: {error}") from error
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message, and what kind of error says it."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no word').splitlines()[0]}"
