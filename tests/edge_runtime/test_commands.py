@@ -82,7 +82,7 @@ def test_the_account_adds_up(demo_path: Path, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
     done = sonolite("run", demo_path, "--source", tmp_path)
     assert "frames: 3 read, 1 classified" in done.stderr
-    assert "not judged: 2 no ultrasound picture in the frame" in done.stderr
+    assert "not judged: 2 the picture is black" in done.stderr
 
 
 def test_a_truncated_video_leaves_no_saved_video(

@@ -11,10 +11,11 @@ from devices import BadInput, DeviceLost, DeviceStalled, Frame, Pixels, Sonolite
 from devices.capture import Reconnecting, Scripted
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU
+from edge_runtime.flaws import Flaw
 from edge_runtime.live import run_session
 from edge_runtime.result import Result
 from edge_runtime.sector import Region
-from edge_runtime.session import Event, State
+from edge_runtime.session import State
 from edge_runtime.summary import Summary
 from edge_runtime.ways import Ways
 
@@ -67,7 +68,7 @@ def test_frames_without_a_picture_are_withheld_and_counted(
     results, summary, _ = play([BLACK, pictures[0], BLACK, BLACK], False, ways)
     states = [result.state for result in results]
     assert states == [State.SEARCHING, State.LIVE, State.SEARCHING, State.SEARCHING]
-    assert summary.not_judged == {str(Event.UNUSABLE): 3}
+    assert summary.not_judged == {str(Flaw.BLACK): 3}
     assert [result.probability is None for result in results] == [True, False, True, True]
 
 
