@@ -15,9 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices import BadInput, DeviceLost, DeviceStalled
+from devices import BadInput, DeviceLost
 from devices.capture import Phantom
-from devices.capture.stream import BACKLOG_FRAMES, MAX_DAMAGED, WAIT, Backlog, Stream, shown
+from devices.capture.stream import (
+    BACKLOG_FRAMES,
+    MAX_DAMAGED,
+    OPEN_TIMEOUT,
+    SILENCE,
+    WAIT,
+    Backlog,
+    Patience,
+    Stream,
+    shown,
+)
 
 pytest.importorskip("av", reason="needs PyAV, the extra `stream`")
 
@@ -218,20 +228,40 @@ def test_a_stream_that_ends_is_lost() -> None:
         list(levels(stream))
 
 
-def test_silence_is_a_stall_and_what_comes_after_it_is_new() -> None:
-    visits: list[int] = []
+def test_silence_is_a_loss_within_a_second() -> None:
+    silent: list[float] = []
 
     def play(send: Send, over: threading.Event) -> None:
-        visits.append(len(visits))
-        if visits[-1] == 0:
-            once([grey(10)] * 6, then_silent=True)(send, over)
-        else:
-            live(grey(200))(send, over)
+        once([grey(10)] * 12, then_silent=False)(send, over)
+        silent.append(time.monotonic())
+        over.wait()
 
     with serving(play) as address, Stream(f"http://{address}") as stream:
-        with pytest.raises(DeviceStalled, match="silent for 2 s"):
+        with pytest.raises(DeviceLost, match=r"silent for 0.8 s"):
             list(levels(stream))
-        assert level(stream) == 200
+        assert time.monotonic() - silent[0] < 1.0
+        with pytest.raises(DeviceLost, match="closed"):
+            level(stream)
+
+
+def test_a_slow_camera_is_not_a_silent_one() -> None:
+    def play(send: Send, over: threading.Event) -> None:
+        for number in range(9):
+            send(grey(20 * number, 1280))
+            if over.wait(1.2):
+                return
+
+    with serving(play) as address, Stream(f"http://{address}") as stream:
+        assert len({level(stream) for _ in range(2)}) == 2
+
+
+@given(st.lists(st.floats(0, 100), min_size=2))
+def test_patience_is_twice_what_a_stream_takes_and_within_limits(waits: list[float]) -> None:
+    patience = Patience()
+    assert float(patience) == OPEN_TIMEOUT
+    for waited in waits:
+        patience.learn(waited)
+    assert float(patience) == min(max(SILENCE, 2 * min(waits[-2:])), OPEN_TIMEOUT)
 
 
 def test_a_server_that_only_listens_is_lost_in_time() -> None:
@@ -367,7 +397,7 @@ def test_closing_does_not_wait_for_a_read_that_waits() -> None:
         def read() -> None:
             try:
                 list(levels(stream))
-            except (DeviceStalled, DeviceLost) as error:
+            except DeviceLost as error:
                 errors.append(error)
 
         thread = threading.Thread(target=read)
@@ -478,11 +508,12 @@ def test_an_rtsp_server_that_is_killed_is_lost_in_time() -> None:
     assert time.monotonic() - began < 3
 
 
-def test_an_rtsp_server_that_falls_silent_is_a_stall_and_nothing_old_comes() -> None:
+def test_an_rtsp_server_that_falls_silent_is_lost_and_nothing_old_comes() -> None:
     with rtsp(H264) as (uri, server), Stream(uri) as stream:
-        stream.read(2.0)
+        for _ in range(4):
+            stream.read(2.0)
         server.send_signal(signal.SIGSTOP)
-        with pytest.raises(DeviceStalled, match="silent for 2 s"):
+        with pytest.raises(DeviceLost, match=r"silent for 0.8 s"):
             list(levels(stream))
 
 
