@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 OPEN_TIMEOUT = 3.0
-"""Seconds without an answer after which FFmpeg lets go; for each step of the opening, of which there
-are two: the connection, and a look at what comes. So long the first frame may take as well."""
+"""Seconds without an answer after which FFmpeg lets go; for each step of the opening, of which
+there are two: the connection, and a look at what comes. So long the first frame may take as well."""
 SILENCE = 0.8
 """Seconds without data after which a stream that was live is lost: a pulled cable shows within one.
 A stream that is slower than this has twice the time that its last two frames took."""
