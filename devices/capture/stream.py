@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 OPEN_TIMEOUT = 3.0
 """Seconds without an answer after which FFmpeg lets go; for each step of the opening, of which
-there are two: the connection, and a look at what comes. So long the first frame may take as well."""
+there are two: the connection, and a look at what comes. The first frames may take as long."""
 SILENCE = 0.8
 """Seconds without data after which a stream that was live is lost: a pulled cable shows within one.
 A stream that is slower than this has twice the time that its last two frames took."""
