@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from devices.capture.camera import Camera
+from devices.capture.camera import Camera, parse_camera
 from devices.capture.dicom import Dicom, is_dicom
 from devices.capture.folder import ImageFolder
 from devices.capture.igtl import Igtl
@@ -68,11 +68,11 @@ def device_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], Captu
 def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     """Opens the capture device that `uri` names.
 
-    `0` or `v4l2:///dev/video0` is a camera; `igtl://host:18944/Probe` what an OpenIGTLink server
-    shows; `rtsp://...` or `http://...` a network stream; `sweep.mp4` a video; `clip.dcm` a DICOM
-    file; a folder or an image its stills; `phantom:` the simulated probe, as in
-    `phantom:?seed=3&frames=200&live=no`; `script:faults` or `script:frames 40, stall 3, unplug`
-    plays faults (`devices.capture.script`).
+    `0` or `v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg` is a camera;
+    `igtl://host:18944/Probe` what an OpenIGTLink server shows; `rtsp://...` or `http://...` a
+    network stream; `sweep.mp4` a video; `clip.dcm` a DICOM file; a folder or an image its stills;
+    `phantom:` the simulated probe, as in `phantom:?seed=3&frames=200&live=no`; `script:faults` or
+    `script:frames 40, stall 3, unplug` plays faults (`devices.capture.script`).
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
     if uri.isdecimal() and len(uri) <= MAX_DIGITS:
@@ -83,7 +83,8 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     if scheme == "phantom" and separator:
         return _open_phantom(uri, clock)
     if scheme == "v4l2" and separator:
-        return Camera(rest.removeprefix("//"), clock)
+        device, wish = parse_camera(uri)
+        return Camera(device, clock, wish)
     if scheme == "igtl" and separator:
         return Igtl(uri, clock)
     if scheme in ("rtsp", "http", "https") and rest.startswith("//"):

@@ -125,9 +125,9 @@ def tear(pixels: Pixels, seed: int) -> Pixels:
     dice = np.random.default_rng(seed)
     blocks = len(pixels) // BLOCK
     row = BLOCK * int(dice.integers(max(1, blocks // 4), max(2, 3 * blocks // 4)))
-    fills: list[object] = [128, pixels[row - 1]]
+    fills = [np.asarray(128, np.uint8), pixels[row - 1]]
     if pixels.ndim == 3:
-        fills.append(UNWRITTEN)
+        fills.append(np.asarray(UNWRITTEN, np.uint8))
     torn = pixels.copy()
     torn[row:] = fills[int(dice.integers(len(fills)))]
     return torn
