@@ -77,13 +77,15 @@ class Scripted(CaptureDevice):
         self._index = 0
 
     def close(self) -> None:
-        """Ends a stall that is being waited out."""
+        """Ends a stall that is being waited out, and the script."""
         self._closed.set()
 
     def read(self, timeout: float) -> Frame:
         """Returns the next picture or raises the next error; see `CaptureDevice.read`."""
         deadline = self._clock() + timeout
         while True:
+            if self._closed.is_set():
+                raise DeviceLost("the script was closed")
             if (silence := self._silent_until - self._clock()) > 0:
                 self._wait(max(0.0, min(silence, deadline - self._clock())))
                 if self._clock() < self._silent_until:
