@@ -168,8 +168,7 @@ class Stream(CaptureDevice):
             pixels = self._next_live(connection, self._clock() + timeout)
         except ExitError:
             self._hang_up()
-            seconds = connection.patience.seconds
-            raise DeviceLost(f"{self._name}: silent for {seconds:.1f} s") from None
+            raise self._silent(connection.patience) from None
         except FFmpegError as error:
             self._hang_up()
             raise DeviceLost(f"{self._name}: broken off: {error.strerror}") from None
@@ -191,6 +190,8 @@ class Stream(CaptureDevice):
             try:
                 packet = next(container.demux(video))
                 arrived = self._clock()
+                if arrived - asked >= patience.seconds:  # as old as the silence that ended the read
+                    raise self._silent(patience)
                 if not packet.size:
                     raise DeviceLost(f"{self._name}: the stream has ended")
                 pictures = packet.decode()
@@ -205,6 +206,9 @@ class Stream(CaptureDevice):
                 patience.learn(arrived - asked)
                 return self._unpack(pictures[-1])
         raise DeviceStalled(f"{self._name}: no picture within the time-out")
+
+    def _silent(self, patience: Patience) -> DeviceLost:
+        return DeviceLost(f"{self._name}: silent for {patience.seconds:.1f} s")
 
     def _connect(self) -> Connection:
         """Opens the stream at the address, and begins with its backlog."""

@@ -1,4 +1,4 @@
-"""A grabber that tests plug in and pull out."""
+"""A grabber that tests plug in and pull out, and what a process holds."""
 
 import subprocess
 import sys
@@ -51,3 +51,13 @@ def plug(tmp_path: Path) -> Iterator[Callable[[str], Grabber]]:
     """Plugs in a grabber that offers modes, as `YUYV 640 480 30 MJPG 1280 720 30`."""
     with ExitStack() as stack:
         yield lambda modes: stack.enter_context(plugged(tmp_path / "dev", modes))
+
+
+def entries(kind: str) -> int:
+    """How many threads (`task`) or open files (`fd`) this process has."""
+    return len(list(Path("/proc/self", kind).iterdir()))
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

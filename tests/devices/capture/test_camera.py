@@ -208,14 +208,15 @@ def test_bars_and_noise_and_a_word_are_no_signal(count: int, noise: int, word: b
     assert not has_signal(screen.astype(np.uint8))
 
 
-@settings(max_examples=20)
-@given(st.integers(0, 500), st.integers(0, 9))
-def test_the_probe_is_a_signal(index: int, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_the_probe_is_a_signal(seed: int) -> None:
     phantom = Phantom(seed=seed, width=640, height=480, live=False)
-    assert has_signal(phantom.render(index))
-    small = np.zeros((480, 640), np.uint8)
-    small[200:310, 200:350] = phantom.render(index)[100:320:2, 150:450:2, 0]
-    assert has_signal(small)
+    for index in range(0, 500, 50):
+        screen = phantom.render(index)
+        assert has_signal(screen)
+        small = np.zeros((480, 640), np.uint8)
+        small[200:310, 200:350] = screen[100:320:2, 150:450:2, 0]
+        assert has_signal(small)
 
 
 @pytest.mark.skipif(not TN5000.is_dir(), reason=f"needs {TN5000}")

@@ -26,9 +26,9 @@ from devices.capture import (
     Unplug,
     Video,
 )
-from tests.devices.capture.conftest import Grabber
+from tests.devices.capture.conftest import Grabber, entries
 from tests.devices.capture.test_dicom import write_jpegs
-from tests.devices.capture.test_stream import H264, entries, jpeg, live, rtsp, serving
+from tests.devices.capture.test_stream import H264, jpeg, live, rtsp, serving
 
 Clock = Callable[[], float]
 Opener = Callable[[Clock], CaptureDevice]

@@ -1,5 +1,7 @@
 """A live device that goes is opened again, at 1, 2, 4 ... 30 seconds, and counts its frames on."""
 
+import gc
+import itertools
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 
 from devices import BadInput, CaptureDevice, DeviceLost, DeviceStalled, HardwareMissing, Pixels
-from devices.capture import Reconnecting, Scripted
+from devices.capture import Reconnecting, Scripted, Unplug
+from tests.devices.capture.conftest import entries, resident
 
 PICTURE: Pixels = np.zeros((4, 4), np.uint8)
 GONE = DeviceLost("unplugged")
@@ -124,28 +127,38 @@ def test_closing_ends_the_wait() -> None:
     assert ended.wait(5)
 
 
-def test_ten_thousand_returns_leave_one_device() -> None:
+def test_ten_thousand_returns_leave_one_device_and_nothing_else() -> None:
     open_now: set[int] = set()
+    lines = itertools.cycle([PICTURE, Unplug()])
 
     class Counted(Scripted):
         def __init__(self) -> None:
-            super().__init__([PICTURE, GONE], live=True)
+            super().__init__(lines, live=True)
             open_now.add(id(self))
-            alive.append(self)
 
         def close(self) -> None:
             open_now.discard(id(self))
 
-    alive: list[Counted] = []
+    def go_and_return(times: int) -> None:
+        for _ in range(times):
+            device.read(1.0)
+            with pytest.raises(DeviceLost):
+                device.read(1.0)
+            assert not open_now
+            with pytest.raises(DeviceStalled):
+                device.read(1.0)
+
+    def held() -> tuple[int, int]:
+        gc.collect()
+        return threading.active_count(), entries("fd")
+
     time = Time()
     device = Reconnecting(Counted, time, time.wait)
-    for _ in range(10_000):
-        device.read(1.0)
-        with pytest.raises(DeviceLost):
-            device.read(1.0)
-        assert not open_now
-        with pytest.raises(DeviceStalled):
-            device.read(1.0)
+    go_and_return(500)
+    before, memory = held(), resident()
+    go_and_return(9500)
+    assert held() == before
+    assert resident() - memory < 2_000_000
     device.close()
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import cv2
@@ -30,6 +29,7 @@ from devices.capture.stream import (
     Stream,
     shown,
 )
+from tests.devices.capture.conftest import entries, resident
 from tests.devices.capture.proxy import damaging
 
 pytest.importorskip("av", reason="needs PyAV, the extra `stream`")
@@ -415,16 +415,6 @@ def test_closing_does_not_wait_for_a_read_that_waits() -> None:
         assert entries("fd") == files - 1
 
 
-def entries(kind: str) -> int:
-    """How many threads (`task`) or open files (`fd`) this process has."""
-    return len(list(Path("/proc/self", kind).iterdir()))
-
-
-def resident() -> int:
-    """Bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
 def test_opening_200_times_leaves_nothing_behind() -> None:
     def visit(address: str, frames: int) -> None:
         with Stream(f"http://{address}") as stream:
@@ -520,12 +510,21 @@ def test_an_rtsp_server_that_is_killed_is_lost_in_time() -> None:
 
 
 def test_an_rtsp_server_that_falls_silent_is_lost_and_nothing_old_comes() -> None:
+    stamps: list[float] = []
+
+    def read_on(stream: Stream) -> None:
+        while True:
+            stamps.append(stream.read(2.0).captured_at)
+
     with rtsp(H264) as (uri, server), Stream(uri) as stream:
-        for _ in range(4):
+        for _ in range(8):
             stream.read(2.0)
         server.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
         with pytest.raises(DeviceLost, match=r"silent for 0.8 s"):
-            list(levels(stream))
+            read_on(stream)
+        assert time.monotonic() - stopped < 1.1
+        assert not stamps or stamps[-1] - stopped < 0.3
 
 
 def test_a_wrong_rtsp_path_is_refused() -> None:
