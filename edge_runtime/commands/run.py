@@ -108,7 +108,7 @@ def demo(
 
     Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
     """
-    simulated = source.startswith("phantom:")
+    simulated = source.startswith(("phantom:", "script:"))
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
     _refuse_source(save, source)

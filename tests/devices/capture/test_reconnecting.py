@@ -129,7 +129,8 @@ def test_closing_ends_the_wait() -> None:
 
 def test_ten_thousand_returns_leave_one_device_and_nothing_else() -> None:
     open_now: set[int] = set()
-    lines = itertools.cycle([PICTURE, Unplug()])
+    script: list[Pixels | Unplug] = [PICTURE, Unplug()]
+    lines = itertools.cycle(script)
 
     class Counted(Scripted):
         def __init__(self) -> None:
