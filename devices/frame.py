@@ -48,6 +48,8 @@ class CaptureDevice(ABC):
     """Whether frames may come again after DeviceLost."""
     fps: float
     """The nominal frame rate in frames a second, for a saved video; stills say 1."""
+    region: Box | None = None
+    """Where the ultrasound picture lies on the screen, if the source itself tells it."""
 
     @abstractmethod
     def read(self, timeout: float) -> Frame:

@@ -140,7 +140,7 @@ def _captures(devices: Path) -> Iterator[Finding]:
     for path in cameras:
         try:
             with Camera(str(path)) as camera:
-                yield Finding("capture", str(path), True, f"{camera.fps:g} frames a second")
+                yield Finding("capture", str(path), True, str(camera.mode))
         except SonoliteError as error:
             yield Finding("capture", str(path), False, str(error))
     for kind, (distribution, how) in LIBRARIES.items():

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from devices.capture.camera import Camera
+from devices.capture.camera import Camera, parse_camera
 from devices.capture.dicom import Dicom, is_dicom
 from devices.capture.folder import ImageFolder
 from devices.capture.igtl import Igtl
 from devices.capture.image import SUFFIXES, read_image
 from devices.capture.phantom import Phantom
 from devices.capture.reconnecting import Reconnecting
-from devices.capture.scripted import Scripted
+from devices.capture.script import FPS, find_script, parse_script, play
+from devices.capture.scripted import Scripted, SizeChange, Stall, Torn, Unplug
 from devices.capture.stream import Stream, shown
 from devices.capture.video import Video
 from devices.errors import BadInput
@@ -27,8 +28,13 @@ __all__ = [
     "Phantom",
     "Reconnecting",
     "Scripted",
+    "SizeChange",
+    "Stall",
     "Stream",
+    "Torn",
+    "Unplug",
     "Video",
+    "device_opener",
     "open_device",
     "read_image",
 ]
@@ -47,22 +53,38 @@ PHANTOM_OPTIONS: dict[str, Callable[[str], Any]] = {
 }
 
 
+def device_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], CaptureDevice]:
+    """Returns what opens the capture device `uri`, again and again: see `open_device`.
+
+    A script goes on where the device before it was unplugged. Raises BadInput where it is none.
+    """
+    scheme, separator, rest = uri.partition(":")
+    if scheme == "script" and separator:
+        lines = play(parse_script(find_script(rest)), clock)
+        return lambda: Scripted(lines, live=True, fps=FPS, clock=clock)
+    return lambda: open_device(uri, clock)
+
+
 def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     """Opens the capture device that `uri` names.
 
-    `0` or `v4l2:///dev/video0` is a camera; `igtl://host:18944/Probe` what an OpenIGTLink server
-    shows; `rtsp://...` or `http://...` a network stream; `sweep.mp4` a video; `clip.dcm` a DICOM
-    file; a folder or an image its stills; `phantom:` the simulated probe, as in
-    `phantom:?seed=3&frames=200&live=no`.
+    `0` or `v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg` is a camera;
+    `igtl://host:18944/Probe` what an OpenIGTLink server shows; `rtsp://...` or `http://...` a
+    network stream; `sweep.mp4` a video; `clip.dcm` a DICOM file; a folder or an image its stills;
+    `phantom:` the simulated probe, as in `phantom:?seed=3&frames=200&live=no`; `script:faults` or
+    `script:frames 40, stall 3, unplug` plays faults (`devices.capture.script`).
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
     if uri.isdecimal() and len(uri) <= MAX_DIGITS:
         return Camera(int(uri), clock)
     scheme, separator, rest = uri.partition(":")
+    if scheme == "script" and separator:
+        return device_opener(uri, clock)()
     if scheme == "phantom" and separator:
         return _open_phantom(uri, clock)
     if scheme == "v4l2" and separator:
-        return Camera(rest.removeprefix("//"), clock)
+        device, wish = parse_camera(uri)
+        return Camera(device, clock, wish)
     if scheme == "igtl" and separator:
         return Igtl(uri, clock)
     if scheme in ("rtsp", "http", "https") and rest.startswith("//"):
@@ -72,7 +94,7 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
         if "://" in uri:
             raise BadInput(
                 f"{shown(uri)}: no capture device for {scheme}://; there are v4l2://, igtl://, "
-                "rtsp://, http:// and phantom:"
+                "rtsp://, http://, phantom: and script:"
             )
         raise BadInput(f"{uri}: no such file or folder")
     if path.is_dir() or path.suffix.lower() in SUFFIXES:

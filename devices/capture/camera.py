@@ -1,46 +1,194 @@
 """A camera or frame grabber by its V4L2 device, read with OpenCV."""
 
 import os
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from devices.errors import DeviceLost, HardwareMissing
-from devices.frame import CaptureDevice, Clock, Frame
+from devices.capture.v4l2 import FOURCC, Mode, Wish, choose, offered
+from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing
+from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
-# A grabber without a signal would otherwise hold each read for ten seconds; whole seconds only.
-os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")
+# OpenCV waits so long, in whole seconds, for the first picture of all, which it throws away.
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
+
+TO_BGR = {"YUYV": cv2.COLOR_YUV2BGR_YUYV, "UYVY": cv2.COLOR_YUV2BGR_UYVY}
+"""Formats of two bytes a pixel."""
+BUFFERS = 2
+"""One is filled while the other is read; more would hold older pictures."""
+SLICE = 0.1
+"""Seconds of a wait, after which it is seen whether the camera has been closed."""
+MAX_DAMAGED = 25
+"""Damaged pictures in a row after which nothing useful is to be expected."""
+JPEG_END = b"\xff\xd9"
+
+STEP = 8
+"""Pixels between those that are looked at for a signal."""
+NOISE, FLAT = 8, 0.02
+"""Grey levels between a pixel and the one below it that may be noise; and the share of pixels that
+differ by more even on a test picture, at the edges of its bars. An ultrasound picture that fills a
+twentieth of the screen differs at twice as many."""
 
 
 class Camera(CaptureDevice):
-    """A live device: `/dev/video0`, or just its index."""
+    """A live device: `/dev/video0`, or just its index.
+
+    Its pictures are decoded here: OpenCV would show the last one again in place of a damaged one.
+    """
 
     live = True
 
-    def __init__(self, device: int | str, clock: Clock = time.monotonic) -> None:
-        """Opens the device. Raises HardwareMissing where there is none."""
-        self._device, self._clock = device, clock
-        self._capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
+    def __init__(
+        self, device: int | str, clock: Clock = time.monotonic, wish: Wish | None = None
+    ) -> None:
+        """Opens the device in the best mode that `wish` allows.
+
+        Raises HardwareMissing where there is none, BadInput for a wish that it does not grant.
+        """
+        path = f"/dev/video{device}" if isinstance(device, int) else device
+        self._path, self._clock, wish = Path(path), clock, wish or Wish()
+        try:
+            asked = choose(offered(self._path), wish)
+        except BadInput as error:
+            raise BadInput(f"camera {path}: {error}") from error
+        self._capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
         if not self._capture.isOpened():
-            raise HardwareMissing(
-                f"camera {device}: not there or in use; `v4l2-ctl --list-devices` shows what is"
-            )
-        # One buffer, so that what is read is new; drivers that cannot just keep more.
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if np.isfinite(fps) and 1 <= fps <= 240 else 25.0
+            raise HardwareMissing(f"camera {path}: in use, or not to be read")
+        for name, value in (
+            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*asked.fourcc)),
+            (cv2.CAP_PROP_FRAME_WIDTH, asked.width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, asked.height),
+            (cv2.CAP_PROP_FPS, asked.fps),
+            (cv2.CAP_PROP_BUFFERSIZE, BUFFERS),
+            (cv2.CAP_PROP_CONVERT_RGB, 0),
+        ):
+            if value or name == cv2.CAP_PROP_CONVERT_RGB:
+                self._capture.set(name, value)
+        self.mode = self._granted()
+        """What the device delivers."""
+        if self.mode[:3] != asked[:3] or not wish.allows(self.mode):
+            self._capture.release()
+            raise BadInput(f"camera {path}: asked for {asked}, it gives {self.mode}")
+        self.fps = self.mode.fps if 1 <= self.mode.fps <= 240 else 25.0
+        self.damaged = 0
+        """Pictures so far that could not be decoded, and were passed over."""
         self._index = 0
+        self._busy = threading.Lock()
+        self._closed = False
 
     def close(self) -> None:
-        """Gives the camera back."""
-        self._capture.release()
+        """Gives the camera back; a read in another thread ends first, at once."""
+        self._closed = True
+        with self._busy:
+            self._capture.release()
 
-    def read(self, timeout: float) -> Frame:  # noqa: ARG002  the driver's own time-out holds
-        """Returns the next frame; see `CaptureDevice.read`. Raises DeviceLost where none comes."""
-        ok, pixels = self._capture.read()
-        if not ok or pixels is None:
-            raise DeviceLost(f"camera {self._device}: no frame; is it still plugged in?")
+    def read(self, timeout: float) -> Frame:
+        """Returns the next frame; see `CaptureDevice.read`.
+
+        Raises DeviceStalled also for the picture that a grabber makes up without a signal.
+        """
+        deadline, damaged = time.monotonic() + timeout, 0
+        while (pixels := self._decode(self._grab(deadline))) is None:
+            self.damaged, damaged = self.damaged + 1, damaged + 1
+            if damaged == MAX_DAMAGED:
+                raise DeviceLost(f"camera {self._path}: {damaged} damaged pictures in a row")
+        if not has_signal(pixels):
+            raise DeviceStalled(f"camera {self._path}: a test picture; is the scanner connected?")
         index, self._index = self._index, self._index + 1
         now = self._clock()
-        return Frame(np.asarray(pixels, dtype=np.uint8), now, index, timestamp=now)
+        return Frame(pixels, now, index, timestamp=now)
+
+    def _granted(self) -> Mode:
+        """The mode as the driver tells it."""
+        get = self._capture.get
+        fourcc = int(get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
+        width, height = get(cv2.CAP_PROP_FRAME_WIDTH), get(cv2.CAP_PROP_FRAME_HEIGHT)
+        return Mode(fourcc, int(width), int(height), float(get(cv2.CAP_PROP_FPS)))
+
+    def _grab(self, deadline: float) -> NDArray[Any]:
+        """The next picture as the device codes it."""
+        while True:
+            with self._busy:
+                if self._closed:
+                    raise DeviceLost(f"camera {self._path}: closed")
+                began = time.monotonic()
+                wait = max(0.001, min(SLICE, deadline - began))
+                try:
+                    ready, _ = cv2.VideoCapture.waitAny([self._capture], int(1e9 * wait))
+                    ok, data = self._capture.retrieve() if ready else (False, None)
+                except cv2.error:
+                    ready, ok, data = True, False, None
+            if ok and data is not None:
+                return np.asarray(data)
+            now = time.monotonic()
+            if ready or now - began < wait / 2 or not self._path.exists():
+                raise DeviceLost(f"camera {self._path}: gone; is it still plugged in?")
+            if now >= deadline:
+                raise DeviceStalled(f"camera {self._path}: no picture in time; is there a signal?")
+
+    def _decode(self, data: NDArray[Any]) -> Pixels | None:
+        """The picture, uint8 ``H x W x 3`` (BGR); None for a damaged one.
+
+        Raises DeviceLost where its size is another than was agreed: it must be opened anew.
+        """
+        _, width, height, _ = self.mode
+        if self.mode.fourcc in TO_BGR:
+            if data.size != 2 * width * height:
+                return None
+            pairs = data.reshape(height, width, 2)
+            return np.asarray(cv2.cvtColor(pairs, TO_BGR[self.mode.fourcc]), dtype=np.uint8)
+        stream = data.reshape(-1)
+        if JPEG_END not in stream[-1024:].tobytes().rstrip(b"\0")[-2:]:
+            return None
+        pixels = cv2.imdecode(stream, cv2.IMREAD_COLOR)
+        if pixels is not None and pixels.shape[:2] != (height, width):
+            now = f"{pixels.shape[1]}x{pixels.shape[0]}"
+            raise DeviceLost(f"camera {self._path}: it now gives {now} instead of {self.mode}")
+        return None if pixels is None else np.asarray(pixels, dtype=np.uint8)
+
+
+def has_signal(pixels: Pixels) -> bool:
+    """Whether the screen shows more than what grabbers make up: one colour, or bars of colours.
+
+    Of such a picture nearly every pixel is as the one below it.
+    """
+    seen = pixels[::STEP, ::STEP].astype(np.int16)
+    changes = np.abs(np.diff(seen, axis=0)) > NOISE
+    return bool(changes.reshape(*changes.shape[:2], -1).any(axis=2).mean() > FLAT)
+
+
+def parse_camera(uri: str) -> tuple[str, Wish]:
+    """Device and wish of `v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg`.
+
+    Raises BadInput for an unknown wish, or a value that is none.
+    """
+    parts = urlsplit(uri)
+    wishes: dict[str, Any] = {}
+    for name, word in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in WISHES:
+            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(WISHES)}")
+        field, read = WISHES[name]
+        try:
+            wishes[field] = read(word)
+        except (ValueError, KeyError) as error:
+            raise BadInput(f"{uri}: {word!r} is no value for {name}") from error
+    return parts.netloc + parts.path, Wish(**wishes)
+
+
+def _size(word: str) -> tuple[int, int]:
+    width, height = map(int, word.split("x"))
+    return width, height
+
+
+WISHES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "size": ("size", _size),
+    "fps": ("fps", float),
+    "format": ("fourcc", FOURCC.__getitem__),
+}

@@ -39,16 +39,20 @@ MAX_FRAMES = 100_000
 UNCODED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
 RLE = "1.2.840.10008.1.2.5"
 JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
+JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))
 JPEG2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91))
 
 COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 
+SOF55, START_OF_SCAN = 0xFFF7, 0xFFDA
+"""Markers of a JPEG: the frame header of JPEG-LS, and where the coded pixels begin."""
+
 DECODER = "pylibjpeg"
 """Named, so that training and device decode alike whatever else is installed; and GDCM, which
 pydicom would take first, ends the whole process on some damaged files."""
 MODULES = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle")
-"""Of pydicom, of the decoder, and of its parts: JPEG, JPEG 2000, RLE."""
+"""Of pydicom, of the decoder, and of its parts: JPEG and JPEG-LS, JPEG 2000, RLE."""
 
 TAGS = [
     "BitsStored",
@@ -149,6 +153,7 @@ class Dicom(CaptureDevice):
         self.fps = rate if rate is not None and 1 <= rate <= 240 else 25.0
         if self._header.frames == 1:
             self.fps = 1.0
+        self.region = self._header.region
         self._index = 0
         with _reading(path, "the pixels are missing or damaged"):
             _check_streams(path, self._dataset, self._header.frames)
@@ -204,7 +209,7 @@ def _read(path: Path) -> "Dataset":
             raise BadInput(f"{path}: no picture in this DICOM file")
         check_size(path, int(dataset.Columns), int(dataset.Rows))
         syntax = dataset.file_meta.TransferSyntaxUID
-        if syntax not in UNCODED | {RLE} | JPEG | JPEG2000:
+        if syntax not in UNCODED | {RLE} | JPEG | JPEG_LS | JPEG2000:
             raise BadInput(f"{path}: no decoder for {syntax.name}")
         kind = dataset.PhotometricInterpretation
         if kind not in COLOUR | GREY | {"PALETTE COLOR"}:
@@ -336,15 +341,22 @@ def _first(dataset: "Dataset", keyword: str) -> float | None:
 
 
 def _stated_size(stream: bytes) -> tuple[int, int]:
-    """Width and height that a JPEG, or a JPEG 2000 codestream, states of itself.
+    """Width and height that a JPEG, a JPEG-LS, or a JPEG 2000 codestream states of itself.
 
-    The latter begins with SOC and SIZ: ISO/IEC 15444-1, annex A.5.1.
+    The last begins with SOC and SIZ: ISO/IEC 15444-1, annex A.5.1. JPEG-LS has the segments of a
+    JPEG, and states its size in SOF55: ISO/IEC 14495-1, annex C.
     """
-    if not stream.startswith(b"\xff\x4f\xff\x51"):
+    if stream.startswith(b"\xff\x4f\xff\x51"):
+        right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
+        (channels,) = struct.unpack_from(">H", stream, 40)
+        if channels not in (1, 3):
+            raise ValueError(f"{channels} channels")
+        return right - left, bottom - top
+    place = 2
+    while (marker := struct.unpack_from(">H", stream, place)[0]) not in (START_OF_SCAN, SOF55):
+        place += 2 + struct.unpack_from(">H", stream, place + 2)[0]
+    if marker == SOF55:
+        height, width = struct.unpack_from(">2H", stream, place + 5)
+    else:
         width, height = imagesize.get(BytesIO(stream))
-        return width, height
-    right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
-    (channels,) = struct.unpack_from(">H", stream, 40)
-    if channels not in (1, 3):
-        raise ValueError(f"{channels} channels")
-    return right - left, bottom - top
+    return width, height

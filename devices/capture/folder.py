@@ -1,15 +1,20 @@
-"""A folder of still images, or one of them: every image in order of its name."""
+"""A folder of still images, or one of them: every picture in order of its file's name."""
 
 import time
 from pathlib import Path
 
+from devices.capture.dicom import SUFFIXES as DICOM_SUFFIXES
+from devices.capture.dicom import Dicom, is_dicom
 from devices.capture.image import SUFFIXES, read_image
 from devices.errors import BadInput, EndOfRecording
-from devices.frame import CaptureDevice, Clock, Frame
+from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
 
 class ImageFolder(CaptureDevice):
-    """Stills: each stands alone, so a frame of them has no timestamp."""
+    """Stills: each stands alone, so a frame of them has no timestamp.
+
+    So do the frames of a DICOM file among them: the next file is another recording.
+    """
 
     live = False
     fps = 1.0
@@ -20,15 +25,40 @@ class ImageFolder(CaptureDevice):
         Raises BadInput where there is none.
         """
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        self._paths = [item for item in inside if item.suffix.lower() in SUFFIXES]
+        self._paths = [item for item in inside if item.suffix.lower() in SUFFIXES | DICOM_SUFFIXES]
         if not self._paths:
             raise BadInput(f"{path}: no image in this folder ({', '.join(sorted(SUFFIXES))})")
         self._clock = clock
-        self._index = 0
+        self._clip: Dicom | None = None
+        self._file = self._index = 0
 
-    def read(self, timeout: float) -> Frame:  # noqa: ARG002  a file makes nobody wait
-        """Returns the next image; see `CaptureDevice.read`. Raises BadInput for a damaged one."""
-        if self._index == len(self._paths):
-            raise EndOfRecording("the last image has been read")
+    def close(self) -> None:
+        """Closes the file that is being read."""
+        if self._clip is not None:
+            self._clip.close()
+
+    def read(self, timeout: float) -> Frame:
+        """Returns the next picture; see `CaptureDevice.read`. Raises BadInput for a damaged one."""
+        pixels = self._next_of_clip(timeout)
+        while pixels is None:
+            if self._file == len(self._paths):
+                raise EndOfRecording("the last image has been read")
+            path, self._file = self._paths[self._file], self._file + 1
+            if is_dicom(path):
+                self._clip = Dicom(path, self._clock)
+                pixels = self._next_of_clip(timeout)
+            else:
+                pixels = read_image(path)
         index, self._index = self._index, self._index + 1
-        return Frame(read_image(self._paths[index]), self._clock(), index)
+        return Frame(pixels, self._clock(), index)
+
+    def _next_of_clip(self, timeout: float) -> Pixels | None:
+        """The next frame of the DICOM file that is being read; None where there is none."""
+        if self._clip is None:
+            return None
+        try:
+            return self._clip.read(timeout).pixels
+        except EndOfRecording:
+            self._clip.close()
+            self._clip = None
+            return None

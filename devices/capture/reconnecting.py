@@ -13,7 +13,10 @@ FIRST, MOST = 1.0, 30.0
 
 
 class Reconnecting(CaptureDevice):
-    """Whatever `opener` opens, again and again; frames are counted on over all of its lives."""
+    """Whatever `opener` opens, again and again; frames are counted on over all of its lives.
+
+    It is opened again in a thread of its own, which may last longer than a read, or than this.
+    """
 
     returns = True
 
@@ -28,10 +31,13 @@ class Reconnecting(CaptureDevice):
         `wait` passes so many seconds; without it they are waited out, unless the device is closed.
         """
         self._opener, self._clock = opener, clock
-        self._closed = threading.Event()
-        self._wait = wait or self._closed.wait
+        self._changed = threading.Condition()
+        self._closed = self._opening = False
+        self._opened: CaptureDevice | Exception | None = None
+        self._wait = wait or self._wait_for_close
         self._device: CaptureDevice | None = opener()
         self.live, self.fps = self._device.live, self._device.fps
+        self.region = self._device.region
         self._delay, self._next = FIRST, 0.0
         self._frames = self._before = 0
 
@@ -54,23 +60,56 @@ class Reconnecting(CaptureDevice):
 
     def _reopen(self, timeout: float) -> CaptureDevice:
         """The device, where it is there again."""
-        if (left := self._next - self._clock()) > 0:
+        if not self._opening and (left := self._next - self._clock()) > 0:
             self._wait(min(left, timeout))
             raise DeviceStalled(f"the device has gone; it is tried again in {left:.0f} s")
+        with self._changed:
+            if self._closed:
+                raise DeviceLost("the device was closed")
+            if not self._opening:
+                self._opening = True
+                threading.Thread(target=self._attempt, name="opening", daemon=True).start()
+            self._changed.wait_for(lambda: self._opened is not None or self._closed, timeout)
+            if self._closed:
+                raise DeviceLost("the device was closed")
+            if self._opened is None:
+                raise DeviceStalled("the device has gone; it is being opened")
+            opened, self._opened, self._opening = self._opened, None, False
+            if isinstance(opened, CaptureDevice):
+                self._device = opened
         self._delay = min(2 * self._delay, MOST)
+        if isinstance(opened, CaptureDevice):
+            return opened
+        if not isinstance(opened, BadInput | DeviceLost | HardwareMissing):
+            raise opened
+        self._next = self._clock() + self._delay
+        raise DeviceStalled(f"the device has gone: {opened}") from opened
+
+    def _attempt(self) -> None:
+        """Opens the device; what was closed meanwhile is closed at once."""
+        opened: CaptureDevice | Exception
         try:
-            device = self._opener()
-        except (BadInput, DeviceLost, HardwareMissing) as error:
-            self._next = self._clock() + self._delay
-            raise DeviceStalled(f"the device has gone: {error}") from error
-        if self._closed.is_set():  # while it was being opened
-            device.close()
-            raise DeviceLost("the device was closed")
-        self._device = device
-        return device
+            opened = self._opener()
+        except Exception as error:
+            opened = error
+        with self._changed:
+            if not self._closed:
+                self._opened = opened
+                self._changed.notify_all()
+                return
+        if isinstance(opened, CaptureDevice):
+            opened.close()
+
+    def _wait_for_close(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, seconds)
 
     def close(self) -> None:
         """Gives back what the device holds, and ends a wait for it."""
-        self._closed.set()
-        if self._device is not None:
-            self._device.close()
+        with self._changed:
+            self._closed = True
+            opened, self._opened = self._opened, None
+            self._changed.notify_all()
+        for device in (self._device, opened):
+            if isinstance(device, CaptureDevice):
+                device.close()

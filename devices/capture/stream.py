@@ -7,7 +7,7 @@ password: messages show `shown(uri)`, and FFmpeg's errors, which quote the URI, 
 import threading
 import time
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-OPEN_TIMEOUT, READ_TIMEOUT = 3.0, 2.0
-"""Seconds without an answer, or without data, after which FFmpeg lets go; for each step of the
-opening, of which there are two: the connection, and a look at what comes."""
+OPEN_TIMEOUT = 3.0
+"""Seconds without an answer after which FFmpeg lets go; for each step of the opening, of which
+there are two: the connection, and a look at what comes. The first frames may take as long."""
+SILENCE = 0.8
+"""Seconds without data after which a stream that was live is lost: a pulled cable shows within one.
+A stream that is slower than this has twice the time that its last two frames took."""
 
 BACKLOG_SECONDS, BACKLOG_FRAMES = 1.0, 100
 """After opening no more is thrown away than this: what is buffered at first is up to 0.9 s old."""
@@ -80,19 +83,36 @@ class Backlog:
         return self._left <= 0
 
 
+class Patience:
+    """How long FFmpeg waits for data, in seconds; PyAV asks for it anew at every packet."""
+
+    def __init__(self) -> None:
+        self.seconds = OPEN_TIMEOUT
+        self._last = OPEN_TIMEOUT
+
+    def __float__(self) -> float:
+        return self.seconds
+
+    def learn(self, waited: float) -> None:
+        """Takes in how long a live frame was waited for; a single long wait is no slow stream."""
+        self.seconds = min(max(SILENCE, 2 * min(waited, self._last)), OPEN_TIMEOUT)
+        self._last = waited
+
+
 class Connection(NamedTuple):
     """What an open stream is read by."""
 
     container: "InputContainer"
     video: "VideoStream"
     backlog: Backlog
+    patience: Patience
 
 
 class Stream(CaptureDevice):
     """`rtsp://...`, `http://...` or `https://...`; MJPEG, and what else FFmpeg reads.
 
-    A read that found silence ends the connection, because FFmpeg cannot be trusted to read on
-    where it was interrupted, and what the network held back would be old; the next connects anew.
+    Silence ends the connection, because FFmpeg cannot be trusted to read on where it was
+    interrupted, and what the network held back would be old.
     """
 
     live = True
@@ -109,10 +129,7 @@ class Stream(CaptureDevice):
         self._index = 0
         self.damaged = 0
         """Packets so far that could not be decoded, and were passed over."""
-        try:
-            self._connection: Connection | None = self._connect()
-        except DeviceStalled as error:
-            raise DeviceLost(str(error)) from None
+        self._connection: Connection | None = self._connect()
         fps = float(self._connection.video.guessed_rate or 0)
         self.fps = fps if 1 <= fps <= 240 else 25.0
 
@@ -128,9 +145,9 @@ class Stream(CaptureDevice):
     def read(self, timeout: float) -> Frame:
         """Returns the next frame; see `CaptureDevice.read`.
 
-        Silence is noticed after READ_TIMEOUT whatever `timeout` says: FFmpeg is told beforehand.
-        Raises DeviceLost where the server has gone or sends nothing but damage, and BadInput for a
-        size that is refused.
+        Silence is noticed after SILENCE whatever `timeout` says, and before the first frame after
+        OPEN_TIMEOUT: FFmpeg is told beforehand. Raises DeviceLost where the server has gone, is
+        silent or sends nothing but damage, and BadInput for a size that is refused.
         """
         try:
             with self._busy:
@@ -144,15 +161,14 @@ class Stream(CaptureDevice):
         from av import FFmpegError
         from av.error import ExitError
 
-        if self._closed:
+        connection = self._connection
+        if self._closed or connection is None:
             raise DeviceLost(f"{self._name}: closed")
-        if self._connection is None:
-            self._connection = self._connect()
         try:
-            pixels = self._next_live(self._connection, self._clock() + timeout)
+            pixels = self._next_live(connection, self._clock() + timeout)
         except ExitError:
             self._hang_up()
-            raise DeviceStalled(f"{self._name}: silent for {READ_TIMEOUT:.0f} s") from None
+            raise self._silent(connection.patience) from None
         except FFmpegError as error:
             self._hang_up()
             raise DeviceLost(f"{self._name}: broken off: {error.strerror}") from None
@@ -167,13 +183,15 @@ class Stream(CaptureDevice):
         """The next frame that is neither backlog nor damaged."""
         from av import InvalidDataError
 
-        container, video, backlog = connection
+        container, video, backlog, patience = connection
         damaged = 0
         while self._clock() < deadline:
             asked = self._clock()
             try:
                 packet = next(container.demux(video))
                 arrived = self._clock()
+                if arrived - asked >= patience.seconds:  # as old as the silence that ended the read
+                    raise self._silent(patience)
                 if not packet.size:
                     raise DeviceLost(f"{self._name}: the stream has ended")
                 pictures = packet.decode()
@@ -185,8 +203,12 @@ class Stream(CaptureDevice):
                 if damaged == MAX_DAMAGED:
                     raise DeviceLost(f"{self._name}: {damaged} damaged packets in a row")
             elif pictures and backlog.over(asked, arrived):
+                patience.learn(arrived - asked)
                 return self._unpack(pictures[-1])
         raise DeviceStalled(f"{self._name}: no picture within the time-out")
+
+    def _silent(self, patience: Patience) -> DeviceLost:
+        return DeviceLost(f"{self._name}: silent for {patience.seconds:.1f} s")
 
     def _connect(self) -> Connection:
         """Opens the stream at the address, and begins with its backlog."""
@@ -194,15 +216,14 @@ class Stream(CaptureDevice):
         from av.error import HTTPClientError
         from av.error import LookupError as NotBuiltIn
 
-        began = self._clock()
+        began, patience = self._clock(), Patience()
+        timeout = cast("tuple[float, float]", (OPEN_TIMEOUT, patience))
         try:
-            container = av.open(
-                self._uri, timeout=(OPEN_TIMEOUT, READ_TIMEOUT), options=self._options
-            )
+            container = av.open(self._uri, timeout=timeout, options=self._options)
         except av.FFmpegError as error:
             # An interrupted opening ends in one error or another.
             if self._clock() - began >= OPEN_TIMEOUT:
-                raise DeviceStalled(f"{self._name}: no answer") from None
+                raise DeviceLost(f"{self._name}: no answer") from None
             if isinstance(error, (HTTPClientError, av.InvalidDataError, NotBuiltIn)):
                 raise BadInput(f"{self._name}: {error.strerror}") from None
             raise DeviceLost(f"{self._name}: {error.strerror}") from None
@@ -211,7 +232,7 @@ class Stream(CaptureDevice):
             raise BadInput(f"{self._name}: there is no video in this stream")
         video = container.streams.video[0]
         video.codec_context.options = DECODER
-        return Connection(container, video, Backlog(self._clock()))
+        return Connection(container, video, Backlog(self._clock()), patience)
 
     def _unpack(self, picture: "VideoFrame") -> Pixels:
         """The pixels, uint8 ``H x W x 3`` (BGR). Raises BadInput for a size that is refused."""

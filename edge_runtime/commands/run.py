@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devices import BadInput
-from devices.capture import Reconnecting, open_device
+from devices.capture import Reconnecting, device_opener
 from edge_runtime.bundle import open_trusted
 from edge_runtime.commands.options import (
     DEMO_KEYS,
@@ -109,7 +109,7 @@ def demo(
 
     Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
     """
-    simulated = source.startswith("phantom:")
+    simulated = source.startswith(("phantom:", "script:"))
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
     _refuse_source(save, source)
@@ -151,7 +151,7 @@ def _run(
     positive = ways.stage.positive
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
-        device = stack.enter_context(Reconnecting(lambda: open_device(source)))
+        device = stack.enter_context(Reconnecting(device_opener(source)))
         ways.threads = ways.threads or usual_threads(device.live)
         _announce(ways)
         proven()

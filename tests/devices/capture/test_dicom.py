@@ -25,8 +25,11 @@ PATIENT = "DOE-JANE-4711"
 
 
 def published(name: str) -> Path:
-    """A file of the package pydicom-data."""
-    return Path(str(resources.files("data_store") / "data" / name))
+    """A file of the package pydicom-data, or of pydicom itself."""
+    path = Path(str(resources.files("data_store") / "data" / name))
+    return (
+        path if path.exists() else Path(str(resources.files("pydicom") / "data/test_files" / name))
+    )
 
 
 CLIP = published("color3d_jpeg_baseline.dcm")
@@ -126,12 +129,30 @@ def test_lossless_jpeg_is_read_to_the_bit() -> None:
         ("US1_J2KR.dcm", "US1_UNCR.dcm"),
         ("OBXXXX1A_rle.dcm", "OBXXXX1A.dcm"),
         ("color-pl.dcm", "color-px.dcm"),
+        ("emri_small_jpeg_ls_lossless.dcm", "emri_small.dcm"),
+        ("SC_rgb_rle_2frame.dcm", "SC_rgb_2frame.dcm"),
     ],
 )
 def test_the_same_picture_is_the_same_however_it_is_coded(coded: str, plain: str) -> None:
     pixels = read_frame(published(plain))
     assert np.array_equal(read_frame(published(coded)), pixels)
     assert pixels.std() > 5
+
+
+@pytest.mark.parametrize("order", ["line", "sample"])
+def test_near_lossless_jpeg_ls_is_read_in_colour(order: str) -> None:
+    pixels = read_frame(published(f"SC_rgb_jls_lossy_{order}.dcm")).astype(int)
+    plain = read_frame(published("SC_rgb_rle.dcm")).astype(int)
+    assert np.abs(pixels - plain).max() <= 8
+
+
+def test_a_jpeg_ls_larger_than_its_header_says_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    content = published("emri_small_jpeg_ls_lossless.dcm").read_bytes()
+    size = b"\xff\xf7\x00\x0b\x10" + (64).to_bytes(2, "big") * 2
+    assert content.count(size) == 10
+    path.write_bytes(content.replace(size, size[:5] + (30_000).to_bytes(2, "big") * 2))
+    refused(path, "frame 0 is not of the size in the header")
 
 
 def test_a_clip_in_ybr_shows_its_sector_grey_and_its_mark_green() -> None:
@@ -286,7 +307,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line(
     refused(write_dicom(tmp_path / "a.dcm", GREY, **attributes), said)
 
 
-@pytest.mark.parametrize("syntax", [uid.MPEG4HP41, uid.JPEGLSLossless])
+@pytest.mark.parametrize("syntax", [uid.MPEG4HP41, uid.HTJ2K])
 def test_a_coding_that_is_not_read_is_named(tmp_path: Path, syntax: uid.UID) -> None:
     path = write_jpegs(tmp_path / "a.dcm", [GREY], TransferSyntaxUID=syntax)
     refused(path, f"no decoder for {syntax.name}")
@@ -375,6 +396,35 @@ def test_a_clip_opens_as_a_device_with_every_frame_in_order() -> None:
     assert [frame.timestamp for frame in frames] == pytest.approx([0, 1 / 30, 2 / 30, 3 / 30], 1e-4)
     assert np.array_equal(frames[3].pixels, read_frame(CLIP, 3))
     assert not np.array_equal(frames[3].pixels, frames[0].pixels)
+
+
+def test_a_device_tells_where_its_picture_lies() -> None:
+    with open_device(str(CLIP)) as device:
+        assert device.region == Box(84, 31, 512, 384)
+
+
+def test_a_folder_gives_every_frame_of_its_files_in_order(tmp_path: Path) -> None:
+    write_jpegs(tmp_path / "b.dcm", [GREY, 255 - GREY])
+    write_dicom(tmp_path / "c.dcm", GREY // 2)
+    cv2.imwrite(str(tmp_path / "a.png"), GREY // 3)
+    with open_device(str(tmp_path)) as device:
+        frames = [device.read(1.0) for _ in range(4)]
+        for _ in range(2):
+            with pytest.raises(EndOfRecording):
+                device.read(1.0)
+    assert [(frame.index, frame.timestamp) for frame in frames] == [(n, None) for n in range(4)]
+    means = [float(frame.pixels.mean()) for frame in frames]
+    expected = [float(its.mean()) for its in (GREY // 3, GREY, 255 - GREY, GREY // 2)]
+    assert means == pytest.approx(expected, abs=2)
+
+
+def test_a_damaged_file_of_a_folder_does_not_keep_the_next_away(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"no DICOM")
+    write_dicom(tmp_path / "b.dcm", GREY)
+    with open_device(str(tmp_path)) as device:
+        with pytest.raises(BadInput, match=r"a.dcm: not a DICOM file"):
+            device.read(1.0)
+        assert np.array_equal(device.read(1.0).pixels, GREY)
 
 
 def test_a_device_ends_after_its_last_frame(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A live device that goes is opened again, at 1, 2, 4 ... 30 seconds, and counts its frames on."""
 
+import gc
+import itertools
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 
 from devices import BadInput, CaptureDevice, DeviceLost, DeviceStalled, HardwareMissing, Pixels
-from devices.capture import Reconnecting, Scripted
+from devices.capture import Reconnecting, Scripted, Unplug
+from tests.devices.capture.conftest import entries, resident
 
 PICTURE: Pixels = np.zeros((4, 4), np.uint8)
 GONE = DeviceLost("unplugged")
@@ -124,28 +127,45 @@ def test_closing_ends_the_wait() -> None:
     assert ended.wait(5)
 
 
-def test_ten_thousand_returns_leave_one_device() -> None:
+def test_ten_thousand_returns_leave_one_device_and_nothing_else() -> None:
     open_now: set[int] = set()
+    script: list[Pixels | Unplug] = [PICTURE, Unplug()]
+    lines = itertools.cycle(script)
 
     class Counted(Scripted):
         def __init__(self) -> None:
-            super().__init__([PICTURE, GONE], live=True)
+            super().__init__(lines, live=True)
             open_now.add(id(self))
-            alive.append(self)
 
         def close(self) -> None:
             open_now.discard(id(self))
 
-    alive: list[Counted] = []
+    def go_and_return(times: int) -> None:
+        for _ in range(times):
+            device.read(1.0)
+            with pytest.raises(DeviceLost):
+                device.read(1.0)
+            assert not open_now
+            with pytest.raises(DeviceStalled):
+                device.read(1.0)
+
+    def opening() -> int:
+        """How many threads still open a device, but for those that are at their end."""
+        threads = [its for its in threading.enumerate() if its.name == "opening"]
+        for thread in threads:
+            thread.join(5.0)
+        return sum(thread.is_alive() for thread in threads)
+
     time = Time()
     device = Reconnecting(Counted, time, time.wait)
-    for _ in range(10_000):
-        device.read(1.0)
-        with pytest.raises(DeviceLost):
-            device.read(1.0)
-        assert not open_now
-        with pytest.raises(DeviceStalled):
-            device.read(1.0)
+    go_and_return(500)
+    gc.collect()
+    files, memory = entries("fd"), resident()
+    go_and_return(9500)
+    gc.collect()
+    assert opening() == 0
+    assert entries("fd") <= files
+    assert resident() - memory < 2_000_000
     device.close()
 
 
@@ -173,3 +193,79 @@ def test_what_was_opened_while_it_was_closed_is_closed_too() -> None:
     with pytest.raises(DeviceLost, match="was closed"):
         device.read(1.0)
     assert closed == [id(its) for its in made]
+
+
+class Slow:
+    """Opens at once, and from then on only when it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.closed = threading.Event()
+        self.attempts = 0
+
+    def __call__(self) -> CaptureDevice:
+        self.attempts += 1
+        if self.attempts == 1:
+            return Scripted([GONE], live=True)
+        assert self.go.wait(10)
+        device = Scripted([PICTURE], live=True)
+        device.close = self.closed.set  # type: ignore[method-assign]
+        return device
+
+
+def lost(opener: Callable[[], CaptureDevice]) -> Reconnecting:
+    """A device that has just gone, and is tried again at once."""
+    device = Reconnecting(opener, clock=Time(), wait=lambda seconds: None)
+    with pytest.raises(DeviceLost):
+        device.read(1.0)
+    device._next = 0.0
+    return device
+
+
+def test_no_read_waits_for_an_opening_longer_than_its_time_out() -> None:
+    slow = Slow()
+    with lost(slow) as device:
+        for _ in range(3):
+            with pytest.raises(DeviceStalled, match="is being opened"):
+                device.read(0.01)
+        slow.go.set()
+        assert device.read(5.0).index == 0
+    assert slow.attempts == 2
+
+
+def test_closing_waits_for_no_opening_and_closes_what_comes_of_it() -> None:
+    slow = Slow()
+    device = lost(slow)
+    raised: list[Exception] = []
+
+    def read() -> None:
+        try:
+            device.read(60.0)
+        except DeviceLost as error:
+            raised.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    device.close()
+    reader.join(5.0)
+    assert [str(error) for error in raised] == ["the device was closed"]
+    slow.go.set()
+    assert slow.attempts == 1 or slow.closed.wait(5.0)
+
+
+def test_what_was_opened_and_never_read_is_closed() -> None:
+    slow = Slow()
+    device = lost(slow)
+    with pytest.raises(DeviceStalled):
+        device.read(0.0)
+    slow.go.set()
+    opening = next(its for its in threading.enumerate() if its.name == "opening")
+    opening.join(5.0)
+    device.close()
+    assert slow.closed.is_set()
+
+
+def test_a_mistake_in_the_opening_is_not_taken_for_an_absent_device() -> None:
+    answers = iter([Scripted([GONE], live=True)])
+    with lost(lambda: next(answers)) as device, pytest.raises(StopIteration):
+        device.read(1.0)

@@ -5,9 +5,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -15,9 +16,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices import BadInput, DeviceLost, DeviceStalled
-from devices.capture import Phantom
-from devices.capture.stream import BACKLOG_FRAMES, MAX_DAMAGED, WAIT, Backlog, Stream, shown
+from devices import BadInput, CaptureDevice, DeviceLost, DeviceStalled
+from devices.capture import Phantom, Reconnecting
+from devices.capture.stream import (
+    BACKLOG_FRAMES,
+    MAX_DAMAGED,
+    OPEN_TIMEOUT,
+    SILENCE,
+    WAIT,
+    Backlog,
+    Patience,
+    Stream,
+    shown,
+)
+from tests.devices.capture.conftest import entries, resident
+from tests.devices.capture.proxy import damaging
 
 pytest.importorskip("av", reason="needs PyAV, the extra `stream`")
 
@@ -37,12 +50,12 @@ def grey(level: int, side: int = SIDE) -> bytes:
     return jpeg(np.full((side, side), level, np.uint8))
 
 
-def level(stream: Stream) -> int:
+def level(stream: CaptureDevice) -> int:
     """The grey of the next frame."""
     return round(float(stream.read(2.0).pixels.mean()))
 
 
-def levels(stream: Stream) -> Iterator[int]:
+def levels(stream: CaptureDevice) -> Iterator[int]:
     """The greys of all frames."""
     while True:
         yield level(stream)
@@ -218,20 +231,40 @@ def test_a_stream_that_ends_is_lost() -> None:
         list(levels(stream))
 
 
-def test_silence_is_a_stall_and_what_comes_after_it_is_new() -> None:
-    visits: list[int] = []
+def test_silence_is_a_loss_within_a_second() -> None:
+    silent: list[float] = []
 
     def play(send: Send, over: threading.Event) -> None:
-        visits.append(len(visits))
-        if visits[-1] == 0:
-            once([grey(10)] * 6, then_silent=True)(send, over)
-        else:
-            live(grey(200))(send, over)
+        once([grey(10)] * 12, then_silent=False)(send, over)
+        silent.append(time.monotonic())
+        over.wait()
 
     with serving(play) as address, Stream(f"http://{address}") as stream:
-        with pytest.raises(DeviceStalled, match="silent for 2 s"):
+        with pytest.raises(DeviceLost, match=r"silent for 0.8 s"):
             list(levels(stream))
-        assert level(stream) == 200
+        assert time.monotonic() - silent[0] < 1.0
+        with pytest.raises(DeviceLost, match="closed"):
+            level(stream)
+
+
+def test_a_slow_camera_is_not_a_silent_one() -> None:
+    def play(send: Send, over: threading.Event) -> None:
+        for number in range(9):
+            send(grey(20 * number, 1280))
+            if over.wait(1.2):
+                return
+
+    with serving(play) as address, Stream(f"http://{address}") as stream:
+        assert len({level(stream) for _ in range(2)}) == 2
+
+
+@given(st.lists(st.floats(0, 100), min_size=2))
+def test_patience_is_twice_what_a_stream_takes_and_within_limits(waits: list[float]) -> None:
+    patience = Patience()
+    assert float(patience) == OPEN_TIMEOUT
+    for waited in waits:
+        patience.learn(waited)
+    assert float(patience) == min(max(SILENCE, 2 * min(waits[-2:])), OPEN_TIMEOUT)
 
 
 def test_a_server_that_only_listens_is_lost_in_time() -> None:
@@ -367,7 +400,7 @@ def test_closing_does_not_wait_for_a_read_that_waits() -> None:
         def read() -> None:
             try:
                 list(levels(stream))
-            except (DeviceStalled, DeviceLost) as error:
+            except DeviceLost as error:
                 errors.append(error)
 
         thread = threading.Thread(target=read)
@@ -382,24 +415,22 @@ def test_closing_does_not_wait_for_a_read_that_waits() -> None:
         assert entries("fd") == files - 1
 
 
-def entries(kind: str) -> int:
-    """How many threads (`task`) or open files (`fd`) this process has."""
-    return len(list(Path("/proc/self", kind).iterdir()))
-
-
-def test_opening_again_and_again_leaves_nothing_behind() -> None:
-    def visit(address: str) -> None:
+def test_opening_200_times_leaves_nothing_behind() -> None:
+    def visit(address: str, frames: int) -> None:
         with Stream(f"http://{address}") as stream:
-            stream.read(2.0)
+            for _ in range(frames):
+                stream.read(2.0)
 
-    with serving(live(grey(9))) as address:
-        visit(address)
-    threads, files = entries("task"), entries("fd")
-    with serving(live(grey(9))) as address:
-        for _ in range(20):
-            visit(address)
-    assert entries("task") == threads
-    assert entries("fd") == files
+    with serving(live(grey(9, 256))) as address:
+        for _ in range(10):
+            visit(address, frames=1)
+    threads, files, memory = entries("task"), entries("fd"), resident()
+    with serving(live(grey(9, 256))) as address:
+        for number in range(200):
+            visit(address, frames=number % 40 == 0)
+    assert entries("task") <= threads
+    assert entries("fd") <= files
+    assert resident() - memory < 4_000_000
 
 
 RTSP_SERVER = """
@@ -410,7 +441,7 @@ from gi.repository import GLib, Gst, GstRtspServer
 Gst.init(None)
 server = GstRtspServer.RTSPServer.new()
 server.set_address("127.0.0.1")
-server.set_service("0")
+server.set_service(sys.argv[2])
 media = GstRtspServer.RTSPMediaFactory.new()
 media.set_shared(True)
 media.set_launch(sys.argv[1])
@@ -428,11 +459,11 @@ JPEG = SOURCE + "framerate=25/1 ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
 
 
 @contextmanager
-def rtsp(launch: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def rtsp(launch: str, port: str = "0") -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """GStreamer's RTSP server, with the system's Python; yields the URI and the process."""
     python = "/usr/bin/python3"
     server = subprocess.Popen(
-        [python, "-c", RTSP_SERVER, launch],
+        [python, "-c", RTSP_SERVER, launch, port],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -478,12 +509,22 @@ def test_an_rtsp_server_that_is_killed_is_lost_in_time() -> None:
     assert time.monotonic() - began < 3
 
 
-def test_an_rtsp_server_that_falls_silent_is_a_stall_and_nothing_old_comes() -> None:
+def test_an_rtsp_server_that_falls_silent_is_lost_and_nothing_old_comes() -> None:
+    stamps: list[float] = []
+
+    def read_on(stream: Stream) -> None:
+        while True:
+            stamps.append(stream.read(2.0).captured_at)
+
     with rtsp(H264) as (uri, server), Stream(uri) as stream:
-        stream.read(2.0)
+        for _ in range(8):
+            stream.read(2.0)
         server.send_signal(signal.SIGSTOP)
-        with pytest.raises(DeviceStalled, match="silent for 2 s"):
-            list(levels(stream))
+        stopped = time.monotonic()
+        with pytest.raises(DeviceLost, match=r"silent for 0.8 s"):
+            read_on(stream)
+        assert time.monotonic() - stopped < 1.1
+        assert not stamps or stamps[-1] - stopped < 0.3
 
 
 def test_a_wrong_rtsp_path_is_refused() -> None:
@@ -499,3 +540,63 @@ def test_rtsp_opened_again_and_again_leaves_nothing_behind() -> None:
                 stream.read(2.0)
             counts.append((entries("task"), entries("fd")))
     assert len(set(counts)) == 1
+
+
+def test_a_server_that_comes_back_otherwise_is_read_as_it_is_now() -> None:
+    """Another codec, another size, another rate."""
+    with rtsp(H264) as (uri, server):
+        device = Reconnecting(lambda: Stream(uri))
+        before = device.read(2.0)
+        server.kill()
+        with pytest.raises(DeviceLost):
+            list(levels(device))
+    other = JPEG.replace("width=320,height=240", "width=640,height=480").replace("25/1", "10/1")
+    with rtsp(other, port=str(urlsplit(uri).port)), device:
+        after = None
+        for _ in range(30):
+            with suppress(DeviceStalled):
+                after = device.read(1.0)
+                break
+    assert before.pixels.shape == (240, 320, 3)
+    assert after is not None
+    assert after.pixels.shape == (480, 640, 3)
+    assert after.index > before.index
+
+
+@contextmanager
+def mjpeg() -> Iterator[str]:
+    """A moving picture over HTTP; yields its URI."""
+    phantom = Phantom(width=320, height=240)
+    with serving(live(*(jpeg(phantom.render(index)) for index in range(10)))) as address:
+        yield f"http://{address}"
+
+
+@contextmanager
+def rtsp_uri(launch: str) -> Iterator[str]:
+    with rtsp(launch.replace("pattern=red", "pattern=ball")) as (uri, _):
+        yield uri
+
+
+@pytest.mark.parametrize(
+    ("served", "share"),
+    [(mjpeg, 0.01), (partial(rtsp_uri, JPEG), 0.02), (partial(rtsp_uri, H264), 0.02)],
+    ids=["http", "rtsp-jpeg", "rtsp-h264"],
+)
+def test_a_bad_line_gives_whole_pictures_or_a_loss(
+    served: Callable[[], AbstractContextManager[str]],
+    share: float,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    frames = 0
+    with (
+        served() as uri,
+        damaging(urlsplit(uri).port or 0, share, after=50_000) as port,
+        Reconnecting(lambda: Stream(f"{uri.partition(':')[0]}://127.0.0.1:{port}/live")) as device,
+    ):
+        end = time.monotonic() + 1.5
+        while (began := time.monotonic()) < end:
+            with suppress(DeviceLost, DeviceStalled):
+                frames += device.read(1.0).pixels.shape == (240, 320, 3)
+            assert time.monotonic() - began < 1.5
+    assert frames > 10
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,188 @@
+"""What a V4L2 device offers, asked of the kernel; and which of it to take.
+
+The ioctls and their structures are those of linux/videodev2.h, documented at
+docs.kernel.org/userspace-api/media/v4l. OpenCV, which reads the frames, cannot ask.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from struct import Struct
+from typing import NamedTuple
+
+from devices.errors import BadInput, HardwareMissing
+
+CAPABILITY = Struct("=16s 32s 32s 3I 12x")
+"""Driver, card, bus; version, capabilities of the whole, and of this file."""
+FORMAT = Struct("=3I 32s I 16x")
+"""Index, buffer type, flags, name, format."""
+SIZES = Struct("=9I 8x")
+"""Index, format, kind; width and height, or the least, most and step of each."""
+INTERVALS = Struct("=11I 8x")
+"""Index, format, width, height, kind; an interval, or the least, most and step, each a fraction."""
+
+PIX_FORMAT = Struct("=I 4x 3I 188x")
+"""Buffer type; width, height and format that are set now."""
+
+CAPTURE = 1
+"""The capability and the buffer type."""
+DISCRETE = 1
+"""The kind of a size or interval that is one; any other is a range."""
+FOURCC = {"mjpeg": "MJPG", "yuyv": "YUYV", "uyvy": "UYVY"}
+"""The formats that are read, by the word for each."""
+
+MOST_ANSWERS = 256
+"""To one question; a driver without an end is not asked for ever."""
+
+USUAL_SIZES = ((640, 480), (720, 576), (800, 600), (1024, 768), (1280, 720), (1920, 1080))
+USUAL_RATES = (10.0, 15.0, 20.0, 25.0, 30.0, 50.0, 60.0)
+"""What is tried where the device offers a range."""
+
+LEAST, MOST = 640 * 480, 1280 * 720
+"""Pixels of a screen, unless asked otherwise: a model sees less than 300 a side."""
+FLUENT, USUAL_RATE = 25.0, 30.0
+"""Frames a second below which a faster format is better than a finer one; and the usual."""
+RATE_SLACK = 0.5
+"""Between the rate that is asked for and the one that is offered: 30 is often 29.97."""
+
+
+class Mode(NamedTuple):
+    """A way in which a device delivers its frames; a rate of 0 is one that it does not tell."""
+
+    fourcc: str
+    width: int
+    height: int
+    fps: float
+
+    def __str__(self) -> str:
+        word = next((its for its in FOURCC if FOURCC[its] == self.fourcc), self.fourcc)
+        return f"{self.width}x{self.height} at {self.fps:.3g} frames/s, {word}"
+
+
+class Wish(NamedTuple):
+    """What a user asks of a device; None leaves it to us."""
+
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    fourcc: str | None = None
+
+    def allows(self, mode: Mode) -> bool:
+        """Whether `mode` is what was asked for."""
+        return (
+            self.size in (None, (mode.width, mode.height))
+            and (self.fps is None or abs(self.fps - mode.fps) <= RATE_SLACK)
+            and self.fourcc in (None, mode.fourcc)
+        )
+
+
+def choose(modes: Sequence[Mode], wish: Wish) -> Mode:
+    """Returns the best of the modes that `wish` allows. Raises BadInput where it allows none.
+
+    A screen of usual size before a small one, a fluent rate before a fine screen, and what is not
+    compressed before JPEG.
+    """
+    allowed = [mode for mode in modes if wish.allows(mode)]
+    if not allowed:
+        offers = "; ".join(map(str, sorted(modes, key=_merit, reverse=True)[:4]))
+        raise BadInput(f"it does not offer that; it has {offers or 'none of ' + ', '.join(FOURCC)}")
+    return max(allowed, key=_merit)
+
+
+def _merit(mode: Mode) -> tuple[float, ...]:
+    pixels = mode.width * mode.height
+    return (
+        pixels >= LEAST,
+        min(mode.fps, FLUENT),
+        pixels if pixels <= MOST else -pixels,
+        mode.fourcc != FOURCC["mjpeg"],
+        -abs(mode.fps - USUAL_RATE),
+    )
+
+
+def offered(path: Path) -> list[Mode]:
+    """What the device `path` offers in the formats that are read; empty where it does not tell.
+
+    Raises HardwareMissing where it is no capture device, is in use, or may not be opened.
+    """
+    try:
+        device = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise HardwareMissing(
+            f"camera {path}: not there; `v4l2-ctl --list-devices` shows what is"
+        ) from None
+    except (OSError, ValueError) as error:
+        hint = "; is this user in the group video?" if isinstance(error, PermissionError) else ""
+        reason = getattr(error, "strerror", None) or error
+        raise HardwareMissing(f"camera {path}: {reason}{hint}") from None
+    try:
+        answer = _ask(device, 0, CAPABILITY)
+        if answer is None or not answer[-1] & CAPTURE:
+            raise HardwareMissing(f"camera {path}: no capture device; its neighbour may be one")
+        return list(dict.fromkeys(_modes(device)))
+    finally:
+        os.close(device)
+
+
+def _modes(device: int) -> Iterator[Mode]:
+    """Every mode, a range as what is usual within it."""
+    for _, _, _, _, code in _each(device, 2, FORMAT, CAPTURE):
+        fourcc = code.to_bytes(4, "little").decode("latin-1")
+        if fourcc not in FOURCC.values():
+            continue
+        for width, height in _sizes(device, code):
+            for fps in _rates(device, code, width, height):
+                yield Mode(fourcc, width, height, fps)
+
+
+def _sizes(device: int, code: int) -> Iterator[tuple[int, int]]:
+    """Every size in a format; where the driver does not tell, the one that is set."""
+    told = False
+    for _, _, kind, *its in _each(device, 74, SIZES, code):
+        told = True
+        if kind == DISCRETE:
+            yield its[0], its[1]
+        else:
+            least, most = (its[0], its[3]), (its[1], its[4])
+            yield most
+            for width, height in USUAL_SIZES:
+                if least[0] <= width <= most[0] and least[1] <= height <= most[1]:
+                    yield width, height
+    if not told and (now := _ask(device, 4, PIX_FORMAT, CAPTURE)):
+        yield now[1], now[2]
+
+
+def _rates(device: int, code: int, width: int, height: int) -> Iterator[float]:
+    """Every rate in frames a second; 0 where the driver does not tell."""
+    told = False
+    for *_, kind, a, b, c, d, _, _ in _each(device, 75, INTERVALS, code, width, height):
+        told = True
+        fastest, slowest = b / a if a else 0.0, d / c if c else 0.0
+        yield fastest
+        if kind != DISCRETE:
+            yield from (fps for fps in USUAL_RATES if slowest <= fps <= fastest)
+    if not told:
+        yield 0.0
+
+
+def _each(device: int, number: int, form: Struct, *about: int) -> Iterator[tuple[int, ...]]:
+    """The answers for index 0, 1 ... until the driver has no more."""
+    for index in range(MOST_ANSWERS):
+        answer = _ask(device, number, form, index, *about)
+        if answer is None:
+            return
+        yield answer
+
+
+def _ask(device: int, number: int, form: Struct, *question: int) -> tuple[int, ...] | None:
+    """One ioctl of V4L2; None where the driver refuses."""
+    buffer = bytearray(form.size)
+    for place, value in enumerate(question):
+        buffer[4 * place : 4 * place + 4] = value.to_bytes(4, "little")
+    # asm-generic/ioctl.h: direction, size, type and number; QUERYCAP alone is read only.
+    request = (3 if number else 2) << 30 | form.size << 16 | ord("V") << 8 | number
+    try:
+        fcntl.ioctl(device, request, buffer)
+    except OSError:
+        return None
+    return form.unpack(buffer)
