@@ -1,6 +1,5 @@
 """What this machine can capture with and compute on, and why not."""
 
-import ctypes.util
 import os
 import platform
 import sys
@@ -20,6 +19,7 @@ from devices.compute import Backend, GpuBackend
 from devices.health import LOW_DISK, LOW_MEMORY, read_health
 from edge_runtime.bundle import Bundle, golden_tensors, read_golden
 from edge_runtime.classify import Classifier
+from edge_runtime.ways import NAMED, find_ways, needs
 
 LIBRARIES = {
     "video files": ("opencv-python-headless", ""),
@@ -151,46 +151,35 @@ def _captures(devices: Path) -> Iterator[Finding]:
 
 
 def _computes(bundle: Bundle) -> Iterator[Finding]:
-    """Each variant on the CPU and, if it computes in float, on a GPU; and the Edge TPU's library.
+    """Each of the bundle's models on each backend that could compute it.
 
-    A variant that is there has answered the golden frames as the float model does.
+    A model that is there has answered the golden frames as the float model does.
     """
     stage = bundle.manifest.stages[0]
     golden = read_golden(bundle)
-    floats = [name for name in stage.variants if name in ("float32", "float16")]
-    for variant in stage.variants:
-        try:
-            classifier = Classifier(bundle, stage, variant)
-        except SonoliteError as error:
-            yield Finding("compute", f"cpu {variant}", False, str(error))
-            continue
-        tensors = golden_tensors(golden.frames, golden.box, classifier.preprocessing)
-        threads = classifier.backend.compute.threads
-        speed = f"{_milliseconds(classifier.backend, tensors):.1f} ms a picture, {threads} threads"
-        says = f"{classifier.backend.compute.interpreter}, {speed}"
-        yield Finding("compute", f"cpu {variant}", True, says)
-        if variant not in floats:
-            continue
-        member = stage.variants[variant]
-        try:
-            gpu = GpuBackend(bundle.read(member), member)
-            answers = np.concatenate([gpu.run(its[np.newaxis])["probability"] for its in tensors])
-            off = float(np.abs(answers - golden.probability).max())
-            if not off <= stage.golden_tolerance[variant]:
-                says = f"{gpu.adapter} answers the golden frames differently by {off:.4f}"
-                yield Finding("compute", f"gpu {variant}", False, says)
+    for kind, wish in NAMED.items():
+        ways = list(find_ways(bundle, stage, [wish]))
+        if not ways:
+            yield Finding(
+                "compute", kind, False, f"the bundle holds no model for it: {needs(kind)}"
+            )
+        for way in ways:
+            name = f"{kind} {way.variant}"
+            try:
+                classifier = Classifier(bundle, stage, way.variant, wish=wish)
+                tensors = golden_tensors(golden.frames, golden.box, classifier.preprocessing)
+                milliseconds = _milliseconds(classifier.backend, tensors)
+            except (SonoliteError, RuntimeError) as error:
+                yield Finding("compute", name, False, str(error).splitlines()[0])
                 continue
-            speed = f"{_milliseconds(gpu, tensors):.1f} ms a picture"
-            yield Finding("compute", f"gpu {variant}", True, f"{gpu.adapter}, {speed}")
-        except (SonoliteError, RuntimeError) as error:
-            yield Finding("compute", f"gpu {variant}", False, str(error).splitlines()[0])
-    if not floats:
-        yield Finding("compute", "gpu", False, "the bundle has no float variant, which it needs")
-    if library := ctypes.util.find_library("edgetpu"):
-        yield Finding("compute", "edgetpu", False, f"{library} is there, and is not used yet")
-    else:
-        says = "no libedgetpu.so.1; coral.ai/software tells how to install it"
-        yield Finding("compute", "edgetpu", False, says)
+            compute = classifier.backend.compute
+            share = "" if compute.share == 1 else f", {compute.share:.0%} of the operators there"
+            says = f"{compute.interpreter}, {milliseconds:.1f} ms a picture"
+            if kind == "cpu":
+                says += f", {compute.threads} threads"
+            if isinstance(classifier.backend, GpuBackend):
+                says += f", {classifier.backend.adapter}"
+            yield Finding("compute", name, True, says + share)
 
 
 def _milliseconds(backend: Backend, tensors: NDArray[np.uint8]) -> float:

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from devices import Clock, Frame
 from edge_runtime.classify import Classifier, Judgement
 from edge_runtime.decide import Smoother, decide
+from edge_runtime.ladder import Rung
 from edge_runtime.manifest import Stage
+from edge_runtime.pace import Pace
 from edge_runtime.result import Latency, Result
 from edge_runtime.sector import Region
 from edge_runtime.session import Event, State, step
@@ -33,6 +35,7 @@ class Session:
         bundle: str,
         region: Region,
         budget: float,
+        pace: Pace,
         clock: Clock = time.monotonic,
         utc: Callable[[], datetime] = now,
     ) -> None:
@@ -41,6 +44,7 @@ class Session:
         self.summary = Summary()
         self._live, self._budget, self._clock, self._utc = live, budget, clock, utc
         self._stage, self._bundle, self._region = stage, bundle, region
+        self._pace = pace
         self._smoother = Smoother(stage.decision.smoothing_seconds)
         self._sequence = itertools.count()
         self._backend, self._fallback = "", ""
@@ -61,7 +65,10 @@ class Session:
         """Moves on although no frame came; returns a result to show if the state has changed."""
         before = self.state
         self.happened(event)
-        return None if self.state is before else self._result(None, None, event, NO_TIME)
+        if self.state is before:
+            return None
+        withheld = self._pace.rung.reason if self._pace.rung is Rung.WITHHELD else None
+        return self._result(None, None, event, NO_TIME, reason=withheld)
 
     def conclude(self, view: View, judged: Judgement | None) -> Result:
         """What is said of `view`; `judged` is None where it was withheld or inference failed."""
@@ -139,6 +146,8 @@ class Session:
             box=None if view is None else view.box,
             region="found" if self._region.roi is None else "given",
             latency_ms=latency,
+            rate=self._pace.rung.name.lower(),
+            health=self._pace.troubles,
             backend=self._backend,
             fallback=self._fallback or None,
             bundle=self._bundle,

@@ -28,6 +28,7 @@ from devices import (
 from edge_runtime.classify import Classifier
 from edge_runtime.judge import Session, now
 from edge_runtime.outbox import Outbox, Sink
+from edge_runtime.pace import Pace
 from edge_runtime.result import Result
 from edge_runtime.sector import Region
 from edge_runtime.session import Event, State
@@ -58,20 +59,22 @@ def run_session(
     clock: Clock = time.monotonic,
     utc: Callable[[], datetime] = now,
     beat: Callable[[State], None] = lambda _: None,
+    pace: Pace | None = None,
 ) -> tuple[Summary, SonoliteError | None]:
     """Judges frames until `stop` is set or the device ends; returns the account.
 
     The second answer is why a live session ended, None after an ordinary end. `beat` is called
     with the state, many times a second, as long as frames or their absence are dealt with: its
-    silence tells that they are not.
+    silence tells that they are not. `pace` makes a hot device judge fewer frames.
     Raises BadInput for a recording that turns out to be damaged, and what a sink raised: what was
     made of it is not to be kept.
     """
     viewer = Viewer(device.live, region, ways.classifier.preprocessing, clock)
-    session = Session(device.live, ways.stage, ways.bundle.id, region, budget, clock, utc)
+    pace = pace or Pace()
+    session = Session(device.live, ways.stage, ways.bundle.id, region, budget, pace, clock, utc)
     outboxes = [Outbox(sink, device.live) for sink in sinks]
     session.computes(ways.classifier, "; ".join(ways.refused))
-    work = _Work(device, viewer, session, ways, outboxes, stop, max(budget, 2 / device.fps), clock)
+    work = _Work(device, viewer, session, ways, outboxes, stop, budget, pace, clock)
     capture = threading.Thread(target=work.capture, name="capture", daemon=True)
     started = clock()
     capture.start()
@@ -92,6 +95,7 @@ def run_session(
     summary.lost = {outbox.name: outbox.lost for outbox in outboxes if outbox.lost}
     for cause, count in (
         ("replaced by a newer frame", work.slot.dropped),
+        ("held back because the device is hot", work.slot.passed_over),
         ("read ahead when the session ended", work.slot.drain()),
     ):
         if count:
@@ -113,6 +117,7 @@ def _watch(work: "_Work", beat: Callable[[State], None]) -> SonoliteError | None
             work.slot.close(EndOfRecording("stopped"))
         if work.broken():
             return None
+        work.pace.look()
         if judge.turns != turns:
             turns = judge.turns
             beat(work.session.state)
@@ -137,23 +142,34 @@ class _Work:
         ways: Ways,
         outboxes: Sequence[Outbox],
         stop: threading.Event,
-        patience: float,
+        budget: float,
+        pace: Pace,
         clock: Clock,
     ) -> None:
         self.device, self.viewer, self.session, self.ways = device, viewer, session, ways
         self.outboxes, self.stop, self.clock = outboxes, stop, clock
-        self.patience = patience  # a slow device is not a silent one
+        self.budget, self.pace = budget, pace
         self.slot: Slot[View] = Slot(every_frame=not device.live)
         self.computing: Classifier | None = None
         """What the session's results name."""
         self.turn = threading.Lock()
         """Held by who moves the session: a judge that hung for long finds that it no longer may."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds without a frame after which the device counts as silent."""
+        return self.pace.patience(self.budget, self.device.fps)
+
     def capture(self) -> None:
         """Reads until the device ends or `stop` is set; what ends it reaches the other side."""
         while not self.stop.is_set():
             try:
-                self.slot.put(self.viewer.look(self.device.read(READ_TIMEOUT)))
+                frame = self.device.read(READ_TIMEOUT)
+                if self.device.live and not self.pace.takes(frame.captured_at, self.device.fps):
+                    self.slot.pass_over()
+                    continue
+                self.slot.put(self.viewer.look(frame))
+                del frame  # its pixels are somebody else's now, and may be used again
             except DeviceStalled:
                 continue  # the other side sees the silence by its own clock
             except DeviceLost as error:

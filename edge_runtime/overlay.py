@@ -58,7 +58,8 @@ def _headline(result: Result, positive: str) -> str:
 def _footline(result: Result) -> str:
     whole = "   whole picture" if result.region == "found" else ""
     kind = result.backend.split()[0] + (" (fallback)" if result.fallback else "")
-    return f"{NOTICE}   {result.latency_ms.total:.0f} ms {kind}{whole}"
+    hot = "" if result.rate == "full" else f"   device hot, rate {result.rate}"
+    return f"{NOTICE}   {result.latency_ms.total:.0f} ms {kind}{whole}{hot}"
 
 
 def _write(canvas: Pixels, text: str, corner: tuple[int, int], band: int, color: Color) -> None:

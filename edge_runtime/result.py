@@ -56,6 +56,11 @@ class Result:
     region: Literal["given", "found"]
     """Whether the user gave the box, or the whole picture was judged as it was found."""
     latency_ms: Latency
+    rate: str
+    """How many frames are judged: `full`, or on a hot device `half`, `quarter`, `single` (one a
+    second) or `withheld`."""
+    health: tuple[str, ...]
+    """What is wrong with the device, such as its temperature, its supply or its clock."""
     backend: str
     """Kind, model file and interpreter, such as `cpu int8.tflite ai-edge-litert 2.3.0`."""
     fallback: str | None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
 from edge_runtime.flaws import DARK, LEAST_SIDE, Flaw, flaw
-from edge_runtime.outline import Kind, Outline, bright, moving, shrink
+from edge_runtime.outline import Kind, Outline, around, bright, moving, shrink
 from edge_runtime.remembered import Sector, Size
 
 CELLS, CELL_PIXELS = 32, 64
@@ -64,14 +64,18 @@ class Region:
     """
 
     def __init__(
-        self, roi: Box | None = None, remembered: Mapping[Size, Sector] | None = None
+        self,
+        roi: Box | None = None,
+        remembered: Mapping[Size, Sector] | None = None,
+        told: Box | None = None,
     ) -> None:
+        """`told` is where the source itself says its picture lies, as DICOM files do."""
         self.roi = roi
         """The part of the picture to judge; None judges the picture whole."""
         self.outline: Outline | None = None
         """The picture on the screen, None while there is none."""
         self._given = roi
-        self._remembered = remembered or {}
+        self._remembered, self._told = remembered or {}, told
         self._screen: Size = (0, 0)
         self._fixed = self._settled = False
         self._count = 0
@@ -82,9 +86,9 @@ class Region:
         """What was found is searched anew, as on another device."""
         sector = self._remembered.get(self._screen)
         self.roi = self._given or (None if sector is None else sector.roi)
-        self.outline = None if sector is None else sector.outline
+        self.outline = self._known() if sector is None else sector.outline
         self._window = None
-        self._fixed, self._settled = sector is not None, False
+        self._fixed, self._settled = self.outline is not None, False
         self._count, self._gathered = 0, []
 
     def locate(self, pixels: Pixels, keep: bool = True) -> Box | None:
@@ -135,6 +139,14 @@ class Region:
             y = max(0, min(box.y + (box.h - h) // 2, height - h))
             box = Box(x, y, w, h)
         return flaw(pixels, box)
+
+    def _known(self) -> Outline | None:
+        """The outline that the source told, where it lies on the screen."""
+        if self._told is None:
+            return None
+        x, y, w, h = self._told
+        fits = x + w <= self._screen[0] and y + h <= self._screen[1] and min(w, h) >= LEAST_SIDE
+        return around(self._told) if fits else None
 
     def _search(self, pixels: Pixels) -> None:
         """Takes a look at some of the frames, and from enough of them the outline."""

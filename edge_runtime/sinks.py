@@ -98,7 +98,8 @@ def _table(result: Result, positive: str) -> Table:
         "frame": "-" if result.frame is None else str(result.frame),
         "latency": f"{latency.total:.1f} ms (wait {latency.wait:.1f}, prepare "
         f"{latency.prepare:.1f}, infer {latency.infer:.1f})",
-        "backend": result.backend,
+        "backend": result.backend + ("" if result.fallback is None else " (fallback)"),
+        "device": "; ".join(result.health) or "well",
         "bundle": result.bundle,
     }
     for name, value in rows.items():

@@ -31,6 +31,9 @@ class Slot(Generic[F]):
         self.dropped = 0
         """Frames that were replaced by a newer one before anyone took them."""
 
+        self.passed_over = 0
+        """Frames that were read and not handed over."""
+
     def put(self, frame: F) -> None:
         """Adds a frame; waits for room in a recording, unless the slot was closed."""
         with self._changed:
@@ -42,6 +45,12 @@ class Slot(Generic[F]):
                 self.dropped += 1
             self._frames.append(frame)
             self._changed.notify_all()
+
+    def pass_over(self) -> None:
+        """Counts a frame that was read and is not handed over."""
+        with self._changed:
+            self.read += 1
+            self.passed_over += 1
 
     def take(self, timeout: float) -> F | None:
         """The next frame, or None after `timeout` seconds; the end is raised once all is taken.

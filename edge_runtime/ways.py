@@ -21,7 +21,7 @@ VARIANTS: dict[Kind, tuple[Variant, ...]] = {
 """What each kind computes, the fastest first; on a CPU dynamic is slower than float32."""
 
 
-NAMED = {"cpu": CPU, "gpu": Wish("gpu"), "edgetpu": Wish("edgetpu", EDGETPU)}
+NAMED: dict[Kind, Wish] = {"cpu": CPU, "gpu": Wish("gpu"), "edgetpu": Wish("edgetpu", EDGETPU)}
 
 
 def parse_wish(word: str) -> Wish:
@@ -29,8 +29,9 @@ def parse_wish(word: str) -> Wish:
 
     Raises BadInput where it is none of these.
     """
-    if word in NAMED:
-        return NAMED[word]
+    for kind, wish in NAMED.items():
+        if word == kind:
+            return wish
     library, _, query = word.partition("?")
     if ".so" not in library:
         raise BadInput(f"--backend {word}: cpu, gpu, edgetpu, or a delegate's library, LIB.so")
@@ -104,8 +105,8 @@ class Ways:
             raise BadInput(f"{bundle.path}: no variant {variant}; there are {held}")
         self._ways = list(find_ways(bundle, stage, wishes, variant))
         if not self._ways:
-            needs = "; ".join(f"{its.kind} takes {_needs(its.kind)}" for its in wishes)
-            raise BadInput(f"{bundle.path}: holds no model for what was asked: {needs}")
+            asked = "; ".join(f"{its.kind} takes {needs(its.kind)}" for its in wishes)
+            raise BadInput(f"{bundle.path}: holds no model for what was asked: {asked}")
         self.threads = threads
         """Of the CPU's interpreter."""
         self._any_picture = any_picture
@@ -148,6 +149,6 @@ class Ways:
         self._open = None
 
 
-def _needs(kind: Kind) -> str:
+def needs(kind: Kind) -> str:
     """What a bundle has to hold for a kind of backend."""
     return EDGETPU_MEMBER if kind == "edgetpu" else " or ".join(VARIANTS[kind])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devices import BadInput
+from devices.boards import read_board
 from devices.capture import Reconnecting, device_opener
 from edge_runtime.bundle import open_trusted
 from edge_runtime.commands.options import (
@@ -25,6 +26,7 @@ from edge_runtime.commands.options import (
 )
 from edge_runtime.live import BUDGET, run_session
 from edge_runtime.manifest import Variant
+from edge_runtime.pace import Pace
 from edge_runtime.remembered import remembered_sectors, sectors_file
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
@@ -58,6 +60,10 @@ def run(
             help="cpu, gpu, edgetpu, or a delegate's LIB.so?key=value. Repeat it in their order."
         ),
     ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(help="Backends, threads and limits of a board; see docs/boards.md."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=64, help="Of the interpreter; else up to four.")
     ] = None,
@@ -86,7 +92,10 @@ def run(
     versions = known_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     its = opened.manifest
-    wishes = [parse_wish(word) for word in backend] if backend else None
+    its_board = None if board is None else read_board(board)
+    words = backend or (its_board.backends if its_board else ())
+    wishes = [parse_wish(word) for word in words] or None
+    threads = threads or (its_board.threads if its_board else None)
     ways = Ways(opened, its.stages[0], wishes, variant, threads, any_picture)
     signature = opened.signature
     assert signature is not None
@@ -94,7 +103,7 @@ def run(
     def proven() -> None:
         versions.admit(signature.key, its.name, its.version)
 
-    _run(ways, source, roi, budget, save, as_json, proven)
+    _run(ways, source, roi, budget, save, as_json, proven, Pace(its_board))
 
 
 def demo(
@@ -144,14 +153,16 @@ def _run(
     save: Path | None,
     as_json: bool,
     proven: Callable[[], None] = lambda: None,
+    pace: Pace | None = None,
 ) -> None:
     """One session from its arguments to its summary; `proven` is called once the model is open."""
     known = remembered_sectors(sectors_file(), source)
-    region = Region(None if roi is None else parse_roi(roi), known)
+    given = None if roi is None else parse_roi(roi)
     positive = ways.stage.positive
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
         device = stack.enter_context(Reconnecting(device_opener(source)))
+        region = Region(given, known, device.region)
         ways.threads = ways.threads or usual_threads(device.live)
         _announce(ways)
         proven()
@@ -160,7 +171,7 @@ def _run(
             sinks.append(stack.enter_context(overlay_video(save, device.fps, positive)))
         if not as_json or console.is_terminal:
             sinks.append(stack.enter_context(Terminal(console, positive)))
-        summary, ended = run_session(device, ways, region, sinks, stop, budget)
+        summary, ended = run_session(device, ways, region, sinks, stop, budget, pace=pace)
     for line in (*summary.lines(), NOTICE):
         say(line)
     if region.roi is None and ways.classifier.preprocessing.crops:

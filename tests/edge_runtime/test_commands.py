@@ -139,7 +139,7 @@ def test_a_video_of_specks_is_one_line(demo_path: Path, make_video: Callable[...
 def test_a_camera_that_is_not_there_is_exit_code_three(demo_path: Path) -> None:
     done = sonolite("run", demo_path, "--source", "97")
     assert done.code == 3
-    assert done.stderr.splitlines()[-1].startswith("sonolite: camera 97: not there")
+    assert done.stderr.splitlines()[-1].startswith("sonolite: camera /dev/video97: not there")
 
 
 @pytest.mark.parametrize(

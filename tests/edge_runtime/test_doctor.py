@@ -18,7 +18,7 @@ def test_each_variant_is_tried_and_timed(bundle_path: Path) -> None:
     for variant in ("float32", "float16", "dynamic", "int8"):
         assert found[f"cpu {variant}"]["there"]
         assert "ms a picture" in found[f"cpu {variant}"]["says"]
-    assert {"gpu float32", "gpu float16", "edgetpu"} <= set(found)
+    assert {"gpu float32", "gpu float16", "edgetpu"} <= set(found), found
     assert "gpu int8" not in found
 
 

@@ -14,6 +14,7 @@ from devices.compute import Backend, Outputs
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import Classifier
 from edge_runtime.judge import Session
+from edge_runtime.pace import Pace
 from edge_runtime.result import Result
 from edge_runtime.sector import Region
 from edge_runtime.session import Event, State
@@ -42,8 +43,9 @@ class Hand:
         self.classifier = classifier
         region = region or Region()
         self.viewer = Viewer(True, region, classifier.preprocessing, lambda: self.now)
+        stage, clock = classifier.stage, lambda: self.now
         self.session = Session(
-            True, classifier.stage, bundle.id, region, budget, lambda: self.now, lambda: self.wall
+            True, stage, bundle.id, region, budget, Pace(), clock, lambda: self.wall
         )
         self.session.computes(classifier)
         self.index = itertools.count()

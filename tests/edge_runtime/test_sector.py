@@ -248,3 +248,10 @@ def test_an_ill_formed_region_is_refused(text: str) -> None:
 
 def test_a_region_is_read(tmp_path: Path) -> None:
     assert parse_roi("1, 2,30,40") == Box(1, 2, 30, 40)
+
+
+def test_where_a_source_says_its_picture_lies_is_not_searched() -> None:
+    speckle = np.random.default_rng(0).integers(20, 180, (240, 320), np.uint8)
+    told = Box(40, 30, 200, 180)
+    assert Region(told=told).locate(speckle) == told
+    assert Region(told=Box(200, 30, 200, 180)).locate(speckle) != Box(200, 30, 200, 180)
