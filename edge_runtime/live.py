@@ -21,6 +21,7 @@ from devices import (
     DeviceLost,
     DeviceStalled,
     EndOfRecording,
+    Frame,
     HardwareMissing,
     Pixels,
     SonoliteError,
@@ -47,6 +48,9 @@ HUNG_AFTER = 5.0
 """Seconds of one inference after which it counts as hung; the slowest board takes a tenth."""
 RESTARTS = 3
 """How often a hung inference is begun anew before the session ends."""
+
+DAMAGED = "damaged, or of a kind that cannot be used"
+HOT = "held back because the device is hot"
 
 
 def run_session(
@@ -95,11 +99,11 @@ def run_session(
     summary.lost = {outbox.name: outbox.lost for outbox in outboxes if outbox.lost}
     for cause, count in (
         ("replaced by a newer frame", work.slot.dropped),
-        ("held back because the device is hot", work.slot.passed_over),
         ("read ahead when the session ended", work.slot.drain()),
     ):
         if count:
             summary.not_judged[cause] = count
+    summary.not_judged.update(work.slot.passed_over)
     return summary, ended
 
 
@@ -164,11 +168,8 @@ class _Work:
         """Reads until the device ends or `stop` is set; what ends it reaches the other side."""
         while not self.stop.is_set():
             try:
-                frame = self.device.read(READ_TIMEOUT)
-                if self.device.live and not self.pace.takes(frame.captured_at, self.device.fps):
-                    self.slot.pass_over()
-                    continue
-                self.slot.put(self.viewer.look(frame))
+                if frame := self._read():
+                    self.slot.put(self.viewer.look(frame))
                 del frame  # its pixels are somebody else's now, and may be used again
             except DeviceStalled:
                 continue  # the other side sees the silence by its own clock
@@ -181,6 +182,20 @@ class _Work:
             except Exception as error:
                 self.slot.close(error)
                 return
+
+    def _read(self) -> Frame | None:
+        """The next frame, None for one that is counted and not judged."""
+        if not self.device.live:
+            return self.device.read(READ_TIMEOUT)
+        try:
+            frame = self.device.read(READ_TIMEOUT)
+        except BadInput:  # one picture of a live device, and the next one may be sound
+            self.slot.pass_over(DAMAGED)
+            return None
+        if not self.pace.takes(frame.captured_at, self.device.fps):
+            self.slot.pass_over(HOT)
+            return None
+        return frame
 
     def tell(self, result: Result, pixels: Pixels) -> None:
         """Hands a result to every sink."""

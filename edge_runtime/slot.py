@@ -1,7 +1,7 @@
 """How a frame passes from the thread that captures to the one that judges."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from typing import Generic, TypeVar
 
 CAPACITY = 2
@@ -31,8 +31,8 @@ class Slot(Generic[F]):
         self.dropped = 0
         """Frames that were replaced by a newer one before anyone took them."""
 
-        self.passed_over = 0
-        """Frames that were read and not handed over."""
+        self.passed_over: Counter[str] = Counter()
+        """Frames that were read and not handed over, by cause."""
 
     def put(self, frame: F) -> None:
         """Adds a frame; waits for room in a recording, unless the slot was closed."""
@@ -46,11 +46,11 @@ class Slot(Generic[F]):
             self._frames.append(frame)
             self._changed.notify_all()
 
-    def pass_over(self) -> None:
+    def pass_over(self, cause: str) -> None:
         """Counts a frame that was read and is not handed over."""
         with self._changed:
             self.read += 1
-            self.passed_over += 1
+            self.passed_over[cause] += 1
 
     def take(self, timeout: float) -> F | None:
         """The next frame, or None after `timeout` seconds; the end is raised once all is taken.

@@ -10,6 +10,7 @@ The picture's first row is taken for its top and its first column for its left, 
 ultrasound, skin up; the matrix that places the picture in the room is not read.
 """
 
+import errno
 import socket
 import threading
 import time
@@ -61,6 +62,15 @@ CHUNK = 65_536
 MAX_DAMAGED = 3
 """Messages in a row whose CRC is wrong: TCP loses nothing, so this is no OpenIGTLink."""
 
+KEEPALIVE = {
+    socket.TCP_KEEPIDLE: 1,
+    socket.TCP_KEEPINTVL: 1,
+    socket.TCP_KEEPCNT: 2,
+    socket.TCP_USER_TIMEOUT: 3000,
+}
+"""Seconds of silence until the server is asked whether it is there, between two such questions, how
+many stay unanswered, and milliseconds after which it counts as gone (tcp(7))."""
+
 
 class Igtl(CaptureDevice):
     """A client of the server: every IMAGE in its order, and nothing that is not whole."""
@@ -82,6 +92,10 @@ class Igtl(CaptureDevice):
         except OSError as error:
             reason = error.strerror or "no answer"
             raise HardwareMissing(f"{uri}: no OpenIGTLink server there: {reason}") from error
+        # A cable that is pulled says nothing: the system asks the server when it is silent.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
         self.damaged = 0
         """Messages dropped because their CRC was wrong."""
         self._reading = threading.RLock()  # a signal's handler may close in the midst of a read
@@ -160,7 +174,9 @@ class Igtl(CaptureDevice):
                     raise TimeoutError
                 self._socket.settimeout(left)
                 count = self._socket.recv_into(part[filled:])
-            except (TimeoutError, BlockingIOError):
+            except (TimeoutError, BlockingIOError) as error:
+                if error.errno == errno.ETIMEDOUT:
+                    raise DeviceLost(f"{self._uri}: the server does not answer") from error
                 yield DeviceStalled(f"{self._uri}: no picture came in time{self._passed}")
                 continue
             except OSError as error:

@@ -194,3 +194,20 @@ def test_the_heart_beats_as_long_as_frames_or_their_absence_are_dealt_with(
     with Quiet([], live=True) as device:
         run_session(device, ways(demo_bundle, CPU), Region(), [], stop, budget=0.1, beat=beat)
     assert beats == [State.SEARCHING] * 3
+
+
+def test_a_damaged_picture_of_a_live_device_is_counted_and_the_next_one_judged(
+    demo_bundle: Bundle, pictures: list[Pixels]
+) -> None:
+    script: list[Pixels | Exception] = [
+        pictures[0],
+        BadInput("igtl://host: a picture of 16 bits"),
+        pictures[1],
+    ]
+    its, sink = ways(demo_bundle, CPU), Collected()
+    with Scripted(script, live=True) as device:
+        summary, ended = run_session(device, its, Region(), [sink], threading.Event(), budget=10)
+    assert ended is None
+    assert summary.read == 3
+    assert summary.not_judged[live.DAMAGED] == 1
+    assert sink.results[-1].label is not None
