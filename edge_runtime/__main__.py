@@ -1,6 +1,17 @@
-"""`python -m edge_runtime` is `sonolite`."""
+"""`python -m edge_runtime`, and the script `sonolite`."""
 
-from edge_runtime.cli import main
+import sys
+
+
+def main() -> None:
+    """Loads the command line and runs it; who changes his mind while it loads is heard too."""
+    try:
+        from edge_runtime.cli import main as command
+    except KeyboardInterrupt:
+        print("sonolite: stopped", file=sys.stderr)
+        sys.exit(130)
+    command()
+
 
 if __name__ == "__main__":
     main()

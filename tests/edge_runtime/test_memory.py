@@ -1,0 +1,86 @@
+"""Once warm, a frame asks for no memory of the size of a picture."""
+
+import itertools
+import threading
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from devices import Box, Frame, Pixels
+from devices.capture import Scripted, Video
+from edge_runtime.bundle import Bundle
+from edge_runtime.classify import CPU, Classifier
+from edge_runtime.live import run_session
+from edge_runtime.result import Result
+from edge_runtime.sector import Region
+from edge_runtime.view import Viewer
+from edge_runtime.ways import Ways
+from tests.conftest import SWEEPS
+
+NODULE = Box(80, 90, 60, 60)
+SMALL = 16_000
+"""Bytes: less than the model's 128 x 128 input, let alone a screen."""
+
+
+def frames(pictures: list[Pixels]) -> "itertools.cycle[Frame]":
+    return itertools.cycle(Frame(its, 0.0, n, n / 20) for n, its in enumerate(pictures))
+
+
+def most_asked(steps: int, step: object) -> int:
+    """The most that was held above the beginning, over so many steps."""
+    assert callable(step)
+    for _ in range(40):
+        step()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for _ in range(steps):
+            step()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return peak - before
+
+
+def test_preparing_and_judging_ask_for_no_picture(
+    demo_bundle: Bundle, pictures: list[Pixels]
+) -> None:
+    classifier = Classifier(demo_bundle, demo_bundle.manifest.stages[0], threads=1)
+    viewer = Viewer(False, Region(NODULE), classifier.preprocessing)
+    coming = frames(pictures)
+
+    def step() -> None:
+        view = viewer.look(next(coming))
+        assert view.tensor is not None
+        classifier.judge(view.tensor)
+
+    assert most_asked(100, step) < SMALL
+
+
+@pytest.mark.skipif(not SWEEPS.is_dir(), reason="the sweeps are not here")
+def test_decoding_asks_for_no_frame() -> None:
+    with Video(Path(SWEEPS / "seq24.mp4")) as video:
+        assert most_asked(40, lambda: video.read(1.0)) < SMALL
+
+
+def test_a_long_session_does_not_grow(demo_bundle: Bundle, pictures: list[Pixels]) -> None:
+    sizes = np.zeros(2100, np.int64)
+
+    class Weighing:
+        sees = False
+
+        def write(self, result: Result, pixels: Pixels) -> None:
+            sizes[result.sequence] = tracemalloc.get_traced_memory()[0]
+
+    ways = Ways(demo_bundle, demo_bundle.manifest.stages[0], [CPU], threads=1)
+    tracemalloc.start()
+    try:
+        with Scripted(itertools.islice(itertools.cycle(pictures), 2100)) as device:
+            run_session(device, ways, Region(NODULE), [Weighing()], threading.Event())
+    finally:
+        tracemalloc.stop()
+    # The least, as frames are under way; 1,500 frames lie between the two.
+    assert sizes[1900:].min() - sizes[400:600].min() < SMALL
