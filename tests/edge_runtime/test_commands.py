@@ -182,6 +182,33 @@ def test_ctrl_c_ends_with_the_summary_and_keeps_the_video(demo_path: Path, tmp_p
     assert frames_of(out) == results
 
 
+@pytest.mark.parametrize(
+    ("script", "state"),
+    [
+        ("black 9000", "SEARCHING"),
+        ("frames 9000", "LIVE"),
+        ("frames 5, stall 600", "STALE"),
+        ("still 9000", "FROZEN"),
+        ("frames 5, unplug, frames 9000", "LOST"),
+    ],
+)
+def test_sigterm_ends_every_state_at_once_with_the_summary(
+    demo_path: Path, script: str, state: str
+) -> None:
+    command = [SONOLITE, "run", str(demo_path), "--source", f"script:{script}", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while json.loads(process.stdout.readline())["state"] != state:
+            pass
+        asked = time.monotonic()
+        process.terminate()
+        process.stdout.read()
+        assert process.wait(20) == 0
+        assert time.monotonic() - asked < 5
+        assert process.stderr.read().decode().startswith("frames: ")
+
+
 def test_a_reader_that_goes_ends_the_session_and_keeps_the_video(
     demo_path: Path, tmp_path: Path
 ) -> None:
