@@ -111,6 +111,8 @@ def make_environment(layout: Layout, name: str, wheels: Mapping[str, str]) -> No
     _do([*pip, "install", *quiet, *sent], "the wheels", INSTALL_SECONDS)
     _do([*pip, "uninstall", "--yes", "pip", "setuptools"], "pip's own end", INSTALL_SECONDS)
     shutil.rmtree(gathered)
+    for tests in folder.glob("lib/python*/site-packages/**/tests"):
+        shutil.rmtree(tests)  # the libraries' own: 17 MB that no device runs
     os.sync()
     write_json(folder / COMPLETE, dict(wheels))
 
