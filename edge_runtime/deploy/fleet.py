@@ -10,15 +10,16 @@ source = "rtsp://scanner-2/live"
 ssh = "-J gate"
 """
 
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from devices import BadInput, SonoliteError
+from devices.toml import read_toml
 from edge_runtime.deploy.plan import ROOT
 
 WAVES = (1, 10)
@@ -27,10 +28,10 @@ AT_ONCE = 8
 """Connections at a time."""
 
 
-class Member(BaseModel):
+@dataclass(frozen=True)
+class Member:
     """One device of a fleet, with all that is said of it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     address: str
     board: str | None = None
     source: str | None = None
@@ -39,32 +40,42 @@ class Member(BaseModel):
     ssh: str = ""
 
 
-class _Fleet(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+@dataclass(frozen=True)
+class _Shared:
+    """What the list says of each device that does not say its own."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     board: str | None = None
     source: str | None = None
     roi: str | None = None
-    root: str = ROOT
-    ssh: str = ""
-    device: Annotated[list[Member], Field(min_length=1)]
+    root: str | None = None
+    ssh: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry(_Shared):
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fleet(_Shared):
+    device: Annotated[tuple[_Entry, ...], Field(min_length=1)]
 
 
 def read_fleet(path: Path) -> tuple[Member, ...]:
     """The devices of a list. Raises BadInput, naming the first thing wrong in it."""
     try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        fleet = _Fleet.model_validate(table)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{path}: {where}: {first['msg']}") from error
-    shared = fleet.model_dump(exclude={"device"}, exclude_unset=True)
-    members = [Member(**(shared | its.model_dump(exclude_unset=True))) for its in fleet.device]
-    addresses = [(its.address, its.ssh, its.root) for its in members]
-    if len(set(addresses)) < len(addresses):
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    fleet = read_toml(content, _Fleet, str(path))
+    shared = {field.name: getattr(fleet, field.name) for field in fields(_Shared)}
+    members = []
+    for entry in fleet.device:
+        said = {name: value for name, value in asdict(entry).items() if value is not None}
+        known = {name: value for name, value in shared.items() if value is not None}
+        members.append(Member(**(known | said)))
+    if len({(its.address, its.ssh, its.root) for its in members}) < len(members):
         raise BadInput(f"{path}: a device stands there twice")
     return tuple(members)
 

@@ -195,6 +195,9 @@ def choose_python(address: str, board: Board, facts: Facts) -> tuple[str, str]:
     glibc = facts.libc[1] if facts.libc[0] == "glibc" else None
     why = "it has no python3"
     for python, version in facts.pythons.items():
+        if facts.systemd and python.startswith(("/home/", "/root/")):
+            why = f"the service sees no home, where {python} lies"
+            continue
         unfit = board.unfit(facts.machine, version, glibc)
         if unfit is None:
             return python, version

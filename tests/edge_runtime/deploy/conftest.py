@@ -191,7 +191,7 @@ def shipped(
 ) -> Iterator[Site]:
     """A device that the shipped bundle was deployed to, from nothing."""
     site = Site(far, tmp_path_factory.mktemp("shipped") / "root", no_wheels)
-    done = site.deploy(demo_path, trial=12)
+    done = site.deploy(demo_path, trial=8)
     assert done.code == 0, done
     yield site
     site.cut_power()
@@ -208,7 +208,7 @@ def site(shipped: Site, demo_path: Path, tmp_path: Path) -> Iterator[Site]:
     program.write_text(STAND_IN)
     program.chmod(0o755)
     config = root / "config.toml"
-    config.write_text(config.read_text().replace("trial_seconds = 12.0", "trial_seconds = 2.0"))
+    config.write_text(config.read_text().replace("trial_seconds = 8.0", "trial_seconds = 2.0"))
     copy.boot()
     assert copy.runs()
     yield copy

@@ -36,6 +36,7 @@ def kill_at(step: str, site: Site, bundle: Path, *more: str) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
+@pytest.mark.install
 def test_an_update_killed_at_each_step_leaves_the_old_release_or_the_new_one(
     site: Site, version: Callable[[int], Path]
 ) -> None:

@@ -54,8 +54,9 @@ def test_the_same_again_finds_nothing_new(site: Site, demo_path: Path) -> None:
     assert answer(done)["steps"] == []
 
 
-def test_a_new_model_sends_the_bundle_and_little_else(site: Site, version: Version) -> None:
+def test_a_new_model_sends_little_else_and_can_be_left_again(site: Site, version: Version) -> None:
     """Counted on the wire, both ways, the keys' exchange and all."""
+    first = site.status()["current"]
     bundle = version(2)
     with Wire(site.far) as wire:
         done = replace(site, far=wire.far).deploy(bundle, "--trust")
@@ -63,7 +64,15 @@ def test_a_new_model_sends_the_bundle_and_little_else(site: Site, version: Versi
     assert answer(done)["outcome"] == "passed"
     assert bundle.stat().st_size < wire.bytes <= 1.2 * bundle.stat().st_size
     assert answer(done)["sent_bytes"] <= wire.bytes
-    assert site.status()["good"] == answer(done)["release"]
+    second = answer(done)["release"]
+    assert site.status()["good"] == second
+
+    assert site.ask("rollback").code == 0
+    assert (linked(site.layout, "current"), linked(site.layout, "previous")) == (first, second)
+    assert site.runs()
+    assert site.ask("rollback").code == 0
+    assert linked(site.layout, "current") == second
+    assert [line["event"] for line in read_log(site.layout)][-2:] == ["went back", "went back"]
 
 
 def test_a_dry_run_says_each_step_and_does_none(site: Site, version: Version) -> None:
@@ -201,20 +210,6 @@ def test_an_upload_goes_on_where_the_link_broke(site: Site, version: Version) ->
     done = site.deploy(bundle, "--trust")
     assert done.code == 0, done
     assert answer(done)["sent_bytes"] < size - here + 50_000
-
-
-def test_going_back_by_hand_and_forth(site: Site, version: Version) -> None:
-    first = site.status()["current"]
-    assert site.deploy(version(2), "--trust").code == 0
-    second = site.status()["current"]
-    done = site.ask("rollback", "--json")
-    assert done.code == 0, done
-    assert (linked(site.layout, "current"), linked(site.layout, "previous")) == (first, second)
-    assert site.runs()
-    assert site.ask("rollback").code == 0
-    assert linked(site.layout, "current") == second
-    events = [line["event"] for line in read_log(site.layout)]
-    assert events[-2:] == ["went back", "went back"]
 
 
 def test_no_way_back_is_said(site: Site) -> None:
