@@ -9,7 +9,7 @@ import hashlib
 import io
 import zipfile
 from importlib import resources
-from importlib.metadata import distribution
+from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = ("devices", "edge_runtime")
@@ -30,17 +30,20 @@ def pack_tool() -> bytes:
 
 def pack_wheel() -> tuple[str, bytes]:
     """The name and the bytes of a wheel of the device's half (Binary distribution format, PyPA)."""
-    project = distribution("sonolite")
-    info = f"sonolite-{project.version}.dist-info"
+    release = version("sonolite")
+    info = f"sonolite-{release}.dist-info"
     files = {name: its for package in PACKAGES for name, its in _sources(package).items()}
-    files[f"{info}/METADATA"] = (project.read_text("METADATA") or "").encode()
+    # No more than it must say: a word changed in the README is no new environment.
+    files[f"{info}/METADATA"] = (
+        f"Metadata-Version: 2.1\nName: sonolite\nVersion: {release}\n".encode()
+    )
     files[f"{info}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: sonolite\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
     files[f"{info}/entry_points.txt"] = b"[console_scripts]\nsonolite = edge_runtime.cli:main\n"
     lines = [f"{name},{_hash(its)},{len(its)}" for name, its in sorted(files.items())]
     files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
-    return f"sonolite-{project.version}-py3-none-any.whl", _zip(files)
+    return f"sonolite-{release}-py3-none-any.whl", _zip(files)
 
 
 def _sources(package: str) -> dict[str, bytes]:
