@@ -94,11 +94,15 @@ def new_key(path: Path, public: Path) -> str:
 
 def write_public(path: Path, key: bytes) -> None:
     """Writes a public key as PEM."""
-    pem = Ed25519PublicKey.from_public_bytes(key).public_bytes(
+    with whole_file(path) as part:
+        part.write_bytes(public_pem(key))
+
+
+def public_pem(key: bytes) -> bytes:
+    """A public key as PEM."""
+    return Ed25519PublicKey.from_public_bytes(key).public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    with whole_file(path) as part:
-        part.write_bytes(pem)
 
 
 def refuse_in_run(path: Path) -> None:

@@ -1,5 +1,9 @@
-"""Arguments that several commands take, the keys they trust, and how a line is said."""
+"""Arguments that several commands take, the keys they trust, and how a session is ended."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -45,3 +49,16 @@ def printable(text: str) -> str:
 def cell(text: str) -> Text:
     """A table's cell of words that somebody else chose: none of them is a command."""
     return Text(printable(text))
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that a session ends with its summary."""
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -1,9 +1,8 @@
 """`sonolite run` and `demo`: a live session from its arguments to its summary."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,14 +21,17 @@ from edge_runtime.commands.options import (
     RoiOption,
     console,
     say,
+    stopped_by_signals,
     trusted_keys,
 )
+from edge_runtime.examination import Examination
 from edge_runtime.live import BUDGET, run_session
 from edge_runtime.manifest import Variant
 from edge_runtime.pace import Pace
 from edge_runtime.remembered import remembered_sectors, sectors_file
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
+from edge_runtime.session import State
 from edge_runtime.sinks import JsonLines, Terminal, overlay_video
 from edge_runtime.trust import known_versions, read_trusted
 from edge_runtime.ways import Ways, parse_wish, usual_threads
@@ -160,7 +162,7 @@ def _run(
     given = None if roi is None else parse_roi(roi)
     positive = ways.stage.positive
     with ExitStack() as stack:
-        stop = stack.enter_context(_stopped_by_signals())
+        stop = stack.enter_context(stopped_by_signals())
         device = stack.enter_context(Reconnecting(device_opener(source)))
         region = Region(given, known, device.region)
         ways.threads = ways.threads or usual_threads(device.live)
@@ -171,7 +173,16 @@ def _run(
             sinks.append(stack.enter_context(overlay_video(save, device.fps, positive)))
         if not as_json or console.is_terminal:
             sinks.append(stack.enter_context(Terminal(console, positive)))
-        summary, ended = run_session(device, ways, region, sinks, stop, budget, pace=pace)
+        examination = Examination()
+        stack.callback(examination.end)
+
+        def beat(state: State) -> None:
+            if device.live:
+                examination.beat(time.monotonic(), state)
+
+        summary, ended = run_session(
+            device, ways, region, sinks, stop, budget, beat=beat, pace=pace
+        )
     for line in (*summary.lines(), NOTICE):
         say(line)
     if region.roi is None and ways.classifier.preprocessing.crops:
@@ -180,16 +191,3 @@ def _run(
         say(f"saved {save}")
     if ended is not None:
         raise ended
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a session ends with its summary."""
-    stop = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

@@ -1,0 +1,35 @@
+"""What devices answered, as a table for a person or JSON for a program."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from edge_runtime.commands.options import cell
+
+
+def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """One line a device on stdout."""
+    if as_json:
+        print(json.dumps(list(outcomes), indent=2))
+        return
+    names = list(dict.fromkeys(key for its in outcomes for key in its))
+    shown = [name for name in names if not any(_deep(its.get(name)) for its in outcomes)]
+    table = Table(box=SIMPLE_HEAD)
+    for name in shown:
+        table.add_column(name, overflow="fold")
+    for its in outcomes:
+        table.add_row(*(cell(_text(its.get(name))) for name in shown))
+    Console().print(table)
+
+
+def _deep(value: object) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _text(value: object) -> str:
+    words = {None: "", True: "yes", False: "no"}
+    return words[value] if isinstance(value, bool | None) else str(value)

@@ -1,0 +1,118 @@
+"""Many devices at a time: `fleet.toml`, and a roll-out that stops where one of them fails.
+
+board = "raspberry-pi-5"        # of each device that does not say its own
+source = "v4l2:///dev/video0"
+[[device]]
+address = "pi@bed-1"
+[[device]]
+address = "pi@bed-2"
+source = "rtsp://scanner-2/live"
+ssh = "-J gate"
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from devices import BadInput, SonoliteError
+from devices.toml import read_toml
+from edge_runtime.deploy.plan import ROOT
+
+WAVES = (1, 10)
+"""Devices of the first waves of a roll-out; the last one is all that are left."""
+AT_ONCE = 8
+"""Connections at a time."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One device of a fleet, with all that is said of it."""
+
+    address: str
+    board: str | None = None
+    source: str | None = None
+    roi: str | None = None
+    root: str = ROOT
+    ssh: str = ""
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the list says of each device that does not say its own."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    board: str | None = None
+    source: str | None = None
+    roi: str | None = None
+    root: str | None = None
+    ssh: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry(_Shared):
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fleet(_Shared):
+    device: Annotated[tuple[_Entry, ...], Field(min_length=1)]
+
+
+def read_fleet(path: Path) -> tuple[Member, ...]:
+    """The devices of a list. Raises BadInput, naming the first thing wrong in it."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    fleet = read_toml(content, _Fleet, str(path))
+    shared = {field.name: getattr(fleet, field.name) for field in fields(_Shared)}
+    members = []
+    for entry in fleet.device:
+        said = {name: value for name, value in asdict(entry).items() if value is not None}
+        known = {name: value for name, value in shared.items() if value is not None}
+        members.append(Member(**(known | said)))
+    if len({(its.address, its.ssh, its.root) for its in members}) < len(members):
+        raise BadInput(f"{path}: a device stands there twice")
+    return tuple(members)
+
+
+def everywhere(
+    members: Sequence[Member], do: Callable[[Member], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Does the same to each device, some at a time; each answer says whose it is, in order.
+
+    What one of them raises for a user to read is its answer: `error`.
+    """
+
+    def answer(member: Member) -> dict[str, Any]:
+        try:
+            return {"device": member.address, **do(member)}
+        except SonoliteError as error:
+            line = str(error).removeprefix(f"{member.address}: ")
+            return {"device": member.address, "outcome": "failed", "error": line}
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(answer, members)
+
+
+def roll_out(
+    members: Sequence[Member], do: Callable[[Member], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Does it to one device, then to ten, then to all; after a wave with a failure to no other.
+
+    Those that were spared answer that they were not begun.
+    """
+    left, waves = list(members), list(WAVES)
+    failed = False
+    while left and not failed:
+        size = waves.pop(0) if waves else len(left)
+        wave, left = left[:size], left[size:]
+        for said in everywhere(wave, do):
+            failed |= "error" in said
+            yield said
+    for member in left:
+        yield {"device": member.address, "outcome": "not begun"}

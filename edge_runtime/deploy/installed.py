@@ -1,0 +1,90 @@
+"""A device that was deployed to, and what it can be asked."""
+
+import json
+from pathlib import PurePosixPath
+from typing import Any
+
+from devices import BadInput
+from edge_runtime.deploy.plan import require_root
+from edge_runtime.deploy.ssh import Device
+from edge_runtime.release.layout import BUNDLE, ENVIRONMENT, TOOL, TRUSTED
+
+TOOL_SCRIPT = """\
+set -eu
+test -e "$1" || { echo "nothing was deployed here; see sonolite deploy" >&2; exit 2; }
+for python in python3 python3.13 python3.12 python3.11; do
+    if "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+        exec "$python" -I "$@"
+    fi
+done
+echo "no Python from 3.11 on" >&2
+exit 2
+"""
+"""Runs the tool with the first Python that will do."""
+
+
+class Installed:
+    """The tool of a device, at the far end of a connection."""
+
+    def __init__(self, device: Device, root: str) -> None:
+        """Raises BadInput for a root that cannot be one."""
+        require_root(root)
+        self._device, self._root = device, PurePosixPath(root)
+
+    def ask(self, action: str, *arguments: str) -> str:
+        """What an action of the tool says. Raises what `Device.run` does."""
+        tool = str(self._root / TOOL)
+        words = ["sh", "-c", TOOL_SCRIPT, "sh", tool, action, str(self._root), *arguments]
+        return self._device.run(words)
+
+    def status(self) -> dict[str, Any]:
+        """See `edge_runtime.release.tool.status`."""
+        said: dict[str, Any] = json.loads(self.ask("status"))
+        return said
+
+    def summary(self, everything: bool = False) -> dict[str, Any]:
+        """What a person wants to know first; or all of it."""
+        its = self.status()
+        if everything:
+            return its
+        current = its["releases"].get(its["current"], {})
+        last = its["outcome"] or {}
+        said = f"{last.get('event', '')} {last.get('release', '')} {last.get('why', '')}"
+        return {
+            "bundle": current.get("bundle"),
+            "release": its["current"],
+            "previous": its["previous"],
+            "running": its["running"],
+            "state": its["state"],
+            "on trial": its["trial"] is not None,
+            "last outcome": said.strip(),
+        }
+
+    def rollback(self, wait: float, force: bool) -> dict[str, Any]:
+        """Back to the release before; its name."""
+        words = ["--wait", f"{wait:g}", *(["--force"] if force else [])]
+        release = json.loads(self.ask("back", *words))["release"]
+        return {"outcome": "went back", "release": release}
+
+    def logs(self, lines: int, switches: bool) -> str:
+        """The newest lines of the service's journal, or of the log of switches."""
+        if switches:
+            return self.ask("log", "--lines", str(lines))
+        plain = str(self._root / "state" / "service.log")
+        script = (
+            'if [ -d /run/systemd/system ]; then journalctl -u sonolite -o cat -n "$1" --no-pager; '
+            'else tail -n "$1" "$2"; fi'
+        )
+        return self._device.run(["sh", "-c", script, "sh", str(lines), plain])
+
+    def doctor(self) -> list[dict[str, Any]]:
+        """What the device says of itself; see `edge_runtime.doctor`."""
+        release = self._root / "current"
+        program = str(release / ENVIRONMENT / "bin" / "sonolite")
+        words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]
+        said = self._device.run([*words, str(release / BUNDLE), "--json"])
+        try:
+            found: list[dict[str, Any]] = json.loads(said)
+        except ValueError as error:
+            raise BadInput(f"{self._device.address}: its doctor does not answer") from error
+        return found

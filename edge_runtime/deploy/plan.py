@@ -1,0 +1,247 @@
+"""What a deployment would do to a device, found out by asking alone."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from devices import BadInput
+from devices.boards import Board, read_board
+from edge_runtime.bundle import Bundle, open_trusted
+from edge_runtime.deploy.pack import pack_tool
+from edge_runtime.deploy.ssh import Device
+from edge_runtime.deploy.wheelhouse import Environment, gather
+from edge_runtime.release.config import Config, make_config, parse_config
+from edge_runtime.release.layout import TOOL, Refused
+from edge_runtime.release.stage import digest_of, name_of
+from edge_runtime.trust import fingerprint, public_pem, read_trusted, trusted_folder
+
+ROOT = "/opt/sonolite"
+UNPACKED = 5
+"""Bytes on the device's disk for one of a wheel: as it was sent, unpacked, and compiled."""
+SPARE = 50_000_000
+EMPTY: dict[str, Any] = {
+    "current": None,
+    "good": None,
+    "running": False,
+    "trial": None,
+    "releases": {},
+    "environments": [],
+    "config": None,
+    "trusted": {},
+}
+"""The status of a device that has nothing yet."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be deployed, and how."""
+
+    bundle: Path
+    board: str
+    root: str = ROOT
+    settings: dict[str, Any] | None = None
+    """Of the device's configuration; what is not named stays."""
+    wheels: Path | None = None
+    """A folder of wheels to take instead of the lock's."""
+    trust: bool = False
+    """Whether the device is to trust the bundle's signer from now on."""
+    wait: float = 30.0
+    """Seconds that an examination may still go on."""
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a host says of itself; see `edge_runtime.deploy.probe`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    machine: str
+    system: str
+    libc: tuple[str, str]
+    pythons: dict[str, str]
+    free: int
+    user: str
+    is_root: bool
+    systemd: bool
+    groups: tuple[str, ...]
+    exists: bool
+    writable: bool
+    tool: str | None
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that the steps need to know."""
+
+    request: Request
+    facts: Facts
+    status: dict[str, Any]
+    bundle: Bundle
+    digest: str
+    environment: Environment
+    config: Config
+    tool: bytes
+
+    @property
+    def release(self) -> str:
+        """The name that the release will have, or has."""
+        return name_of(self.digest, self.environment.name)
+
+    @property
+    def unit(self) -> str:
+        """The text of the systemd unit."""
+        template = resources.files("edge_runtime") / "release" / "sonolite.service"
+        words = {
+            "@PYTHON@": self.environment.python,
+            "@ROOT@": self.request.root,
+            "@GROUPS@": " ".join(self.facts.groups),
+        }
+        text = template.read_text()
+        for mark, word in words.items():
+            text = text.replace(mark, word)
+        return text
+
+    @property
+    def key_name(self) -> str:
+        """The file of the signer's public key on the device."""
+        assert self.bundle.signature is not None
+        return f"{fingerprint(self.bundle.signature.key)}.pem"
+
+    @property
+    def sends_key(self) -> bool:
+        """Whether the device learns to trust the signer: the first one, or as the user says."""
+        assert self.bundle.signature is not None
+        pem = public_pem(self.bundle.signature.key).decode()
+        known = self.status["trusted"].values()
+        return pem not in known and (self.request.trust or not known)
+
+    @property
+    def new_config(self) -> bool:
+        """Whether the device's configuration changes."""
+        old = self.status["config"]
+        return old is None or asdict(_old_config(old)) != asdict(self.config)
+
+    def words(self, action: str, *arguments: str) -> list[str]:
+        """The command line of an action of the device's tool."""
+        tool = str(PurePosixPath(self.request.root) / TOOL)
+        return [self.environment.python, "-I", tool, action, self.request.root, *arguments]
+
+    def sudo(self, *words: str) -> list[str]:
+        """A command as root."""
+        return list(words) if self.facts.is_root else ["sudo", "-n", *words]
+
+
+def make_plan(device: Device, request: Request) -> Plan:
+    """Asks a device what it is and what it has; nothing there is touched.
+
+    Raises BadInput where the bundle, the board or the device will not do, and what `Device.run`
+    raises.
+    """
+    require_root(request.root)
+    board = read_board(request.board)
+    bundle = open_trusted(request.bundle, read_trusted(trusted_folder()).keys)
+    facts = probe(device, request.root)
+    python, version = choose_python(device.address, board, facts)
+    status = EMPTY
+    if facts.tool is not None:
+        status = ask_status(device, python, request.root)
+    config = _config(request, status)
+    environment = gather(board, facts.machine, python, version, request.wheels)
+    needed = 2 * request.bundle.stat().st_size + SPARE
+    if environment.name not in status["environments"]:
+        needed += UNPACKED * sum(wheel.size for wheel in environment.wheels)
+    if facts.free < needed:
+        free = f"{facts.free // 10**6} MB are free on its disk"
+        raise BadInput(f"{device.address}: {free}, {needed // 10**6} are needed")
+    return Plan(
+        request,
+        facts,
+        status,
+        bundle,
+        digest_of(request.bundle),
+        environment,
+        config,
+        pack_tool(),
+    )
+
+
+def probe(device: Device, root: str) -> Facts:
+    """What the host is. Raises BadInput where it has no Python, or says what nobody expects."""
+    source = (resources.files("edge_runtime") / "deploy" / "probe.py").read_bytes()
+    try:
+        said = device.run(["python3", "-I", "-", root], source)
+    except BadInput as error:
+        if "not found" in str(error):
+            raise BadInput(f"{device.address}: it has no python3; install it there") from error
+        raise
+    try:
+        return TypeAdapter(Facts).validate_json(said)
+    except ValidationError as error:
+        first = said.strip().splitlines()[:1]
+        raise BadInput(f"{device.address}: does not say what it is, but {first}") from error
+
+
+def choose_python(address: str, board: Board, facts: Facts) -> tuple[str, str]:
+    """The device's first Python that will do, and its version.
+
+    Raises BadInput where the machine is another one than the board, or too old.
+    """
+    glibc = facts.libc[1] if facts.libc[0] == "glibc" else None
+    why = "it has no python3"
+    for python, version in facts.pythons.items():
+        if facts.systemd and python.startswith(("/home/", "/root/")):
+            why = f"the service sees no home, where {python} lies"
+            continue
+        unfit = board.unfit(facts.machine, version, glibc)
+        if unfit is None:
+            return python, version
+        why = unfit
+    raise BadInput(f"{address}: no {board.name}: {why}")
+
+
+def ask_status(device: Device, python: str, root: str) -> dict[str, Any]:
+    """What `release.pyz` says of a device."""
+    said = device.run([python, "-I", str(PurePosixPath(root) / TOOL), "status", root])
+    status: dict[str, Any] = json.loads(said)
+    return status
+
+
+def _config(request: Request, status: dict[str, Any]) -> Config:
+    """The configuration as it is to be."""
+    old = status["config"]
+    settings = {} if old is None else asdict(_old_config(old))
+    settings |= {"board": request.board, **(request.settings or {})}
+    if "source" not in settings:
+        raise BadInput("--source: what this device looks at has to be said the first time")
+    try:
+        return make_config(settings, "the device's settings")
+    except Refused as error:
+        raise BadInput(str(error)) from error
+
+
+def _old_config(text: str) -> Config:
+    try:
+        return parse_config(text, "config.toml on the device")
+    except Refused as error:
+        raise BadInput(str(error)) from error
+
+
+def require_root(root: str) -> None:
+    """Raises BadInput for a root that systemd or a shell would read in another way."""
+    path = PurePosixPath(root)
+    letters = set(root) - set("/._-")
+    if not path.is_absolute() or ".." in path.parts or not all(c.isalnum() for c in letters):
+        raise BadInput(f"--root {root}: an absolute path of letters, digits and / . _ - is needed")
+    if len(path.parts) < 3:
+        raise BadInput(f"--root {root}: a folder of its own is needed, such as {ROOT}")
+
+
+def sha256(content: bytes) -> str:
+    """The digest of bytes."""
+    return hashlib.sha256(content).hexdigest()

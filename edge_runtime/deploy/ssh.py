@@ -1,0 +1,109 @@
+"""A device over the system's OpenSSH: its keys, agents, jump hosts and known hosts are the user's.
+
+Every command is quoted word by word; one connection serves them all, and is closed at the end.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from devices import BadInput, CheckFailed, HardwareMissing
+
+OPTIONS = (
+    *("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-T"),
+    *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
+    *("-o", "ControlMaster=auto", "-o", "ControlPersist=60"),
+)
+ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
+LOST = 255
+"""ssh's own exit code, where it is not the command's."""
+_CHUNK = 1 << 16
+
+
+class Device:
+    """The far end of one SSH connection."""
+
+    def __init__(self, address: str, ssh: str = "") -> None:
+        """`address` is `USER@HOST` or a name of `~/.ssh/config`; `ssh` are more options for it.
+
+        Raises BadInput where one of them cannot be what it says.
+        """
+        if not ADDRESS.fullmatch(address):
+            raise BadInput(f"{address!r}: USER@HOST is needed, or a name of ~/.ssh/config")
+        try:
+            options = shlex.split(ssh)
+        except ValueError as error:
+            raise BadInput(f"--ssh {ssh!r}: {error}") from error
+        if shutil.which("ssh") is None:
+            raise HardwareMissing("there is no ssh here; install openssh-client")
+        self.address = address
+        self.sent = 0
+        """Bytes given to the device so far."""
+        self._folder = Path(tempfile.mkdtemp(prefix="sono-"))
+        # The user's options first: of two, ssh takes the first.
+        self._ssh = ["ssh", *options, *OPTIONS, "-o", f"ControlPath={self._folder / 's'}"]
+
+    def __enter__(self) -> "Device":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        leave = [*self._ssh, "-O", "exit", "--", self.address]
+        subprocess.run(leave, capture_output=True, check=False)  # noqa: S603
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(
+        self,
+        words: Sequence[str],
+        content: bytes | IO[bytes] = b"",
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> str:
+        """Runs a command on the device with `content` on its stdin; its stdout.
+
+        `progress` is told of each chunk's bytes. Raises HardwareMissing where the device cannot be
+        reached, CheckFailed where the command ended with 1, BadInput where it refused, both in its
+        own last line.
+        """
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            subprocess.Popen(  # noqa: S603
+                [*self._ssh, "--", self.address, shlex.join(words)],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+            ) as process,
+        ):
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # its exit code and its last line say why
+                self._send(process.stdin, content, progress)
+            code = process.wait()
+            out.seek(0)
+            err.seek(0)
+            said = out.read().decode("utf-8", "replace")
+            complaint = err.read().decode("utf-8", "replace").strip()
+        if code == 0:
+            return said
+        last = complaint.splitlines()[-1] if complaint else said.strip() or f"ended with {code}"
+        if code == LOST:
+            raise HardwareMissing(f"{self.address}: {last}")
+        if code == 1:
+            raise CheckFailed(f"{self.address}: {last}")
+        raise BadInput(f"{self.address}: {last}")
+
+    def _send(
+        self, pipe: IO[bytes], content: bytes | IO[bytes], progress: Callable[[int], object]
+    ) -> None:
+        with pipe:
+            if isinstance(content, bytes):
+                self.sent += pipe.write(content)
+                return
+            while chunk := content.read(_CHUNK):
+                pipe.write(chunk)
+                self.sent += len(chunk)
+                progress(len(chunk))

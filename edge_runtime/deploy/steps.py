@@ -1,0 +1,287 @@
+"""The steps of a deployment, in order. Each says what it does, does nothing twice, and may be cut
+short: the same deployment again goes on from there.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from devices import BadInput
+from edge_runtime.deploy.plan import Plan, ask_status, sha256
+from edge_runtime.deploy.ssh import Device
+from edge_runtime.release.config import write_config
+from edge_runtime.release.layout import TOOL, TRUSTED
+from edge_runtime.trust import public_pem
+
+Meter = Callable[[str, int], Callable[[int], object]]
+"""Is told what is sent and its bytes; what it returns is told of each chunk."""
+
+PREPARE = """\
+set -eu
+if [ "$3" = service ]; then
+    getent group sonolite > /dev/null || groupadd --system sonolite
+    id sonolite > /dev/null 2>&1 || useradd --system --gid sonolite --no-create-home \\
+        --home-dir /nonexistent --shell /usr/sbin/nologin sonolite
+    group=sonolite
+else
+    group=$(id -g "$2")
+fi
+mkdir -p "$1"
+chown "$2:$group" "$1"
+chmod 2775 "$1"
+"""
+PUT = """\
+set -eu
+umask 022
+cat > "$1.sent"
+echo "$2  $1.sent" | sha256sum -c --status
+sync "$1.sent"
+mv "$1.sent" "$1"
+"""
+UNIT = """\
+set -eu
+umask 022
+cat > "$1.sent"
+mv "$1.sent" "$1"
+systemctl daemon-reload
+systemctl enable --quiet sonolite
+"""
+UNIT_PATH = "/etc/systemd/system/sonolite.service"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a deployment does to a device."""
+
+    name: str
+    says: Callable[[Plan], str]
+    needed: Callable[[Plan], bool]
+    do: Callable[[Plan, Device, Meter], None]
+    as_root: Callable[[Plan], bool] = lambda _: False
+
+
+def _must_prepare(plan: Plan) -> bool:
+    unknown = plan.facts.systemd and plan.facts.unit is None
+    return unknown or not (plan.facts.exists and plan.facts.writable)
+
+
+def _prepare_as_root(plan: Plan) -> bool:
+    return plan.facts.systemd or not plan.facts.writable
+
+
+def _prepare(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    kind = "service" if plan.facts.systemd else "plain"
+    words = ["sh", "-c", PREPARE, "sh", plan.request.root, plan.facts.user, kind]
+    device.run(plan.sudo(*words) if _prepare_as_root(plan) else words)
+
+
+def _new_tool(plan: Plan) -> bool:
+    return plan.facts.tool != sha256(plan.tool)
+
+
+def _tool(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    _put(plan, device, TOOL, plan.tool)
+    device.run(plan.words("prepare"))
+
+
+def _new_environment(plan: Plan) -> bool:
+    return plan.environment.name not in plan.status["environments"]
+
+
+def _wheels(plan: Plan, device: Device, meter: Meter) -> None:
+    wheels = plan.environment.wheels
+    _send(plan, device, {its.sha256: its.path for its in wheels}, "wheels", meter)
+
+
+def _environment(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    wheels = {its.path.name: its.sha256 for its in plan.environment.wheels}
+    device.run(plan.words("environment", plan.environment.name), json.dumps(wheels).encode())
+
+
+def _new_release(plan: Plan) -> bool:
+    return plan.release not in plan.status["releases"]
+
+
+def _bundle(plan: Plan, device: Device, meter: Meter) -> None:
+    _send(plan, device, {plan.digest: plan.request.bundle}, "bundle", meter)
+
+
+def _trust(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    assert plan.bundle.signature is not None
+    _put(plan, device, f"{TRUSTED}/{plan.key_name}", public_pem(plan.bundle.signature.key))
+
+
+def _stage(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    words = (plan.digest, plan.environment.name, plan.request.board)
+    device.run(plan.words("stage", *words))
+
+
+def _new_unit(plan: Plan) -> bool:
+    return plan.facts.systemd and plan.facts.unit != sha256(plan.unit.encode())
+
+
+def _unit(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    device.run(plan.sudo("sh", "-c", UNIT, "sh", UNIT_PATH), plan.unit.encode())
+
+
+def _must_switch(plan: Plan) -> bool:
+    return plan.new_config or not plan.release == plan.status["current"] == plan.status["good"]
+
+
+def _switch(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    its = plan.request
+    force = ["--force"] if its.force else []
+    config = write_config(plan.config).encode() if plan.new_config else b""
+    device.run(plan.words("switch", plan.release, "--wait", f"{its.wait:g}", *force), config)
+
+
+def _start(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    if ask_status(device, plan.environment.python, plan.request.root)["running"]:
+        return
+    if plan.facts.systemd:
+        device.run(plan.sudo("systemctl", "start", "--no-block", "sonolite"))
+    else:
+        device.run(plan.words("start"))
+
+
+def _try(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    device.run(plan.words("await", plan.release))
+
+
+def _prune(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+    device.run(plan.words("prune"))
+
+
+def _any(plan: Plan) -> bool:
+    return _must_switch(plan) or _new_release(plan)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        "prepare",
+        lambda plan: (
+            f"make {plan.request.root}, owned by {plan.facts.user}"
+            + (", and the user sonolite for the service" if plan.facts.systemd else "")
+        ),
+        _must_prepare,
+        _prepare,
+        _prepare_as_root,
+    ),
+    Step("tool", lambda plan: f"send {TOOL}, {len(plan.tool)} bytes", _new_tool, _tool),
+    Step(
+        "wheels",
+        lambda plan: (
+            f"send {len(plan.environment.wheels)} wheels, "
+            + _megabytes(sum(its.size for its in plan.environment.wheels))
+        ),
+        _new_environment,
+        _wheels,
+    ),
+    Step(
+        "environment",
+        lambda plan: f"make the environment {plan.environment.name[:12]} of them, offline",
+        _new_environment,
+        _environment,
+    ),
+    Step(
+        "bundle",
+        lambda plan: f"send {plan.bundle.id}, {_megabytes(plan.request.bundle.stat().st_size)}",
+        _new_release,
+        _bundle,
+    ),
+    Step("trust", lambda plan: f"trust its signer, {plan.key_name}", lambda p: p.sends_key, _trust),
+    Step(
+        "stage",
+        lambda plan: (
+            f"check its signature, version and golden frames there; release {plan.release}"
+        ),
+        _new_release,
+        _stage,
+    ),
+    Step(
+        "unit",
+        lambda _: f"install {UNIT_PATH}, started on boot; a running service takes it then",
+        _new_unit,
+        _unit,
+        lambda _: True,
+    ),
+    Step(
+        "switch",
+        lambda plan: (
+            ("write config.toml and " if plan.new_config else "") + f"switch to {plan.release}"
+        ),
+        _must_switch,
+        _switch,
+    ),
+    Step(
+        "start",
+        lambda _: "start the service",
+        lambda plan: not plan.status["running"],
+        _start,
+        lambda plan: plan.facts.systemd,
+    ),
+    Step(
+        "trial",
+        lambda plan: (
+            f"try it for {plan.config.trial_seconds:g} s, until {plan.config.trial_state}; "
+            "it goes back by itself where that fails"
+        ),
+        lambda plan: _must_switch(plan) or plan.status["trial"] == plan.release,
+        _try,
+    ),
+    Step("prune", lambda _: "remove releases that nothing goes back to", _any, _prune),
+)
+
+
+def needed_steps(plan: Plan) -> list[Step]:
+    """What is left to do."""
+    return [step for step in STEPS if step.needed(plan)]
+
+
+def carry_out(
+    plan: Plan, device: Device, tell: Callable[[Step], object], meter: Meter
+) -> dict[str, Any]:
+    """Does what is left to do, and tells of each step before it; returns what came of it.
+
+    Raises what `Device.run` does: CheckFailed where the release fell back.
+    """
+    todo = needed_steps(plan)
+    for step in todo:
+        tell(step)
+        step.do(plan, device, meter)
+    return {
+        "device": device.address,
+        "release": plan.release,
+        "bundle": plan.bundle.id,
+        "outcome": "passed" if any(step.name == "trial" for step in todo) else "unchanged",
+        "steps": [step.name for step in todo],
+        "sent_bytes": device.sent,
+    }
+
+
+def _put(plan: Plan, device: Device, name: str, content: bytes) -> None:
+    """Puts a small file below the root, whole or not at all."""
+    path = str(PurePosixPath(plan.request.root) / name)
+    device.run(["sh", "-c", PUT, "sh", path, sha256(content)], content)
+
+
+def _send(plan: Plan, device: Device, files: dict[str, Path], what: str, meter: Meter) -> None:
+    """Sends what is not there yet of files, by their sha256; a broken one is gone on with."""
+    here: dict[str, int] = json.loads(device.run(plan.words("received", *files)))
+    sizes = {digest: path.stat().st_size for digest, path in files.items()}
+    left = {digest: sizes[digest] - here[digest] for digest in files}
+    count = meter(what, sum(left.values()))
+    for digest, path in files.items():
+        if left[digest] < 0:
+            raise BadInput(f"{path}: more of it is on the device than there is here; deploy again")
+        with open(path, "rb") as file:
+            file.seek(here[digest])
+            device.run(
+                plan.words("receive", digest, str(here[digest]), str(sizes[digest])), file, count
+            )

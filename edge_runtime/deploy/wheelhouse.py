@@ -1,0 +1,148 @@
+"""The wheels of a device's environment, got here for there: the device needs no network.
+
+Which wheels is decided by the lock file of the board's interpreter; pip takes none whose hash is
+not in it. They are kept, so that a second device of the kind needs no network here either.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from packaging.markers import Marker
+
+from devices import BadInput
+from devices.boards import Board
+from edge_runtime.atomic import whole_file, whole_folder
+from edge_runtime.deploy.pack import pack_wheel
+from edge_runtime.release.stage import digest_of
+
+LOCKS = {"ai-edge-litert": "device.txt", "tflite-runtime": "tflite-runtime.txt"}
+"""By a board's interpreter."""
+MINUTES = 30
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One wheel as it lies here."""
+
+    path: Path
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python environment by what it is made of."""
+
+    python: str
+    """The device's interpreter: its path there."""
+    wheels: tuple[Wheel, ...]
+
+    @property
+    def name(self) -> str:
+        """The sha256 of its parts: the same wheels on the same Python are one environment."""
+        parts = [self.python, *sorted(f"{its.path.name} {its.sha256}" for its in self.wheels)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def gather(
+    board: Board, machine: str, python: str, version: str, given: Path | None
+) -> Environment:
+    """The wheels for a device, and the project's own; `given` is a folder of wheels to take.
+
+    Raises BadInput where they cannot be had.
+    """
+    folder = given or download(board, machine, version)
+    wheels = sorted(folder.glob("*.whl")) if folder.is_dir() else []
+    if given is not None and not given.is_dir():
+        raise BadInput(f"--wheels {given}: no such folder")
+    name, content = pack_wheel()
+    own = cache() / hashlib.sha256(content).hexdigest() / name
+    if not own.is_file():
+        own.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(own) as part:
+            part.write_bytes(content)
+    sent = [*(its for its in wheels if not its.name.startswith("sonolite-")), own]
+    found = [Wheel(path, digest_of(path), path.stat().st_size) for path in sent]
+    return Environment(python, tuple(found))
+
+
+def download(board: Board, machine: str, version: str) -> Path:
+    """The folder of the wheels for `version` of Python on `machine`; downloaded only once.
+
+    Raises BadInput where pip cannot get one of them.
+    """
+    lock = for_target(read_lock(LOCKS[board.interpreter]), machine, version)
+    tags = board.platforms(machine)  # type: ignore[arg-type]
+    digest = hashlib.sha256("\n".join([lock, version, *tags]).encode()).hexdigest()
+    folder = cache() / digest[:32]
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    minor = ".".join(version.split(".")[:2])
+    with tempfile.TemporaryDirectory() as scratch, whole_folder(folder) as part:
+        list_ = Path(scratch) / "lock.txt"
+        list_.write_text(lock)
+        options = ["--only-binary=:all:", "--no-deps", "--require-hashes", "--quiet"]
+        target = ["--implementation", "cp", "--python-version", minor]
+        target += [word for tag in tags for word in ("--platform", tag)]
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
+        try:
+            done = subprocess.run(  # noqa: S603
+                [*command, *options, *target, "--dest", str(part), "-r", str(list_)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60 * MINUTES,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BadInput(f"the wheels were not downloaded in {MINUTES} minutes") from error
+        if done.returncode:
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            last = (errors or done.stderr.splitlines() or ["pip said nothing"])[-1]
+            raise BadInput(f"the wheels for {board.name} cannot be had: {last}")
+    return folder
+
+
+def read_lock(name: str) -> str:
+    """A lock file as it ships with this package."""
+    return (resources.files("edge_runtime") / "deploy" / name).read_text()
+
+
+def for_target(lock: str, machine: str, version: str) -> str:
+    """The lines of a lock that hold on the target; pip would ask this machine instead.
+
+    Raises BadInput where a line is not of a lock.
+    """
+    around = {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": version,
+        "python_version": ".".join(version.split(".")[:2]),
+        "sys_platform": "linux",
+    }
+    kept = []
+    for entry in re.sub(r"\\\n", " ", lock).splitlines():
+        if not entry.strip() or entry.lstrip().startswith("#"):
+            continue
+        wanted, _, hashes = entry.partition(" --hash=")
+        pinned, _, marker = wanted.partition(";")
+        if not hashes or "==" not in pinned:
+            raise BadInput(f"the lock pins no hash in the line {entry.strip()[:60]!r}")
+        if not marker.strip() or Marker(marker).evaluate(around):
+            kept.append(f"{pinned.strip()} --hash={hashes.strip()}")
+    return "\n".join(kept) + "\n"
+
+
+def cache() -> Path:
+    """Where wheels are kept (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sonolite"

@@ -1,0 +1,81 @@
+"""A device's `config.toml`: what it looks at, and what a new release has to reach there."""
+
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.release.layout import Refused
+
+STATES = ("LIVE", "SEARCHING", "STALE", "FROZEN", "LOST")
+"""What a trial may ask for: any of `edge_runtime.session.State` but FAULT."""
+LEAST_TRIAL, MOST_TRIAL = 2.0, 3600.0
+
+HEAD = """\
+# What this device looks at. Edit it; the service begins anew by itself.
+# source: as in `sonolite run --source`. roi: "x,y,w,h" of the nodule on the screen, or "".
+# trial_state: what a new release has to reach within trial_seconds: "LIVE", or what the device
+# shows where no scanner is attached, such as "LOST" or "SEARCHING".
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What this device looks at."""
+
+    source: str
+    roi: str = ""
+    board: str = ""
+    """The profile that the device was deployed with."""
+    trial_seconds: float = 60.0
+    trial_state: str = "LIVE"
+
+
+def read_config(path: Path) -> Config:
+    """Reads a device's configuration. Raises Refused, naming the first thing wrong in it."""
+    try:
+        return parse_config(path.read_text(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"{path}: cannot be read: {error}") from error
+
+
+def parse_config(text: str, where: str) -> Config:
+    """The configuration of TOML text; see `read_config`."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Refused(f"{where}: {error}") from error
+    return make_config(table, where)
+
+
+def make_config(table: dict[str, Any], where: str) -> Config:
+    """The configuration of a table of values; see `read_config`."""
+    known = {field.name: field.type for field in fields(Config)}
+    for name, value in table.items():
+        if name not in known:
+            raise Refused(f"{where}: no setting {name!r}; there are {', '.join(known)}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number if known[name] is float else isinstance(value, str)):
+            raise Refused(f"{where}: {name} = {value!r} is of the wrong type")
+    if not table.get("source"):
+        raise Refused(f"{where}: the setting source is missing")
+    config = Config(**table)
+    if config.trial_state not in STATES:
+        raise Refused(f"{where}: trial_state is one of {', '.join(STATES)}")
+    if not LEAST_TRIAL <= config.trial_seconds <= MOST_TRIAL:
+        raise Refused(f"{where}: trial_seconds lies in {LEAST_TRIAL:g} to {MOST_TRIAL:g}")
+    return config
+
+
+def write_config(config: Config) -> str:
+    """The text of a configuration, with what a person needs to edit it."""
+    lines = [f"{name} = {_value(its)}" for name, its in asdict(config).items()]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def _value(its: str | float) -> str:
+    if not isinstance(its, str):
+        return f"{float(its)}"
+    escaped = its.replace("\\", "\\\\").replace('"', '\\"')
+    plain = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c for c in escaped)
+    return f'"{plain}"'

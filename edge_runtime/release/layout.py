@@ -1,0 +1,204 @@
+"""Where a device keeps its releases, and the few ways in which a file there changes.
+
+    ROOT/
+      environments/HASH/   a Python environment; shared by releases, so that a new model is small
+      releases/ID/         bundle.sonolite, release.json, environment -> ../../environments/HASH
+      current, previous    links to releases; `good` is the last one that passed its trial
+      incoming/            what is being sent, named by its sha256
+      config.toml          what this device looks at; a person's to edit
+      trusted/             public keys, *.pem
+      state/               the trial, the newest versions, locks, the log of switches
+      release.pyz          this package
+
+A link or a file is the old one or the new one, never half of either (rename(2)), and is on the
+disk before the next step begins (fsync(2)).
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+BUNDLE, RECORD, ENVIRONMENT, COMPLETE = "bundle.sonolite", "release.json", "environment", "complete"
+TOOL, CONFIG, TRUSTED = "release.pyz", "config.toml", "trusted"
+EXAMINATION = "examination.lock"
+"""Held while a session is LIVE."""
+LOG_LINES = 1000
+"""Of the log of switches; older ones are forgotten."""
+POLL = 0.1
+"""Seconds between two looks at a lock that somebody holds."""
+
+
+class Refused(Exception):
+    """What was asked for cannot be done on this device as it is; one line that says why."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths below the root."""
+
+    root: Path
+
+    def release(self, name: str) -> Path:
+        """The folder of a release."""
+        return self.root / "releases" / name
+
+    def environment(self, name: str) -> Path:
+        """The folder of a Python environment."""
+        return self.root / "environments" / name
+
+    def incoming(self, digest: str) -> Path:
+        """A file that was sent, by its sha256."""
+        return self.root / "incoming" / digest
+
+    def state(self, name: str) -> Path:
+        """A file of the device's state."""
+        return self.root / "state" / name
+
+    def link(self, name: str) -> Path:
+        """`current`, `previous` or `good`."""
+        return self.root / name
+
+
+FOLDERS = ("releases", "environments", "incoming", TRUSTED, "state")
+LINKS = ("current", "previous", "good")
+
+
+def prepare(layout: Layout) -> None:
+    """Makes the folders. The state is for the service's group too, and so is the root's."""
+    for name in FOLDERS:
+        (layout.root / name).mkdir(exist_ok=True)
+    layout.state("").chmod(0o2775)
+    for name in (EXAMINATION, "switch.lock", "deploy.lock", "supervisor.lock"):
+        os.close(_open_lock(layout.state(name)))
+
+
+def linked(layout: Layout, name: str) -> str | None:
+    """The release that a link names, None where there is no such link."""
+    try:
+        return layout.link(name).readlink().name
+    except FileNotFoundError:
+        return None
+
+
+def link(layout: Layout, name: str, release: str) -> None:
+    """Lets `current`, `previous` or `good` name a release."""
+    new = layout.link(f".{name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(Path("releases", release))
+    new.replace(layout.link(name))
+    sync_folder(layout.root)
+
+
+def write_file(path: Path, content: bytes, durable: bool = True) -> None:
+    """Writes a file whole or not at all; what a killed attempt left is overwritten.
+
+    Where it need not outlive the power, `durable=False` waits for no disk: that can take a minute.
+    """
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # it may be another user's
+    with open(part, "wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    part.replace(path)
+    if durable:
+        sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any, durable: bool = True) -> None:
+    """Writes JSON whole or not at all; see `write_file`."""
+    write_file(path, (json.dumps(content, indent=2) + "\n").encode(), durable)
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON, None where there is no such file or it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts the names in a folder on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(folder: Path, mark: str) -> None:
+    """Removes a folder that counts as whole by its file `mark`: that one first."""
+    (folder / mark).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def record(layout: Layout, event: str, **facts: object) -> None:
+    """Adds one line to the log of switches, and says it for the journal."""
+    said = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
+    path = layout.state("log.jsonl")
+    with holding(layout.state("log.lock")):
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [*lines[1 - LOG_LINES :], json.dumps(said)]
+        write_file(path, ("\n".join(kept) + "\n").encode())
+    print(json.dumps(said), file=sys.stderr, flush=True)
+
+
+def read_log(layout: Layout) -> list[dict[str, Any]]:
+    """The log of switches, oldest first."""
+    path = layout.state("log.jsonl")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+@contextmanager
+def holding(path: Path, wait: float = 10.0, busy: str = "") -> Iterator[None]:
+    """Holds the lock of a file (flock(2)), which ends with the process whatever ends that.
+
+    Raises Refused, saying `busy`, where another holds it for longer than `wait` seconds.
+    """
+    handle = _open_lock(path)
+    try:
+        until = time.monotonic() + wait
+        while not try_lock(handle):
+            if time.monotonic() >= until:
+                raise Refused(busy or f"{path}: held by another process")
+            time.sleep(POLL)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock of a file."""
+    if not path.exists():
+        return False
+    handle = _open_lock(path)
+    try:
+        return not try_lock(handle)
+    finally:
+        os.close(handle)
+
+
+def try_lock(handle: int) -> bool:
+    """Takes the lock of an open file unless another holds it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _open_lock(path: Path) -> int:
+    """Only read: so the service and who deploys can lock what the other of them made."""
+    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,0 +1,51 @@
+"""The words of a service to its supervisor: sd_notify(3) over a datagram socket.
+
+The service says them to the supervisor, and the supervisor to systemd, where there is one.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+VARIABLE = "NOTIFY_SOCKET"
+
+
+def notify(**facts: str | int) -> None:
+    """Says `NAME=VALUE` of each fact to who started this process; nothing where nobody listens."""
+    address = os.environ.get(VARIABLE)
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    said = "\n".join(f"{name}={value}" for name, value in facts.items())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out:
+        try:
+            out.sendto(said.encode(), address)
+        except OSError:
+            return  # the listener is gone or slow: it must not stop the frames
+
+
+class Listener:
+    """A socket of one's own for what a started process says."""
+
+    def __enter__(self) -> "Listener":
+        self._folder = Path(tempfile.mkdtemp(prefix="sonolite-"))
+        self.address = str(self._folder / "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.address)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def hear(self, timeout: float) -> dict[str, str] | None:
+        """What was said next, None where nothing was within `timeout` seconds."""
+        self._socket.settimeout(timeout)
+        try:
+            said = self._socket.recv(4096).decode("utf-8", "replace")
+        except TimeoutError:
+            return None
+        return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)

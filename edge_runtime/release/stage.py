@@ -1,0 +1,190 @@
+"""From what was sent to a release that could run: its environment, its checks, its folder.
+
+A folder counts only once it is whole; what a power cut left is made anew.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge_runtime.release.layout import (
+    BUNDLE,
+    COMPLETE,
+    ENVIRONMENT,
+    RECORD,
+    Layout,
+    Refused,
+    holding,
+    read_json,
+    record,
+    sync_folder,
+    write_json,
+)
+
+CHECK_SECONDS, INSTALL_SECONDS = 180.0, 1800.0
+"""That a bundle may take to answer its golden frames, and an environment to be made."""
+DIGEST = re.compile(r"[0-9a-f]{64}")
+WHEEL = re.compile(r"[A-Za-z0-9_.+!-]+\.whl")
+_CHUNK = 1 << 20
+
+
+class Pipe(Protocol):
+    """What content arrives by."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Returns what is there, at most `size` bytes; nothing at the end."""
+
+
+def received(layout: Layout, digest: str) -> int:
+    """The bytes of a file that are here already."""
+    _require_digest(digest)
+    for path in (layout.incoming(digest), layout.incoming(f"{digest}.part")):
+        if path.exists():
+            return path.stat().st_size
+    return 0
+
+
+def receive(layout: Layout, digest: str, offset: int, size: int, content: Pipe) -> None:
+    """Goes on with a file from `offset`, and gives it its name once its `size` and hash are right.
+
+    Raises Refused where another length is here by now, where the link breaks, which leaves what
+    has arrived, and where it turns out to be another file.
+    """
+    _require_digest(digest)
+    part, whole = layout.incoming(f"{digest}.part"), layout.incoming(digest)
+    if whole.exists():
+        return
+    with holding(layout.state("incoming.lock"), 10, "another deployment sends to this device"):
+        with open(part, "ab") as file:
+            if file.tell() != offset:
+                raise Refused(f"{file.tell()} bytes are here, not {offset}; try again")
+            while chunk := content.read1(_CHUNK):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+            if file.tell() < size:
+                raise Refused("the link broke; deploy again, and it goes on from there")
+        if digest_of(part) != digest:
+            part.unlink()
+            raise Refused("what arrived is not what was sent; try again")
+        part.replace(whole)
+        sync_folder(whole.parent)
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_environment(layout: Layout, name: str, wheels: Mapping[str, str]) -> None:
+    """A Python environment of wheels that were sent, by file name and sha256; no network.
+
+    Raises Refused where venv is missing here, or the wheels cannot be installed.
+    """
+    _require_digest(name)
+    folder = layout.environment(name)
+    if (folder / COMPLETE).exists():
+        return
+    for part in (folder, layout.incoming(f"wheels-{name}")):
+        shutil.rmtree(part, ignore_errors=True)
+    gathered = layout.incoming(f"wheels-{name}")
+    gathered.mkdir()
+    for file, digest in wheels.items():
+        if not WHEEL.fullmatch(file):
+            raise Refused(f"{file!r} is no wheel's name")
+        _require_digest(digest)
+        os.link(layout.incoming(digest), gathered / file)
+        if digest_of(gathered / file) != digest:
+            raise Refused(f"{file}: not what was sent; try again")
+    _do([sys.executable, "-m", "venv", str(folder)], "the environment", INSTALL_SECONDS)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--isolated", "--quiet"]
+    quiet = ["--disable-pip-version-check", "--no-index", "--no-deps", "--no-cache-dir"]
+    sent = [str(gathered / file) for file in wheels]
+    _do([*pip, "install", *quiet, *sent], "the wheels", INSTALL_SECONDS)
+    _do([*pip, "uninstall", "--yes", "pip", "setuptools"], "pip's own end", INSTALL_SECONDS)
+    shutil.rmtree(gathered)
+    for tests in folder.glob("lib/python*/site-packages/**/tests"):
+        shutil.rmtree(tests)  # the libraries' own: 17 MB that no device runs
+    os.sync()
+    write_json(folder / COMPLETE, dict(wheels))
+
+
+def stage(layout: Layout, digest: str, environment: str, board: str) -> str:
+    """Makes a release of a bundle that was sent, once this device has proven it; returns its name.
+
+    Raises Refused where the bundle is not sound, not signed by a key that this device trusts,
+    older than what passed here before, or answers its golden frames otherwise.
+    """
+    _require_digest(digest)
+    _require_digest(environment)
+    name = name_of(digest, environment)
+    folder = layout.release(name)
+    if read_json(folder / RECORD):
+        return name
+    sent = layout.incoming(digest)
+    if not sent.exists():
+        raise Refused("the bundle has not been sent; deploy again")
+    if not (layout.environment(environment) / COMPLETE).exists():
+        raise Refused("the environment is not whole; deploy again")
+    sonolite = layout.environment(environment) / "bin" / "sonolite"
+    check = [str(sonolite), "release", "check", str(sent), str(layout.root)]
+    try:
+        bundle = _do(check, "the check", CHECK_SECONDS).strip()
+    except Refused as error:
+        record(layout, "refused", bundle=digest[:12], why=str(error))
+        raise
+    part = folder.with_name(f".{name}.part")
+    for old in (part, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    part.mkdir()
+    shutil.copyfile(sent, part / BUNDLE)
+    if digest_of(part / BUNDLE) != digest:
+        raise Refused("the bundle changed while it was copied; deploy again")
+    (part / ENVIRONMENT).symlink_to(Path("..", "..", "environments", environment))
+    made: dict[str, Any] = {
+        "bundle": bundle,
+        "sha256": digest,
+        "environment": environment,
+        "board": board,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_json(part / RECORD, made)
+    os.sync()
+    part.rename(folder)
+    sync_folder(folder.parent)
+    return name
+
+
+def name_of(digest: str, environment: str) -> str:
+    """A release is what it is made of: the same again is the same release."""
+    return hashlib.sha256(f"{digest} {environment}".encode()).hexdigest()[:12]
+
+
+def _require_digest(digest: str) -> None:
+    if not DIGEST.fullmatch(digest):
+        raise Refused(f"{digest!r} is no sha256")
+
+
+def _do(command: Sequence[str], what: str, seconds: float) -> str:
+    """Runs a command; its stdout. Raises Refused with the last line of what it said."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise Refused(f"{what}: not done in {seconds:.0f} s") from error
+    except OSError as error:
+        raise Refused(f"{what}: {command[0]}: {error.strerror}") from error
+    if done.returncode:
+        said = (done.stderr + done.stdout).strip()
+        if "ensurepip" in said:
+            raise Refused("Python's venv is missing; on the device: apt install python3-venv")
+        last = said.splitlines()[-1] if said else f"ended with {done.returncode}"
+        raise Refused(f"{what}: {last.removeprefix('sonolite: ')}")
+    return done.stdout

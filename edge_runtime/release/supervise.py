@@ -1,0 +1,194 @@
+"""Starts the current release, listens to its beats, judges its trial, and goes back where it fails.
+
+It is what systemd starts, and what a container starts where there is no systemd. A switch, or a
+changed configuration, is seen on the disk: the old process is ended, and the new one started. A
+release that fails outside a trial ends the supervisor too, for whoever started it to start again.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from edge_runtime.release.config import read_config
+from edge_runtime.release.judge import Awake, Judge
+from edge_runtime.release.layout import (
+    CONFIG,
+    ENVIRONMENT,
+    POLL,
+    TOOL,
+    TRUSTED,
+    Layout,
+    Refused,
+    holding,
+    is_held,
+    linked,
+    record,
+    write_json,
+)
+from edge_runtime.release.notify import VARIABLE, Listener, notify
+from edge_runtime.release.switch import Trial, begin, fall_back, passed, trial_of_current
+
+TURN = 0.25
+"""Seconds of one turn of the supervisor, without a beat."""
+END_SECONDS = 5.0
+"""That a process which beats may take to end; one that hangs gets none."""
+BEGIN_SECONDS = 10.0
+"""That a supervisor may take to begin."""
+MOST_LOG = 1 << 20
+"""Bytes of service.log, from which on it begins anew."""
+STATUS_SECONDS = 2.0
+"""Between two notes of the state on the disk, which may be a card that wears out."""
+_PR_SET_PDEATHSIG = 1
+
+
+def supervise(layout: Layout) -> None:
+    """Keeps the current release running until SIGTERM or SIGINT.
+
+    Raises Refused where another supervisor is at work here, or where a release that is not on
+    trial has failed.
+    """
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.append(number))
+    busy = f"{layout.root}: a supervisor is at work already"
+    with holding(layout.state("supervisor.lock"), 0, busy), Listener() as listener:
+        while not asked:
+            release, trial = begin(layout)
+            life = _Life(layout, release, trial, listener)
+            try:
+                why = life.live(lambda: bool(asked))
+            finally:
+                life.end()
+            if why is None:
+                continue
+            if trial is None:
+                record(layout, "ended", release=release, why=why)
+                raise Refused(f"the release {release}: {why}")
+            fall_back(layout, trial, why)
+        notify(STOPPING=1)
+
+
+def start(layout: Layout) -> None:
+    """Starts a supervisor that outlives its caller, where no systemd does; it writes service.log.
+
+    Raises Refused where it does not begin.
+    """
+    if is_held(layout.state("supervisor.lock")):
+        return
+    log = layout.state("service.log")
+    long = log.exists() and log.stat().st_size > MOST_LOG
+    with open(log, "wb" if long else "ab") as out:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", layout.root / TOOL, "supervise", layout.root],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    until = time.monotonic() + BEGIN_SECONDS
+    while not is_held(layout.state("supervisor.lock")):
+        if process.poll() is not None or time.monotonic() >= until:
+            raise Refused("the service does not begin; see its log")
+        time.sleep(POLL)
+
+
+class _Life:
+    """One start of a release."""
+
+    def __init__(
+        self, layout: Layout, release: str, trial: Trial | None, listener: Listener
+    ) -> None:
+        self._layout, self._release, self._trial = layout, release, trial
+        self._listener = listener
+        self._config = _edited(layout)
+        self._state, self._noted = "", -STATUS_SECONDS
+        layout.state("status.json").unlink(missing_ok=True)
+        program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
+        around = {
+            **os.environ,
+            VARIABLE: listener.address,
+            "SONOLITE_TRUST": str(layout.root / TRUSTED),
+            "PYTHONUNBUFFERED": "1",
+        }
+        around.pop("WATCHDOG_USEC", None)
+        self._clock = Awake()
+        self._judge = Judge(self._clock(), trial)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failed: str | None = None
+        try:
+            read_config(layout.root / CONFIG)
+            self._process = subprocess.Popen(  # noqa: S603
+                [program, "serve", layout.root, release],
+                env=around,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=_ends_with_its_supervisor,
+            )
+        except (OSError, Refused) as error:
+            self._failed = f"it cannot be started: {error}"
+
+    def live(self, stop: Callable[[], bool]) -> str | None:
+        """Returns why the release failed; None where it is to end for another reason."""
+        while not stop():
+            if self._failed is not None:
+                return self._failed
+            said = self._listener.hear(TURN)
+            now = self._clock()
+            if said and said.get("MAINPID") == str(self._process.pid if self._process else 0):
+                self._judge.beat(now, said.get("STATUS", ""))
+                self._note(now, said.get("STATUS", ""))
+                notify(READY=1, WATCHDOG=1, STATUS=said.get("STATUS", ""))
+            elif self._judge.starting:
+                notify(WATCHDOG=1)  # the judge has a limit for it
+            if self._process is not None and (code := self._process.poll()) is not None:
+                return f"it ended with {code}"
+            if self._trial and self._judge.passed():
+                passed(self._layout, self._trial)
+                self._judge, self._trial = Judge(now, None), None
+            if (why := self._judge.failure(now)) is not None:
+                return why
+            if self._changed():
+                return None
+        return None
+
+    def end(self) -> None:
+        """Ends the process: in good order if it can."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            patience = 0 if self._judge.failure(self._clock()) else END_SECONDS
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _changed(self) -> bool:
+        """Whether something else is to run now than what was started."""
+        if linked(self._layout, "current") != self._release:
+            return True
+        trial = trial_of_current(self._layout)
+        return _edited(self._layout) != self._config or (trial is not None and trial.starts == 0)
+
+    def _note(self, now: float, state: str) -> None:
+        """Writes the state down for `device status`."""
+        if state != self._state and now - self._noted >= STATUS_SECONDS:
+            self._state, self._noted = state, now
+            note = {"release": self._release, "state": state}
+            write_json(self._layout.state("status.json"), note, durable=False)
+
+
+def _edited(layout: Layout) -> int:
+    """When the configuration was written; 0 where there is none."""
+    try:
+        return (layout.root / CONFIG).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _ends_with_its_supervisor() -> None:
+    """A release without a supervisor would hold the scanner that the next one needs (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

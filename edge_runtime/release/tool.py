@@ -1,0 +1,194 @@
+"""What `release.pyz` does on a device, one word an action; answers are JSON on stdout.
+
+Exit codes as everywhere: 0 done, 1 a release fell back, 2 refused, with one line on stderr.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.release.layout import (
+    COMPLETE,
+    CONFIG,
+    EXAMINATION,
+    LINKS,
+    POLL,
+    RECORD,
+    TRUSTED,
+    Layout,
+    Refused,
+    holding,
+    is_held,
+    linked,
+    prepare,
+    read_json,
+    read_log,
+)
+from edge_runtime.release.prune import prune
+from edge_runtime.release.stage import make_environment, receive, received, stage
+from edge_runtime.release.supervise import BEGIN_SECONDS, start, supervise
+from edge_runtime.release.switch import go_back, switch, trial_of_current
+
+BROKEN_SECONDS = 60.0
+"""That what a broken deployment began here may still take to end."""
+OUTCOMES = ("passed", "fell back", "failed", "went back", "not switched")
+"""The events of the log that end a trial."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """One action on the device of the layout's root."""
+    its = _parser().parse_args(arguments)
+    os.umask(0o022)
+    layout = Layout(Path(its.root))
+    try:
+        sys.exit(_act(layout, its))
+    except Refused as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+
+
+def _act(layout: Layout, its: argparse.Namespace) -> int:
+    """The exit code."""
+    match its.action:
+        case "supervise":
+            supervise(layout)
+        case "start":
+            start(layout)
+        case "prepare":
+            prepare(layout)
+        case "status":
+            print(json.dumps(status(layout)))
+        case "log":
+            print("\n".join(json.dumps(line) for line in read_log(layout)[-its.lines :]))
+        case "received":
+            print(json.dumps({one: received(layout, one) for one in its.digest}))
+        case "receive":
+            with open(0, "rb", closefd=False) as pipe:
+                receive(layout, its.digest, its.offset, its.size, pipe)
+        case "await":
+            return _await(layout, its.release)
+        case "back":
+            print(json.dumps({"release": go_back(layout, its.wait, its.force)}))
+        case _:
+            busy = "another deployment is at work here"
+            with holding(layout.state("deploy.lock"), BROKEN_SECONDS, busy):
+                return _deploy(layout, its)
+    return 0
+
+
+def _deploy(layout: Layout, its: argparse.Namespace) -> int:
+    """The actions of which only one may be at work."""
+    match its.action:
+        case "environment":
+            make_environment(layout, its.environment, _wheels())
+        case "stage":
+            name = stage(layout, its.digest, its.environment, its.board)
+            print(json.dumps({"release": name}))
+        case "switch":
+            switch(layout, its.release, its.wait, its.force, sys.stdin.read())
+        case "prune":
+            print(json.dumps({"gone": prune(layout)}))
+    return 0
+
+
+def _wheels() -> dict[str, str]:
+    """The names and digests of wheels, from stdin."""
+    try:
+        wheels = json.load(sys.stdin)
+    except ValueError as error:
+        raise Refused("the list of wheels is not JSON") from error
+    if not isinstance(wheels, dict) or not all(isinstance(its, str) for its in wheels.values()):
+        raise Refused("the list of wheels names no digests")
+    return wheels
+
+
+def status(layout: Layout) -> dict[str, Any]:
+    """What is on this device and how it does."""
+    links = {name: linked(layout, name) for name in LINKS}
+    running = is_held(layout.state("supervisor.lock"))
+    note = read_json(layout.state("status.json")) or {}
+    trial = trial_of_current(layout)
+    outcomes = [line for line in read_log(layout) if line["event"] in OUTCOMES]
+    config = layout.root / CONFIG
+    return {
+        **links,
+        "running": running,
+        "state": note.get("state") if running and note.get("release") == links["current"] else None,
+        "examination": is_held(layout.state(EXAMINATION)),
+        "trial": None if trial is None else trial.release,
+        "outcome": outcomes[-1] if outcomes else None,
+        "releases": _records(layout.release(""), RECORD),
+        "environments": list(_records(layout.environment(""), COMPLETE)),
+        "config": config.read_text() if config.exists() else None,
+        "trusted": {path.name: path.read_text() for path in layout.root.glob(f"{TRUSTED}/*.pem")},
+    }
+
+
+def _records(folder: Path, mark: str) -> dict[str, Any]:
+    """The folders that are whole, with what their record says."""
+    if not folder.is_dir():
+        return {}
+    found = {its.name: read_json(its / mark) for its in folder.iterdir() if its.name[0] != "."}
+    return {name: record for name, record in found.items() if record}
+
+
+def _await(layout: Layout, release: str) -> int:
+    """Waits until a trial is judged; says how it ended."""
+    seen = time.monotonic()
+    while (trial := trial_of_current(layout)) is not None and trial.release == release:
+        if is_held(layout.state("supervisor.lock")):
+            seen = time.monotonic()
+        elif time.monotonic() - seen >= BEGIN_SECONDS:
+            raise Refused("the service is not running, so that the release is not tried")
+        time.sleep(POLL)
+    ended = [
+        line
+        for line in read_log(layout)
+        if line["event"] in OUTCOMES and line.get("release") == release
+    ]
+    if not ended:
+        raise Refused(f"the release {release} was never tried")
+    print(json.dumps(ended[-1]))
+    return 0 if ended[-1]["event"] == "passed" else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="release.pyz")
+    actions = parser.add_subparsers(dest="action", required=True)
+    words: dict[str, tuple[str, ...]] = {
+        "supervise": (),
+        "start": (),
+        "prepare": (),
+        "status": (),
+        "log": ("--lines",),
+        "received": ("digest+",),
+        "receive": ("digest", "offset", "size"),
+        "environment": ("environment",),
+        "stage": ("digest", "environment", "board"),
+        "switch": ("release", "--wait", "--force"),
+        "back": ("--wait", "--force"),
+        "await": ("release",),
+        "prune": (),
+    }
+    for action, names in words.items():
+        its = actions.add_parser(action)
+        its.add_argument("root")
+        for name in names:
+            if name == "--force":
+                its.add_argument(name, action="store_true")
+            elif name.endswith("+"):
+                its.add_argument(name[:-1], nargs="+")
+            else:
+                kind = {"offset": int, "size": int, "--wait": float, "--lines": int}.get(name, str)
+                its.add_argument(name, type=kind, default=0)
+    return parser
+
+
+def _fail(line: str) -> None:
+    print(" ".join(line.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,167 @@
+"""A release at work on a device: sessions without end, of whatever its configuration names.
+
+It says its state to its supervisor at every turn, and its changes on stdout as JSON lines: states
+and counts, never a label, a picture or a patient.
+"""
+
+import json
+import os
+import threading
+import time
+from datetime import UTC, datetime
+
+from devices import BadInput, CaptureDevice, DeviceLost, Frame, HardwareMissing
+from devices.boards import Board, read_board
+from devices.capture import Reconnecting, device_opener
+from devices.capture.stream import shown
+from edge_runtime.bundle import Bundle, open_trusted
+from edge_runtime.examination import Examination
+from edge_runtime.live import run_session
+from edge_runtime.pace import Pace
+from edge_runtime.release.config import Config, read_config
+from edge_runtime.release.layout import BUNDLE, CONFIG, TRUSTED, Layout, Refused, linked
+from edge_runtime.release.notify import notify
+from edge_runtime.remembered import FILE, remembered_sectors
+from edge_runtime.sector import Region, parse_roi
+from edge_runtime.session import State
+from edge_runtime.trust import VERSIONS, Versions, read_trusted
+from edge_runtime.ways import Ways, usual_threads
+
+BEAT_SECONDS = 0.2
+"""Between two beats in the same state."""
+RETRY_SECONDS = 2.0
+"""Between two attempts to open a scanner that is not there."""
+
+
+def device_versions(layout: Layout) -> Versions:
+    """The newest versions that passed their trial on a device."""
+    return Versions(layout.state(VERSIONS))
+
+
+def serve(layout: Layout, release: str, stop: threading.Event) -> None:
+    """Runs a release until `stop` is set; where there is no scanner it waits for one.
+
+    Raises BadInput where the configuration, the bundle or the region cannot be used.
+    """
+    try:
+        config = read_config(layout.root / CONFIG)
+    except Refused as error:
+        raise BadInput(str(error)) from error
+    bundle = open_trusted(
+        layout.release(release) / BUNDLE, read_trusted(layout.root / TRUSTED).keys
+    )
+    board = read_board(config.board) if config.board else None
+    threads = None if board is None else board.threads
+    ways = Ways(bundle, bundle.manifest.stages[0], threads=threads)
+    service = _Service(layout, release, bundle, board)
+    try:
+        while not stop.is_set():
+            _session(config, ways, service, stop)
+    finally:
+        service.examination.end()
+
+
+def _session(config: Config, ways: Ways, service: "_Service", stop: threading.Event) -> None:
+    """One session from an opened scanner, or one wait for it. A recording keeps its own pace."""
+    given = parse_roi(config.roi) if config.roi else None
+    try:
+        device: CaptureDevice = Reconnecting(device_opener(config.source))
+    except (BadInput, DeviceLost, HardwareMissing) as error:
+        seen = shown(config.source) if "://" in config.source else config.source
+        service.say("no scanner", why=str(error).replace(config.source, seen))
+        until = time.monotonic() + RETRY_SECONDS
+        while not stop.is_set() and time.monotonic() < until:
+            service.beat(State.LOST)
+            stop.wait(2 * BEAT_SECONDS)
+        return
+    region = Region(given, remembered_sectors(service.sectors, config.source), device.region)
+    ways.threads = ways.threads or usual_threads(device.live)
+    if not device.live:
+        device = Paced(device)
+    with device:
+        ended = threading.Event()
+
+        def beat(state: State) -> None:
+            service.beat(state)
+            if stop.is_set():
+                ended.set()
+
+        service.examines = device.live
+        summary, lost = run_session(device, ways, region, [], ended, beat=beat, pace=service.pace)
+    if device.live:
+        seconds, why = round(summary.seconds, 1), None if lost is None else str(lost)
+        counts = {"read": summary.read, "classified": summary.classified}
+        service.say("session ended", **counts, seconds=seconds, why=why)
+
+
+class Paced(CaptureDevice):
+    """A recording that is read no faster than it was made."""
+
+    live = False
+
+    def __init__(self, recording: CaptureDevice) -> None:
+        self._recording, self.fps = recording, recording.fps
+        self.region = recording.region
+        self._due = 0.0
+
+    def read(self, timeout: float) -> Frame:
+        """Returns the next frame when its time has come; see `CaptureDevice.read`."""
+        time.sleep(max(0.0, min(self._due - time.monotonic(), timeout)))
+        self._due = max(self._due, time.monotonic() - 1 / self.fps) + 1 / self.fps
+        return self._recording.read(timeout)
+
+    def close(self) -> None:
+        """Gives back what the recording holds."""
+        self._recording.close()
+
+
+class _Service:
+    """What is told of a release at work, and to whom."""
+
+    def __init__(self, layout: Layout, release: str, bundle: Bundle, board: Board | None) -> None:
+        self._layout, self._release, self._bundle = layout, release, bundle
+        self.examination = Examination(layout.root)
+        self.examines = False
+        self.pace = Pace(board)
+        self.sectors = layout.root / FILE
+        self._admitted = False
+        self._state: State | None = None
+        self._said: str | None = None
+        self._beaten = float("-inf")
+
+    def beat(self, state: State) -> None:
+        """Tells the supervisor that the loop turns, and takes the device's lock while LIVE."""
+        now = time.monotonic()
+        changed = state is not self._state
+        if not changed and now - self._beaten < BEAT_SECONDS:
+            return
+        self._beaten, self._state = now, state
+        notify(MAINPID=os.getpid(), STATUS=state, WATCHDOG=1)
+        if self.examines:
+            self.examination.beat(now, state)
+        if changed:
+            self.say("state", state=str(state))
+        if not self._admitted and linked(self._layout, "good") == self._release:
+            self._admit()
+
+    def say(self, event: str, **facts: object) -> None:
+        """One line for the journal; the same again is not said again."""
+        said = {"event": event, "release": self._release, "bundle": self._bundle.id, **facts}
+        if (line := json.dumps(said)) != self._said:
+            self._said = line
+            print(
+                json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **said}),
+                flush=True,
+            )
+
+    def _admit(self) -> None:
+        """From now on this device takes no older version of the bundle."""
+        assert self._bundle.signature is not None
+        manifest = self._bundle.manifest
+        self._admitted = True
+        try:
+            device_versions(self._layout).admit(
+                self._bundle.signature.key, manifest.name, manifest.version
+            )
+        except (BadInput, OSError) as error:  # the pictures matter more
+            self.say("version not noted", why=str(error))

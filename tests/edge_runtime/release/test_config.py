@@ -1,0 +1,52 @@
+"""A device's configuration is read strictly, and what is written is read back."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime.release.config import STATES, Config, parse_config, write_config
+from edge_runtime.release.layout import Refused
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=40)
+
+
+@given(
+    source=WORDS.filter(bool),
+    roi=WORDS,
+    board=WORDS,
+    seconds=st.floats(2, 3600),
+    state=st.sampled_from(STATES),
+)
+def test_what_is_written_is_read_back(
+    source: str, roi: str, board: str, seconds: float, state: str
+) -> None:
+    config = Config(source, roi, board, seconds, state)
+    assert parse_config(write_config(config), "here") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "source is missing"),
+        ("source = 0", "source = 0 is of the wrong type"),
+        ('source = "0"\ntrial_seconds = true', "trial_seconds = True is of the wrong type"),
+        ('source = "0"\ntrial_seconds = 1', "trial_seconds lies in"),
+        ('source = "0"\ntrial_seconds = nan', "trial_seconds lies in"),
+        ('source = "0"\ntrial_state = "FAULT"', "trial_state is one of"),
+        ('source = "0"\nsorce = "1"', "no setting 'sorce'"),
+        ("source = ", "here: "),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, word: str) -> None:
+    with pytest.raises(Refused) as raised:
+        parse_config(text, "here")
+    assert word in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@given(st.text())
+def test_any_text_is_a_configuration_or_refused(text: str) -> None:
+    with suppress(Refused):
+        assert parse_config(text, "here").source

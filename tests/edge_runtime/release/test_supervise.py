@@ -1,0 +1,202 @@
+"""A release is tried by a real supervisor, as a real process, and gone back from where it fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.release.layout import Layout, is_held, linked, read_log
+from edge_runtime.release.notify import VARIABLE, Listener
+from edge_runtime.release.supervise import TURN
+from edge_runtime.release.switch import read_trial, switch, trial_of_current
+from tests.edge_runtime.release.conftest import ROOT, write_settings
+
+Staged = Callable[[str], str]
+TRIAL = 2.0
+
+
+@contextmanager
+def supervisor(
+    layout: Layout, around: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A supervisor at work, as the tool starts it."""
+    words = ["-m", "edge_runtime.release", "supervise", str(layout.root)]
+    with subprocess.Popen(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**os.environ, **(around or {})},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            until(lambda: is_held(layout.state("supervisor.lock")))
+            yield process
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def until(true: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def processes(layout: Layout) -> list[int]:
+    """The releases that run on a device."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(layout.root).encode() in words and b"serve" in words:
+            found.append(int(process.name))
+    return found
+
+
+def test_a_release_that_lives_passes(layout: Layout, good: str, staged: Staged) -> None:
+    new = staged("lives again")
+    with supervisor(layout):
+        switch(layout, new)
+        until(lambda: not read_trial(layout))
+    assert {name: linked(layout, name) for name in ("current", "previous", "good")} == {
+        "current": new,
+        "previous": good,
+        "good": new,
+    }
+    assert read_log(layout)[-1]["event"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("hangs", "it hangs"),
+        ("hangs-late", "it hangs"),
+        ("crashes", "it ended with 7"),
+        ("searches", "it never reached LIVE"),
+        ("faults", "inference failed"),
+        ("silent", "it did not begin"),
+    ],
+)
+def test_a_release_that_fails_here_is_gone_back_from_in_time(
+    layout: Layout, good: str, staged: Staged, kind: str, why: str
+) -> None:
+    bad = staged(kind)
+    with supervisor(layout) as process:
+        until(lambda: processes(layout))
+        began = time.monotonic()
+        switch(layout, bad)
+        until(lambda: linked(layout, "current") == good)
+        until(lambda: processes(layout))
+        assert time.monotonic() - began <= TRIAL + 5
+        assert process.poll() is None
+    last = read_log(layout)[-1]
+    assert (last["event"], last["release"], last["to"]) == ("fell back", bad, good)
+    assert why in last["why"]
+    assert linked(layout, "previous") == linked(layout, "good") == good
+
+
+def test_a_release_that_cannot_be_started_is_gone_back_from(
+    layout: Layout, good: str, staged: Staged
+) -> None:
+    bad = staged("lives elsewhere")
+    (layout.release(bad) / "environment").unlink()
+    with supervisor(layout):
+        switch(layout, bad)
+        until(lambda: linked(layout, "current") == good)
+    assert "cannot be started" in read_log(layout)[-1]["why"]
+
+
+def test_a_trial_goes_on_after_a_power_cut(layout: Layout, good: str, staged: Staged) -> None:
+    new = staged("lives again")
+    write_settings(layout, seconds=4)
+    with supervisor(layout) as process:
+        switch(layout, new)
+        until(lambda: (trial := read_trial(layout)) and trial.starts == 1)
+        process.kill()
+    until(lambda: not processes(layout))
+    assert trial_of_current(layout)
+    with supervisor(layout):
+        until(lambda: not read_trial(layout))
+    assert linked(layout, "good") == new
+
+
+def test_a_trial_that_takes_the_machine_down_is_not_repeated_for_ever(
+    layout: Layout, good: str, staged: Staged
+) -> None:
+    new = staged("lives again")
+    switch(layout, new)
+    for _ in range(2):
+        with supervisor(layout) as process:
+            until(lambda: processes(layout))
+            process.kill()
+        until(lambda: not processes(layout))
+    with supervisor(layout):
+        until(lambda: linked(layout, "current") == good)
+    assert "interrupted 2 times" in read_log(layout)[-1]["why"]
+
+
+def test_the_first_release_has_nothing_behind_it_and_says_why_it_failed(
+    layout: Layout, staged: Staged
+) -> None:
+    switch(layout, staged("searches"))
+    with supervisor(layout):
+        until(lambda: not read_trial(layout))
+    assert [line["event"] for line in read_log(layout)][:2] == ["switched", "failed"]
+
+
+def test_a_proven_release_that_ends_ends_its_supervisor_too(
+    layout: Layout, good: str, staged: Staged
+) -> None:
+    """So that whoever starts it counts how often, and stops at his limit."""
+    with supervisor(layout) as process:
+        until(lambda: processes(layout))
+        os.kill(processes(layout)[0], signal.SIGKILL)
+        assert process.wait(10) == 2
+    assert read_log(layout)[-1]["event"] == "ended"
+
+
+def test_no_release_outlives_its_supervisor(layout: Layout, good: str) -> None:
+    with supervisor(layout) as process:
+        until(lambda: processes(layout))
+        process.kill()
+        until(lambda: not processes(layout))
+
+
+def test_a_changed_configuration_starts_the_release_anew(layout: Layout, good: str) -> None:
+    with supervisor(layout):
+        until(lambda: processes(layout))
+        before = processes(layout)
+        write_settings(layout, seconds=9)
+        until(lambda: processes(layout) and processes(layout) != before)
+
+
+def test_systemd_is_told_only_what_the_release_says(
+    layout: Layout, good: str, staged: Staged
+) -> None:
+    """Ready with the first beat, fed by each, and not a moment longer than it beats."""
+    with Listener() as systemd, supervisor(layout, {VARIABLE: systemd.address}):
+        until(lambda: (systemd.hear(1) or {}).get("READY"))
+        said = systemd.hear(1) or {}
+        assert (said["WATCHDOG"], said["STATUS"]) == ("1", "LIVE")
+        os.kill(processes(layout)[0], signal.SIGSTOP)
+        time.sleep(2 * TURN)
+        while systemd.hear(0.01):
+            pass
+        assert systemd.hear(4 * TURN) is None
+        os.kill(processes(layout)[0], signal.SIGCONT)
+
+
+def test_only_one_supervisor_works_on_a_device(layout: Layout, good: str) -> None:
+    with supervisor(layout), supervisor(layout) as second:
+        assert second.wait(10) == 2
+        assert second.stderr is not None
+        assert "a supervisor is at work already" in second.stderr.read()

@@ -1,0 +1,57 @@
+"""The service's unit: systemd takes it, and finds little exposed."""
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+MOST_EXPOSED = 3.0
+"""Of ten; `systemd-analyze security`."""
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd-analyze")
+    text = (resources.files("edge_runtime") / "release" / "sonolite.service").read_text()
+    for mark, word in (
+        ("@PYTHON@", sys.executable),
+        ("@ROOT@", "/opt/sonolite"),
+        ("@GROUPS@", "video render plugdev"),
+    ):
+        text = text.replace(mark, word)
+    assert "@" not in re.sub(r"[~=]@[\w-]+( @[\w-]+)*|.*`.*", "", text)
+    path = tmp_path / "sonolite.service"
+    path.write_text(text)
+    return path
+
+
+def test_systemd_takes_it_without_a_word(unit: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, [line for line in done.stderr.splitlines() if unit.name in line]) == (
+        0,
+        [],
+    )
+
+
+def test_it_is_hardly_exposed(unit: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", unit],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"exposure level for \S+ ([\d.]+)", done.stdout)
+    assert found is not None
+    assert float(found[1]) <= MOST_EXPOSED
+
+
+def test_it_sees_grabbers_accelerators_and_gpus(unit: Path) -> None:
+    allowed = re.findall(r"^DeviceAllow=(\S+) rw$", unit.read_text(), re.MULTILINE)
+    assert allowed == ["char-video4linux", "/dev/apex_0", "char-usb_device", "char-drm"]

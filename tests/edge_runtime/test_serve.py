@@ -1,0 +1,128 @@
+"""A release at work: it beats with a scanner and without one, and keeps its secrets."""
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from devices import BadInput
+from devices.capture import Phantom
+from edge_runtime.examination import Examination
+from edge_runtime.release.config import Config, write_config
+from edge_runtime.release.layout import EXAMINATION, RECORD, Layout, is_held, link, prepare
+from edge_runtime.release.notify import VARIABLE, Listener
+from edge_runtime.serve import Paced, device_versions, serve
+from edge_runtime.session import State
+from edge_runtime.trust import read_trusted, trusted_folder
+
+NAME = "0a1b2c3d4e5f"
+
+
+@pytest.fixture
+def layout(tmp_path: Path, demo_path: Path) -> Layout:
+    """A device with the shipped bundle as a release."""
+    its = Layout(tmp_path / "root")
+    its.root.mkdir()
+    prepare(its)
+    folder = its.release(NAME)
+    folder.mkdir()
+    (folder / "bundle.sonolite").write_bytes(demo_path.read_bytes())
+    (folder / RECORD).write_text("{}")
+    (its.root / "trusted" / "demo.pem").write_bytes((trusted_folder() / "demo.pem").read_bytes())
+    link(its, "current", NAME)
+    return its
+
+
+def heard(
+    layout: Layout, source: str, enough: set[str], monkeypatch: pytest.MonkeyPatch, roi: str = ""
+) -> list[dict[str, str]]:
+    """Serves until all states of `enough` were said; what the supervisor hears."""
+    (layout.root / "config.toml").write_text(write_config(Config(source, roi)))
+    stop = threading.Event()
+    beats: list[dict[str, str]] = []
+    with Listener() as listener:
+        monkeypatch.setenv(VARIABLE, listener.address)
+        thread = threading.Thread(target=serve, args=(layout, NAME, stop))
+        thread.start()
+        until = time.monotonic() + 30
+        while not enough <= {beat["STATUS"] for beat in beats} and time.monotonic() < until:
+            if said := listener.hear(1):
+                beats.append(said)
+        stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert enough <= {beat["STATUS"] for beat in beats}
+    return beats
+
+
+def test_a_scanner_that_is_seen_is_live_and_beats(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats = heard(layout, "phantom:", {"LIVE"}, monkeypatch)
+    assert {beat["MAINPID"] for beat in beats} == {str(os.getpid())}
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["event"] for line in lines} == {"state", "session ended"}
+    known = {"at", "event", "release", "bundle", "state", "read", "classified", "seconds", "why"}
+    assert {name for line in lines for name in line} <= known
+    assert not is_held(layout.state(EXAMINATION))
+
+
+def test_without_a_scanner_it_waits_and_beats(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard(layout, "igtl://nurse:secret@127.0.0.1:1/x", {"LOST"}, monkeypatch)
+    said = capsys.readouterr().out
+    assert '"no scanner"' in said
+    assert "secret" not in said
+
+
+def test_a_release_that_passed_forbids_older_ones(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = read_trusted(layout.root / "trusted").keys
+    heard(layout, "phantom:", {"LIVE"}, monkeypatch)
+    device_versions(layout).require_not_older(key, "demo", 0)
+    link(layout, "good", NAME)
+    heard(layout, "phantom:", {"LIVE"}, monkeypatch)
+    with pytest.raises(BadInput, match="older than 1"):
+        device_versions(layout).require_not_older(key, "demo", 0)
+
+
+def test_a_configuration_that_is_wrong_is_named(layout: Layout) -> None:
+    (layout.root / "config.toml").write_text('sorce = "0"')
+    with pytest.raises(BadInput, match="no setting 'sorce'"):
+        serve(layout, NAME, threading.Event())
+
+
+def test_a_recording_keeps_its_pace() -> None:
+    with Paced(Phantom(fps=20, live=False)) as recording:
+        began = time.monotonic()
+        frames = [recording.read(1).index for _ in range(8)]
+        assert time.monotonic() - began >= 6 / 20
+    assert frames == list(range(8))
+
+
+def test_an_examination_lasts_a_little_longer_than_its_last_live_picture(layout: Layout) -> None:
+    lock = layout.state(EXAMINATION)
+    examination = Examination(layout.root)
+    examination.beat(0, State.SEARCHING)
+    assert not is_held(lock)
+    examination.beat(1, State.LIVE)
+    assert is_held(lock)
+    examination.beat(10.9, State.SEARCHING)
+    assert is_held(lock)
+    examination.beat(11, State.SEARCHING)
+    assert not is_held(lock)
+    examination.beat(12, State.LIVE)
+    examination.end()
+    assert not is_held(lock)
+
+
+def test_a_machine_that_was_not_deployed_to_has_no_examinations(tmp_path: Path) -> None:
+    examination = Examination(tmp_path)
+    examination.beat(0, State.LIVE)
+    examination.end()
+    assert list(tmp_path.iterdir()) == []
