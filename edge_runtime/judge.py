@@ -71,19 +71,23 @@ class Session:
         return self._result(None, None, event, NO_TIME, reason=withheld)
 
     def conclude(self, view: View, judged: Judgement | None) -> Result:
-        """What is said of `view`; `judged` is None where it was withheld or inference failed."""
-        frame, done = view.frame, self._clock()
+        """What is said of `view`; `judged` is None where inference failed, or there was nothing."""
+        frame, verdict = view.frame, view.verdict
+        verdict.wait()
+        done = self._clock()
         age = done - frame.captured_at
-        if judged is None:
-            event = view.event or Event.FAILED
+        if verdict.event is not None:
+            event, judged = verdict.event, None
+        elif judged is None:
+            event = Event.FAILED
         elif self._live and age > self._budget:
             event = Event.LATE
         else:
             event = Event.JUDGED
         self.happened(event)
         smoothed, label, reason = self._decide(judged, frame)
-        if event is Event.UNUSABLE and view.flaw is not None:
-            reason = str(view.flaw)
+        if event is Event.UNUSABLE and verdict.flaw is not None:
+            reason = str(verdict.flaw)
         self._account(reason or str(event), judged is not None, label, age)
         latency = Latency(
             wait=1000 * (view.began - frame.captured_at),

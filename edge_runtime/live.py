@@ -7,6 +7,7 @@ Decoding, preparing and inference so overlap on two cores, and none of them wait
 thread that watches computes nothing: it sees an inference that hangs, and can still be interrupted.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ READ_TIMEOUT = 1.0
 """Seconds that one read of a device may wait for its frame."""
 BUDGET = 0.25
 """Seconds from capture to result after which a live result is stale."""
+TAKEN = 0.002
+"""Seconds that the judging thread usually takes to begin with a live frame, and more."""
 PULSE = 0.05
 """Seconds between two looks at the threads."""
 HUNG_AFTER = 5.0
@@ -166,11 +169,17 @@ class _Work:
 
     def capture(self) -> None:
         """Reads until the device ends or `stop` is set; what ends it reaches the other side."""
+        _keep_to_cores(slice(-1, None))
+        view: View | None = None
         while not self.stop.is_set():
             try:
                 if frame := self._read():
-                    self.slot.put(self.viewer.look(frame))
-                del frame  # its pixels are somebody else's now, and may be used again
+                    view = self.viewer.look(frame)
+                    self.slot.put(view)
+                    if self.device.live:  # or the check would keep the judge from its beginning
+                        self.slot.wait_until_taken(TAKEN)
+                    self.viewer.check(view)
+                frame = view = None  # others' now: their pixels may be used again
             except DeviceStalled:
                 continue  # the other side sees the silence by its own clock
             except DeviceLost as error:
@@ -225,6 +234,7 @@ class _Judge(threading.Thread):
 
     def run(self) -> None:
         """Judges until the frames end; whatever ends it is for the thread that watches."""
+        _keep_to_cores(slice(-1))
         try:
             self.ended = self._judge_all()
         except Exception as error:
@@ -314,3 +324,15 @@ class _Judge(threading.Thread):
         """Moves the session; a change is shown, and never the last picture as if it were live."""
         if changed := self._work.session.without_frame(event):
             self._work.tell(changed, self._blank)
+
+
+def _keep_to_cores(which: slice) -> None:
+    """Keeps this thread to some of the cores that the process may use.
+
+    The last one captures and the others judge. Left to itself, a scheduler that saves power runs
+    both threads on one core: a recording then takes 1.5 times as long, and a live frame waits for
+    the check of the one before it.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, cores[which])

@@ -1,8 +1,8 @@
 """What is said of one frame; every sink writes from this one type."""
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from devices import Box
 from edge_runtime.session import State
@@ -71,9 +71,10 @@ class Result:
 
 def to_json(result: Result) -> str:
     """One line of JSON; the box as `[x, y, w, h]`, numbers to a sensible length."""
-    record = asdict(result)
+    record: dict[str, Any] = {name: getattr(result, name) for name in _NAMES}
     record["notice"] = NOTICE
-    record["latency_ms"] = {name: round(its, 3) for name, its in record["latency_ms"].items()}
+    latency = result.latency_ms
+    record["latency_ms"] = {name: round(getattr(latency, name), 3) for name in _STAGES}
     record["captured_at"] = round(result.captured_at, 6)
     if result.probability is not None:
         record["probability"] = {name: round(p, 6) for name, p in result.probability.items()}
@@ -84,3 +85,7 @@ def to_json(result: Result) -> str:
     if result.timestamp is not None:
         record["timestamp"] = round(result.timestamp, 6)
     return json.dumps(record)
+
+
+_NAMES = [field.name for field in fields(Result)]
+_STAGES = [field.name for field in fields(Latency)]

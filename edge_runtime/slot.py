@@ -4,9 +4,9 @@ import threading
 from collections import Counter, deque
 from typing import Generic, TypeVar
 
-CAPACITY = 2
-"""Frames of a recording that are read ahead: enough to overlap decoding with inference, and few
-enough that they need little memory."""
+CAPACITY, LOW = 4, 1
+"""Frames of a recording that are read ahead, and how few are left when reading goes on: a thread
+that is woken for every single frame spends as much on that as on decoding."""
 
 
 F = TypeVar("F")
@@ -44,7 +44,13 @@ class Slot(Generic[F]):
                 self._frames.clear()
                 self.dropped += 1
             self._frames.append(frame)
-            self._changed.notify_all()
+            if len(self._frames) == 1:
+                self._changed.notify_all()
+
+    def wait_until_taken(self, timeout: float) -> None:
+        """Waits until nothing is in the slot, for `timeout` seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._frames or self.closed, timeout)
 
     def pass_over(self, cause: str) -> None:
         """Counts a frame that was read and is not handed over."""
@@ -66,7 +72,8 @@ class Slot(Generic[F]):
                 raise lost
             if self._frames:
                 frame = self._frames.popleft()
-                self._changed.notify_all()
+                if len(self._frames) == LOW or not self._every_frame:
+                    self._changed.notify_all()
                 return frame
             if self._end is not None:
                 raise self._end

@@ -1,7 +1,8 @@
 """From a frame to what the model sees of it, or to the reason why it is not shown to the model."""
 
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,28 @@ FROZEN_AFTER = 1.0
 """Seconds of one and the same picture after which it counts as frozen."""
 
 
+class Verdict:
+    """Whether a view may be judged; told by one thread, awaited by another."""
+
+    def __init__(self) -> None:
+        self.event: Event | None = None
+        """Why the view is withheld."""
+        self.flaw: Flaw | None = None
+        """What is wrong with its picture, where that is why."""
+        self._known = threading.Lock()
+        self._known.acquire()
+
+    def tell(self, event: Event | None, flaw: Flaw | None) -> None:
+        """Says it, once."""
+        self.event, self.flaw = event, flaw
+        self._known.release()
+
+    def wait(self) -> None:
+        """Waits until it is told."""
+        with self._known:
+            pass
+
+
 @dataclass(frozen=True)
 class View:
     """One frame, ready for the model or withheld from it."""
@@ -25,15 +48,12 @@ class View:
     box: Box | None
     """What is judged, in pixels of the screen; None where there is nothing to judge."""
     tensor: NDArray[np.uint8] | None
-    """``[1, side, side, 1]``, nobody else's as long as it is held; None where it is withheld."""
-    event: Event | None
-    """Why it is withheld."""
-    flaw: Flaw | None
-    """What is wrong with the picture, where that is why."""
+    """``[1, side, side, 1]``, nobody else's as long as it is held; None where there is no box."""
     began: float
     """When work on the frame began, monotonic seconds."""
     ended: float
-    """When the view was ready."""
+    """When the tensor was ready."""
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 class Viewer:
@@ -56,17 +76,25 @@ class Viewer:
         self._seen = False
 
     def look(self, frame: Frame) -> View:
-        """Returns the view of `frame`. Raises BadInput for a region that never lay on a screen."""
+        """Returns the view of `frame`; `check` has to follow.
+
+        Raises BadInput for a region that never lay on a screen.
+        """
         began = self._clock()
-        box, tensor, event = self._locate(frame), None, None
-        wrong = self._region.flaw(frame.pixels, box)
-        if box is None or wrong is not None:
-            event = Event.UNUSABLE
-        elif self._repeats(frame, box):
-            event = Event.REPEATED
-        else:
-            tensor = self._prepare(frame.pixels, box)
-        return View(frame, box, tensor, event, wrong, began, self._clock())
+        box = self._locate(frame)
+        tensor = None if box is None else self._prepare(frame.pixels, box)
+        return View(frame, box, tensor, began, self._clock())
+
+    def check(self, view: View) -> None:
+        """Tells the view's verdict. The model may be at work on it meanwhile: few are withheld."""
+        event: Event | None = Event.UNUSABLE
+        wrong: Flaw | None = None
+        try:
+            wrong = self._region.flaw(view.frame.pixels, view.box)
+            if view.box is not None and wrong is None:
+                event = Event.REPEATED if self._repeats(view.frame, view.box) else None
+        finally:
+            view.verdict.tell(event, wrong)
 
     def forget(self) -> None:
         """The device has gone: what comes next may be another one's screen."""

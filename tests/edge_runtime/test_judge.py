@@ -53,6 +53,7 @@ class Hand:
     def judge(self, pixels: Pixels, age: float = 0.0) -> Result:
         at = self.now - age
         view = self.viewer.look(Frame(pixels, at, next(self.index), timestamp=at))
+        self.viewer.check(view)
         judged = None
         if view.tensor is not None:
             with suppress(RuntimeError):

@@ -55,6 +55,7 @@ def test_preparing_and_judging_ask_for_no_picture(
 
     def step() -> None:
         view = viewer.look(next(coming))
+        viewer.check(view)
         assert view.tensor is not None
         classifier.judge(view.tensor)
 

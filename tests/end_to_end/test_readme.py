@@ -43,7 +43,7 @@ def test_the_walk_with_your_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ran = [shlex.split(line) for line in commands() if line.startswith("sonolite ")]
     assert {words[1] for words in ran} == {
         *("train", "evaluate", "compare", "convert", "validate", "inspect", "run", "demo"),
-        *("keys", "doctor"),
+        *("keys", "doctor", "bench"),
     }
     for words in ran:
         if ">" in words:
