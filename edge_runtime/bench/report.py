@@ -115,7 +115,7 @@ def picture(bench: Bench) -> Pixels:
     wide, high, left = 640, 64, 250
     shown = {who: max(its, key=lambda one: one.frames) for who, its in bench.rounds.items()}
     most = 1.25 * max(its.p99 for its in shown.values())
-    canvas = np.full((high * (len(shown) + 1), left + wide + 20, 3), 255, np.uint8)
+    canvas = np.full((high * (len(shown) + 1), left + wide + 50, 3), 255, np.uint8)
     for number, (who, its) in enumerate(shown.items()):
         base = high * (number + 1)
         _write(canvas, TITLES[who], (8, base - 28))
