@@ -47,8 +47,9 @@ TAKEN = 0.002
 """Seconds that the judging thread usually takes to begin with a live frame, and more."""
 PULSE = 0.05
 """Seconds between two looks at the threads."""
-HUNG_AFTER = 5.0
-"""Seconds of one inference after which it counts as hung; the slowest board takes a tenth."""
+HUNG_AFTER, OPENS_WITHIN = 5.0, 60.0
+"""Seconds of one inference after which it counts as hung, the slowest board takes a tenth; and of
+opening a backend and proving it."""
 RESTARTS = 3
 """How often a hung inference is begun anew before the session ends."""
 
@@ -223,7 +224,7 @@ class _Judge(threading.Thread):
     def __init__(self, work: _Work) -> None:
         super().__init__(name="judge", daemon=True)
         self._work = work
-        self._busy: tuple[View | None, float] | None = None
+        self._busy: tuple[View | None, float, float] | None = None
         self._abandoned = False
         self._blank: Pixels = np.zeros((240, 320), np.uint8)
         self.turns = 0
@@ -248,14 +249,14 @@ class _Judge(threading.Thread):
         work, busy = self._work, self._busy
         if busy is None:
             return False
-        view, since = busy
+        view, since, allowed = busy
         waited = work.clock() - since
         if waited <= work.patience:
             return False
         with work.turn:
             if self._busy is not busy:
                 return False
-            if waited > HUNG_AFTER:
+            if waited > allowed:
                 self._abandoned = True
                 if view is None:
                     self._without_frame(Event.FAILED)
@@ -293,9 +294,10 @@ class _Judge(threading.Thread):
         work = self._work
         judged, failure = None, ""
         if view.tensor is not None:
-            self._busy = view, work.clock()
             try:
-                judged = self._classifier().judge(view.tensor)
+                classifier = self._classifier(view)
+                self._busy = view, work.clock(), HUNG_AFTER
+                judged = classifier.judge(view.tensor)
             except RuntimeError as error:
                 failure = " ".join(str(error).split())
         with work.turn:
@@ -306,13 +308,16 @@ class _Judge(threading.Thread):
                 self._blank = np.zeros_like(view.frame.pixels)
             work.tell(work.session.conclude(view, judged), view.frame.pixels)
         if failure and work.ways.give_up(failure):
-            self._busy = None, work.clock()
-            self._classifier()  # at once, so that the next frame need not wait for it
+            self._classifier(None)  # at once, so that the next frame need not wait for it
             self._busy = None
 
-    def _classifier(self) -> Classifier:
-        """The open one; every result says from then on which it is, and why no other."""
+    def _classifier(self, view: View | None) -> Classifier:
+        """The open one; every result says from then on which it is, and why no other.
+
+        `view` is what waits for it.
+        """
         work = self._work
+        self._busy = view, work.clock(), OPENS_WITHIN
         classifier = work.ways.classifier
         if classifier is not work.computing:
             with work.turn:

@@ -112,6 +112,7 @@ class Ways:
         self._any_picture = any_picture
         self._at = 0
         self._open: Classifier | None = None
+        self._turn = object()
         self.refused: list[str] = []
         """What was preferred and why it does not compute."""
 
@@ -119,14 +120,18 @@ class Ways:
     def classifier(self) -> Classifier:
         """The open one; else the next that opens.
 
-        Raises BadInput or HardwareMissing where none of those that are left does.
+        Raises BadInput or HardwareMissing where none of those that are left does, RuntimeError for
+        a thread that took so long to open it that another was begun.
         """
         while self._open is None:
-            way = self._ways[self._at]
+            way, turn = self._ways[self._at], self._turn
             try:
-                self._open = Classifier(
+                opened = Classifier(
                     self.bundle, self.stage, way.variant, self.threads, self._any_picture, way.wish
                 )
+                if turn is not self._turn:
+                    raise RuntimeError(f"{way}: opened too late")
+                self._open = opened
             except SonoliteError as error:
                 if len(self._ways) == 1:
                     raise
@@ -141,12 +146,13 @@ class Ways:
         if self._at + 1 == len(self._ways):
             return False
         self.refused.append(f"{self._ways[self._at]}: {reason}")
-        self._at, self._open = self._at + 1, None
+        self._at += 1
+        self.renew()
         return True
 
     def renew(self) -> None:
         """The same way is opened once more, with an interpreter of its own."""
-        self._open = None
+        self._open, self._turn = None, object()
 
 
 def needs(kind: Kind) -> str:

@@ -20,6 +20,7 @@ from devices.capture import Phantom
 from devices.capture.image import read_image
 from edge_runtime.bundle import Bundle, open_bundle
 from edge_runtime.cli import main
+from edge_runtime.result import Result
 from edge_runtime.trust import trusted_folder
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -84,6 +85,7 @@ KILLED = """
 import os, signal, sys
 import train.batches
 from edge_runtime.cli import main
+from edge_runtime.result import Result
 
 batch = train.batches.Batches.__getitem__
 asked = []
@@ -267,6 +269,18 @@ def refused(outcome: Outcome, *words: str) -> None:
     assert line.startswith("sonolite: "), outcome
     for word in words:
         assert word in line, outcome
+
+
+class Collected:
+    """A sink that keeps what it is told."""
+
+    sees = False
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+
+    def write(self, result: Result, pixels: Pixels) -> None:
+        self.results.append(result)
 
 
 @pytest.fixture(scope="session")

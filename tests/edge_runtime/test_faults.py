@@ -1,6 +1,8 @@
 """What a session survives: accelerators that fail and hang, and sinks that do."""
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,21 +19,10 @@ from edge_runtime.result import Result
 from edge_runtime.sector import Region
 from edge_runtime.session import Event, State
 from edge_runtime.ways import Ways
+from tests.conftest import Collected
 
 PROVEN = 8
 """Inferences that the golden frames take before the first picture."""
-
-
-class Collected:
-    """A sink that keeps what it is told."""
-
-    sees = False
-
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-
-    def write(self, result: Result, pixels: Pixels) -> None:
-        self.results.append(result)
 
 
 class Following(Scripted):
@@ -211,3 +202,18 @@ def test_a_damaged_picture_of_a_live_device_is_counted_and_the_next_one_judged(
     assert summary.read == 3
     assert summary.not_judged[live.DAMAGED] == 1
     assert sink.results[-1].label is not None
+
+
+def test_the_command_ends_with_exit_code_three_where_inference_hangs_for_good(
+    demo_path: Path, stand_in: Path
+) -> None:
+    """A thread that is stuck in a library must not keep the process from ending."""
+    hanging = f"{stand_in}?hang={PROVEN + 5}"
+    code = (
+        "from edge_runtime import live; live.HUNG_AFTER = 0.3; "
+        "from edge_runtime.cli import main; import sys; main(sys.argv[1:])"
+    )
+    words = ["run", str(demo_path), "--source", "phantom:", "--backend", hanging, "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60)
+    assert done.returncode == 3, done.stderr
+    assert b"inference hung 4 times" in done.stderr.splitlines()[-1]

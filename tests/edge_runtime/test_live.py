@@ -18,20 +18,9 @@ from edge_runtime.sector import Region
 from edge_runtime.session import State
 from edge_runtime.summary import Summary
 from edge_runtime.ways import Ways
+from tests.conftest import Collected
 
 BLACK = np.zeros((240, 320, 3), np.uint8)
-
-
-class Collected:
-    """A sink that keeps what it is told."""
-
-    sees = False
-
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-
-    def write(self, result: Result, pixels: Pixels) -> None:
-        self.results.append(result)
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,11 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU
 from edge_runtime.ladder import DWELL, Rung
 from edge_runtime.live import run_session
-from edge_runtime.outbox import NO_PIXELS
 from edge_runtime.pace import EVERY, Pace
-from edge_runtime.result import Result
 from edge_runtime.sector import Region
 from edge_runtime.session import State
 from edge_runtime.ways import Ways
+from tests.conftest import Collected
 
 BOARD = read_board("raspberry-pi-5")
 
@@ -85,17 +84,6 @@ def test_frames_that_are_held_back_are_not_silence(rung: Rung, fps: float, budge
     assert patience >= budget
     if rung.rate(fps):
         assert patience > 1 / rung.rate(fps)
-
-
-class Collected:
-    sees = False
-
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-
-    def write(self, result: Result, pixels: Pixels) -> None:
-        assert pixels is NO_PIXELS
-        self.results.append(result)
 
 
 def test_a_board_that_is_too_hot_shows_no_label_and_says_why(

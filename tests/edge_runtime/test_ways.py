@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from devices import BadInput, HardwareMissing
 from edge_runtime.bundle import Bundle
-from edge_runtime.classify import CPU, Wish
+from edge_runtime.classify import CPU, Classifier, Wish
 from edge_runtime.ways import NAMED, Ways, parse_wish, usual_threads
 
 
@@ -111,3 +111,20 @@ def test_no_word_is_anything_but_a_wish_or_refused(word: str) -> None:
 
 def test_a_recording_leaves_a_core_to_its_decoder() -> None:
     assert 1 <= usual_threads(live=False) <= usual_threads(live=True) <= 4
+
+
+def test_what_opens_after_it_was_given_up_is_not_used(
+    demo_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads would share one interpreter: the one left behind, and the one begun since."""
+    its = ways(demo_bundle, [CPU])
+
+    def slow(*words: object) -> Classifier:
+        its.renew()
+        return Classifier(*words)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_runtime.ways.Classifier", slow)
+        with pytest.raises(RuntimeError, match="opened too late"):
+            its.classifier  # noqa: B018
+    assert its.classifier.backend.compute.kind == "cpu"
