@@ -185,7 +185,7 @@ def no_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("wheels")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shipped(
     far: Far, no_wheels: Path, demo_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
