@@ -28,7 +28,7 @@ rights=
 id -nG | grep -qwE 'root|adm|systemd-journal' || rights='sudo -n'
 $rights journalctl -u sonolite -o cat -n "$1" --no-pager
 """
-"""To who is in none of these groups journalctl(1) shows an empty journal, and calls that success."""
+"""Who is in none of these groups sees an empty journal, and no error (journalctl(1))."""
 
 
 class Installed:
