@@ -42,7 +42,8 @@ def test_the_service_runs_under_systemd_as_its_own_user(bed: Bed) -> None:
         "User=sonolite",
         "UnitFileState=enabled",
     }
-    owners = bed.machine.say("ps -o user= -p $(pgrep -d, -f opt/sonolite)").split()
+    processes = "/sys/fs/cgroup/system.slice/sonolite.service/cgroup.procs"
+    owners = bed.machine.say(f"ps -o user= -p $(paste -sd, {processes})").split()
     assert set(owners) == {"sonolite"}
     said = bed.machine.say("systemd-analyze security sonolite --no-pager | tail -1")
     exposed = re.search(r"exposure level for \S+ ([\d.]+)", said)
