@@ -43,6 +43,9 @@ mkdir -p /var/log/journal
 """
 """Run in it: a user who may use sudo, one known key of the host, a network, a lasting journal."""
 
+Words = list[str | Path]
+"""A command line."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -93,17 +96,17 @@ def _make(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         root = Path(scratch) / "root"
         debian = ["mmdebstrap", "--mode=root", "--arch=arm64", "--variant=minbase", RELEASE]
-        packages = ["--include=" + ",".join(PACKAGES), root, "http://deb.debian.org/debian"]
+        packages: Words = ["--include=" + ",".join(PACKAGES), root, "http://deb.debian.org/debian"]
         subprocess.run([*debian, *packages], check=True)
         for name in ("user", "host"):
-            make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name]
+            make_key: Words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name]
             subprocess.run(make_key, check=True)
         shutil.copy(folder / "user.pub", root / "root" / "user.pub")
         shutil.copy(folder / "host", root / "root" / "host")
         subprocess.run(["chroot", root, "sh", "-c", SETUP], check=True)
         for name in ("vmlinuz", "initrd.img"):
             shutil.copy(root / name, folder / name)
-        make_disk = ["mke2fs", "-q", "-t", "ext4", "-d", root, folder / "disk.raw", SIZE]
+        make_disk: Words = ["mke2fs", "-q", "-t", "ext4", "-d", root, folder / "disk.raw", SIZE]
         subprocess.run(make_disk, check=True)
 
 
