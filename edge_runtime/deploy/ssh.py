@@ -91,7 +91,8 @@ class Device:
             return said
         last = complaint.splitlines()[-1] if complaint else said.strip() or f"ended with {code}"
         if code == LOST:
-            raise HardwareMissing(f"{self.address}: {last}")
+            why = complaint.splitlines()[-1] if complaint else "the link broke; try again"
+            raise HardwareMissing(f"{self.address}: {why}")
         if code == 1:
             raise CheckFailed(f"{self.address}: {last}")
         raise BadInput(f"{self.address}: {last}")

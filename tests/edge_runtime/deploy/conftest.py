@@ -263,10 +263,16 @@ def refuses(outcome: Outcome, *words: str) -> None:
 
 
 class Wire:
-    """A TCP proxy before an sshd: counts what passes, both ways, and breaks if it is told to."""
+    """A TCP proxy before an sshd: counts what passes, both ways, and breaks if it is told to.
 
-    def __init__(self, far: Far, breaks_after: float = float("inf")) -> None:
+    Each way passes at most `bits` a second.
+    """
+
+    def __init__(
+        self, far: Far, breaks_after: float = float("inf"), bits: float = float("inf")
+    ) -> None:
         self.bytes = 0
+        self._bits = bits
         self._most, self._port = breaks_after, far.port
         self._server = socket.create_server(("127.0.0.1", 0))
         port = self._server.getsockname()[1]
@@ -293,4 +299,5 @@ class Wire:
             while (chunk := one.recv(65536)) and self.bytes < self._most:
                 self.bytes += len(chunk)
                 other.sendall(chunk)
+                time.sleep(8 * len(chunk) / self._bits)
             other.shutdown(socket.SHUT_RDWR)

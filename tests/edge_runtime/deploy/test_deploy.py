@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devices import BadInput
+from devices import BadInput, HardwareMissing
 from edge_runtime.bundle import Bundle, open_bundle, write_bundle
 from edge_runtime.deploy.ssh import Device
 from edge_runtime.release.layout import EXAMINATION, holding, linked, read_log
@@ -161,6 +161,14 @@ def test_a_host_that_is_not_there_is_missing_hardware(demo_path: Path, shipped: 
     done = replace(shipped, far=nowhere).deploy(demo_path)
     assert done.code == 3, done
     assert "refused" in done.stderr
+
+
+def test_a_link_that_breaks_without_a_word_is_called_so(far: Far) -> None:
+    with (
+        Device(far.address, far.ssh) as device,
+        pytest.raises(HardwareMissing, match="the link broke"),
+    ):
+        device.run(["sh", "-c", "exit 255"])
 
 
 @pytest.mark.parametrize("address", ["-oProxyCommand=touch$IFS/tmp/x", "a b", "$(id)", ""])
