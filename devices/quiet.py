@@ -3,10 +3,18 @@
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import IO, TextIO
 
 from devices.errors import SonoliteError
+
+_turn = threading.Lock()
+_users = 0
+_held = ExitStack()
+_notes: IO[bytes] | None = None
+_terminal: TextIO | None = None
 
 
 @contextmanager
@@ -15,22 +23,38 @@ def quiet() -> Iterator[None]:
 
     TensorFlow and its interpreters write to the descriptor before any of their log levels apply,
     so that no setting silences them. Where the block crashes, what they wrote is shown after all.
-    Serves as a decorator too.
+    Serves as a decorator too. Of several threads the last to leave brings the descriptor back; one
+    that never leaves, stuck in a library, costs no more than the libraries' notes.
     """
+    global _users
+    with _turn:
+        if not _users:
+            _redirect()
+        _users += 1
+    try:
+        yield
+    except (SonoliteError, KeyboardInterrupt):
+        raise
+    except Exception:
+        if _notes is not None and _terminal is not None:
+            _notes.seek(0)
+            os.write(_terminal.fileno(), _notes.read())
+        raise
+    finally:
+        with _turn:
+            _users -= 1
+            if not _users:
+                _held.close()
+
+
+def _redirect() -> None:
+    """Leads descriptor 2 to a file until `_held` is closed."""
+    global _notes, _terminal
     python_stderr = sys.stderr
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as notes, os.fdopen(terminal, "w", buffering=1) as stderr:
-        os.dup2(notes.fileno(), 2)
-        if python_stderr is sys.__stderr__:
-            sys.stderr = stderr
-        try:
-            yield
-        except (SonoliteError, KeyboardInterrupt):
-            raise
-        except Exception:
-            notes.seek(0)
-            os.write(terminal, notes.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            sys.stderr = python_stderr
+    _notes = _held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  `_held` closes it
+    _terminal = _held.enter_context(os.fdopen(os.dup(2), "w", buffering=1))
+    _held.callback(os.dup2, _terminal.fileno(), 2)
+    os.dup2(_notes.fileno(), 2)
+    if python_stderr is sys.__stderr__:
+        sys.stderr = _terminal
+        _held.callback(setattr, sys, "stderr", python_stderr)

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import numpy as np
@@ -123,6 +124,8 @@ def _watch(work: "_Work", beat: Callable[[State], None]) -> SonoliteError | None
             return judge.ended
         if work.stop.is_set():
             work.slot.close(EndOfRecording("stopped"))
+            for outbox in work.outboxes:
+                outbox.hurry()
         if work.broken():
             return None
         work.pace.look()
@@ -131,10 +134,10 @@ def _watch(work: "_Work", beat: Callable[[State], None]) -> SonoliteError | None
             beat(work.session.state)
         if not judge.hangs():
             continue
+        if not work.ways.give_up(f"hung for {HUNG_AFTER:g} s"):
+            work.ways.renew()  # nobody shares an interpreter with a thread that is stuck in it
         if work.stop.is_set() or restarts == RESTARTS:
             return HardwareMissing(f"inference hung {restarts + 1} times, and was given up")
-        if not work.ways.give_up(f"hung for {HUNG_AFTER:g} s"):
-            work.ways.renew()
         restarts, turns = restarts + 1, 0
         judge = _Judge(work)
 
@@ -253,7 +256,9 @@ class _Judge(threading.Thread):
         waited = work.clock() - since
         if waited <= work.patience:
             return False
-        with work.turn:
+        if not work.turn.acquire(timeout=PULSE):
+            return False  # a result is being handed over
+        try:
             if self._busy is not busy:
                 return False
             if waited > allowed:
@@ -266,6 +271,8 @@ class _Judge(threading.Thread):
             if work.device.live:
                 self._without_frame(Event.LATE)
             return False
+        finally:
+            work.turn.release()
 
     def _judge_all(self) -> SonoliteError | None:
         work = self._work
@@ -280,8 +287,8 @@ class _Judge(threading.Thread):
                     raise
                 with work.turn:
                     self._without_frame(Event.GONE)
-                if work.device.returns and not work.slot.closed:
-                    continue
+                if work.device.returns:
+                    continue  # if it ends for good, the slot says so next
                 return error
             if view is not None:
                 self._judge(view)
@@ -293,6 +300,8 @@ class _Judge(threading.Thread):
     def _judge(self, view: View) -> None:
         work = self._work
         judged, failure = None, ""
+        if self._blank.shape != view.frame.pixels.shape:
+            self._blank = np.zeros_like(view.frame.pixels)
         if view.tensor is not None:
             try:
                 classifier = self._classifier(view)
@@ -304,8 +313,6 @@ class _Judge(threading.Thread):
             self._busy = None
             if self._abandoned:
                 return
-            if self._blank.shape != view.frame.pixels.shape:
-                self._blank = np.zeros_like(view.frame.pixels)
             work.tell(work.session.conclude(view, judged), view.frame.pixels)
         if failure and work.ways.give_up(failure):
             self._classifier(None)  # at once, so that the next frame need not wait for it
@@ -340,4 +347,5 @@ def _keep_to_cores(which: slice) -> None:
     """
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
-        os.sched_setaffinity(0, cores[which])
+        with suppress(OSError):  # a sandbox may forbid it
+            os.sched_setaffinity(0, cores[which])

@@ -22,6 +22,8 @@ class Sink(Protocol):
 
     sees: bool
     """Whether it wants the screen that a result speaks of."""
+    latest: bool
+    """Whether only the newest result matters to it, as to who shows what is now."""
 
     def write(self, result: Result, pixels: Pixels) -> None:
         """Takes one result; `pixels` are the sink's to read, not to change."""
@@ -36,10 +38,10 @@ class Outbox:
 
     def __init__(self, sink: Sink, live: bool) -> None:
         self._sink, self._live = sink, live
-        self._most = SEEING if sink.sees else READING
+        self._most = 1 if sink.latest and live else SEEING if sink.sees else READING
         self._waiting: deque[tuple[Result, Pixels]] = deque()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self._hurried = False
         self.lost = 0
         self.error: Exception | None = None
         """What the sink failed with; it is told nothing more then."""
@@ -50,23 +52,36 @@ class Outbox:
     def put(self, result: Result, pixels: Pixels) -> None:
         """Hands over one result; waits for room only where the session is not live."""
         with self._changed:
-            if self._live and len(self._waiting) >= self._most:
+            self._changed.wait_for(self._has_room)
+            if len(self._waiting) >= self._most:
                 self._waiting.popleft()
                 self.lost += 1
-            self._changed.wait_for(lambda: len(self._waiting) < self._most or self._ended)
             if not self._ended:
                 self._waiting.append((result, pixels if self._sink.sees else NO_PIXELS))
                 self._changed.notify_all()
 
+    def hurry(self) -> None:
+        """From now on nobody waits for room: the session has been asked to end."""
+        with self._changed:
+            self._hurried = True
+            self._changed.notify_all()
+
     def close(self) -> None:
-        """Waits until the sink has been told everything, or for PATIENCE."""
+        """Waits until the sink has been told everything, as long as it takes one in PATIENCE."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(PATIENCE)
+        waiting = len(self._waiting) + 1
+        while self._thread.is_alive() and len(self._waiting) < waiting:
+            waiting = len(self._waiting)
+            self._thread.join(PATIENCE)
         if self._thread.is_alive():
             self.error = BadInput(f"{self.name}: does not take its results; some are lost")
         self.lost += len(self._waiting)
+
+    def _has_room(self) -> bool:
+        waits = not (self._live or self._hurried or self._ended)
+        return len(self._waiting) < self._most or not waits
 
     @property
     def _ended(self) -> bool:

@@ -25,7 +25,7 @@ FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
 class JsonLines:
     """One result a line on stdout, flushed, so that a reader sees each as it is made."""
 
-    sees = False
+    sees, latest = False, False
 
     def __init__(self, stop: threading.Event) -> None:
         """Sets `stop` once nobody reads any more, as `| head` does."""
@@ -46,12 +46,18 @@ class JsonLines:
 class Terminal:
     """A live table where there is a terminal, else a line at every change."""
 
-    sees = False
+    sees, latest = False, True
 
     def __init__(self, console: Console, positive: str) -> None:
         self._positive = positive
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,  # or what is drawn while a backend is opened would be lost
+        )
         self._drawn = float("-inf")
         self._last: tuple[str, str | None] | None = None
 
@@ -110,7 +116,7 @@ def _table(result: Result, positive: str) -> Table:
 class OverlayVideo:
     """Writes each screen with its result drawn in."""
 
-    sees = True
+    sees, latest = True, False
 
     def __init__(self, path: Path, part: Path, fps: float, positive: str) -> None:
         """Writes to `part`; `path` is what the user called it."""

@@ -133,6 +133,8 @@ class Ways:
                     raise RuntimeError(f"{way}: opened too late")
                 self._open = opened
             except SonoliteError as error:
+                if turn is not self._turn:
+                    raise RuntimeError(f"{way}: refused too late") from error
                 if len(self._ways) == 1:
                     raise
                 self.refused.append(f"{way}: {error}")

@@ -274,7 +274,7 @@ def refused(outcome: Outcome, *words: str) -> None:
 class Collected:
     """A sink that keeps what it is told."""
 
-    sees = False
+    sees, latest = False, False
 
     def __init__(self) -> None:
         self.results: list[Result] = []

@@ -308,7 +308,7 @@ def _ours(task: Task, device: CaptureDevice) -> Outcome:
     with open(os.devnull, "w") as nowhere:
 
         class Written:
-            sees = False
+            sees, latest = False, False
 
             def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
                 nonlocal late

@@ -28,6 +28,7 @@ from edge_runtime.examination import Examination
 from edge_runtime.live import BUDGET, run_session
 from edge_runtime.manifest import Variant
 from edge_runtime.pace import Pace
+from edge_runtime.preprocess import parse
 from edge_runtime.remembered import remembered_sectors, sectors_file
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
@@ -185,7 +186,7 @@ def _run(
         )
     for line in (*summary.lines(), NOTICE):
         say(line)
-    if region.roi is None and ways.classifier.preprocessing.crops:
+    if region.roi is None and parse(ways.stage.preprocessing).crops:
         say("note: without --roi the whole picture was judged; this model learnt nodule crops")
     if save is not None:
         say(f"saved {save}")

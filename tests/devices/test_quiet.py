@@ -1,7 +1,13 @@
 """Native notes are kept back, what Python says is not, and a crash shows everything."""
 
+import os
 import subprocess
 import sys
+import threading
+
+import pytest
+
+from devices.quiet import quiet
 
 PROGRAM = """
 import os, sys
@@ -34,3 +40,24 @@ def test_a_foreseen_error_keeps_them_back_too() -> None:
 
 def test_a_crash_shows_them() -> None:
     assert stderr_of("1 / 0") == "python line\nnative note\nafter\n"
+
+
+def test_a_thread_that_never_leaves_takes_no_line_from_the_others(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def stuck() -> None:
+        with quiet():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=stuck)
+    thread.start()
+    assert inside.wait(10)
+    with quiet():
+        os.write(2, b"a library's note\n")
+    leave.set()
+    thread.join(10)
+    os.write(2, b"a line of ours\n")
+    assert capfd.readouterr().err == "a line of ours\n"

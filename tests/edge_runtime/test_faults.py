@@ -1,6 +1,7 @@
 """What a session survives: accelerators that fail and hang, and sinks that do."""
 
 import itertools
+import os
 import subprocess
 import sys
 import threading
@@ -217,3 +218,17 @@ def test_the_command_ends_with_exit_code_three_where_inference_hangs_for_good(
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60)
     assert done.returncode == 3, done.stderr
     assert b"inference hung 4 times" in done.stderr.splitlines()[-1]
+
+
+def test_where_threads_may_not_be_kept_to_cores_the_session_runs_all_the_same(
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under a service's system call filter."""
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    its = ways(demo_bundle, CPU)
+    summary, _ = run_session(Scripted(pictures), its, Region(), [], threading.Event())
+    assert summary.classified == 30

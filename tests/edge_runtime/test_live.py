@@ -88,7 +88,7 @@ def test_a_device_that_comes_back_is_live_again_and_never_shown_as_if_it_had_not
     now = [0.0]
 
     class Screen:
-        sees = True
+        sees, latest = True, False
 
         def write(self, result: Result, pixels: Pixels) -> None:
             shown.append((result.state, result.frame, result.label))
@@ -145,7 +145,7 @@ def test_a_silent_device_is_shown_as_stale_without_a_label_or_its_last_picture(
     script: list[Pixels | Exception] = [pictures[0], DeviceStalled("no frame"), pictures[1]]
 
     class Screen:
-        sees = True
+        sees, latest = True, False
 
         def write(self, result: Result, pixels: Pixels) -> None:
             shown.append((result.state, result.label, bool(pixels.any())))

@@ -72,7 +72,7 @@ def test_a_long_session_keeps_nothing(demo_bundle: Bundle, pictures: list[Pixels
     blocks = []
 
     class Counting:
-        sees = True  # so that few results wait for it
+        sees, latest = True, False  # so that few results wait for it
 
         def write(self, result: Result, pixels: Pixels) -> None:
             if result.sequence in (500, 2000):

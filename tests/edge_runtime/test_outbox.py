@@ -41,7 +41,7 @@ class Gated:
     """A sink that takes nothing until it is let."""
 
     def __init__(self, sees: bool = False, error: Exception | None = None) -> None:
-        self.sees, self._error = sees, error
+        self.sees, self.latest, self._error = sees, False, error
         self.open, self.asked = threading.Event(), threading.Event()
         self.told: list[int] = []
         self.screens: list[Pixels] = []
@@ -133,3 +133,28 @@ def test_a_sink_that_never_returns_does_not_hold_the_end(monkeypatch: pytest.Mon
     assert isinstance(box.error, BadInput)
     assert box.lost >= 2
     sink.open.set()
+
+
+def test_who_shows_what_is_now_is_told_the_newest_alone() -> None:
+    sink = Gated()
+    sink.latest = True
+    box = Outbox(sink, live=True)
+    first, *rest = results(9)
+    box.put(first, SCREEN)
+    assert sink.asked.wait(10)
+    for result in rest:
+        box.put(result, SCREEN)
+    sink.open.set()
+    box.close()
+    assert sink.told == [0, 8]
+
+
+def test_a_session_that_was_asked_to_end_waits_for_no_sink() -> None:
+    sink = Gated(sees=True)
+    box = Outbox(sink, live=False)
+    box.hurry()
+    for result in results(SEEING + 6):
+        box.put(result, SCREEN)
+    sink.open.set()
+    box.close()
+    assert box.lost >= 5
