@@ -92,6 +92,8 @@ def _session(config: Config, ways: Ways, service: "_Service", stop: threading.Ev
         seconds, why = round(summary.seconds, 1), None if lost is None else str(lost)
         counts = {"read": summary.read, "classified": summary.classified}
         service.say("session ended", **counts, seconds=seconds, why=why)
+    if isinstance(lost, HardwareMissing):
+        raise lost  # inference hung again and again: the process has to begin anew
 
 
 class Paced(CaptureDevice):
