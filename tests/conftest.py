@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +19,10 @@ from hypothesis import settings
 from devices import Pixels
 from devices.capture import Phantom
 from devices.capture.image import read_image
-from edge_runtime.bundle import Bundle, open_bundle
+from edge_runtime.bundle import Bundle, open_bundle, write_bundle
 from edge_runtime.cli import main
 from edge_runtime.result import Result
-from edge_runtime.trust import trusted_folder
+from edge_runtime.trust import read_signing_key, trusted_folder
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -269,6 +270,20 @@ def refused(outcome: Outcome, *words: str) -> None:
     assert line.startswith("sonolite: "), outcome
     for word in words:
         assert word in line, outcome
+
+
+@pytest.fixture
+def version(demo_bundle: Bundle, tmp_path: Path) -> Callable[[int], Path]:
+    """Writes the shipped model as version N, signed by the tests' own key."""
+    contents = {name: demo_bundle.read(name) for name in demo_bundle.manifest.members}
+
+    def write(number: int) -> Path:
+        path = tmp_path / f"v{number}.sonolite"
+        manifest = replace(demo_bundle.manifest, name="own", version=number)
+        write_bundle(path, manifest, contents, read_signing_key(None))
+        return path
+
+    return write
 
 
 class Collected:

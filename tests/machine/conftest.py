@@ -2,15 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_runtime.bundle import Bundle, write_bundle
-from edge_runtime.trust import read_signing_key
 from tests.conftest import Outcome, sonolite
 from tests.edge_runtime.deploy.conftest import Far
 from tests.machine.image import make_image, missing
@@ -74,17 +72,3 @@ def bed(tmp_path_factory: pytest.TempPathFactory, demo_path: Path) -> Iterator[B
         yield its
     finally:
         machine.cut_power()
-
-
-@pytest.fixture
-def version(demo_bundle: Bundle, tmp_path: Path) -> Callable[[int], Path]:
-    """Writes the shipped model as version N, signed by the tests' own key."""
-    contents = {name: demo_bundle.read(name) for name in demo_bundle.manifest.members}
-
-    def write(number: int) -> Path:
-        path = tmp_path / f"v{number}.sonolite"
-        manifest = replace(demo_bundle.manifest, name="own", version=number)
-        write_bundle(path, manifest, contents, read_signing_key(None))
-        return path
-
-    return write

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +18,8 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.bundle import Bundle, write_bundle
 from edge_runtime.release.layout import ENVIRONMENT, TOOL, Layout
 from edge_runtime.release.tool import status
-from edge_runtime.trust import read_signing_key
 from tests.conftest import Outcome, sonolite
 
 ROOT = Path(__file__).parents[3]
@@ -226,20 +224,6 @@ def bare(shipped: Site, tmp_path: Path) -> Iterator[Site]:
     subprocess.run([sys.executable, "-I", root / TOOL, "prepare", root], check=True)
     yield copy
     copy.cut_power()
-
-
-@pytest.fixture
-def version(demo_bundle: Bundle, tmp_path: Path) -> Callable[[int], Path]:
-    """Writes the shipped model as version N, signed by the tests' own key."""
-    contents = {name: demo_bundle.read(name) for name in demo_bundle.manifest.members}
-
-    def write(number: int) -> Path:
-        path = tmp_path / f"v{number}.sonolite"
-        manifest = replace(demo_bundle.manifest, name="own", version=number)
-        write_bundle(path, manifest, contents, read_signing_key(None))
-        return path
-
-    return write
 
 
 def environment(site: Site) -> str:
