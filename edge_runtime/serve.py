@@ -51,8 +51,7 @@ def serve(layout: Layout, release: str, stop: threading.Event) -> None:
         layout.release(release) / BUNDLE, read_trusted(layout.root / TRUSTED).keys
     )
     board = read_board(config.board) if config.board else None
-    threads = None if board is None else board.threads
-    ways = Ways(bundle, bundle.manifest.stages[0], threads=threads)
+    ways = Ways(bundle, bundle.manifest.stages[0], board=board)
     service = _Service(layout, release, bundle, board)
     try:
         while not stop.is_set():

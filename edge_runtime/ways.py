@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from devices import BadInput, HardwareMissing, SonoliteError
+from devices.boards import Board
 from devices.compute import EDGETPU, Kind
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU, Classifier, Wish
@@ -73,11 +74,19 @@ class Way:
 
 
 def find_ways(
-    bundle: Bundle, stage: Stage, wishes: Sequence[Wish], variant: Variant | None = None
+    bundle: Bundle,
+    stage: Stage,
+    wishes: Sequence[Wish],
+    variant: Variant | None = None,
+    order: Sequence[Variant] = (),
 ) -> Iterator[Way]:
-    """All that a bundle holds for the wishes, in their order: nothing in it failed the gate."""
+    """All that a bundle holds for the wishes, in their order: nothing in it failed the gate.
+
+    `order` says which variant is tried first where a backend computes several.
+    """
     for wish in wishes:
-        for its in VARIANTS[wish.kind]:
+        known = VARIANTS[wish.kind]
+        for its in sorted(known, key=lambda its: order.index(its) if its in order else len(order)):
             if its not in stage.variants or variant not in (None, its):
                 continue
             member = EDGETPU_MEMBER if wish.kind == "edgetpu" else stage.variants[its]
@@ -96,14 +105,22 @@ class Ways:
         variant: Variant | None = None,
         threads: int | None = None,
         any_picture: bool = False,
+        board: Board | None = None,
     ) -> None:
-        """Opens none yet. Raises BadInput where the bundle holds no model for the wishes."""
+        """Opens none yet. What is not given the board says, and without one what is usual.
+
+        Raises BadInput where the bundle holds no model for the wishes.
+        """
         self.bundle, self.stage = bundle, stage
-        wishes = usual() if wishes is None else wishes
+        if board is not None:
+            wishes = wishes or [NAMED[kind] for kind in board.backends]
+            threads = threads or board.threads
+        wishes = wishes or usual()
         if variant is not None and variant not in stage.variants:
             held = ", ".join(stage.variants)
             raise BadInput(f"{bundle.path}: no variant {variant}; there are {held}")
-        self._ways = list(find_ways(bundle, stage, wishes, variant))
+        order = () if board is None else board.variants
+        self._ways = list(find_ways(bundle, stage, wishes, variant, order))
         if not self._ways:
             asked = "; ".join(f"{its.kind} takes {needs(its.kind)}" for its in wishes)
             raise BadInput(f"{bundle.path}: holds no model for what was asked: {asked}")

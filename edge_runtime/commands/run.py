@@ -96,10 +96,8 @@ def run(
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     its = opened.manifest
     its_board = None if board is None else read_board(board)
-    words = backend or (its_board.backends if its_board else ())
-    wishes = [parse_wish(word) for word in words] or None
-    threads = threads or (its_board.threads if its_board else None)
-    ways = Ways(opened, its.stages[0], wishes, variant, threads, any_picture)
+    wishes = [parse_wish(word) for word in backend or ()]
+    ways = Ways(opened, its.stages[0], wishes, variant, threads, any_picture, its_board)
     signature = opened.signature
     assert signature is not None
 

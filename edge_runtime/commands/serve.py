@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from devices.boards import read_board
 from edge_runtime.bundle import open_trusted
 from edge_runtime.commands.options import stopped_by_signals
 from edge_runtime.release.layout import TRUSTED, Layout
@@ -29,7 +30,9 @@ def serve(root: Root, name: Annotated[str, typer.Argument(help="The release's na
 
 @release.command("check")
 def check(
-    bundle: Annotated[Path, typer.Argument(help="The bundle as it was sent.")], root: Root
+    bundle: Annotated[Path, typer.Argument(help="The bundle as it was sent.")],
+    root: Root,
+    board: Annotated[str, typer.Option(help="Whose backends are tried; see docs/boards.md.")] = "",
 ) -> None:
     """Hold a bundle against this device's keys, its newest versions, and the golden frames.
 
@@ -37,7 +40,7 @@ def check(
     """
     layout = Layout(root)
     opened = open_trusted(bundle, read_trusted(root / TRUSTED).keys, device_versions(layout))
-    ways = Ways(opened, opened.manifest.stages[0])
+    ways = Ways(opened, opened.manifest.stages[0], board=read_board(board) if board else None)
     print(opened.id, ways.classifier.variant)
 
 

@@ -135,7 +135,7 @@ def stage(layout: Layout, digest: str, environment: str, board: str) -> str:
     if not (layout.environment(environment) / COMPLETE).exists():
         raise Refused("the environment is not whole; deploy again")
     sonolite = layout.environment(environment) / "bin" / "sonolite"
-    check = [str(sonolite), "release", "check", str(sent), str(layout.root)]
+    check = [str(sonolite), "release", "check", str(sent), str(layout.root), "--board", board]
     try:
         bundle = _do(check, "the check", CHECK_SECONDS).strip()
     except Refused as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, HardwareMissing
-from edge_runtime.bundle import Bundle
+from devices.boards import read_board
+from edge_runtime.bundle import Bundle, open_bundle
 from edge_runtime.classify import CPU, Classifier, Wish
 from edge_runtime.ways import NAMED, Ways, parse_wish, usual_threads
 
@@ -128,3 +130,14 @@ def test_what_opens_after_it_was_given_up_is_not_used(
         with pytest.raises(RuntimeError, match="opened too late"):
             its.classifier  # noqa: B018
     assert its.classifier.backend.compute.kind == "cpu"
+
+
+def test_a_board_says_what_nobody_else_said(bundle_path: Path) -> None:
+    bundle = open_bundle(bundle_path)
+    board = replace(read_board("raspberry-pi-5"), variants=("float16", "int8"), threads=1)
+    its = Ways(bundle, bundle.manifest.stages[0], board=board)
+    assert its.classifier.variant == "float16"
+    assert its.classifier.backend.compute.threads == 1
+    own = Ways(bundle, bundle.manifest.stages[0], [CPU], "int8", threads=2, board=board)
+    assert own.classifier.variant == "int8"
+    assert own.classifier.backend.compute.threads == 2
