@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from edge_runtime.release.config import read_config
 from edge_runtime.release.judge import Awake, Judge
@@ -125,7 +126,7 @@ class _Life:
                 [program, "serve", layout.root, release],
                 env=around,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=_ends_with_its_supervisor,
+                preexec_fn=partial(end_with, os.getpid()),
             )
         except (OSError, Refused) as error:
             self._failed = f"it cannot be started: {error}"
@@ -189,6 +190,12 @@ def _edited(layout: Layout) -> int:
         return 0
 
 
-def _ends_with_its_supervisor() -> None:
-    """A release without a supervisor would hold the scanner that the next one needs (prctl(2))."""
+def end_with(supervisor: int) -> None:
+    """Has the kernel end this process with the one that forked it (prctl(2)).
+
+    A release without a supervisor would hold the scanner that the next one needs. A supervisor
+    that was killed before the kernel was asked cannot be waited for, so the process ends itself.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.release.layout import Layout, is_held, linked, read_log
 from edge_runtime.release.notify import VARIABLE, Listener
-from edge_runtime.release.supervise import TURN
+from edge_runtime.release.supervise import TURN, end_with
 from edge_runtime.release.switch import read_trial, switch, trial_of_current
 from tests.edge_runtime.release.conftest import ROOT, write_settings
 
@@ -169,6 +170,12 @@ def test_no_release_outlives_its_supervisor(layout: Layout, good: str) -> None:
         until(lambda: processes(layout))
         process.kill()
         until(lambda: not processes(layout))
+
+
+def test_a_release_whose_supervisor_died_before_it_began_does_not_begin() -> None:
+    another = os.getppid()
+    with subprocess.Popen(["sleep", "60"], preexec_fn=partial(end_with, another)) as release:
+        assert release.wait(10) == -signal.SIGKILL
 
 
 def test_a_changed_configuration_starts_the_release_anew(layout: Layout, good: str) -> None:
