@@ -10,7 +10,7 @@ import numpy as np
 
 from convert.card import read_other, write_card
 from convert.edgetpu import Compiled, Placement, compile_model, place
-from convert.gate import Comparison, NotMeasured, answer
+from convert.gate import answer
 from convert.golden import make_golden
 from convert.gpu import GpuComparison, compare_gpu
 from convert.layers import LayerError, layer_errors, worst
@@ -40,6 +40,7 @@ from edge_runtime.bundle import (
     write_bundle,
     write_golden,
 )
+from edge_runtime.gate import Comparison
 from edge_runtime.manifest import (
     EDGETPU_MEMBER,
     REFERENCE,
@@ -75,7 +76,6 @@ class Built:
 
     bundle: Bundle
     comparisons: tuple[Comparison, ...]
-    not_measured: tuple[NotMeasured, ...]
     placement: Placement | None
     """What an Edge TPU would run of int8."""
     gpu: tuple[GpuComparison, ...]
@@ -103,18 +103,19 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     }
     if not off[REFERENCE] <= EXPORT_TOLERANCE:  # so that NaN fails too
         raise BadInput(f"{run.folder}: the exported {REFERENCE} is not the trained model")
-    comparisons = compare_on(run, test, made.answers)
-    if abs(comparisons[0].metrics.auroc - record.metrics["test"].auroc) > SAME_AUROC:
+    comparisons = [*compare_on(run, test, made.answers), *made.lost]
+    auroc, trained = comparisons[0].figures["auroc"].value, record.metrics["test"].auroc
+    if abs(auroc - trained) > SAME_AUROC:
         raise BadInput(
-            f"{run.folder}: {REFERENCE} has AUROC {comparisons[0].metrics.auroc:.4f} on the test "
-            f"images, the run says {record.metrics['test'].auroc:.4f}; are these its images?"
+            f"{run.folder}: {REFERENCE} has AUROC {auroc:.4f} on the test images, the run says "
+            f"{trained:.4f}; are these its images?"
         )
     layers: dict[Variant, list[LayerError]] = {
         variant: layer_errors(made.models[REFERENCE], made.models[variant], pictures[:DIAGNOSED])
         for variant, answered in made.answers.items()
         if variant in ("int8", "dynamic") and np.isfinite(answered).all()
     }
-    sound = _require_sound(run, order, [*comparisons, *made.not_measured], layers)
+    sound = _require_sound(run, order, comparisons, layers)
     models = {variant: made.models[variant] for variant in sound}
     placement = place(models["int8"], "int8.tflite") if "int8" in models else None
     compiled = compile_model(models["int8"], "int8.tflite") if "int8" in models else None
@@ -132,8 +133,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
         stage,
         record,
         comparisons,
-        made.not_measured,
-        {str(variant): len(model) for variant, model in made.models.items()},
+        {variant: len(model) for variant, model in made.models.items()},
         made.backends[REFERENCE].compute.interpreter,
         made.fine_tuning,
         placement,
@@ -157,7 +157,6 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
             bundle,
             record,
             comparisons,
-            made.not_measured,
             made.answers,
             made.fine_tuning,
             layers,
@@ -167,13 +166,13 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     except BaseException:  # the two belong together, and a bundle alone would bar the next attempt
         out.unlink()
         raise
-    return Built(bundle, tuple(comparisons), made.not_measured, placement, gpu)
+    return Built(bundle, tuple(comparisons), placement, gpu)
 
 
 def _require_sound(
     run: Run,
     order: Order,
-    judged: Sequence[Comparison | NotMeasured],
+    judged: Sequence[Comparison],
     layers: Mapping[Variant, Sequence[LayerError]],
 ) -> list[Variant]:
     """The ordered variants that hold. Raises CheckFailed where that is not enough."""
@@ -256,7 +255,6 @@ def _gate(
         "images": sum(record.data.counts["test"].values()),
         "limits": asdict(record.recipe.limits),
         "variants": [asdict(its) for its in comparisons],
-        "not_measured": [asdict(its) for its in made.not_measured],
         "fine_tuning_of_int8": None if tuned is None else asdict(tuned),
         "float_layers_of_int8": made.in_float,
         "operators": {variant: versions(made.models[variant]) for variant in sound},

@@ -1,14 +1,14 @@
 """`card.md`: what a model is, what it was made from and how it fares; from run files alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from convert.aware import FineTuning
 from convert.edgetpu import Placement
-from convert.gate import Comparison, NotMeasured
 from convert.gpu import GpuComparison
 from devices import BadInput
-from edge_runtime.manifest import Stage
+from edge_runtime.gate import Comparison, rows
+from edge_runtime.manifest import Stage, Variant
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
 from train.metrics import PartialMetrics
 from train.run import Data, Record, read_record
@@ -57,12 +57,10 @@ subgroup of few groups says little.
 {subgroups}
 
 The variants on the test split ({test} images), by `sonolite convert`, each through
-{interpreter}. *Agreement* is the share of decisions like float32's, *p* McNemar's of the changed
-ones; the differences, the largest and the one that 99 % stay below, are of probabilities. A variant
-that does not hold its limits is left out of the bundle.
+{interpreter}. *Label agreement* is the share of decisions like float32's, *mcnemar* the p of the
+changed ones; largest, 99th percentile and mean difference are of probabilities. A variant that does
+not hold its limits is left out of the bundle.
 
-| variant | bytes | AUROC | sensitivity | specificity | agreement | p | largest | 99 % | limits |
-|---|---|---|---|---|---|---|---|---|---|
 {variants}
 
 {fine_tuning}Int8 on an Edge TPU, by Coral's documentation: {edgetpu}
@@ -102,8 +100,7 @@ def write_card(
     stage: Stage,
     record: Record,
     comparisons: Sequence[Comparison],
-    not_measured: Sequence[NotMeasured],
-    sizes: dict[str, int],
+    sizes: Mapping[Variant, int],
     interpreter: str,
     fine_tuning: FineTuning | None,
     placement: Placement | None,
@@ -129,17 +126,6 @@ def write_card(
         + " |"
         for title, groups in record.subgroups.items()
         for name, its in groups.items()
-    ]
-    variants = [
-        f"| {its.variant} | {sizes[its.variant]:,} | {its.metrics.auroc:.4f} "
-        f"| {its.metrics.sensitivity:.4f} | {its.metrics.specificity:.4f} "
-        f"| {its.label_agreement:.4f} | {its.mcnemar:.3f} | {its.largest_difference:.4f} "
-        f"| {its.percentile_99_difference:.4f} "
-        f"| {'; '.join(its.failures) or 'held'} |"
-        for its in comparisons
-    ]
-    variants += [
-        f"| {its.variant} |" + " |" * 8 + f" {'; '.join(its.failures)} |" for its in not_measured
     ]
     return TEMPLATE.format(
         name=name,
@@ -169,13 +155,24 @@ def write_card(
         scope=WITH_SCOPE if stage.scopes else WITHOUT_SCOPE,
         test=sum(data.counts["test"].values()),
         interpreter=interpreter,
-        variants="\n".join(variants),
+        variants=_variants(comparisons, sizes),
         recipe=record.recipe_name,
         seed=record.seed,
         software=", ".join(f"{name} {its}" for name, its in record.software.items()),
         data_sha256=data.sha256,
         split_sha256=data.split_sha256,
     )
+
+
+def _variants(comparisons: Sequence[Comparison], sizes: Mapping[Variant, int]) -> str:
+    """The gate as a table: a column for each variant, those that could not be measured too."""
+    named = {
+        "variant": [str(its.variant) for its in comparisons],
+        "---": ["---" for _ in comparisons],
+        "bytes": [f"{sizes[its.variant]:,}" if its.variant in sizes else "" for its in comparisons],
+        **rows(comparisons),
+    }
+    return "\n".join(f"| {name} | {' | '.join(cells)} |" for name, cells in named.items())
 
 
 def read_other(folder: Path, record: Record) -> Other:

@@ -18,9 +18,8 @@ from edge_runtime.trust import known_versions, read_signing_key
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
-    from convert.gate import Comparison, NotMeasured
+    from edge_runtime.gate import Comparison
 
-DIFFERENCES = ("largest_difference", "percentile_99_difference", "mean_difference")
 JsonOption = Annotated[bool, typer.Option("--json", help="The figures to stdout.")]
 
 
@@ -102,8 +101,7 @@ def convert(
     else:
         _show(built.comparisons)
     console = Console(stderr=True)
-    judged: list[Comparison | NotMeasured] = [*built.comparisons, *built.not_measured]
-    for its in judged:
+    for its in built.comparisons:
         if its.failures and its.variant in chosen:
             failures = "; ".join(its.failures)
             console.print(f"{its.variant} is left out of the bundle: {failures}", markup=False)
@@ -122,6 +120,7 @@ def validate(
 
     Example: sonolite validate nodule.sonolite --data other-hospital
     """
+    from convert.classification import classification
     from convert.gate import answer, compare
     from edge_runtime.bundle import open_trusted
     from edge_runtime.classify import Classifier
@@ -150,9 +149,9 @@ def validate(
     samples = loaded.samples
     labels = as_labels([sample.label for sample in samples], stage.positive)
     groups = [sample.group for sample in samples]
-    threshold = stage.operating_point.threshold
+    measure = classification(labels, groups, stage.operating_point.threshold, stage.limits)
     try:
-        comparisons = compare(threshold, stage.limits, labels, groups, answers)
+        comparisons = compare(measure, answers)
     except ValueError as error:
         raise BadInput(f"{bundle}: {REFERENCE}: {error}") from error
     if as_json:
@@ -165,14 +164,9 @@ def validate(
 
 def _show(comparisons: Sequence["Comparison"]) -> None:
     """The comparison as a table on the terminal, and what does not hold."""
-    metrics = [its.metrics for its in comparisons]
-    rows = {"images": [str(its.samples) for its in metrics]}
-    for name in ("accuracy", "majority", "sensitivity", "specificity", "auroc", "ece"):
-        rows[name] = [f"{getattr(its, name):.4f}" for its in metrics]
-    for name in ("auroc_difference", "label_agreement", "mcnemar", *DIFFERENCES):
-        rows[name] = [f"{getattr(its, name):.4f}" for its in comparisons]
-    rows["limits"] = ["broken" if its.failures else "held" for its in comparisons]
-    Console().print(figures_table([its.variant for its in comparisons], rows))
+    from edge_runtime.gate import rows
+
+    Console().print(figures_table([its.variant for its in comparisons], rows(comparisons)))
     for its in comparisons:
         if its.failures:
             Console(stderr=True).print(f"{its.variant}: {'; '.join(its.failures)}", markup=False)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from convert.aware import FineTuning
 from convert.edgetpu import Placement
-from convert.gate import Comparison, NotMeasured
 from convert.gpu import GpuComparison
 from convert.layers import LayerError, plot_layers
 from edge_runtime.atomic import whole_file
 from edge_runtime.bundle import Bundle
+from edge_runtime.gate import Comparison, rows
 from edge_runtime.manifest import REFERENCE, Variant
 from train.page import GREY, NEGATIVE, POSITIVE, STYLE, img, new_figure, plot, table, write_page
 from train.run import Record
@@ -25,7 +25,6 @@ def write_gate_report(
     bundle: Bundle,
     record: Record,
     comparisons: Sequence[Comparison],
-    not_measured: Sequence[NotMeasured],
     answers: Mapping[Variant, NDArray[np.float32]],
     fine_tuning: FineTuning | None,
     layers: Mapping[Variant, Sequence[LayerError]],
@@ -40,7 +39,6 @@ def write_gate_report(
     with mpl.rc_context(STYLE):
         sections = {
             "Gate": _gate(comparisons, stage.variants)
-            + _not_measured(not_measured)
             + ("" if fine_tuning is None else f"<p>Int8 was fine-tuned: {fine_tuning}.</p>"),
             "Answers": _answers(answers, record.threshold, stage.positive),
             "Layers": _layers(layers),
@@ -57,49 +55,18 @@ def write_gate_report(
 
 def _gate(comparisons: Sequence[Comparison], passed: Mapping[Variant, str]) -> str:
     """Each variant's figures, and whether it is in the bundle."""
-    names = {
-        "label_agreement": "label agreement",
-        "mcnemar": "McNemar's p",
-        "largest_difference": "largest difference",
-        "percentile_99_difference": "99 % of differences below",
-        "mean_difference": "mean difference",
-    }
-    measured = ("auroc", "sensitivity", "specificity", "ece")
-    rows = [
-        [name.upper() if name in ("auroc", "ece") else name]
-        + [f"{getattr(its.metrics, name):.4f}" for its in comparisons]
-        for name in measured
-    ]
-    rows.append(
-        [
-            "AUROC less that of float32",
-            *(
-                f"{its.auroc_difference:+.4f}"
-                + ("\n{:+.4f} to {:+.4f}".format(*its.auroc_interval) if its.auroc_interval else "")
-                for its in comparisons
-            ),
-        ]
-    )
-    rows += [
-        [words, *(f"{getattr(its, name):.4f}" for its in comparisons)]
-        for name, words in names.items()
-    ]
-    rows.append(["limits", *("; ".join(its.failures) or "held" for its in comparisons)])
-    rows.append(
-        ["in the bundle", *("yes" if its.variant in passed else "no" for its in comparisons)]
-    )
+    inside = ["yes" if its.variant in passed else "no" for its in comparisons]
+    named = [[name, *cells] for name, cells in rows(comparisons).items()]
     return (
-        table(["variant", *(its.variant for its in comparisons)], rows)
-        + "<p>Differences are of the probability. Below the AUROC's, its 95 % interval by "
-        "bootstrap over groups, the same groups for both. McNemar's p tells how likely so uneven "
-        "a split of the changed decisions into right and wrong would be by chance.</p>"
+        table(
+            ["variant", *(its.variant for its in comparisons)],
+            [*named, ["in the bundle", *inside]],
+        )
+        + "<p>In brackets 95 % intervals by bootstrap over groups, that of the AUROC's difference "
+        "by the same groups for both. Largest, 99th percentile and mean difference are of the "
+        "probability. McNemar's p tells how likely so uneven a split of the changed decisions into "
+        "right and wrong would be by chance.</p>"
     )
-
-
-def _not_measured(lost: Sequence[NotMeasured]) -> str:
-    """The variants that could not be made or run."""
-    rows = [[its.variant, "; ".join(its.failures)] for its in lost]
-    return table(["not measured, and failed", "why"], rows) if rows else ""
 
 
 def _answers(

@@ -12,13 +12,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from convert.aware import FineTuning, fine_tune
-from convert.gate import Comparison, NotMeasured, answer, compare
+from convert.classification import classification
+from convert.gate import answer, compare
 from convert.layers import convert_keeping, keep_worst
 from convert.metadata import with_metadata
 from convert.tflite import choose_representative, convert
 from devices import BadInput
 from devices.compute import CpuBackend
 from edge_runtime import preprocess
+from edge_runtime.gate import Comparison
 from edge_runtime.manifest import REFERENCE, Variant
 from train.batches import Material
 from train.loading import cut
@@ -64,7 +66,8 @@ class Converted:
     """How the weights of int8 were made; none where they are those of float32."""
     in_float: tuple[str, ...]
     """The layers that int8 computes in float."""
-    not_measured: tuple[NotMeasured, ...]
+    lost: tuple[Comparison, ...]
+    """Those that could not; a variant that cannot be measured has failed."""
 
 
 def convert_variants(
@@ -78,7 +81,7 @@ def convert_variants(
     models: dict[Variant, bytes] = {}
     backends: dict[Variant, CpuBackend] = {}
     answers: dict[Variant, NDArray[np.float32]] = {}
-    not_measured: list[NotMeasured] = []
+    lost: list[Comparison] = []
     tuned: FineTuning | None = None
     in_float: tuple[str, ...] = ()
     for variant in progress("converting")(dict.fromkeys((REFERENCE, *order.variants))):
@@ -100,8 +103,8 @@ def convert_variants(
         except Exception as error:  # whatever the converter or the interpreter comes to
             if variant == REFERENCE:
                 raise BadInput(f"{run.folder}: {variant}: {_line(error)}") from error
-            not_measured.append(NotMeasured(variant, (_line(error),)))
-    return Converted(models, backends, answers, tuned, in_float, tuple(not_measured))
+            lost.append(Comparison(variant, {}, (_line(error),)))
+    return Converted(models, backends, answers, tuned, in_float, tuple(lost))
 
 
 def _fine_tuned(
@@ -172,8 +175,9 @@ def compare_on(
     recipe = run.record.recipe
     labels = as_labels([sample.label for sample in samples], recipe.task.labels[-1])
     groups = [sample.group for sample in samples]
+    measure = classification(labels, groups, run.record.threshold, recipe.limits)
     try:
-        return compare(run.record.threshold, recipe.limits, labels, groups, answers)
+        return compare(measure, answers)
     except ValueError as error:
         raise BadInput(f"{run.folder}: {error}") from error
 

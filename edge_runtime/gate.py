@@ -1,8 +1,10 @@
 """What the release gate measured of a bundle's variants: `gate.json`, as a device reads it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from devices import BadInput
 from edge_runtime.bundle import GATE, Bundle
@@ -10,43 +12,53 @@ from edge_runtime.manifest import Variant, explain
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Figures on the test split; the file holds more of them."""
+class Figure:
+    """One thing that was measured."""
 
-    auroc: float
-    sensitivity: float
-    specificity: float
+    value: int | float
+    interval: tuple[float, float] | None = None
+    """Its 95 % interval, where there is one."""
 
-
-@dataclass(frozen=True)
-class Judged:
-    """One variant against float32."""
-
-    variant: Variant
-    metrics: Measured
-    label_agreement: float
-    failures: tuple[str, ...]
-    """What lies below its limit; such a variant is not in the bundle."""
+    def __str__(self) -> str:
+        if isinstance(self.value, int):
+            return f"{self.value:,}"
+        low_high = "" if self.interval is None else " ({:.4f} to {:.4f})".format(*self.interval)
+        return f"{self.value:.4f}{low_high}"
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A variant that could not be measured, and therefore failed."""
+class Comparison:
+    """One variant against float32, on one set of pictures."""
 
     variant: Variant
+    figures: dict[str, Figure]
+    """By name, what its task is measured by; none of a variant that could not be made or run."""
     failures: tuple[str, ...]
+    """What lies below its limit, in words; empty for a variant that holds."""
 
 
 @dataclass(frozen=True)
 class Gate:
     """The part of `gate.json` that is shown on a device."""
 
-    variants: tuple[Judged, ...]
-    not_measured: tuple[Lost, ...]
+    variants: Annotated[tuple[Comparison, ...], Field(min_length=1)]
+    """float32 first; those that failed are not in the bundle."""
     operators: dict[Variant, dict[str, int]]
     """The operations of each variant's graph, and the highest version of each."""
 
 
+def rows(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
+    """A table of the figures by their names in words, a column for each variant."""
+    named = {
+        " ".join(_CAPITALS.get(word, word) for word in name.split("_")): [
+            str(its.figures.get(name, "")) for its in comparisons
+        ]
+        for name in comparisons[0].figures
+    }
+    return named | {"limits": ["; ".join(its.failures) or "held" for its in comparisons]}
+
+
+_CAPITALS = {"auroc": "AUROC", "ece": "ECE"}
 _GATE = TypeAdapter(Gate)
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from edge_runtime.bundle import CARD, Bundle, open_bundle
 from edge_runtime.commands.options import BundleArgument, JsonOption, cell, printable, trusted_keys
-from edge_runtime.gate import Gate, read_gate
+from edge_runtime.gate import Gate, read_gate, rows
 from edge_runtime.trust import fingerprint
 
 
@@ -42,28 +42,20 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
 def _variants(bundle: Bundle, gate: Gate) -> Table:
     """Each variant's size, operations and comparison with float, those left out too."""
-    table = Table(box=SIMPLE_HEAD)
-    for title in ("variant", "bytes", "operators", "AUROC", "agreement", "gate"):
-        table.add_column(title, justify="left" if title in ("variant", "gate") else "right")
     held = bundle.manifest.stages[0].variants
-    for its in gate.variants:
-        inside = its.variant in held
-        size = f"{bundle.manifest.members[held[its.variant]].size:,}" if inside else ""
-        operators = len(gate.operators.get(its.variant, {}))
-        table.add_row(
-            its.variant,
-            size,
-            f"{operators} kinds" if operators else "",
-            f"{its.metrics.auroc:.4f}",
-            f"{its.label_agreement:.4f}",
-            cell("left out: " + "; ".join(its.failures))
-            if its.failures
-            else "held"
-            if inside
-            else "held, not asked for",
-        )
-    for lost in gate.not_measured:
-        table.add_row(lost.variant, "", "", "", "", cell("left out: " + "; ".join(lost.failures)))
+    variants = [its.variant for its in gate.variants]
+    sizes = {name: f"{bundle.manifest.members[held[name]].size:,}" for name in held}
+    kinds = {name: f"{len(its)} kinds" for name, its in gate.operators.items()}
+    table = Table("", box=SIMPLE_HEAD)
+    for variant in variants:
+        table.add_column(variant, justify="right")
+    for name, cells in {
+        "bytes": [sizes.get(variant, "") for variant in variants],
+        "operators": [kinds.get(variant, "") for variant in variants],
+        **rows(gate.variants),
+        "in the bundle": ["yes" if variant in held else "no" for variant in variants],
+    }.items():
+        table.add_row(cell(name), *map(cell, cells))
     return table
 
 

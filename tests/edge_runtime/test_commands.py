@@ -240,7 +240,9 @@ def test_inspect_checks_and_shows_the_card(demo_path: Path) -> None:
     assert [its["variant"] for its in shown["gate"]["variants"]] == ["float32", "int8"]
 
 
-@pytest.mark.parametrize("gate", [b"", b"{}", b"[]", b'{"variants": 1}'])
+@pytest.mark.parametrize(
+    "gate", [b"", b"{}", b"[]", b'{"variants": 1}', b'{"variants": [], "operators": {}}']
+)
 def test_a_gate_that_is_none_is_refused(demo_path: Path, tmp_path: Path, gate: bytes) -> None:
     opened = open_bundle(demo_path)
     contents = {name: opened.read(name) for name in opened.manifest.members} | {GATE: gate}
