@@ -172,7 +172,9 @@ def _variants(comparisons: Sequence[Comparison], sizes: Mapping[Variant, int]) -
         "bytes": [f"{sizes[its.variant]:,}" if its.variant in sizes else "" for its in comparisons],
         **rows(comparisons),
     }
-    return "\n".join(f"| {name} | {' | '.join(cells)} |" for name, cells in named.items())
+    return "\n".join(
+        f"| {name} | {' | '.join(cells)} |".replace("\n", " ") for name, cells in named.items()
+    )
 
 
 def read_other(folder: Path, record: Record) -> Other:

@@ -41,6 +41,9 @@ class Judgement(NamedTuple):
     strangeness: float | None
     """The distance from the pictures it learnt from, over the limit: above 1 the picture is out of
     scope. None of a model that has no scope, or whose scope is not heeded."""
+    evidence: NDArray[np.float32] | None
+    """``[h, w]``, by how much each place of the picture speaks for the last label, in log-odds;
+    their mean is the picture's. None of a model without such a map."""
 
 
 class Classifier:
@@ -78,6 +81,8 @@ class Classifier:
         if backend.shape != (1, side, side, 1):
             raise BadInput(f"{bundle.path}: {member} takes {backend.shape}, not {side} x {side}")
         self.backend: Backend = backend
+        self.explains = False
+        """Whether the model answers an evidence map."""
         self._still: tuple[NDArray[np.uint8], Judgement] | None = None
         self._scope: Scope | None = None
         if stage.scopes and not any_picture:
@@ -94,9 +99,11 @@ class Classifier:
             raise BadInput(f"{bundle.path}: the golden answers are of another model")
         try:
             tensors = golden_tensors(golden.frames, golden.box, self.preprocessing)
-            answers = np.stack([self.probability(tensor[np.newaxis]) for tensor in tensors])
+            judgements = [self.judge(tensor[np.newaxis]) for tensor in tensors]
         except (RuntimeError, ValueError) as error:
             raise BadInput(f"{bundle.path}: {self.variant} cannot be run: {error}") from error
+        self.explains = all(its.evidence is not None for its in judgements)
+        answers = np.stack([its.probability for its in judgements])
         off = float(np.abs(answers - golden.probability).max())
         allowed = self.stage.golden_tolerance[self.variant]
         if not off <= allowed:
@@ -129,13 +136,14 @@ class Classifier:
         answer: NDArray[np.float32] = outputs["probability"][0]
         if not np.isfinite(answer).all():
             raise RuntimeError("the model's answer is not a number")
+        evidence = outputs["evidence"][0] if "evidence" in outputs else None
         if self._scope is None:
-            return Judgement(answer, None)
+            return Judgement(answer, None, evidence)
         embedding = outputs.get("embedding")
         if embedding is None or embedding.shape != (1, *self._scope.mean.shape):
             raise RuntimeError("the model does not answer the embedding of its scope")
         distance = float(self._scope.distance(embedding)[0])
-        return Judgement(answer, distance / self._scope.limit)
+        return Judgement(answer, distance / self._scope.limit, evidence)
 
 
 def _open(

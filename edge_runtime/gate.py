@@ -22,7 +22,7 @@ class Figure:
     def __str__(self) -> str:
         if isinstance(self.value, int):
             return f"{self.value:,}"
-        low_high = "" if self.interval is None else " ({:.4f} to {:.4f})".format(*self.interval)
+        low_high = "" if self.interval is None else "\n({:.4f} to {:.4f})".format(*self.interval)
         return f"{self.value:.4f}{low_high}"
 
 

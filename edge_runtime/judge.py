@@ -148,6 +148,8 @@ class Session:
             strangeness=None if judged is None else judged.strangeness,
             smoothed=smoothed,
             box=None if view is None else view.box,
+            window=None if view is None else view.window,
+            evidence=judged.evidence if judged is not None and label is not None else None,
             region="found" if self._region.roi is None else "given",
             latency_ms=latency,
             rate=self._pace.rung.name.lower(),

@@ -52,20 +52,27 @@ class Crop:
         if not 1 <= self.context <= 4:
             raise ValueError("context is a factor from 1 to 4")
 
-    def __call__(self, picture: Picture) -> Picture:
-        """Cuts the window out. Raises BadInput where the box lies outside the picture."""
-        height, width = picture.pixels.shape[:2]
-        if picture.box is None:
+    def window(self, width: int, height: int, box: Box | None) -> Box:
+        """The square in a picture of that size, which it may overhang.
+
+        Raises BadInput where the box lies outside the picture.
+        """
+        if box is None:
             x, y, w, h = 0, 0, width, height
             side = max(w, h)
         else:
-            x, y, w, h = picture.box
+            x, y, w, h = box
             if x < 0 or y < 0 or x + w > width + 1 or y + h > height + 1:  # VOC counts from 1
                 raise BadInput(
                     f"the box {x},{y},{w},{h} lies outside the {width} x {height} picture"
                 )
             side = max(1, round(self.context * max(w, h)))
-        left, top = x + (w - side) // 2, y + (h - side) // 2
+        return Box(x + (w - side) // 2, y + (h - side) // 2, side, side)
+
+    def __call__(self, picture: Picture) -> Picture:
+        """Cuts the window out. Raises BadInput where the box lies outside the picture."""
+        height, width = picture.pixels.shape[:2]
+        left, top, side, _ = self.window(width, height, picture.box)
         right, bottom = left + side, top + side
         inside = picture.pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
         margins = (
@@ -129,6 +136,11 @@ class Preprocessing:
     def crops(self) -> bool:
         """Whether a box matters; where not, the whole picture is taken."""
         return self.crop is not None
+
+    def window(self, width: int, height: int, box: Box | None) -> Box:
+        """What of a picture of that size the tensor shows; it may overhang the picture."""
+        whole = Box(0, 0, width, height)
+        return whole if self.crop is None else self.crop.window(width, height, box)
 
     def __call__(
         self,

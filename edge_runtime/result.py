@@ -1,8 +1,11 @@
 """What is said of one frame; every sink writes from this one type."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from devices import Box
 from edge_runtime.session import State
@@ -53,6 +56,11 @@ class Result:
     """Of the positive label, over the frames; what the label follows."""
     box: Box | None
     """What was judged, in pixels of the screen."""
+    window: Box | None
+    """What the model saw of it and around it, which may overhang the screen."""
+    evidence: NDArray[np.float32] | None = field(compare=False)
+    """``[h, w]`` over the window, by how much each place speaks for the positive label, in
+    log-odds; for the overlay alone. None where there is no label, or the model has no such map."""
     region: Literal["given", "found"]
     """Whether the user gave the box, or the whole picture was judged as it was found."""
     latency_ms: Latency
@@ -70,7 +78,7 @@ class Result:
 
 
 def to_json(result: Result) -> str:
-    """One line of JSON; the box as `[x, y, w, h]`, numbers to a sensible length."""
+    """One line of JSON; the box as `[x, y, w, h]`, numbers to a sensible length, no evidence."""
     record: dict[str, Any] = {name: getattr(result, name) for name in _NAMES}
     record["notice"] = NOTICE
     latency = result.latency_ms
@@ -87,5 +95,5 @@ def to_json(result: Result) -> str:
     return json.dumps(record)
 
 
-_NAMES = [field.name for field in fields(Result)]
+_NAMES = [field.name for field in fields(Result) if field.name not in ("window", "evidence")]
 _STAGES = [field.name for field in fields(Latency)]

@@ -118,16 +118,17 @@ class OverlayVideo:
 
     sees, latest = True, False
 
-    def __init__(self, path: Path, part: Path, fps: float, positive: str) -> None:
-        """Writes to `part`; `path` is what the user called it."""
-        self._path, self._part, self._fps, self._positive = path, part, fps, positive
+    def __init__(self, path: Path, part: Path, fps: float, positive: str, evidence: bool) -> None:
+        """Writes to `part`; `path` is what the user called it. `evidence` as for `draw`."""
+        self._path, self._part, self._fps = path, part, fps
+        self._positive, self._evidence = positive, evidence
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._written = 0
 
     def write(self, result: Result, pixels: Pixels) -> None:
         """Writes one screen; see `Sink.write`. The first one decides the size of the video."""
-        screen = draw(pixels, result, self._positive)
+        screen = draw(pixels, result, self._positive, self._evidence)
         height, width = screen.shape[:2]
         if self._writer is None:
             self._size = (width - width % 2, height - height % 2)  # codecs want even numbers
@@ -162,7 +163,9 @@ class OverlayVideo:
 
 
 @contextmanager
-def overlay_video(path: Path, fps: float, positive: str) -> Iterator[OverlayVideo]:
+def overlay_video(
+    path: Path, fps: float, positive: str, evidence: bool = False
+) -> Iterator[OverlayVideo]:
     """A video that takes its name only once it is whole.
 
     Raises BadInput for a suffix that is not known or a place that cannot be written to.
@@ -170,6 +173,6 @@ def overlay_video(path: Path, fps: float, positive: str) -> Iterator[OverlayVide
     if path.suffix not in FOURCC:
         raise BadInput(f"--save {path}: the name must end in {' or '.join(FOURCC)}")
     with whole_file(path) as part:
-        video = OverlayVideo(path, part, fps, positive)
+        video = OverlayVideo(path, part, fps, positive, evidence)
         yield video
         video.finish()

@@ -47,6 +47,8 @@ class View:
     frame: Frame
     box: Box | None
     """What is judged, in pixels of the screen; None where there is nothing to judge."""
+    window: Box | None
+    """What the tensor shows, in pixels of the screen, which it may overhang."""
     tensor: NDArray[np.uint8] | None
     """``[1, side, side, 1]``, nobody else's as long as it is held; None where there is no box."""
     began: float
@@ -82,8 +84,8 @@ class Viewer:
         """
         began = self._clock()
         box = self._locate(frame)
-        tensor = None if box is None else self._prepare(frame.pixels, box)
-        return View(frame, box, tensor, began, self._clock())
+        window, tensor = (None, None) if box is None else self._prepare(frame.pixels, box)
+        return View(frame, box, window, tensor, began, self._clock())
 
     def check(self, view: View) -> None:
         """Tells the view's verdict. The model may be at work on it meanwhile: few are withheld."""
@@ -115,12 +117,17 @@ class Viewer:
         self._seen = True
         return box
 
-    def _prepare(self, pixels: Pixels, box: Box) -> NDArray[np.uint8]:
+    def _prepare(self, pixels: Pixels, box: Box) -> tuple[Box, NDArray[np.uint8]]:
         """The model's view: around the user's region with its context, else the picture whole."""
         around = self._region.roi if self._preprocessing.crops else None
+        x, y = 0, 0
         if around is None:
+            x, y = box.x, box.y
             pixels = self._region.cut(pixels, box)
-        return self._preprocessing(pixels, around, self._tensors.take(self._shape), self._grays)
+        height, width = pixels.shape[:2]
+        left, top, w, h = self._preprocessing.window(width, height, around)
+        tensor = self._preprocessing(pixels, around, self._tensors.take(self._shape), self._grays)
+        return Box(x + left, y + top, w, h), tensor
 
     def _repeats(self, frame: Frame, box: Box) -> bool:
         """Whether a live device has shown the same in the box for FROZEN_AFTER seconds."""

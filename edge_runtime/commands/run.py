@@ -40,6 +40,9 @@ from edge_runtime.ways import Ways, parse_wish, usual_threads
 if TYPE_CHECKING:
     from edge_runtime.outbox import Sink
 
+EvidenceOption = Annotated[
+    bool, typer.Option("--evidence", help="Tint in the video what speaks for which label.")
+]
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
 """Around the phantom's nodule, with room for its way across the picture."""
@@ -76,6 +79,7 @@ def run(
     save: Annotated[
         Path | None, typer.Option(help="A video with the overlay, .mp4 or .avi.")
     ] = None,
+    evidence: EvidenceOption = False,
     any_picture: Annotated[
         bool, typer.Option("--any-picture", help="Label also what the model never learnt to judge.")
     ] = False,
@@ -92,6 +96,8 @@ def run(
     """
     if save is not None:
         _refuse_source(save, source)
+    elif evidence:
+        raise BadInput("--evidence is drawn into a video; say with --save into which")
     versions = known_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     its = opened.manifest
@@ -104,7 +110,7 @@ def run(
     def proven() -> None:
         versions.admit(signature.key, its.name, its.version)
 
-    _run(ways, source, roi, budget, save, as_json, proven, Pace(its_board))
+    _run(ways, source, roi, budget, save, evidence, as_json, proven, Pace(its_board))
 
 
 def demo(
@@ -113,6 +119,7 @@ def demo(
     save: Annotated[Path, typer.Option(help="Where the video with the overlay goes.")] = Path(
         "demo.mp4"
     ),
+    evidence: EvidenceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Classify a simulated neck live with the model in the package, and save what was seen.
@@ -126,7 +133,7 @@ def demo(
     with resources.as_file(SHIPPED) as path, resources.as_file(DEMO_KEYS) as folder:
         bundle = open_trusted(path, read_trusted(folder).keys)
         ways = Ways(bundle, bundle.manifest.stages[0], any_picture=simulated)
-        _run(ways, source, roi, BUDGET, save, as_json)
+        _run(ways, source, roi, BUDGET, save, evidence, as_json)
         if simulated:
             say("note: the model never saw a simulated neck; its labels here mean nothing")
 
@@ -152,6 +159,7 @@ def _run(
     roi: str | None,
     budget: float,
     save: Path | None,
+    evidence: bool,
     as_json: bool,
     proven: Callable[[], None] = lambda: None,
     pace: Pace | None = None,
@@ -166,10 +174,12 @@ def _run(
         region = Region(given, known, device.region)
         ways.threads = ways.threads or usual_threads(device.live)
         _announce(ways)
+        if evidence and not ways.classifier.explains:
+            raise BadInput(f"--evidence: {ways.bundle.id} has no evidence map")
         proven()
         sinks: list[Sink] = [JsonLines(stop)] if as_json else []
         if save is not None:
-            sinks.append(stack.enter_context(overlay_video(save, device.fps, positive)))
+            sinks.append(stack.enter_context(overlay_video(save, device.fps, positive, evidence)))
         if not as_json or console.is_terminal:
             sinks.append(stack.enter_context(Terminal(console, positive)))
         examination = Examination()

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle import GATE, list_members, open_bundle, write_bundle
+from edge_runtime.commands.run import DEMO_ROI
 from tests.conftest import SWEEPS, refused, sonolite
 
 SONOLITE = str(Path(sys.executable).parent / "sonolite")
 
 
-def frames_of(path: Path) -> int:
+def frames_of(path: Path) -> list[np.ndarray]:
     capture = cv2.VideoCapture(str(path))
-    count = 0
-    while capture.grab():
-        count += 1
-    return count
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    return frames
 
 
 def test_demo_runs_and_says_where_the_video_is(
@@ -35,14 +36,14 @@ def test_demo_runs_and_says_where_the_video_is(
     done = sonolite("demo", "phantom:?frames=6&live=no")
     assert done.code == 0, done
     assert "saved demo.mp4" in done.stderr
-    assert frames_of(tmp_path / "demo.mp4") == 6
+    assert len(frames_of(tmp_path / "demo.mp4")) == 6
 
 
 def test_demo_takes_a_file(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     out = tmp_path / "out.mp4"
     done = sonolite("demo", make_video("sweep.mp4", frames=5), "--save", out, "--json")
     assert done.code == 0, done
-    assert len(done.stdout.splitlines()) == frames_of(out) == 5
+    assert len(done.stdout.splitlines()) == len(frames_of(out)) == 5
 
 
 @pytest.mark.skipif(not SWEEPS.is_dir(), reason="the real sweeps are not here")
@@ -179,7 +180,7 @@ def test_ctrl_c_ends_with_the_summary_and_keeps_the_video(demo_path: Path, tmp_p
     assert f" read, {results} classified" in said
     assert "p50" in said
     assert "saved" in said
-    assert frames_of(out) == results
+    assert len(frames_of(out)) == results
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,33 @@ def test_a_reader_that_goes_ends_the_session_and_keeps_the_video(
         assert process.wait(20) == 0, said
     assert said.startswith("frames: ")
     assert "Traceback" not in said
-    assert frames_of(out) >= 1
+    assert len(frames_of(out)) >= 1
+
+
+def test_the_evidence_is_tinted_in_the_video_alone(tmp_path: Path) -> None:
+    words = ("demo", "phantom:?frames=60&live=no", "--roi", DEMO_ROI, "--json", "--save")
+    plain = sonolite(*words, tmp_path / "plain.avi")
+    tinted = sonolite(*words, tmp_path / "tinted.avi", "--evidence")
+    assert (plain.code, tinted.code) == (0, 0)
+    said = [json.loads(line) for line in tinted.stdout.splitlines()]
+    assert all("evidence" not in its for its in said)
+    labels = [its["label"] is not None for its in said]
+    assert any(labels)
+    moved = [
+        np.abs(one.astype(int) - other)[80:-80].max() > 20  # the bands tell the time
+        for one, other in zip(
+            frames_of(tmp_path / "plain.avi"), frames_of(tmp_path / "tinted.avi"), strict=True
+        )
+    ]
+    assert moved == labels
+
+
+def test_evidence_needs_a_video_and_a_model_that_has_it(
+    demo_path: Path, bundle_path: Path, tmp_path: Path
+) -> None:
+    run = ("--source", "phantom:?frames=1", "--evidence")
+    refused(sonolite("run", demo_path, *run), "--evidence", "--save")
+    refused(sonolite("run", bundle_path, *run, "--save", tmp_path / "a.mp4"), "no evidence map")
 
 
 def test_inspect_checks_and_shows_the_card(demo_path: Path) -> None:

@@ -87,6 +87,20 @@ def test_a_live_screen_that_becomes_too_small_for_the_region_is_withheld(
         other.judge(pictures[0])
 
 
+def test_a_result_says_what_the_model_saw_and_what_speaks_for_its_label(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    roi = Box(150, 100, 50, 40)
+    hand = Hand(demo_bundle, classifier, region=Region(roi))
+    results = [hand.judge(picture) for picture in pictures[:8]]
+    assert {its.window for its in results} == {Box(135, 80, 80, 80)}
+    assert {its.label is None for its in results} == {its.evidence is None for its in results}
+    for its in results:
+        if its.evidence is not None and its.probability is not None:
+            odds = its.probability["malignant"] / its.probability["benign"]
+            assert its.evidence.mean() == pytest.approx(np.log(odds), abs=0.2)
+
+
 def test_the_same_picture_for_too_long_is_frozen(hand: Hand, pictures: list[Pixels]) -> None:
     hand.judge(pictures[0])
     hand.now += FROZEN_AFTER + 0.01

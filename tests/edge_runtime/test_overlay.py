@@ -23,6 +23,8 @@ RESULT = Result(
     strangeness=None,
     smoothed=0.8,
     box=Box(100, 100, 50, 40),
+    window=Box(85, 80, 80, 80),
+    evidence=np.array([[20, 5], [0, -20]], np.float32),
     region="given",
     latency_ms=Latency(1, 2, 3, 6),
     rate="full",
@@ -75,6 +77,34 @@ def test_the_picture_itself_keeps_every_pixel_but_the_box(screen: Pixels) -> Non
     changed = np.argwhere((drawn[band:-band] != screen).any(axis=2))
     assert changed.min(axis=0).tolist() == [99, 99]
     assert changed.max(axis=0).tolist() == [140, 150]
+
+
+def test_evidence_tints_the_window_by_what_it_speaks_for(screen: Pixels) -> None:
+    plain = overlay.draw(screen, replace(RESULT, box=None), "malignant").astype(int)
+    tinted = overlay.draw(screen, replace(RESULT, box=None), "malignant", evidence=True)
+    band = (tinted.shape[0] - screen.shape[0]) // 2
+    changed = np.argwhere((tinted != plain).any(axis=2))
+    assert changed.min(axis=0).tolist() == [80 + band, 85]
+    assert changed.max(axis=0).tolist() == [159 + band, 164]
+    for (y, x), color in (((80, 85), overlay.POSITIVE), ((159, 164), overlay.NEGATIVE)):
+        expected = (plain[y + band, x] + color) / 2
+        assert np.abs(tinted[y + band, x] - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "window", [Box(-30, -40, 80, 80), Box(300, 200, 80, 80), Box(-50, -50, 900, 900)]
+)
+def test_of_what_overhangs_the_screen_nothing_is_tinted(screen: Pixels, window: Box) -> None:
+    plain = overlay.draw(screen, RESULT, "malignant")
+    drawn = overlay.draw(screen, replace(RESULT, window=window), "malignant", evidence=True)
+    assert drawn.shape == plain.shape
+    assert (drawn != plain).any()
+
+
+def test_without_a_label_nothing_is_tinted(screen: Pixels) -> None:
+    silent = replace(RESULT, evidence=None)
+    plain = overlay.draw(screen, silent, "malignant")
+    assert (overlay.draw(screen, silent, "malignant", evidence=True) == plain).all()
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (240, 320, 3), (1080, 1920, 3)])
