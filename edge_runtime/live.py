@@ -32,6 +32,7 @@ from edge_runtime.classify import Classifier
 from edge_runtime.judge import Session, now
 from edge_runtime.outbox import Outbox, Sink
 from edge_runtime.pace import Pace
+from edge_runtime.release.awake import Awake
 from edge_runtime.result import Result
 from edge_runtime.sector import Region
 from edge_runtime.session import Event, State
@@ -114,7 +115,7 @@ def run_session(
 
 def _watch(work: "_Work", beat: Callable[[State], None]) -> SonoliteError | None:
     """Starts the judging thread, again where it hangs, and waits for its end."""
-    restarts, turns = 0, 0
+    restarts, turns, awake = 0, 0, Awake(work.clock)
     judge = _Judge(work)
     while True:
         judge.join(PULSE)
@@ -132,7 +133,7 @@ def _watch(work: "_Work", beat: Callable[[State], None]) -> SonoliteError | None
         if judge.turns != turns:
             turns = judge.turns
             beat(work.session.state)
-        if not judge.hangs():
+        if not judge.hangs(awake()):
             continue
         if not work.ways.give_up(f"hung for {HUNG_AFTER:g} s"):
             work.ways.renew()  # nobody shares an interpreter with a thread that is stuck in it
@@ -227,7 +228,10 @@ class _Judge(threading.Thread):
     def __init__(self, work: _Work) -> None:
         super().__init__(name="judge", daemon=True)
         self._work = work
-        self._busy: tuple[View | None, float, float] | None = None
+        self._busy: tuple[View | None, float] | None = None
+        """What it is at work on, and the seconds allowed for it."""
+        self._watched: tuple[View | None, float] | None = None
+        self._since = 0.0
         self._abandoned = False
         self._blank: Pixels = np.zeros((240, 320), np.uint8)
         self.turns = 0
@@ -244,16 +248,19 @@ class _Judge(threading.Thread):
         except Exception as error:
             self.crash = error
 
-    def hangs(self) -> bool:
-        """Whether its inference hangs; then nothing it does counts any more.
+    def hangs(self, now: float) -> bool:
+        """Whether its inference hangs; then nothing it does counts any more. For one watcher.
 
-        One that only takes too long ends LIVE: what the screens show is growing old.
+        One that only takes too long ends LIVE: what the screens show is growing old. `now` are
+        seconds awake, as a process that was halted is not to be taken for an inference that was.
         """
         work, busy = self._work, self._busy
+        if busy is not self._watched:
+            self._watched, self._since = busy, now
         if busy is None:
             return False
-        view, since, allowed = busy
-        waited = work.clock() - since
+        view, allowed = busy
+        waited = now - self._since
         if waited <= work.patience:
             return False
         if not work.turn.acquire(timeout=PULSE):
@@ -305,7 +312,7 @@ class _Judge(threading.Thread):
         if view.tensor is not None:
             try:
                 classifier = self._classifier(view)
-                self._busy = view, work.clock(), HUNG_AFTER
+                self._busy = view, HUNG_AFTER
                 judged = classifier.judge(view.tensor)
             except RuntimeError as error:
                 failure = " ".join(str(error).split())
@@ -324,7 +331,7 @@ class _Judge(threading.Thread):
         `view` is what waits for it.
         """
         work = self._work
-        self._busy = view, work.clock(), OPENS_WITHIN
+        self._busy = view, OPENS_WITHIN
         classifier = work.ways.classifier
         if classifier is not work.computing:
             with work.turn:

@@ -40,7 +40,9 @@ def pack_wheel() -> tuple[str, bytes]:
     files[f"{info}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: sonolite\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
-    files[f"{info}/entry_points.txt"] = b"[console_scripts]\nsonolite = edge_runtime.cli:main\n"
+    files[f"{info}/entry_points.txt"] = (
+        b"[console_scripts]\nsonolite = edge_runtime.__main__:main\n"
+    )
     lines = [f"{name},{_hash(its)},{len(its)}" for name, its in sorted(files.items())]
     files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
     return f"sonolite-{release}-py3-none-any.whl", _zip(files)

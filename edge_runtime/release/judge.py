@@ -1,8 +1,5 @@
 """Whether a release is well, by its beats alone; it knows no process, and its clock is given."""
 
-import time
-from collections.abc import Callable
-
 from edge_runtime.release.switch import Trial
 
 START_SECONDS = 60.0
@@ -12,26 +9,6 @@ SILENT_SECONDS = 8.0
 one whose inference hangs is given its five seconds to begin it anew."""
 LAST_BEAT_SECONDS = 2.0
 """That a trial, its time over, still waits for one more beat."""
-
-
-class Awake:
-    """A clock that runs while its owner does: a longer pause between two looks counts as one step.
-
-    A machine that stood still, or a card that was written to for half a minute, kept the beats from
-    being sent or heard; that is no release's silence.
-    """
-
-    STEP = 1.0
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._last, self._sum = clock, clock(), 0.0
-
-    def __call__(self) -> float:
-        """Seconds awake so far."""
-        now = self._clock()
-        self._sum += min(now - self._last, self.STEP)
-        self._last = now
-        return self._sum
 
 
 class Judge:

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from edge_runtime.release.awake import Awake
 from edge_runtime.release.config import read_config
-from edge_runtime.release.judge import Awake, Judge
+from edge_runtime.release.judge import Judge
 from edge_runtime.release.layout import (
     CONFIG,
     ENVIRONMENT,

@@ -15,7 +15,7 @@ from devices.capture import Scripted
 from edge_runtime import live
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU, Wish
-from edge_runtime.live import RESTARTS, run_session
+from edge_runtime.live import PULSE, RESTARTS, run_session
 from edge_runtime.result import Result
 from edge_runtime.sector import Region
 from edge_runtime.session import Event, State
@@ -96,6 +96,40 @@ def test_an_inference_that_hangs_is_left_behind_and_another_begun(
     assert states[-1] is State.LIVE
     assert (summary.read, summary.classified, ended) == (12, 11, None)
     assert summary.not_judged == {str(Event.FAILED): 1}
+
+
+class Halted:
+    """A backend around another; at one of its inferences the whole process stands for a minute."""
+
+    def __init__(self, its: Ways, at: int) -> None:
+        self._backend = its.classifier.backend
+        self.compute, self._at = self._backend.compute, at
+        self._count, self._stood = 0, 0.0
+
+    def clock(self) -> float:
+        return time.monotonic() + self._stood
+
+    def run(self, tensor):  # type: ignore[no-untyped-def]
+        self._count += 1
+        if self._count == self._at:
+            self._stood = 60.0
+            time.sleep(4 * PULSE)  # for the watcher to look
+        return self._backend.run(tensor)
+
+
+def test_a_process_that_was_halted_does_not_take_its_inference_for_one_that_hangs(
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Collected()
+    its = ways(demo_bundle, CPU)
+    halted = Halted(its, 5)
+    monkeypatch.setattr(its.classifier, "backend", halted)
+    with Following(pictures[:12], sink) as device:
+        summary, _ = run_session(
+            device, its, Region(), [sink], threading.Event(), budget=0.2, clock=halted.clock
+        )
+    assert str(Event.FAILED) not in summary.not_judged
+    assert its.classifier.backend is halted
 
 
 def test_an_accelerator_that_hangs_is_not_trusted_again(

@@ -26,7 +26,7 @@ from tests.edge_runtime.deploy.test_deploy import damage
 from tests.edge_runtime.deploy.test_hang import hanging  # noqa: F401
 from tests.machine.conftest import BOARD, Bed
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 
 MOST_BYTES, MOST_EXPOSED = 350e6, 3.0
 LINK = 10e6

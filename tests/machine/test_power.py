@@ -11,7 +11,7 @@ from tests.conftest import sonolite
 from tests.edge_runtime.deploy.conftest import answer
 from tests.machine.conftest import Bed
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 
 CUT = """
 import os, signal, sys, threading

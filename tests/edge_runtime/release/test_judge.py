@@ -8,7 +8,6 @@ from edge_runtime.release.judge import (
     LAST_BEAT_SECONDS,
     SILENT_SECONDS,
     START_SECONDS,
-    Awake,
     Judge,
 )
 from edge_runtime.release.switch import Trial
@@ -81,12 +80,6 @@ def test_what_never_begins_fails_with_its_trial_or_after_a_minute() -> None:
 def test_failed_inference_fails_a_trial_at_once_and_a_proven_release_never() -> None:
     assert ended(Judge(0, trial()), steady("FAULT", 20), 20) == ("inference failed", 0)
     assert ended(Judge(0, None), steady("FAULT", 20), 20) is None
-
-
-def test_time_in_which_the_supervisor_did_not_run_is_nobodys_silence() -> None:
-    moments = iter([100.0, 100.25, 125.25, 125.5])
-    clock = Awake(lambda: next(moments))
-    assert [clock() for _ in range(3)] == [0.25, 1.25, 1.5]
 
 
 @given(
