@@ -112,8 +112,9 @@ class Halted:
     def run(self, tensor):  # type: ignore[no-untyped-def]
         self._count += 1
         if self._count == self._at:
+            time.sleep(3 * PULSE)  # for the watcher to look
             self._stood = 60.0
-            time.sleep(4 * PULSE)  # for the watcher to look
+            time.sleep(3 * PULSE)
         return self._backend.run(tensor)
 
 
