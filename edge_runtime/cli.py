@@ -17,15 +17,20 @@ HELP = (
 )
 
 
-def command_line() -> typer.Typer:
-    """The command with all that this machine can do: the host's commands need the host extra."""
+def command_line(word: str) -> typer.Typer:
+    """The command with what `word` asks for: one of the device's, or else all this machine can do.
+
+    The host's commands need the host extra.
+    """
     app = typer.Typer(
         name="sonolite",
         help=HELP,
         add_completion=False,
+        callback=lambda: None,  # or an app of one command would take its name for an argument
         pretty_exceptions_enable=False,
     )
-    commands.register(app)
+    if commands.register(app, word):
+        return app
     for entry in sorted(entry_points(group="sonolite.commands"), key=lambda entry: entry.value):
         try:
             register = entry.load()
@@ -37,9 +42,9 @@ def command_line() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; every foreseen failure ends in one line and its exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
+    words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        code = command_line()(args=words or ["--help"], standalone_mode=False)
+        code = command_line(words[0])(args=words, standalone_mode=False)
     except SonoliteError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:

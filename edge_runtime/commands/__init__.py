@@ -1,23 +1,27 @@
 """What a device can do with nothing but the base install, one file a command."""
 
+from importlib import import_module
+
 import typer
 
-from edge_runtime.commands.bench import bench
-from edge_runtime.commands.deploy import deploy
-from edge_runtime.commands.device import device
-from edge_runtime.commands.doctor import doctor
-from edge_runtime.commands.inspect import inspect
-from edge_runtime.commands.keys import keys
-from edge_runtime.commands.run import demo, run
-from edge_runtime.commands.sector import sector
-from edge_runtime.commands.serve import release, serve
+COMMANDS = ("demo", "run", "sector", "inspect", "bench", "doctor", "deploy", "keys", "device")
+"""In the order of the help."""
+HIDDEN = ("serve", "release")
+"""What no person calls."""
+_FILES = {"demo": "run", "release": "serve"}
+"""Of those that have no file of their own name."""
 
 
-def register(app: typer.Typer) -> None:
-    """Adds this package's commands to the root app."""
-    for command in (demo, run, sector, inspect, bench, doctor, deploy):
-        app.command()(command)
-    app.add_typer(keys, name="keys")
-    app.add_typer(device, name="device")
-    app.command(hidden=True)(serve)
-    app.add_typer(release, name="release", hidden=True)
+def register(app: typer.Typer, word: str) -> bool:
+    """Adds the command `word` alone to the root app, and returns True; else all, and False.
+
+    What the other commands need would cost a live session memory, and time until it begins.
+    """
+    known = (*COMMANDS, *HIDDEN)
+    for name in [word] if word in known else known:
+        command = getattr(import_module(f"{__name__}.{_FILES.get(name, name)}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, hidden=name in HIDDEN)
+        else:
+            app.command(hidden=name in HIDDEN)(command)
+    return word in known

@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 
 CUT = """
 import os, signal, sys, threading
+import edge_runtime.commands.deploy as command
 from edge_runtime.cli import main
-command = sys.modules["edge_runtime.commands.deploy"]
 carry_out = command.carry_out
 def cut(plan, device, tell, meter):
     def tells(step):

@@ -12,8 +12,8 @@ from tests.edge_runtime.deploy.conftest import SOURCE, Site, answer
 
 KILLED = """
 import os, signal, sys
+import edge_runtime.commands.deploy as command
 from edge_runtime.cli import main
-command = sys.modules["edge_runtime.commands.deploy"]
 carry_out = command.carry_out
 def cut(plan, device, tell, meter):
     def tells(step):
