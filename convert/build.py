@@ -62,9 +62,10 @@ EXPORT_TOLERANCE = 1e-4
 """How far float32 may be from Keras on the golden frames; more, and another model was exported."""
 SAME_AUROC = 0.002
 """How far float32 may be from what the run measured on the same test images."""
-ROUNDING = 0.03
-"""Allowed on top of a variant's own difference: other kernels round otherwise. With those of
-tflite-runtime 2.14 the packaged int8 was .02 further off on the golden frames than LiteRT's."""
+ROUNDING = 0.06
+"""Allowed on top of a variant's own difference: other kernels round otherwise. On the golden frames
+the packaged int8 was .02 further off by tflite-runtime 2.14 than by LiteRT 2.3 on this x86-64, and
+.03 by LiteRT's kernels for an ARM64 without dot products. A model that is broken is far beyond."""
 SCOPE_SAMPLES = 1500
 """Training images that a variant's scope is fitted on. Each variant has its own: rounding moves an
 int8 embedding by less than pictures differ, but by more than the training pictures spread."""
