@@ -3,8 +3,10 @@
     device -> capture, prepare -> Slot -> infer, conclude -> Outbox -> sink
               thread "capture"            thread "judge"     a thread for each sink
 
-Decoding, preparing and inference so overlap on two cores, and none of them waits for a sink. The
-thread that watches computes nothing: it sees an inference that hangs, and can still be interrupted.
+Decoding, preparing and inference so overlap on two cores, and none of them waits for a sink. Of a
+long recording the thread that captures judges a frame itself where the other is behind, so that
+both cores are busy. The thread that watches computes nothing: it sees an inference that hangs, and
+can still be interrupted.
 """
 
 import os
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -52,6 +55,9 @@ PULSE = 0.05
 HUNG_AFTER, OPENS_WITHIN = 5.0, 60.0
 """Seconds of one inference after which it counts as hung, the slowest board takes a tenth; and of
 opening a backend and proving it."""
+LONG, BEHIND = 240, 2
+"""Frames of a recording after which a second interpreter pays, which takes a tenth of a second to
+open; and how many wait for the judge when the capturing thread judges one itself."""
 RESTARTS = 3
 """How often a hung inference is begun anew before the session ends."""
 
@@ -133,7 +139,10 @@ def _watch(work: "_Work", beat: Callable[[State], None]) -> SonoliteError | None
         if judge.turns != turns:
             turns = judge.turns
             beat(work.session.state)
-        if not judge.hangs(awake()):
+        now = awake()
+        if work.ahead.waited(now) > HUNG_AFTER:
+            return HardwareMissing("inference hung, and was given up")
+        if not judge.hangs(now):
             continue
         if not work.ways.give_up(f"hung for {HUNG_AFTER:g} s"):
             work.ways.renew()  # nobody shares an interpreter with a thread that is stuck in it
@@ -141,6 +150,24 @@ def _watch(work: "_Work", beat: Callable[[State], None]) -> SonoliteError | None
             return HardwareMissing(f"inference hung {restarts + 1} times, and was given up")
         restarts, turns = restarts + 1, 0
         judge = _Judge(work)
+
+
+class _Watched:
+    """What a thread is at, as another one sees it."""
+
+    def __init__(self) -> None:
+        self.task: object | None = None
+        self._seen: object | None = None
+        self._since = 0.0
+
+    def waited(self, now: float) -> float:
+        """For how long it has been at the same thing, to within one look. For one watcher.
+
+        `now` are seconds awake: a process that was halted is no task that was.
+        """
+        if self.task is not self._seen:
+            self._seen, self._since = self.task, now
+        return 0.0 if self._seen is None else now - self._since
 
 
 class _Work:
@@ -164,6 +191,9 @@ class _Work:
         self.slot: Slot[View] = Slot(every_frame=not device.live)
         self.computing: Classifier | None = None
         """What the session's results name."""
+        self.ahead = _Watched()
+        self._helper: tuple[Classifier, Classifier | None] | None = None
+        """What judges ahead, and beside which one."""
         self.turn = threading.Lock()
         """Held by who moves the session: a judge that hung for long finds that it no longer may."""
 
@@ -179,7 +209,7 @@ class _Work:
         while not self.stop.is_set():
             try:
                 if frame := self._read():
-                    view = self.viewer.look(frame)
+                    view = self._judge_ahead(self.viewer.look(frame))
                     self.slot.put(view)
                     if self.device.live:  # or the check would keep the judge from its beginning
                         self.slot.wait_until_taken(TAKEN)
@@ -196,6 +226,30 @@ class _Work:
             except Exception as error:
                 self.slot.close(error)
                 return
+
+    def _judge_ahead(self, view: View) -> View:
+        """Judges the view in the judge's stead, where that is behind with a long recording."""
+        beside = self.computing
+        if (
+            self.device.live
+            or view.tensor is None
+            or beside is None
+            or self.slot.read < LONG
+            or self.slot.waiting < BEHIND
+        ):
+            return view
+        if self._helper is None or self._helper[0] is not beside:
+            self._helper = beside, self.ways.beside()
+        helper = self._helper[1]
+        if helper is None:
+            return view
+        self.ahead.task = view
+        try:
+            return replace(view, ahead=(beside, helper.judge(view.tensor)))
+        except RuntimeError:
+            return view  # the judge will find out, and do what is to be done about it
+        finally:
+            self.ahead.task = None
 
     def _read(self) -> Frame | None:
         """The next frame, None for one that is counted and not judged."""
@@ -230,8 +284,7 @@ class _Judge(threading.Thread):
         self._work = work
         self._busy: tuple[View | None, float] | None = None
         """What it is at work on, and the seconds allowed for it."""
-        self._watched: tuple[View | None, float] | None = None
-        self._since = 0.0
+        self._watched = _Watched()
         self._abandoned = False
         self._blank: Pixels = np.zeros((240, 320), np.uint8)
         self.turns = 0
@@ -251,16 +304,15 @@ class _Judge(threading.Thread):
     def hangs(self, now: float) -> bool:
         """Whether its inference hangs; then nothing it does counts any more. For one watcher.
 
-        One that only takes too long ends LIVE: what the screens show is growing old. `now` are
-        seconds awake, as a process that was halted is not to be taken for an inference that was.
+        One that only takes too long ends LIVE: what the screens show is growing old. `now` as for
+        `_Watched.waited`.
         """
         work, busy = self._work, self._busy
-        if busy is not self._watched:
-            self._watched, self._since = busy, now
+        self._watched.task = busy
+        waited = self._watched.waited(now)
         if busy is None:
             return False
         view, allowed = busy
-        waited = now - self._since
         if waited <= work.patience:
             return False
         if not work.turn.acquire(timeout=PULSE):
@@ -312,8 +364,11 @@ class _Judge(threading.Thread):
         if view.tensor is not None:
             try:
                 classifier = self._classifier(view)
-                self._busy = view, HUNG_AFTER
-                judged = classifier.judge(view.tensor)
+                if view.ahead is not None and view.ahead[0] is classifier:
+                    judged = view.ahead[1]
+                else:
+                    self._busy = view, HUNG_AFTER
+                    judged = classifier.judge(view.tensor)
             except RuntimeError as error:
                 failure = " ".join(str(error).split())
         with work.turn:

@@ -101,6 +101,11 @@ class Slot(Generic[F]):
             return left
 
     @property
+    def waiting(self) -> int:
+        """How many frames nobody took yet."""
+        return len(self._frames)
+
+    @property
     def closed(self) -> bool:
         """Whether the last frame has been put in."""
         return self._end is not None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from devices import BadInput, Box, Clock, Frame, Pixels
 from devices.buffers import Buffers
+from edge_runtime.classify import Classifier, Judgement
 from edge_runtime.flaws import Flaw
 from edge_runtime.preprocess import Preprocessing
 from edge_runtime.sector import Region, differs
@@ -56,6 +57,8 @@ class View:
     ended: float
     """When the tensor was ready."""
     verdict: Verdict = field(default_factory=Verdict)
+    ahead: tuple[Classifier, Judgement] | None = None
+    """What the capturing thread made of it in the judge's stead, and beside which classifier."""
 
 
 class Viewer:

@@ -160,6 +160,16 @@ class Ways:
                 self._at += 1
         return self._open
 
+    def beside(self) -> Classifier | None:
+        """Another classifier of the open way, of one thread, for who has time to help the first.
+
+        None where hardware computes, of which there is one, or where no way is open.
+        """
+        way = self._ways[self._at]
+        if self._open is None or way.wish.kind != "cpu":
+            return None
+        return Classifier(self.bundle, self.stage, way.variant, 1, self._any_picture, way.wish)
+
     def give_up(self, reason: str) -> bool:
         """Leaves the open way for the next one; False, and nothing happens, where there is none."""
         if self._at + 1 == len(self._ways):
