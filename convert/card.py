@@ -57,9 +57,9 @@ subgroup of few groups says little.
 {subgroups}
 
 The variants on the test split ({test} images), by `sonolite convert`, each through
-{interpreter}. *Label agreement* is the share of decisions like float32's, *mcnemar* the p of the
-changed ones; largest, 99th percentile and mean difference are of probabilities. A variant that does
-not hold its limits is left out of the bundle.
+{interpreter}. In brackets 95 % intervals. *Label agreement* is the share of decisions like
+float32's, *McNemar's p* tells of the changed ones; largest, 99th percentile and mean difference are
+of probabilities. A variant that does not hold its limits is left out of the bundle.
 
 {variants}
 
@@ -173,8 +173,13 @@ def _variants(comparisons: Sequence[Comparison], sizes: Mapping[Variant, int]) -
         **rows(comparisons),
     }
     return "\n".join(
-        f"| {name} | {' | '.join(cells)} |".replace("\n", " ") for name, cells in named.items()
+        f"| {' | '.join([name, *map(_on_one_line, cells)])} |" for name, cells in named.items()
     )
+
+
+def _on_one_line(cell: str) -> str:
+    figure, _, between = cell.partition("\n")
+    return figure + (f" ({between})" if between else "")
 
 
 def read_other(folder: Path, record: Record) -> Other:

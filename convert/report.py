@@ -62,7 +62,7 @@ def _gate(comparisons: Sequence[Comparison], passed: Mapping[Variant, str]) -> s
             ["variant", *(its.variant for its in comparisons)],
             [*named, ["in the bundle", *inside]],
         )
-        + "<p>In brackets 95 % intervals by bootstrap over groups, that of the AUROC's difference "
+        + "<p>In small print 95 % intervals by bootstrap over groups, of the AUROC's difference "
         "by the same groups for both. Largest, 99th percentile and mean difference are of the "
         "probability. McNemar's p tells how likely so uneven a split of the changed decisions into "
         "right and wrong would be by chance.</p>"

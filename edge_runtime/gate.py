@@ -20,10 +20,11 @@ class Figure:
     """Its 95 % interval, where there is one."""
 
     def __str__(self) -> str:
+        """The value, and the interval on a line of its own."""
         if isinstance(self.value, int):
             return f"{self.value:,}"
-        low_high = "" if self.interval is None else "\n({:.4f} to {:.4f})".format(*self.interval)
-        return f"{self.value:.4f}{low_high}"
+        between = "" if self.interval is None else "\n{:.3f}\u2026{:.3f}".format(*self.interval)
+        return f"{self.value:.4f}{between}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Gate:
 def rows(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
     """A table of the figures by their names in words, a column for each variant."""
     named = {
-        " ".join(_CAPITALS.get(word, word) for word in name.split("_")): [
+        " ".join(_WORDS.get(word, word) for word in name.split("_")): [
             str(its.figures.get(name, "")) for its in comparisons
         ]
         for name in comparisons[0].figures
@@ -58,7 +59,7 @@ def rows(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
     return named | {"limits": ["; ".join(its.failures) or "held" for its in comparisons]}
 
 
-_CAPITALS = {"auroc": "AUROC", "ece": "ECE"}
+_WORDS = {"auroc": "AUROC", "ece": "ECE", "mcnemar": "McNemar's p"}
 _GATE = TypeAdapter(Gate)
 
 
