@@ -104,7 +104,8 @@ def convert(
     for its in built.comparisons:
         if its.failures and its.variant in chosen:
             failures = "; ".join(its.failures)
-            console.print(f"{its.variant} is left out of the bundle: {failures}", markup=False)
+            line = f"{its.variant} is left out of the bundle: {failures}"
+            console.print(line, markup=False, soft_wrap=True)
     size = out.stat().st_size / 1e6
     console.print(f"{out}: {built.bundle.id}, {size:.1f} MB", highlight=False, soft_wrap=True)
     console.print(f"{out.with_suffix('.html')}: the gate, with its plots", soft_wrap=True)
@@ -167,6 +168,3 @@ def _show(comparisons: Sequence["Comparison"]) -> None:
     from edge_runtime.gate import rows
 
     Console().print(figures_table([its.variant for its in comparisons], rows(comparisons)))
-    for its in comparisons:
-        if its.failures:
-            Console(stderr=True).print(f"{its.variant}: {'; '.join(its.failures)}", markup=False)

@@ -137,6 +137,8 @@ class Classifier:
         if not np.isfinite(answer).all():
             raise RuntimeError("the model's answer is not a number")
         evidence = outputs["evidence"][0] if "evidence" in outputs else None
+        if evidence is not None and not (evidence.ndim == 2 and np.isfinite(evidence).all()):
+            raise RuntimeError("the model's evidence is no map of numbers")
         if self._scope is None:
             return Judgement(answer, None, evidence)
         embedding = outputs.get("embedding")

@@ -140,8 +140,8 @@ def _watch(work: "_Work", beat: Callable[[State], None]) -> SonoliteError | None
             turns = judge.turns
             beat(work.session.state)
         now = awake()
-        if work.ahead.waited(now) > HUNG_AFTER:
-            return HardwareMissing("inference hung, and was given up")
+        if work.hangs_ahead(now):
+            return HardwareMissing("inference beside the first hung, and was given up")
         if not judge.hangs(now):
             continue
         if not work.ways.give_up(f"hung for {HUNG_AFTER:g} s"):
@@ -191,7 +191,10 @@ class _Work:
         self.slot: Slot[View] = Slot(every_frame=not device.live)
         self.computing: Classifier | None = None
         """What the session's results name."""
-        self.ahead = _Watched()
+        self._cores = len(os.sched_getaffinity(0))
+        self._ahead: tuple[object, float] | None = None
+        """What the capturing thread is at besides capturing, and the seconds allowed for it."""
+        self._watched = _Watched()
         self._helper: tuple[Classifier, Classifier | None] | None = None
         """What judges ahead, and beside which one."""
         self.turn = threading.Lock()
@@ -234,22 +237,29 @@ class _Work:
             self.device.live
             or view.tensor is None
             or beside is None
+            or self._cores == 1
             or self.slot.read < LONG
             or self.slot.waiting < BEHIND
         ):
             return view
-        if self._helper is None or self._helper[0] is not beside:
-            self._helper = beside, self.ways.beside()
-        helper = self._helper[1]
-        if helper is None:
-            return view
-        self.ahead.task = view
         try:
+            if self._helper is None or self._helper[0] is not beside:
+                self._helper, self._ahead = (beside, None), (view, OPENS_WITHIN)
+                self._helper = beside, self.ways.beside()
+            if (helper := self._helper[1]) is None:
+                return view
+            self._ahead = view, HUNG_AFTER
             return replace(view, ahead=(beside, helper.judge(view.tensor)))
-        except RuntimeError:
-            return view  # the judge will find out, and do what is to be done about it
+        except (SonoliteError, RuntimeError, MemoryError):
+            return view  # it only helps; the judge finds out whether anything is to be done
         finally:
-            self.ahead.task = None
+            self._ahead = None
+
+    def hangs_ahead(self, now: float) -> bool:
+        """Whether the capturing thread hangs in an inference; `now` as for `_Watched.waited`."""
+        self._watched.task = ahead = self._ahead
+        waited = self._watched.waited(now)
+        return ahead is not None and waited > ahead[1]
 
     def _read(self) -> Frame | None:
         """The next frame, None for one that is counted and not judged."""

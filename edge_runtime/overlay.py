@@ -48,14 +48,29 @@ def draw(pixels: Pixels, result: Result, positive: str, evidence: bool = False) 
 
 def _tint(screen: Pixels, evidence: NDArray[np.float32], window: Box) -> None:
     """Tints the window of the screen in place; of what overhangs the screen nothing is drawn."""
-    height, width = screen.shape[:2]
     x, y, w, h = window
-    rows, columns = slice(max(-y, 0), height - y), slice(max(-x, 0), width - x)
-    inside = screen[max(y, 0) : y + h, max(x, 0) : x + w]
-    spread = cv2.resize(evidence, (w, h))[rows, columns, np.newaxis]
-    strength = MOST * np.minimum(np.abs(spread) / FULL, 1)
-    colors = np.where(spread > 0, *np.asarray([POSITIVE, NEGATIVE], np.float32))
-    inside[:] = inside * (1 - strength) + colors * strength
+    left, top = max(x, 0), max(y, 0)
+    inside = screen[top : y + h, left : x + w]
+    places = evidence[..., np.newaxis]
+    strength = MOST * np.minimum(np.abs(places) / FULL, 1)
+    colors = np.where(places > 0, *np.asarray([POSITIVE, NEGATIVE], np.float32))
+    coarse = np.concatenate([colors * strength, 1 - strength], axis=2, dtype=np.float32)
+    down, across = evidence.shape[0] / h, evidence.shape[1] / w
+    place = np.array(  # of a pixel in the map, both counted from their middles
+        [
+            [across, 0, (left - x + 0.5) * across - 0.5],
+            [0, down, (top - y + 0.5) * down - 0.5],
+        ]
+    )
+    spread = cv2.warpAffine(
+        coarse,
+        place,
+        (inside.shape[1], inside.shape[0]),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    kept = cv2.multiply(inside, cv2.cvtColor(spread[..., 3], cv2.COLOR_GRAY2BGR), dtype=cv2.CV_32F)
+    cv2.add(kept, spread[..., :3], dst=inside, dtype=cv2.CV_8U)
 
 
 def _color(result: Result, positive: str) -> Color:

@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib" / "sonolite"))
-from edge_runtime.cli import main
+from edge_runtime.__main__ import main
 
 main()
 """

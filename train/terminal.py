@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from edge_runtime.result import NOTICE
 
@@ -38,5 +39,5 @@ def figures_table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> 
     for column in columns:
         table.add_column(column, justify="right")
     for name, cells in rows.items():
-        table.add_row(name.replace("_", " "), *cells)
+        table.add_row(Text(name.replace("_", " ")), *map(Text, cells))
     return table

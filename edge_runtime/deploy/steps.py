@@ -235,7 +235,12 @@ STEPS: tuple[Step, ...] = (
         lambda plan: _must_switch(plan) or plan.status["trial"] == plan.release,
         _try,
     ),
-    Step("prune", lambda _: "remove releases that nothing goes back to", _any, _prune),
+    Step(
+        "prune",
+        lambda _: "remove releases that nothing goes back to",
+        lambda plan: _any(plan) or plan.status.get("surplus", False),  # older tools do not say
+        _prune,
+    ),
 )
 
 

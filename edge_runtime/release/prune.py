@@ -1,6 +1,7 @@
 """What no release needs any more goes; what could be gone back to stays."""
 
 import shutil
+from pathlib import Path
 
 from edge_runtime.release.layout import (
     COMPLETE,
@@ -14,27 +15,37 @@ from edge_runtime.release.layout import (
 from edge_runtime.release.switch import read_trial
 
 
-def prune(layout: Layout) -> list[str]:
-    """Removes releases but current, previous, the last good and one on trial, the environments
-    that none of these needs, and what was sent; returns the names of the releases that went.
+def surplus(layout: Layout) -> tuple[list[Path], list[Path], list[Path]]:
+    """Releases but current, previous, the last good and one on trial, the environments that none
+    of these needs, and what was sent.
     """
     trial = read_trial(layout)
     kept = {name for link in LINKS if (name := linked(layout, link))}
     if trial:
         kept |= {name for name in (trial.release, trial.back, trial.before) if name}
-    gone = []
-    for folder in sorted(layout.release("").iterdir()):
-        if folder.name not in kept:
-            remove(folder, RECORD)
-            gone.append(folder.name)
     records = [read_json(layout.release(name) / RECORD) or {} for name in kept]
     needed = {its.get("environment") for its in records}
-    for folder in layout.environment("").iterdir():
-        if folder.name not in needed:
-            remove(folder, COMPLETE)
-    for sent in layout.incoming("").iterdir():
-        if sent.is_dir():
-            shutil.rmtree(sent)
+    return (
+        [its for its in _inside(layout.release("")) if its.name not in kept],
+        [its for its in _inside(layout.environment("")) if its.name not in needed],
+        _inside(layout.incoming("")),
+    )
+
+
+def prune(layout: Layout) -> list[str]:
+    """Removes what is surplus; returns the names of the releases that went."""
+    releases, environments, sent = surplus(layout)
+    for folder in releases:
+        remove(folder, RECORD)
+    for folder in environments:
+        remove(folder, COMPLETE)
+    for path in sent:
+        if path.is_dir():
+            shutil.rmtree(path)
         else:
-            sent.unlink()
-    return gone
+            path.unlink()
+    return [its.name for its in releases]
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []

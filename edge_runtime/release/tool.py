@@ -28,7 +28,7 @@ from edge_runtime.release.layout import (
     read_json,
     read_log,
 )
-from edge_runtime.release.prune import prune
+from edge_runtime.release.prune import prune, surplus
 from edge_runtime.release.stage import make_environment, receive, received, stage
 from edge_runtime.release.supervise import BEGIN_SECONDS, start, supervise
 from edge_runtime.release.switch import go_back, switch, trial_of_current
@@ -125,6 +125,7 @@ def status(layout: Layout) -> dict[str, Any]:
         "releases": _records(layout.release(""), RECORD),
         "environments": list(_records(layout.environment(""), COMPLETE)),
         "config": config.read_text() if config.exists() else None,
+        "surplus": any(surplus(layout)),
         "trusted": {path.name: path.read_text() for path in layout.root.glob(f"{TRUSTED}/*.pem")},
     }
 

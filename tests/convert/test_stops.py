@@ -139,20 +139,20 @@ def test_a_variant_that_cannot_be_converted_has_failed(
 ) -> None:
     def broken(model: keras.Model, variant: Variant, representative: np.ndarray) -> bytes:
         if variant == "dynamic":
-            raise RuntimeError("an operation is not supported\nand many more words")
+            raise RuntimeError("an operation is not supported [/cpu:0]\nand many more words")
         return to_tflite(model, variant, representative)
 
     monkeypatch.setattr(convert.variants, "convert", broken)
     done = sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite")
     assert done.code == 0, done
-    said = "dynamic is left out of the bundle: RuntimeError: an operation is not supported"
+    said = "dynamic is left out of the bundle: RuntimeError: an operation is not supported [/cpu:0]"
     assert said in done.stderr
     bundle = open_bundle(tmp_path / "a.sonolite")
     assert "dynamic" not in bundle.manifest.stages[0].variants
     lost = json.loads(bundle.read(GATE))["variants"][-1]
     assert (lost["variant"], lost["figures"]) == ("dynamic", {})
     for page in (bundle.read(CARD).decode(), (tmp_path / "a.html").read_text()):
-        assert "an operation is not supported" in page
+        assert "an operation is not supported [/cpu:0]" in page
 
 
 def test_a_kill_leaves_no_half_bundle(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devices import HardwareMissing, Pixels
+from devices import BadInput, HardwareMissing, Pixels
 from devices.capture import Scripted
 from devices.compute import Outputs
 from edge_runtime import live
@@ -70,9 +70,12 @@ def play(
 
 
 def test_a_short_recording_opens_no_second_interpreter(
-    demo_bundle: Bundle, pictures: list[Pixels]
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    *_, counts = play(of(demo_bundle, CPU), pictures)
+    ways = of(demo_bundle, CPU)
+    backend = ways.classifier.backend
+    monkeypatch.setattr(backend, "run", slowed(backend.run))
+    *_, counts = play(ways, pictures)
     assert counts == [FRAMES, 0]
 
 
@@ -139,15 +142,41 @@ def test_where_it_fails_the_judge_judges(
     results, summary, ended, counts = play(ways, pictures)
     assert {its.state for its in results} == {State.LIVE}
     assert (summary.classified, ended, counts[0]) == (FRAMES, None, FRAMES)
+    assert counts[1]
 
 
+@pytest.mark.parametrize("error", [BadInput("no"), HardwareMissing("no"), MemoryError()])
+def test_where_it_cannot_be_opened_the_judge_judges(
+    demo_bundle: Bundle,
+    pictures: list[Pixels],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    ways = of(demo_bundle, CPU)
+    broken(ways, monkeypatch, lambda: None)
+    asked = []
+
+    def beside() -> None:
+        asked.append(True)
+        raise error
+
+    monkeypatch.setattr(ways, "beside", beside)
+    results, summary, ended, _ = play(ways, pictures)
+    assert {its.state for its in results} == {State.LIVE}
+    assert (summary.classified, ended, len(asked)) == (FRAMES, None, 1)
+
+
+@pytest.mark.parametrize("where", ["judging", "opening"])
 def test_where_it_hangs_the_session_ends(
-    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.setattr(live, "HUNG_AFTER", 0.3)
+    monkeypatch.setattr(live, "OPENS_WITHIN", 0.6)
     over = threading.Event()
     ways = of(demo_bundle, CPU)
     broken(ways, monkeypatch, over.wait)
+    if where == "opening":
+        monkeypatch.setattr(ways, "beside", over.wait)
     try:
         _, summary, ended, _ = play(ways, pictures)
     finally:

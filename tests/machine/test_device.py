@@ -199,3 +199,5 @@ def test_without_a_scanner_it_idles(bed: Bed, demo_path: Path) -> None:
     share = (int(bed.machine.say(used)) - before) / 60e9
     print(f"without a scanner: {share:.1%} of an emulated processor")
     assert share <= 0.5
+    assert bed.deploy(demo_path, "--reach", "LIVE").code == 0
+    assert bed.runs()

@@ -54,6 +54,16 @@ def test_the_same_again_finds_nothing_new(site: Site, demo_path: Path) -> None:
     assert answer(done)["steps"] == []
 
 
+def test_what_a_power_cut_left_behind_is_removed_by_the_same_again(
+    site: Site, demo_path: Path
+) -> None:
+    left = site.layout.incoming("0" * 64)
+    left.write_text("sent, and then the power went")
+    done = site.deploy(demo_path)
+    assert (answer(done)["outcome"], answer(done)["steps"]) == ("unchanged", ["prune"])
+    assert not left.exists()
+
+
 def test_a_new_model_sends_little_else_and_can_be_left_again(site: Site, version: Version) -> None:
     """Counted on the wire, both ways, the keys' exchange and all."""
     first = site.status()["current"]

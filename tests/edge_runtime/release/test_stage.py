@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.release.layout import Layout, Refused, link, linked, read_json
-from edge_runtime.release.prune import prune
+from edge_runtime.release.prune import prune, surplus
 from edge_runtime.release.stage import make_environment, receive, received, stage
 from tests.edge_runtime.release.conftest import ENVIRONMENT
 from tests.edge_runtime.release.conftest import make_environment as stand_in
@@ -70,7 +70,9 @@ def test_pruning_leaves_what_can_be_gone_back_to(
     unused = hashlib.sha256(b"unused").hexdigest()
     stand_in(layout, unused)
     arrives(layout, CONTENT)
+    assert any(surplus(layout))
     assert prune(layout) == [old]
+    assert not any(surplus(layout))
     assert {its.name for its in layout.release("").iterdir()} == {good, previous, current}
     assert [its.name for its in layout.environment("").iterdir()] == [ENVIRONMENT]
     assert list(layout.incoming("").iterdir()) == []
