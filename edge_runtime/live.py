@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -31,6 +30,8 @@ from devices import (
     Pixels,
     SonoliteError,
 )
+from edge_runtime import watched
+from edge_runtime.ahead import Ahead
 from edge_runtime.classify import Classifier
 from edge_runtime.judge import Session, now
 from edge_runtime.outbox import Outbox, Sink
@@ -42,6 +43,7 @@ from edge_runtime.session import Event, State
 from edge_runtime.slot import Slot
 from edge_runtime.summary import Summary
 from edge_runtime.view import View, Viewer
+from edge_runtime.watched import Watched
 from edge_runtime.ways import Ways
 
 READ_TIMEOUT = 1.0
@@ -52,12 +54,6 @@ TAKEN = 0.002
 """Seconds that the judging thread usually takes to begin with a live frame, and more."""
 PULSE = 0.05
 """Seconds between two looks at the threads."""
-HUNG_AFTER, OPENS_WITHIN = 5.0, 60.0
-"""Seconds of one inference after which it counts as hung, the slowest board takes a tenth; and of
-opening a backend and proving it."""
-LONG, BEHIND = 240, 2
-"""Frames of a recording after which a second interpreter pays, which takes a tenth of a second to
-open; and how many wait for the judge when the capturing thread judges one itself."""
 RESTARTS = 3
 """How often a hung inference is begun anew before the session ends."""
 
@@ -140,34 +136,16 @@ def _watch(work: "_Work", beat: Callable[[State], None]) -> SonoliteError | None
             turns = judge.turns
             beat(work.session.state)
         now = awake()
-        if work.hangs_ahead(now):
+        if work.ahead.hangs(now):
             return HardwareMissing("inference beside the first hung, and was given up")
         if not judge.hangs(now):
             continue
-        if not work.ways.give_up(f"hung for {HUNG_AFTER:g} s"):
+        if not work.ways.give_up(f"hung for {watched.HUNG_AFTER:g} s"):
             work.ways.renew()  # nobody shares an interpreter with a thread that is stuck in it
         if work.stop.is_set() or restarts == RESTARTS:
             return HardwareMissing(f"inference hung {restarts + 1} times, and was given up")
         restarts, turns = restarts + 1, 0
         judge = _Judge(work)
-
-
-class _Watched:
-    """What a thread is at, as another one sees it."""
-
-    def __init__(self) -> None:
-        self.task: object | None = None
-        self._seen: object | None = None
-        self._since = 0.0
-
-    def waited(self, now: float) -> float:
-        """For how long it has been at the same thing, to within one look. For one watcher.
-
-        `now` are seconds awake: a process that was halted is no task that was.
-        """
-        if self.task is not self._seen:
-            self._seen, self._since = self.task, now
-        return 0.0 if self._seen is None else now - self._since
 
 
 class _Work:
@@ -191,12 +169,7 @@ class _Work:
         self.slot: Slot[View] = Slot(every_frame=not device.live)
         self.computing: Classifier | None = None
         """What the session's results name."""
-        self._cores = len(os.sched_getaffinity(0))
-        self._ahead: tuple[object, float] | None = None
-        """What the capturing thread is at besides capturing, and the seconds allowed for it."""
-        self._watched = _Watched()
-        self._helper: tuple[Classifier, Classifier | None] | None = None
-        """What judges ahead, and beside which one."""
+        self.ahead = Ahead(ways)
         self.turn = threading.Lock()
         """Held by who moves the session: a judge that hung for long finds that it no longer may."""
 
@@ -212,7 +185,9 @@ class _Work:
         while not self.stop.is_set():
             try:
                 if frame := self._read():
-                    view = self._judge_ahead(self.viewer.look(frame))
+                    view = self.viewer.look(frame)
+                    if not self.device.live and self.computing is not None:
+                        view = self.ahead.judge(view, self.computing, self.slot)
                     self.slot.put(view)
                     if self.device.live:  # or the check would keep the judge from its beginning
                         self.slot.wait_until_taken(TAKEN)
@@ -229,37 +204,6 @@ class _Work:
             except Exception as error:
                 self.slot.close(error)
                 return
-
-    def _judge_ahead(self, view: View) -> View:
-        """Judges the view in the judge's stead, where that is behind with a long recording."""
-        beside = self.computing
-        if (
-            self.device.live
-            or view.tensor is None
-            or beside is None
-            or self._cores == 1
-            or self.slot.read < LONG
-            or self.slot.waiting < BEHIND
-        ):
-            return view
-        try:
-            if self._helper is None or self._helper[0] is not beside:
-                self._helper, self._ahead = (beside, None), (view, OPENS_WITHIN)
-                self._helper = beside, self.ways.beside()
-            if (helper := self._helper[1]) is None:
-                return view
-            self._ahead = view, HUNG_AFTER
-            return replace(view, ahead=(beside, helper.judge(view.tensor)))
-        except (SonoliteError, RuntimeError, MemoryError):
-            return view  # it only helps; the judge finds out whether anything is to be done
-        finally:
-            self._ahead = None
-
-    def hangs_ahead(self, now: float) -> bool:
-        """Whether the capturing thread hangs in an inference; `now` as for `_Watched.waited`."""
-        self._watched.task = ahead = self._ahead
-        waited = self._watched.waited(now)
-        return ahead is not None and waited > ahead[1]
 
     def _read(self) -> Frame | None:
         """The next frame, None for one that is counted and not judged."""
@@ -294,7 +238,7 @@ class _Judge(threading.Thread):
         self._work = work
         self._busy: tuple[View | None, float] | None = None
         """What it is at work on, and the seconds allowed for it."""
-        self._watched = _Watched()
+        self._watched = Watched()
         self._abandoned = False
         self._blank: Pixels = np.zeros((240, 320), np.uint8)
         self.turns = 0
@@ -315,7 +259,7 @@ class _Judge(threading.Thread):
         """Whether its inference hangs; then nothing it does counts any more. For one watcher.
 
         One that only takes too long ends LIVE: what the screens show is growing old. `now` as for
-        `_Watched.waited`.
+        `Watched.waited`.
         """
         work, busy = self._work, self._busy
         self._watched.task = busy
@@ -377,7 +321,7 @@ class _Judge(threading.Thread):
                 if view.ahead is not None and view.ahead[0] is classifier:
                     judged = view.ahead[1]
                 else:
-                    self._busy = view, HUNG_AFTER
+                    self._busy = view, watched.HUNG_AFTER
                     judged = classifier.judge(view.tensor)
             except RuntimeError as error:
                 failure = " ".join(str(error).split())
@@ -396,7 +340,7 @@ class _Judge(threading.Thread):
         `view` is what waits for it.
         """
         work = self._work
-        self._busy = view, OPENS_WITHIN
+        self._busy = view, watched.OPENS_WITHIN
         classifier = work.ways.classifier
         if classifier is not work.computing:
             with work.turn:

@@ -10,7 +10,7 @@ import pytest
 from devices import BadInput, HardwareMissing, Pixels
 from devices.capture import Scripted
 from devices.compute import Outputs
-from edge_runtime import live
+from edge_runtime import ahead, watched
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU, Classifier, Wish
 from edge_runtime.judge import Session
@@ -83,7 +83,7 @@ def test_both_threads_together_say_what_one_says_alone(
     demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone, *_ = play(of(demo_bundle, CPU), pictures)
-    monkeypatch.setattr(live, "LONG", 0)
+    monkeypatch.setattr(ahead, "LONG", 0)
     ways = of(demo_bundle, CPU)
     backend = ways.classifier.backend
     monkeypatch.setattr(backend, "run", slowed(backend.run))
@@ -103,7 +103,7 @@ def test_both_threads_together_say_what_one_says_alone(
 def test_hardware_is_not_asked_by_two(
     demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "LONG", 0)
+    monkeypatch.setattr(ahead, "LONG", 0)
     ways = of(demo_bundle, Wish("delegate", str(stand_in)))
     backend = ways.classifier.backend
     monkeypatch.setattr(backend, "run", slowed(backend.run))
@@ -128,7 +128,7 @@ def broken(ways: Ways, monkeypatch: pytest.MonkeyPatch, how: Callable[[], object
     monkeypatch.setattr(ways, "beside", beside)
     backend = ways.classifier.backend
     monkeypatch.setattr(backend, "run", slowed(backend.run))
-    monkeypatch.setattr(live, "LONG", 0)
+    monkeypatch.setattr(ahead, "LONG", 0)
 
 
 def test_where_it_fails_the_judge_judges(
@@ -170,8 +170,8 @@ def test_where_it_cannot_be_opened_the_judge_judges(
 def test_where_it_hangs_the_session_ends(
     demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr(live, "HUNG_AFTER", 0.3)
-    monkeypatch.setattr(live, "OPENS_WITHIN", 0.6)
+    monkeypatch.setattr(watched, "HUNG_AFTER", 0.3)
+    monkeypatch.setattr(watched, "OPENS_WITHIN", 0.6)
     over = threading.Event()
     ways = of(demo_bundle, CPU)
     broken(ways, monkeypatch, over.wait)
@@ -189,7 +189,7 @@ def test_what_was_judged_beside_a_backend_that_was_given_up_is_judged_again(
     demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its results would else be called the next one's."""
-    monkeypatch.setattr(live, "LONG", 0)
+    monkeypatch.setattr(ahead, "LONG", 0)
     ways = of(demo_bundle, CPU, Wish("cpu"))
     first = ways.classifier.backend
     slow, count = slowed(first.run), 0

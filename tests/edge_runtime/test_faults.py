@@ -12,10 +12,10 @@ import pytest
 
 from devices import BadInput, Frame, HardwareMissing, Pixels
 from devices.capture import Scripted
-from edge_runtime import live
+from edge_runtime import watched
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU, Wish
-from edge_runtime.live import PULSE, RESTARTS, run_session
+from edge_runtime.live import DAMAGED, PULSE, RESTARTS, run_session
 from edge_runtime.result import Result
 from edge_runtime.sector import Region
 from edge_runtime.session import Event, State
@@ -85,7 +85,7 @@ class Hanging:
 def test_an_inference_that_hangs_is_left_behind_and_another_begun(
     demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "HUNG_AFTER", 0.3)
+    monkeypatch.setattr(watched, "HUNG_AFTER", 0.3)
     sink = Collected()
     its = ways(demo_bundle, CPU)
     monkeypatch.setattr(its.classifier, "backend", Hanging(its, 5))
@@ -136,7 +136,7 @@ def test_a_process_that_was_halted_does_not_take_its_inference_for_one_that_hang
 def test_an_accelerator_that_hangs_is_not_trusted_again(
     demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "HUNG_AFTER", 0.3)
+    monkeypatch.setattr(watched, "HUNG_AFTER", 0.3)
     sink = Collected()
     its = ways(demo_bundle, failing(stand_in, "hang", 4), CPU)
     with Following(pictures[:8], sink) as device:
@@ -150,7 +150,7 @@ def test_an_accelerator_that_hangs_is_not_trusted_again(
 def test_while_an_inference_hangs_nothing_stays_live(
     demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "HUNG_AFTER", 0.6)
+    monkeypatch.setattr(watched, "HUNG_AFTER", 0.6)
     sink = Collected()
     its = ways(demo_bundle, failing(stand_in, "hang", 4), CPU)
     with Following(pictures[:8], sink) as device:
@@ -163,7 +163,7 @@ def test_while_an_inference_hangs_nothing_stays_live(
 def test_inference_that_hangs_again_and_again_ends_the_session(
     demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "HUNG_AFTER", 0.3)
+    monkeypatch.setattr(watched, "HUNG_AFTER", 0.3)
     sink = Collected()
     its = ways(demo_bundle, failing(stand_in, "hang", 1))
     with Following(pictures[:9], sink) as device:
@@ -236,7 +236,7 @@ def test_a_damaged_picture_of_a_live_device_is_counted_and_the_next_one_judged(
         summary, ended = run_session(device, its, Region(), [sink], threading.Event(), budget=10)
     assert ended is None
     assert summary.read == 3
-    assert summary.not_judged[live.DAMAGED] == 1
+    assert summary.not_judged[DAMAGED] == 1
     assert sink.results[-1].label is not None
 
 
@@ -246,7 +246,7 @@ def test_the_command_ends_with_exit_code_three_where_inference_hangs_for_good(
     """A thread that is stuck in a library must not keep the process from ending."""
     hanging = f"{stand_in}?hang={PROVEN + 5}"
     code = (
-        "from edge_runtime import live; live.HUNG_AFTER = 0.3; "
+        "from edge_runtime import watched; watched.HUNG_AFTER = 0.3; "
         "from edge_runtime.cli import main; import sys; main(sys.argv[1:])"
     )
     words = ["run", str(demo_path), "--source", "phantom:", "--backend", hanging, "--json"]
