@@ -20,7 +20,7 @@ def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
     shown = [name for name in names if not any(_deep(its.get(name)) for its in outcomes)]
     table = Table(box=SIMPLE_HEAD)
     for name in shown:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=max(map(len, name.split())))
     for its in outcomes:
         table.add_row(*(cell(_text(its.get(name))) for name in shown))
     Console().print(table)

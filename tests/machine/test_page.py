@@ -59,8 +59,9 @@ def test_every_command_of_the_page_from_a_fresh_card_on(
                 text=True,
                 check=False,
             )
+            said = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
             with log.open("a") as out:
-                out.write(f"\n$ sonolite {shlex.join(here)}\n{done.stdout}")
+                out.write(f"\n$ sonolite {shlex.join(here)}\n{said}")
             assert done.returncode == 0, (words, done.stdout)
     finally:
         machine.cut_power()

@@ -58,6 +58,23 @@ def test_the_walk_from_the_first_deployment_to_a_fleet(
         assert done.code == 0, (words, done)
 
 
+def test_what_it_quotes_stands_in_the_log() -> None:
+    """That of `tests.machine.test_page`."""
+    log = (ROOT / "docs" / "deploy-emulated.txt").read_text()
+    quoted = re.findall(r"^```\n(prepare .*?|bundle: .*?)```", PAGE, re.DOTALL | re.MULTILINE)
+    assert len(quoted) == 2
+    for block in quoted:
+        assert block in log
+
+
+def test_every_command_of_it_stands_in_the_log() -> None:
+    log = (ROOT / "docs" / "deploy-emulated.txt").read_text()
+    asked = re.findall(r"^\$ sonolite (.*)$", log, re.MULTILINE)
+    there = [shlex.split(line) for line in asked]
+    source = there[0][there[0].index("--source") + 1]
+    assert [[source if word == "0" else word for word in words] for words in commands()] == there
+
+
 def test_the_states_of_a_device_are_named_as_they_are() -> None:
     for name in ("current", "previous", "incoming", "trusted", "config.toml", "release.pyz"):
         assert name in PAGE
