@@ -64,8 +64,8 @@ SAME_AUROC = 0.002
 """How far float32 may be from what the run measured on the same test images."""
 ROUNDING = 0.06
 """Allowed on top of a variant's own difference: other kernels round otherwise. On the golden frames
-the packaged int8 was .02 further off by tflite-runtime 2.14 than by LiteRT 2.3, and .03 by the
-kernels that LiteRT takes in qemu's user emulation of ARM64. A model that is broken is far beyond."""
+the packaged int8 was .02 further off by tflite-runtime 2.14 than by LiteRT 2.3, and .03 by what
+LiteRT computes with in qemu's user emulation of ARM64. A broken model is far beyond."""
 SCOPE_SAMPLES = 1500
 """Training images that a variant's scope is fitted on. Each variant has its own: rounding moves an
 int8 embedding by less than pictures differ, but by more than the training pictures spread."""
