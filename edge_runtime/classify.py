@@ -102,7 +102,12 @@ class Classifier:
             judgements = [self.judge(tensor[np.newaxis]) for tensor in tensors]
         except (RuntimeError, ValueError) as error:
             raise BadInput(f"{bundle.path}: {self.variant} cannot be run: {error}") from error
-        self.explains = all(its.evidence is not None for its in judgements)
+        maps = [its.evidence for its in judgements if its.evidence is not None]
+        if not all(its.ndim == 2 and np.isfinite(its).all() for its in maps):
+            raise BadInput(
+                f"{bundle.path}: {self.variant} answers evidence that is no map of numbers"
+            )
+        self.explains = bool(maps)
         answers = np.stack([its.probability for its in judgements])
         off = float(np.abs(answers - golden.probability).max())
         allowed = self.stage.golden_tolerance[self.variant]
@@ -137,8 +142,6 @@ class Classifier:
         if not np.isfinite(answer).all():
             raise RuntimeError("the model's answer is not a number")
         evidence = outputs["evidence"][0] if "evidence" in outputs else None
-        if evidence is not None and not (evidence.ndim == 2 and np.isfinite(evidence).all()):
-            raise RuntimeError("the model's evidence is no map of numbers")
         if self._scope is None:
             return Judgement(answer, None, evidence)
         embedding = outputs.get("embedding")
