@@ -54,6 +54,9 @@ TAKEN = 0.002
 """Seconds that the judging thread usually takes to begin with a live frame, and more."""
 PULSE = 0.05
 """Seconds between two looks at the threads."""
+SILENCES = 3
+"""So many time-outs in a row without a frame count as a device that has gone: with the usual budget
+a pulled cable is LOST within a second, whatever its protocol takes to notice."""
 RESTARTS = 3
 """How often a hung inference is begun anew before the session ends."""
 
@@ -289,10 +292,13 @@ class _Judge(threading.Thread):
 
     def _judge_all(self) -> SonoliteError | None:
         work = self._work
+        silences, read = 0, 0
         while not work.stop.is_set() and not self._abandoned:
             self.turns += 1
             try:
                 view = work.slot.take(work.patience)
+                silences = silences + 1 if work.slot.read == read else 0
+                read = work.slot.read
             except EndOfRecording:
                 return None
             except SonoliteError as error:
@@ -307,7 +313,7 @@ class _Judge(threading.Thread):
                 self._judge(view)
             elif work.device.live:
                 with work.turn:
-                    self._without_frame(Event.SILENT)
+                    self._without_frame(Event.SILENT if silences < SILENCES else Event.ABSENT)
         return None
 
     def _judge(self, view: View) -> None:

@@ -26,6 +26,7 @@ class Event(StrEnum):
     JUDGED = "a usable frame was judged in time"
     LATE = "the result is older than the budget"
     SILENT = "no frame came within the time-out"
+    ABSENT = "no frame came for so long that the device counts as gone"
     UNUSABLE = "no ultrasound picture in the frame"
     REPEATED = "the same picture again"
     GONE = "the device has gone"
@@ -34,15 +35,15 @@ class Event(StrEnum):
 
 S = State
 ROWS: dict[State, tuple[State, ...]] = {
-    # Columns as in Event: JUDGED, LATE, SILENT, UNUSABLE, REPEATED, GONE, FAILED.
-    S.SEARCHING: (S.LIVE, S.STALE, S.SEARCHING, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
-    S.LIVE: (S.LIVE, S.STALE, S.STALE, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
-    S.STALE: (S.LIVE, S.STALE, S.STALE, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
-    S.FROZEN: (S.LIVE, S.STALE, S.STALE, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    # Columns as in Event: JUDGED, LATE, SILENT, ABSENT, UNUSABLE, REPEATED, GONE, FAILED.
+    S.SEARCHING: (S.LIVE, S.STALE, S.SEARCHING, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.LIVE: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.STALE: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.FROZEN: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
     # A device that is back has to show a picture first.
-    S.LOST: (S.LIVE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.LOST: (S.LIVE, S.STALE, S.LOST, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
     # Only a frame that was judged in time proves that inference works again.
-    S.FAULT: (S.LIVE, S.FAULT, S.FAULT, S.FAULT, S.FAULT, S.LOST, S.FAULT),
+    S.FAULT: (S.LIVE, S.FAULT, S.FAULT, S.LOST, S.FAULT, S.FAULT, S.LOST, S.FAULT),
 }
 TABLE = {state: dict(zip(Event, row, strict=True)) for state, row in ROWS.items()}
 

@@ -194,7 +194,7 @@ def test_failed_inference_is_a_fault_until_a_frame_is_judged(
             st.just(("black", 0)),
             st.tuples(st.just("late"), st.integers(0, 29)),
             st.tuples(st.just("wait"), st.integers(1, 30)),
-            st.sampled_from([("silent", 0), ("gone", 0)]),
+            st.sampled_from([("silent", 0), ("absent", 0), ("gone", 0)]),
         ),
         max_size=25,
     )
@@ -210,8 +210,8 @@ def test_no_label_outside_live_ever(
     for what, number in script:
         if what == "wait":
             hand.now += number / 10
-        elif what in ("silent", "gone"):
-            hand.session.happened(Event.SILENT if what == "silent" else Event.GONE)
+        elif what in ("silent", "absent", "gone"):
+            hand.session.happened(Event[what.upper()])
         else:
             pixels = BLACK if what == "black" else pictures[number]
             result = hand.judge(pixels, age=0.5 if what == "late" else 0.0)

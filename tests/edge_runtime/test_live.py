@@ -138,8 +138,9 @@ class Silent(Scripted):
             raise
 
 
-def test_a_silent_device_is_shown_as_stale_without_a_label_or_its_last_picture(
-    ways: Ways, pictures: list[Pixels]
+@pytest.mark.parametrize("until", [[State.STALE], [State.STALE, State.LOST]])
+def test_a_silent_device_is_stale_and_soon_lost_without_a_label_or_its_last_picture(
+    ways: Ways, pictures: list[Pixels], until: list[State]
 ) -> None:
     shown: list[tuple[State, str | None, bool]] = []
     script: list[Pixels | Exception] = [pictures[0], DeviceStalled("no frame"), pictures[1]]
@@ -149,13 +150,14 @@ def test_a_silent_device_is_shown_as_stale_without_a_label_or_its_last_picture(
 
         def write(self, result: Result, pixels: Pixels) -> None:
             shown.append((result.state, result.label, bool(pixels.any())))
-            if result.state is State.STALE:
+            if result.state is until[-1]:
                 device.heard.set()
 
     with Silent(script, live=True) as device:
+        device.heard = threading.Event()
         run_session(device, ways, Region(), [Screen()], threading.Event())
-    assert [state for state, _, _ in shown] == [State.LIVE, State.STALE, State.LIVE]
-    assert shown[1] == (State.STALE, None, False)
+    assert [state for state, _, _ in shown] == [State.LIVE, *until, State.LIVE]
+    assert shown[1:-1] == [(state, None, False) for state in until]
 
 
 def test_a_slow_recording_is_judged_like_a_fast_one(ways: Ways, pictures: list[Pixels]) -> None:
