@@ -1,5 +1,9 @@
 """The image's recipe names what is there, pins it, and ends as a user who is not root."""
 
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +21,24 @@ def test_what_is_copied_is_there() -> None:
     assert {"convert", "devices", "edge_runtime", "train"} <= {
         name for its in sources for name in its
     }
+
+
+def test_our_wheel_can_be_built_from_what_is_copied(tmp_path: Path) -> None:
+    for *sources, target in steps("COPY"):
+        if sources[0].startswith("--from"):
+            continue
+        where = tmp_path / target.lstrip("/")
+        for source in (ROOT / name for name in sources):
+            if source.is_dir():
+                shutil.copytree(source, where, symlinks=True, dirs_exist_ok=True)
+            else:
+                where.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, where)
+    uv = str(Path(sys.executable).with_name("uv"))
+    build = [uv, "build", "--no-config", "--quiet", "--wheel", str(tmp_path / "source")]
+    subprocess.run(build, check=True)
+    (wheel,) = (tmp_path / "source" / "dist").glob("*.whl")
+    assert "edge_runtime/demo.sonolite" in zipfile.ZipFile(wheel).namelist()
 
 
 def test_what_is_installed_is_of_the_lock_or_ours() -> None:
