@@ -107,6 +107,8 @@ def watching(bar: "Progress", kind: "type[Watch]") -> "Watch":
     learning: list[TaskID] = []
 
     def begin(batches: int) -> None:
+        for done in learning:
+            bar.remove_task(done)
         learning[:] = [bar.add_task("learning", total=batches)]
 
     def tell(epoch: "Epoch") -> None:

@@ -5,8 +5,9 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -46,6 +47,8 @@ class Fitted:
 
     model: keras.Model
     history: tuple[Epoch, ...]
+    teachers: tuple[Epoch, ...]
+    """The last epoch of each network that it learnt from; none without distillation."""
     interrupted: bool
     """Whether the user stopped it; it can be gone on with."""
     best_epoch: int
@@ -82,57 +85,125 @@ def fit(
     The validation pictures are uint8 ``[N, side, side, 1]``. After each epoch everything that the
     next one depends on is written to `folder`, beside the curves for TensorBoard; where such a
     state lies there already, the training goes on from it, to the same result.
-    KeyboardInterrupt ends it with the last whole epoch; before the first, it is raised.
-    The same seed gives the same weights on the same machine. This is the chief's part where a
-    cluster learns; the other workers `assist`.
+    KeyboardInterrupt ends it with the last whole epoch, or with the last whole teacher; before the
+    first epoch it is raised. The same seed gives the same weights on the same machine. This is the
+    chief's part where a cluster learns; the other workers `assist`.
     """
-    learner = Learner(recipe, seed, train, cluster)
-    curves = tf.summary.create_file_writer(str(folder / "logs"))
-    history = learner.restore(folder)
-    watch.begin(learner.batches * (recipe.fit.epochs - len(history)))
-    try:
-        with cluster.together():
-            learner.join()
-            while (number := cluster.tell(_next(history, recipe.fit))) < recipe.fit.epochs:
-                began = time.perf_counter()
-                figures = *learner.learn(number, watch.batch), *learner.measure(validation)
-                seconds = round(time.perf_counter() - began, 1)
-                history = (*history, Epoch(number + 1, *figures, seconds))
-                if recipe.fit.patience is None or _best(history) == number + 1:
-                    learner.keep()
-                learner.save(folder, history)
-                _draw(curves, history[-1])
-                watch.epoch(history[-1])
-        interrupted = False
-    except KeyboardInterrupt:
-        if not (history := learner.restore(folder)):
-            raise
-        interrupted = True
-    model = learner.kept()
+    taught: list[tuple[keras.Model, tuple[Epoch, ...]]] = []
+    interrupted = False
+    for course in _courses(recipe, seed):
+        if course.about:
+            watch.note(course.about)
+        teachers = taught[:] if course.student else []
+        learner = Learner(course.recipe, course.seed, train, cluster, [its for its, _ in teachers])
+        state = folder / course.name
+        state.mkdir(exist_ok=True)
+        try:
+            history = _learn(learner, course, validation, state, folder / "logs", watch, cluster)
+        except KeyboardInterrupt:
+            interrupted, history = True, learner.restore(state)
+            if not (history or taught):
+                raise
+        if interrupted and taught and not (history and course.student):
+            (model, history), teachers = taught[-1], []
+        else:
+            model = learner.kept()
+        if interrupted:
+            break
+        taught.append((model, history))
     temperature = fit_temperature(validation[1], predict(model, validation[0]))
     fold_temperature(model, temperature)
     scores = predict(model, validation[0])[:, -1]
     threshold = choose_threshold(validation[1], scores, recipe.operating_point.sensitivity)
     best = _best(history) if recipe.fit.patience else len(history)
-    return Fitted(model, history, interrupted, best, temperature, threshold)
+    lasts = tuple(its[-1] for _, its in teachers)
+    return Fitted(model, history, lasts, interrupted, best, temperature, threshold)
+
+
+class Course(NamedTuple):
+    """What one network goes through: a recipe's only one, one of the teachers, or their student."""
+
+    name: str
+    """Of the folders of its state and of its curves; empty for the only one."""
+    about: str
+    recipe: Recipe
+    seed: int
+    student: bool = False
+
+
+def _courses(recipe: Recipe, seed: int) -> list[Course]:
+    """All networks of a recipe, in the order in which they learn."""
+    if (distillation := recipe.distillation) is None:
+        return [Course("", "", recipe, seed)]
+    count = distillation.teachers
+    others = map(int, np.random.SeedSequence(seed).generate_state(count))
+    teachers = [
+        Course(f"teacher{number}", f"teacher {number} of {count}", recipe, its)
+        for number, its in enumerate((seed, *others), start=1)
+    ]
+    last = teachers.pop()
+    learning = replace(recipe, fit=distillation.student(recipe.fit))
+    about = f"the student of {count} teachers"
+    return [*teachers, Course("student", about, learning, last.seed, student=True)]
+
+
+def _learn(
+    learner: "Learner",
+    course: Course,
+    validation: tuple[NDArray[np.uint8], Labels],
+    folder: Path,
+    logs: Path,
+    watch: Watch,
+    cluster: Cluster,
+) -> tuple[Epoch, ...]:
+    """One network goes through its epochs, those that `folder` does not hold already."""
+    fit = course.recipe.fit
+    curves = tf.summary.create_file_writer(str(logs / course.name))
+    history = learner.restore(folder)
+    watch.begin(learner.batches * (fit.epochs - len(history)))
+    with cluster.together():
+        learner.join()
+        while (number := cluster.tell(_next(history, fit))) < fit.epochs:
+            began = time.perf_counter()
+            figures = *learner.learn(number, watch.batch), *learner.measure(validation)
+            seconds = round(time.perf_counter() - began, 1)
+            history = (*history, Epoch(number + 1, *figures, seconds))
+            if fit.patience is None or _best(history) == number + 1:
+                learner.keep()
+            learner.save(folder, history)
+            _draw(curves, history[-1])
+            watch.epoch(history[-1])
+    return history
 
 
 def assist(recipe: Recipe, seed: int, train: Material, watch: Watch, cluster: Cluster) -> None:
     """Learns this worker's share of the training that the chief of the cluster fits."""
-    learner = Learner(recipe, seed, train, cluster)
-    watch.begin(learner.batches * recipe.fit.epochs)
-    with cluster.together():
-        learner.join()
-        while (number := cluster.tell(0)) < recipe.fit.epochs:
-            learner.learn(number, watch.batch)
+    taught: list[keras.Model] = []
+    for course in _courses(recipe, seed):
+        epochs = course.recipe.fit.epochs
+        teachers = taught if course.student else []
+        learner = Learner(course.recipe, course.seed, train, cluster, teachers)
+        watch.begin(learner.batches * epochs)
+        with cluster.together():
+            learner.join()
+            while (number := cluster.tell(0)) < epochs:
+                learner.learn(number, watch.batch)
+        learner.keep()
+        taught.append(learner.kept())
 
 
 class Learner:
     """A network with its optimiser, and the weights that are kept of it."""
 
     def __init__(
-        self, recipe: Recipe, seed: int, train: Material, cluster: Cluster = ALONE
+        self,
+        recipe: Recipe,
+        seed: int,
+        train: Material,
+        cluster: Cluster = ALONE,
+        teachers: Sequence[keras.Model] = (),
     ) -> None:
+        """One with teachers begins as the first of them, and learns to answer as their mean."""
         self._recipe, self._seed, self._train, self._cluster = recipe, seed, train, cluster
         if recipe.fit.batch < cluster.size:
             raise BadInput(f"{cluster.size} workers cannot share a batch of {recipe.fit.batch}")
@@ -143,6 +214,9 @@ class Learner:
         network = recipe.network
         if isinstance(network, InvertedResiduals) and network.weights == "imagenet":
             load_imagenet(self._model, network)
+        if teachers:
+            self._model.set_weights(teachers[0].get_weights())
+        self._teach = _mean_of(teachers) if teachers else None
         # The other outputs follow from what the probability teaches.
         self._trainer = keras.Model(self._model.input, self._model.output["probability"])
         self.batches = len(self._batches(0))
@@ -176,17 +250,20 @@ class Learner:
         model, optimizer, metric = self._trainer, self._optimizer, self._auroc
         smoothing, variables = self._recipe.fit.label_smoothing, model.trainable_variables
 
+        teach = self._teach
+
         def learnt(
             pictures: tf.Tensor, shares: tf.Tensor, weights: tf.Tensor
         ) -> Sequence[tf.Tensor]:
+            wanted = shares if teach is None else teach(pictures)
             with tf.GradientTape() as tape:
                 answers = tf.cast(model(pictures, training=True), tf.float32)
                 losses = keras.losses.categorical_crossentropy(
-                    shares, answers, label_smoothing=smoothing
+                    wanted, answers, label_smoothing=smoothing
                 )
                 loss = tf.reduce_sum(losses * weights)
                 scaled = optimizer.scale_loss(loss)
-            metric.update_state(shares, answers, weights)
+            metric.update_state(tf.round(shares), answers, weights)
             return [loss, tf.reduce_sum(tf.ones_like(weights)), *tape.gradient(scaled, variables)]
 
         summed = self._cluster.summed(learnt)
@@ -301,6 +378,14 @@ class Learner:
     def _variables(self) -> list[keras.Variable]:
         """All that an epoch changes: weights, statistics, dice and the optimiser's moments."""
         return [*self._trainer.variables, *self._optimizer.variables]
+
+
+def _mean_of(models: Sequence[keras.Model]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The mean of what the models answer to pictures."""
+    answering = [keras.Model(its.input, its.output["probability"]) for its in models]
+    return lambda pictures: (
+        tf.add_n([its(pictures, training=False) for its in answering]) / len(answering)
+    )
 
 
 STATE = "state.npz"

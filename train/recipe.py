@@ -1,6 +1,6 @@
 """A recipe: one short TOML file that says how a model is made, read into frozen dataclasses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -103,6 +103,34 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """Several networks learn as `[fit]` says, each by dice of its own; then the first of them goes
+    on, and learns to answer as all of them do in the mean.
+
+    Hinton et al., "Distilling the knowledge in a neural network", 2015. Its pictures are mixed with
+    one another, so that more is seen of what the teachers answer: Beyer et al., "Knowledge
+    distillation: a good teacher is patient and consistent", CVPR 2022.
+    """
+
+    __pydantic_config__ = _STRICT
+    teachers: Annotated[int, Field(ge=2, le=16)]
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    epochs: Count
+    mixup: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """As in `Fit`."""
+
+    def student(self, fit: Fit) -> Fit:
+        """How the student learns; what is not said here is as for its teachers."""
+        return replace(
+            fit,
+            learning_rate=self.learning_rate,
+            epochs=self.epochs,
+            mixup=self.mixup,
+            label_smoothing=0.0,
+        )
+
+
+@dataclass(frozen=True)
 class Target:
     """The sensitivity that the operating point must reach on the validation split."""
 
@@ -125,8 +153,12 @@ class Recipe:
     limits: Limits
     augmentation: Scanner | None = None
     """How the pictures are varied from epoch to epoch; not at all where it is left out."""
+    distillation: Distillation | None = None
+    """One network learns from the labels alone where it is left out."""
 
     def __post_init__(self) -> None:
+        if self.distillation and self.fit.patience:
+            raise ValueError("distillation takes teachers of the last epoch; leave patience out")
         try:
             side = preprocess.parse(self.preprocessing).side
         except BadInput as error:

@@ -496,6 +496,9 @@ def _learning(record: Mapping[str, Any]) -> str:
         chosen += "; the user stopped the training before its end"
     seconds = sum(epoch.get("seconds", 0) for epoch in history)
     took = f" They took {seconds / 60:.0f} minutes." if seconds else ""
+    if teachers := record.get("teachers"):
+        aurocs = ", ".join(f"{its['validation_auroc']:.3f}" for its in teachers)
+        took += f" It learnt from {len(teachers)} networks, with {aurocs} on validation."
     return plot(
         figure,
         "AUROC and loss by epoch, on train and validation",

@@ -82,6 +82,8 @@ class Record:
     """Of the test split, by what an image tells besides its label."""
     model_sha256: str
     """Of `model.keras`, so that no other model is taken for this run's."""
+    teachers: tuple[Epoch, ...] = ()
+    """The last epoch of each network that this one learnt from; none without distillation."""
 
     def __post_init__(self) -> None:
         if set(self.metrics) != set(PARTS):

@@ -163,6 +163,7 @@ def train_split(
             gathered.name, gathered.root, split, pictures, gathered.loaded, gathered.pairs
         ),
         history=fitted.history,
+        teachers=fitted.teachers,
         interrupted=fitted.interrupted,
         best_epoch=fitted.best_epoch,
         temperature=fitted.temperature,

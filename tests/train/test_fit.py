@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,15 @@ from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import Labels, as_labels
 from train.network import BLOCKS, FusedNormalization
-from train.recipe import Convolutions, Fit, InvertedResiduals, Network, Recipe, read_recipe
+from train.recipe import (
+    Convolutions,
+    Distillation,
+    Fit,
+    InvertedResiduals,
+    Network,
+    Recipe,
+    read_recipe,
+)
 from train.run import read_record
 
 EPOCHS = 4
@@ -53,10 +61,12 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return replace(recipe, network=network)
 
 
-@pytest.fixture(autouse=True)
-def _two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _two_blocks() -> Iterator[None]:
     """Two blocks show what seventeen do, and are traced in a tenth of the time."""
-    monkeypatch.setitem(BLOCKS, "mobilenet-v2", ((1, 3, 1, 1, 8), (1, 3, 2, 6, 8)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BLOCKS, "mobilenet-v2", ((1, 3, 1, 1, 8), (1, 3, 2, 6, 8)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +97,10 @@ def trained(given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]) -> Tr
     return train
 
 
+BATCHES = 3
+"""Of an epoch: 20 images by 8."""
+
+
 def stop_at(batch: int) -> Watch:
     """Presses Ctrl-C at the end of a batch, counted from 1 over all epochs."""
     told: list[int] = []
@@ -111,8 +125,84 @@ def assert_same(one: Fitted, other: Fitted) -> None:
         assert np.array_equal(a, b)
 
 
-BATCHES = 3
-"""Of an epoch: 20 images by 8."""
+TEACHERS, STUDIED = 2, 3
+
+
+@pytest.fixture(scope="module")
+def distilled(plain: Recipe) -> Recipe:
+    """Two teachers of two epochs, whose student learns for three."""
+    distillation = Distillation(TEACHERS, learning_rate=0.01, epochs=STUDIED)
+    fit = replace(plain.fit, epochs=2, average=0.7, patience=None)
+    return replace(plain, fit=fit, distillation=distillation)
+
+
+@pytest.fixture(scope="module")
+def student(
+    distilled: Recipe, trained: Train, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Fitted, Path]:
+    """What becomes of it, and where its curves are."""
+    folder = tmp_path_factory.mktemp("student") / "a"
+    return trained(distilled, folder), folder
+
+
+def test_a_student_learns_to_answer_as_its_teachers_do_in_the_mean(
+    tmp_path: Path,
+    distilled: Recipe,
+    trained: Train,
+    student: tuple[Fitted, Path],
+    given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]],
+) -> None:
+    """The longer the nearer; the teachers are those of the recipe without distillation."""
+    alone = trained(replace(distilled, distillation=None), tmp_path / "alone")
+    told: list[Epoch] = []
+    studious = Distillation(TEACHERS, learning_rate=0.01, epochs=20)
+    patient = trained(
+        replace(distilled, distillation=studious), tmp_path / "a", Watch(epoch=told.append)
+    )
+    assert without_seconds(alone.history) == without_seconds((told[0], told[1]))
+    assert without_seconds(patient.teachers) == without_seconds((told[1], told[3]))
+    assert told[1].loss != told[3].loss
+    assert len(patient.history) == 20
+    assert patient.history[-1].loss < student[0].history[0].loss
+
+
+def test_the_curves_of_each_network_are_kept_apart(student: tuple[Fitted, Path]) -> None:
+    logs = student[1] / "logs"
+    assert {its.parent.name for its in logs.rglob("*tfevents*")} == {
+        "teacher1",
+        "teacher2",
+        "student",
+    }
+
+
+@pytest.mark.parametrize(
+    ("at", "epochs", "teachers"),
+    [
+        (BATCHES + 1, 1, 0),
+        (3 * BATCHES + 1, 2, 0),
+        (4 * BATCHES + 1, 2, 0),
+        (5 * BATCHES + 1, 1, TEACHERS),
+    ],
+    ids=["the first teacher", "the second", "the student's first epoch", "its second"],
+)
+def test_a_distillation_broken_off_is_usable_and_goes_on_to_the_same_result(
+    tmp_path: Path,
+    distilled: Recipe,
+    trained: Train,
+    student: tuple[Fitted, Path],
+    at: int,
+    epochs: int,
+    teachers: int,
+) -> None:
+    broken = trained(distilled, tmp_path / "a", stop_at(at))
+    assert broken.interrupted
+    assert (len(broken.history), len(broken.teachers)) == (epochs, teachers)
+    assert_same(student[0], trained(distilled, tmp_path / "a"))
+
+
+def test_a_distillation_with_patience_is_refused(distilled: Recipe) -> None:
+    with pytest.raises(ValueError, match="leave patience out"):
+        replace(distilled, fit=replace(distilled.fit, average=0.0, patience=2))
 
 
 @pytest.mark.parametrize("kind", ["plain", "everything"])

@@ -135,6 +135,7 @@ def everything() -> Findings:
         "data": data,
         "subgroups": {"nodule size": {name: asdict(its) for name, its in subgroups.items()}},
         "history": tuple(epoch | {"seconds": 90.0} for epoch in bare.record["history"]),
+        "teachers": bare.record["history"],
         "scope": {"auroc": 0.9871},
     }
     noise = draw.integers(0, 256, (12, 224, 224, 1), np.uint8)
@@ -206,6 +207,7 @@ def test_all_material_is_shown(full: Page) -> None:
         "27 pairs",
         "0.9871",
         "They took 3 minutes",
+        "learnt from 2 networks, with 0.600, 0.700 on validation",
         "$large$",
         "necks & more",
     ):
