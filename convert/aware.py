@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from convert.tflite import calibration
 from train.batches import Batches, Material
-from train.fit import predict
+from train.network import predict
 from train.recipe import Fit
 
 ROUNDS, STEPS = 4, 60

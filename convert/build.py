@@ -53,7 +53,7 @@ from edge_runtime.manifest import (
 )
 from edge_runtime.preprocess import Preprocessing
 from edge_runtime.scope import write_scope
-from train.fit import predict
+from train.network import predict
 from train.run import Record, Run, software
 from train.samples import Sample, load_pictures
 from train.scope import fit_scope

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from train.cross_validation import CrossValidation
-    from train.fit import Epoch, Watch
+    from train.fit import Watch
+    from train.learner import Epoch
     from train.metrics import Metrics
 
 if find_spec("tensorflow") is None:

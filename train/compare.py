@@ -27,7 +27,6 @@ from devices.compute import CpuBackend
 from edge_runtime import preprocess
 from edge_runtime.result import NOTICE
 from train.classical import METHODS, Method, Trained, extract, fit_method
-from train.fit import predict
 from train.metrics import (
     Interval,
     Labels,
@@ -38,6 +37,7 @@ from train.metrics import (
     measure,
     paired_difference,
 )
+from train.network import predict
 from train.run import Run
 from train.samples import load_pictures
 from train.split import PARTS, Part

@@ -12,10 +12,10 @@ from devices import BadInput, EndOfRecording, Pixels
 from devices.capture import open_device
 from edge_runtime import preprocess
 from train.duplicates import find_common, fingerprint, refuse_common
-from train.fit import answer
 from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import Metrics, as_labels, measure
+from train.network import answer
 from train.run import Run
 from train.samples import Sample, read_pixels, require_both_classes
 

@@ -1,4 +1,4 @@
-"""The network of a recipe as a Keras model, and the temperature folded into its last layer."""
+"""The network of a recipe as a Keras model, what it answers, and its temperature folded in."""
 
 import math
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from numpy.typing import NDArray
 
 from train.recipe import Convolutions, InvertedResiduals, Network
 
@@ -179,3 +180,14 @@ def fold_temperature(model: keras.Model, temperature: float) -> None:
     """
     logits = model.get_layer("logits")
     logits.set_weights([np.asarray(weight) / temperature for weight in logits.get_weights()])
+
+
+def predict(model: keras.Model, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns `probability`, float32 ``[N, classes]``, for uint8 ``[N, side, side, 1]``."""
+    return answer(model, pictures)["probability"]
+
+
+def answer(model: keras.Model, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """Returns every output by its name, float32, for uint8 ``[N, side, side, 1]``."""
+    outputs = model.predict(pictures, batch_size=64, verbose=0)
+    return {name: np.asarray(its, dtype=np.float32) for name, its in outputs.items()}

@@ -93,7 +93,7 @@ class Fit:
     """How a rarer class is made up for: drawn more often, or weighed more."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Momentum of an exponential mean over the weights of all steps; 0 keeps the last ones. Short
-    trainings have a lower one; see `train.fit`."""
+    trainings have a lower one; see `train.learner`."""
 
     def __post_init__(self) -> None:
         if self.warmup and self.schedule == "constant":

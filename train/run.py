@@ -24,8 +24,8 @@ from edge_runtime.atomic import whole_folder
 from edge_runtime.manifest import explain
 from edge_runtime.scope import Scope, read_scope, write_scope
 from train.duplicates import Pair
-from train.fit import Epoch
 from train.importers.table import read_csv
+from train.learner import Epoch
 from train.loading import Loaded
 from train.metrics import Labels, Metrics, PartialMetrics, Scores, as_labels
 from train.recipe import Recipe

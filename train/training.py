@@ -15,10 +15,11 @@ from edge_runtime.atomic import refuse_existing, whole_file
 from train.batches import Material
 from train.cluster import ALONE, Cluster, join
 from train.duplicates import Pair, find_duplicates, join_groups
-from train.fit import Fitted, Watch, answer, assist, fit
+from train.fit import Fitted, Watch, assist, fit
 from train.importers import read_samples
 from train.loading import Loaded, load, prepare
 from train.metrics import Metrics, PartialMetrics, as_labels, by_subgroup, measure
+from train.network import answer
 from train.pretrained import require_weights
 from train.recipe import Recipe, read_recipe
 from train.report import Answers, Findings, Mistake, worst_mistakes

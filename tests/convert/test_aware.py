@@ -16,9 +16,8 @@ from edge_runtime.preprocess import parse
 from tests.conftest import refused, sonolite
 from tests.convert.test_stops import rewritten
 from train.batches import Material
-from train.fit import answer
 from train.loading import Patch
-from train.network import build
+from train.network import answer, build
 from train.recipe import InvertedResiduals, read_recipe, shipped
 from train.run import read_run
 from train.samples import Sample, load_pictures, read_pixels

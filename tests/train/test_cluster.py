@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from devices import BadInput
 from tests.conftest import KILLED, SLIM, TINY, Outcome, refused, sonolite
 from train.cluster import ALONE, join, read_cluster
-from train.fit import Epoch
+from train.learner import Epoch
 from train.run import read_record
 
 SONOLITE = "import sys; from edge_runtime.cli import main; main(sys.argv[1:])"

@@ -23,8 +23,8 @@ from train.compare import (
     image_milliseconds,
     markdown_table,
 )
-from train.fit import predict
 from train.metrics import as_labels, choose_threshold
+from train.network import predict
 from train.run import Run, read_run
 from train.samples import load_pictures
 from train.split import Split

@@ -11,7 +11,8 @@ import pytest
 from devices import BadInput
 from tests.conftest import TINY, refused, sonolite
 from train.cross_validation import SUMMARY, CrossValidation, cross_validate, summarise
-from train.fit import Epoch, Watch
+from train.fit import Watch
+from train.learner import Epoch
 from train.metrics import calibration_error
 from train.run import read_record, read_run
 

@@ -4,126 +4,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from devices import BadInput
-from edge_runtime import preprocess
-from tests.conftest import KILLED, SLIM, TINY, sonolite
+from tests.conftest import KILLED, TINY, sonolite
+from tests.train.conftest import BATCHES, EPOCHS, Train, assert_same, stop_at, without_seconds
 from train.batches import Material
-from train.fit import STATE, Epoch, Fitted, Learner, Watch, _momentum, fit, predict
-from train.importers import read_samples
-from train.loading import load, prepare
-from train.metrics import Labels, as_labels
-from train.network import BLOCKS, FusedNormalization
-from train.recipe import (
-    Convolutions,
-    Distillation,
-    Fit,
-    InvertedResiduals,
-    Network,
-    Recipe,
-    read_recipe,
-)
+from train.fit import Fitted, Watch
+from train.learner import STATE, Epoch
+from train.metrics import Labels
+from train.recipe import Distillation, Recipe
 from train.run import read_record
-
-EPOCHS = 4
-
-
-def recipe_of(folder: Path, text: str, **fitted: object) -> Recipe:
-    path = folder / "a.toml"
-    path.write_text(text)
-    recipe = read_recipe(str(path))
-    return replace(recipe, fit=replace(recipe.fit, **{"epochs": EPOCHS, "batch": 8, **fitted}))  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """Convolutions with patience; the best epoch is kept."""
-    return recipe_of(tmp_path_factory.mktemp("plain"), TINY)
-
-
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """All that has a state of its own: dropout, dice, statistics, averaged weights, a schedule."""
-    recipe = recipe_of(
-        tmp_path_factory.mktemp("all"), SLIM, average=0.7, weight_decay=1e-3, label_smoothing=0.1
-    )
-    network = InvertedResiduals(kind="mobilenet-v2", dropout=0.2, width=0.25)
-    return replace(recipe, network=network)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _two_blocks() -> Iterator[None]:
-    """Two blocks show what seventeen do, and are traced in a tenth of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BLOCKS, "mobilenet-v2", ((1, 3, 1, 1, 8), (1, 3, 2, 6, 8)))
-        yield
-
-
-@pytest.fixture(scope="module")
-def given_data(labelled: Path, plain: Recipe) -> tuple[Material, tuple[NDArray[np.uint8], Labels]]:
-    """20 images to learn from, 12 to validate on."""
-    samples = read_samples(labelled, plain.task).samples
-    preprocessing = preprocess.parse(plain.preprocessing)
-    loaded = load([*samples[:16], *samples[-16:]], preprocessing)
-    labels = as_labels([sample.label for sample in loaded.samples], "malignant")
-    seen, held = [*range(10), *range(16, 26)], [*range(10, 16), *range(26, 32)]
-    train = Material([loaded.patches[i] for i in seen], labels[seen], preprocessing, None)
-    return train, (prepare([loaded.patches[i] for i in held], preprocessing), labels[held])
-
-
-Train = Callable[..., Fitted]
-
-
-@pytest.fixture(scope="module")
-def trained(given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]) -> Train:
-    """`trained(recipe, folder, watch)`: one training on that data."""
-    material, validation = given_data
-
-    def train(recipe: Recipe, folder: Path, watch: Watch | None = None, seed: int = 3) -> Fitted:
-        folder.mkdir(exist_ok=True)
-        varied = replace(material, scanner=recipe.augmentation)
-        return fit(recipe, seed, varied, validation, folder, watch or Watch())
-
-    return train
-
-
-BATCHES = 3
-"""Of an epoch: 20 images by 8."""
-
-
-def stop_at(batch: int) -> Watch:
-    """Presses Ctrl-C at the end of a batch, counted from 1 over all epochs."""
-    told: list[int] = []
-
-    def press() -> None:
-        told.append(1)
-        if len(told) == batch:
-            raise KeyboardInterrupt
-
-    return Watch(batch=press)
-
-
-def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:
-    return [replace(its, seconds=0) for its in history]
-
-
-def assert_same(one: Fitted, other: Fitted) -> None:
-    assert without_seconds(one.history) == without_seconds(other.history)
-    assert (one.temperature, one.threshold) == (other.temperature, other.threshold)
-    assert one.best_epoch == other.best_epoch
-    for a, b in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
-        assert np.array_equal(a, b)
-
 
 TEACHERS, STUDIED = 2, 3
 
@@ -271,123 +166,6 @@ def test_with_patience_the_best_epoch_is_kept(
     scores = [(its.validation_auroc, -its.validation_loss) for its in fitted.history]
     assert fitted.best_epoch == scores.index(max(scores)) + 1
     assert len(fitted.history) == min(12, fitted.best_epoch + 3)
-
-
-def test_averaging_changes_what_is_kept_and_not_how_it_learns(
-    tmp_path: Path, trained: Train, everything: Recipe
-) -> None:
-    last = replace(everything, fit=replace(everything.fit, average=0.0))
-    one, other = trained(everything, tmp_path / "a"), trained(last, tmp_path / "b")
-    assert [its.loss for its in one.history] == [its.loss for its in other.history]
-    assert [its.validation_loss for its in one.history] != [
-        its.validation_loss for its in other.history
-    ]
-
-
-@pytest.mark.parametrize(("steps", "momentum"), [(704, 0.995), (136, 1 - 1 / 40.8), (3, 0.0)])
-def test_a_short_training_is_not_averaged_with_what_was_there_before_it(
-    steps: int, momentum: float
-) -> None:
-    fit = Fit(learning_rate=1e-3, batch=32, epochs=8, average=0.995)
-    assert _momentum(fit, steps) == pytest.approx(momentum)
-
-
-def test_half_precision_learns_too_and_is_kept_as_float32(
-    tmp_path: Path, trained: Train, everything: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A CPU can be told to learn as a GPU does, only slower."""
-    with monkeypatch.context() as patch:
-        patch.setattr("train.fit.has_gpu", lambda: True)
-        half = trained(everything, tmp_path / "a")
-    whole = trained(everything, tmp_path / "b")
-    losses = [its.loss for its in half.history]
-    assert losses[-1] < losses[0] == pytest.approx(whole.history[0].loss, abs=0.1)
-    assert losses[0] != whole.history[0].loss
-    assert {its.dtype for its in half.model.get_weights()} == {
-        its.dtype for its in whole.model.get_weights()
-    }
-    assert half.model.compute_dtype == "float32"
-
-
-def test_the_kept_model_is_plain_keras(tmp_path: Path, trained: Train, everything: Recipe) -> None:
-    once = replace(everything, fit=replace(everything.fit, epochs=1))
-    fitted = trained(once, tmp_path / "a")
-    assert not any(isinstance(its, FusedNormalization) for its in fitted.model.layers)
-    assert all(type(its).__module__.startswith("keras.") for its in fitted.model.layers)
-    fitted.model.save(tmp_path / "a.keras")
-    again = keras.saving.load_model(tmp_path / "a.keras", compile=False, safe_mode=True)
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), np.uint8)
-    assert np.array_equal(predict(again, pictures), predict(fitted.model, pictures))
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory, trained: Train, plain: Recipe) -> Path:
-    """The folder of a training that was broken off after one epoch."""
-    folder = tmp_path_factory.mktemp("state") / "a"
-    trained(plain, folder, stop_at(BATCHES + 1))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def learner(plain: Recipe, given_data: tuple[Material, object]) -> Learner:
-    return Learner(plain, 3, given_data[0])
-
-
-NOT_A_STATE = r"state\.npz: not a state that can be gone on from"
-
-
-@settings(max_examples=40)
-@given(share=st.floats(0, 1, exclude_max=True))
-def test_a_state_that_ends_early_is_refused(state: Path, learner: Learner, share: float) -> None:
-    whole = (state / STATE).read_bytes()
-    folder = state.with_name("cut")
-    folder.mkdir(exist_ok=True)
-    (folder / STATE).write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(BadInput, match=NOT_A_STATE):
-        learner.restore(folder)
-
-
-@settings(max_examples=100)
-@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
-def test_a_damaged_state_is_the_same_or_refused(
-    state: Path, learner: Learner, place: float, byte: int
-) -> None:
-    content = bytearray((state / STATE).read_bytes())
-    content[int(place * len(content))] = byte
-    folder = state.with_name("damaged")
-    folder.mkdir(exist_ok=True)
-    (folder / STATE).write_bytes(content)
-    try:
-        history = learner.restore(folder)
-    except BadInput:
-        return
-    assert history == learner.restore(state)
-
-
-@pytest.mark.parametrize("change", ["filters", "kind", "dense"])
-def test_the_state_of_another_network_is_refused(
-    state: Path, given_data: tuple[Material, object], plain: Recipe, everything: Recipe, change: str
-) -> None:
-    others: dict[str, Network] = {
-        "filters": Convolutions(kind="convolutions", filters=(8, 8), head="average", dropout=0),
-        "kind": everything.network,
-        "dense": Convolutions(
-            kind="convolutions", filters=(8, 16), head="average", dropout=0, dense=4
-        ),
-    }
-    other = Learner(replace(plain, network=others[change]), 3, given_data[0])
-    with pytest.raises(BadInput, match=NOT_A_STATE):
-        other.restore(state)
-
-
-def test_arrays_that_are_no_state_are_refused(tmp_path: Path, learner: Learner) -> None:
-    np.savez(tmp_path / STATE, a=np.zeros(3))
-    with pytest.raises(BadInput, match=NOT_A_STATE):
-        learner.restore(tmp_path)
-    history = np.frombuffer(b"[]", np.uint8)
-    np.savez(tmp_path / STATE, history=history)
-    with pytest.raises(BadInput, match=NOT_A_STATE):
-        learner.restore(tmp_path)
 
 
 def test_a_kill_in_the_midst_of_an_epoch_loses_that_epoch_alone(

@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from devices import BadInput
 from tests.conftest import SLIM, TINY, draw_labelled, refused, sonolite
-from train.fit import Epoch, Watch
+from train.fit import Watch
+from train.learner import Epoch
 from train.run import Record, Run, read_record, read_run
 from train.split import Split
 from train.training import train_run, unfinished

@@ -1,0 +1,276 @@
+"""One network while it learns: its optimiser, its dice, and the weights that are kept of it."""
+
+import io
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from sklearn.metrics import log_loss, roc_auc_score
+
+from devices import BadInput
+from edge_runtime.atomic import whole_file
+from train.batches import Batches, Material
+from train.cluster import ALONE, Cluster
+from train.metrics import Labels
+from train.network import FusedNormalization, build, predict
+from train.pretrained import load_imagenet
+from train.recipe import Fit, InvertedResiduals, Recipe
+
+Arrays = list[NDArray[np.generic]]
+STATE = "state.npz"
+AVERAGED = 0.3
+"""The share of all steps that averaged weights may reach back, as 1 / (1 - momentum)."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the run's history."""
+
+    epoch: int
+    loss: float
+    auroc: float
+    validation_loss: float
+    validation_auroc: float
+    seconds: float
+
+
+_HISTORY = TypeAdapter(tuple[Epoch, ...])
+
+
+class Learner:
+    """A network with its optimiser, and the weights that are kept of it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        seed: int,
+        train: Material,
+        cluster: Cluster = ALONE,
+        teachers: Sequence[keras.Model] = (),
+    ) -> None:
+        """One with teachers begins as the first of them, and learns to answer as their mean."""
+        self._recipe, self._seed, self._train, self._cluster = recipe, seed, train, cluster
+        if recipe.fit.batch < cluster.size:
+            raise BadInput(f"{cluster.size} workers cannot share a batch of {recipe.fit.batch}")
+        keras.utils.set_random_seed(seed)
+        tf.config.experimental.enable_op_determinism()
+        with _mixed_precision():
+            self._model = self._build(FusedNormalization)
+        network = recipe.network
+        if isinstance(network, InvertedResiduals) and network.weights == "imagenet":
+            load_imagenet(self._model, network)
+        if teachers:
+            self._model.set_weights(teachers[0].get_weights())
+        self._teach = _mean_of(teachers) if teachers else None
+        # The other outputs follow from what the probability teaches.
+        self._trainer = keras.Model(self._model.input, self._model.output["probability"])
+        self.batches = len(self._batches(0))
+        """Of one epoch."""
+        steps = self.batches * recipe.fit.epochs
+        self._optimizer = keras.optimizers.AdamW(
+            _learning_rate(recipe.fit, steps),
+            weight_decay=recipe.fit.weight_decay,
+            use_ema=recipe.fit.average > 0,
+            ema_momentum=_momentum(recipe.fit, steps),
+        )
+        if self._trainer.compute_dtype == "float16":
+            self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
+        self._optimizer.build(self._trainer.trainable_variables)
+        # One area for each label, averaged; with two labels both are the binary AUROC.
+        self._auroc = keras.metrics.AUC(num_thresholds=1000, multi_label=True, num_labels=2)
+        self._step = self._traced()
+        self._kept: Arrays = self._model.get_weights()
+
+    def _batches(self, number: int) -> Batches:
+        """Those of the epoch `number`: of each, the share of this worker."""
+        fit, cluster = self._recipe.fit, self._cluster
+        return Batches(self._train, fit, self._seed, number, cluster.rank, cluster.size)
+
+    def _traced(self) -> Callable[..., tf.Tensor]:
+        """One step, which returns the mean loss of the whole batch.
+
+        It is traced once for batches of any size: of two traces, the sums would not find each
+        other over the workers.
+        """
+        model, optimizer, metric = self._trainer, self._optimizer, self._auroc
+        smoothing, variables = self._recipe.fit.label_smoothing, model.trainable_variables
+
+        teach = self._teach
+
+        def learnt(
+            pictures: tf.Tensor, shares: tf.Tensor, weights: tf.Tensor
+        ) -> Sequence[tf.Tensor]:
+            wanted = shares if teach is None else teach(pictures)
+            with tf.GradientTape() as tape:
+                answers = tf.cast(model(pictures, training=True), tf.float32)
+                losses = keras.losses.categorical_crossentropy(
+                    wanted, answers, label_smoothing=smoothing
+                )
+                loss = tf.reduce_sum(losses * weights)
+                scaled = optimizer.scale_loss(loss)
+            metric.update_state(tf.round(shares), answers, weights)
+            return [loss, tf.reduce_sum(tf.ones_like(weights)), *tape.gradient(scaled, variables)]
+
+        summed = self._cluster.summed(learnt)
+
+        @tf.function(input_signature=self._signature())  # type: ignore[untyped-decorator]
+        def step(pictures: tf.Tensor, shares: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+            loss, pictures_in_all, *gradients = summed(pictures, shares, weights)
+            optimizer.apply([its / pictures_in_all for its in gradients], variables)
+            return loss / pictures_in_all
+
+        return step  # type: ignore[no-any-return]
+
+    def _signature(self) -> tuple[tf.TensorSpec, ...]:
+        """Pictures, labels as the share of each class, and weights."""
+        side, classes = self._train.preprocessing.side, len(self._recipe.task.labels)
+        return (
+            tf.TensorSpec((None, side, side, 1), tf.uint8),
+            tf.TensorSpec((None, classes), tf.float32),
+            tf.TensorSpec((None,), tf.float32),
+        )
+
+    def _build(self, normalisation: type[keras.layers.BatchNormalization]) -> keras.Model:
+        side, classes = self._train.preprocessing.side, len(self._recipe.task.labels)
+        return build(self._recipe.network, side, classes, normalisation)
+
+    def join(self) -> None:
+        """Starts from where the chief is. Raises BadInput where this worker's task is another."""
+        told = f"{self._recipe}{self._seed}{self._train.labels.tobytes().hex()}"
+        ours = zlib.crc32(told.encode())
+        if self._cluster.tell(ours) != ours:
+            raise BadInput("the recipe, the seed or the data of this worker are not the chief's")
+        self._cluster.spread(self._variables())
+
+    def learn(self, number: int, on_batch: Callable[[], None]) -> tuple[float, float]:
+        """Goes through the epoch `number`, counted from 0; returns the loss and the AUROC."""
+        batches = self._batches(number)
+        self._auroc.reset_state()
+        losses = []
+        # The next batches are prepared while one is learnt.
+        for batch in tf.data.Dataset.from_generator(
+            lambda: (batches[place] for place in range(len(batches))),
+            output_signature=self._signature(),
+        ).prefetch(8):
+            losses.append(float(self._step(*batch)))
+            on_batch()
+        self._cluster.average(self._trainer.non_trainable_variables)
+        self._cluster.add(self._auroc.variables)
+        return float(np.mean(losses)), float(self._auroc.result())
+
+    def measure(self, validation: tuple[NDArray[np.uint8], Labels]) -> tuple[float, float]:
+        """The loss and the AUROC on the validation pictures, with averaged weights if any."""
+        with self._averaged():
+            scores = predict(self._model, validation[0])[:, -1]
+        return float(log_loss(validation[1], scores)), float(roc_auc_score(validation[1], scores))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in place of the last ones, where the recipe averages."""
+        if not self._recipe.fit.average:
+            yield
+            return
+        last = self._model.get_weights()
+        self._optimizer.finalize_variable_values(self._trainer.trainable_variables)
+        yield
+        self._model.set_weights(last)
+
+    def keep(self) -> None:
+        """Keeps the weights as they are now."""
+        with self._averaged():
+            self._kept = self._model.get_weights()
+
+    def kept(self) -> keras.Model:
+        """A model of plain float32 with the weights that were kept."""
+        model = self._build(keras.layers.BatchNormalization)
+        model.set_weights(self._kept)
+        return model
+
+    def save(self, folder: Path, history: tuple[Epoch, ...]) -> None:
+        """Writes what the next epoch depends on: numbers alone, whole or not at all."""
+        arrays = [*(its.numpy() for its in self._variables()), *self._kept]
+        written = io.BytesIO()
+        np.savez(
+            written,
+            history=np.frombuffer(_HISTORY.dump_json(history), np.uint8),
+            **{f"{index:05}": array for index, array in enumerate(arrays)},
+        )
+        with whole_file(folder / STATE) as path:
+            path.write_bytes(written.getvalue())
+
+    def restore(self, folder: Path) -> tuple[Epoch, ...]:
+        """Takes up the state that lies in `folder` and returns its history; none, where none lies.
+
+        Raises BadInput where it is damaged or of another network.
+        """
+        if not (folder / STATE).exists():
+            return ()
+        variables = self._variables()
+        try:
+            with open(folder / STATE, "rb") as file, np.load(file, allow_pickle=False) as state:
+                history = _HISTORY.validate_json(state["history"].tobytes())
+                arrays = [state[name] for name in sorted(state.files) if name != "history"]
+            expected = [its.shape for its in (*variables, *self._kept)]
+            if not history or [array.shape for array in arrays] != expected:
+                raise ValueError("of another network")
+            for variable, array in zip(variables, arrays, strict=False):
+                variable.assign(array)
+            self._kept = arrays[len(variables) :]
+        except Exception as error:  # NumPy raises whatever a damaged file leads it to
+            raise BadInput(f"{folder / STATE}: not a state that can be gone on from") from error
+        return history
+
+    def _variables(self) -> list[keras.Variable]:
+        """All that an epoch changes: weights, statistics, dice and the optimiser's moments."""
+        return [*self._trainer.variables, *self._optimizer.variables]
+
+
+def _mean_of(models: Sequence[keras.Model]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The mean of what the models answer to pictures."""
+    answering = [keras.Model(its.input, its.output["probability"]) for its in models]
+    return lambda pictures: (
+        tf.add_n([its(pictures, training=False) for its in answering]) / len(answering)
+    )
+
+
+def _momentum(fit: Fit, steps: int) -> float:
+    """Of the averaged weights: that of the recipe, but over no more than `AVERAGED` of the steps,
+    so that few images are not averaged with what was there before anything was learnt.
+    """
+    return float(np.clip(fit.average, 0.0, max(0.0, 1 - 1 / (AVERAGED * steps))))
+
+
+def _learning_rate(fit: Fit, steps: int) -> float | keras.optimizers.schedules.CosineDecay:
+    if fit.schedule == "constant":
+        return fit.learning_rate
+    warmup = round(steps * fit.warmup)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else fit.learning_rate,
+        decay_steps=steps - warmup,
+        warmup_target=fit.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow sees one."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+@contextmanager
+def _mixed_precision() -> Iterator[None]:
+    """Half precision where a GPU multiplies it faster; on a CPU it is slower."""
+    usual = keras.config.dtype_policy()
+    if has_gpu():
+        keras.config.set_dtype_policy("mixed_float16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(usual)
