@@ -198,6 +198,7 @@ def shipped(
 @pytest.fixture
 def site(shipped: Site, demo_path: Path, tmp_path: Path) -> Iterator[Site]:
     """A copy of that device, whose service only says that it is LIVE: it begins at once."""
+    shipped.cut_power()  # a running one writes to the files that are copied
     root = tmp_path / "root"
     shutil.copytree(shipped.root, root, symlinks=True, ignore=shutil.ignore_patterns("pip*"))
     copy = replace(shipped, root=root)
@@ -216,6 +217,7 @@ def site(shipped: Site, demo_path: Path, tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def bare(shipped: Site, tmp_path: Path) -> Iterator[Site]:
     """A device with a tool and an environment, but no release yet."""
+    shipped.cut_power()
     root = tmp_path / "bare"
     root.mkdir()
     shutil.copytree(shipped.root / "environments", root / "environments", symlinks=True)
