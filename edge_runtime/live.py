@@ -30,6 +30,7 @@ from devices import (
     Pixels,
     SonoliteError,
 )
+from devices.patience import Patience
 from edge_runtime import watched
 from edge_runtime.ahead import Ahead
 from edge_runtime.classify import Classifier
@@ -54,9 +55,10 @@ TAKEN = 0.002
 """Seconds that the judging thread usually takes to begin with a live frame, and more."""
 PULSE = 0.05
 """Seconds between two looks at the threads."""
-SILENCES = 3
-"""So many time-outs in a row without a frame count as a device that has gone: with the usual budget
-a pulled cable is LOST within a second, whatever its protocol takes to notice."""
+SILENCES, LONGEST_SILENCE = 3, 3.0
+"""After so many time-outs without a frame a device counts as gone: with the usual budget a pulled
+cable is LOST within a second, whatever its protocol takes to notice. One whose frames come slower
+than its rate says has twice the time that they take, up to so many seconds."""
 RESTARTS = 3
 """How often a hung inference is begun anew before the session ends."""
 
@@ -292,13 +294,16 @@ class _Judge(threading.Thread):
 
     def _judge_all(self) -> SonoliteError | None:
         work = self._work
-        silences, read = 0, 0
+        read, at, slow = 0, work.clock(), Patience(0.0, LONGEST_SILENCE)
         while not work.stop.is_set() and not self._abandoned:
             self.turns += 1
             try:
                 view = work.slot.take(work.patience)
-                silences = silences + 1 if work.slot.read == read else 0
-                read = work.slot.read
+                moment, seen = work.clock(), work.slot.read
+                if seen > read:
+                    if read:  # the wait for the first one tells nothing of those that follow
+                        slow.learn((moment - at) / (seen - read))
+                    read, at = seen, moment
             except EndOfRecording:
                 return None
             except SonoliteError as error:
@@ -312,8 +317,10 @@ class _Judge(threading.Thread):
             if view is not None:
                 self._judge(view)
             elif work.device.live:
+                silence = moment - at if read else 0.0  # what never came has not gone
+                gone = silence >= max(SILENCES * work.patience, slow.seconds)
                 with work.turn:
-                    self._without_frame(Event.SILENT if silences < SILENCES else Event.ABSENT)
+                    self._without_frame(Event.ABSENT if gone else Event.SILENT)
         return None
 
     def _judge(self, view: View) -> None:

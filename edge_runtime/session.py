@@ -15,7 +15,7 @@ class State(StrEnum):
     FROZEN = "FROZEN"
     """The same picture again and again."""
     LOST = "LOST"
-    """The device has gone."""
+    """The device has gone, or has been silent for so long that it counts as gone."""
     FAULT = "FAULT"
     """Inference failed."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from devices.capture.size import MAX_PIXELS, check_size
 from devices.errors import BadInput, DeviceLost, DeviceStalled
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
+from devices.patience import Patience
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -83,22 +84,6 @@ class Backlog:
         return self._left <= 0
 
 
-class Patience:
-    """How long FFmpeg waits for data, in seconds; PyAV asks for it anew at every packet."""
-
-    def __init__(self) -> None:
-        self.seconds = OPEN_TIMEOUT
-        self._last = OPEN_TIMEOUT
-
-    def __float__(self) -> float:
-        return self.seconds
-
-    def learn(self, waited: float) -> None:
-        """Takes in how long a live frame was waited for; a single long wait is no slow stream."""
-        self.seconds = min(max(SILENCE, 2 * min(waited, self._last)), OPEN_TIMEOUT)
-        self._last = waited
-
-
 class Connection(NamedTuple):
     """What an open stream is read by."""
 
@@ -106,6 +91,7 @@ class Connection(NamedTuple):
     video: "VideoStream"
     backlog: Backlog
     patience: Patience
+    """How long FFmpeg waits for data; PyAV asks for it anew at every packet."""
 
 
 class Stream(CaptureDevice):
@@ -216,7 +202,7 @@ class Stream(CaptureDevice):
         from av.error import HTTPClientError
         from av.error import LookupError as NotBuiltIn
 
-        began, patience = self._clock(), Patience()
+        began, patience = self._clock(), Patience(SILENCE, OPEN_TIMEOUT)
         timeout = cast("tuple[float, float]", (OPEN_TIMEOUT, patience))
         try:
             container = av.open(self._uri, timeout=timeout, options=self._options)

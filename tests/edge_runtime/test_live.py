@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from devices import BadInput, DeviceLost, DeviceStalled, Frame, Pixels, SonoliteError
-from devices.capture import Reconnecting, Scripted
+from devices.capture import Reconnecting, Scripted, Stall
+from devices.capture.scripted import Line
+from edge_runtime import live
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU
 from edge_runtime.flaws import Flaw
@@ -143,7 +145,7 @@ def test_a_silent_device_is_stale_and_soon_lost_without_a_label_or_its_last_pict
     ways: Ways, pictures: list[Pixels], until: list[State]
 ) -> None:
     shown: list[tuple[State, str | None, bool]] = []
-    script: list[Pixels | Exception] = [pictures[0], DeviceStalled("no frame"), pictures[1]]
+    script: list[Line] = [*pictures[:3], DeviceStalled("no frame"), pictures[3]]
 
     class Screen:
         sees, latest = True, False
@@ -156,8 +158,38 @@ def test_a_silent_device_is_stale_and_soon_lost_without_a_label_or_its_last_pict
     with Silent(script, live=True) as device:
         device.heard = threading.Event()
         run_session(device, ways, Region(), [Screen()], threading.Event())
-    assert [state for state, _, _ in shown] == [State.LIVE, *until, State.LIVE]
-    assert shown[1:-1] == [(state, None, False) for state in until]
+    silence = slice(-len(until) - 1, -1)
+    assert shown[silence] == [(state, None, False) for state in until]
+    del shown[silence]
+    assert {state for state, _, _ in shown} == {State.LIVE}
+
+
+def states_of(script: Iterable[Line], ways: Ways) -> list[State]:
+    """Those of a live device that says 50 frames/s, as they follow each other; in haste."""
+    sink = Collected()
+    with Scripted(script, live=True, fps=50) as device:
+        run_session(device, ways, Region(), [sink], threading.Event(), budget=0.05)
+    return [state for state, _ in itertools.groupby(its.state for its in sink.results)]
+
+
+def test_a_device_slower_than_it_says_is_not_gone_between_its_frames(
+    ways: Ways, pictures: list[Pixels]
+) -> None:
+    script = [line for picture in pictures[:5] for line in (picture, Stall(0.3))]
+    assert set(states_of(script, ways)) == {State.LIVE, State.STALE}
+
+
+def test_what_has_shown_nothing_yet_is_searched_and_not_lost(
+    ways: Ways, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LONGEST_SILENCE", 0.2)
+    assert states_of([Stall(0.5), *pictures[:2]], ways) == [State.LIVE]
+
+
+def test_frames_that_cannot_be_used_are_no_silence(ways: Ways, pictures: list[Pixels]) -> None:
+    damaged = [line for _ in range(10) for line in (Stall(0.06), BadInput("damaged"))]
+    script = [*pictures[:4], *damaged, pictures[4]]
+    assert State.LOST not in states_of(script, ways)
 
 
 def test_a_slow_recording_is_judged_like_a_fast_one(ways: Ways, pictures: list[Pixels]) -> None:

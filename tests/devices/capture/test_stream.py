@@ -21,11 +21,8 @@ from devices.capture import Phantom, Reconnecting
 from devices.capture.stream import (
     BACKLOG_FRAMES,
     MAX_DAMAGED,
-    OPEN_TIMEOUT,
-    SILENCE,
     WAIT,
     Backlog,
-    Patience,
     Stream,
     shown,
 )
@@ -256,15 +253,6 @@ def test_a_slow_camera_is_not_a_silent_one() -> None:
 
     with serving(play) as address, Stream(f"http://{address}") as stream:
         assert len({level(stream) for _ in range(2)}) == 2
-
-
-@given(st.lists(st.floats(0, 100), min_size=2))
-def test_patience_is_twice_what_a_stream_takes_and_within_limits(waits: list[float]) -> None:
-    patience = Patience()
-    assert float(patience) == OPEN_TIMEOUT
-    for waited in waits:
-        patience.learn(waited)
-    assert float(patience) == min(max(SILENCE, 2 * min(waits[-2:])), OPEN_TIMEOUT)
 
 
 def test_a_server_that_only_listens_is_lost_in_time() -> None:
