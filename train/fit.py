@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from train.batches import Material
 from train.cluster import ALONE, Cluster
-from train.learner import Epoch, Learner
+from train.learner import STATE, Epoch, Learner
 from train.metrics import Labels, choose_threshold, fit_temperature
 from train.network import fold_temperature, predict
 from train.recipe import Fit, Recipe
@@ -64,26 +64,31 @@ def fit(
     The validation pictures are uint8 ``[N, side, side, 1]``. After each epoch everything that the
     next one depends on is written to `folder`, beside the curves for TensorBoard; where such a
     state lies there already, the training goes on from it, to the same result.
-    KeyboardInterrupt ends it with the last whole epoch, or with the last whole teacher; before the
-    first epoch it is raised. The same seed gives the same weights on the same machine. This is the
-    chief's part where a cluster learns; the other workers `assist`.
+    KeyboardInterrupt ends it with the last whole epoch, or with the last whole teacher. Before the
+    first epoch it is raised, and where a training that is gone on with was further than the network
+    that is taken up: more was made of it then. The same seed gives the same weights on the same
+    machine. This is the chief's part where a cluster learns; the other workers `assist`.
     """
     taught: list[tuple[keras.Model, tuple[Epoch, ...]]] = []
     interrupted = False
-    for course in _courses(recipe, seed):
-        if course.about:
-            watch.note(course.about)
+    courses = _courses(recipe, seed)
+    for number, course in enumerate(courses, start=1):
         teachers = taught[:] if course.student else []
-        learner = Learner(course.recipe, course.seed, train, cluster, [its for its, _ in teachers])
-        state = folder / course.name
-        state.mkdir(exist_ok=True)
+        learner, state = None, folder / course.name
         try:
+            if course.about:
+                watch.note(course.about)
+            state.mkdir(exist_ok=True)
+            models = [model for model, _ in teachers]
+            learner = Learner(course.recipe, course.seed, train, cluster, models)
             history = _learn(learner, course, validation, state, folder / "logs", watch, cluster)
         except KeyboardInterrupt:
-            interrupted, history = True, learner.restore(state)
+            if any((folder / later.name / STATE).exists() for later in courses[number:]):
+                raise
+            interrupted, history = True, learner.restore(state) if learner else ()
             if not (history or taught):
                 raise
-        if interrupted and taught and not (history and course.student):
+        if learner is None or (interrupted and taught and not (history and course.student)):
             (model, history), teachers = taught[-1], []
         else:
             model = learner.kept()

@@ -35,6 +35,10 @@ class Epoch:
 
     epoch: int
     loss: float
+    """Against what was to be learnt: labels, mixed or smoothed, or the mean answer of teachers.
+
+    That of the validation split is against its labels.
+    """
     auroc: float
     validation_loss: float
     validation_auroc: float
@@ -253,7 +257,7 @@ def _learning_rate(fit: Fit, steps: int) -> float | keras.optimizers.schedules.C
     warmup = round(steps * fit.warmup)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else fit.learning_rate,
-        decay_steps=steps - warmup,
+        decay_steps=max(1, steps - warmup),
         warmup_target=fit.learning_rate if warmup else None,
         warmup_steps=warmup,
     )

@@ -116,7 +116,7 @@ class Distillation:
     teachers: Annotated[int, Field(ge=2, le=16)]
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     epochs: Count
-    mixup: Annotated[float, Field(gt=0, le=2)] = 1.0
+    mixup: Annotated[float, Field(ge=0, le=2)] = 1.0
     """As in `Fit`."""
 
     def student(self, fit: Fit) -> Fit:

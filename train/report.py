@@ -498,7 +498,12 @@ def _learning(record: Mapping[str, Any]) -> str:
     took = f" They took {seconds / 60:.0f} minutes." if seconds else ""
     if teachers := record.get("teachers"):
         aurocs = ", ".join(f"{its['validation_auroc']:.3f}" for its in teachers)
-        took += f" It learnt from {len(teachers)} networks, with {aurocs} on validation."
+        took += (
+            f" It learnt the mean answer of {len(teachers)} networks, with {aurocs} on validation:"
+            " the loss on train is against that answer, not against the labels."
+        )
+    elif record["recipe"]["distillation"]:
+        took += " It is one of the teachers: the student had not begun."
     return plot(
         figure,
         "AUROC and loss by epoch, on train and validation",

@@ -6,6 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 STEPS = (ROOT / "packages" / "Containerfile").read_text().replace("\\\n", " ").splitlines()
 
@@ -23,6 +25,7 @@ def test_what_is_copied_is_there() -> None:
     }
 
 
+@pytest.mark.install
 def test_our_wheel_can_be_built_from_what_is_copied(tmp_path: Path) -> None:
     for *sources, target in steps("COPY"):
         if sources[0].startswith("--from"):

@@ -1,22 +1,21 @@
 """A training gives the same numbers however often it is broken off, and never half a state."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.conftest import KILLED, TINY, sonolite
 from tests.train.conftest import BATCHES, EPOCHS, Train, assert_same, stop_at, without_seconds
-from train.batches import Material
 from train.fit import Fitted, Watch
-from train.learner import STATE, Epoch
-from train.metrics import Labels
+from train.learner import STATE, Epoch, Learner
 from train.recipe import Distillation, Recipe
 from train.run import read_record
 
@@ -40,25 +39,16 @@ def student(
     return trained(distilled, folder), folder
 
 
-def test_a_student_learns_to_answer_as_its_teachers_do_in_the_mean(
-    tmp_path: Path,
-    distilled: Recipe,
-    trained: Train,
-    student: tuple[Fitted, Path],
-    given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]],
+def test_each_teacher_is_a_training_of_its_own(
+    tmp_path: Path, distilled: Recipe, trained: Train, student: tuple[Fitted, Path]
 ) -> None:
-    """The longer the nearer; the teachers are those of the recipe without distillation."""
+    """The first one is that of the recipe without distillation."""
     alone = trained(replace(distilled, distillation=None), tmp_path / "alone")
-    told: list[Epoch] = []
-    studious = Distillation(TEACHERS, learning_rate=0.01, epochs=20)
-    patient = trained(
-        replace(distilled, distillation=studious), tmp_path / "a", Watch(epoch=told.append)
-    )
-    assert without_seconds(alone.history) == without_seconds((told[0], told[1]))
-    assert without_seconds(patient.teachers) == without_seconds((told[1], told[3]))
-    assert told[1].loss != told[3].loss
-    assert len(patient.history) == 20
-    assert patient.history[-1].loss < student[0].history[0].loss
+    first, second = without_seconds(student[0].teachers)
+    assert first == without_seconds(alone.history)[-1]
+    assert second.epoch == first.epoch
+    assert second.loss != first.loss
+    assert len(student[0].history) == STUDIED
 
 
 def test_the_curves_of_each_network_are_kept_apart(student: tuple[Fitted, Path]) -> None:
@@ -92,6 +82,34 @@ def test_a_distillation_broken_off_is_usable_and_goes_on_to_the_same_result(
     broken = trained(distilled, tmp_path / "a", stop_at(at))
     assert broken.interrupted
     assert (len(broken.history), len(broken.teachers)) == (epochs, teachers)
+    assert_same(student[0], trained(distilled, tmp_path / "a"))
+
+
+def test_it_can_be_broken_off_while_a_network_is_built(
+    tmp_path: Path, distilled: Recipe, trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = itertools.count(1)
+
+    def build(*words: Any) -> Learner:
+        if next(built) == TEACHERS:
+            raise KeyboardInterrupt
+        return Learner(*words)
+
+    monkeypatch.setattr("train.fit.Learner", build)
+    broken = trained(distilled, tmp_path / "a")
+    assert broken.interrupted
+    assert (len(broken.history), broken.teachers) == (2, ())
+
+
+def test_a_teacher_that_is_taken_up_again_is_not_made_of_what_was_a_student(
+    tmp_path: Path, distilled: Recipe, trained: Train, student: tuple[Fitted, Path]
+) -> None:
+    def press(_: object) -> None:
+        raise KeyboardInterrupt
+
+    trained(distilled, tmp_path / "a", stop_at(5 * BATCHES + 1))
+    with pytest.raises(KeyboardInterrupt):
+        trained(distilled, tmp_path / "a", Watch(begin=press))
     assert_same(student[0], trained(distilled, tmp_path / "a"))
 
 

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from devices import BadInput
 from tests.train.conftest import BATCHES, Train, stop_at
 from train.batches import Material
+from train.cluster import ALONE
 from train.learner import STATE, Learner, _momentum
+from train.metrics import Labels
 from train.network import FusedNormalization, predict
 from train.recipe import (
     Convolutions,
@@ -31,6 +34,33 @@ def test_averaging_changes_what_is_kept_and_not_how_it_learns(
     assert [its.validation_loss for its in one.history] != [
         its.validation_loss for its in other.history
     ]
+
+
+def convinced(learner: Learner, share: float) -> keras.Model:
+    """A network that answers to every picture that its malignant share is `share`."""
+    model = learner.kept()
+    logits = model.get_layer("logits")
+    kernel, bias = logits.get_weights()
+    odds = np.array([0.0, np.log(share / (1 - share))])
+    logits.set_weights([0 * kernel, odds.astype(bias.dtype)])
+    return model
+
+
+def test_a_student_begins_as_its_first_teacher_and_comes_to_the_mean_answer_of_all(
+    plain: Recipe, given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]
+) -> None:
+    """The labels, one half of each class, say otherwise than the teachers."""
+    train, (pictures, _) = given_data
+    fit = replace(plain.fit, learning_rate=0.05, label_smoothing=0.0)
+    plain = replace(plain, fit=fit)
+    alone = Learner(plain, 3, train)
+    teachers = [convinced(alone, share) for share in (0.95, 0.65)]
+    student = Learner(plain, 3, train, ALONE, teachers)
+    assert predict(student.kept(), pictures)[:, 1] == pytest.approx(0.95, abs=1e-6)
+    for number in range(20):
+        student.learn(number, lambda: None)
+    student.keep()
+    assert predict(student.kept(), pictures)[:, 1] == pytest.approx(0.8, abs=0.02)
 
 
 @pytest.mark.parametrize(("steps", "momentum"), [(704, 0.995), (136, 1 - 1 / 40.8), (3, 0.0)])

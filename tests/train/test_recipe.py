@@ -7,7 +7,7 @@ import pytest
 from devices import BadInput
 from tests.conftest import SLIM, TINY
 from train.network import build
-from train.recipe import Convolutions, InvertedResiduals, read_recipe, shipped
+from train.recipe import Convolutions, Distillation, Fit, InvertedResiduals, read_recipe, shipped
 from train.scanner import Scanner
 
 
@@ -107,3 +107,11 @@ def test_an_unknown_recipe_names_those_there_are() -> None:
         BadInput, match="no recipe 'none'; there are efficientnet-lite0, mobilenet-v2, "
     ):
         read_recipe("none")
+
+
+def test_a_student_learns_as_its_teachers_but_for_what_distillation_says() -> None:
+    fit = Fit(learning_rate=1e-3, batch=8, epochs=3, weight_decay=0.05, label_smoothing=0.1)
+    table = Distillation(teachers=2, learning_rate=1e-4, epochs=7, mixup=0.5)
+    assert table.student(fit) == Fit(
+        learning_rate=1e-4, batch=8, epochs=7, weight_decay=0.05, mixup=0.5
+    )

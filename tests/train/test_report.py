@@ -81,6 +81,7 @@ def findings(threshold: float = 0.4) -> Findings:
             "network": {"filters": (32, 64), "dense": None},
             "fit": {"patience": 4},
             "operating_point": {"sensitivity": 0.9},
+            "distillation": None,
         },
         "interrupted": False,
         "seed": 5,
@@ -207,7 +208,7 @@ def test_all_material_is_shown(full: Page) -> None:
         "27 pairs",
         "0.9871",
         "They took 3 minutes",
-        "learnt from 2 networks, with 0.600, 0.700 on validation",
+        "the mean answer of 2 networks, with 0.600, 0.700 on validation",
         "$large$",
         "necks & more",
     ):
@@ -285,3 +286,12 @@ def test_the_worst_mistakes_are_wrong_and_come_first(
     off = np.abs(scores - labels)
     assert off[worst].tolist() == sorted(off[wrong], reverse=True)[:5]
     assert set(worst) <= set(wrong)
+
+
+def test_a_teacher_whose_student_had_not_begun_is_called_one(tmp_path: Path) -> None:
+    bare = findings()
+    recipe = bare.record["recipe"] | {"distillation": {"teachers": 3}}
+    record = {**bare.record, "recipe": recipe, "interrupted": True, "teachers": ()}
+    write_report(replace(bare, record=record), tmp_path / "report.html")
+    text = Page(tmp_path / "report.html").text
+    assert "the user stopped the training before its end. It is one of the teachers" in text
