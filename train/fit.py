@@ -164,6 +164,8 @@ def assist(recipe: Recipe, seed: int, train: Material, watch: Watch, cluster: Cl
     """Learns this worker's share of the training that the chief of the cluster fits."""
     taught: list[keras.Model] = []
     for course in _courses(recipe, seed):
+        if course.about:
+            watch.note(course.about)
         epochs = course.recipe.fit.epochs
         teachers = taught if course.student else []
         learner = Learner(course.recipe, course.seed, train, cluster, teachers)
