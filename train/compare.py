@@ -46,9 +46,9 @@ from train.terminal import figures_table
 WARM_UP = 5
 CALLS = 100
 TIMED = (
-    "Train: the network's epochs; of the others, the features of the train split and the whole "
-    f"search. Image: from the prepared picture to the probability, the median of {CALLS} single "
-    "images on one thread; the network as float32 TFLite."
+    "Train: the network's epochs and its teachers'; of the others, the features of the train split "
+    f"and the whole search. Image: from the prepared picture to the probability, the median of "
+    f"{CALLS} single images on one thread; the network as float32 TFLite."
 )
 DIFFERENCE = "Difference: the AUROC less the network's, over the same resampled groups."
 
@@ -171,7 +171,7 @@ def _network(run: Run, pictures: Pictures) -> _Candidate:
     return _Candidate(
         name=run.record.recipe_name,
         parameters={},
-        training_seconds=sum(epoch.seconds for epoch in run.record.history),
+        training_seconds=run.record.seconds,
         threshold=run.record.threshold,
         scores=scores,
         answer=backend.run,

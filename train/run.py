@@ -89,6 +89,13 @@ class Record:
         if set(self.metrics) != set(PARTS):
             raise ValueError(f"metrics are of {', '.join(PARTS)}")
 
+    @property
+    def seconds(self) -> float:
+        """Of all its epochs and those of its teachers, each of which counts as its last."""
+        return sum(its.seconds for its in self.history) + sum(
+            its.epoch * its.seconds for its in self.teachers
+        )
+
 
 @dataclass(frozen=True)
 class Run:
