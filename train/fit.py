@@ -69,7 +69,7 @@ def fit(
     that is taken up: more was made of it then. The same seed gives the same weights on the same
     machine. This is the chief's part where a cluster learns; the other workers `assist`.
     """
-    taught: list[tuple[keras.Model, tuple[Epoch, ...]]] = []
+    taught: list[Taught] = []
     interrupted = False
     courses = _courses(recipe, seed)
     for number, course in enumerate(courses, start=1):
@@ -79,7 +79,7 @@ def fit(
             if course.about:
                 watch.note(course.about)
             state.mkdir(exist_ok=True)
-            models = [model for model, _ in teachers]
+            models = [its.model for its in teachers]
             learner = Learner(course.recipe, course.seed, train, cluster, models)
             history = _learn(learner, course, validation, state, folder / "logs", watch, cluster)
         except KeyboardInterrupt:
@@ -88,20 +88,27 @@ def fit(
             interrupted, history = True, learner.restore(state) if learner else ()
             if not (history or taught):
                 raise
-        if learner is None or (interrupted and taught and not (history and course.student)):
-            (model, history), teachers = taught[-1], []
-        else:
-            model = learner.kept()
+        # Half a teacher is worth less than the whole one before it; half a student is worth more.
+        if learner and history and (course.student or not (interrupted and taught)):
+            lasts = tuple(its.history[-1] for its in teachers)
+            taught.append(Taught(learner.kept(), history, lasts))
         if interrupted:
             break
-        taught.append((model, history))
+    model, history, lasts = taught[-1]
     temperature = fit_temperature(validation[1], predict(model, validation[0]))
     fold_temperature(model, temperature)
     scores = predict(model, validation[0])[:, -1]
     threshold = choose_threshold(validation[1], scores, recipe.operating_point.sensitivity)
     best = _best(history) if recipe.fit.patience else len(history)
-    lasts = tuple(its[-1] for _, its in teachers)
     return Fitted(model, history, lasts, interrupted, best, temperature, threshold)
+
+
+class Taught(NamedTuple):
+    """A network that has learnt, its epochs, and the last epoch of each of its teachers."""
+
+    model: keras.Model
+    history: tuple[Epoch, ...]
+    teachers: tuple[Epoch, ...]
 
 
 class Course(NamedTuple):
