@@ -47,7 +47,7 @@ WARM_UP = 5
 CALLS = 100
 TIMED = (
     "Train: the network's epochs and its teachers'; of the others, the features of the train split "
-    f"and the whole search. Image: from the prepared picture to the probability, the median of "
+    "and the whole search. Image: from the prepared picture to the probability, the median of "
     f"{CALLS} single images on one thread; the network as float32 TFLite."
 )
 DIFFERENCE = "Difference: the AUROC less the network's, over the same resampled groups."
