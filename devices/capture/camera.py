@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.capture.jpeg import decode_jpeg
 from devices.capture.v4l2 import FOURCC, Mode, Wish, choose, offered
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
@@ -27,7 +28,6 @@ SLICE = 0.1
 """Seconds of a wait, after which it is seen whether the camera has been closed."""
 MAX_DAMAGED = 25
 """Damaged pictures in a row after which nothing useful is to be expected."""
-JPEG_END = b"\xff\xd9"
 
 STEP = 8
 """Pixels between those that are looked at for a signal."""
@@ -40,7 +40,7 @@ twentieth of the screen differs at twice as many."""
 class Camera(CaptureDevice):
     """A live device: `/dev/video0`, or just its index.
 
-    Its pictures are decoded here: OpenCV would show the last one again in place of a damaged one.
+    Its pictures are decoded here: OpenCV would show one with a hole in it, or the last one again.
     """
 
     live = True
@@ -144,14 +144,11 @@ class Camera(CaptureDevice):
                 return None
             pairs = data.reshape(height, width, 2)
             return np.asarray(cv2.cvtColor(pairs, TO_BGR[self.mode.fourcc]), dtype=np.uint8)
-        stream = data.reshape(-1)
-        if JPEG_END not in stream[-1024:].tobytes().rstrip(b"\0")[-2:]:
-            return None
-        pixels = cv2.imdecode(stream, cv2.IMREAD_COLOR)
+        pixels = decode_jpeg(data.reshape(-1))
         if pixels is not None and pixels.shape[:2] != (height, width):
             now = f"{pixels.shape[1]}x{pixels.shape[0]}"
             raise DeviceLost(f"camera {self._path}: it now gives {now} instead of {self.mode}")
-        return None if pixels is None else np.asarray(pixels, dtype=np.uint8)
+        return pixels
 
 
 def has_signal(pixels: Pixels) -> bool:

@@ -3,9 +3,9 @@
     python fake_v4l2.py FOLDER MODES
 
 serves FOLDER/video0, which offers MODES, `FOURCC WIDTH HEIGHT FPS` and so on, and obeys words on
-its standard input: live, silent, blue, bars, gone, and for MJPG damaged and other (size). It needs
-the right to mount. Three formats are YUYV: RANGE offers all sizes and rates up to its own, MUTE
-tells neither, and LIE is offered and never given.
+its standard input: live, silent, blue, bars, gone, and for MJPG cut, holed and other (size). It
+needs the right to mount. Three formats are YUYV: RANGE offers all sizes and rates up to its own,
+MUTE tells neither, and LIE is offered and never given.
 The protocols are those of linux/fuse.h and linux/videodev2.h.
 """
 
@@ -41,6 +41,7 @@ class Device:
         self.what = "live"
         self.changed = threading.Condition()
         self.streaming = False
+        self.memory = bytearray(BUFFERS * self.stride)
         self.queued: list[int] = []
         self.done: list[tuple[int, int]] = []
         self.polls: list[int] = []
@@ -100,7 +101,8 @@ class Device:
         if operation == OPEN:
             return struct.pack("<QII", 1, 2, 0)  # what is in the page cache stays there
         if operation == READ:
-            return bytes(struct.unpack_from("<QQI", body)[2])
+            _, start, size = struct.unpack_from("<QQI", body)
+            return bytes(self.memory[start : start + size])  # the kernel dropped the page
         if operation == POLL:
             return self.poll(*struct.unpack_from("<QQII", body))
         if operation == IOCTL:
@@ -200,8 +202,10 @@ class Device:
                 what = self.what
             data = picture(mode, self.count, what)
             padded = data.ljust(-(-len(data) // PAGE) * PAGE, b"\0")
+            offset = index * self.stride
+            self.memory[offset : offset + len(padded)] = padded
             for start in range(0, len(padded), CHUNK):
-                chunk, at = padded[start : start + CHUNK], index * self.stride + start
+                chunk, at = padded[start : start + CHUNK], offset + start
                 self.notify(NOTIFY_STORE, struct.pack("<QQII", FILE, at, len(chunk), 0) + chunk)
             time.sleep(1 / mode[3])
             with self.changed:
@@ -242,7 +246,13 @@ def picture(mode: tuple[str, int, int, float], count: int, what: str) -> bytes:
         )[np.arange(width) * 8 // width]
     if fourcc == "MJPG":
         data = cv2.imencode(".jpg", screen)[1].tobytes()
-        return data[: len(data) // 2] if what == "damaged" else data
+        middle = len(data) // 2
+        match what:
+            case "cut":
+                return data[:middle]
+            case "holed":
+                return data[:middle] + bytes(PAGE) + data[middle + PAGE :]
+        return data
     yuv = cv2.cvtColor(screen, cv2.COLOR_BGR2YCrCb)
     light = 1 if fourcc == "UYVY" else 0
     packed = np.empty((height, width, 2), np.uint8)

@@ -122,11 +122,14 @@ def test_a_grabbers_own_picture_is_a_stall(plug: Plug, mode: str, made_up: str) 
             camera.read(2.0)
 
 
-def test_damaged_pictures_are_no_pictures(plug: Plug, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("damage", ["cut", "holed"])
+def test_damaged_pictures_are_no_pictures(
+    plug: Plug, capfd: pytest.CaptureFixture[str], damage: str
+) -> None:
     grabber = plug("MJPG 640 480 60")
     with Camera(str(grabber.path)) as camera:
         camera.read(2.0)
-        grabber.tell("damaged")
+        grabber.tell(damage)
         with pytest.raises(DeviceLost, match=f"{MAX_DAMAGED} damaged pictures in a row"):
             read_on(camera, 5.0)
         assert camera.damaged == MAX_DAMAGED
