@@ -50,6 +50,8 @@ class CaptureDevice(ABC):
     """The nominal frame rate in frames a second, for a saved video; stills say 1."""
     region: Box | None = None
     """Where the ultrasound picture lies on the screen, if the source itself tells it."""
+    damaged: int = 0
+    """Pictures so far that could not be decoded, and were passed over."""
 
     @abstractmethod
     def read(self, timeout: float) -> Frame:

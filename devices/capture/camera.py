@@ -77,8 +77,6 @@ class Camera(CaptureDevice):
             self._capture.release()
             raise BadInput(f"camera {path}: asked for {asked}, it gives {self.mode}")
         self.fps = self.mode.fps if 1 <= self.mode.fps <= 240 else 25.0
-        self.damaged = 0
-        """Pictures so far that could not be decoded, and were passed over."""
         self._index = 0
         self._busy = threading.Lock()
         self._closed = False

@@ -96,8 +96,6 @@ class Igtl(CaptureDevice):
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in KEEPALIVE.items():
             self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
-        self.damaged = 0
-        """Messages dropped because their CRC was wrong."""
         self._reading = threading.RLock()  # a signal's handler may close in the midst of a read
         self._events = self._follow()
         self._deadline = 0.0

@@ -47,6 +47,7 @@ class Reconnecting(CaptureDevice):
         Raises DeviceLost once when the device goes, and DeviceStalled until it is back.
         """
         device = self._device or self._reopen(timeout)
+        damaged = device.damaged
         try:
             frame = device.read(timeout)
         except DeviceLost:
@@ -54,6 +55,8 @@ class Reconnecting(CaptureDevice):
             self._device, self._before = None, self._frames
             self._next = self._clock() + self._delay
             raise
+        finally:
+            self.damaged += device.damaged - damaged
         self._delay = FIRST
         self._frames = self._before + frame.index + 1
         return replace(frame, index=self._frames - 1) if self._before else frame

@@ -113,8 +113,6 @@ class Stream(CaptureDevice):
         self._busy = threading.Lock()
         self._closed = False
         self._index = 0
-        self.damaged = 0
-        """Packets so far that could not be decoded, and were passed over."""
         self._connection: Connection | None = self._connect()
         fps = float(self._connection.video.guessed_rate or 0)
         self.fps = fps if 1 <= fps <= 240 else 25.0

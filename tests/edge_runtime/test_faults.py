@@ -240,6 +240,21 @@ def test_a_damaged_picture_of_a_live_device_is_counted_and_the_next_one_judged(
     assert sink.results[-1].label is not None
 
 
+def test_pictures_that_a_device_passes_over_are_counted(
+    demo_bundle: Bundle, pictures: list[Pixels]
+) -> None:
+    class Damaging(Scripted):
+        def read(self, timeout: float) -> Frame:
+            self.damaged += 1
+            return super().read(timeout)
+
+    its = ways(demo_bundle, CPU)
+    with Damaging(pictures[:2], live=True) as device:
+        summary, _ = run_session(device, its, Region(), [], threading.Event(), budget=10)
+    assert summary.not_judged[DAMAGED] == device.damaged == 3
+    assert summary.read == summary.classified + sum(summary.not_judged.values()) == 5
+
+
 def test_the_command_ends_with_exit_code_three_where_inference_hangs_for_good(
     demo_path: Path, stand_in: Path
 ) -> None:

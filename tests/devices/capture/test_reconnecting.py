@@ -9,7 +9,15 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from devices import BadInput, CaptureDevice, DeviceLost, DeviceStalled, HardwareMissing, Pixels
+from devices import (
+    BadInput,
+    CaptureDevice,
+    DeviceLost,
+    DeviceStalled,
+    Frame,
+    HardwareMissing,
+    Pixels,
+)
 from devices.capture import Reconnecting, Scripted, Unplug
 from tests.devices.capture.conftest import entries, resident
 
@@ -92,6 +100,22 @@ def test_frames_are_counted_on() -> None:
         with suppress(DeviceLost, DeviceStalled):
             seen.append(device.read(1.0).index)
     assert seen == [0, 1, 2, 3]
+
+
+def test_damaged_pictures_are_counted_on() -> None:
+    class Damaging(Scripted):
+        """Passes over one picture before each that it gives, and before it goes."""
+
+        def read(self, timeout: float) -> Frame:
+            self.damaged += 1
+            return super().read(timeout)
+
+    time = Time()
+    device = Reconnecting(lambda: Damaging([PICTURE, GONE], live=True), clock=time, wait=time.wait)
+    while device.damaged < 4:
+        with suppress(DeviceLost, DeviceStalled):
+            device.read(1.0)
+    assert device.damaged == 4
 
 
 @pytest.mark.parametrize("error", [BadInput("x"), HardwareMissing("x"), DeviceLost("x")])
