@@ -89,8 +89,14 @@ def _session(config: Config, ways: Ways, service: "_Service", stop: threading.Ev
         summary, lost = run_session(device, ways, region, [], ended, beat=beat, pace=service.pace)
     if device.live:
         seconds, why = round(summary.seconds, 1), None if lost is None else str(lost)
-        counts = {"read": summary.read, "classified": summary.classified}
-        service.say("session ended", **counts, seconds=seconds, why=why)
+        service.say(
+            "session ended",
+            read=summary.read,
+            classified=summary.classified,
+            not_judged=summary.not_judged,
+            seconds=seconds,
+            why=why,
+        )
     if isinstance(lost, HardwareMissing):
         raise lost  # inference hung again and again: the process has to begin anew
 

@@ -66,7 +66,9 @@ def test_a_scanner_that_is_seen_is_live_and_beats(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {line["event"] for line in lines} == {"state", "session ended"}
     known = {"at", "event", "release", "bundle", "state", "read", "classified", "seconds", "why"}
-    assert {name for line in lines for name in line} <= known
+    assert {name for line in lines for name in line} <= {*known, "not_judged"}
+    ended = lines[-1]
+    assert ended["read"] == ended["classified"] + sum(ended["not_judged"].values()) > 0
     assert not is_held(layout.state(EXAMINATION))
 
 
