@@ -108,12 +108,13 @@ def run_session(
             raise outbox.error
     summary = session.summary
     summary.seconds = clock() - started
-    summary.read = work.slot.read + device.damaged
+    damaged = device.damaged
+    summary.read = work.slot.read + damaged
     summary.lost = {outbox.name: outbox.lost for outbox in outboxes if outbox.lost}
     for cause, count in (
         ("replaced by a newer frame", work.slot.dropped),
         ("read ahead when the session ended", work.slot.drain()),
-        (DAMAGED, device.damaged),
+        (DAMAGED, damaged),
     ):
         if count:
             summary.not_judged[cause] = count
