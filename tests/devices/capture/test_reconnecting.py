@@ -112,10 +112,12 @@ def test_damaged_pictures_are_counted_on() -> None:
 
     time = Time()
     device = Reconnecting(lambda: Damaging([PICTURE, GONE], live=True), clock=time, wait=time.wait)
-    while device.damaged < 4:
+    seen = 0
+    while seen < 2:
         with suppress(DeviceLost, DeviceStalled):
             device.read(1.0)
-    assert device.damaged == 4
+            seen += 1
+    assert device.damaged == 3
 
 
 @pytest.mark.parametrize("error", [BadInput("x"), HardwareMissing("x"), DeviceLost("x")])
