@@ -23,7 +23,7 @@ lint: .venv/host
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# The device's part alone: no tensorflow, about 330 MB.
+# The device's part alone: no tensorflow, about 340 MB.
 .venv/device: requirements/device.txt pyproject.toml
 	@echo "installing the runtime into .venv"
 	@test -d .venv || $(PYTHON) -m venv .venv

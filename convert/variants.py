@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from numpy.typing import NDArray
 
 from convert.aware import FineTuning, fine_tune
@@ -51,7 +51,7 @@ class Order:
     """Whether int8 is fine-tuned quantisation-aware; see `convert.aware`."""
     quoted: tuple[Path, ...]
     """Runs and cross-validations of the same recipe, for the card."""
-    key: Ed25519PrivateKey
+    key: SigningKey
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
@@ -228,7 +228,7 @@ def write_bundle(
     path: Path,
     manifest: Manifest,
     contents: Mapping[str, bytes],
-    key: Ed25519PrivateKey | None,
+    key: SigningKey | None,
 ) -> Bundle:
     """Writes a bundle, signed by `key`, whole or not at all, and returns it as it was read back.
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from msgspec import Meta
 
-from devices import BadInput
+from devices.records import read_json
 from edge_runtime.bundle import GATE, Bundle
-from edge_runtime.manifest import Variant, explain
+from edge_runtime.manifest import Variant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Figure:
     """One thing that was measured."""
 
@@ -27,7 +27,7 @@ class Figure:
         return f"{self.value:.4f}{between}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """One variant against float32, on one set of pictures."""
 
@@ -38,11 +38,11 @@ class Comparison:
     """What lies below its limit, in words; empty for a variant that holds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Gate:
     """The part of `gate.json` that is shown on a device."""
 
-    variants: Annotated[tuple[Comparison, ...], Field(min_length=1)]
+    variants: Annotated[tuple[Comparison, ...], Meta(min_length=1)]
     """float32 first; those that failed are not in the bundle."""
     operators: dict[Variant, dict[str, int]]
     """The operations of each variant's graph, and the highest version of each."""
@@ -60,12 +60,8 @@ def rows(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
 
 
 _WORDS = {"auroc": "AUROC", "ece": "ECE", "mcnemar": "McNemar's p"}
-_GATE = TypeAdapter(Gate)
 
 
 def read_gate(bundle: Bundle) -> Gate:
     """Reads the gate of a bundle. Raises BadInput where it is not one."""
-    try:
-        return _GATE.validate_json(bundle.read(GATE))
-    except ValidationError as error:
-        raise BadInput(f"{bundle.path}: {GATE}: {explain(error)}") from error
+    return read_json(bundle.read(GATE), Gate, f"{bundle.path}: {GATE}", whole=False)

@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from msgspec import Meta
 
 from devices import BadInput
-from devices.toml import explain as explain
+from devices.records import read_json, write_json
 from edge_runtime import preprocess
 
 SCHEMA: Literal[1] = 1
@@ -17,28 +17,25 @@ EDGETPU_MEMBER = "int8_edgetpu.tflite"
 REFERENCE: Variant = "float32"
 """The variant that the others are held against; a bundle for a small device may lack it."""
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
-NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$"
-Name = Annotated[str, Field(pattern=NAME)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
+NAME = r"\A[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}\Z"
+Name = Annotated[str, Meta(pattern=NAME)]
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Share = Annotated[float, Meta(ge=0, le=1)]
 MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,40}\.[a-z0-9]{1,8}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One file of the bundle besides the manifest itself."""
 
-    __pydantic_config__ = _STRICT
-    size: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Meta(ge=0)]
     sha256: Sha256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """The probability of the positive class from which a picture counts as positive."""
 
-    __pydantic_config__ = _STRICT
     threshold: Share
     sensitivity: Share
     """What was asked for when the threshold was chosen."""
@@ -46,22 +43,20 @@ class OperatingPoint:
     """The data it was chosen on, never the test split."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """How a stream of probabilities becomes a label."""
 
-    __pydantic_config__ = _STRICT
-    smoothing_seconds: Annotated[float, Field(ge=0, le=60)]
+    smoothing_seconds: Annotated[float, Meta(ge=0, le=60)]
     """Time constant of the exponential mean over frames; 0 judges every frame alone."""
-    margin: Annotated[float, Field(ge=0, lt=0.5)]
+    margin: Annotated[float, Meta(ge=0, lt=0.5)]
     """Closer than this to the threshold no label is given."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How far a variant may stay behind float32 before it is refused."""
 
-    __pydantic_config__ = _STRICT
     auroc_drop: Share
     """Of the AUROC difference's 95 % interval the lower limit may not lie beyond it."""
     sensitivity_drop: Share
@@ -69,7 +64,7 @@ class Limits:
     """The least share of pictures on which both give the same label."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One model of the bundle with all that is needed to ask it and to read its answer.
 
@@ -77,10 +72,9 @@ class Stage:
     ``[1, labels]``, calibrated. `side` is that of the preprocessing.
     """
 
-    __pydantic_config__ = _STRICT
     name: Name
     task: str
-    labels: Annotated[tuple[Name, ...], Field(min_length=2, max_length=2)]
+    labels: Annotated[tuple[Name, ...], Meta(min_length=2, max_length=2)]
     aliases: dict[str, Name]
     """Other spellings of a label that data sets use, such as `1` for `malignant`."""
     preprocessing: str
@@ -116,11 +110,10 @@ class Stage:
         return self.labels[-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where the model comes from: enough to find the run that made it."""
 
-    __pydantic_config__ = _STRICT
     recipe: str
     seed: int
     data: str
@@ -129,15 +122,14 @@ class Origin:
     software: dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The whole of `manifest.json`."""
 
-    __pydantic_config__ = _STRICT
     schema: Literal[1]
     name: Name
-    version: Annotated[int, Field(ge=1)]
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=1)]
+    version: Annotated[int, Meta(ge=1)]
+    stages: Annotated[tuple[Stage, ...], Meta(min_length=1, max_length=1)]
     """One today; a second would be refused rather than left out without a word."""
     origin: Origin
     members: dict[str, Member]
@@ -152,17 +144,11 @@ class Manifest:
                     raise ValueError(f"{variant} of {stage.name} names {member}, not a member")
 
 
-_MANIFEST = TypeAdapter(Manifest)
-
-
 def read_manifest(text: bytes) -> Manifest:
     """Reads `manifest.json`. Raises BadInput, naming the first entry that is wrong."""
-    try:
-        return _MANIFEST.validate_json(text)
-    except ValidationError as error:
-        raise BadInput(f"manifest.json: {explain(error)}") from error
+    return read_json(text, Manifest, "manifest.json")
 
 
 def write_manifest(manifest: Manifest) -> bytes:
     """The bytes of `manifest.json`: UTF-8, indented, the same for the same manifest."""
-    return _MANIFEST.dump_json(manifest, indent=2) + b"\n"
+    return write_json(manifest)

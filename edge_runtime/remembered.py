@@ -12,7 +12,6 @@ person can edit.
 
 import json
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,37 +19,35 @@ from typing import Annotated
 
 import cv2
 import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from msgspec import Meta
 
 from devices import BadInput, Box
 from devices.capture.stream import shown
+from devices.records import read_toml
 from edge_runtime.atomic import whole_file
-from edge_runtime.manifest import explain
 from edge_runtime.outline import Corner, Outline, around
 from edge_runtime.trust import configuration
 
 FILE = "sectors.toml"
 LEAST_SIDE = 8
 """Pixels of a box or a polygon, each way; as of `--roi`."""
-_STRICT = ConfigDict(extra="forbid")
 _ENTRY = re.compile(r"^(?=\[\[sector\]\])", re.MULTILINE)
 
-Pixel = Annotated[int, Field(ge=0, le=16_384)]
-Side = Annotated[int, Field(ge=1, le=16_384)]
+Pixel = Annotated[int, Meta(ge=0, le=16_384)]
+Side = Annotated[int, Meta(ge=1, le=16_384)]
 Size = tuple[Side, Side]
 """Width and height of a screen."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sector:
     """One entry: where the picture lies on a source's screen of one size."""
 
-    __pydantic_config__ = _STRICT
-    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    source: Annotated[str, Meta(min_length=1, max_length=4096)]
     """As `name` gives it."""
     screen: Size
     polygon: (
-        Annotated[tuple[tuple[Pixel, Pixel], ...], Field(min_length=3, max_length=64)] | None
+        Annotated[tuple[tuple[Pixel, Pixel], ...], Meta(min_length=3, max_length=64)] | None
     ) = None
     """Corners of a convex outline, each of them a pixel of the picture."""
     box: Box | None = None
@@ -79,13 +76,9 @@ class Sector:
         return Outline(self.polygon)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _File:
-    __pydantic_config__ = _STRICT
     sector: tuple[Sector, ...] = ()
-
-
-_FILE = TypeAdapter(_File)
 
 
 def check_polygon(polygon: Sequence[Corner], screen: Size) -> None:
@@ -157,13 +150,7 @@ def _read(path: Path) -> str:
 
 
 def _parse(text: str, path: Path) -> tuple[Sector, ...]:
-    try:
-        entries = json.dumps(tomllib.loads(text), default=str)
-        return _FILE.validate_json(entries, strict=True).sector
-    except ValidationError as error:
-        raise BadInput(f"{path}: {explain(error)}") from error
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}") from error
+    return read_toml(text.encode(errors="surrogatepass"), _File, str(path)).sector
 
 
 def _without(path: Path, source: str, sizes: Sequence[Size]) -> str:

@@ -1,24 +1,27 @@
 """Who made a bundle: Ed25519 signatures (RFC 8032), the keys that a device trusts, and the newest
 version that it has seen.
 
-Keys are PEM files, as OpenSSL writes and reads them. A signing key is private: it lies in a file
-that its owner alone can read, or in the environment. A device trusts the public keys of one folder.
+Keys are PEM files (RFC 7468), as OpenSSL writes and reads them; before the 32 bytes of an Ed25519
+key the same few bytes always stand (RFC 8410, section 10). A signing key is private: it lies in a
+file that its owner alone can read, or in the environment. A device trusts the public keys of one
+folder.
 """
 
+import base64
 import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import TypeAdapter, ValidationError
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
 
 from devices import BadInput
+from devices.records import read_json
 from edge_runtime.atomic import refuse_existing, whole_file
 
 KEY_VARIABLE = "SONOLITE_SIGNING_KEY"
@@ -26,8 +29,12 @@ KEY_VARIABLE = "SONOLITE_SIGNING_KEY"
 TRUST_VARIABLE = "SONOLITE_TRUST"
 """Names the folder of trusted keys."""
 SIGNING_KEY, TRUSTED, VERSIONS = "signing.pem", "trusted", "versions.json"
-_RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
-_VERSIONS = TypeAdapter(dict[str, int])
+_PUBLIC, _PRIVATE = b"PUBLIC KEY", b"PRIVATE KEY"
+_BEFORE = {
+    _PUBLIC: bytes.fromhex("302a300506032b6570032100"),
+    _PRIVATE: bytes.fromhex("302e020100300506032b657004220420"),
+}
+"""What stands before the 32 bytes of a key, by the label of its PEM file."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +85,13 @@ def new_key(path: Path, public: Path) -> str:
         its.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_existing(its)
     refuse_in_run(path)
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    key = SigningKey.generate()
     # Never into a file that somebody else put there.
     alone = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with whole_file(path) as part, open(os.open(part, alone, 0o600), "wb") as file:
-        file.write(private)
-    write_public(public, key.public_key().public_bytes(*_RAW))
-    return fingerprint(key.public_key().public_bytes(*_RAW))
+        file.write(_pem(_PRIVATE, bytes(key)))
+    write_public(public, bytes(key.verify_key))
+    return fingerprint(bytes(key.verify_key))
 
 
 def write_public(path: Path, key: bytes) -> None:
@@ -100,9 +102,27 @@ def write_public(path: Path, key: bytes) -> None:
 
 def public_pem(key: bytes) -> bytes:
     """A public key as PEM."""
-    return Ed25519PublicKey.from_public_bytes(key).public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return _pem(_PUBLIC, key)
+
+
+def _pem(label: bytes, key: bytes) -> bytes:
+    """The 32 bytes of a key as PEM."""
+    content = base64.b64encode(_BEFORE[label] + key)
+    return b"-----BEGIN %b-----\n%b\n-----END %b-----\n" % (label, content, label)
+
+
+def _from_pem(label: bytes, pem: bytes) -> bytes:
+    """The 32 bytes of the key in PEM. Raises ValueError where there is none, BadInput where it is
+    of another kind.
+    """
+    found = re.search(rb"-----BEGIN (%b)-----\s(.*?)-----END \1-----" % label, pem, re.DOTALL)
+    if found is None:
+        raise ValueError("no such PEM")
+    content = base64.b64decode(b"".join(found[2].split()), validate=True)
+    before, key = content[:-32], content[-32:]
+    if before != _BEFORE[label]:
+        raise BadInput("not an Ed25519 key")
+    return key
 
 
 def refuse_in_run(path: Path) -> None:
@@ -111,7 +131,7 @@ def refuse_in_run(path: Path) -> None:
         raise BadInput(f"{path}: a signing key does not belong in a run")
 
 
-def read_signing_key(path: Path | None) -> Ed25519PrivateKey:
+def read_signing_key(path: Path | None) -> SigningKey:
     """The key of `path`, else of the environment, else of the person's configuration.
 
     Raises BadInput where there is none, where others can read its file, or where it is no key.
@@ -133,27 +153,26 @@ def read_signing_key(path: Path | None) -> Ed25519PrivateKey:
         raise BadInput(f"{its}: {error.strerror}") from error
 
 
-def _private(pem: bytes, where: str) -> Ed25519PrivateKey:
+def _private(pem: bytes, where: str) -> SigningKey:
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return SigningKey(_from_pem(_PRIVATE, pem))
+    except ValueError as error:
         raise BadInput(f"{where}: not a signing key without a password, in PEM") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise BadInput(f"{where}: not an Ed25519 key")
-    return key
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from error
 
 
-def sign(key: Ed25519PrivateKey, manifest: bytes) -> Signature:
+def sign(key: SigningKey, manifest: bytes) -> Signature:
     """Signs the bytes of `manifest.json`, which hold the hash of every other member."""
-    return Signature(key.public_key().public_bytes(*_RAW), key.sign(manifest))
+    return Signature(bytes(key.verify_key), key.sign(manifest).signature)
 
 
 def read_signature(content: bytes, manifest: bytes) -> Signature:
     """Reads the member `signature`. Raises BadInput where it is not of this manifest."""
     signature = Signature(content[:32], content[32:])
     try:
-        Ed25519PublicKey.from_public_bytes(signature.key).verify(signature.over_manifest, manifest)
-    except (ValueError, InvalidSignature) as error:
+        VerifyKey(signature.key).verify(manifest, signature.over_manifest)
+    except (ValueError, BadSignatureError) as error:
         raise BadInput("the signature is not of this manifest") from error
     return signature
 
@@ -194,14 +213,13 @@ def _public(path: Path) -> bytes:
         raise BadInput(f"{path}: not a file")
     _refuse_open_to_all(path)
     try:
-        key = serialization.load_pem_public_key(path.read_bytes())
-    except (ValueError, UnsupportedAlgorithm) as error:
+        return _from_pem(_PUBLIC, path.read_bytes())
+    except ValueError as error:
         raise BadInput(f"{path}: not a public key in PEM") from error
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise BadInput(f"{path}: not an Ed25519 key")
-    return key.public_bytes(*_RAW)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
 
 
 def _refuse_open_to_all(path: Path) -> None:
@@ -253,10 +271,10 @@ class Versions:
 
     def _read(self) -> dict[str, int]:
         try:
-            return _VERSIONS.validate_json(self._path.read_bytes(), strict=True)
+            return read_json(self._path.read_bytes(), dict[str, int], str(self._path))
         except FileNotFoundError:
             return {}
-        except ValidationError as error:
+        except BadInput as error:
             raise BadInput(f"{self._path}: damaged; remove it if you know why") from error
 
 

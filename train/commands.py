@@ -2,12 +2,12 @@
 
 import json
 import os
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import to_builtins
 from rich.console import Console
 from rich.table import Table
 
@@ -89,11 +89,13 @@ def train(
         else:
             record = train_run(data, recipe, out, seed, hold_out, resume, watch)
     if folds:
-        print(json.dumps(asdict(summary))) if as_json else Console().print(folds_table(summary))
+        print(json.dumps(to_builtins(summary))) if as_json else Console().print(
+            folds_table(summary)
+        )
     elif record is None:
         console.print("done; the chief writes the run", soft_wrap=True)
     elif as_json:
-        print(json.dumps(asdict(record)))
+        print(json.dumps(to_builtins(record)))
     else:
         Console().print(metrics_table({str(part): its for part, its in record.metrics.items()}))
         console.print(f"{out}: open report.html; all else is beside it", soft_wrap=True)
@@ -162,7 +164,7 @@ def evaluate(
             trained, data, out_of_scope, grades, allow_seen, tracked(bar, "images")
         )
     if as_json:
-        print(json.dumps(asdict(evaluation)))
+        print(json.dumps(to_builtins(evaluation)))
         return
     Console().print(metrics_table({data.name: evaluation.metrics}))
     for reason, count in evaluation.dropped.items():
@@ -198,7 +200,7 @@ def compare(
     with progress_bar() as bar:
         comparison = hold_against(trained, lambda name, items: bar.track(items, description=name))
     if as_json:
-        print(json.dumps(asdict(comparison)))
+        print(json.dumps(to_builtins(comparison)))
     elif markdown:
         print(markdown_table(comparison))
     else:

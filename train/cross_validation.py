@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from devices import BadInput
+from devices.records import read_json, write_json
 from edge_runtime.atomic import refuse_existing, whole_file
-from edge_runtime.manifest import explain
 from train.fit import Watch
 from train.metrics import Confusion, Metrics, calibration_error
 from train.run import read_record, read_test_answers
@@ -19,7 +18,7 @@ from train.training import Gathered, gather, train_split, unfinished
 SUMMARY = "cross-validation.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CrossValidation:
     """What the folds came to."""
 
@@ -50,9 +49,6 @@ class CrossValidation:
         return its.true_negative / (its.true_negative + its.false_positive)
 
 
-_SUMMARY = TypeAdapter(CrossValidation)
-
-
 def cross_validate(
     data: Path, recipe: str, out: Path, seed: int, folds: int, resume: bool, watch: Watch
 ) -> CrossValidation:
@@ -79,16 +75,13 @@ def cross_validate(
             raise KeyboardInterrupt
     summary = summarise([out / f"fold{number}" for number in range(1, folds + 1)])
     with whole_file(out / SUMMARY) as path:
-        path.write_bytes(_SUMMARY.dump_json(summary, indent=2) + b"\n")
+        path.write_bytes(write_json(summary))
     return summary
 
 
 def read_cross_validation(folder: Path) -> CrossValidation:
     """Reads the summary back. Raises BadInput where it is damaged."""
-    try:
-        return _SUMMARY.validate_json((folder / SUMMARY).read_bytes())
-    except ValidationError as error:
-        raise BadInput(f"{folder / SUMMARY}: {explain(error)}") from error
+    return read_json((folder / SUMMARY).read_bytes(), CrossValidation, str(folder / SUMMARY))
 
 
 def _require_same(run: Path, gathered: Gathered, split: Split, seed: int) -> None:

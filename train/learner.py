@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from sklearn.metrics import log_loss, roc_auc_score
 
 from devices import BadInput
+from devices.records import read_json, write_json
 from edge_runtime.atomic import whole_file
 from train.batches import Batches, Material
 from train.cluster import ALONE, Cluster
@@ -29,7 +29,7 @@ AVERAGED = 0.3
 """The share of all steps that averaged weights may reach back, as 1 / (1 - momentum)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """One line of the run's history."""
 
@@ -43,9 +43,6 @@ class Epoch:
     validation_loss: float
     validation_auroc: float
     seconds: float
-
-
-_HISTORY = TypeAdapter(tuple[Epoch, ...])
 
 
 class Learner:
@@ -203,7 +200,7 @@ class Learner:
         written = io.BytesIO()
         np.savez(
             written,
-            history=np.frombuffer(_HISTORY.dump_json(history), np.uint8),
+            history=np.frombuffer(write_json(history), np.uint8),
             **{f"{index:05}": array for index, array in enumerate(arrays)},
         )
         with whole_file(folder / STATE) as path:
@@ -219,7 +216,7 @@ class Learner:
         variables = self._variables()
         try:
             with open(folder / STATE, "rb") as file, np.load(file, allow_pickle=False) as state:
-                history = _HISTORY.validate_json(state["history"].tobytes())
+                history = read_json(state["history"].tobytes(), tuple[Epoch, ...], "history")
                 arrays = [state[name] for name in sorted(state.files) if name != "history"]
             expected = [its.shape for its in (*variables, *self._kept)]
             if not history or [array.shape for array in arrays] != expected:

@@ -23,7 +23,7 @@ SEED = 0
 """The same groups are always resampled alike, so that two models can be compared in pairs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Confusion:
     """Counts of decisions; positive means the task's last label."""
 
@@ -33,7 +33,7 @@ class Confusion:
     false_positive: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PartialMetrics:
     """Figures of samples of which one class may be absent; every share is 0..1.
 
@@ -63,7 +63,7 @@ class PartialMetrics:
     group. Of fewer than some ten groups they say little, and are mostly too narrow."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Metrics(PartialMetrics):
     """Figures of samples of both classes."""
 

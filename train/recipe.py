@@ -5,28 +5,24 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from msgspec import Meta, Struct
 
 from devices import BadInput
-from devices.toml import read_toml
+from devices.records import read_toml
 from edge_runtime import preprocess
 from edge_runtime.manifest import Decision, Limits
 from train.samples import Task
 from train.scanner import Scanner
 
-_STRICT = ConfigDict(extra="forbid")
-Count = Annotated[int, Field(ge=1, le=100_000)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+Share = Annotated[float, Meta(gt=0, lt=1)]
+Rate = Annotated[float, Meta(ge=0, lt=1)]
 
 
-@dataclass(frozen=True)
-class Convolutions:
+class Convolutions(Struct, frozen=True, tag_field="kind", tag="convolutions"):
     """Convolutions of 3x3 with ReLU and max-pooling, then a head."""
 
-    __pydantic_config__ = _STRICT
-    kind: Literal["convolutions"]
-    filters: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)]
+    filters: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=6)]
     head: Literal["flatten", "average"]
     dropout: Rate
     dense: Count | None = None
@@ -38,25 +34,23 @@ class Convolutions:
         return len(self.filters)
 
 
-@dataclass(frozen=True)
-class InvertedResiduals:
-    """Depthwise convolutions between narrow layers, as in MobileNetV2 and EfficientNet-Lite."""
+class InvertedResiduals(Struct, frozen=True, tag_field="kind"):
+    """Depthwise convolutions between narrow layers; see `train.network.BLOCKS`."""
 
-    __pydantic_config__ = _STRICT
     halvings: ClassVar[int] = 5
-    kind: Literal["efficientnet-lite", "mobilenet-v2"]
+    kind: ClassVar[str]
     dropout: Rate
     weights: Literal["imagenet", "random"] = "random"
     activation: Literal["relu", "relu6", "hard_swish"] = "relu6"
-    width: Annotated[float, Field(ge=0.25, le=2)] = 1.0
-    depth: Annotated[float, Field(ge=0.25, le=3)] = 1.0
+    width: Annotated[float, Meta(ge=0.25, le=2)] = 1.0
+    depth: Annotated[float, Meta(ge=0.25, le=3)] = 1.0
     """Factors on the filters of each block, and on the repeats of each stage."""
     outputs: tuple[Literal["evidence", "embedding"], ...] = ()
     """What the model answers besides the probability."""
 
     def __post_init__(self) -> None:
         if self.weights == "imagenet":
-            known = IMAGENET if self.kind == "efficientnet-lite" else ()
+            known = IMAGENET if self.kind == EfficientNetLite.kind else ()
             if (self.width, self.depth) not in known:
                 raise ValueError(
                     "there are ImageNet weights for efficientnet-lite of width and depth "
@@ -64,18 +58,29 @@ class InvertedResiduals:
                 )
 
 
+class EfficientNetLite(InvertedResiduals, frozen=True, tag="efficientnet-lite"):
+    """EfficientNet without what small processors are slow at."""
+
+    kind: ClassVar[str] = "efficientnet-lite"
+
+
+class MobileNetV2(InvertedResiduals, frozen=True, tag="mobilenet-v2"):
+    """MobileNetV2."""
+
+    kind: ClassVar[str] = "mobilenet-v2"
+
+
 IMAGENET = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))
 """Width and depth of EfficientNet-Lite0, 1 and 2, whose weights are published."""
 
-Network = Annotated[Convolutions | InvertedResiduals, Field(discriminator="kind")]
+Network = Convolutions | EfficientNetLite | MobileNetV2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fit:
     """How long and how fast to learn: AdamW on categorical cross-entropy."""
 
-    __pydantic_config__ = _STRICT
-    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)]
     batch: Count
     epochs: Count
     patience: Count | None = None
@@ -83,15 +88,15 @@ class Fit:
     is kept. Without it, the last is."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Cosine falls to zero at the last epoch (Loshchilov and Hutter, SGDR, ICLR 2017)."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """The share of all steps in which the rate rises from zero."""
-    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    mixup: Annotated[float, Field(ge=0, le=2)] = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    mixup: Annotated[float, Meta(ge=0, le=2)] = 0.0
     """Both parameters of the beta distribution by which two pictures are mixed; 0 mixes none."""
     balance: Literal["none", "sampling", "weights"] = "none"
     """How a rarer class is made up for: drawn more often, or weighed more."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Momentum of an exponential mean over the weights of all steps; 0 keeps the last ones. Short
     trainings have a lower one; see `train.learner`."""
 
@@ -102,7 +107,7 @@ class Fit:
             raise ValueError("averaged weights are those of the last epoch; leave patience out")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Distillation:
     """Several networks learn as `[fit]` says, each by dice of its own; then the first of them goes
     on, and learns to answer as all of them do in the mean.
@@ -112,11 +117,10 @@ class Distillation:
     distillation: a good teacher is patient and consistent", CVPR 2022.
     """
 
-    __pydantic_config__ = _STRICT
-    teachers: Annotated[int, Field(ge=2, le=16)]
-    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    teachers: Annotated[int, Meta(ge=2, le=16)]
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)]
     epochs: Count
-    mixup: Annotated[float, Field(ge=0, le=2)] = 1.0
+    mixup: Annotated[float, Meta(ge=0, le=2)] = 1.0
     """As in `Fit`."""
 
     def student(self, fit: Fit) -> Fit:
@@ -130,19 +134,17 @@ class Distillation:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """The sensitivity that the operating point must reach on the validation split."""
 
-    __pydantic_config__ = _STRICT
     sensitivity: Share
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that makes a model, but for the data and the seed."""
 
-    __pydantic_config__ = _STRICT
     about: str
     preprocessing: str
     task: Task

@@ -16,12 +16,12 @@ from typing import Annotated
 
 import keras
 import numpy as np
+from msgspec import Meta, ValidationError, convert
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from devices import BadInput
+from devices.records import read_json, write_json
 from edge_runtime.atomic import whole_folder
-from edge_runtime.manifest import explain
 from edge_runtime.scope import Scope, read_scope, write_scope
 from train.duplicates import Pair
 from train.importers.table import read_csv
@@ -35,7 +35,7 @@ from train.split import PARTS, Part, Split, split_csv
 SCHEMA = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Data:
     """What was trained on."""
 
@@ -58,15 +58,14 @@ class Data:
             raise ValueError(f"counts are of {', '.join(PARTS)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """The whole of `run.json`."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     schema: int
     recipe_name: str
     recipe: Recipe
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Meta(ge=0)]
     held_out: str | None
     """The scanner whose images alone are tested, or all but whose, as in `!718x500`."""
     software: dict[str, str]
@@ -76,7 +75,7 @@ class Record:
     """Whether the user stopped it before its last epoch."""
     best_epoch: int
     temperature: float
-    threshold: Annotated[float, Field(ge=0, le=1)]
+    threshold: Annotated[float, Meta(ge=0, le=1)]
     metrics: dict[Part, Metrics]
     subgroups: dict[str, dict[str, PartialMetrics]]
     """Of the test split, by what an image tells besides its label."""
@@ -106,9 +105,6 @@ class Run:
     model: keras.Model
     split: Split
     scope: Scope | None
-
-
-_RECORD = TypeAdapter(Record)
 
 
 def software() -> dict[str, str]:
@@ -187,7 +183,7 @@ def write_run(
     with whole_folder(folder) as part:
         model.save(part / "model.keras")
         record = replace(record, model_sha256=_sha256(part / "model.keras"))
-        (part / "run.json").write_bytes(_RECORD.dump_json(record, indent=2) + b"\n")
+        (part / "run.json").write_bytes(write_json(record))
         (part / "split.csv").write_text(split_csv(split, Path(record.data.path)), "utf-8")
         (part / "answers.csv").write_text(_answers_csv(split, record, findings), "utf-8")
         if scope is not None:
@@ -264,10 +260,8 @@ def read_record(folder: Path) -> Record:
     for name in ("run.json", "split.csv", "model.keras"):
         if not (folder / name).is_file():
             raise BadInput(f"{folder}: not a run, it has no {name}")
-    try:
-        record = _RECORD.validate_json((folder / "run.json").read_bytes())
-    except ValidationError as error:
-        raise BadInput(f"{folder / 'run.json'}: {explain(error)}") from error
+    written = folder / "run.json"
+    record = read_json(written.read_bytes(), Record, str(written))
     if record.schema != SCHEMA:
         raise BadInput(f"{folder}: a run of schema {record.schema}; this version reads {SCHEMA}")
     return record
@@ -283,6 +277,6 @@ def _read_split(path: Path, root: Path, record: Record) -> Split:
     with open(path, newline="", encoding="utf-8") as file:
         parts = tuple(row.get("split") for row in csv.DictReader(file))
     try:
-        return Split(tuple(samples), TypeAdapter(tuple[Part, ...]).validate_python(parts))
+        return Split(tuple(samples), convert(parts, tuple[Part, ...]))
     except ValidationError as error:
         raise BadInput(f"{path}: a split is none of {', '.join(PARTS)}") from error

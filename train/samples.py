@@ -60,7 +60,7 @@ class Collection:
     dropped: tuple[Dropped, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """What is told apart. The last label is the positive class: sensitivity is its recall."""
 

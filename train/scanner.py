@@ -19,8 +19,8 @@ from typing import Annotated, TypeVar
 
 import cv2
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
 
 from devices import Box
 
@@ -43,12 +43,12 @@ CROSSES = ((0.02, 0.04, 30), (0.04, 0.07, 40), (0.055, 0.085, 60))
 least length as shares of the side, and least contrast in grey levels."""
 CHARACTERS = tuple("0123456789.LRTDSAcm ")
 
-Chance = Annotated[float, Field(ge=0, le=1)]
-Decibels = Annotated[float, Field(ge=0, le=20)]
-Spread = Annotated[float, Field(ge=0, le=1)]
+Chance = Annotated[float, Meta(ge=0, le=1)]
+Decibels = Annotated[float, Meta(ge=0, le=20)]
+Spread = Annotated[float, Meta(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scanner:
     """How far scanners differ, and the table `[augmentation]` of a recipe; 0 switches one off.
 
@@ -57,14 +57,13 @@ class Scanner:
     from one to the next (grey level: spread 18, or 4 dB; contrast: spread .24 of its logarithm).
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
     mirror: Chance = 0.5
     """Chance that left and right are exchanged."""
     erase: Chance = 0.3
     """Chance that burned-in calipers are painted out."""
-    resolution: Annotated[float, Field(ge=0, le=0.05)] = 0.006
+    resolution: Annotated[float, Meta(ge=0, le=0.05)] = 0.006
     """Largest lateral blur or sharpening: standard deviation, as a share of the side."""
-    speckle: Annotated[float, Field(ge=0, le=5.57)] = 1.5
+    speckle: Annotated[float, Meta(ge=0, le=5.57)] = 1.5
     """Largest standard deviation of added speckle, dB; 5.57 is fully developed speckle."""
     attenuation: Decibels = 4.0
     """Spread of the attenuation from the top to the bottom, dB."""
@@ -84,7 +83,7 @@ class Scanner:
     """Chance that a few characters are painted at the margin."""
     jpeg: Chance = 0.2
     """Chance that the picture is compressed once more, with a quality of 50 to 95."""
-    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    shift: Annotated[float, Meta(ge=0, le=0.5)] = 0.05
     """Spread of the box's place, as a share of its longer side."""
     scale: Spread = 0.1
     """Spread of the logarithm of the box's size, which is the depth scale."""

@@ -3,10 +3,11 @@
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from devices import BadInput
@@ -174,7 +175,7 @@ def train_split(
         model_sha256="",  # known once the model is written
     )
     findings = Findings(
-        record=asdict(record),
+        record=to_builtins(record),
         answers=answers,
         mistakes=_mistakes(split.of("test"), pictures["test"], outputs["test"], answers, fitted),
         augmented=None

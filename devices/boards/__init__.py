@@ -6,29 +6,27 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from msgspec import Meta
 
 from devices.compute.backend import Kind
 from devices.errors import BadInput
-from devices.toml import read_toml
+from devices.records import read_toml
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
 Architecture = Literal["aarch64", "x86_64"]
 Purpose = Literal["setup", "run", "cameras", "gpu", "edgetpu"]
 Variant = Literal["int8", "float16", "float32", "dynamic"]
-Release = Annotated[str, Field(pattern=r"^\d{1,2}\.\d{1,3}$")]
+Release = Annotated[str, Meta(pattern=r"\A\d{1,2}\.\d{1,3}\Z")]
 """Two numbers, such as the `3.11` of a Python."""
-KernelFile = Annotated[str, Field(pattern=r"^/(sys|proc)/.+$")]
-Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-Celsius = Annotated[float, Field(ge=0, le=125)]
-Source = Annotated[str, Field(min_length=1)]
+KernelFile = Annotated[str, Meta(pattern=r"\A/(sys|proc)/.+\Z")]
+Package = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9+.-]+\Z")]
+Celsius = Annotated[float, Meta(ge=0, le=125)]
+Source = Annotated[str, Meta(min_length=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sensors:
     """The kernel's files that tell how the board is; `*` stands for any, absent ones are passed."""
 
-    __pydantic_config__ = _STRICT
     temperature: tuple[KernelFile, ...] = ("/sys/class/thermal/thermal_zone*/temp",)
     """Thousandths of a degree Celsius; the hottest counts."""
     firmware: KernelFile | None = None
@@ -46,17 +44,16 @@ class Sensors:
     when throttled (github.com/raspberrypi/linux/issues/2986)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Thermal:
     """The degrees from which fewer frames are judged; see `edge_runtime.ladder`."""
 
-    __pydantic_config__ = _STRICT
     half: Celsius
     quarter: Celsius
     single: Celsius
     """One frame a second."""
     withheld: Celsius
-    hysteresis: Annotated[float, Field(gt=0, le=30)]
+    hysteresis: Annotated[float, Meta(gt=0, le=30)]
     """Degrees below the limit that count as cool again."""
     source: Source
 
@@ -65,47 +62,44 @@ class Thermal:
             raise ValueError("half, quarter, single and withheld must rise")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Capture:
     """How a V4L2 grabber is asked to deliver."""
 
-    __pydantic_config__ = _STRICT
     format: Literal["YUYV", "MJPG"]
-    width: Annotated[int, Field(ge=160, le=3840)]
-    height: Annotated[int, Field(ge=120, le=2160)]
-    rate: Annotated[int, Field(ge=1, le=240)]
+    width: Annotated[int, Meta(ge=160, le=3840)]
+    height: Annotated[int, Meta(ge=120, le=2160)]
+    rate: Annotated[int, Meta(ge=1, le=240)]
     """Frames a second."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Latency:
     """One published figure: how long a model takes on this board."""
 
-    __pydantic_config__ = _STRICT
     model: str
     backend: Kind
-    milliseconds: Annotated[float, Field(gt=0)]
+    milliseconds: Annotated[float, Meta(gt=0)]
     source: Source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Board:
     """One kind of device: what it is, what it needs, and how it is used best."""
 
-    __pydantic_config__ = _STRICT
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+    name: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9-]{0,40}\Z")]
     about: str
-    architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
+    architectures: Annotated[tuple[Architecture, ...], Meta(min_length=1)]
     python: tuple[Release, Release]
     """The oldest and the newest that will do."""
     glibc: Release
     """The oldest that will do; no wheel that needs a newer one is taken."""
     interpreter: Literal["ai-edge-litert", "tflite-runtime"]
-    backends: Annotated[tuple[Kind, ...], Field(min_length=1)]
+    backends: Annotated[tuple[Kind, ...], Meta(min_length=1)]
     """In order of preference."""
-    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    variants: Annotated[tuple[Variant, ...], Meta(min_length=1)]
     """In order of preference, among those that a backend can run."""
-    threads: Annotated[int, Field(ge=1, le=64)]
+    threads: Annotated[int, Meta(ge=1, le=64)]
     thermal: Thermal
     capture: Capture
     packages: dict[Purpose, tuple[Package, ...]]
@@ -113,7 +107,7 @@ class Board:
     sensors: Sensors = field(default_factory=Sensors)
     models: tuple[str, ...] = ()
     """How `/proc/device-tree/model` begins on such a board."""
-    usb: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")], ...] = ()
+    usb: tuple[Annotated[str, Meta(pattern=r"\A[0-9a-f]{4}:[0-9a-f]{4}\Z")], ...] = ()
     """Vendor and product of a USB device that makes a machine such a board."""
     note: str | None = None
     """What a person has to know or to do first."""

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from msgspec import Meta
 
 from devices import BadInput, CheckFailed
+from devices.records import read_json, write_json
 from edge_runtime.bench.contenders import Looped, Outcome, Task, Who
-from edge_runtime.manifest import explain
 
 OURS: tuple[Who, ...] = ("decode", "invoke", "prepare", "every", "live")
 PEERS: dict[str, Who] = {"loop": "loop", "mediapipe": "mediapipe"}
@@ -26,11 +26,10 @@ BINS = 60
 """Of a histogram, from 0 to its contender's largest latency."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measured:
     """One contender in one round."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     frames: int
     ms_a_frame: float
     p50: float
@@ -43,26 +42,24 @@ class Measured:
     growth_mb: float
     dropped: int
     late: int
-    histogram: Annotated[tuple[int, ...], Field(min_length=BINS, max_length=BINS)]
+    histogram: Annotated[tuple[int, ...], Meta(min_length=BINS, max_length=BINS)]
     """Latencies in equal bins from 0 to `longest`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Command:
     """`sonolite run` as a shell starts it."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     first_result: float
     """Seconds from the start of the process to the first line of JSON."""
     rss_mb: float
     """The most memory that was resident."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Bench:
     """A whole run: the machine, what was asked, and every round of every contender."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     machine: dict[str, str]
     bundle: str
     source: str
@@ -72,22 +69,18 @@ class Bench:
     commands: tuple[Command, ...]
 
 
-_BENCH = TypeAdapter(Bench)
-
-
 def read_bench(path: Path) -> Bench:
     """Reads what `--out` wrote. Raises BadInput where it is something else."""
     try:
-        return _BENCH.validate_json(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
-    except ValidationError as error:
-        raise BadInput(f"{path}: {explain(error)}") from error
+    return read_json(content, Bench, str(path))
 
 
 def write_bench(bench: Bench) -> bytes:
     """The bytes of a stored run."""
-    return _BENCH.dump_json(bench, indent=1) + b"\n"
+    return write_json(bench, indent=1)
 
 
 def measure(

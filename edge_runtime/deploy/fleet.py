@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from msgspec import Meta
 
 from devices import BadInput, SonoliteError
-from devices.toml import read_toml
+from devices.records import read_toml
 from edge_runtime.deploy.plan import ROOT
 
 WAVES = (1, 10)
@@ -40,11 +40,10 @@ class Member:
     ssh: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Shared:
     """What the list says of each device that does not say its own."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     board: str | None = None
     source: str | None = None
     roi: str | None = None
@@ -52,14 +51,14 @@ class _Shared:
     ssh: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Entry(_Shared):
     address: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Fleet(_Shared):
-    device: Annotated[tuple[_Entry, ...], Field(min_length=1)]
+    device: Annotated[tuple[_Entry, ...], Meta(min_length=1)]
 
 
 def read_fleet(path: Path) -> tuple[Member, ...]:

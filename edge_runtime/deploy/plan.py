@@ -7,10 +7,9 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
 from devices import BadInput
 from devices.boards import Board, read_board
+from devices.records import read_json
 from edge_runtime.bundle import Bundle, open_trusted
 from edge_runtime.deploy.pack import pack_tool
 from edge_runtime.deploy.ssh import Device
@@ -55,11 +54,10 @@ class Request:
     force: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a host says of itself; see `edge_runtime.deploy.probe`."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
     machine: str
     system: str
     libc: tuple[str, str]
@@ -181,8 +179,8 @@ def probe(device: Device, root: str) -> Facts:
             raise BadInput(f"{device.address}: it has no python3; install it there") from error
         raise
     try:
-        return TypeAdapter(Facts).validate_json(said)
-    except ValidationError as error:
+        return read_json(said, Facts, "facts")
+    except BadInput as error:
         first = said.strip().splitlines()[:1]
         raise BadInput(f"{device.address}: does not say what it is, but {first}") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from msgspec import structs
 
 from convert.aware import fine_tune, fold
 from convert.edgetpu import operators, place
@@ -129,9 +130,9 @@ def shrunk(recipe: str) -> keras.Model:
     """The network of a shipped recipe, as narrow as can be, with all weights at random."""
     network = read_recipe(recipe).network
     if isinstance(network, InvertedResiduals):
-        network = replace(network, weights="random", width=0.25, depth=0.25)
+        network = structs.replace(network, weights="random", width=0.25, depth=0.25)
     else:
-        network = replace(network, filters=(4, 4, 8), dense=network.dense and 16)
+        network = structs.replace(network, filters=(4, 4, 8), dense=network.dense and 16)
     keras.utils.set_random_seed(3)
     model = build(network, 32, 2)
     dice = np.random.default_rng(3)

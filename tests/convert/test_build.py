@@ -31,7 +31,7 @@ from train.run import read_run
 from train.samples import Sample
 
 VARIANTS: tuple[Variant, ...] = ("float32", "float16", "dynamic", "int8")
-DENSE = Convolutions("convolutions", filters=(4, 8), head="flatten", dropout=0.2, dense=24)
+DENSE = Convolutions(filters=(4, 8), head="flatten", dropout=0.2, dense=24)
 
 
 @pytest.fixture(scope="module")

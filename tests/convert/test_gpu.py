@@ -25,7 +25,7 @@ print(json.dumps(asdict(compared) | {"holds": compared.holds}, allow_nan=False))
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
     keras.utils.set_random_seed(0)
-    kind = Convolutions(kind="convolutions", filters=(8, 16), head="average", dropout=0.0)
+    kind = Convolutions(filters=(8, 16), head="average", dropout=0.0)
     return build(kind, SIDE, 2)
 
 

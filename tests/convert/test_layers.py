@@ -24,13 +24,11 @@ from devices import BadInput
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
 from train.network import build
-from train.recipe import Convolutions, InvertedResiduals
+from train.recipe import Convolutions, EfficientNetLite
 
 SIDE = 32
-PLAIN = Convolutions("convolutions", filters=(8, 8), head="flatten", dropout=0.2, dense=16)
-SLIM = InvertedResiduals(
-    "efficientnet-lite", dropout=0.2, width=0.25, depth=0.25, outputs=("evidence", "embedding")
-)
+PLAIN = Convolutions(filters=(8, 8), head="flatten", dropout=0.2, dense=16)
+SLIM = EfficientNetLite(dropout=0.2, width=0.25, depth=0.25, outputs=("evidence", "embedding"))
 HIGH = 20.0
 """dB that a sound int8 model keeps everywhere; one that was broken falls far below."""
 

@@ -79,7 +79,7 @@ def test_run_takes_what_is_remembered(demo_path: Path) -> None:
 
 def test_run_refuses_a_damaged_file(demo_path: Path) -> None:
     sectors_file().write_text("[[sector]]\nsource = 3\n")
-    refused(sonolite("run", demo_path, "--source", PHANTOM), "sectors.toml", "sector.0")
+    refused(sonolite("run", demo_path, "--source", PHANTOM), "sectors.toml", "sector[0]")
 
 
 def test_a_screen_without_a_picture_is_said_and_not_saved(tmp_path: Path) -> None:

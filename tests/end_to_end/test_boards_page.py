@@ -33,11 +33,9 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_example_has_every_entry_that_the_table_tells_of(tmp_path: Path) -> None:
     path = tmp_path / "my-board.toml"
     path.write_text(block("toml"))
-    board = read_board(str(path))
-    left_out = {name for name in vars(board) if f"`{name}`" not in PAGE}
-    assert not left_out
-    assert {its.name for its in fields(Board)} == set(vars(board))
-    assert not {its.name for its in fields(Sensors) if f"`{its.name}`" not in PAGE}
+    read_board(str(path))
+    for kind in (Board, Sensors):
+        assert not {its.name for its in fields(kind) if f"`{its.name}`" not in PAGE}
 
 
 def test_every_board_is_named() -> None:

@@ -17,7 +17,7 @@ from train.learner import Epoch
 from train.loading import load, prepare
 from train.metrics import Labels, as_labels
 from train.network import BLOCKS
-from train.recipe import InvertedResiduals, Recipe, read_recipe
+from train.recipe import MobileNetV2, Recipe, read_recipe
 
 EPOCHS = 4
 
@@ -41,7 +41,7 @@ def everything(two_blocks: None, tmp_path_factory: pytest.TempPathFactory) -> Re
     recipe = recipe_of(
         tmp_path_factory.mktemp("all"), SLIM, average=0.7, weight_decay=1e-3, label_smoothing=0.1
     )
-    network = InvertedResiduals(kind="mobilenet-v2", dropout=0.2, width=0.25)
+    network = MobileNetV2(dropout=0.2, width=0.25)
     return replace(recipe, network=network)
 
 

@@ -148,11 +148,9 @@ def test_the_state_of_another_network_is_refused(
     state: Path, given_data: tuple[Material, object], plain: Recipe, everything: Recipe, change: str
 ) -> None:
     others: dict[str, Network] = {
-        "filters": Convolutions(kind="convolutions", filters=(8, 8), head="average", dropout=0),
+        "filters": Convolutions(filters=(8, 8), head="average", dropout=0),
         "kind": everything.network,
-        "dense": Convolutions(
-            kind="convolutions", filters=(8, 16), head="average", dropout=0, dense=4
-        ),
+        "dense": Convolutions(filters=(8, 16), head="average", dropout=0, dense=4),
     }
     other = Learner(replace(plain, network=others[change]), 3, given_data[0])
     with pytest.raises(BadInput, match=NOT_A_STATE):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from devices import BadInput
+from devices.records import read_json
 from train import metrics
 from train.metrics import (
     Confusion,
@@ -135,15 +136,15 @@ def test_without_a_positive_decision_there_is_no_ppv() -> None:
 def test_metrics_survive_json() -> None:
     its = measure(LABELS, SCORES, 0.95, GROUPS)
     text = json.dumps(asdict(its), allow_nan=False)
-    assert TypeAdapter(Metrics).validate_json(text, strict=True) == its
+    assert read_json(text, Metrics, "a") == its
 
 
 def test_metrics_without_an_area_are_only_partial() -> None:
     none = replace(measure(LABELS, SCORES, 0.5, GROUPS), auroc=None)  # type: ignore[arg-type]
     text = json.dumps(asdict(none))
-    assert TypeAdapter(PartialMetrics).validate_json(text, strict=True).auroc is None
-    with pytest.raises(ValidationError, match="auroc"):
-        TypeAdapter(Metrics).validate_json(text, strict=True)
+    assert read_json(text, PartialMetrics, "a").auroc is None
+    with pytest.raises(BadInput, match="auroc"):
+        read_json(text, Metrics, "a")
 
 
 def test_every_figure_lies_in_its_interval() -> None:

@@ -8,17 +8,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from train.network import BLOCKS, FusedNormalization, blocks, build, fold_temperature
-from train.recipe import Convolutions, InvertedResiduals
+from train.recipe import Convolutions, EfficientNetLite, MobileNetV2
 
-SMALL = Convolutions(kind="convolutions", filters=(4,), head="average", dropout=0.2)
-SLIM = InvertedResiduals(
-    kind="efficientnet-lite",
+SMALL = Convolutions(filters=(4,), head="average", dropout=0.2)
+SLIM = EfficientNetLite(
     dropout=0.2,
     width=0.25,
     depth=0.25,
     outputs=("evidence", "embedding"),
 )
-KINDS = ("efficientnet-lite", "mobilenet-v2")
+KINDS = (EfficientNetLite, MobileNetV2)
 SIDE = 64
 
 
@@ -95,7 +94,7 @@ def test_the_evidence_follows_the_temperature(
 
 
 def test_the_embedding_is_the_mean_of_the_early_and_middle_stages() -> None:
-    whole = InvertedResiduals(kind="efficientnet-lite", dropout=0.2, outputs=("embedding",))
+    whole = EfficientNetLite(dropout=0.2, outputs=("embedding",))
     model = build(whole, 32, 2)
     assert model.output["embedding"].shape == (None, 16 + 24 + 40 + 80 + 112)
     assert list(model.output) == ["probability", "embedding"]
@@ -105,16 +104,16 @@ def test_the_embedding_is_the_mean_of_the_early_and_middle_stages() -> None:
     ("kind", "width", "depth", "published"),
     [
         # Of ImageNet's 1,000 classes, without the statistics of batch normalisation.
-        ("mobilenet-v2", 1.0, 1.0, 3_504_872),
-        ("efficientnet-lite", 1.0, 1.0, 4_652_008),
-        ("efficientnet-lite", 1.0, 1.1, 5_416_680),
-        ("efficientnet-lite", 1.1, 1.2, 6_092_072),
+        (MobileNetV2, 1.0, 1.0, 3_504_872),
+        (EfficientNetLite, 1.0, 1.0, 4_652_008),
+        (EfficientNetLite, 1.0, 1.1, 5_416_680),
+        (EfficientNetLite, 1.1, 1.2, 6_092_072),
     ],
 )
 def test_a_network_has_as_many_weights_as_the_published_one(
-    kind: str, width: float, depth: float, published: int
+    kind: type[EfficientNetLite | MobileNetV2], width: float, depth: float, published: int
 ) -> None:
-    network = InvertedResiduals(kind=kind, dropout=0.2, width=width, depth=depth)  # type: ignore[arg-type]
+    network = kind(dropout=0.2, width=width, depth=depth)
     weights = sum(its.numpy().size for its in build(network, 32, 2).trainable_weights)
     colours, classes = 2 * 3 * 3 * 32, 998 * (1280 + 1)
     assert weights == published - colours - classes
@@ -122,8 +121,7 @@ def test_a_network_has_as_many_weights_as_the_published_one(
 
 @pytest.mark.parametrize("activation", ["relu", "relu6", "hard_swish"])
 def test_every_activation_is_the_one_asked_for(activation: str) -> None:
-    network = InvertedResiduals(
-        kind="mobilenet-v2",
+    network = MobileNetV2(
         dropout=0.2,
         width=0.25,
         depth=0.25,
@@ -137,9 +135,9 @@ def test_every_activation_is_the_one_asked_for(activation: str) -> None:
 @settings(max_examples=60)
 @given(kind=st.sampled_from(KINDS), width=st.floats(0.25, 2), depth=st.floats(0.25, 3))
 def test_filters_are_multiples_of_eight_and_hardly_fewer_than_asked_for(
-    kind: str, width: float, depth: float
+    kind: type[EfficientNetLite | MobileNetV2], width: float, depth: float
 ) -> None:
-    network = InvertedResiduals(kind=kind, dropout=0.2, width=width, depth=depth)  # type: ignore[arg-type]
+    network = kind(dropout=0.2, width=width, depth=depth)
     rows = list(blocks(network))
     assert [name for _, name, *_ in rows] == [f"block{number}" for number in range(len(rows))]
     for stage, _, _, _, _, filters in rows:
@@ -150,9 +148,11 @@ def test_filters_are_multiples_of_eight_and_hardly_fewer_than_asked_for(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_depth_repeats_all_but_the_first_and_the_last_stage(kind: str) -> None:
+def test_depth_repeats_all_but_the_first_and_the_last_stage(
+    kind: type[EfficientNetLite | MobileNetV2],
+) -> None:
     def repeats(depth: float) -> list[int]:
-        network = InvertedResiduals(kind=kind, dropout=0.2, depth=depth)  # type: ignore[arg-type]
+        network = kind(dropout=0.2, depth=depth)
         stages = [stage for stage, *_ in blocks(network)]
         return [stages.count(stage) for stage in range(7)]
 
@@ -162,7 +162,7 @@ def test_depth_repeats_all_but_the_first_and_the_last_stage(kind: str) -> None:
 
 
 def test_each_stage_halves_once_however_often_it_is_repeated() -> None:
-    network = InvertedResiduals(kind="efficientnet-lite", dropout=0.2, depth=2)
+    network = EfficientNetLite(dropout=0.2, depth=2)
     assert np.prod([stride for _, _, _, stride, _, _ in blocks(network)]) == 2**4
 
 

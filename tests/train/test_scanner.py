@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
-from devices import Box
-from devices.capture import Phantom
+from devices import BadInput, Box
+from devices.capture.phantom import Phantom
+from devices.records import read_json
 from edge_runtime.preprocess import Crop, parse
 from edge_runtime.preprocess import Picture as Prepared
 from train.scanner import (
@@ -286,10 +286,9 @@ def test_jitter_spreads_as_the_scanner_says() -> None:
 
 
 def test_a_recipe_table_is_a_scanner() -> None:
-    read = TypeAdapter(Scanner).validate_json
-    assert read("{}") == Scanner()
-    assert read('{"gain": 1.5, "mirror": 0}') == Scanner(gain=1.5, mirror=0)
-    assert read(json.dumps(LIMITS)) == Scanner(**LIMITS)
+    assert read_json("{}", Scanner, "a") == Scanner()
+    assert read_json('{"gain": 1.5, "mirror": 0}', Scanner, "a") == Scanner(gain=1.5, mirror=0)
+    assert read_json(json.dumps(LIMITS), Scanner, "a") == Scanner(**LIMITS)
     assert set(LIMITS) == {field.name for field in fields(Scanner)}
 
 
@@ -306,8 +305,8 @@ def test_a_recipe_table_is_a_scanner() -> None:
     ],
 )
 def test_a_wrong_strength_is_refused(entry: str) -> None:
-    with pytest.raises(ValidationError):
-        TypeAdapter(Scanner).validate_json(entry)
+    with pytest.raises(BadInput):
+        read_json(entry, Scanner, "a")
 
 
 def test_a_contact_sheet_begins_with_the_picture(nodule: NDArray[np.uint8]) -> None:

@@ -11,9 +11,10 @@ from math import ceil, floor
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from msgspec import Meta
 
 from devices import BadInput, Box
+from devices.records import read_json
 from train.importers.xml import read_xml
 from train.samples import Collection, Dropped, Sample, Task
 
@@ -21,10 +22,10 @@ TIRADS = {"2": "benign", "3": "benign", "4c": "malignant", "5": "malignant"}
 """The usual choice for a task of these labels. 4a and 4b are left out: the rates of malignancy that
 are published for them say nothing either way."""
 
-Coordinate = Annotated[float, Field(ge=-1e5, le=1e5)]
+Coordinate = Annotated[float, Meta(ge=-1e5, le=1e5)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Point:
     """In pixels of the image."""
 
@@ -32,14 +33,11 @@ class Point:
     y: Coordinate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outline:
     """A polygon drawn around a nodule."""
 
     points: tuple[Point, ...]
-
-
-_OUTLINES = TypeAdapter(tuple[Outline, ...])
 
 
 def parse_grades(text: str) -> dict[str, str]:
@@ -94,8 +92,8 @@ def read_ddti(folder: Path, task: Task) -> Collection:
 def _boxes(svg: str) -> list[Box] | None:
     """The bounding boxes of the outlines, which are JSON despite the name; None for what is not."""
     try:
-        outlines = _OUTLINES.validate_json(svg or "[]")
-    except ValidationError:
+        outlines = read_json(svg or "[]", tuple[Outline, ...], "outlines", whole=False)
+    except BadInput:
         return None
     boxes = []
     for points in [outline.points for outline in outlines if outline.points]:

@@ -19,7 +19,7 @@ from devices import BadInput
 from devices.compute.gpu import GpuBackend
 from edge_runtime.manifest import Variant
 from train.network import build
-from train.recipe import Convolutions, InvertedResiduals
+from train.recipe import Convolutions, MobileNetV2
 
 SIDE = 32
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
@@ -51,7 +51,7 @@ def told(program: str, path: Path, icd: Path = SWIFTSHADER) -> Any:
     return json.loads(done.stdout)
 
 
-def write(folder: Path, network: Convolutions | InvertedResiduals, variant: Variant) -> Path:
+def write(folder: Path, network: Convolutions | MobileNetV2, variant: Variant) -> Path:
     keras.utils.set_random_seed(0)
     path = folder / f"{variant}.tflite"
     nothing = np.zeros((0, SIDE, SIDE, 1), np.uint8)
@@ -73,15 +73,14 @@ def write_graph(path: Path, answer: Any) -> Path:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Convolutions, every operator of which the GPU knows."""
-    network = Convolutions(kind="convolutions", filters=(8, 16), head="average", dropout=0.0)
+    network = Convolutions(filters=(8, 16), head="average", dropout=0.0)
     return write(tmp_path_factory.mktemp("plain"), network, "float32")
 
 
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Inverted residuals with every output; the evidence is made of slices, which stay behind."""
-    network = InvertedResiduals(
-        kind="mobilenet-v2",
+    network = MobileNetV2(
         width=0.25,
         depth=0.25,
         dropout=0.0,

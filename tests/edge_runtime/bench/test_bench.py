@@ -117,7 +117,7 @@ def test_bad_input_is_one_line(words: tuple[str, ...], said: str) -> None:
 def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     path.write_text('{"machine": {}}')
-    with pytest.raises(BadInput, match="bundle: Field required"):
+    with pytest.raises(BadInput, match="bundle: is missing"):
         read_bench(path)
 
 

@@ -1,0 +1,81 @@
+"""JSON and TOML into frozen dataclasses that refuse what they do not know, and back into JSON.
+
+A field says with `msgspec.Meta` what it may be; what several fields may be together is for
+`__post_init__`, which raises ValueError. The dataclasses have slots: of one without, msgspec does
+not write what was left at its default when it was read.
+"""
+
+import re
+import tomllib
+from typing import Any, TypeVar
+
+import msgspec
+
+from devices.errors import BadInput
+
+Kind = TypeVar("Kind")
+_PLACE = re.compile(r"(?P<what>.*) - at (?:`key` in )?`\$\.?(?P<where>[^`]*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<entry>[^`]*)`")
+
+
+def read_json(content: bytes | str, kind: type[Kind], name: str, whole: bool = True) -> Kind:
+    """Reads JSON as `kind`, a dataclass or a container of some.
+
+    Raises BadInput, `name` first, naming the first entry that is wrong: one that `kind` does not
+    have among them, unless only a part is wanted and `whole` is False.
+    """
+    try:
+        entries = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"{name}: not JSON: {error}") from error
+    return _convert(entries, kind, name, whole)
+
+
+def read_toml(content: bytes, kind: type[Kind], name: str) -> Kind:
+    """Reads the bytes of a TOML file as `kind`; see `read_json`."""
+    try:
+        entries = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not TOML
+        raise BadInput(f"{name}: {error}") from error
+    return _convert(entries, kind, name, whole=True)
+
+
+def write_json(record: object, indent: int = 2) -> bytes:
+    """The bytes of a dataclass as JSON: UTF-8, indented, the same for the same record."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=indent) + b"\n"
+
+
+def _convert(entries: object, kind: type[Kind], name: str, whole: bool) -> Kind:
+    try:
+        record = msgspec.convert(entries, kind)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{name}: {_explain(error)}") from error
+    if whole and (unknown := _unknown(entries, msgspec.to_builtins(record))):
+        raise BadInput(f"{name}: {unknown}: there is no such entry")
+    return record
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """What is wrong, in one line: where, then what."""
+    what, where = str(error), ""
+    if place := _PLACE.fullmatch(what):
+        what, where = place["what"], place["where"]
+    if missing := _MISSING.fullmatch(what):
+        where, what = f"{where}.{missing['entry']}".lstrip("."), "is missing"
+    return f"{where}: {what}" if where else what
+
+
+def _unknown(given: Any, known: Any, where: str = "") -> str:
+    """The first entry of `given` that was left out of `known`, what was made of it; else empty."""
+    if isinstance(given, dict):
+        for name, its in given.items():
+            inner = f"{where}.{name}" if where else str(name)
+            if name not in known:
+                return inner
+            if found := _unknown(its, known[name], inner):
+                return found
+    elif isinstance(given, list):
+        for index, (its, one) in enumerate(zip(given, known, strict=True)):
+            if found := _unknown(its, one, f"{where}[{index}]"):
+                return found
+    return ""
