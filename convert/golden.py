@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import Box
-from devices.capture import Phantom
+from devices.capture.phantom import Phantom
 from edge_runtime.bundle import Golden, golden_tensors
 from edge_runtime.preprocess import Preprocessing
 

@@ -1,7 +1,6 @@
 """The one command, `sonolite`: its root, its exit codes, and the doors for the host's commands."""
 
 import sys
-from importlib.metadata import entry_points
 from typing import NoReturn
 
 import typer
@@ -31,6 +30,8 @@ def command_line(word: str) -> typer.Typer:
     )
     if commands.register(app, word):
         return app
+    from importlib.metadata import entry_points  # here, as a device's own command needs none
+
     for entry in sorted(entry_points(group="sonolite.commands"), key=lambda entry: entry.value):
         try:
             register = entry.load()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from devices import SonoliteError
 from devices.boards import Board, Sensors
-from devices.capture import Camera
+from devices.capture.camera import Camera
 from devices.compute import Backend, GpuBackend
 from devices.health import LOW_DISK, LOW_MEMORY, read_health
 from edge_runtime.bundle import Bundle, golden_tensors, read_golden

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 from devices import BadInput, CaptureDevice, DeviceLost, Frame, HardwareMissing
 from devices.boards import Board, read_board
-from devices.capture import Reconnecting, device_opener
+from devices.capture import device_opener
+from devices.capture.reconnecting import Reconnecting
 from devices.capture.stream import shown
 from edge_runtime.bundle import Bundle, open_trusted
 from edge_runtime.examination import Examination

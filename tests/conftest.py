@@ -17,8 +17,8 @@ import pytest
 from hypothesis import settings
 
 from devices import Pixels
-from devices.capture import Phantom
 from devices.capture.image import read_image
+from devices.capture.phantom import Phantom
 from edge_runtime.bundle import Bundle, open_bundle, write_bundle
 from edge_runtime.cli import main
 from edge_runtime.result import Result

@@ -1,4 +1,7 @@
-"""Frames in: capture devices, one file each, opened by URI."""
+"""Frames in: capture devices, one file each, opened by URI.
+
+Each is loaded when it is asked for, with the libraries that it alone needs.
+"""
 
 import time
 from collections.abc import Callable
@@ -6,39 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from devices.capture.camera import Camera, parse_camera
-from devices.capture.dicom import Dicom, is_dicom
-from devices.capture.folder import ImageFolder
-from devices.capture.igtl import Igtl
-from devices.capture.image import SUFFIXES, read_image
-from devices.capture.phantom import Phantom
-from devices.capture.reconnecting import Reconnecting
-from devices.capture.script import FPS, find_script, parse_script, play
-from devices.capture.scripted import Scripted, SizeChange, Stall, Torn, Unplug
-from devices.capture.stream import Stream, shown
-from devices.capture.video import Video
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
 
-__all__ = [
-    "Camera",
-    "Dicom",
-    "Igtl",
-    "ImageFolder",
-    "Phantom",
-    "Reconnecting",
-    "Scripted",
-    "SizeChange",
-    "Stall",
-    "Stream",
-    "Torn",
-    "Unplug",
-    "Video",
-    "device_opener",
-    "open_device",
-    "read_image",
-]
-
+IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+DICOM = frozenset({".dcm", ".dicom"})
+"""What the names of image files, and of DICOM files, end in."""
 MAX_DIGITS = 3
 """Of a camera's index; V4L2 counts to 255."""
 
@@ -60,6 +36,9 @@ def device_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], Captu
     """
     scheme, separator, rest = uri.partition(":")
     if scheme == "script" and separator:
+        from devices.capture.script import FPS, find_script, parse_script, play
+        from devices.capture.scripted import Scripted
+
         lines = play(parse_script(find_script(rest)), clock)
         return lambda: Scripted(lines, live=True, fps=FPS, clock=clock)
     return lambda: open_device(uri, clock)
@@ -76,6 +55,8 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
     if uri.isdecimal() and len(uri) <= MAX_DIGITS:
+        from devices.capture.camera import Camera
+
         return Camera(int(uri), clock)
     scheme, separator, rest = uri.partition(":")
     if scheme == "script" and separator:
@@ -83,27 +64,49 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     if scheme == "phantom" and separator:
         return _open_phantom(uri, clock)
     if scheme == "v4l2" and separator:
+        from devices.capture.camera import Camera, parse_camera
+
         device, wish = parse_camera(uri)
         return Camera(device, clock, wish)
     if scheme == "igtl" and separator:
+        from devices.capture.igtl import Igtl
+
         return Igtl(uri, clock)
     if scheme in ("rtsp", "http", "https") and rest.startswith("//"):
+        from devices.capture.stream import Stream
+
         return Stream(uri, clock)
-    path = Path(uri)
-    if not uri or not path.exists():
+    if not uri or not Path(uri).exists():
         if "://" in uri:
+            from devices.capture.stream import shown
+
             raise BadInput(
                 f"{shown(uri)}: no capture device for {scheme}://; there are v4l2://, igtl://, "
                 "rtsp://, http://, phantom: and script:"
             )
         raise BadInput(f"{uri}: no such file or folder")
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+    return _open_recording(Path(uri), clock)
+
+
+def _open_recording(path: Path, clock: Clock) -> CaptureDevice:
+    """A folder or a still, a DICOM file, or else a video."""
+    if path.is_dir() or path.suffix.lower() in IMAGES:
+        from devices.capture.folder import ImageFolder
+
         return ImageFolder(path, clock)
-    return Dicom(path, clock) if is_dicom(path) else Video(path, clock)
+    if path.suffix.lower() in DICOM:
+        from devices.capture.dicom import Dicom
+
+        return Dicom(path, clock)
+    from devices.capture.video import Video
+
+    return Video(path, clock)
 
 
-def _open_phantom(uri: str, clock: Clock) -> Phantom:
+def _open_phantom(uri: str, clock: Clock) -> CaptureDevice:
     """The simulated probe with the options of its URI."""
+    from devices.capture.phantom import Phantom
+
     options = {}
     for name, word in parse_qsl(urlsplit(uri).query, keep_blank_values=True):
         if name not in PHANTOM_OPTIONS:

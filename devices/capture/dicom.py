@@ -23,6 +23,7 @@ import imagesize
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.capture import DICOM
 from devices.capture.size import check_size
 from devices.errors import BadInput, EndOfRecording
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
@@ -30,7 +31,6 @@ from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-SUFFIXES = frozenset({".dcm", ".dicom"})
 MAX_FRAMES = 100_000
 """Nearly an hour of thirty frames a second; more is a damaged header."""
 
@@ -106,7 +106,7 @@ class Header:
 
 def is_dicom(path: Path) -> bool:
     """Whether `path` is named as a DICOM file. Raises BadInput where one could not be read."""
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in DICOM:
         return False
     _require_pydicom()
     return True

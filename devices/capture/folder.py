@@ -3,9 +3,9 @@
 import time
 from pathlib import Path
 
-from devices.capture.dicom import SUFFIXES as DICOM_SUFFIXES
+from devices.capture import DICOM, IMAGES
 from devices.capture.dicom import Dicom, is_dicom
-from devices.capture.image import SUFFIXES, read_image
+from devices.capture.image import read_image
 from devices.errors import BadInput, EndOfRecording
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
@@ -25,9 +25,9 @@ class ImageFolder(CaptureDevice):
         Raises BadInput where there is none.
         """
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        self._paths = [item for item in inside if item.suffix.lower() in SUFFIXES | DICOM_SUFFIXES]
+        self._paths = [item for item in inside if item.suffix.lower() in IMAGES | DICOM]
         if not self._paths:
-            raise BadInput(f"{path}: no image in this folder ({', '.join(sorted(SUFFIXES))})")
+            raise BadInput(f"{path}: no image in this folder ({', '.join(sorted(IMAGES))})")
         self._clock = clock
         self._clip: Dicom | None = None
         self._file = self._index = 0

@@ -13,8 +13,6 @@ from devices.capture.size import check_size
 from devices.errors import BadInput
 from devices.frame import Pixels
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-
 AS_STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 """Boxes count the pixels of the stored image, so that it is not turned by its EXIF entry."""
 JPEG_BEGIN = b"\xff\xd8\xff"

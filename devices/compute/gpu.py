@@ -7,7 +7,6 @@ import weakref
 from contextlib import ExitStack
 from functools import cache
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,7 @@ class GpuBackend:
             self._details = self._model.get_output_tensor_details(self._key)
             _mute_the_end()
             self.run(np.zeros(self.shape, np.uint8))  # the first picture makes ready, with notes
-        interpreter = f"ai-edge-litert {version('ai-edge-litert')}"
+        interpreter = f"ai-edge-litert {import_module('ai_edge_litert').__version__}"
         self.compute = Compute("gpu", interpreter, name, threads=1, share=share)
 
     def run(self, tensor: NDArray[np.uint8]) -> Outputs:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ def find_interpreter() -> tuple[Any, str]:
     """
     for module, distribution in INTERPRETERS:
         try:
-            return import_module(module), f"{distribution} {version(distribution)}"
+            package = import_module(module.partition(".")[0])
+            return import_module(module), f"{distribution} {package.__version__}"
         except ModuleNotFoundError:
             continue
         except ImportError as error:

@@ -20,11 +20,10 @@ from edge_runtime.commands.options import (
     DEMO_KEYS,
     SHIPPED,
     RoiOption,
-    cell,
-    console,
     say,
     trusted_keys,
 )
+from edge_runtime.commands.terminal import cell, console
 from edge_runtime.manifest import Variant
 from edge_runtime.sector import parse_roi
 from edge_runtime.trust import known_versions, read_trusted

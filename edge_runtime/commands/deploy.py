@@ -10,8 +10,9 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from devices import BadInput, CheckFailed
-from edge_runtime.commands.options import BundleArgument, console, printable, say
+from edge_runtime.commands.options import BundleArgument, printable, say
 from edge_runtime.commands.outcomes import show_outcomes
+from edge_runtime.commands.terminal import console
 from edge_runtime.deploy.fleet import Member, read_fleet, roll_out
 from edge_runtime.deploy.plan import ROOT, Plan, Request, make_plan
 from edge_runtime.deploy.ssh import Device

@@ -14,7 +14,8 @@ from rich.table import Table
 from devices import HardwareMissing
 from devices.boards import detect_board, read_board
 from edge_runtime.bundle import open_trusted
-from edge_runtime.commands.options import DEMO_KEYS, SHIPPED, cell, trusted_keys
+from edge_runtime.commands.options import DEMO_KEYS, SHIPPED, trusted_keys
+from edge_runtime.commands.terminal import cell
 from edge_runtime.doctor import examine
 from edge_runtime.trust import known_versions, read_trusted
 

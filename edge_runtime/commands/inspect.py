@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.bundle import CARD, Bundle, open_bundle
-from edge_runtime.commands.options import BundleArgument, JsonOption, cell, printable, trusted_keys
+from edge_runtime.commands.options import BundleArgument, JsonOption, printable, trusted_keys
+from edge_runtime.commands.terminal import cell
 from edge_runtime.gate import Gate, read_gate, rows
 from edge_runtime.trust import fingerprint
 

@@ -1,6 +1,7 @@
 """Arguments that several commands take, the keys they trust, and how a session is ended."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from edge_runtime.bundle import SUFFIX
 from edge_runtime.trust import read_trusted, trusted_folder
-
-console = Console(stderr=True)
 
 SHIPPED = resources.files("edge_runtime") / f"demo{SUFFIX}"
 DEMO_KEYS = resources.files("edge_runtime") / "demo_keys"
@@ -30,7 +27,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Results as JSON lines 
 
 def say(line: str) -> None:
     """One line for the person; stdout is kept for results."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    print(line, file=sys.stderr)
 
 
 def trusted_keys() -> dict[bytes, str]:
@@ -44,11 +41,6 @@ def trusted_keys() -> dict[bytes, str]:
 def printable(text: str) -> str:
     """The text without what would command a terminal; lines stay lines."""
     return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
-
-
-def cell(text: str) -> Text:
-    """A table's cell of words that somebody else chose: none of them is a command."""
-    return Text(printable(text))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`sonolite run` and `demo`: a live session from its arguments to its summary."""
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,7 +12,8 @@ import typer
 
 from devices import BadInput
 from devices.boards import read_board
-from devices.capture import Reconnecting, device_opener
+from devices.capture import device_opener
+from devices.capture.reconnecting import Reconnecting
 from edge_runtime.bundle import open_trusted
 from edge_runtime.commands.options import (
     DEMO_KEYS,
@@ -19,7 +21,6 @@ from edge_runtime.commands.options import (
     BundleArgument,
     JsonOption,
     RoiOption,
-    console,
     say,
     stopped_by_signals,
     trusted_keys,
@@ -33,7 +34,7 @@ from edge_runtime.remembered import remembered_sectors, sectors_file
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
 from edge_runtime.session import State
-from edge_runtime.sinks import JsonLines, Terminal, overlay_video
+from edge_runtime.sinks import JsonLines, overlay_video
 from edge_runtime.trust import known_versions, read_trusted
 from edge_runtime.ways import Ways, parse_wish, usual_threads
 
@@ -180,7 +181,9 @@ def _run(
         sinks: list[Sink] = [JsonLines(stop)] if as_json else []
         if save is not None:
             sinks.append(stack.enter_context(overlay_video(save, device.fps, positive, evidence)))
-        if not as_json or console.is_terminal:
+        if not as_json or sys.stderr.isatty():
+            from edge_runtime.commands.terminal import Terminal, console
+
             sinks.append(stack.enter_context(Terminal(console, positive)))
         examination = Examination()
         stack.callback(examination.end)

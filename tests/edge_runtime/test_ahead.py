@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devices import BadInput, HardwareMissing, Pixels
-from devices.capture import Scripted
+from devices.capture.scripted import Scripted
 from devices.compute import Outputs
 from edge_runtime import ahead, watched
 from edge_runtime.bundle import Bundle

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from devices import BadInput, Frame, HardwareMissing, Pixels
-from devices.capture import Scripted
+from devices.capture.scripted import Scripted
 from edge_runtime import watched
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU, Wish

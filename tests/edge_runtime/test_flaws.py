@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from devices import Box, Pixels
-from devices.capture import Phantom
 from devices.capture.image import read_image
+from devices.capture.phantom import Phantom
 from devices.capture.video import Video
 from edge_runtime.flaws import Flaw, flaw
 from tests.conftest import SWEEPS, TN5000

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from devices import BadInput, DeviceLost, DeviceStalled, Frame, Pixels, SonoliteError
-from devices.capture import Reconnecting, Scripted, Stall
-from devices.capture.scripted import Line
+from devices.capture.reconnecting import Reconnecting
+from devices.capture.scripted import Line, Scripted, Stall
 from edge_runtime import live
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU

@@ -2,6 +2,8 @@
 
 import gc
 import itertools
+import os
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -10,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from devices import Box, Frame, Pixels
-from devices.capture import Scripted, Video
+from devices.capture.scripted import Scripted
+from devices.capture.video import Video
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU, Classifier
+from edge_runtime.commands.options import DEMO_KEYS
 from edge_runtime.live import run_session
 from edge_runtime.result import Result
 from edge_runtime.sector import Region
+from edge_runtime.trust import TRUST_VARIABLE
 from edge_runtime.view import Viewer
 from edge_runtime.ways import Ways
 from tests.conftest import SWEEPS
@@ -83,3 +88,19 @@ def test_a_long_session_keeps_nothing(demo_bundle: Bundle, pictures: list[Pixels
     with Scripted(itertools.islice(itertools.cycle(pictures), 2100)) as device:
         run_session(device, ways, Region(NODULE), [Counting()], threading.Event())
     assert blocks[1] - blocks[0] < 500
+
+
+def test_a_session_that_nobody_watches_loads_only_what_it_uses(demo_bundle: Bundle) -> None:
+    words = ["run", str(demo_bundle.path), "--source", "phantom:?frames=2", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "edge_runtime", *words],
+        env={**os.environ, TRUST_VARIABLE: str(DEMO_KEYS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"cv2", "numpy", "msgspec", "nacl"} <= loaded
+    idle = {"rich", "importlib.metadata", "email", "imagesize", "simplejpeg", "fastcrc", "pydantic"}
+    idle |= {"devices.capture.camera", "devices.capture.dicom", "devices.capture.igtl"}
+    assert not loaded & idle

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from devices import Box, Pixels
-from devices.capture import Phantom
+from devices.capture.phantom import Phantom
 from devices.capture.video import Video
 from edge_runtime.outline import Corner, Kind, Outline, around, bright, moving, shrink
 from tests.conftest import SWEEPS

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from devices import Pixels
 from devices.boards import Board, read_board
-from devices.capture import Scripted
+from devices.capture.scripted import Scripted
 from devices.health import Health
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from devices import BadInput, Box, Pixels
-from devices.capture import Phantom
+from devices.capture.phantom import Phantom
 from edge_runtime.flaws import Flaw
 from edge_runtime.outline import Kind, Outline
 from edge_runtime.remembered import Sector

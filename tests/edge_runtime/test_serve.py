@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devices import BadInput
-from devices.capture import Phantom
+from devices.capture.phantom import Phantom
 from edge_runtime.examination import Examination
 from edge_runtime.release.config import Config, write_config
 from edge_runtime.release.layout import EXAMINATION, RECORD, Layout, is_held, link, prepare

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.capture import Phantom
+from devices.capture.phantom import Phantom
 from edge_runtime.sinks import FOURCC
 from tests.conftest import draw_labelled, sonolite
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from devices import BadInput
-from devices.capture.dicom import SUFFIXES as DICOM_SUFFIXES
+from devices.capture import DICOM, IMAGES
 from devices.capture.dicom import is_dicom, read_header
-from devices.capture.image import SUFFIXES
 from train.importers.dicom import spaced_frames
 from train.samples import Collection, Dropped, Sample, Task
 
@@ -23,7 +22,7 @@ def read_class_folders(folder: Path, task: Task) -> Collection:
         if not child.is_dir() or child.name.startswith("."):
             continue
         files = sorted(child.rglob("*"))
-        images = [path for path in files if path.suffix.lower() in SUFFIXES | DICOM_SUFFIXES]
+        images = [path for path in files if path.suffix.lower() in IMAGES | DICOM]
         label = task.label(child.name, str(folder)) if images else ""
         for image in images:
             inner = image.relative_to(child)

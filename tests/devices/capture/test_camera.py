@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices import BadInput, CaptureDevice, DeviceLost, DeviceStalled, HardwareMissing, Pixels
-from devices.capture import Camera, Phantom, Reconnecting, open_device
-from devices.capture.camera import MAX_DAMAGED, has_signal, parse_camera
+from devices.capture import open_device
+from devices.capture.camera import MAX_DAMAGED, Camera, has_signal, parse_camera
 from devices.capture.image import read_image
+from devices.capture.phantom import Phantom
+from devices.capture.reconnecting import Reconnecting
 from devices.capture.v4l2 import Wish
 from tests.conftest import TN5000
 from tests.devices.capture.conftest import Grabber

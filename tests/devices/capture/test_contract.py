@@ -14,18 +14,15 @@ import pyigtl
 import pytest
 
 from devices import CaptureDevice, DeviceLost, DeviceStalled, EndOfRecording, Frame, Pixels
-from devices.capture import (
-    Camera,
-    Dicom,
-    Igtl,
-    ImageFolder,
-    Phantom,
-    Reconnecting,
-    Scripted,
-    Stream,
-    Unplug,
-    Video,
-)
+from devices.capture.camera import Camera
+from devices.capture.dicom import Dicom
+from devices.capture.folder import ImageFolder
+from devices.capture.igtl import Igtl
+from devices.capture.phantom import Phantom
+from devices.capture.reconnecting import Reconnecting
+from devices.capture.scripted import Scripted, Unplug
+from devices.capture.stream import Stream
+from devices.capture.video import Video
 from tests.devices.capture.conftest import Grabber, entries
 from tests.devices.capture.test_dicom import write_jpegs
 from tests.devices.capture.test_stream import H264, jpeg, live, rtsp, serving

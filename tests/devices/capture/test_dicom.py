@@ -17,8 +17,8 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.filereader import dcmread
 
 from devices import BadInput, Box, EndOfRecording
-from devices.capture import Dicom, open_device
-from devices.capture.dicom import is_dicom, read_frame, read_header
+from devices.capture import open_device
+from devices.capture.dicom import Dicom, is_dicom, read_frame, read_header
 
 GREY = np.arange(40 * 60, dtype=np.uint8).reshape(40, 60)
 PATIENT = "DOE-JANE-4711"

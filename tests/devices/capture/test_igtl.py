@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from devices import BadInput, DeviceLost, DeviceStalled, HardwareMissing
-from devices.capture import Phantom
 from devices.capture.igtl import MAX_DAMAGED, MAX_IMAGE, Igtl
+from devices.capture.phantom import Phantom
 
 GREY = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50)
 RGB = np.stack([GREY, GREY // 2, GREY // 3], axis=-1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from devices import BadInput
-from devices.capture import read_image
+from devices.capture.image import read_image
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from devices.capture import Phantom
 from devices.capture.jpeg import decode_jpeg
+from devices.capture.phantom import Phantom
 
 SCREEN = Phantom().render(0)
 PICTURE = bytes(cv2.imencode(".jpg", SCREEN)[1])

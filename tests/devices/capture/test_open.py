@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from devices import BadInput, HardwareMissing
-from devices.capture import ImageFolder, Phantom, Video, open_device
+from devices.capture import open_device
+from devices.capture.folder import ImageFolder
+from devices.capture.phantom import Phantom
+from devices.capture.video import Video
 
 
 def test_a_video_file_opens_as_video(make_video: Callable[..., Path]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from devices import EndOfRecording
-from devices.capture import Phantom
+from devices.capture.phantom import Phantom
 
 
 def test_the_same_seed_gives_the_same_frames() -> None:

@@ -18,7 +18,8 @@ from devices import (
     HardwareMissing,
     Pixels,
 )
-from devices.capture import Reconnecting, Scripted, Unplug
+from devices.capture.reconnecting import Reconnecting
+from devices.capture.scripted import Scripted, Unplug
 from tests.devices.capture.conftest import entries, resident
 
 PICTURE: Pixels = np.zeros((4, 4), np.uint8)

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, DeviceLost, DeviceStalled, EndOfRecording, Pixels
-from devices.capture import Reconnecting, SizeChange, Stall, Torn, Unplug, device_opener
+from devices.capture import device_opener
+from devices.capture.reconnecting import Reconnecting
 from devices.capture.script import SHIPPED, WORDS, find_script, parse_script, play
+from devices.capture.scripted import SizeChange, Stall, Torn, Unplug
 
 
 def ticking() -> Iterator[float]:

@@ -9,8 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import DeviceLost, DeviceStalled, EndOfRecording, Frame, Pixels
-from devices.capture import Reconnecting, Scripted, SizeChange, Stall, Torn, Unplug
-from devices.capture.scripted import BLOCK, UNWRITTEN, Line, tear
+from devices.capture.reconnecting import Reconnecting
+from devices.capture.scripted import (
+    BLOCK,
+    UNWRITTEN,
+    Line,
+    Scripted,
+    SizeChange,
+    Stall,
+    Torn,
+    Unplug,
+    tear,
+)
 from tests.devices.capture.test_reconnecting import Time
 
 GREY: Pixels = np.random.default_rng(0).integers(1, 120, (128, 160), dtype=np.uint8)

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, CaptureDevice, DeviceLost, DeviceStalled
-from devices.capture import Phantom, Reconnecting
+from devices.capture.phantom import Phantom
+from devices.capture.reconnecting import Reconnecting
 from devices.capture.stream import (
     BACKLOG_FRAMES,
     MAX_DAMAGED,
