@@ -12,7 +12,7 @@ from edge_runtime.view import View
 from edge_runtime.watched import Watched
 from edge_runtime.ways import Ways
 
-LONG, BEHIND = 240, 3
+LONG, BEHIND = 240, 2
 """Frames of a recording after which a second interpreter pays, which takes a tenth of a second to
 open; and how many wait for the judge when the capturing thread judges one itself."""
 

@@ -46,6 +46,17 @@ class Judgement(NamedTuple):
     their mean is the picture's. None of a model without such a map."""
 
 
+class Held(NamedTuple):
+    """What a classifier reads of its bundle; another one of the same model shares it."""
+
+    model: bytes
+    scope: Scope | None
+    golden: NDArray[np.uint8]
+    """The golden frames as the model sees them, ``[N, side, side, 1]``."""
+    answers: NDArray[np.float32]
+    """The float model's to them, ``[N, labels]``."""
+
+
 class Classifier:
     """One stage of a bundle on one backend."""
 
@@ -57,10 +68,11 @@ class Classifier:
         threads: int | None = None,
         any_picture: bool = False,
         wish: Wish = CPU,
+        held: Held | None = None,
     ) -> None:
         """Opens `variant`, or the bundle's best one for a CPU; `threads` None takes up to four.
 
-        With `any_picture` the scope of the model is not heeded.
+        With `any_picture` the scope of the model is not heeded. `held` is what was read already.
 
         Raises BadInput where the bundle lacks the variant, or its model is not of the contract or
         answers the golden frames otherwise, and HardwareMissing where `wish` is not to be had.
@@ -76,46 +88,59 @@ class Classifier:
         self.variant = variant
         self.preprocessing = preprocess.parse(stage.preprocessing)
         member = EDGETPU_MEMBER if wish.kind == "edgetpu" else stage.variants[variant]
-        backend = _open(wish, bundle.read(member), member, threads or min(4, os.cpu_count() or 1))
+        self._wish = wish
+        self._held = held or self._read(member, any_picture)
+        backend = _open(wish, self._held.model, member, threads or min(4, os.cpu_count() or 1))
         side = self.preprocessing.side
         if backend.shape != (1, side, side, 1):
             raise BadInput(f"{bundle.path}: {member} takes {backend.shape}, not {side} x {side}")
         self.backend: Backend = backend
-        self.explains = False
-        """Whether the model answers an evidence map."""
         self._still: tuple[NDArray[np.uint8], Judgement] | None = None
-        self._scope: Scope | None = None
-        if stage.scopes and not any_picture:
-            self._scope = read_scope(bundle.read(stage.scopes[variant]))
-        self._prove(bundle)
+        self.explains = self._prove()
+        """Whether the model answers an evidence map."""
 
-    def _prove(self, bundle: Bundle) -> None:
-        """Holds the backend against the golden answers before it judges anything.
+    def twin(self, threads: int) -> "Classifier":
+        """Another one of the same model, for another thread. Raises as opening the first did."""
+        return Classifier(
+            self.bundle, self.stage, self.variant, threads, wish=self._wish, held=self._held
+        )
 
-        Raises BadInput where they differ by more than the bundle allows.
-        """
+    def _read(self, member: str, any_picture: bool) -> Held:
+        """Everything that is asked of the bundle."""
+        bundle, scope = self.bundle, None
+        if self.stage.scopes and not any_picture:
+            scope = read_scope(bundle.read(self.stage.scopes[self.variant]))
         golden = read_golden(bundle)
         if golden.probability.shape[1] != len(self.stage.labels):
             raise BadInput(f"{bundle.path}: the golden answers are of another model")
         try:
             tensors = golden_tensors(golden.frames, golden.box, self.preprocessing)
-            judgements = [self.judge(tensor[np.newaxis]) for tensor in tensors]
+        except ValueError as error:
+            raise BadInput(f"{bundle.path}: the golden frames cannot be used: {error}") from error
+        return Held(bundle.read(member), scope, tensors, golden.probability)
+
+    def _prove(self) -> bool:
+        """Holds the backend against the golden answers; returns whether it gives evidence.
+
+        Raises BadInput where they differ by more than the bundle allows.
+        """
+        path = self.bundle.path
+        try:
+            judgements = [self.judge(tensor[np.newaxis]) for tensor in self._held.golden]
         except (RuntimeError, ValueError) as error:
-            raise BadInput(f"{bundle.path}: {self.variant} cannot be run: {error}") from error
+            raise BadInput(f"{path}: {self.variant} cannot be run: {error}") from error
         maps = [its.evidence for its in judgements if its.evidence is not None]
         if not all(its.ndim == 2 and np.isfinite(its).all() for its in maps):
-            raise BadInput(
-                f"{bundle.path}: {self.variant} answers evidence that is no map of numbers"
-            )
-        self.explains = bool(maps)
+            raise BadInput(f"{path}: {self.variant} answers evidence that is no map of numbers")
         answers = np.stack([its.probability for its in judgements])
-        off = float(np.abs(answers - golden.probability).max())
+        off = float(np.abs(answers - self._held.answers).max())
         allowed = self.stage.golden_tolerance[self.variant]
         if not off <= allowed:
             raise BadInput(
-                f"{bundle.path}: {self.variant} on this machine answers the golden frames "
+                f"{path}: {self.variant} on this machine answers the golden frames "
                 f"differently by {off:.4f}; {allowed:.4f} is allowed"
             )
+        return bool(maps)
 
     def probability(self, tensor: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The model's answer, float32 ``[labels]``; see `judge`."""
@@ -142,13 +167,13 @@ class Classifier:
         if not np.isfinite(answer).all():
             raise RuntimeError("the model's answer is not a number")
         evidence = outputs["evidence"][0] if "evidence" in outputs else None
-        if self._scope is None:
+        if (scope := self._held.scope) is None:
             return Judgement(answer, None, evidence)
         embedding = outputs.get("embedding")
-        if embedding is None or embedding.shape != (1, *self._scope.mean.shape):
+        if embedding is None or embedding.shape != (1, *scope.mean.shape):
             raise RuntimeError("the model does not answer the embedding of its scope")
-        distance = float(self._scope.distance(embedding)[0])
-        return Judgement(answer, distance / self._scope.limit, evidence)
+        distance = float(scope.distance(embedding)[0])
+        return Judgement(answer, distance / scope.limit, evidence)
 
 
 def _open(

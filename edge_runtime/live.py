@@ -329,7 +329,7 @@ class _Judge(threading.Thread):
         work = self._work
         judged, failure = None, ""
         if self._blank.shape != view.frame.pixels.shape:
-            self._blank = np.zeros_like(view.frame.pixels)
+            self._blank = np.zeros(view.frame.pixels.shape, np.uint8)
         if view.tensor is not None:
             try:
                 classifier = self._classifier(view)

@@ -4,7 +4,7 @@ import threading
 from collections import Counter, deque
 from typing import Generic, TypeVar
 
-CAPACITY, LOW = 4, 1
+CAPACITY, LOW = 3, 1
 """Frames of a recording that are read ahead, and how few are left when reading goes on: a thread
 that is woken for every single frame spends as much on that as on decoding."""
 

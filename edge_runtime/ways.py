@@ -165,10 +165,9 @@ class Ways:
 
         None where hardware computes, of which there is one, or where no way is open.
         """
-        way = self._ways[self._at]
-        if self._open is None or way.wish.kind != "cpu":
+        if (first := self._open) is None or self._ways[self._at].wish.kind != "cpu":
             return None
-        return Classifier(self.bundle, self.stage, way.variant, 1, self._any_picture, way.wish)
+        return first.twin(threads=1)
 
     def give_up(self, reason: str) -> bool:
         """Leaves the open way for the next one; False, and nothing happens, where there is none."""

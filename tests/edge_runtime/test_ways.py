@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices import BadInput, HardwareMissing
+from devices import BadInput, HardwareMissing, Pixels
 from devices.boards import read_board
 from edge_runtime.bundle import Bundle, open_bundle
 from edge_runtime.classify import CPU, Classifier, Wish
@@ -130,6 +130,23 @@ def test_what_opens_after_it_was_given_up_is_not_used(
         with pytest.raises(RuntimeError, match="opened too late"):
             its.classifier  # noqa: B018
     assert its.classifier.backend.compute.kind == "cpu"
+
+
+def test_what_is_opened_beside_is_proven_and_shares_what_was_read(
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    its = ways(demo_bundle, [CPU])
+    first = its.classifier
+    with monkeypatch.context() as patch:
+        patch.setattr(Bundle, "read", None)
+        second = its.beside()
+    assert second is not None
+    assert second.backend is not first.backend
+    tensor = first.preprocessing(pictures[0])
+    assert second.probability(tensor) == pytest.approx(first.probability(tensor))
+    first._held.answers[:] = 1 - first._held.answers
+    with pytest.raises(BadInput, match="answers the golden frames differently"):
+        its.beside()
 
 
 def test_a_board_says_what_nobody_else_said(bundle_path: Path) -> None:
