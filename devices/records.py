@@ -7,6 +7,7 @@ not write what was left at its default when it was read.
 
 import re
 import tomllib
+from copy import deepcopy
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from devices.errors import BadInput
 
 Kind = TypeVar("Kind")
 _PLACE = re.compile(r"(?P<what>.*) - at (?:`key` in )?`\$\.?(?P<where>[^`]*)`", re.DOTALL)
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _MISSING = re.compile(r"Object missing required field `(?P<entry>[^`]*)`")
 
 
@@ -26,7 +28,7 @@ def read_json(content: bytes | str, kind: type[Kind], name: str, whole: bool = T
     """
     try:
         entries = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadInput(f"{name}: not JSON: {error}") from error
     return _convert(entries, kind, name, whole)
 
@@ -42,27 +44,61 @@ def read_toml(content: bytes, kind: type[Kind], name: str) -> Kind:
 
 def write_json(record: object, indent: int = 2) -> bytes:
     """The bytes of a dataclass as JSON: UTF-8, indented, the same for the same record."""
-    return msgspec.json.format(msgspec.json.encode(record), indent=indent) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(plain(record)), indent=indent) + b"\n"
+
+
+def plain(record: object) -> Any:
+    """A dataclass as what JSON knows: dictionaries, lists, strings and numbers."""
+    return msgspec.to_builtins(record, enc_hook=lambda number: number.item())  # NumPy's
 
 
 def _convert(entries: object, kind: type[Kind], name: str, whole: bool) -> Kind:
     try:
         record = msgspec.convert(entries, kind)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{name}: {_explain(error)}") from error
+        raise BadInput(f"{name}: {_explain(error, entries, kind)}") from error
     if whole and (unknown := _unknown(entries, msgspec.to_builtins(record))):
         raise BadInput(f"{name}: {unknown}: there is no such entry")
     return record
 
 
-def _explain(error: msgspec.ValidationError) -> str:
+def _explain(error: msgspec.ValidationError, entries: object, kind: object) -> str:
     """What is wrong, in one line: where, then what."""
     what, where = str(error), ""
     if place := _PLACE.fullmatch(what):
-        what, where = place["what"], place["where"]
+        what, where = place["what"], _named(place["where"], str(error), deepcopy(entries), kind)
     if missing := _MISSING.fullmatch(what):
         where, what = f"{where}.{missing['entry']}".lstrip("."), "is missing"
     return f"{where}: {what}" if where else what
+
+
+def _named(where: str, error: str, entries: Any, kind: Any) -> str:
+    """The place of an error with names for the `[...]` by which msgspec means one entry of a table.
+
+    It is the first that alone is refused likewise; `entries` are thinned out to find it.
+    """
+    inner, named = entries, ""
+    for name, index in _STEP.findall(where):
+        step: str | int = int(index) if index.isdecimal() else name
+        if index == "...":
+            for step, its in dict(inner).items():
+                inner.clear()
+                inner[step] = its
+                if _refusal(entries, kind) == error:
+                    break
+            else:
+                return where
+        named += f"[{step}]" if isinstance(step, int) else f".{step}"
+        inner = inner[step]
+    return named.removeprefix(".")
+
+
+def _refusal(entries: object, kind: Any) -> str | None:
+    try:
+        msgspec.convert(entries, kind)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return None
 
 
 def _unknown(given: Any, known: Any, where: str = "") -> str:

@@ -8,7 +8,7 @@ from typer.exceptions import TyperException
 
 from devices import SonoliteError
 from edge_runtime import commands
-from edge_runtime.commands.options import printable
+from edge_runtime.commands.options import printable, say
 
 HELP = (
     "From labelled ultrasound images to live decisions on a point-of-care device. "
@@ -60,5 +60,5 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(line: str, code: int) -> NoReturn:
     """Says one line, whatever its words hold, and ends with `code`."""
     one = printable(" ".join(line.split()))
-    print(f"sonolite: {one}", file=sys.stderr)
+    say(f"sonolite: {one}")
     sys.exit(code)

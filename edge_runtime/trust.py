@@ -115,8 +115,8 @@ def _from_pem(label: bytes, pem: bytes) -> bytes:
     """The 32 bytes of the key in PEM. Raises ValueError where there is none, BadInput where it is
     of another kind.
     """
-    found = re.search(rb"-----BEGIN (%b)-----\s(.*?)-----END \1-----" % label, pem, re.DOTALL)
-    if found is None:
+    found = re.search(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", pem, re.DOTALL)
+    if found is None or found[1] != label:
         raise ValueError("no such PEM")
     content = base64.b64decode(b"".join(found[2].split()), validate=True)
     before, key = content[:-32], content[-32:]

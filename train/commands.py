@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec import to_builtins
 from rich.console import Console
 from rich.table import Table
 
 from devices import BadInput
 from devices.quiet import quiet
+from devices.records import plain
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -89,13 +89,11 @@ def train(
         else:
             record = train_run(data, recipe, out, seed, hold_out, resume, watch)
     if folds:
-        print(json.dumps(to_builtins(summary))) if as_json else Console().print(
-            folds_table(summary)
-        )
+        print(json.dumps(plain(summary))) if as_json else Console().print(folds_table(summary))
     elif record is None:
         console.print("done; the chief writes the run", soft_wrap=True)
     elif as_json:
-        print(json.dumps(to_builtins(record)))
+        print(json.dumps(plain(record)))
     else:
         Console().print(metrics_table({str(part): its for part, its in record.metrics.items()}))
         console.print(f"{out}: open report.html; all else is beside it", soft_wrap=True)
@@ -164,7 +162,7 @@ def evaluate(
             trained, data, out_of_scope, grades, allow_seen, tracked(bar, "images")
         )
     if as_json:
-        print(json.dumps(to_builtins(evaluation)))
+        print(json.dumps(plain(evaluation)))
         return
     Console().print(metrics_table({data.name: evaluation.metrics}))
     for reason, count in evaluation.dropped.items():
@@ -200,7 +198,7 @@ def compare(
     with progress_bar() as bar:
         comparison = hold_against(trained, lambda name, items: bar.track(items, description=name))
     if as_json:
-        print(json.dumps(to_builtins(comparison)))
+        print(json.dumps(plain(comparison)))
     elif markdown:
         print(markdown_table(comparison))
     else:

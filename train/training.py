@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from devices import BadInput
+from devices.records import plain, write_json
 from edge_runtime import preprocess
 from edge_runtime.atomic import refuse_existing, whole_file
 from train.batches import Material
@@ -103,7 +103,8 @@ def _begin(folder: Path, recipe: Recipe, seed: int, table: str) -> None:
     """
     folder.mkdir(exist_ok=True)
     begun = folder / "begun"
-    identity = hashlib.sha256(f"{recipe}\n{seed}\n{table}".encode()).hexdigest()
+    its = b"%b%d\n%b" % (write_json(recipe), seed, table.encode())
+    identity = hashlib.sha256(its).hexdigest()
     if not begun.exists():
         with whole_file(begun) as path:
             path.write_text(identity)
@@ -175,7 +176,7 @@ def train_split(
         model_sha256="",  # known once the model is written
     )
     findings = Findings(
-        record=to_builtins(record),
+        record=plain(record),
         answers=answers,
         mistakes=_mistakes(split.of("test"), pictures["test"], outputs["test"], answers, fitted),
         augmented=None

@@ -27,7 +27,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Results as JSON lines 
 
 def say(line: str) -> None:
     """One line for the person; stdout is kept for results."""
-    print(line, file=sys.stderr)
+    if sys.stderr is not None:  # it may have been closed, and print would take stdout for it
+        print(line, file=sys.stderr)
 
 
 def trusted_keys() -> dict[bytes, str]:

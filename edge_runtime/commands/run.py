@@ -181,7 +181,7 @@ def _run(
         sinks: list[Sink] = [JsonLines(stop)] if as_json else []
         if save is not None:
             sinks.append(stack.enter_context(overlay_video(save, device.fps, positive, evidence)))
-        if not as_json or sys.stderr.isatty():
+        if not as_json or (sys.stderr is not None and sys.stderr.isatty()):
             from edge_runtime.commands.terminal import Terminal, console
 
             sinks.append(stack.enter_context(Terminal(console, positive)))

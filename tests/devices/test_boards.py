@@ -79,7 +79,7 @@ def test_every_figure_and_every_limit_has_its_source() -> None:
         (("half = 75", "half = 80"), "must rise"),
         (("hysteresis = 5", "hysteresis = 0"), "thermal.hysteresis"),
         (('format = "YUYV"', 'format = "H264"'), "capture.format"),
-        (("v4l-utils", "v4l-utils; reboot"), "packages[...][0]"),
+        (("v4l-utils", "v4l-utils; reboot"), "packages.cameras[0]"),
         (("/sys/class/hwmon", "/etc"), "sensors.undervoltage[0]"),
         (("milliseconds = 23.5", "milliseconds = 0"), "latency[0].milliseconds"),
         (

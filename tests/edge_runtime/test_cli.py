@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,17 @@ def test_a_live_session_loads_nothing_of_the_other_commands() -> None:
     assert "edge_runtime.commands.run" in loaded
     for other in ("edge_runtime.bench", "edge_runtime.deploy", "edge_runtime.doctor", "train"):
         assert other not in loaded
+
+
+def test_without_a_stderr_stdout_still_holds_results_alone(tmp_path: Path) -> None:
+    """As a careless service leaves it; what is for a person has no other place to go then."""
+    for words, code, lines in (
+        ("demo 'phantom:?frames=2' --json --save a.mp4", 0, 2),
+        ("demo missing.mp4 --json", 2, 0),
+    ):
+        command = f'exec "$0" -m edge_runtime {words} 2>&-'
+        done = subprocess.run(
+            ["sh", "-c", command, sys.executable], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        assert (done.returncode, len(done.stdout.splitlines())) == (code, lines)
+        assert all(line.startswith("{") for line in done.stdout.splitlines())

@@ -282,7 +282,7 @@ def test_the_folder_of_trusted_keys_may_be_named(
     assert sonolite("keys", "list").stdout == f"{mark}  {person / 'keys' / 'clinic.pem'}\n"
 
 
-@pytest.mark.parametrize("kind", ["text", "private", "rsa"])
+@pytest.mark.parametrize("kind", ["text", "private", "rsa", "certificate", "short"])
 def test_what_is_no_public_key_is_named(tmp_path: Path, kind: str) -> None:
     new_key(tmp_path / "private", tmp_path / "public")
     path = tmp_path / "odd.pem"
@@ -299,7 +299,15 @@ def test_what_is_no_public_key_is_named(tmp_path: Path, kind: str) -> None:
         words = ["openssl", "pkey", "-in", tmp_path / "rsa", "-pubout", "-out", path]
         subprocess.run(words, check=True, capture_output=True)
     else:
-        path.write_bytes(b"x" if kind == "text" else (tmp_path / "private").read_bytes())
+        public = (tmp_path / "public").read_bytes()
+        certificate = public.replace(b"PUBLIC KEY", b"CERTIFICATE")
+        contents = {
+            "text": b"x",
+            "private": (tmp_path / "private").read_bytes(),
+            "certificate": certificate + public,
+            "short": public.replace(b"MCow", b""),
+        }
+        path.write_bytes(contents[kind])
     trusted = read_trusted(tmp_path)
     assert not trusted.keys
     assert trusted.refused[0].startswith(f"{path}: not a")
