@@ -7,14 +7,17 @@ from typing import Any
 from devices import SonoliteError
 from edge_runtime import watched
 from edge_runtime.classify import Classifier
-from edge_runtime.slot import Slot
+from edge_runtime.slot import CAPACITY, Slot
 from edge_runtime.view import View
 from edge_runtime.watched import Watched
 from edge_runtime.ways import Ways
 
-LONG, BEHIND = 240, 2
+LONG = 240
 """Frames of a recording after which a second interpreter pays, which takes a tenth of a second to
-open; and how many wait for the judge when the capturing thread judges one itself."""
+open."""
+BEHIND = CAPACITY - 1
+"""So many wait for the judge when the capturing thread judges one itself: it would soon have to
+wait for room."""
 
 
 class Ahead:
