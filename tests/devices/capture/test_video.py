@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from devices import BadInput, EndOfRecording
 from devices.capture import open_device
+from devices.capture.video import Video
 
 
 def read_all(path: Path) -> int:
@@ -49,6 +52,17 @@ def test_a_cut_avi_is_noticed_at_its_end(make_video: Callable[..., Path]) -> Non
 def test_a_whole_video_ends_as_it_should(make_video: Callable[..., Path], name: str) -> None:
     with pytest.raises(EndOfRecording):
         read_all(make_video(name, frames=40))
+
+
+@pytest.mark.parametrize("size", [(320, 240), (1280, 720)])
+def test_the_pixels_are_opencvs_however_many_threads_decode(
+    make_video: Callable[..., Path], size: tuple[int, int]
+) -> None:
+    path = make_video("sweep.mp4", 12, *size)
+    plain = cv2.VideoCapture(str(path))
+    with Video(path) as video:
+        for _ in range(12):
+            np.testing.assert_array_equal(video.read(1).pixels, plain.read()[1])
 
 
 def test_text_with_the_name_of_a_video_is_refused(tmp_path: Path) -> None:
