@@ -66,15 +66,15 @@ def flaw(pixels: Pixels, box: Box) -> Flaw | None:
     green = sample if sample.ndim == 2 else np.ascontiguousarray(sample[..., 1])
     if np.count_nonzero(green > DARK) < LIT * green.size:
         # A screen of one dark colour is not black: blue and red weigh little in the grey.
-        return Flaw.NO_SIGNAL if _is_plain(sample) else Flaw.BLACK
-    spread = _spread(sample)
-    if _is_plain(sample) or _is_test_picture(spread, sample):
+        return Flaw.NO_SIGNAL if _is_plain(sample, green) else Flaw.BLACK
+    coloured = _coloured(sample)
+    if _is_plain(sample, green) or _is_test_picture(coloured, sample):
         return Flaw.NO_SIGNAL
     if _repeats_rows(green):
         return Flaw.TORN
     if np.count_nonzero(green >= BLOWN) > BLOWN_SHARE * green.size:
         return Flaw.SATURATED
-    return Flaw.COLOUR if _has_flow(spread, sample) else None
+    return Flaw.COLOUR if _has_flow(coloured, sample) else None
 
 
 def _sample(inside: Pixels) -> Pixels:
@@ -84,17 +84,21 @@ def _sample(inside: Pixels) -> Pixels:
     return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
-def _spread(sample: Pixels) -> Pixels:
-    """How far a pixel's channels lie apart."""
+def _coloured(sample: Pixels) -> NDArray[np.bool_]:
+    """Where a pixel's channels lie far apart."""
     if sample.ndim == 2:
-        return np.zeros_like(sample)
+        return np.zeros(sample.shape, np.bool_)
     blue, green, red = cv2.split(sample)
     most, least = cv2.max(cv2.max(blue, green), red), cv2.min(cv2.min(blue, green), red)
-    return np.asarray(cv2.subtract(most, least), np.uint8)
+    return np.asarray(cv2.subtract(most, least) > COLOURED)
 
 
-def _is_plain(sample: Pixels) -> bool:
+def _is_plain(sample: Pixels, green: Pixels) -> bool:
     """Whether nearly all is of one colour, as a grabber's blue screen."""
+    levels = np.sort(green[::8, ::8], axis=None)
+    others = round((1 - PLAIN_SHARE) * len(levels))
+    if int(levels[-1 - others]) - int(levels[others]) > 2 * PLAIN:
+        return False  # what is left without that share on either side would lie around the median
     coarse = sample[::8, ::8].reshape(-1, 1 if sample.ndim == 2 else 3)
     middle = np.sort(coarse, axis=0)[len(coarse) // 2].astype(np.int16)  # a tenth of np.median
     if middle.max() < PLAIN_LEVEL:
@@ -103,10 +107,10 @@ def _is_plain(sample: Pixels) -> bool:
     return bool(np.count_nonzero(near) >= PLAIN_SHARE * len(near))
 
 
-def _is_test_picture(spread: Pixels, sample: Pixels) -> bool:
+def _is_test_picture(coloured: NDArray[np.bool_], sample: Pixels) -> bool:
     """Whether the upper half is of coloured bars (SMPTE ECR 1-1978, and those of EBU)."""
-    upper = len(spread) // 2
-    if np.count_nonzero(_coloured(spread[:upper])) < BARS_SHARE * spread[:upper].size:
+    upper = len(sample) // 2
+    if np.count_nonzero(coloured[:upper]) < BARS_SHARE * coloured[:upper].size:
         return False
     return float(cv2.absdiff(sample[: upper - 1], sample[1:upper]).mean()) < REPEATED
 
@@ -117,10 +121,10 @@ def _repeats_rows(green: Pixels) -> bool:
     It may be grey, green, or the last row that came; a dark one cannot be told from no echo.
     """
     least = max(3, REPEATED_SHARE * len(green))
-    down = (cv2.absdiff(green[1:], green[:-1]) > REPEATED).astype(np.uint8)
-    changed = cv2.reduce(down, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
+    down = np.asarray(cv2.absdiff(green[1:], green[:-1]) > REPEATED)
+    changed = cv2.reduce(down.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
     same = np.asarray(changed <= SPOILT * green.shape[1])
-    if _longest(same) < least:
+    if np.count_nonzero(same) < least or _longest(same) < least:
         return False
     across = cv2.absdiff(green[1:, 1:], green[1:, :-1]) > REPEATED
     speckled = np.count_nonzero(across, axis=1) >= SPECKLED * green.shape[1]
@@ -134,17 +138,15 @@ def _longest(run: NDArray[np.bool_]) -> int:
     return int(np.diff(ends).max()) - 1
 
 
-def _has_flow(spread: Pixels, sample: Pixels) -> bool:
+def _has_flow(coloured: NDArray[np.bool_], sample: Pixels) -> bool:
     """Whether solid areas are coloured; a tinted grey map, or thin marks, are none."""
-    coloured = _coloured(spread)
-    if np.count_nonzero(coloured) > TINTED_SHARE * spread.size:
-        coloured = _coloured(_spread(_without_tint(sample)))
-    solid = cv2.erode(coloured, np.ones((2, 2), np.uint8))
-    return bool(np.count_nonzero(solid) >= COLOURED_SHARE * spread.size)
-
-
-def _coloured(spread: Pixels) -> Pixels:
-    return (spread > COLOURED).astype(np.uint8)
+    least, share = COLOURED_SHARE * coloured.size, np.count_nonzero(coloured)
+    if share < least:
+        return False
+    if share > TINTED_SHARE * coloured.size:
+        coloured = _coloured(_without_tint(sample))
+    solid = cv2.erode(coloured.view(np.uint8), np.ones((2, 2), np.uint8))
+    return bool(np.count_nonzero(solid) >= least)
 
 
 def _without_tint(sample: Pixels) -> Pixels:

@@ -72,6 +72,16 @@ def test_a_grabbers_plain_screen_is_no_signal(colour: tuple[int, int, int]) -> N
     assert flaw(screen, whole(screen)) is Flaw.NO_SIGNAL
 
 
+@given(level=st.integers(60, 220), noise=st.integers(0, 3), share=st.floats(0, 0.08))
+def test_a_noisy_plain_screen_with_a_line_of_a_menu_is_no_signal(
+    level: int, noise: int, share: float
+) -> None:
+    dice = np.random.default_rng(level)
+    screen = (level + dice.integers(-noise, noise + 1, (480, 640, 3))).astype(np.uint8)
+    screen[: int(480 * share)] = dice.integers(0, 256, (int(480 * share), 640, 3))
+    assert flaw(screen, whole(screen)) is Flaw.NO_SIGNAL
+
+
 def test_colour_bars_are_no_signal() -> None:
     assert flaw(bars(), whole(bars())) is Flaw.NO_SIGNAL
 
