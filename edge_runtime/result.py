@@ -1,9 +1,9 @@
 """What is said of one frame; every sink writes from this one type."""
 
-import json
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,8 +77,8 @@ class Result:
     """Name, version and digest of the bundle."""
 
 
-def to_json(result: Result) -> str:
-    """One line of JSON; the box as `[x, y, w, h]`, numbers to a sensible length, no evidence."""
+def to_json(result: Result) -> bytes:
+    """One line of JSON, UTF-8: the box as `[x, y, w, h]`, rounded numbers, no evidence."""
     record: dict[str, Any] = {name: getattr(result, name) for name in _NAMES}
     record["notice"] = NOTICE
     latency = result.latency_ms
@@ -92,7 +92,7 @@ def to_json(result: Result) -> str:
         record["smoothed"] = round(result.smoothed, 6)
     if result.timestamp is not None:
         record["timestamp"] = round(result.timestamp, 6)
-    return json.dumps(record)
+    return msgspec.json.encode(record) + b"\n"
 
 
 _NAMES = [field.name for field in fields(Result) if field.name not in ("window", "evidence")]

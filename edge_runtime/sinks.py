@@ -31,7 +31,8 @@ class JsonLines:
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
         """Writes one line; see `Sink.write`."""
         try:
-            print(to_json(result), flush=True)
+            sys.stdout.buffer.write(to_json(result))
+            sys.stdout.buffer.flush()
         except BrokenPipeError:
             # Whatever is still in Python's buffer would fail again when the process ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -255,11 +255,12 @@ class Outcome(NamedTuple):
 
 def sonolite(*arguments: str | Path) -> Outcome:
     """Runs `sonolite ARGUMENTS` in this process, as the shell's command does."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
         main([str(argument) for argument in arguments])
     code = stopped.value.code
-    return Outcome(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+    said = out.buffer.getvalue().decode()
+    return Outcome(code if isinstance(code, int) else 0, said, err.getvalue())
 
 
 def refused(outcome: Outcome, *words: str) -> None:

@@ -305,14 +305,14 @@ def _ours(task: Task, device: CaptureDevice) -> Outcome:
     region = Region(None if task.roi is None else parse_roi(task.roi))
     stop = threading.Event()
     late = 0
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "wb") as nowhere:
 
         class Written:
             sees, latest = False, False
 
             def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
                 nonlocal late
-                print(to_json(result), file=nowhere)
+                nowhere.write(to_json(result))
                 watch.frame(result.latency_ms.total)
                 late += result.state is State.LIVE and result.latency_ms.total > 100
 
