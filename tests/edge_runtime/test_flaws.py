@@ -72,7 +72,7 @@ def test_a_grabbers_plain_screen_is_no_signal(colour: tuple[int, int, int]) -> N
     assert flaw(screen, whole(screen)) is Flaw.NO_SIGNAL
 
 
-@given(level=st.integers(60, 220), noise=st.integers(0, 3), share=st.floats(0, 0.08))
+@given(level=st.integers(60, 220), noise=st.integers(0, 3), share=st.floats(0, 0.06))
 def test_a_noisy_plain_screen_with_a_line_of_a_menu_is_no_signal(
     level: int, noise: int, share: float
 ) -> None:
