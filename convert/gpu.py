@@ -1,7 +1,9 @@
 """Holds a variant on the GPU against the same variant on the CPU."""
 
-from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,19 +45,28 @@ class GpuComparison:
 
 
 def compare_gpu(
-    model: bytes,
-    name: str,
-    pictures: NDArray[np.uint8],
-    threshold: float,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    model: bytes, name: str, pictures: NDArray[np.uint8], threshold: float
 ) -> GpuComparison:
     """Runs `pictures`, uint8 ``[N, side, side, 1]``, through the TFLite `model` on GPU and CPU.
 
-    Raises nothing for a model or a machine that cannot do it: the answer tells why.
+    In a process of its own, as a graphics driver may take the process with it: Mesa's brings an
+    LLVM which, beside TensorFlow's, aborts when the process ends. Raises nothing for a model or a
+    machine that cannot do it: the answer tells why.
     """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_compare, model, name, pictures, threshold).result()
+        except BrokenProcessPool:
+            return GpuComparison(name, refused=f"{name}: the GPU's driver crashed")
+
+
+def _compare(
+    model: bytes, name: str, pictures: NDArray[np.uint8], threshold: float
+) -> GpuComparison:
+    """As `compare_gpu`, in this process."""
     try:
         gpu = GpuBackend(model, name)
-        answered = answer(gpu, pictures, progress)
+        answered = answer(gpu, pictures)
         expected = answer(CpuBackend(model, name), pictures)
     except SonoliteError as error:
         return GpuComparison(name, refused=str(error))

@@ -309,10 +309,14 @@ def pictures() -> list[Pixels]:
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An accelerator's library that does what its options say; see `stand_in.c`."""
+    source = Path(__file__).parent / "devices" / "compute" / "stand_in.c"
+    return compiled(source, tmp_path_factory.mktemp("stand_in") / "libstand_in.so")
+
+
+def compiled(source: Path, library: Path) -> Path:
+    """The shared library that a C source makes."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler: apt install gcc")
-    source = Path(__file__).parent / "devices" / "compute" / "stand_in.c"
-    library = tmp_path_factory.mktemp("stand_in") / "libstand_in.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
     return library

@@ -1,5 +1,6 @@
 """What the GPU answers is held against the CPU, and a refusal is recorded with its reason."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import tensorflow as tf
 
 from convert.gpu import compare_gpu
 from convert.tflite import convert
-from tests.devices.compute.test_gpu import SIDE, needs_swiftshader, told, write_graph
+from tests.conftest import compiled
+from tests.devices.compute.test_gpu import SIDE, SWIFTSHADER, needs_swiftshader, told, write_graph
 from train.network import build
 from train.recipe import Convolutions
 
@@ -84,6 +86,19 @@ def test_a_missing_gpu_is_a_refusal(network: keras.Model, tmp_path: Path) -> Non
     compared = told(COMPARE, path, icd=tmp_path / "no.json")
     assert compared["refused"].startswith("no GPU")
     assert not compared["holds"]
+
+
+@needs_swiftshader
+def test_a_driver_that_crashes_is_a_refusal(network: keras.Model, tmp_path: Path) -> None:
+    source, icd = tmp_path / "crash.c", tmp_path / "icd.json"
+    source.write_text("void vk_icdGetInstanceProcAddr(void) { __builtin_trap(); }")
+    library = str(compiled(source, tmp_path / "crash.so"))
+    driver = {"library_path": library, "api_version": "1.0.5"}
+    icd.write_text(json.dumps({"file_format_version": "1.0.0", "ICD": driver}))
+    loader = "libvulkan.so.1"
+    (tmp_path / loader).symlink_to(SWIFTSHADER.with_name(loader))
+    compared = told(COMPARE, write(tmp_path / "float32.tflite", network), icd)
+    assert compared["refused"] == "float32.tflite: the GPU's driver crashed"
 
 
 def test_what_is_no_model_is_a_refusal() -> None:
