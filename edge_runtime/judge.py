@@ -147,6 +147,7 @@ class Session:
             ),
             strangeness=None if judged is None else judged.strangeness,
             smoothed=smoothed,
+            threshold=self._stage.operating_point.threshold,
             box=None if view is None else view.box,
             window=None if view is None else view.window,
             evidence=judged.evidence if judged is not None and label is not None else None,

@@ -86,7 +86,8 @@ def _headline(result: Result, positive: str) -> str:
     if result.state is not State.LIVE or result.smoothed is None:
         return f"{result.state}  {result.reason or ''}"
     said = result.label or f"no label: {result.reason}"
-    return f"{result.state}   {said}   p({positive}) {result.smoothed:.2f}"
+    shown = f"p({positive}) {result.smoothed:.2f}, threshold {result.threshold:.2f}"
+    return f"{result.state}   {said}   {shown}"
 
 
 def _footline(result: Result) -> str:

@@ -54,6 +54,8 @@ class Result:
     and gets no label. None where the model has no scope."""
     smoothed: float | None
     """Of the positive label, over the frames; what the label follows."""
+    threshold: float
+    """The probability from which on the label is the positive one, chosen where it was trained."""
     box: Box | None
     """What was judged, in pixels of the screen."""
     window: Box | None

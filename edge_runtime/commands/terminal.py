@@ -75,7 +75,7 @@ def _table(result: Result, positive: str) -> Table:
     rows = {
         "state": str(result.state),
         "label": result.label or f"none: {result.reason}",
-        f"{positive}, smoothed": smoothed,
+        f"{positive}, smoothed": f"{smoothed} (threshold {result.threshold:.3f})",
         f"{positive}, this frame": raw,
         "frame": "-" if result.frame is None else str(result.frame),
         "latency": f"{latency.total:.1f} ms (wait {latency.wait:.1f}, prepare "

@@ -26,6 +26,7 @@ RESULT = Result(
     probability=None,
     strangeness=None,
     smoothed=0.1,
+    threshold=0.5,
     box=None,
     window=None,
     evidence=None,

@@ -22,6 +22,7 @@ RESULT = Result(
     probability={"benign": 0.2, "malignant": 0.8},
     strangeness=None,
     smoothed=0.8,
+    threshold=0.7,
     box=Box(100, 100, 50, 40),
     window=Box(85, 80, 80, 80),
     evidence=np.array([[20, 5], [0, -20]], np.float32),
@@ -53,7 +54,7 @@ def test_label_probability_state_and_notice_are_shown(
     monkeypatch: pytest.MonkeyPatch, screen: Pixels
 ) -> None:
     head, foot = texts(monkeypatch, RESULT, screen)
-    assert head == "LIVE   malignant   p(malignant) 0.80"
+    assert head == "LIVE   malignant   p(malignant) 0.80, threshold 0.70"
     assert "research use only, not for diagnosis" in foot
 
 
