@@ -25,6 +25,9 @@ from edge_runtime.result import Result
 from edge_runtime.trust import read_signing_key, trusted_folder
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# The tests' own process has TensorFlow, and no graphics driver beside it: see `convert.gpu`.
+os.environ["VK_ICD_FILENAMES"] = os.devnull
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
 
