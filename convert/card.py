@@ -239,11 +239,14 @@ def _row(its: Other) -> str:
         images = sum(fold.samples for fold in its.folds)
         return (
             f"| each group once, in {len(its.folds)} folds | {images} "
-            f"| {its.auroc:.3f} ±{its.auroc_deviation:.3f} | {its.sensitivity:.3f} "
-            f"| {its.specificity:.3f} | {its.ece:.3f} |"
+            f"| {its.auroc:.3f} ±{its.auroc_deviation:.3f} "
+            f"| {_with_interval(its.together, 'sensitivity')} "
+            f"| {_with_interval(its.together, 'specificity')} | {its.together.ece:.3f} |"
         )
     test, held_out = its.metrics["test"], its.held_out or "other groups"
     what = f"all scanners but {held_out[1:]}" if held_out.startswith("!") else held_out
+    if its.parted:
+        what += f"; {its.parted} groups have images on both sides, so patients may have, too"
     figures = (_with_interval(test, name) for name in ("auroc", "sensitivity", "specificity"))
     return f"| {what} | {test.samples} | {' | '.join(figures)} | {test.ece:.3f} |"
 

@@ -10,7 +10,7 @@ from edge_runtime.preprocess import Preprocessing
 from train.loading import Patch
 from train.metrics import Labels
 from train.recipe import Fit
-from train.scanner import Scanner, jitter, vary
+from train.scanner import Picture, Scanner, jitter, vary
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,13 @@ class Material:
     labels: Labels
     preprocessing: Preprocessing
     scanner: Scanner | None
+
+    def picture(self, index: int, scanner: Scanner, dice: np.random.Generator) -> Picture:
+        """The patch `index` prepared, uint8 ``[side, side]``, as `scanner` may have shown it."""
+        patch = self.patches[index]
+        height, width = patch.pixels.shape
+        box = patch.box and jitter(patch.box, scanner, dice, width, height)
+        return vary(self.preprocessing(patch.pixels, box)[0, ..., 0], scanner, dice)
 
 
 class Batches:
@@ -73,14 +80,12 @@ class Batches:
         return mixed.astype(np.uint8), own * shares + (1 - own) * np.roll(shares, 1, axis=0)
 
     def _picture(self, place: int) -> NDArray[np.uint8]:
-        patch, scanner = self._material.patches[self._order[place]], self._material.scanner
-        if scanner is None:
-            return self._material.preprocessing(patch.pixels, patch.box)
+        material, index = self._material, int(self._order[place])
+        if material.scanner is None:
+            patch = material.patches[index]
+            return material.preprocessing(patch.pixels, patch.box)
         dice = np.random.default_rng((*self._key, place))
-        height, width = patch.pixels.shape
-        box = patch.box and jitter(patch.box, scanner, dice, width, height)
-        picture = self._material.preprocessing(patch.pixels, box)[0, ..., 0]
-        return vary(picture, scanner, dice)[np.newaxis, ..., np.newaxis]
+        return material.picture(index, material.scanner, dice)[np.newaxis, ..., np.newaxis]
 
 
 def order(labels: Labels, fit: Fit, seed: int, epoch: int) -> NDArray[np.int64]:

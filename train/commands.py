@@ -30,6 +30,7 @@ FIGURES = (
     *("accuracy", "majority", "sensitivity", "specificity", "ppv", "npv", "f1"),
     *("auroc", "auprc", "ece"),
 )
+TIRADS_HELP = "Grades to classes, as 2=benign,3=benign,5=malignant."
 DATA_HELP = "CSV, Pascal VOC, DDTI or class folders, of images or DICOM files."
 
 
@@ -55,6 +56,14 @@ def train(
         str | None,
         typer.Option(help="Test on one scanner's images, WIDTHxHEIGHT, or on all others, !WxH."),
     ] = None,
+    part_groups: Annotated[
+        bool,
+        typer.Option(
+            "--part-groups",
+            help="With --hold-out: a group of several scanners is one of each, not left out.",
+        ),
+    ] = False,
+    tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
@@ -75,19 +84,25 @@ def train(
     from train.cluster import read_cluster
     from train.cross_validation import cross_validate
     from train.fit import Watch
+    from train.importers.ddti import parse_grades
     from train.training import train_run
 
     if folds and hold_out:
         raise BadInput("--folds and --hold-out: one of them")
+    if part_groups and not hold_out:
+        raise BadInput("--part-groups goes with --hold-out")
     if folds and read_cluster(os.environ)[0]:
         raise BadInput("--folds: not on several machines; unset TF_CONFIG")
     with progress_bar() as bar:
         console = bar.console
         watch = watching(bar, Watch)
+        grades = parse_grades(tirads) if tirads else None
         if folds:
-            summary = cross_validate(data, recipe, out, seed, folds, resume, watch)
+            summary = cross_validate(data, recipe, out, seed, folds, resume, watch, grades)
         else:
-            record = train_run(data, recipe, out, seed, hold_out, resume, watch)
+            record = train_run(
+                data, recipe, out, seed, hold_out, resume, watch, part_groups, grades
+            )
     if folds:
         print(json.dumps(plain(summary))) if as_json else Console().print(folds_table(summary))
     elif record is None:
@@ -97,10 +112,11 @@ def train(
     else:
         Console().print(metrics_table({str(part): its for part, its in record.metrics.items()}))
         console.print(f"{out}: open report.html; all else is beside it", soft_wrap=True)
-        if record.interrupted:
-            console.print("stopped early; --resume goes on", soft_wrap=True)
-        else:
+        if not record.interrupted:
             console.print(f"next: sonolite convert {out} --out {out.name}.sonolite", soft_wrap=True)
+    if not folds and record is not None and record.interrupted:
+        console.print("stopped early; --resume goes on", soft_wrap=True)
+        raise typer.Exit(130)
 
 
 def watching(bar: "Progress", kind: "type[Watch]") -> "Watch":
@@ -137,9 +153,11 @@ def evaluate(
         Path | None,
         typer.Option(help="Images and videos of what must not be judged; told apart how well?"),
     ] = None,
-    tirads: Annotated[
-        str | None, typer.Option(help="Grades to classes, as 2=benign,3=benign,5=malignant.")
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Where the images of the run lie now, if they were moved."),
     ] = None,
+    tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Measure images that the model learnt from, too.")
     ] = False,
@@ -147,7 +165,8 @@ def evaluate(
 ) -> None:
     """Measure the float model of a run on other data.
 
-    Images that the run trained or validated on, or near duplicates of them, are refused.
+    Images that the run trained or validated on, near duplicates of them, and other images of their
+    groups that lie beside them are refused.
 
     Example: sonolite evaluate run --data other-hospital --out-of-scope lungs
     """
@@ -155,11 +174,17 @@ def evaluate(
     from train.importers.ddti import parse_grades
     from train.run import read_run
 
-    trained = read_run(run)
+    trained = read_run(run, images)
     grades = parse_grades(tirads) if tirads else None
     with progress_bar() as bar:
         evaluation = evaluate_run(
-            trained, data, out_of_scope, grades, allow_seen, tracked(bar, "images")
+            trained,
+            data,
+            out_of_scope,
+            grades,
+            allow_seen,
+            lambda line: bar.console.print(f"note: {line}", soft_wrap=True),
+            tracked(bar, "images"),
         )
     if as_json:
         print(json.dumps(plain(evaluation)))
@@ -212,9 +237,10 @@ def folds_table(its: "CrossValidation") -> Table:
         name: [f"{getattr(fold, name):.4f}" for fold in its.folds] + [together]
         for name, together in (
             ("auroc", f"{its.auroc:.4f} ±{its.auroc_deviation:.4f}"),
-            ("sensitivity", f"{its.sensitivity:.4f}"),
-            ("specificity", f"{its.specificity:.4f}"),
-            ("ece", f"{its.ece:.4f}"),
+            *(
+                (name, _with_interval(its.together, name))
+                for name in ("accuracy", "sensitivity", "specificity", "ece")
+            ),
         )
     }
     return figures_table([*columns, "together"], rows)

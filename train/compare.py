@@ -39,8 +39,7 @@ from train.metrics import (
 )
 from train.network import predict
 from train.run import Run
-from train.samples import load_pictures
-from train.split import PARTS, Part
+from train.samples import PARTS, Part, load_pictures
 from train.terminal import figures_table
 
 WARM_UP = 5

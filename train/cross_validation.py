@@ -10,8 +10,8 @@ from devices import BadInput
 from devices.records import read_json, write_json
 from edge_runtime.atomic import refuse_existing, whole_file
 from train.fit import Watch
-from train.metrics import Confusion, Metrics, calibration_error
-from train.run import read_record, read_test_answers
+from train.metrics import Metrics, measure
+from train.run import read_record, read_test_answers, refuse_strangers
 from train.split import Split, cross_validation_splits, split_csv
 from train.training import Gathered, gather, train_split, unfinished
 
@@ -29,28 +29,22 @@ class CrossValidation:
     """The mean of the folds."""
     auroc_deviation: float
     """Standard deviation over the folds."""
-    confusion: Confusion
-    """All test decisions, each at the operating point of its own fold."""
-    ece: float
-    """Of all test probabilities together: a single fold's is mostly chance."""
+    together: Metrics
+    """Of all test answers, each decided at the operating point of its own fold. Its areas are of
+    several models' answers ranked as one; its calibration error is less by chance than a fold's."""
     folds: tuple[Metrics, ...]
     """The test figures of each fold."""
 
-    @property
-    def sensitivity(self) -> float:
-        """Of all decisions together."""
-        its = self.confusion
-        return its.true_positive / (its.true_positive + its.false_negative)
-
-    @property
-    def specificity(self) -> float:
-        """Of all decisions together."""
-        its = self.confusion
-        return its.true_negative / (its.true_negative + its.false_positive)
-
 
 def cross_validate(
-    data: Path, recipe: str, out: Path, seed: int, folds: int, resume: bool, watch: Watch
+    data: Path,
+    recipe: str,
+    out: Path,
+    seed: int,
+    folds: int,
+    resume: bool,
+    watch: Watch,
+    tirads: dict[str, str] | None = None,
 ) -> CrossValidation:
     """Trains and tests `folds` times; `out` then holds a run for each and a summary.
 
@@ -62,7 +56,9 @@ def cross_validate(
         raise BadInput(f"{out}: there is no cross-validation to go on with")
     if not resume:
         refuse_existing(out)
-    gathered = gather(data, recipe, watch)
+    gathered = gather(data, recipe, watch, tirads)
+    if gathered.has_split:
+        raise BadInput("the data's own table gives a split; leave it out to cross-validate")
     splits = cross_validation_splits(gathered.loaded.samples, gathered.recipe.task, folds, seed)
     out.mkdir(exist_ok=True)
     for number, split in enumerate(splits, start=1):
@@ -71,6 +67,8 @@ def cross_validate(
         if folder.exists() and not unfinished(folder).exists():
             _require_same(folder, gathered, split, seed)
             continue
+        if folder.exists():
+            refuse_strangers(folder)
         if train_split(gathered, split, folder, seed, watch).interrupted:
             raise KeyboardInterrupt
     summary = summarise([out / f"fold{number}" for number in range(1, folds + 1)])
@@ -107,15 +105,11 @@ def summarise(runs: list[Path]) -> CrossValidation:
         promised_sensitivity=first.recipe.operating_point.sensitivity,
         auroc=float(np.mean(aurocs)),
         auroc_deviation=float(np.std(aurocs, ddof=1)),
-        confusion=Confusion(
-            *(
-                sum(getattr(its.confusion, name) for its in tests)
-                for name in Confusion.__annotations__
-            )
-        ),
-        ece=calibration_error(
+        together=measure(
             np.concatenate([its.labels for its in answers]),
             np.concatenate([its.scores for its in answers]),
+            np.repeat([its.threshold for its in records], [len(its.labels) for its in answers]),
+            [group for its in answers for group in its.groups],
         ),
         folds=tests,
     )

@@ -43,7 +43,6 @@ from numpy.typing import NDArray
 
 from devices import BadInput, Pixels
 from train.samples import Sample
-from train.split import Split
 
 SIDE = 48
 """Of a thumbnail, in pixels. 50,000 pictures take 0.9 GB and some minutes on one core."""
@@ -182,15 +181,15 @@ def join_groups(samples: Sequence[Sample], pairs: Iterable[Pair]) -> tuple[Sampl
     return tuple(replace(sample, group=root(sample.group)) for sample in samples)
 
 
-def refuse_leakage(split: Split, pairs: Iterable[Pair]) -> None:
-    """Raises BadInput, naming the pairs, where duplicates stand on two sides of a split."""
+def refuse_leakage(samples: Sequence[Sample], pairs: Iterable[Pair]) -> None:
+    """Raises BadInput, naming the pairs, where the data's own split has duplicates on two sides."""
     _refuse(
         "the same picture stands on two sides of the split",
         [
-            f"{_name(split.samples[pair.first])} ({split.parts[pair.first]}) and "
-            f"{_name(split.samples[pair.second])} ({split.parts[pair.second]})"
+            f"{_name(samples[pair.first])} ({samples[pair.first].part}) and "
+            f"{_name(samples[pair.second])} ({samples[pair.second].part})"
             for pair in pairs
-            if split.parts[pair.first] != split.parts[pair.second]
+            if samples[pair.first].part != samples[pair.second].part
         ],
     )
 

@@ -1,6 +1,6 @@
 """A run's float model on data that it never saw, and on what it must not judge."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from devices import BadInput, EndOfRecording, Pixels
 from devices.capture import open_device
 from edge_runtime import preprocess
-from train.duplicates import find_common, fingerprint, refuse_common
+from train.duplicates import NAMED, find_common, fingerprint, refuse_common
 from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import Metrics, as_labels, measure
@@ -42,6 +42,8 @@ class Evaluation:
     metrics: Metrics
     dropped: dict[str, int]
     out_of_scope: OutOfScope | None
+    known_groups: int
+    """Groups that are named as some which the model learnt from: the same patients, or not."""
 
 
 def evaluate_run(
@@ -50,28 +52,34 @@ def evaluate_run(
     others: Path | None,
     tirads: dict[str, str] | None,
     allow_seen: bool,
+    note: Callable[[str], None],
     progress: Callable[[Iterable[Sample]], Iterable[Sample]] = iter,
 ) -> Evaluation:
     """Measures the model of `run` on `data`, and on `others`, which it must not judge.
 
     `tirads` maps grades to labels in place of the recipe's own mapping. Raises BadInput where the
-    model learnt from images of `data`, unless that is allowed; where a class is missing; or where
-    `others` are given to a model without a scope.
+    model learnt from images of `data`, or from groups of the same folder, unless that is allowed;
+    where a class is missing; or where `others` are given to a model without a scope.
     """
     recipe = run.record.recipe
-    try:
-        task = recipe.task if tirads is None else replace(recipe.task, tirads=tirads)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    task = recipe.task if tirads is None else recipe.task.graded(tirads)
     found = read_samples(data, task)
     preprocessing = preprocess.parse(recipe.preprocessing)
     loaded = load(found.samples, preprocessing, progress)
     loaded = replace(loaded, dropped=(*found.dropped, *loaded.dropped))
     require_both_classes(loaded.samples, task, str(data))
+    seen = [*run.split.of("train"), *run.split.of("validation")]
+    shared = {its.group for its in seen} & {its.group for its in loaded.samples}
     if not allow_seen:
-        seen = [*run.split.of("train"), *run.split.of("validation")]
+        for sample in seen:
+            if not sample.path.exists():
+                raise BadInput(
+                    f"{sample.path}: not there, and the model learnt from it; say with --images "
+                    "where the images of the run lie now"
+                )
         known = [fingerprint(read_pixels(sample)) for sample in progress(seen)]
         refuse_common(seen, loaded.samples, find_common(known, loaded.fingerprints))
+        _refuse_groups(shared, seen, loaded.samples, note)
     outputs = answer(run.model, prepare(loaded.patches, preprocessing))
     try:
         metrics = measure(
@@ -83,7 +91,7 @@ def evaluate_run(
     except ValueError as error:
         raise BadInput(f"{run.folder}: {error}") from error
     if others is None:
-        return Evaluation(metrics, loaded.reasons, None)
+        return Evaluation(metrics, loaded.reasons, None, len(shared))
     if run.scope is None:
         raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
     strange = np.concatenate([preprocessing(pixels) for pixels in look_around(others)])
@@ -99,6 +107,26 @@ def evaluate_run(
             noticed=float(np.mean(far > run.scope.limit)),
             false_alarms=float(np.mean(near > run.scope.limit)),
         ),
+        len(shared),
+    )
+
+
+def _refuse_groups(
+    shared: Set[str], seen: Sequence[Sample], given: Sequence[Sample], note: Callable[[str], None]
+) -> None:
+    """Raises BadInput where groups were learnt from that have images in the same folders.
+
+    Elsewhere the same name may be another patient's: that is said, and measured.
+    """
+    if not shared:
+        return
+    names = ", ".join(sorted(shared)[:NAMED]) + (" ..." if len(shared) > NAMED else "")
+    places = {sample.path.resolve().parent for sample in seen if sample.group in shared}
+    if any(its.group in shared and its.path.resolve().parent in places for its in given):
+        raise BadInput(f"the model learnt from {len(shared)} groups of this data: {names}")
+    note(
+        f"{len(shared)} groups are named as groups that the model learnt from ({names}): if they "
+        "are the same patients, the figures flatter"
     )
 
 

@@ -81,7 +81,10 @@ def fit(
             state.mkdir(exist_ok=True)
             models = [its.model for its in teachers]
             learner = Learner(course.recipe, course.seed, train, cluster, models)
-            history = _learn(learner, course, validation, state, folder / "logs", watch, cluster)
+            later = sum(its.recipe.fit.epochs for its in courses[number:])
+            history = _learn(
+                learner, course, later, validation, state, folder / "logs", watch, cluster
+            )
         except KeyboardInterrupt:
             if any((folder / later.name / STATE).exists() for later in courses[number:]):
                 raise
@@ -141,17 +144,21 @@ def _courses(recipe: Recipe, seed: int) -> list[Course]:
 def _learn(
     learner: Learner,
     course: Course,
+    later: int,
     validation: tuple[NDArray[np.uint8], Labels],
     folder: Path,
     logs: Path,
     watch: Watch,
     cluster: Cluster,
 ) -> tuple[Epoch, ...]:
-    """One network goes through its epochs, those that `folder` does not hold already."""
+    """One network goes through its epochs, those that `folder` does not hold already.
+
+    `later` epochs of other networks are still to come.
+    """
     fit = course.recipe.fit
     curves = tf.summary.create_file_writer(str(logs / course.name))
     history = learner.restore(folder)
-    watch.begin(learner.batches * (fit.epochs - len(history)))
+    watch.begin(learner.batches * (fit.epochs - len(history) + later))
     with cluster.together():
         learner.join()
         while (number := cluster.tell(_next(history, fit))) < fit.epochs:
@@ -170,13 +177,14 @@ def _learn(
 def assist(recipe: Recipe, seed: int, train: Material, watch: Watch, cluster: Cluster) -> None:
     """Learns this worker's share of the training that the chief of the cluster fits."""
     taught: list[keras.Model] = []
-    for course in _courses(recipe, seed):
+    courses = _courses(recipe, seed)
+    for number, course in enumerate(courses):
         if course.about:
             watch.note(course.about)
         epochs = course.recipe.fit.epochs
         teachers = taught if course.student else []
         learner = Learner(course.recipe, course.seed, train, cluster, teachers)
-        watch.begin(learner.batches * epochs)
+        watch.begin(learner.batches * sum(its.recipe.fit.epochs for its in courses[number:]))
         with cluster.together():
             learner.join()
             while (number := cluster.tell(0)) < epochs:

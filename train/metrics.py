@@ -84,7 +84,9 @@ class Bin(NamedTuple):
     samples: int
 
 
-def measure(labels: Labels, scores: Scores, threshold: float, groups: Sequence[str]) -> Metrics:
+def measure(
+    labels: Labels, scores: Scores, threshold: float | Floats, groups: Sequence[str]
+) -> Metrics:
     """Measures decisions `score >= threshold`; `groups` says whose each sample is.
 
     Raises ValueError where a class is absent or a score is not a number.
@@ -324,7 +326,7 @@ def _share(part: Floats, whole: Floats) -> Floats:
 
 
 def _entries(
-    labels: Labels, scores: Scores, threshold: float, groups: Sequence[str]
+    labels: Labels, scores: Scores, threshold: float | Floats, groups: Sequence[str]
 ) -> Mapping[str, Any]:
     """The fields of `PartialMetrics` for decisions `score >= threshold`."""
     ranked, positive, called = _Ranked.of(labels, scores), labels == 1, scores >= threshold

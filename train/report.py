@@ -135,10 +135,14 @@ def _in_short(record: Mapping[str, Any]) -> str:
         f'<span class="soft">{_between(test, name) or "no interval"}</span></div>'
         for name in ("auroc", "sensitivity", "specificity", "ece")
     )
+    held_out = record.get("held_out")
+    scanners = "" if held_out is None else f" of {held_out} pixels, which was never learnt from,"
+    if held_out is not None and held_out.startswith("!"):
+        scanners = f" of all sizes but {held_out[1:]} pixels, which alone was learnt from,"
     words = (
-        f"Measured on {test['samples']} test images of {_groups(test)}, none of which the model "
-        f"had seen. Of an image that is {positive} and one that is {negative}, it gives the "
-        f"{positive} one the higher probability in {_percent(test, 'auroc')} of all pairs.",
+        f"Measured on {test['samples']} test images{scanners} of {_groups(test)}, none of which "
+        f"the model had seen. Of an image that is {positive} and one that is {negative}, it gives "
+        f"the {positive} one the higher probability in {_percent(test, 'auroc')} of all pairs.",
         f"At its operating point it finds {tp} of {tp + fn} {positive} images, "
         f"{_percent(test, 'sensitivity')}, and clears {tn} of {tn + fp} {negative} ones, "
         f"{_percent(test, 'specificity')}. It is right in {_percent(test, 'accuracy')}; always "
@@ -168,7 +172,12 @@ def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
             f"The sensitivity of {promised:.2f} for which the operating point was chosen on "
             "validation was not reached on test: the whole interval lies below it."
         )
-    if data["groups"] == sum(sum(its.values()) for its in data["counts"].values()):
+    if parted := record.get("parted"):
+        yield (
+            f"{parted} groups had images on both sides of the split, and each was taken to be two: "
+            "if a group is a patient, the figures flatter."
+        )
+    if not data.get("grouped", True):
         yield (
             "No groups are known, so each image is a group of its own. Images of one patient may "
             "stand on two sides of the split: the figures flatter, the intervals are too narrow."
@@ -410,12 +419,16 @@ def _line(name: str, its: Mapping[str, Any] | None) -> str:
 
 
 def _scope(record: Mapping[str, Any]) -> str:
-    """How well the model knows what it must not judge."""
-    if not record.get("scope"):
+    """How many of the test images the model itself would not judge."""
+    withheld = record.get("withheld")
+    if withheld is None:
         return ""
     return (
-        "<p>How well the out-of-scope score tells pictures that show something else from those "
-        "that the model was made for.</p>" + word_table(_flat(record["scope"]))
+        f"<p>{100 * withheld:.1f} % of the test images lie beyond the limit of the model's scope: "
+        "they are so unlike the training images that a device gives them no label. Of the "
+        "validation images it is 1 %, by which the limit was set. How many pictures of something "
+        "else lie beyond it, <code>sonolite evaluate RUN --data DATA --out-of-scope FOLDER</code> "
+        "tells.</p>"
     )
 
 
@@ -517,8 +530,9 @@ def _augmentation(augmented: NDArray[np.uint8] | None) -> str:
     source = jpeg(augmented)
     return (
         "<figure>"
-        + img(source, "Training pictures as augmentation changes them")
-        + "<figcaption>Training pictures as augmentation changes them, anew in each epoch."
+        + img(source, "One training picture as augmentation changes it")
+        + "<figcaption>One training picture as augmentation changes it, anew in each epoch: each "
+        "effect at about its strongest, then all together as they come."
         "</figcaption></figure>"
     )
 
@@ -531,7 +545,8 @@ def _data(record: Mapping[str, Any]) -> str:
         for part, its in data["counts"].items()
     ]
     page = table(["images", *names, "together"], counts)
-    page += f"<p>{data['groups']} groups; no group stands on two sides of the split.</p>"
+    whole = "no group" if not record.get("parted") else "none of those that were not parted"
+    page += f"<p>{data['groups']} groups; {whole} stands on two sides of the split.</p>"
     if "duplicates" in data:
         page += (
             f"<p>{data['duplicates']} pairs of images are equal or nearly so; each pair was pulled "

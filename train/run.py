@@ -16,7 +16,7 @@ from typing import Annotated
 
 import keras
 import numpy as np
-from msgspec import Meta, ValidationError, convert
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from devices import BadInput
@@ -30,7 +30,8 @@ from train.loading import Loaded
 from train.metrics import Labels, Metrics, PartialMetrics, Scores, as_labels
 from train.recipe import Recipe
 from train.report import Findings, write_report
-from train.split import PARTS, Part, Split, split_csv
+from train.samples import PARTS, Part
+from train.split import Split, split_csv
 
 SCHEMA = 3
 
@@ -52,6 +53,8 @@ class Data:
     """Images that could not be used, by reason."""
     duplicates: int
     """Pairs of equal or nearly equal images, each pulled into one group."""
+    grouped: bool = True
+    """Whether it was told which images are of one patient, case or sweep."""
 
     def __post_init__(self) -> None:
         if set(self.counts) != set(PARTS):
@@ -83,6 +86,10 @@ class Record:
     """Of `model.keras`, so that no other model is taken for this run's."""
     teachers: tuple[Epoch, ...] = ()
     """The last epoch of each network that this one learnt from; none without distillation."""
+    parted: int = 0
+    """Groups with images on both sides of `held_out`, each of which was taken to be two."""
+    withheld: float | None = None
+    """The share of the test images beyond the scope's limit; None of a model without a scope."""
 
     def __post_init__(self) -> None:
         if set(self.metrics) != set(PARTS):
@@ -149,6 +156,7 @@ def describe_data(
     pictures: Mapping[Part, NDArray[np.uint8]],
     loaded: Loaded,
     pairs: Sequence[Pair],
+    grouped: bool,
 ) -> Data:
     """What a run says of its data; `root` is the folder that the images' paths start from."""
     counts: dict[Part, dict[str, int]] = {}
@@ -164,6 +172,7 @@ def describe_data(
         counts=counts,
         dropped=loaded.reasons,
         duplicates=len(pairs),
+        grouped=grouped,
     )
 
 
@@ -180,7 +189,7 @@ def write_run(
 
     All of them or none. Raises BadInput where the folder exists already or cannot be written.
     """
-    with whole_folder(folder) as part:
+    with whole_folder(folder) as part:  # what is in it: FILES
         model.save(part / "model.keras")
         record = replace(record, model_sha256=_sha256(part / "model.keras"))
         (part / "run.json").write_bytes(write_json(record))
@@ -191,6 +200,24 @@ def write_run(
         shutil.copytree(logs, part / "logs")
         write_report(findings, part / "report.html")
     return record
+
+
+FILES = frozenset(
+    {
+        *("run.json", "split.csv", "answers.csv", "model.keras", "scope.npz", "report.html"),
+        "logs",
+    }
+)
+
+
+def refuse_strangers(folder: Path) -> None:
+    """Raises BadInput where `folder` is no run that was broken off, or holds more than its files:
+    what is there is about to be replaced.
+    """
+    if not read_record(folder).interrupted:
+        raise BadInput(f"{folder}: a run that is whole")
+    if strangers := sorted({its.name for its in folder.iterdir()} - FILES):
+        raise BadInput(f"{folder}: would be replaced; move {', '.join(strangers)} elsewhere first")
 
 
 def _answers_csv(split: Split, record: Record, findings: Findings) -> str:
@@ -274,9 +301,7 @@ def _read_split(path: Path, root: Path, record: Record) -> Split:
         replace(sample, path=root / sample.path.relative_to(path.parent))
         for sample in read_csv(path, task).samples
     ]
-    with open(path, newline="", encoding="utf-8") as file:
-        parts = tuple(row.get("split") for row in csv.DictReader(file))
-    try:
-        return Split(tuple(samples), convert(parts, tuple[Part, ...]))
-    except ValidationError as error:
-        raise BadInput(f"{path}: a split is none of {', '.join(PARTS)}") from error
+    parts = tuple(sample.part for sample in samples if sample.part is not None)
+    if len(parts) < len(samples):
+        raise BadInput(f"{path}: an image is of no split")
+    return Split(tuple(samples), parts)

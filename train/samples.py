@@ -7,9 +7,9 @@ from the layouts in which they lie on people's disks.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,17 @@ MIN_PICTURE = 64
 MIN_BOX = 8
 """Pixels of the longer side of a box: a nodule with fewer shows no texture."""
 
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
 Reason = Literal[
-    "unreadable", "too small", "no label", "box outside the picture", "grade not mapped"
+    "unreadable",
+    "unknown kind of file",
+    "too small",
+    "no label",
+    "not a box",
+    "box outside the picture",
+    "grade not mapped",
 ]
 
 
@@ -42,6 +51,8 @@ class Sample:
     group: str
     frame: int = 0
     """Counts the frames of a DICOM file from 0."""
+    part: Part | None = None
+    """What it is for, where the data's own table says so."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,13 @@ class Task:
         if stray := set(self.tirads.values()) - set(self.labels):
             raise ValueError(f"the TI-RADS grade for {min(stray)!r} names no label")
 
+    def graded(self, tirads: dict[str, str]) -> "Task":
+        """The same task with other labels for grades. Raises BadInput for a label not its own."""
+        try:
+            return replace(self, tirads=tirads)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+
     def label(self, word: str, where: str) -> str:
         """The label that `word` stands for. Raises BadInput, naming `where` it was found."""
         label = self.aliases.get(word, word)
@@ -91,7 +109,8 @@ class Task:
 def box_between(corners: Sequence[str], where: str) -> Box | None:
     """The box between `xmin, ymin, xmax, ymax` in pixels; None where all four are empty.
 
-    Raises BadInput, naming `where` they were found, for what is no box.
+    Whether it is one, and lies in its picture, `check` tells. Raises BadInput, naming `where` they
+    were found, for what are not four numbers.
     """
     if not any(corners):
         return None
@@ -99,8 +118,6 @@ def box_between(corners: Sequence[str], where: str) -> Box | None:
         xmin, ymin, xmax, ymax = (round(float(corner)) for corner in corners)
     except (ValueError, OverflowError) as error:
         raise BadInput(f"{where}: the box is not four numbers: {','.join(corners)}") from error
-    if xmin < 0 or ymin < 0 or xmax <= xmin or ymax <= ymin:
-        raise BadInput(f"{where}: not a box: {xmin},{ymin} to {xmax},{ymax}")
     return Box(xmin, ymin, xmax - xmin, ymax - ymin)
 
 
@@ -133,6 +150,8 @@ def check(pixels: Pixels, sample: Sample) -> Reason | None:
         return "too small"
     if sample.box is None:
         return None
+    if min(sample.box.w, sample.box.h) < 1:
+        return "not a box"
     if max(sample.box.w, sample.box.h) < MIN_BOX:
         return "too small"
     try:

@@ -298,24 +298,31 @@ def jitter(box: Box, scanner: Scanner, rng: np.random.Generator, width: int, hei
 
 
 def contact_sheet(
-    picture: Picture, scanner: Scanner, seed: int, rows: int = 5, columns: int = 6
+    draw: Callable[[Scanner, np.random.Generator], Picture],
+    scanner: Scanner,
+    seed: int,
+    rows: int = 5,
+    columns: int = 6,
 ) -> Picture:
     """Variations of one picture with their captions, uint8 ``[rows * 216, columns * 196]``.
+
+    `draw` shows it as a scanner may, uint8 ``[side, side]``.
 
     The picture itself; then each effect that is on alone, the most changed of 32 draws, about the
     worst that a network meets; then, in the cells that are left, all together as they come.
     """
+    picture = draw(OFF, np.random.default_rng(seed))
     cells = [("original", picture)]
-    for name in EFFECTS:
+    for name in [field.name for field in fields(Scanner)]:
         alone = replace(OFF, **{name: getattr(scanner, name)})
         if alone != OFF:
             rng = np.random.default_rng(seed)
-            draws = [vary(picture, alone, rng) for _ in range(32)]
+            draws = [draw(alone, rng) for _ in range(32)]
             most = max(draws, key=lambda drawn: cv2.norm(drawn, picture))
             cells.append((name.replace("_", " "), most))
     rng = np.random.default_rng(seed)
     while len(cells) < rows * columns:
-        cells.append(("all", vary(picture, scanner, rng)))
+        cells.append(("all", draw(scanner, rng)))
     sheet = np.full((rows, 216, columns, 196), 255, np.uint8)
     for number, (caption, shown) in enumerate(cells[: rows * columns]):
         cell = np.full((216, 196), 255, np.uint8)

@@ -6,16 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from devices import BadInput
-from train.samples import BOX_COLUMNS, Sample, Task, require_both_classes
+from train.samples import BOX_COLUMNS, PARTS, Part, Sample, Task, require_both_classes
 
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
 FOLDS = 7
 """The data is cut into seven folds: five train, one validates, one tests (71, 14, 14 %)."""
 REST_FOLDS = 8
@@ -56,6 +53,25 @@ def split_by_group(samples: Sequence[Sample], task: Task, seed: int) -> Split:
     for member in validation:
         parts[member] = "validation"
     return _with_both_classes(Split(tuple(samples), tuple(parts)), task)
+
+
+def given_split(samples: Sequence[Sample], task: Task, seed: int) -> Split:
+    """The split that the data's own table gives; where it names no validation, an eighth of what
+    is not tested validates, whole groups.
+
+    Raises BadInput where a group stands on two sides, where only some of the samples have a part,
+    or where a class is missing in one.
+    """
+    parts = [sample.part for sample in samples if sample.part is not None]
+    if len(parts) < len(samples):
+        raise BadInput(
+            f"{len(samples) - len(parts)} of {len(samples)} images have no split; give all of them "
+            "one, or none"
+        )
+    split = Split(tuple(samples), tuple(parts))
+    if "validation" not in parts:
+        return _split_around(samples, task, [part == "test" for part in parts], seed)
+    return _with_both_classes(split, task)
 
 
 def cross_validation_splits(

@@ -2,8 +2,11 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from edge_runtime import preprocess
 from edge_runtime.atomic import refuse_existing, whole_file
 from train.batches import Material
 from train.cluster import ALONE, Cluster, join
-from train.duplicates import Pair, find_duplicates, join_groups
+from train.duplicates import Pair, find_duplicates, join_groups, refuse_leakage
 from train.fit import Fitted, Watch, assist, fit
 from train.importers import read_samples
 from train.loading import Loaded, load, prepare
@@ -24,17 +27,19 @@ from train.network import answer
 from train.pretrained import require_weights
 from train.recipe import Recipe, read_recipe
 from train.report import Answers, Findings, Mistake, worst_mistakes
-from train.run import SCHEMA, Record, describe_data, software, write_run
-from train.samples import Sample, read_pixels
+from train.run import SCHEMA, Record, describe_data, refuse_strangers, software, write_run
+from train.samples import PARTS, Part, Sample, read_pixels
 from train.scanner import contact_sheet
 from train.scope import fit_scope
-from train.split import PARTS, Part, Split, hold_out, split_by_group, split_csv
+from train.split import Split, given_split, hold_out, split_by_group, split_csv
 from train.traits import traits
 
 NO_GROUPS = (
     "no groups are known, so each image is a group of its own; images of one patient may stand "
     "on two sides of the split, and the figures will flatter"
 )
+SCANNERS = 8
+"""Subgroups of the test images by scanner, the most frequent ones; the others are one."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +53,36 @@ class Gathered:
     loaded: Loaded
     pairs: tuple[Pair, ...]
     """Duplicates; both pictures of a pair are of one group now."""
+    grouped: bool
+    """Whether the data told which images are of one patient, case or sweep."""
+
+    @property
+    def has_split(self) -> bool:
+        """Whether the data's own table says which image is for what."""
+        return any(sample.part for sample in self.loaded.samples)
 
 
-def gather(data: Path, recipe: str, watch: Watch) -> Gathered:
+def gather(data: Path, recipe: str, watch: Watch, tirads: dict[str, str] | None = None) -> Gathered:
     """Reads and cleans `data`, and pulls duplicates into one group.
 
-    Raises BadInput where the data or the recipe cannot be used.
+    `tirads` maps grades to labels in place of the recipe's own mapping. Raises BadInput where the
+    data or the recipe cannot be used, or where a split of the data's own has the same picture on
+    two sides.
     """
     plan = read_recipe(recipe)
+    if tirads is not None:
+        plan = replace(plan, task=plan.task.graded(tirads))
     require_weights(plan.network)
     found = read_samples(data, plan.task)
     loaded = load(found.samples, preprocess.parse(plan.preprocessing), watch.images)
     loaded = replace(loaded, dropped=(*found.dropped, *loaded.dropped))
     for reason, count in loaded.reasons.items():
         watch.note(f"{count} dropped: {reason}")
-    if len({sample.group for sample in loaded.samples}) == len(loaded.samples):
+    grouped = len({sample.group for sample in loaded.samples}) < len(loaded.samples)
+    if not grouped:
         watch.note(NO_GROUPS)
     pairs = tuple(find_duplicates(loaded.fingerprints))
+    refuse_leakage(loaded.samples, pairs)
     if pairs:
         watch.note(f"{len(pairs)} pairs of images are equal or nearly so; each pair is one group")
     joined = join_groups(loaded.samples, pairs)
@@ -76,16 +94,20 @@ def gather(data: Path, recipe: str, watch: Watch) -> Gathered:
         recipe=plan,
         loaded=replace(loaded, samples=joined),
         pairs=pairs,
+        grouped=grouped,
     )
 
 
 def unfinished(out: Path) -> Path:
     """Where the training of the run `out` keeps what it needs to be gone on with."""
-    return out.with_name(f"{out.name}.unfinished")
+    return out.parent / f"{out.name}.unfinished"
 
 
 def refuse_taken(out: Path, resume: bool) -> None:
-    """Raises BadInput where there is a run already, or an unfinished one that is not resumed."""
+    """Raises BadInput where there is a run already, or an unfinished one that is not resumed.
+
+    What Ctrl-C left of one that is resumed is replaced, if it is nothing but that.
+    """
     left = unfinished(out)
     if not resume or not left.exists():
         refuse_existing(out)
@@ -93,6 +115,8 @@ def refuse_taken(out: Path, resume: bool) -> None:
         raise BadInput(f"{left}: an unfinished training; go on with --resume, or remove it")
     if resume and not left.exists():
         raise BadInput(f"{left}: there is no unfinished training to go on with")
+    if resume and out.exists():
+        refuse_strangers(out)
 
 
 def _begin(folder: Path, recipe: Recipe, seed: int, table: str) -> None:
@@ -119,13 +143,15 @@ def train_split(
     seed: int,
     watch: Watch,
     held_out: str | None = None,
+    parted: int = 0,
     cluster: Cluster = ALONE,
 ) -> Record:
     """Trains on one split and writes the run `out`; returns what it measured.
 
     The split's samples are some or all of the gathered ones. The test split is measured and used
-    for nothing else. A training that was broken off is gone on with; stopped by the user, it leaves
-    a run of the epochs that are whole, and stays open to be gone on with.
+    for nothing else. `parted` groups were taken to be two for it. A training that was broken off is
+    gone on with; stopped by the user, it leaves a run of the epochs that are whole, and stays open
+    to be gone on with.
     """
     recipe = gathered.recipe
     materials = _materials(gathered, split)
@@ -155,15 +181,26 @@ def train_split(
     scope = None
     if "embedding" in outputs["train"]:
         scope = fit_scope(outputs["train"]["embedding"], outputs["validation"]["embedding"])
+    withheld = None
+    if scope is not None:
+        far = scope.distance(outputs["test"]["embedding"]) > scope.limit
+        withheld = float(np.mean(far))
     record = Record(
         schema=SCHEMA,
         recipe_name=gathered.recipe_name,
         recipe=recipe,
         seed=seed,
         held_out=held_out,
+        parted=parted,
         software=software(),
         data=describe_data(
-            gathered.name, gathered.root, split, pictures, gathered.loaded, gathered.pairs
+            gathered.name,
+            gathered.root,
+            split,
+            pictures,
+            gathered.loaded,
+            gathered.pairs,
+            gathered.grouped,
         ),
         history=fitted.history,
         teachers=fitted.teachers,
@@ -173,6 +210,7 @@ def train_split(
         threshold=fitted.threshold,
         metrics={part: _measured(answers[part], fitted.threshold) for part in PARTS},
         subgroups=_subgroups(watch.images(split.of("test")), answers["test"], fitted.threshold),
+        withheld=withheld,
         model_sha256="",  # known once the model is written
     )
     findings = Findings(
@@ -181,13 +219,29 @@ def train_split(
         mistakes=_mistakes(split.of("test"), pictures["test"], outputs["test"], answers, fitted),
         augmented=None
         if recipe.augmentation is None
-        else contact_sheet(pictures["train"][0, ..., 0], recipe.augmentation, seed),
+        else contact_sheet(partial(materials["train"].picture, 0), recipe.augmentation, seed),
     )
-    shutil.rmtree(out, ignore_errors=True)  # of the epochs before, where it was gone on with
-    record = write_run(out, record, split, fitted.model, scope, findings, folder / "logs")
+    with _aside(out, folder / "before"):
+        record = write_run(out, record, split, fitted.model, scope, findings, folder / "logs")
     if not fitted.interrupted:
         shutil.rmtree(folder)
     return record
+
+
+@contextmanager
+def _aside(run: Path, place: Path) -> Iterator[None]:
+    """Moves a run of fewer epochs to `place` while that of more is written, which it makes room
+    for; back, where that fails.
+    """
+    if run.exists():
+        shutil.rmtree(place, ignore_errors=True)
+        run.rename(place)
+    try:
+        yield
+    finally:
+        if place.exists() and not run.exists():
+            place.rename(run)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def train_run(
@@ -198,28 +252,34 @@ def train_run(
     held_out: str | None,
     resume: bool,
     watch: Watch,
+    part_groups: bool = False,
+    tirads: dict[str, str] | None = None,
 ) -> Record | None:
     """Trains `recipe` on `data` and writes the run `out`; see `train.run` for what is in it.
 
-    `held_out` is the scanner to test on, or all but one, as in `!718x500`; without it the split is
-    by group. Where TF_CONFIG names a cluster, each of its workers is started with the same data and
-    options, and the chief writes the run; for the others there is no record.
+    The split is the one that the data's own table gives, else by group; `held_out` is the scanner
+    to test on, or all but one, as in `!718x500`, and `part_groups` as for `_held_out`. Where
+    TF_CONFIG names a cluster, each of its workers is started with the same data and options, and
+    the chief writes the run; for the others there is no record.
     Raises BadInput where the data, the recipe or the place of the run cannot be used, before any
     long work begins.
     """
     cluster = join(note=watch.note)
     if cluster.chief:
         refuse_taken(out, resume)
-    gathered = gather(data, recipe, watch)
+    gathered = gather(data, recipe, watch, tirads)
     samples, task = gathered.loaded.samples, gathered.recipe.task
-    if held_out is None:
-        split = split_by_group(samples, task, seed)
+    parted = 0
+    if held_out is not None:
+        split, parted = _held_out(gathered, held_out, seed, part_groups, watch)
+    elif gathered.has_split:
+        split = given_split(samples, task, seed)
     else:
-        split = _held_out(gathered, held_out, seed)
+        split = split_by_group(samples, task, seed)
     if not cluster.chief:
         assist(gathered.recipe, seed, _materials(gathered, split)["train"], watch, cluster)
         return None
-    return train_split(gathered, split, out, seed, watch, held_out, cluster)
+    return train_split(gathered, split, out, seed, watch, held_out, parted, cluster)
 
 
 def _materials(gathered: Gathered, split: Split) -> dict[Part, Material]:
@@ -242,22 +302,44 @@ def _entry(sample: Sample) -> tuple[object, ...]:
     return sample.path, sample.frame, sample.box
 
 
-def _held_out(gathered: Gathered, held_out: str, seed: int) -> Split:
-    """Tests on one scanner's images alone, or on all but its.
+def _held_out(
+    gathered: Gathered, held_out: str, seed: int, part_groups: bool, watch: Watch
+) -> tuple[Split, int]:
+    """Tests on one scanner's images alone, or on all but its; returns how many groups were parted.
 
-    A group is taken to be one scanner's: where images of two sizes stand in one, as in TN5000's
-    runs of neighbouring numbers, it becomes two.
+    Of a group with both, the images that are not tested are left out, so that no patient stands on
+    two sides. With `part_groups` such a group is taken to be two, one of each scanner: where a
+    group is no patient, as in TN5000's runs of neighbouring numbers, too little is left else.
     """
+    if gathered.has_split:
+        raise BadInput("the data's own table gives a split; leave it out to hold out a scanner")
     name, scanners = held_out.removeprefix("!"), gathered.loaded.scanners
     if name not in scanners:
         raise BadInput(f"no image is of {name} pixels; there are {', '.join(sorted({*scanners}))}")
-    samples = [
-        replace(sample, group=f"{sample.group} {its}")
-        for sample, its in zip(gathered.loaded.samples, scanners, strict=True)
-    ]
     tested = [(its == name) != held_out.startswith("!") for its in scanners]
-    joined = join_groups(samples, gathered.pairs)
-    return hold_out(joined, gathered.recipe.task, tested, folds=1, seed=seed)[0]
+    samples, task = gathered.loaded.samples, gathered.recipe.task
+    sides = Counter({(sample.group, its) for sample, its in zip(samples, tested, strict=True)})
+    both = {group for group, _ in sides if sides[group, True] and sides[group, False]}
+    if both and part_groups:
+        parted = [
+            replace(sample, group=f"{sample.group} {its}")
+            for sample, its in zip(samples, scanners, strict=True)
+        ]
+        watch.note(
+            f"{len(both)} groups have images on both sides, and each is taken to be two: if a "
+            "group is a patient, the figures flatter"
+        )
+        joined = join_groups(parted, gathered.pairs)
+        return hold_out(joined, task, tested, folds=1, seed=seed)[0], len(both)
+    if both:
+        left = sum(
+            sample.group in both and not its for sample, its in zip(samples, tested, strict=True)
+        )
+        watch.note(
+            f"{left} images are left out, as their groups are tested; --part-groups takes each "
+            "such group to be two, where it is no patient"
+        )
+    return hold_out(samples, task, tested, folds=1, seed=seed)[0], 0
 
 
 def _measured(answers: Answers, threshold: float) -> Metrics:
@@ -275,9 +357,10 @@ def _subgroups(
 ) -> dict[str, dict[str, PartialMetrics]]:
     """The test figures by what an image tells besides its label."""
     seen = [traits(read_pixels(sample), sample.box) for sample in samples]
+    common = {name for name, _ in Counter(its.scanner for its in seen).most_common(SCANNERS)}
     titles: dict[str, list[str]] = {
         "nodule size": [its.nodule or "not known" for its in seen],
-        "scanner": [its.scanner for its in seen],
+        "scanner": [its.scanner if its.scanner in common else "others" for its in seen],
         "colour": ["coloured" if its.coloured else "grey" for its in seen],
         "calipers": ["calipers" if its.calipers else "none" for its in seen],
     }

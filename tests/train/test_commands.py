@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Outcome, refused, sonolite
+from tests.conftest import TINY, Outcome, refused, sonolite
+from train.fit import Watch
 from train.run import read_record, read_run
 
 
@@ -190,3 +191,21 @@ def test_the_train_table_shows_each_part_with_its_intervals(
     low, high = read_record(tmp_path / "run").metrics["test"].intervals["accuracy"]
     assert f"{low:.3f}-{high:.3f}" in done.stdout
     assert "next: sonolite convert" in done.stderr
+
+
+def test_a_training_that_was_stopped_ends_as_stopped_programs_do(
+    tmp_path: Path, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that `train && convert` does not go on with half a model."""
+    recipe = tmp_path / "two.toml"
+    recipe.write_text(TINY.replace("epochs = 30", "epochs = 2"))
+
+    def press(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.commands.watching", lambda *_: Watch(epoch=press))
+    done = sonolite("train", labelled, "--recipe", recipe, "--out", tmp_path / "run")
+    assert done.code == 130
+    assert "--resume goes on" in done.stderr
+    assert "next: sonolite convert" not in done.stderr
+    assert read_record(tmp_path / "run").interrupted

@@ -74,10 +74,13 @@ def test_the_summary_is_of_the_folds(crossed: Path, runs: list[Path]) -> None:
     truth = np.array([row["label"] == "malignant" for row, _ in rows])
     scores = np.array([float(row["probability"]) for row, _ in rows])
     called = scores >= np.array([threshold for _, threshold in rows])
-    assert summary.sensitivity == pytest.approx(called[truth].mean())
-    assert summary.specificity == pytest.approx(1 - called[~truth].mean())
-    assert summary.ece == pytest.approx(calibration_error(truth.astype(np.int64), scores))
-    assert sum(asdict(summary.confusion).values()) == 60
+    together = summary.together
+    assert together.sensitivity == pytest.approx(called[truth].mean())
+    assert together.specificity == pytest.approx(1 - called[~truth].mean())
+    assert together.ece == pytest.approx(calibration_error(truth.astype(np.int64), scores))
+    assert (together.samples, together.groups) == (60, 30)
+    low, high = together.intervals["sensitivity"]
+    assert low <= together.sensitivity <= high
 
 
 def test_the_summary_is_written_beside_the_folds(crossed: Path, runs: list[Path]) -> None:

@@ -1,6 +1,7 @@
 """Duplicates: found whatever was done to the copy, never among strangers, never across a split."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,6 @@ from train.duplicates import (
     refuse_leakage,
 )
 from train.samples import Sample
-from train.split import Split
 
 
 def scan(seed: int, width: int = 640, height: int = 480) -> Pixels:
@@ -164,10 +164,11 @@ def test_joining_is_the_smallest_partition_that_holds_the_pairs(
 
 
 def test_a_duplicate_across_a_given_split_is_refused_by_name() -> None:
-    split = Split((sample("a"), sample("b"), sample("c", frame=7)), ("train", "test", "test"))
-    refuse_leakage(split, [pair(1, 2)])
+    first, *others = sample("a"), sample("b"), sample("c", frame=7)
+    samples = [replace(first, part="train"), *(replace(its, part="test") for its in others)]
+    refuse_leakage(samples, [pair(1, 2)])
     with pytest.raises(BadInput) as refusal:
-        refuse_leakage(split, [pair(0, 2), pair(1, 2)])
+        refuse_leakage(samples, [pair(0, 2), pair(1, 2)])
     assert str(refusal.value) == (
         "the same picture stands on two sides of the split: "
         "/d/a-0.png (train) and /d/c-0.png, frame 7 (test)"
@@ -175,12 +176,14 @@ def test_a_duplicate_across_a_given_split_is_refused_by_name() -> None:
 
 
 def test_ten_pairs_are_named_and_the_others_counted() -> None:
-    samples = tuple(sample(f"g{number}") for number in range(24))
-    split = Split(samples, ("train", "test") * 12)
+    samples = [
+        replace(sample(f"g{number}"), part="test" if number % 2 else "train")
+        for number in range(24)
+    ]
     with pytest.raises(
         BadInput, match=r"g18-0.png \(train\) and .*g19-0.png \(test\); and 2 more$"
     ):
-        refuse_leakage(split, [pair(2 * number, 2 * number + 1) for number in range(12)])
+        refuse_leakage(samples, [pair(2 * number, 2 * number + 1) for number in range(12)])
 
 
 def test_pictures_that_the_model_knows_are_refused_by_name() -> None:

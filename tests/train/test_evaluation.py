@@ -51,7 +51,7 @@ def evaluate(
     tirads: dict[str, str] | None = None,
     allow_seen: bool = False,
 ) -> Evaluation:
-    return evaluate_run(run, data, strange, tirads, allow_seen)
+    return evaluate_run(run, data, strange, tirads, allow_seen, lambda _: None)
 
 
 def test_other_data_is_measured_at_the_runs_operating_point(run: Run, others: Path) -> None:
@@ -106,6 +106,41 @@ def test_seen_images_are_measured_where_that_is_asked_for(slim_run: Path, messy:
     done = sonolite(*words, "--allow-seen")
     assert done.code == 0, done
     assert json.loads(done.stdout)["metrics"]["samples"] == 61
+
+
+def test_other_images_of_groups_that_the_model_learnt_from_are_refused(
+    tmp_path: Path, run: Run, others: Path
+) -> None:
+    """Beside the images that were learnt from; of another folder they may be other patients."""
+    known = run.split.of("train")[0]
+    rows = [f"{path},{path.parent.parent.name},{known.group}" for path in others.rglob("*.png")]
+    table = tmp_path / "later.csv"
+    table.write_text("\n".join(("path,label,group", *rows)))
+    told: list[str] = []
+    found = evaluate_run(run, table, None, None, False, told.append)
+    assert (found.known_groups, len(told)) == (1, 1)
+    assert known.group in told[0]
+    beside = known.path.with_name("later.png")
+    shutil.copy(next(others.rglob("*.png")), beside)
+    try:
+        table.write_text(
+            "\n".join(("path,label,group", *rows, f"{beside},{known.label},{known.group}"))
+        )
+        with pytest.raises(BadInput, match=f"learnt from 1 groups of this data: {known.group}"):
+            evaluate(run, table)
+    finally:
+        beside.unlink()
+
+
+def test_moved_images_of_the_run_are_looked_for_where_they_are_said_to_be(
+    tmp_path: Path, slim_run: Path, messy: Path, others: Path
+) -> None:
+    lost = Path(shutil.copytree(slim_run, tmp_path / "run"))
+    record = (lost / "run.json").read_text().replace(str(messy), str(tmp_path / "gone"))
+    (lost / "run.json").write_text(record)
+    words = ("evaluate", lost, "--data", others)
+    refused(sonolite(*words), str(tmp_path / "gone"), "--images")
+    assert sonolite(*words, "--images", messy).code == 0
 
 
 def test_a_class_that_is_missing_is_named(tmp_path: Path, run: Run, others: Path) -> None:

@@ -137,7 +137,7 @@ def everything() -> Findings:
         "subgroups": {"nodule size": {name: asdict(its) for name, its in subgroups.items()}},
         "history": tuple(epoch | {"seconds": 90.0} for epoch in bare.record["history"]),
         "teachers": bare.record["history"],
-        "scope": {"auroc": 0.9871},
+        "withheld": 0.0371,
     }
     noise = draw.integers(0, 256, (12, 224, 224, 1), np.uint8)
     signs = np.array([[8.0, 0.0], [0.0, -8.0]])
@@ -206,7 +206,7 @@ def test_all_material_is_shown(full: Page) -> None:
     for words in (
         "too small3",
         "27 pairs",
-        "0.9871",
+        "3.7 % of the test images lie beyond the limit",
         "They took 3 minutes",
         "the mean answer of 2 networks, with 0.600, 0.700 on validation",
         "$large$",
@@ -268,7 +268,8 @@ def test_what_weakens_the_figures_is_said() -> None:
     plain = cautions()
     assert plain.startswith("One split of one data set")
     assert "10 groups" not in plain
-    assert "No groups are known" in cautions(data__groups=600)
+    assert "No groups are known" in cautions(data__grouped=False)
+    assert "7 groups had images on both sides" in cautions(parted=7)
     assert "has 9 groups only" in cautions(metrics__test__groups=9)
     missed = cautions(metrics__test__intervals__sensitivity=[0.7, 0.8])
     assert "sensitivity of 0.90" in missed
@@ -286,6 +287,22 @@ def test_the_worst_mistakes_are_wrong_and_come_first(
     off = np.abs(scores - labels)
     assert off[worst].tolist() == sorted(off[wrong], reverse=True)[:5]
     assert set(worst) <= set(wrong)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [
+        ("718x500", "test images of 718x500 pixels, which was never learnt from, of 20 groups"),
+        ("!718x500", "of all sizes but 718x500 pixels, which alone was learnt from, of 20 groups"),
+    ],
+)
+def test_a_scanner_that_was_held_out_is_named(tmp_path: Path, held_out: str, said: str) -> None:
+    bare = findings()
+    record = {**bare.record, "held_out": held_out, "parted": 7}
+    write_report(replace(bare, record=record), tmp_path / "report.html")
+    text = Page(tmp_path / "report.html").text
+    assert said in text
+    assert "no group stands on two sides" not in text
 
 
 def test_a_teacher_whose_student_had_not_begun_is_called_one(tmp_path: Path) -> None:

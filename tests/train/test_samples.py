@@ -45,8 +45,20 @@ def test_any_four_words_are_a_box_none_or_refused(corners: list[str]) -> None:
     else:
         said = "line 2"
         assert (box is None) == (not any(corners))
-        assert box is None or (box.x >= 0 and box.y >= 0 and box.w > 0 and box.h > 0)
     assert said.startswith("line 2")
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        (Box(-1, 10, 30, 30), "box outside the picture"),
+        (Box(10, -1, 30, 30), "box outside the picture"),
+        (Box(30, 10, -20, 30), "not a box"),
+        (Box(10, 10, 30, 0), "not a box"),
+    ],
+)
+def test_a_box_that_is_none_drops_its_image(box: Box, reason: str) -> None:
+    assert check(np.zeros((100, 100), np.uint8), sample_of(box)) == reason
 
 
 def test_one_class_alone_is_refused() -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
-from train.samples import Sample, Task
+from train.samples import PARTS, Part, Sample, Task
 from train.split import (
-    PARTS,
     Split,
     cross_validation_splits,
+    given_split,
     hold_out,
     split_by_group,
     split_csv,
@@ -183,3 +184,39 @@ def test_the_table_tells_frames_and_boxes() -> None:
         "a.dcm,7,benign,1,2,31,42,p,train",
         "b.png,0,malignant,,,,,q,test",
     ]
+
+
+def told(*parts: Part | None) -> list[Sample]:
+    """Two samples of each part, one of each class, of a group of their own."""
+    return [
+        Sample(Path(f"{number}-{label}.png"), label, None, f"g{number}-{label}", part=part)
+        for number, part in enumerate(parts)
+        for label in TASK.labels
+    ]
+
+
+def test_a_split_that_is_given_is_taken_as_it_is() -> None:
+    samples = told("test", "train", "validation", "train")
+    assert given_split(samples, TASK, 0).parts == tuple(its.part for its in samples)
+
+
+def test_a_given_split_without_validation_gets_one_of_what_is_not_tested() -> None:
+    train: Part = "train"
+    samples = told("test", *[train] * 8)
+    split = given_split(samples, TASK, 0)
+    assert split.of("test") == samples[:2]
+    assert {its.label for its in split.of("validation")} == set(TASK.labels)
+    assert len(split.of("validation")) == 2
+
+
+def test_a_given_split_must_be_whole() -> None:
+    with pytest.raises(BadInput, match="2 of 8 images have no split"):
+        given_split(told("test", None, "train", "validation"), TASK, 0)
+    with pytest.raises(BadInput, match="the test split: no image of class"):
+        given_split(told("train", "validation"), TASK, 0)
+
+
+def test_a_given_split_with_a_group_on_two_sides_is_refused() -> None:
+    samples = [replace(its, group="p1") for its in told("test", "train", "validation")]
+    with pytest.raises(BadInput, match="group 'p1' stands on two sides: test, train"):
+        given_split(samples, TASK, 0)

@@ -15,6 +15,7 @@ from tests.conftest import SLIM, TINY, draw_labelled, refused, sonolite
 from train.fit import Watch
 from train.learner import Epoch
 from train.run import Record, Run, read_record, read_run
+from train.samples import PARTS
 from train.split import Split
 from train.training import train_run, unfinished
 
@@ -112,6 +113,77 @@ def test_one_scanner_is_tested_by_a_model_that_never_saw_it(
     assert "scanner" not in record.subgroups
 
 
+@pytest.fixture
+def mixed(tmp_path: Path, messy: Path) -> Path:
+    """A table whose first groups have images of both scanners; the others are of one."""
+    rows = []
+    for path in sorted(messy.glob("*/*/?.png")):
+        if path.name not in ("small.png", "broken.png"):
+            label, number = path.parts[-3], int(path.parent.name[-2:])
+            rows.append(f"{path},{label},{label}{number // 2 if number < 4 else 100 + number}")
+    table = tmp_path / "mixed.csv"
+    table.write_text("\n".join(("path,label,group", *rows)))
+    return table
+
+
+def test_images_of_groups_that_are_tested_on_another_scanner_are_left_out(
+    tmp_path: Path, mixed: Path, one_epoch: Path
+) -> None:
+    told: list[str] = []
+    watch = Watch(note=told.append)
+    record = train(mixed, one_epoch, tmp_path / "run", held_out="400x300", watch=watch)
+    split = read_run(tmp_path / "run").split
+    sides = {part: {its.group for its in split.of(part)} for part in PARTS}
+    assert not sides["test"] & (sides["train"] | sides["validation"])
+    assert record.parted == 0
+    assert any("are left out, as their groups are tested; --part-groups" in line for line in told)
+
+
+def test_groups_of_two_scanners_are_two_where_that_is_asked_for_and_it_is_said(
+    tmp_path: Path, mixed: Path, one_epoch: Path
+) -> None:
+    told: list[str] = []
+    record = train(
+        mixed,
+        one_epoch,
+        tmp_path / "run",
+        held_out="400x300",
+        part_groups=True,
+        watch=Watch(note=told.append),
+    )
+    assert record.parted == 4
+    assert any("4 groups have images on both sides" in line for line in told)
+    assert "4 groups had images on both sides" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_split_of_the_datas_own_is_taken(
+    tmp_path: Path, run_folder: Path, labelled: Path, one_epoch: Path
+) -> None:
+    """That of another run, say; `--folds` and `--hold-out` make their own."""
+    table = labelled / "again.csv"
+    table.write_text((run_folder / "split.csv").read_text())
+    try:
+        train(table, one_epoch, tmp_path / "run", seed=7)
+        assert rows(tmp_path / "run", "split.csv") == rows(run_folder, "split.csv")
+        words = ("train", table, "--recipe", one_epoch, "--out", tmp_path / "b")
+        refused(sonolite(*words, "--folds", "2"), "own table gives a split")
+        refused(sonolite(*words, "--hold-out", "320x240"), "own table gives a split")
+    finally:
+        table.unlink()
+
+
+def test_duplicates_on_two_sides_of_a_given_split_stop_the_run(
+    tmp_path: Path, messy: Path, one_epoch: Path
+) -> None:
+    images = sorted(messy.glob("*/*/[0a].png"))
+    turns = ("train", "test", "validation")
+    lines = [f"{its},{its.parts[-3]},{turns[n % 3]}" for n, its in enumerate(images)]
+    table = tmp_path / "own.csv"
+    table.write_text("\n".join(("path,label,split", *lines)))
+    words = ("train", table, "--recipe", one_epoch, "--out", tmp_path / "run")
+    refused(sonolite(*words), "the same picture stands on two sides", "benign04/a.png")
+
+
 def test_a_scanner_that_is_not_there_is_refused(
     tmp_path: Path, messy: Path, one_epoch: Path
 ) -> None:
@@ -152,6 +224,39 @@ def test_ctrl_c_leaves_a_run_of_the_whole_epochs_that_can_be_gone_on_with(
     assert len(resumed.history) == 3
     assert read_record(out) == resumed
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_does_not_belong_to_a_run_is_never_deleted(
+    tmp_path: Path, labelled: Path, three_epochs: Path
+) -> None:
+    out = tmp_path / "run"
+    train(labelled, three_epochs, out, watch=Watch(epoch=press))
+    (out / "notes.md").write_text("mine")
+    words = ("train", labelled, "--recipe", three_epochs, "--out", out, "--resume")
+    refused(sonolite(*words), "move notes.md elsewhere")
+    assert (out / "notes.md").read_text() == "mine"
+
+
+def test_a_run_that_cannot_be_replaced_stays(
+    tmp_path: Path, labelled: Path, three_epochs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    broken = train(labelled, three_epochs, out, watch=Watch(epoch=press))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.run.write_report", full)
+        with pytest.raises(BadInput, match="No space left"):
+            train(labelled, three_epochs, out, resume=True)
+    assert read_record(out) == broken
+    assert len(train(labelled, three_epochs, out, resume=True).history) == 3
+
+
+def test_a_folder_that_has_no_name_of_its_own_is_refused(labelled: Path) -> None:
+    for out in ("/", "."):
+        refused(sonolite("train", labelled, "--out", out), "exists already")
 
 
 def test_ctrl_c_before_the_first_epoch_leaves_what_was_begun(

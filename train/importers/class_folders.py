@@ -8,22 +8,33 @@ from devices.capture.dicom import is_dicom, read_header
 from train.importers.dicom import spaced_frames
 from train.samples import Collection, Dropped, Sample, Task
 
+KINDS = IMAGES | DICOM
+
 
 def read_class_folders(folder: Path, task: Task) -> Collection:
     """Samples from `CLASS/image` or `CLASS/PATIENT/image`; the patient's folder is the group.
 
     Without such a folder a DICOM file is of its patient, and each other image is a group of its
     own. A moving DICOM file gives frames that are at least `SECONDS_APART`; one whose header
-    cannot be read is dropped.
+    cannot be read is dropped, as is what is named as neither an image nor a DICOM file.
     """
     samples: list[Sample] = []
     dropped: list[Dropped] = []
     for child in sorted(folder.iterdir()):
         if not child.is_dir() or child.name.startswith("."):
             continue
-        files = sorted(child.rglob("*"))
-        images = [path for path in files if path.suffix.lower() in IMAGES | DICOM]
-        label = task.label(child.name, str(folder)) if images else ""
+        files = sorted(
+            its for its in child.rglob("*") if its.is_file() and not its.name.startswith(".")
+        )
+        images = [path for path in files if path.suffix.lower() in KINDS]
+        if not images and child.name not in {*task.labels, *task.aliases}:
+            continue
+        label = task.label(child.name, str(folder))
+        dropped += [
+            Dropped(str(its), "unknown kind of file")
+            for its in files
+            if its.suffix.lower() not in KINDS
+        ]
         for image in images:
             inner = image.relative_to(child)
             frames, patient = [0], None

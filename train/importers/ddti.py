@@ -59,10 +59,11 @@ def read_ddti(folder: Path, task: Task) -> Collection:
     grade.
     """
     if not task.tirads:
+        usual = ",".join(f"{grade}={label}" for grade, label in TIRADS.items())
         choice = ", ".join(f'"{grade}" = "{label}"' for grade, label in TIRADS.items())
         raise BadInput(
-            f"{folder}: DDTI has TI-RADS grades, no classes; say which grade is which class in the "
-            f"recipe, under [task], as in: tirads = {{ {choice} }}"
+            f"{folder}: DDTI has TI-RADS grades, no classes; say which grade is which class, with "
+            f"--tirads {usual} or in the recipe, under [task]: tirads = {{ {choice} }}"
         )
     labels = {grade.lower(): label for grade, label in task.tirads.items()}
     samples: list[Sample] = []

@@ -6,15 +6,27 @@ from pathlib import Path
 from devices import BadInput
 from devices.capture.dicom import is_dicom
 from train.importers.dicom import patient_of
-from train.samples import BOX_COLUMNS, Collection, Dropped, Sample, Task, box_between
+from train.samples import (
+    BOX_COLUMNS,
+    PARTS,
+    Collection,
+    Dropped,
+    Part,
+    Sample,
+    Task,
+    box_between,
+)
+
+PART_WORDS: dict[str, Part | None] = {"": None, "val": "validation"} | {its: its for its in PARTS}
+"""What may stand in the column `split`."""
 
 
 def read_csv(path: Path, task: Task) -> Collection:
     """Samples from a table with the columns `path,label` and, where known, a box and a `group`.
 
     Paths are relative to the table. A column `frame` picks one of a DICOM file, from 0. Without a
-    group a DICOM file is of its patient, and each other image is a group of its own. A row
-    without a label is dropped.
+    group a DICOM file is of its patient, and each other image is a group of its own. A column
+    `split` says what an image is for: train, validation or test. A row without a label is dropped.
     """
     samples, dropped = [], []
     try:
@@ -39,6 +51,7 @@ def read_csv(path: Path, task: Task) -> Collection:
                         box=box_between([words.get(name, "") for name in BOX_COLUMNS], where),
                         group=words.get("group") or patient_of(image) or words["path"],
                         frame=_frame(words.get("frame", ""), image, where),
+                        part=_part(words.get("split", ""), where),
                     )
                 )
     except (UnicodeDecodeError, csv.Error) as error:
@@ -54,3 +67,9 @@ def _frame(word: str, image: Path, where: str) -> int:
     if frame and not is_dicom(image):
         raise BadInput(f"{where}: frame {frame} of a file that is not DICOM")
     return frame
+
+
+def _part(word: str, where: str) -> Part | None:
+    if word.lower() not in PART_WORDS:
+        raise BadInput(f"{where}: a split is {', '.join(PARTS)}, not {word!r}")
+    return PART_WORDS[word.lower()]

@@ -8,27 +8,33 @@ from train.samples import BOX_COLUMNS, Collection, Dropped, Sample, Task, box_be
 
 
 def read_voc(folder: Path, task: Task) -> Collection:
-    """Samples from Pascal VOC's layout: the first object of each file in `Annotations/`.
+    """Samples from Pascal VOC's layout: each object of each file in `Annotations/`.
 
     VOC knows no patients, so that each image is a group of its own; a `manifest.csv` with a
     `group` column is better wherever neighbouring images can be of one patient. A file that cannot
-    be read is dropped, as is one whose object is missing or has no name.
+    be read or marks no object is dropped, and so is an object without a name. An image that is
+    named without its suffix is the one that is named as its annotation.
     """
-    samples, dropped = [], []
+    samples, dropped, images = [], [], folder / "JPEGImages"
     for file in sorted((folder / "Annotations").glob("*.xml")):
         root = read_xml(file)
         if root is None:
             dropped.append(Dropped(str(file), "unreadable"))
             continue
-        marked = root.find("object")
-        name = "" if marked is None else (marked.findtext("name") or "").strip()
-        if marked is None or not name:
-            dropped.append(Dropped(str(file), "no label"))
-            continue
-        corners = [marked.findtext(f"bndbox/{corner}") or "" for corner in BOX_COLUMNS]
-        image = folder / "JPEGImages" / (root.findtext("filename") or f"{file.stem}.jpg")
-        if image.parent.resolve() != (folder / "JPEGImages").resolve():
+        image = images / (root.findtext("filename") or f"{file.stem}.jpg")
+        if image.parent.resolve() != images.resolve():
             raise BadInput(f"{file}: the image lies outside JPEGImages")
-        label, box = task.label(name, str(file)), box_between(corners, str(file))
-        samples.append(Sample(image, label, box, group=file.stem))
+        if not image.suffix:
+            image = images / f"{file.stem}.jpg"
+        marked = root.findall("object")
+        if not marked:
+            dropped.append(Dropped(str(file), "no label"))
+        for its in marked:
+            name = (its.findtext("name") or "").strip()
+            if not name:
+                dropped.append(Dropped(str(file), "no label"))
+                continue
+            corners = [its.findtext(f"bndbox/{corner}") or "" for corner in BOX_COLUMNS]
+            label, box = task.label(name, str(file)), box_between(corners, str(file))
+            samples.append(Sample(image, label, box, group=file.stem))
     return Collection(tuple(samples), tuple(dropped))

@@ -20,7 +20,10 @@ def test_the_patients_folder_is_the_group(tmp_path: Path) -> None:
     for name in ("benign/p1/a.png", "benign/b.png", "malignant/p2/c.png", "benign/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    groups = [(its.label, its.group) for its in read_class_folders(tmp_path, TASK).samples]
+    found = read_class_folders(tmp_path, TASK)
+    groups = [(its.label, its.group) for its in found.samples]
+    notes = Dropped(str(tmp_path / "benign" / "notes.txt"), "unknown kind of file")
+    assert found.dropped == (notes,)
     assert groups == [("benign", "benign/b.png"), ("benign", "p1"), ("malignant", "p2")]
 
 

@@ -40,6 +40,13 @@ def test_a_row_without_a_label_is_dropped(tmp_path: Path) -> None:
     )
 
 
+def test_a_table_may_say_what_each_image_is_for(tmp_path: Path) -> None:
+    rows = "a.png,0,train\nb.png,0,val\nc.png,0,validation\nd.png,0,Test\ne.png,0,\n"
+    found = read_csv(write_csv(tmp_path, f"path,label,split\n{rows}"), TASK)
+    parts = [its.part for its in found.samples]
+    assert parts == ["train", "validation", "validation", "test", None]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -47,7 +54,7 @@ def test_a_row_without_a_label_is_dropped(tmp_path: Path) -> None:
         ("path,label\na.png,cyst\n", "line 2: 'cyst' is no class; there are benign, malignant"),
         ("path,label\n,benign\n", "line 2: the path is empty"),
         ("path,label,xmin,ymin,xmax,ymax\na.png,0,1,2,x,4\n", "not four numbers"),
-        ("path,label,xmin,ymin,xmax,ymax\na.png,0,9,2,3,4\n", "not a box"),
+        ("path,label,split\na.png,0,holdout\n", "line 2: a split is train, validation, test"),
         ("path,label,xmin,ymin,xmax,ymax\na.png,0,1,2,inf,4\n", "not four numbers"),
         ("path,label,frame\na.dcm,0,-1\n", "line 2: a frame is a whole number from 0, not '-1'"),
         ("path,label,frame\na.dcm,0,1.5\n", "line 2: a frame is a whole number from 0"),

@@ -22,7 +22,24 @@ def annotate(folder: Path, text: str) -> Path:
     return path
 
 
-def test_voc_gives_the_first_object(tmp_path: Path) -> None:
+def test_voc_gives_each_object(tmp_path: Path) -> None:
+    text = VOC.format(name="7", label="1")
+    other = text[text.index("<object>") : text.index("</annotation>")].replace("40", "60")
+    annotate(tmp_path, text.replace("</annotation>", f"{other}<object/></annotation>"))
+    found = read_voc(tmp_path, TASK)
+    boxes = [its.box for its in found.samples]
+    assert boxes == [Box(10, 20, 30, 30), Box(10, 20, 50, 30)]
+    assert {its.group for its in found.samples} == {"7"}
+    assert [its.reason for its in found.dropped] == ["no label"]
+
+
+def test_an_image_that_is_named_without_its_suffix_is_found(tmp_path: Path) -> None:
+    annotate(tmp_path, VOC.format(name="7", label="1").replace("7.jpg", "7"))
+    (sample,) = read_voc(tmp_path, TASK).samples
+    assert sample.path.name == "7.jpg"
+
+
+def test_voc_gives_an_object(tmp_path: Path) -> None:
     annotate(tmp_path, VOC.format(name="7", label="1"))
     sample = Sample(tmp_path / "JPEGImages" / "7.jpg", "malignant", Box(10, 20, 30, 30), "7")
     assert read_samples(tmp_path, TASK) == Collection((sample,), ())
