@@ -32,7 +32,7 @@ TEMPLATE = """# {name}, version {version}
 
 ## Data
 
-`{data}`: {images} images in {groups} groups; no group stands on two sides of the split.
+`{data}`: {images} images in {groups} groups; {apart}.
 {duplicates} pairs of equal or nearly equal images were pulled into one group each; {dropped} images
 could not be used.
 
@@ -90,7 +90,8 @@ of its images.
 
 """
 WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label; the limit keeps
-99 % of the validation images, and not every picture of something else lies beyond it."""
+99 % of the validation images{tested}, and not every picture of something else lies beyond it."""
+PARTED = "{count} groups have images on both sides, so patients may have, too"
 WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 
 
@@ -141,6 +142,11 @@ def write_card(
         data=data.name,
         images=sum(sum(its.values()) for its in data.counts.values()),
         groups=data.groups,
+        apart=(
+            PARTED.format(count=record.parted)
+            if record.parted
+            else "no group stands on two sides of the split"
+        ),
         labels=" | ".join(stage.labels),
         rules="---|" * (len(stage.labels) - 1) + "---",
         counts="\n".join(counts),
@@ -152,7 +158,7 @@ def write_card(
         edgetpu=_edgetpu(placement),
         gpu="; ".join(map(_gpu, gpu)) or "not tried.",
         others=OTHERS.format(rows="\n".join(map(_row, others))) if others else "",
-        scope=WITH_SCOPE if stage.scopes else WITHOUT_SCOPE,
+        scope=_scope(record) if stage.scopes else WITHOUT_SCOPE,
         test=sum(data.counts["test"].values()),
         interpreter=interpreter,
         variants=_variants(comparisons, sizes),
@@ -211,6 +217,12 @@ def _images(data: Data) -> tuple[str, dict[str, int]]:
     }
 
 
+def _scope(record: Record) -> str:
+    """What the model notices, and how many of the test images it would not judge."""
+    kept = "" if record.withheld is None else f" and {1 - record.withheld:.1%} of the test images"
+    return WITH_SCOPE.format(tested=kept)
+
+
 def _edgetpu(placement: Placement | None) -> str:
     """How much of int8 an Edge TPU would run."""
     if placement is None:
@@ -246,7 +258,7 @@ def _row(its: Other) -> str:
     test, held_out = its.metrics["test"], its.held_out or "other groups"
     what = f"all scanners but {held_out[1:]}" if held_out.startswith("!") else held_out
     if its.parted:
-        what += f"; {its.parted} groups have images on both sides, so patients may have, too"
+        what += f"; {PARTED.format(count=its.parted)}"
     figures = (_with_interval(test, name) for name in ("auroc", "sensitivity", "specificity"))
     return f"| {what} | {test.samples} | {' | '.join(figures)} | {test.ece:.3f} |"
 

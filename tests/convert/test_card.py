@@ -1,9 +1,11 @@
 """The card quotes what else a recipe was tested on, and nothing of another recipe."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from devices.records import write_json
 from edge_runtime.bundle import CARD, open_bundle
 from tests.conftest import refused, sonolite
 from train.cross_validation import SUMMARY, read_cross_validation
@@ -36,6 +38,19 @@ def test_other_runs_of_the_recipe_are_quoted(runs: Path, tmp_path: Path) -> None
         assert f"| {what} | {test.samples} | {test.auroc:.3f} (" in card
     folds = read_cross_validation(runs / "folds")
     assert f"| each group once, in 2 folds | 61 | {folds.auroc:.3f} ±" in card
+
+
+def test_groups_that_were_parted_are_told(runs: Path, tmp_path: Path) -> None:
+    record = read_record(runs / "one")
+    (runs / "one" / "run.json").write_bytes(write_json(replace(record, parted=5)))
+    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", "--variants", "int8")
+    try:
+        assert sonolite(*words, "--quote", runs / "one").code == 0
+    finally:
+        (runs / "one" / "run.json").write_bytes(write_json(record))
+    card = open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
+    assert "no group stands on two sides" in card
+    assert "| 400x300; 5 groups have images on both sides, so patients may have, too |" in card
 
 
 def test_without_them_the_card_has_no_such_table(runs: Path, tmp_path: Path) -> None:
