@@ -43,7 +43,7 @@ def test_other_runs_of_the_recipe_are_quoted(runs: Path, tmp_path: Path) -> None
 def test_groups_that_were_parted_are_told(runs: Path, tmp_path: Path) -> None:
     record = read_record(runs / "one")
     (runs / "one" / "run.json").write_bytes(write_json(replace(record, parted=5)))
-    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", "--variants", "int8")
+    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite")
     try:
         assert sonolite(*words, "--quote", runs / "one").code == 0
     finally:
