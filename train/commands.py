@@ -60,7 +60,7 @@ def train(
         bool,
         typer.Option(
             "--part-groups",
-            help="With --hold-out: a group of several scanners is one of each, not left out.",
+            help="With --hold-out: part groups of several scanners; else what is left is left out.",
         ),
     ] = False,
     tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,

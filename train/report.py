@@ -139,10 +139,11 @@ def _in_short(record: Mapping[str, Any]) -> str:
     scanners = "" if held_out is None else f" of {held_out} pixels, which was never learnt from,"
     if held_out is not None and held_out.startswith("!"):
         scanners = f" of all sizes but {held_out[1:]} pixels, which alone was learnt from,"
+    unseen = "" if record.get("parted") else ", none of which the model had seen"
     words = (
-        f"Measured on {test['samples']} test images{scanners} of {_groups(test)}, none of which "
-        f"the model had seen. Of an image that is {positive} and one that is {negative}, it gives "
-        f"the {positive} one the higher probability in {_percent(test, 'auroc')} of all pairs.",
+        f"Measured on {test['samples']} test images{scanners} of {_groups(test)}{unseen}. Of "
+        f"an image that is {positive} and one that is {negative}, it gives the {positive} one the "
+        f"higher probability in {_percent(test, 'auroc')} of all pairs.",
         f"At its operating point it finds {tp} of {tp + fn} {positive} images, "
         f"{_percent(test, 'sensitivity')}, and clears {tn} of {tn + fp} {negative} ones, "
         f"{_percent(test, 'specificity')}. It is right in {_percent(test, 'accuracy')}; always "
@@ -174,8 +175,8 @@ def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
         )
     if parted := record.get("parted"):
         yield (
-            f"{parted} groups had images on both sides of the split, and each was taken to be two: "
-            "if a group is a patient, the figures flatter."
+            f"{parted} groups had images on both sides of the split, and each was parted by "
+            "scanner: if a group is a patient, the figures flatter."
         )
     if not data.get("grouped", True):
         yield (

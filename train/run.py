@@ -87,7 +87,7 @@ class Record:
     teachers: tuple[Epoch, ...] = ()
     """The last epoch of each network that this one learnt from; none without distillation."""
     parted: int = 0
-    """Groups with images on both sides of `held_out`, each of which was taken to be two."""
+    """Groups with images on both sides of `held_out`, each of which was parted by scanner."""
     withheld: float | None = None
     """The share of the test images beyond the scope's limit; None of a model without a scope."""
 

@@ -149,9 +149,9 @@ def train_split(
     """Trains on one split and writes the run `out`; returns what it measured.
 
     The split's samples are some or all of the gathered ones. The test split is measured and used
-    for nothing else. `parted` groups were taken to be two for it. A training that was broken off is
-    gone on with; stopped by the user, it leaves a run of the epochs that are whole, and stays open
-    to be gone on with.
+    for nothing else. `parted` groups were parted by scanner for it. A training that was broken off
+    is gone on with; stopped by the user, it leaves a run of the epochs that are whole, and stays
+    open to be gone on with.
     """
     recipe = gathered.recipe
     materials = _materials(gathered, split)
@@ -308,8 +308,8 @@ def _held_out(
     """Tests on one scanner's images alone, or on all but its; returns how many groups were parted.
 
     Of a group with both, the images that are not tested are left out, so that no patient stands on
-    two sides. With `part_groups` such a group is taken to be two, one of each scanner: where a
-    group is no patient, as in TN5000's runs of neighbouring numbers, too little is left else.
+    two sides. With `part_groups` such a group is parted, into one of each scanner: where a group is
+    no patient, as in TN5000's runs of neighbouring numbers, too little is left else.
     """
     if gathered.has_split:
         raise BadInput("the data's own table gives a split; leave it out to hold out a scanner")
@@ -326,7 +326,7 @@ def _held_out(
             for sample, its in zip(samples, scanners, strict=True)
         ]
         watch.note(
-            f"{len(both)} groups have images on both sides, and each is taken to be two: if a "
+            f"{len(both)} groups have images on both sides, and each is parted by scanner: if a "
             "group is a patient, the figures flatter"
         )
         joined = join_groups(parted, gathered.pairs)
@@ -336,8 +336,8 @@ def _held_out(
             sample.group in both and not its for sample, its in zip(samples, tested, strict=True)
         )
         watch.note(
-            f"{left} images are left out, as their groups are tested; --part-groups takes each "
-            "such group to be two, where it is no patient"
+            f"{left} images are left out, as their groups are tested; --part-groups parts such "
+            "groups by scanner, where they are no patients"
         )
     return hold_out(samples, task, tested, folds=1, seed=seed)[0], 0
 
