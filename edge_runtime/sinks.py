@@ -1,6 +1,7 @@
 """Where results go: JSON lines, a video with the overlay; `commands.terminal` has another."""
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ from edge_runtime.result import Result, to_json
 
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
 """By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
+
+ROOM, LOOK = 4_000_000, 25
+"""Bytes that a disk must have left, and after how many frames it is looked again: OpenCV writes on
+without a word when it is full, and the video could not be closed."""
 
 
 class JsonLines:
@@ -56,6 +61,8 @@ class OverlayVideo:
 
     def write(self, result: Result, pixels: Pixels) -> None:
         """Writes one screen; see `Sink.write`. The first one decides the size of the video."""
+        if self._written % LOOK == 0 and shutil.disk_usage(self._part.parent).free < ROOM:
+            raise BadInput(f"--save {self._path}: the disk is full")
         screen = draw(pixels, result, self._positive, self._evidence)
         height, width = screen.shape[:2]
         if self._writer is None:

@@ -26,6 +26,8 @@ BUFFERS = 2
 """One is filled while the other is read; more would hold older pictures."""
 SLICE = 0.1
 """Seconds of a wait, after which it is seen whether the camera has been closed."""
+BLOCKED = 2.0
+"""Seconds of a read that is to end after SLICE, after which it counts as blocked for good."""
 MAX_DAMAGED = 25
 """Damaged pictures in a row after which nothing useful is to be expected."""
 
@@ -82,10 +84,16 @@ class Camera(CaptureDevice):
         self._closed = False
 
     def close(self) -> None:
-        """Gives the camera back; a read in another thread ends first, at once."""
+        """Gives the camera back; a read in another thread ends first, at once.
+
+        One that a driver blocks is left alone: the camera is given back with the process.
+        """
         self._closed = True
-        with self._busy:
-            self._capture.release()
+        if self._busy.acquire(timeout=BLOCKED):
+            try:
+                self._capture.release()
+            finally:
+                self._busy.release()
 
     def read(self, timeout: float) -> Frame:
         """Returns the next frame; see `CaptureDevice.read`.
@@ -93,14 +101,17 @@ class Camera(CaptureDevice):
         Raises DeviceStalled also for the picture that a grabber makes up without a signal.
         """
         deadline, damaged = time.monotonic() + timeout, 0
-        while (pixels := self._decode(self._grab(deadline))) is None:
+        while True:
+            data = self._grab(deadline)
+            now = self._clock()
+            if (pixels := self._decode(data)) is not None:
+                break
             self.damaged, damaged = self.damaged + 1, damaged + 1
             if damaged == MAX_DAMAGED:
                 raise DeviceLost(f"camera {self._path}: {damaged} damaged pictures in a row")
         if not has_signal(pixels):
             raise DeviceStalled(f"camera {self._path}: a test picture; is the scanner connected?")
         index, self._index = self._index, self._index + 1
-        now = self._clock()
         return Frame(pixels, now, index, timestamp=now)
 
     def _granted(self) -> Mode:

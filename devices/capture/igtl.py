@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from fastcrc.crc64 import ecma_182
 
+from devices.capture.held import Held
 from devices.capture.size import check_size
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, SonoliteError
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
@@ -127,8 +128,11 @@ class Igtl(CaptureDevice):
     def _follow(self) -> Generator[Frame | SonoliteError, None, None]:
         """Frames and what keeps them away; holds the half-read message. Ends with DeviceLost."""
         index = wrong = 0
+        held = Held(self._clock())
         while True:
+            asked = self._clock()
             header = yield from self._receive(HEADER.size)
+            captured = held.came(asked, self._clock())
             version, kind, device, size, crc = HEADER.unpack(header)
             if version not in VERSIONS or size > MAX_MESSAGE:
                 raise DeviceLost(
@@ -146,7 +150,6 @@ class Igtl(CaptureDevice):
                     yield from self._receive(min(CHUNK, size - start))
                 continue
             body = yield from self._receive(size)
-            now = self._clock()
             if ecma_182(body) != crc:
                 self.damaged, wrong = self.damaged + 1, wrong + 1
                 if wrong == MAX_DAMAGED:
@@ -158,7 +161,7 @@ class Igtl(CaptureDevice):
             except BadInput as error:
                 yield error
             else:
-                yield Frame(pixels, now, index, timestamp=now)
+                yield Frame(pixels, captured, index, timestamp=captured)
                 index += 1
 
     def _receive(self, size: int) -> Generator[DeviceStalled, None, memoryview]:

@@ -82,6 +82,7 @@ class Reconnecting(CaptureDevice):
                 self._device = opened
         self._delay = min(2 * self._delay, MOST)
         if isinstance(opened, CaptureDevice):
+            self.fps = opened.fps
             return opened
         if not isinstance(opened, BadInput | DeviceLost | HardwareMissing):
             raise opened

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from devices.capture.held import Held
 from devices.capture.size import MAX_PIXELS, check_size
 from devices.errors import BadInput, DeviceLost, DeviceStalled
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
@@ -90,6 +91,7 @@ class Connection(NamedTuple):
     container: "InputContainer"
     video: "VideoStream"
     backlog: Backlog
+    held: Held
     patience: Patience
     """How long FFmpeg waits for data; PyAV asks for it anew at every packet."""
 
@@ -149,7 +151,7 @@ class Stream(CaptureDevice):
         if self._closed or connection is None:
             raise DeviceLost(f"{self._name}: closed")
         try:
-            pixels = self._next_live(connection, self._clock() + timeout)
+            pixels, captured = self._next_live(connection, self._clock() + timeout)
         except ExitError:
             self._hang_up()
             raise self._silent(connection.patience) from None
@@ -160,14 +162,13 @@ class Stream(CaptureDevice):
             self._hang_up()
             raise
         index, self._index = self._index, self._index + 1
-        now = self._clock()
-        return Frame(pixels, now, index, timestamp=now)
+        return Frame(pixels, captured, index, timestamp=captured)
 
-    def _next_live(self, connection: Connection, deadline: float) -> Pixels:
-        """The next frame that is neither backlog nor damaged."""
+    def _next_live(self, connection: Connection, deadline: float) -> tuple[Pixels, float]:
+        """The next frame that is neither backlog nor damaged, and when it was captured."""
         from av import InvalidDataError
 
-        container, video, backlog, patience = connection
+        container, video, backlog, held, patience = connection
         damaged = 0
         while self._clock() < deadline:
             asked = self._clock()
@@ -176,6 +177,7 @@ class Stream(CaptureDevice):
                 arrived = self._clock()
                 if arrived - asked >= patience.seconds:  # as old as the silence that ended the read
                     raise self._silent(patience)
+                captured = held.came(asked, arrived)
                 if not packet.size:
                     raise DeviceLost(f"{self._name}: the stream has ended")
                 pictures = packet.decode()
@@ -188,7 +190,7 @@ class Stream(CaptureDevice):
                     raise DeviceLost(f"{self._name}: {damaged} damaged packets in a row")
             elif pictures and backlog.over(asked, arrived):
                 patience.learn(arrived - asked)
-                return self._unpack(pictures[-1])
+                return self._unpack(pictures[-1]), captured
         raise DeviceStalled(f"{self._name}: no picture within the time-out")
 
     def _silent(self, patience: Patience) -> DeviceLost:
@@ -216,7 +218,8 @@ class Stream(CaptureDevice):
             raise BadInput(f"{self._name}: there is no video in this stream")
         video = container.streams.video[0]
         video.codec_context.options = DECODER
-        return Connection(container, video, Backlog(self._clock()), patience)
+        now = self._clock()
+        return Connection(container, video, Backlog(now), Held(now), patience)
 
     def _unpack(self, picture: "VideoFrame") -> Pixels:
         """The pixels, uint8 ``H x W x 3`` (BGR). Raises BadInput for a size that is refused."""

@@ -191,6 +191,22 @@ def test_closing_ends_a_read_in_another_thread(plug: Plug) -> None:
     camera.close()
 
 
+def test_a_driver_that_blocks_for_ever_does_not_keep_a_session_from_its_end(
+    plug: Plug, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that hangs in the driver holds the camera, and no signal reaches it."""
+    monkeypatch.setattr("devices.capture.camera.BLOCKED", 0.2)
+    camera = Camera(str(plug(MODES).path))
+    camera.read(2.0)
+    began = time.monotonic()
+    with camera._busy:
+        camera.close()
+    assert time.monotonic() - began < 1.0
+    with pytest.raises(DeviceLost, match="closed"):
+        camera.read(1.0)
+    camera.close()
+
+
 def test_a_camera_that_is_not_there_is_missing_hardware() -> None:
     with pytest.raises(HardwareMissing, match="not there"):
         Camera("/dev/video97")

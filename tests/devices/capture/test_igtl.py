@@ -4,6 +4,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -134,15 +135,42 @@ def test_the_crc_is_that_of_ecma_182() -> None:
     assert ecma_182(struct.pack(">HQ20s24s", *words)) == 0x98EE43EED8E431CF
 
 
-def test_frames_are_counted_and_stamped_when_they_are_whole() -> None:
-    ticks = iter((3.0, 4.0))
+def test_frames_are_counted_and_stamped_when_they_come() -> None:
+    """The second one lay there already, perhaps since nothing else did."""
+    ticks = iter((0.0, *(1.0, 1.1), *(1.2, 1.201)))
     with connected(clock=lambda: next(ticks)) as (device, peer):
         peer.sendall(2 * message(image(GREY)))
         frames = [device.read(5.0) for _ in range(2)]
     assert [(frame.index, frame.captured_at, frame.timestamp) for frame in frames] == [
-        (0, 3.0, 3.0),
-        (1, 4.0, 4.0),
+        (0, 1.1, 1.1),
+        (1, 1.1, 1.1),
     ]
+
+
+def test_what_a_server_held_back_is_as_old_as_its_silence() -> None:
+    data = message(image(GREY))
+    with connected(clock=time.monotonic) as (device, peer):
+
+        def play() -> None:
+            for _ in range(5):
+                peer.sendall(data)
+                time.sleep(0.03)
+            time.sleep(0.4)
+            peer.sendall(5 * data)
+            for _ in range(3):
+                time.sleep(0.03)
+                peer.sendall(data)
+
+        server = threading.Thread(target=play)
+        server.start()
+        ages = []
+        for _ in range(13):
+            frame = device.read(5.0)
+            ages.append(time.monotonic() - frame.captured_at)
+        server.join()
+    assert max(ages[:5]) < 0.2
+    assert min(ages[5:10]) > 0.35
+    assert ages[-1] < 0.2
 
 
 def test_a_message_in_single_bytes_is_put_together() -> None:

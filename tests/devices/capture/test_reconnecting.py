@@ -79,6 +79,21 @@ def test_it_is_tried_again_ever_more_slowly_and_at_once_slow_again_when_it_was_b
     assert attempts(device, time) == [92]
 
 
+def test_a_device_that_comes_back_slower_is_as_slow_as_it_says() -> None:
+    time, rates = Time(), iter((30.0, 3.0))
+
+    def opener() -> CaptureDevice:
+        return Scripted([PICTURE, GONE], live=True, fps=next(rates))
+
+    device = Reconnecting(opener, time, time.wait)
+    assert device.fps == 30.0
+    for _ in range(2):
+        with suppress(DeviceLost):
+            device.read(1.0)
+    attempts(device, time)
+    assert device.fps == 3.0
+
+
 def test_one_that_comes_and_goes_without_a_frame_is_not_tried_all_the_time() -> None:
     time = Time()
     device = Reconnecting(lives([GONE], [GONE], [GONE], [PICTURE]), time, time.wait)

@@ -193,6 +193,24 @@ def test_a_backlog_is_thrown_away() -> None:
         assert level(stream) == 200
 
 
+def test_what_the_line_held_back_is_as_old_as_its_silence() -> None:
+    def play(send: Send, over: threading.Event) -> None:
+        usual = [PERIOD] * 60  # the backlog of an opening is over by then
+        for pause in (*usual, 0.5, *[0.0] * 5, *usual):
+            if over.wait(pause):
+                return
+            send(grey(100 if pause == PERIOD else 200))
+
+    with serving(play) as address, Stream(f"http://{address}") as stream:
+        ages: dict[int, list[float]] = {100: [], 200: []}
+        while len(ages[200]) < 6 or len(ages[100]) < 80:
+            frame = stream.read(2.0)
+            shade = 200 if frame.pixels.mean() > 150 else 100
+            ages[shade].append(time.monotonic() - frame.captured_at)
+    assert min(ages[200]) > 0.4
+    assert np.median(ages[100]) < 0.1
+
+
 @given(st.lists(st.floats(0, WAIT * 0.9), min_size=1, max_size=BACKLOG_FRAMES - 1))
 def test_what_is_not_waited_for_is_backlog(waits: list[float]) -> None:
     backlog = Backlog(0.0)

@@ -1,0 +1,40 @@
+"""A video is whole, or it is said in time that it cannot be."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from devices import BadInput
+from edge_runtime.sinks import OverlayVideo
+from tests.edge_runtime.test_overlay import RESULT
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of eight megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("only root mounts a disk of its own")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_fills_up_ends_the_video_in_time(small_disk: Path) -> None:
+    """Not at the end of an hour, when nothing of it could be kept."""
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    part = small_disk / "a.avi"
+    video = OverlayVideo(part, part, 20.0, "malignant", evidence=False)
+
+    def fill() -> None:
+        for number in range(1000):
+            video.write(RESULT, np.roll(noise, number, axis=0))
+
+    with pytest.raises(BadInput, match=r"--save .*a\.avi: the disk is full"):
+        fill()
