@@ -9,6 +9,7 @@ from devices.errors import (
     DeviceStalled,
     EndOfRecording,
     HardwareMissing,
+    NoSignal,
     SonoliteError,
 )
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
@@ -28,6 +29,7 @@ __all__ = [
     "EndOfRecording",
     "Frame",
     "HardwareMissing",
+    "NoSignal",
     "Pixels",
     "SonoliteError",
 ]

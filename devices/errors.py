@@ -3,6 +3,7 @@
     SonoliteError
     ├── CheckFailed       what was asked for was found wanting        exit 1
     ├── BadInput          what was given cannot be used               exit 2
+    │   └── NoSignal      the device made its picture up
     ├── HardwareMissing   a device or an interpreter is not there     exit 3
     ├── DeviceLost        the capture device was there, and has gone  exit 3
     ├── DeviceStalled     no frame came within the time-out           exit 3
@@ -27,6 +28,10 @@ class BadInput(SonoliteError):
     """A file, folder, argument or bundle that cannot be used as it is."""
 
     exit_code = 2
+
+
+class NoSignal(BadInput):
+    """A grabber without a scanner gave a picture of its own; the next one may be a scanner's."""
 
 
 class HardwareMissing(SonoliteError):

@@ -27,6 +27,7 @@ from devices import (
     EndOfRecording,
     Frame,
     HardwareMissing,
+    NoSignal,
     Pixels,
     SonoliteError,
 )
@@ -34,6 +35,7 @@ from devices.patience import Patience
 from edge_runtime import watched
 from edge_runtime.ahead import Ahead
 from edge_runtime.classify import Classifier
+from edge_runtime.flaws import Flaw
 from edge_runtime.judge import Session, now
 from edge_runtime.outbox import Outbox, Sink
 from edge_runtime.pace import Pace
@@ -218,6 +220,9 @@ class _Work:
             return self.device.read(READ_TIMEOUT)
         try:
             frame = self.device.read(READ_TIMEOUT)
+        except NoSignal:
+            self.slot.pass_over(str(Flaw.NO_SIGNAL))
+            return None
         except BadInput:  # one picture of a live device, and the next one may be sound
             self.slot.pass_over(DAMAGED)
             return None

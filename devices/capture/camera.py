@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from devices.capture.jpeg import decode_jpeg
 from devices.capture.v4l2 import FOURCC, Mode, Wish, choose, offered
-from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing
+from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, NoSignal
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
 # OpenCV waits so long, in whole seconds, for the first picture of all, which it throws away.
@@ -98,7 +98,7 @@ class Camera(CaptureDevice):
     def read(self, timeout: float) -> Frame:
         """Returns the next frame; see `CaptureDevice.read`.
 
-        Raises DeviceStalled also for the picture that a grabber makes up without a signal.
+        Raises NoSignal for the picture that a grabber makes up without one.
         """
         deadline, damaged = time.monotonic() + timeout, 0
         while True:
@@ -110,7 +110,7 @@ class Camera(CaptureDevice):
             if damaged == MAX_DAMAGED:
                 raise DeviceLost(f"camera {self._path}: {damaged} damaged pictures in a row")
         if not has_signal(pixels):
-            raise DeviceStalled(f"camera {self._path}: a test picture; is the scanner connected?")
+            raise NoSignal(f"camera {self._path}: a test picture; is the scanner connected?")
         index, self._index = self._index, self._index + 1
         return Frame(pixels, now, index, timestamp=now)
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import typer
 
-from devices import BadInput, Box, DeviceStalled, EndOfRecording, Pixels
+from devices import BadInput, Box, DeviceStalled, EndOfRecording, NoSignal, Pixels
 from devices.capture import open_device
 from edge_runtime.atomic import refuse_unwritable, whole_file
 from edge_runtime.commands.options import say
@@ -116,7 +116,7 @@ def _look(source: str, frames: int) -> Seen:
                 frame = device.read(1.0)
             except EndOfRecording:
                 break
-            except DeviceStalled:
+            except (DeviceStalled, NoSignal):
                 if time.monotonic() > until:
                     raise
                 continue

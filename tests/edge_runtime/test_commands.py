@@ -210,6 +210,28 @@ def test_sigterm_ends_every_state_at_once_with_the_summary(
         assert process.stderr.read().decode().startswith("frames: ")
 
 
+def test_sigterm_ends_fault_at_once_too(demo_path: Path, stand_in: Path) -> None:
+    """While an inference hangs, and is not given up yet."""
+    hanging = f"{stand_in}?hang=12"
+    code = (
+        "from edge_runtime import watched; watched.HUNG_AFTER = 0.5; "
+        "from edge_runtime.cli import main; import sys; main(sys.argv[1:])"
+    )
+    words = ["run", str(demo_path), "--source", "phantom:", "--backend", hanging, "--json"]
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while json.loads(process.stdout.readline())["state"] != "FAULT":
+            pass
+        asked = time.monotonic()
+        process.terminate()
+        process.stdout.read()
+        process.wait(20)
+        assert time.monotonic() - asked < 5
+        assert b"Traceback" not in process.stderr.read()
+
+
 def test_a_reader_that_goes_ends_the_session_and_keeps_the_video(
     demo_path: Path, tmp_path: Path
 ) -> None:

@@ -2,12 +2,14 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 import pytest
 
-from devices import BadInput, DeviceLost, DeviceStalled, Frame, Pixels, SonoliteError
+from devices import BadInput, DeviceLost, DeviceStalled, Frame, NoSignal, Pixels, SonoliteError
 from devices.capture.reconnecting import Reconnecting
 from devices.capture.scripted import Line, Scripted, Stall
 from edge_runtime import live
@@ -190,6 +192,86 @@ def test_frames_that_cannot_be_used_are_no_silence(ways: Ways, pictures: list[Pi
     damaged = [line for _ in range(10) for line in (Stall(0.06), BadInput("damaged"))]
     script = [*pictures[:4], *damaged, pictures[4]]
     assert State.LOST not in states_of(script, ways)
+
+
+def test_pictures_that_a_grabber_makes_up_are_counted_and_their_device_is_there(
+    ways: Ways, pictures: list[Pixels]
+) -> None:
+    made_up = [line for _ in range(10) for line in (Stall(0.06), NoSignal("a test picture"))]
+    sink = Collected()
+    with Scripted([*pictures[:4], *made_up, pictures[4]], live=True, fps=50) as device:
+        summary, _ = run_session(device, ways, Region(), [sink], threading.Event(), budget=0.05)
+    states = [state for state, _ in itertools.groupby(its.state for its in sink.results)]
+    assert states == [State.LIVE, State.STALE, State.LIVE]
+    assert summary.not_judged[str(Flaw.NO_SIGNAL)] == 10
+    assert summary.read == summary.classified + sum(summary.not_judged.values()) == 15
+
+
+def test_a_stream_of_another_size_and_rate_is_judged_as_it_is_now(
+    ways: Ways, pictures: list[Pixels]
+) -> None:
+    """As after a server has been set to something else: never STALE for being slower."""
+    slowly: list[Line] = []
+    for picture in pictures[:4]:
+        slowly += [Stall(0.3), np.asarray(cv2.resize(picture, None, fx=2, fy=2), np.uint8)]
+    quickly: list[Line] = [*pictures[:4], DeviceLost("set anew")]
+    lives = iter(((quickly, 50.0), (slowly, 3.0)))
+
+    def opener() -> Scripted:
+        script, rate = next(lives)
+        return Scripted(script, live=True, fps=rate)
+
+    sink = Collected()
+    device = Reconnecting(opener, wait=lambda _: None)
+    stop = threading.Event()
+
+    class Last:
+        sees, latest = False, False
+
+        def write(self, result: Result, pixels: Pixels) -> None:
+            if result.frame == 7:
+                stop.set()
+
+    with device:
+        run_session(device, ways, Region(), [sink, Last()], stop, budget=0.05)
+    states = [state for state, _ in itertools.groupby(its.state for its in sink.results)]
+    assert states[:3] == [State.LIVE, State.LOST, State.LIVE]
+    assert State.STALE not in states
+
+
+def test_a_device_that_blocks_for_ever_keeps_no_session_from_its_end(
+    ways: Ways, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "READ_TIMEOUT", 0.1)
+    over, stop = threading.Event(), threading.Event()
+
+    class Blocking(Scripted):
+        def read(self, timeout: float) -> Frame:
+            if self._index == 3:
+                over.wait()
+            return super().read(timeout)
+
+    shown: list[Result] = []
+
+    class Screen:
+        sees, latest = False, False
+
+        def write(self, result: Result, pixels: Pixels) -> None:
+            shown.append(result)
+            if result.state is State.LOST:
+                stop.set()
+
+    began = time.monotonic()
+    try:
+        summary, _ = run_session(
+            Blocking(pictures, live=True, fps=50), ways, Region(), [Screen()], stop, budget=0.05
+        )
+    finally:
+        over.set()
+    assert time.monotonic() - began < 5
+    assert [its.state for its in shown][-2:] == [State.STALE, State.LOST]
+    assert all(its.label is None for its in shown[-2:])
+    assert summary.read == 3
 
 
 def test_a_slow_recording_is_judged_like_a_fast_one(ways: Ways, pictures: list[Pixels]) -> None:
