@@ -48,6 +48,8 @@ class Session:
         self._smoother = Smoother(stage.decision.smoothing_seconds)
         self._sequence = itertools.count()
         self._backend, self._fallback = "", ""
+        self._told: str | None = None
+        """Why no frame comes, as it was last said."""
 
     def computes(self, classifier: Classifier, fallback: str = "") -> None:
         """From now on `classifier` judges; `fallback` tells why no preferred backend does."""
@@ -61,14 +63,17 @@ class Session:
         if self.state is not State.LIVE:
             self._smoother.forget()
 
-    def without_frame(self, event: Event) -> Result | None:
-        """Moves on although no frame came; returns a result to show if the state has changed."""
-        before = self.state
+    def without_frame(self, event: Event, trouble: str | None = None) -> Result | None:
+        """Moves on although no frame came; returns a result to show if the state has changed, or
+        the `trouble` with what comes instead.
+        """
+        before, told = self.state, self._told
         self.happened(event)
-        if self.state is before:
+        self._told = trouble
+        if self.state is before and trouble in (None, told):
             return None
         withheld = self._pace.rung.reason if self._pace.rung is Rung.WITHHELD else None
-        return self._result(None, None, event, NO_TIME, reason=withheld)
+        return self._result(None, None, event, NO_TIME, reason=withheld or trouble)
 
     def conclude(self, view: View, judged: Judgement | None) -> Result:
         """What is said of `view`; `judged` is None where inference failed, or there was nothing."""

@@ -176,6 +176,8 @@ class _Work:
         self.outboxes, self.stop, self.clock = outboxes, stop, clock
         self.budget, self.pace = budget, pace
         self.slot: Slot[View] = Slot(every_frame=not device.live)
+        self.trouble: str | None = None
+        """Why what a live device gives is no frame, since the last one that was."""
         self.computing: Classifier | None = None
         """What the session's results name."""
         self.ahead = Ahead(ways)
@@ -220,12 +222,12 @@ class _Work:
             return self.device.read(READ_TIMEOUT)
         try:
             frame = self.device.read(READ_TIMEOUT)
-        except NoSignal:
-            self.slot.pass_over(str(Flaw.NO_SIGNAL))
+        except BadInput as error:  # one picture of a live device, and the next one may be sound
+            made_up = isinstance(error, NoSignal)
+            self.slot.pass_over(str(Flaw.NO_SIGNAL) if made_up else DAMAGED)
+            self.trouble = str(error)
             return None
-        except BadInput:  # one picture of a live device, and the next one may be sound
-            self.slot.pass_over(DAMAGED)
-            return None
+        self.trouble = None
         if not self.pace.takes(frame.captured_at, self.device.fps):
             self.slot.pass_over(HOT)
             return None
@@ -327,7 +329,7 @@ class _Judge(threading.Thread):
                 silence = moment - at if read else 0.0  # what never came has not gone
                 gone = silence >= max(SILENCES * work.patience, slow.seconds)
                 with work.turn:
-                    self._without_frame(Event.ABSENT if gone else Event.SILENT)
+                    self._without_frame(Event.ABSENT if gone else Event.SILENT, work.trouble)
         return None
 
     def _judge(self, view: View) -> None:
@@ -368,9 +370,9 @@ class _Judge(threading.Thread):
                 work.session.computes(classifier, "; ".join(work.ways.refused))
         return classifier
 
-    def _without_frame(self, event: Event) -> None:
+    def _without_frame(self, event: Event, trouble: str | None = None) -> None:
         """Moves the session; a change is shown, and never the last picture as if it were live."""
-        if changed := self._work.session.without_frame(event):
+        if changed := self._work.session.without_frame(event, trouble):
             self._work.tell(changed, self._blank)
 
 

@@ -203,8 +203,18 @@ def test_pictures_that_a_grabber_makes_up_are_counted_and_their_device_is_there(
         summary, _ = run_session(device, ways, Region(), [sink], threading.Event(), budget=0.05)
     states = [state for state, _ in itertools.groupby(its.state for its in sink.results)]
     assert states == [State.LIVE, State.STALE, State.LIVE]
+    assert "a test picture" in {its.reason for its in sink.results if its.state is State.STALE}
     assert summary.not_judged[str(Flaw.NO_SIGNAL)] == 10
     assert summary.read == summary.classified + sum(summary.not_judged.values()) == 15
+
+
+def test_why_no_picture_of_a_source_can_be_used_is_shown_once(ways: Ways) -> None:
+    refused = [line for _ in range(8) for line in (Stall(0.06), BadInput("uint16 pixels"))]
+    sink = Collected()
+    with Scripted(refused, live=True, fps=50) as device:
+        run_session(device, ways, Region(), [sink], threading.Event(), budget=0.05)
+    shown = [(its.state, its.reason) for its in sink.results if its.reason == "uint16 pixels"]
+    assert shown == [(State.SEARCHING, "uint16 pixels")]
 
 
 def test_a_stream_of_another_size_and_rate_is_judged_as_it_is_now(
