@@ -318,8 +318,11 @@ def _held_out(
         raise BadInput(f"no image is of {name} pixels; there are {', '.join(sorted({*scanners}))}")
     tested = [(its == name) != held_out.startswith("!") for its in scanners]
     samples, task = gathered.loaded.samples, gathered.recipe.task
-    sides = Counter({(sample.group, its) for sample, its in zip(samples, tested, strict=True)})
-    both = {group for group, _ in sides if sides[group, True] and sides[group, False]}
+    sides = [
+        {sample.group for sample, its in zip(samples, tested, strict=True) if its is side}
+        for side in (True, False)
+    ]
+    both = sides[0] & sides[1]
     if both and part_groups:
         parted = [
             replace(sample, group=f"{sample.group} {its}")
