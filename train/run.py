@@ -215,7 +215,7 @@ def refuse_strangers(folder: Path) -> None:
     what is there is about to be replaced.
     """
     if not read_record(folder).interrupted:
-        raise BadInput(f"{folder}: a run that is whole")
+        raise BadInput(f"{folder}: a run that is whole; remove what is unfinished beside it")
     if strangers := sorted({its.name for its in folder.iterdir()} - FILES):
         raise BadInput(f"{folder}: would be replaced; move {', '.join(strangers)} elsewhere first")
 

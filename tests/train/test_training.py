@@ -237,6 +237,17 @@ def test_what_does_not_belong_to_a_run_is_never_deleted(
     assert (out / "notes.md").read_text() == "mine"
 
 
+def test_a_run_that_became_whole_before_it_was_tidied_up_is_said_to_be(
+    tmp_path: Path, labelled: Path, one_epoch: Path
+) -> None:
+    """As where the machine stopped between the two."""
+    out = tmp_path / "run"
+    train(labelled, one_epoch, out)
+    unfinished(out).mkdir()
+    words = ("train", labelled, "--recipe", one_epoch, "--out", out, "--resume")
+    refused(sonolite(*words), "a run that is whole; remove what is unfinished beside it")
+
+
 def test_a_run_that_cannot_be_replaced_stays(
     tmp_path: Path, labelled: Path, three_epochs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
