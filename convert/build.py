@@ -53,6 +53,8 @@ from edge_runtime.manifest import (
 )
 from edge_runtime.preprocess import Preprocessing
 from edge_runtime.scope import write_scope
+from train.batches import read_material
+from train.loading import prepare
 from train.network import predict
 from train.run import Record, Run, software
 from train.samples import Sample, load_pictures
@@ -195,22 +197,22 @@ def _scopes(
     """The scope of each variant, fitted on its own answers; none without an embedding."""
     if run.scope is None:
         return {}
-    preprocessing = preprocess.parse(run.record.recipe.preprocessing)
-    drawn = _some(run.split.of("train"), run.record.seed)
-    known = load_pictures(drawn, preprocessing, progress("training images"))
-    held_back = run.split.of("validation")
-    limiting = load_pictures(held_back, preprocessing, progress("validation images"))
-    return {
-        variant: write_scope(
-            fit_scope(
-                *(
-                    answer(backend, its, progress(f"scope of {variant}"), "embedding")
-                    for its in (known, limiting)
-                )
-            )
+    recipe, seed = run.record.recipe, run.record.seed
+    known = read_material(_some(run.split.of("train"), seed), recipe, progress("training images"))
+    limiting = read_material(run.split.of("validation"), recipe, progress("validation images"))
+    pictures = [
+        shown
+        for material in (known, limiting)
+        for shown in (prepare(material.patches, material.preprocessing), material.varied(seed))
+    ]
+    scopes = {}
+    for variant, backend in backends.items():
+        train, train_varied, validation, validation_varied = (
+            answer(backend, its, progress(f"scope of {variant}"), "embedding") for its in pictures
         )
-        for variant, backend in backends.items()
-    }
+        scope = fit_scope((train, train_varied), (validation, validation_varied))
+        scopes[variant] = write_scope(scope)
+    return scopes
 
 
 def _stage(

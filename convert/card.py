@@ -90,7 +90,8 @@ of its images.
 
 """
 WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label; the limit keeps
-99 % of the validation images{tested}, and not every picture of something else lies beyond it."""
+99 % of the validation images, as they are and as other scanners may show them{tested}, and not
+every picture of something else lies beyond it."""
 PARTED = "{count} groups have images on both sides, so patients may have, too"
 WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 

@@ -22,11 +22,10 @@ from devices.compute import CpuBackend
 from edge_runtime import preprocess
 from edge_runtime.gate import Comparison
 from edge_runtime.manifest import REFERENCE, Variant
-from train.batches import Material
-from train.loading import cut
+from train.batches import read_material
 from train.metrics import as_labels
 from train.run import Run
-from train.samples import Sample, load_pictures, read_pixels
+from train.samples import Sample, load_pictures
 
 DIAGNOSED = 32
 """Pictures on which layers are compared, and on which a GPU is held against the CPU."""
@@ -113,17 +112,11 @@ def _fine_tuned(
     """The weights of int8, from the training images and with a look at those of validation."""
     record = run.record
     preprocessing = preprocess.parse(record.recipe.preprocessing)
-    samples, held_back = run.split.of("train"), run.split.of("validation")
-    patches = [
-        cut(read_pixels(sample), sample.box, preprocessing)
-        for sample in progress("training images")(samples)
-    ]
-    labels = as_labels([sample.label for sample in samples], record.recipe.task.labels[-1])
     return fine_tune(
         run.model,
         representative,
-        Material(patches, labels, preprocessing, record.recipe.augmentation),
-        load_pictures(held_back, preprocessing, progress("validation images")),
+        read_material(run.split.of("train"), record.recipe, progress("training images")),
+        load_pictures(run.split.of("validation"), preprocessing, progress("validation images")),
         record.recipe.fit,
         record.seed,
         progress("fine-tuning int8"),

@@ -1,15 +1,18 @@
 """One epoch of training batches, prepared and varied while the network learns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from devices import BadInput
+from edge_runtime import preprocess
 from edge_runtime.preprocess import Preprocessing
-from train.loading import Patch
-from train.metrics import Labels
-from train.recipe import Fit
+from train.loading import Patch, cut, prepare
+from train.metrics import Labels, as_labels
+from train.recipe import Fit, Recipe
+from train.samples import Sample, check, read_pixels
 from train.scanner import Picture, Scanner, jitter, vary
 
 
@@ -28,6 +31,38 @@ class Material:
         height, width = patch.pixels.shape
         box = patch.box and jitter(patch.box, scanner, dice, width, height)
         return vary(self.preprocessing(patch.pixels, box)[0, ..., 0], scanner, dice)
+
+    def varied(self, seed: int) -> NDArray[np.uint8]:
+        """Each once, uint8 ``[N, side, side, 1]``, as another scanner may have shown it.
+
+        As it is where nothing is varied.
+        """
+        if self.scanner is None:
+            return prepare(self.patches, self.preprocessing)
+        dice = np.random.default_rng(seed)
+        drawn = [self.picture(index, self.scanner, dice) for index in range(len(self.patches))]
+        return np.stack(drawn)[..., np.newaxis]
+
+
+def read_material(
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    progress: Callable[[Iterable[Sample]], Iterable[Sample]] = iter,
+) -> Material:
+    """Reads the images of `samples`. Raises BadInput, naming the first that cannot be used."""
+    preprocessing = preprocess.parse(recipe.preprocessing)
+    patches = []
+    for sample in progress(samples):
+        pixels = read_pixels(sample)
+        if reason := check(pixels, sample):
+            raise BadInput(f"{sample.path}: {reason}")
+        patches.append(cut(pixels, sample.box, preprocessing))
+    return Material(
+        patches,
+        as_labels([sample.label for sample in samples], recipe.task.labels[-1]),
+        preprocessing,
+        recipe.augmentation,
+    )
 
 
 class Batches:

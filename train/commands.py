@@ -192,11 +192,15 @@ def evaluate(
     Console().print(metrics_table({data.name: evaluation.metrics}))
     for reason, count in evaluation.dropped.items():
         Console().print(f"{count} dropped: {reason}")
+    if evaluation.withheld is not None:
+        Console().print(
+            f"{evaluation.withheld:.1%} are unlike the training images: a device gives no label"
+        )
     if evaluation.out_of_scope is not None:
         its = evaluation.out_of_scope
         Console().print(
             f"out of scope: AUROC {its.auroc:.4f} over {its.pictures} pictures; {its.noticed:.1%} "
-            f"of them are noticed, {its.false_alarms:.1%} of the images above are withheld"
+            "of them are noticed"
         )
 
 

@@ -25,14 +25,12 @@ EVERY_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class OutOfScope:
-    """How well pictures of something else are noticed, against those the figures are of."""
+    """How well pictures of something else are told from those that the figures are of."""
 
     pictures: int
     auroc: float
     noticed: float
     """The share of them beyond the scope's limit."""
-    false_alarms: float
-    """The share of the data's own images beyond it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,9 @@ class Evaluation:
 
     metrics: Metrics
     dropped: dict[str, int]
+    withheld: float | None
+    """The share of the images beyond the scope's limit, which a device gives no label; None of a
+    model without a scope."""
     out_of_scope: OutOfScope | None
     known_groups: int
     """Groups that are named as some which the model learnt from: the same patients, or not."""
@@ -90,25 +91,26 @@ def evaluate_run(
         )
     except ValueError as error:
         raise BadInput(f"{run.folder}: {error}") from error
-    if others is None:
-        return Evaluation(metrics, loaded.reasons, None, len(shared))
-    if run.scope is None:
-        raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
-    strange = np.concatenate([preprocessing(pixels) for pixels in look_around(others)])
-    far = run.scope.distance(answer(run.model, strange)["embedding"])
-    near = run.scope.distance(outputs["embedding"])
-    truth = np.repeat([0, 1], [len(near), len(far)])
-    return Evaluation(
-        metrics,
-        loaded.reasons,
-        OutOfScope(
-            pictures=len(far),
-            auroc=float(roc_auc_score(truth, np.concatenate([near, far]))),
-            noticed=float(np.mean(far > run.scope.limit)),
-            false_alarms=float(np.mean(near > run.scope.limit)),
-        ),
-        len(shared),
+    scope, judged = run.scope, None
+    withheld = (
+        None
+        if scope is None
+        else float(np.mean(scope.distance(outputs["embedding"]) > scope.limit))
     )
+    if others is not None:
+        if scope is None:
+            raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
+        strange = np.concatenate([preprocessing(pixels) for pixels in look_around(others)])
+        far = scope.distance(answer(run.model, strange)["embedding"])
+        near = scope.distance(outputs["embedding"])
+        judged = OutOfScope(
+            pictures=len(far),
+            auroc=float(
+                roc_auc_score(np.repeat([0, 1], [len(near), len(far)]), np.concatenate([near, far]))
+            ),
+            noticed=float(np.mean(far > scope.limit)),
+        )
+    return Evaluation(metrics, loaded.reasons, withheld, judged, len(shared))
 
 
 def _refuse_groups(

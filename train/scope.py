@@ -9,17 +9,29 @@ from edge_runtime.scope import Scope
 KEPT = 0.99
 """The share of the validation pictures that stays in scope."""
 
+Embeddings = NDArray[np.float32]
+"""``[N, d]``."""
+Both = tuple[Embeddings, Embeddings]
+"""Of the same pictures in the same order: as they are, and as other scanners may have shown them,
+which is `train.batches.Material.varied`."""
 
-def fit_scope(train: NDArray[np.float32], validation: NDArray[np.float32]) -> Scope:
-    """The scope of embeddings ``[N, d]``; the limit keeps `KEPT` of the validation pictures.
+
+def fit_scope(train: Both, validation: Both) -> Scope:
+    """The scope of the training pictures; the limit keeps `KEPT` of the validation pictures.
 
     The features are standardised, then their covariance is shrunk as Ledoit and Wolf do ("A
-    well-conditioned estimator for large-dimensional covariance matrices", 2004).
+    well-conditioned estimator for large-dimensional covariance matrices", 2004). To it is added the
+    covariance of what another scanner changes in a picture: a deviation in such a direction is no
+    sign of another subject, and counts for less, as in within-class covariance normalisation
+    (Hatch et al., Interspeech 2006). The limit holds for both, too.
     """
-    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
-    covariance = LedoitWolf(assume_centered=True).fit((train - mean) / deviation).covariance_
+    plain, varied = train
+    mean, deviation = plain.mean(axis=0), plain.std(axis=0) + 1e-6
+    subjects = LedoitWolf(assume_centered=True).fit((plain - mean) / deviation).covariance_
+    changes = (varied - plain) / deviation
+    covariance = subjects + changes.T @ changes / len(changes)
     values, vectors = np.linalg.eigh(covariance)
     whitening = (vectors / np.sqrt(values)) / deviation[:, np.newaxis]
     scope = Scope(mean.astype(np.float32), whitening.astype(np.float32), limit=0.0)
-    limit = float(np.quantile(scope.distance(validation), KEPT))
+    limit = float(np.quantile(scope.distance(np.concatenate(validation)), KEPT))
     return Scope(scope.mean, scope.whitening, limit)

@@ -180,7 +180,15 @@ def train_split(
     }
     scope = None
     if "embedding" in outputs["train"]:
-        scope = fit_scope(outputs["train"]["embedding"], outputs["validation"]["embedding"])
+        both = {
+            part: (
+                outputs[part]["embedding"],
+                answer(fitted.model, materials[part].varied(seed))["embedding"],
+            )
+            for part in PARTS
+            if part != "test"
+        }
+        scope = fit_scope(both["train"], both["validation"])
     withheld = None
     if scope is not None:
         far = scope.distance(outputs["test"]["embedding"]) > scope.limit

@@ -70,6 +70,23 @@ def test_the_workers_shares_are_the_whole_batch(workers: int) -> None:
             assert same([its[worker::workers] for its in whole[number]], list(share))
 
 
+def test_all_are_varied_once_in_their_order_and_the_same_by_the_same_seed() -> None:
+    given = material(Scanner(mirror=0, shift=0, scale=0))
+    plain, varied = prepare(given.patches, PREPROCESSING), given.varied(5)
+    assert varied.shape == plain.shape
+    assert varied.dtype == np.uint8
+    likeness = np.corrcoef(np.concatenate([plain, varied]).reshape(18, -1))[:9, 9:]
+    assert likeness.argmax(axis=1).tolist() == list(range(9))
+    assert likeness.max() < 0.99
+    assert np.array_equal(varied, given.varied(5))
+    assert not np.array_equal(varied, given.varied(6))
+
+
+def test_where_nothing_is_varied_they_are_as_they_are() -> None:
+    given = material(None)
+    assert np.array_equal(given.varied(5), prepare(given.patches, PREPROCESSING))
+
+
 def test_without_augmentation_the_pictures_are_those_of_the_device() -> None:
     given = material(None)
     pictures, labels, weights = epoch(Batches(given, FIT, 0, 0))

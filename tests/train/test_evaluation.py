@@ -171,12 +171,19 @@ def test_the_shares_are_those_beyond_the_limit(run: Run, others: Path, noise: Pa
     assert run.scope is not None
     for limit, share in ((0.0, 1.0), (1e9, 0.0)):
         narrow = replace(run, scope=replace(run.scope, limit=limit))
-        found = evaluate(narrow, others, strange=noise).out_of_scope
-        assert found is not None
-        assert (found.noticed, found.false_alarms) == (share, share)
+        evaluation = evaluate(narrow, others, strange=noise)
+        assert evaluation.out_of_scope is not None
+        assert (evaluation.out_of_scope.noticed, evaluation.withheld) == (share, share)
+
+
+def test_without_strange_pictures_what_is_withheld_is_told(run: Run, others: Path) -> None:
+    assert run.scope is not None
+    strict = replace(run, scope=replace(run.scope, limit=0.0))
+    assert evaluate(strict, others).withheld == 1
 
 
 def test_a_model_without_a_scope_says_so(run_folder: Path, others: Path, noise: Path) -> None:
+    assert evaluate(read_run(run_folder), others).withheld is None
     with pytest.raises(BadInput, match="no embedding, so there is no scope"):
         evaluate(read_run(run_folder), others, strange=noise)
 

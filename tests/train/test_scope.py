@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.scope import KEPT, fit_scope
+from train.scope import KEPT, Both, fit_scope
 
 
 def embeddings(number: int, seed: int, features: int = 12) -> np.ndarray:
@@ -14,9 +14,21 @@ def embeddings(number: int, seed: int, features: int = 12) -> np.ndarray:
     return (draw.normal(5, 1, (number, features)) @ mixing * scale).astype(np.float32)
 
 
+def as_they_are(train: np.ndarray, validation: np.ndarray) -> tuple[Both, Both]:
+    """Nothing is varied."""
+    return (train, train), (validation, validation)
+
+
+def another_gain(pictures: np.ndarray, seed: int, spread: float = 4.0) -> np.ndarray:
+    """Other scanners move the feature 5 alone."""
+    moved = pictures.copy()
+    moved[:, 5] += np.random.default_rng(seed).normal(0, spread, len(pictures))
+    return moved
+
+
 def test_the_limit_keeps_what_was_promised_of_the_validation_pictures() -> None:
     validation = embeddings(400, 2)
-    scope = fit_scope(embeddings(2000, 1), validation)
+    scope = fit_scope(*as_they_are(embeddings(2000, 1), validation))
     assert np.mean(scope.distance(validation) <= scope.limit) == pytest.approx(KEPT, abs=0.005)
 
 
@@ -25,13 +37,13 @@ def test_with_many_pictures_the_distance_is_mahalanobis() -> None:
     away = others - train.mean(axis=0)
     inverse = np.linalg.inv(np.cov(train.T, bias=True))
     expected = np.sqrt(np.einsum("ni,ij,nj->n", away, inverse, away))
-    scope = fit_scope(train.astype(np.float32), embeddings(100, 2))
+    scope = fit_scope(*as_they_are(train.astype(np.float32), embeddings(100, 2)))
     assert scope.distance(others) == pytest.approx(expected, rel=0.05)
 
 
 def test_fewer_pictures_than_features_still_give_a_scope() -> None:
     train = embeddings(20, 1, features=60)
-    scope = fit_scope(train, embeddings(20, 2, features=60))
+    scope = fit_scope(*as_they_are(train, embeddings(20, 2, features=60)))
     assert np.isfinite(scope.whitening).all()
     far = scope.distance(train + 3 * train.std(axis=0) * np.sign(np.arange(60) % 2 - 0.5))
     assert (far > scope.limit).all()
@@ -40,6 +52,31 @@ def test_fewer_pictures_than_features_still_give_a_scope() -> None:
 def test_a_feature_that_never_changes_does_no_harm() -> None:
     train, validation = embeddings(200, 1), embeddings(100, 2)
     train[:, 3] = validation[:, 3] = 7
-    scope = fit_scope(train, validation)
+    scope = fit_scope(*as_they_are(train, validation))
     assert np.isfinite(scope.whitening).all()
     assert np.isfinite(scope.limit)
+
+
+def test_what_scanners_change_makes_a_picture_no_stranger() -> None:
+    train, validation = embeddings(2000, 1), embeddings(400, 2)
+    plain = fit_scope(*as_they_are(train, validation))
+    scope = fit_scope((train, another_gain(train, 3)), (validation, another_gain(validation, 4)))
+    unseen = another_gain(embeddings(400, 5), 6)
+    assert np.mean(plain.distance(unseen) > plain.limit) > 0.5
+    assert np.mean(scope.distance(unseen) > scope.limit) < 0.03
+
+
+def test_what_scanners_do_not_change_is_as_strange_as_before() -> None:
+    train, validation = embeddings(2000, 1), embeddings(400, 2)
+    scope = fit_scope((train, another_gain(train, 3)), (validation, another_gain(validation, 4)))
+    strange = embeddings(400, 5)
+    strange[:, 7] += 12
+    assert np.mean(scope.distance(strange) > scope.limit) > 0.95
+
+
+def test_the_limit_keeps_validation_pictures_of_other_scanners() -> None:
+    train, validation = embeddings(2000, 1), embeddings(400, 2)
+    varied = another_gain(validation, 4)
+    scope = fit_scope((train, another_gain(train, 3)), (validation, varied))
+    kept = scope.distance(np.concatenate([validation, varied])) <= scope.limit
+    assert np.mean(kept) == pytest.approx(KEPT, abs=0.005)
