@@ -427,9 +427,9 @@ def _scope(record: Mapping[str, Any]) -> str:
     return (
         f"<p>{100 * withheld:.1f} % of the test images lie beyond the limit of the model's scope: "
         "they are so unlike the training images that a device gives them no label. Of the "
-        "validation images it is 1 %, by which the limit was set. How many pictures of something "
-        "else lie beyond it, <code>sonolite evaluate RUN --data DATA --out-of-scope FOLDER</code> "
-        "tells.</p>"
+        "validation images, as they are and as other scanners may show them, it is 1 %, by which "
+        "the limit was set. How many pictures of something else lie beyond it, "
+        "<code>sonolite evaluate RUN --data DATA --out-of-scope FOLDER</code> tells.</p>"
     )
 
 
