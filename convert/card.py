@@ -90,8 +90,8 @@ of its images.
 
 """
 WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label; the limit keeps
-99 % of the validation images, as they are and as other scanners may show them{tested}, and not
-every picture of something else lies beyond it."""
+99 % of the validation images, as they are and as other scanners may show them{tested}. Not every
+picture of something else lies beyond it."""
 PARTED = "{count} groups have images on both sides, so patients may have, too"
 WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 
@@ -220,7 +220,7 @@ def _images(data: Data) -> tuple[str, dict[str, int]]:
 
 def _scope(record: Record) -> str:
     """What the model notices, and how many of the test images it would not judge."""
-    kept = "" if record.withheld is None else f" and {1 - record.withheld:.1%} of the test images"
+    kept = "" if record.withheld is None else f", and {1 - record.withheld:.1%} of the test images"
     return WITH_SCOPE.format(tested=kept)
 
 
