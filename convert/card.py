@@ -49,8 +49,9 @@ bootstrap over groups. *Majority* is the accuracy of always naming the commoner 
 |---|---|---|---|---|---|---|---|
 {figures}
 
-On the test split, by what an image tells besides its label; *scanner* is the size of its images. A
-subgroup of few groups says little.
+On the test split, by what an image tells besides its label; *scanner* is the size of its images,
+*box* is all images, with boxes drawn otherwise than in the data. A subgroup of few groups says
+little.
 
 | subgroup | images | groups | AUROC | sensitivity | specificity |
 |---|---|---|---|---|---|

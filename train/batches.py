@@ -13,7 +13,7 @@ from train.loading import Patch, cut, prepare
 from train.metrics import Labels, as_labels
 from train.recipe import Fit, Recipe
 from train.samples import Sample, check, read_pixels
-from train.scanner import Picture, Scanner, jitter, vary
+from train.scanner import Picture, Scanner, jitter, redraw, vary
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,21 @@ class Material:
         height, width = patch.pixels.shape
         box = patch.box and jitter(patch.box, scanner, dice, width, height)
         return vary(self.preprocessing(patch.pixels, box)[0, ..., 0], scanner, dice)
+
+    def redrawn(self, factor: float) -> NDArray[np.uint8] | None:
+        """Each as the device prepares it with a box `factor` times as large.
+
+        uint8 ``[N, side, side, 1]``; None where the pictures are not all cut out around a box.
+        """
+        if self.preprocessing.crop is None:
+            return None
+        patches = []
+        for patch in self.patches:
+            if patch.box is None:
+                return None
+            height, width = patch.pixels.shape
+            patches.append(Patch(patch.pixels, redraw(patch.box, factor, width, height)))
+        return prepare(patches, self.preprocessing)
 
     def varied(self, seed: int) -> NDArray[np.uint8]:
         """Each once, uint8 ``[N, side, side, 1]``, as another scanner may have shown it.

@@ -51,6 +51,10 @@ FIGURES = {
 }
 FEW_GROUPS = 10
 """Below it an interval over groups says little; see `train.metrics`."""
+REDRAWN = (
+    " Box: all test images again, with boxes drawn smaller or larger than those of the data. Where "
+    "sensitivity moves with them, the operating point holds for boxes that are drawn alike."
+)
 
 
 @dataclass(frozen=True)
@@ -383,7 +387,9 @@ def _subgroups(record: Mapping[str, Any]) -> str:
             f"fewer than {FEW_GROUPS} groups, hollow, says little.",
         )
         + table(head, rows)
-        + '<p class="soft">A dash: the subgroup has no image of a class that the figure needs.</p>'
+        + '<p class="soft">A dash: the subgroup has no image of a class that the figure needs.'
+        + (REDRAWN if "box" in record["subgroups"] else "")
+        + "</p>"
     )
 
 

@@ -283,13 +283,21 @@ def vary(picture: Picture, scanner: Scanner, rng: np.random.Generator) -> Pictur
 
 
 def jitter(box: Box, scanner: Scanner, rng: np.random.Generator, width: int, height: int) -> Box:
-    """The box elsewhere and of another size, at least 1 pixel, for a crop to be cut around.
+    """The box elsewhere and of another size, in the picture of `width` x `height` pixels."""
+    right, down, larger = rng.normal(0, (scanner.shift, scanner.shift, scanner.scale))
+    return redraw(box, np.exp(larger), width, height, right, down)
+
+
+def redraw(
+    box: Box, factor: float, width: int, height: int, right: float = 0.0, down: float = 0.0
+) -> Box:
+    """The box `factor` times as large, at least 1 pixel, for a crop to be cut around; moved by
+    shares of its longer side.
 
     It stays in the picture of `width` x `height` pixels, as far as `edge_runtime.preprocess.Crop`
     asks: VOC counts from 1, so that a box may end one pixel beyond.
     """
-    right, down, larger = rng.normal(0, (scanner.shift, scanner.shift, scanner.scale))
-    longer, factor = max(box.w, box.h), np.exp(larger)
+    longer = max(box.w, box.h)
     w = min(max(1, round(box.w * factor)), width + 1)
     h = min(max(1, round(box.h * factor)), height + 1)
     x = round(box.x + (box.w - w) / 2 + right * longer)

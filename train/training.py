@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ from train.duplicates import Pair, find_duplicates, join_groups, refuse_leakage
 from train.fit import Fitted, Watch, assist, fit
 from train.importers import read_samples
 from train.loading import Loaded, load, prepare
-from train.metrics import Metrics, PartialMetrics, as_labels, by_subgroup, measure
+from train.metrics import Metrics, PartialMetrics, Scores, as_labels, by_subgroup, measure
 from train.network import answer
 from train.pretrained import require_weights
 from train.recipe import Recipe, read_recipe
@@ -40,6 +41,8 @@ NO_GROUPS = (
 )
 SCANNERS = 8
 """Subgroups of the test images by scanner, the most frequent ones; the others are one."""
+BOXES = {"a fifth smaller": 0.8, "a quarter larger": 1.25}
+"""How else people may draw the box around a nodule: its size, over that of the data."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,12 @@ def train_split(
         temperature=fitted.temperature,
         threshold=fitted.threshold,
         metrics={part: _measured(answers[part], fitted.threshold) for part in PARTS},
-        subgroups=_subgroups(watch.images(split.of("test")), answers["test"], fitted.threshold),
+        subgroups=_subgroups(
+            watch.images(split.of("test")),
+            answers["test"],
+            fitted.threshold,
+            _redrawn(materials["test"], fitted.model),
+        ),
         withheld=withheld,
         model_sha256="",  # known once the model is written
     )
@@ -364,9 +372,9 @@ def _uncalibrated(scores: NDArray[np.floating], temperature: float) -> NDArray[n
 
 
 def _subgroups(
-    samples: Iterable[Sample], test: Answers, threshold: float
+    samples: Iterable[Sample], test: Answers, threshold: float, redrawn: Mapping[str, Scores]
 ) -> dict[str, dict[str, PartialMetrics]]:
-    """The test figures by what an image tells besides its label."""
+    """The test figures by what an image tells besides its label, and with the boxes `redrawn`."""
     seen = [traits(read_pixels(sample), sample.box) for sample in samples]
     common = {name for name, _ in Counter(its.scanner for its in seen).most_common(SCANNERS)}
     titles: dict[str, list[str]] = {
@@ -375,10 +383,26 @@ def _subgroups(
         "colour": ["coloured" if its.coloured else "grey" for its in seen],
         "calipers": ["calipers" if its.calipers else "none" for its in seen],
     }
-    return {
+    subgroups = {
         title: by_subgroup(test.labels, test.scores, threshold, test.groups, names)
         for title, names in titles.items()
         if len(set(names)) > 1
+    }
+    if redrawn:
+        subgroups["box"] = {}
+    for name, scores in redrawn.items():
+        everyone = [name] * len(scores)
+        subgroups["box"] |= by_subgroup(test.labels, scores, threshold, test.groups, everyone)
+    return subgroups
+
+
+def _redrawn(test: Material, model: keras.Model) -> dict[str, Scores]:
+    """The answers to the test pictures with the boxes of `BOXES`; none without a box."""
+    pictures = {name: test.redrawn(factor) for name, factor in BOXES.items()}
+    return {
+        name: answer(model, its)["probability"][:, -1]
+        for name, its in pictures.items()
+        if its is not None
     }
 
 

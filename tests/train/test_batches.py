@@ -82,6 +82,24 @@ def test_all_are_varied_once_in_their_order_and_the_same_by_the_same_seed() -> N
     assert not np.array_equal(varied, given.varied(6))
 
 
+@pytest.mark.parametrize(("factor", "box"), [(1.2, (17, 12, 36, 30)), (1.0, (20, 15, 30, 25))])
+def test_a_redrawn_box_is_what_the_device_would_be_given(
+    factor: float, box: tuple[int, int, int, int]
+) -> None:
+    given = material(Scanner())
+    redrawn = given.redrawn(factor)
+    assert redrawn is not None
+    patches = [Patch(its.pixels, Box(*box)) for its in given.patches]
+    assert np.array_equal(redrawn, prepare(patches, PREPROCESSING))
+
+
+def test_without_a_box_or_a_crop_nothing_is_redrawn() -> None:
+    given = material(None)
+    boxless = [*given.patches[:8], Patch(given.patches[8].pixels, None)]
+    assert replace(given, patches=boxless).redrawn(1.2) is None
+    assert replace(given, preprocessing=parse("gray|resize(32)")).redrawn(1.2) is None
+
+
 def test_where_nothing_is_varied_they_are_as_they_are() -> None:
     given = material(None)
     assert np.array_equal(given.varied(5), prepare(given.patches, PREPROCESSING))

@@ -134,7 +134,10 @@ def everything() -> Findings:
     record = {
         **bare.record,
         "data": data,
-        "subgroups": {"nodule size": {name: asdict(its) for name, its in subgroups.items()}},
+        "subgroups": {
+            title: {name: asdict(its) for name, its in subgroups.items()}
+            for title in ("nodule size", "box")
+        },
         "history": tuple(epoch | {"seconds": 90.0} for epoch in bare.record["history"]),
         "teachers": bare.record["history"],
         "withheld": 0.0371,
@@ -217,6 +220,10 @@ def test_all_material_is_shown(full: Page) -> None:
 
 def test_names_are_never_markup(full: Page) -> None:
     assert HOSTILE in full.text
+
+
+def test_boxes_that_are_drawn_otherwise_are_explained(full: Page) -> None:
+    assert "boxes drawn smaller or larger" in full.text
 
 
 def test_a_subgroup_of_one_class_has_dashes(full: Page) -> None:

@@ -25,6 +25,7 @@ from train.scanner import (
     calipers,
     contact_sheet,
     jitter,
+    redraw,
     text,
     vary,
 )
@@ -274,6 +275,12 @@ def test_a_jittered_box_can_be_cropped(
 def test_jitter_off_leaves_the_box() -> None:
     for box in (Box(10, 20, 33, 41), Box(0, 0, 201, 101), Box(200, 100, 1, 1)):
         assert jitter(box, OFF, dice(), 200, 100) == box
+
+
+def test_a_redrawn_box_keeps_its_middle_and_stays_in_the_picture() -> None:
+    assert redraw(Box(40, 30, 20, 10), 1.5, 200, 100) == Box(35, 28, 30, 15)
+    assert redraw(Box(0, 90, 20, 10), 2.0, 200, 100) == Box(0, 81, 40, 20)
+    assert redraw(Box(3, 3, 1, 1), 0.1, 200, 100) == Box(3, 3, 1, 1)
 
 
 def test_jitter_spreads_as_the_scanner_says() -> None:

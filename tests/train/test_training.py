@@ -17,7 +17,7 @@ from train.learner import Epoch
 from train.run import Record, Run, read_record, read_run
 from train.samples import PARTS
 from train.split import Split
-from train.training import train_run, unfinished
+from train.training import BOXES, train_run, unfinished
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,19 @@ def test_the_subgroups_are_those_of_the_test_images(slim: Run) -> None:
     assert set(scanners) == {"320x240", "400x300"}
     for groups in slim.record.subgroups.values():
         assert sum(its.samples for its in groups.values()) == slim.record.metrics["test"].samples
+
+
+def test_all_test_images_are_measured_with_other_boxes_too(run_folder: Path) -> None:
+    record = read_run(run_folder).record
+    test, boxes = record.metrics["test"], record.subgroups["box"]
+    assert list(boxes) == list(BOXES)
+    for its in boxes.values():
+        assert (its.samples, its.groups) == (test.samples, test.groups)
+    assert len({its.ece for its in (test, *boxes.values())}) == 3
+
+
+def test_without_boxes_none_are_drawn_otherwise(slim: Run) -> None:
+    assert "box" not in slim.record.subgroups
 
 
 def test_the_hashes_are_those_of_the_files(slim: Run, slim_run: Path) -> None:
