@@ -1,12 +1,14 @@
 """A run becomes a bundle: variants, golden frames, the measured comparison, the card."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convert.card import read_other, write_card
 from convert.edgetpu import Compiled, Placement, compile_model, place
@@ -127,7 +129,8 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
         for variant, model in models.items()
         if variant in ("float32", "float16")
     )
-    scopes = _scopes(run, {variant: made.backends[variant] for variant in sound}, progress)
+    backends = {variant: made.backends[variant] for variant in sound}
+    scopes = _scopes(run, backends, pictures, progress)
     stage = _stage(record, {variant: off[variant] + ROUNDING for variant in sound}, scopes)
     gate = _gate(record, made, sound, comparisons, layers, placement, compiled, gpu)
     card = write_card(
@@ -137,6 +140,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
         record,
         comparisons,
         {variant: len(model) for variant, model in made.models.items()},
+        {variant: withheld for variant, (_, withheld) in scopes.items()},
         made.backends[REFERENCE].compute.interpreter,
         made.fine_tuning,
         placement,
@@ -145,7 +149,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     )
     contents = {
         **{stage.variants[variant]: model for variant, model in models.items()},
-        **{stage.scopes[variant]: its for variant, its in scopes.items()},
+        **{stage.scopes[variant]: its for variant, (its, _) in scopes.items()},
         **({} if compiled is None else {EDGETPU_MEMBER: compiled.model}),
         CARD: card.encode(),
         GATE: (json.dumps(gate, indent=2, allow_nan=False) + "\n").encode(),
@@ -192,31 +196,40 @@ def _require_sound(
 
 
 def _scopes(
-    run: Run, backends: Mapping[Variant, CpuBackend], progress: Progress
-) -> dict[Variant, bytes]:
-    """The scope of each variant, fitted on its own answers; none without an embedding."""
+    run: Run,
+    backends: Mapping[Variant, CpuBackend],
+    test: NDArray[np.uint8],
+    progress: Progress,
+) -> dict[Variant, tuple[bytes, float]]:
+    """The scope of each variant, fitted on its own answers; none without an embedding.
+
+    Beside it is the share of the test pictures that lie beyond it.
+    """
     if run.scope is None:
         return {}
     recipe, seed = run.record.recipe, run.record.seed
-    known = read_material(_some(run.split.of("train"), seed), recipe, progress("training images"))
-    limiting = read_material(run.split.of("validation"), recipe, progress("validation images"))
-    pictures = [
-        shown
-        for material in (known, limiting)
-        for shown in (prepare(material.patches, material.preprocessing), material.varied(seed))
+    drawn = _some(run.split.of("train"), seed)
+    twice = [
+        (prepare(its.patches, its.preprocessing), its.varied(seed, place))
+        for place, its in enumerate(
+            (
+                read_material(drawn, recipe, progress("training images")),
+                read_material(run.split.of("validation"), recipe, progress("validation images")),
+            )
+        )
     ]
     scopes = {}
     for variant, backend in backends.items():
-        train, train_varied, validation, validation_varied = (
-            answer(backend, its, progress(f"scope of {variant}"), "embedding") for its in pictures
-        )
-        scope = fit_scope((train, train_varied), (validation, validation_varied))
-        scopes[variant] = write_scope(scope)
+        told = progress(f"scope of {variant}")
+        embed = partial(answer, backend, progress=told, output="embedding")
+        scope = fit_scope(*((embed(plain), embed(varied)) for plain, varied in twice))
+        withheld = float(np.mean(scope.distance(embed(test)) > scope.limit))
+        scopes[variant] = write_scope(scope), withheld
     return scopes
 
 
 def _stage(
-    record: Record, tolerance: Mapping[Variant, float], scopes: Mapping[Variant, bytes]
+    record: Record, tolerance: Mapping[Variant, float], scopes: Collection[Variant]
 ) -> Stage:
     """What the manifest says of the model; the variants are those that have a tolerance."""
     recipe = record.recipe

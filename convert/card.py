@@ -49,9 +49,8 @@ bootstrap over groups. *Majority* is the accuracy of always naming the commoner 
 |---|---|---|---|---|---|---|---|
 {figures}
 
-On the test split, by what an image tells besides its label; *scanner* is the size of its images,
-*box* is all images, with boxes drawn otherwise than in the data. A subgroup of few groups says
-little.
+On the test split, by what an image tells besides its label; *scanner* is the size of its images.
+{boxes}A subgroup of few groups says little.
 
 | subgroup | images | groups | AUROC | sensitivity | specificity |
 |---|---|---|---|---|---|
@@ -90,9 +89,11 @@ of its images.
 {rows}
 
 """
-WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label; the limit keeps
-99 % of the validation images, as they are and as other scanners may show them{tested}. Not every
-picture of something else lies beyond it."""
+WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label. The limit keeps
+99 % of the validation images{varied}; of the test images it keeps: {shares}. Not every picture of
+something else lies beyond it."""
+VARIED = " as they are and as other scanners may show them, together"
+BOXES = "*Box* is the images again, with boxes drawn otherwise than those of the data.\n"
 PARTED = "{count} groups have images on both sides, so patients may have, too"
 WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 
@@ -104,13 +105,18 @@ def write_card(
     record: Record,
     comparisons: Sequence[Comparison],
     sizes: Mapping[Variant, int],
+    withheld: Mapping[Variant, float],
     interpreter: str,
     fine_tuning: FineTuning | None,
     placement: Placement | None,
     gpu: Sequence[GpuComparison],
     others: Sequence[Other],
 ) -> str:
-    """Returns the card of a bundle; `sizes` are the variants' bytes."""
+    """Returns the card of a bundle.
+
+    `sizes` are the variants' bytes, `withheld` the shares of the test images beyond the scope of
+    each, empty of a model without a scope.
+    """
     data = record.data
     counts = [
         f"| {part} | " + " | ".join(str(its.get(label, 0)) for label in stage.labels) + " |"
@@ -156,11 +162,12 @@ def write_card(
         dropped=sum(data.dropped.values()),
         figures="\n".join(figures),
         subgroups="\n".join(subgroups),
+        boxes=BOXES if "box" in record.subgroups else "",
         fine_tuning="" if fine_tuning is None else f"Int8 was fine-tuned: {fine_tuning}.\n\n",
         edgetpu=_edgetpu(placement),
         gpu="; ".join(map(_gpu, gpu)) or "not tried.",
         others=OTHERS.format(rows="\n".join(map(_row, others))) if others else "",
-        scope=_scope(record) if stage.scopes else WITHOUT_SCOPE,
+        scope=_scope(record, withheld),
         test=sum(data.counts["test"].values()),
         interpreter=interpreter,
         variants=_variants(comparisons, sizes),
@@ -219,10 +226,14 @@ def _images(data: Data) -> tuple[str, dict[str, int]]:
     }
 
 
-def _scope(record: Record) -> str:
-    """What the model notices, and how many of the test images it would not judge."""
-    kept = "" if record.withheld is None else f", and {1 - record.withheld:.1%} of the test images"
-    return WITH_SCOPE.format(tested=kept)
+def _scope(record: Record, withheld: Mapping[Variant, float]) -> str:
+    """What the model notices, and how many of the test images each variant would not judge."""
+    if not withheld:
+        return WITHOUT_SCOPE
+    shares = ", ".join(f"{variant} {1 - its:.1%}" for variant, its in withheld.items())
+    return WITH_SCOPE.format(
+        varied="" if record.recipe.augmentation is None else VARIED, shares=shares
+    )
 
 
 def _edgetpu(placement: Placement | None) -> str:

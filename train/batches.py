@@ -32,31 +32,38 @@ class Material:
         box = patch.box and jitter(patch.box, scanner, dice, width, height)
         return vary(self.preprocessing(patch.pixels, box)[0, ..., 0], scanner, dice)
 
-    def redrawn(self, factor: float) -> NDArray[np.uint8] | None:
-        """Each as the device prepares it with a box `factor` times as large.
+    def redrawn(self, index: int, factor: float) -> NDArray[np.uint8]:
+        """The patch `index` as the device prepares it with a box up to 1.25 times as large.
 
-        uint8 ``[N, side, side, 1]``; None where the pictures are not all cut out around a box.
+        uint8 ``[1, side, side, 1]``; larger boxes would see beyond what a patch keeps.
         """
-        if self.preprocessing.crop is None:
-            return None
-        patches = []
-        for patch in self.patches:
-            if patch.box is None:
-                return None
-            height, width = patch.pixels.shape
-            patches.append(Patch(patch.pixels, redraw(patch.box, factor, width, height)))
-        return prepare(patches, self.preprocessing)
+        patch = self.patches[index]
+        height, width = patch.pixels.shape
+        box = patch.box and redraw(patch.box, factor, width, height)
+        return self.preprocessing(patch.pixels, box)
 
-    def varied(self, seed: int) -> NDArray[np.uint8]:
+    def varied(self, *seed: int) -> NDArray[np.uint8]:
         """Each once, uint8 ``[N, side, side, 1]``, as another scanner may have shown it.
 
-        As it is where nothing is varied.
+        As it is where nothing is varied. The same `seed` gives the same.
         """
         if self.scanner is None:
             return prepare(self.patches, self.preprocessing)
-        dice = np.random.default_rng(seed)
-        drawn = [self.picture(index, self.scanner, dice) for index in range(len(self.patches))]
+        drawn = [
+            self.picture(index, self.scanner, np.random.default_rng((*seed, index)))
+            for index in range(len(self.patches))
+        ]
         return np.stack(drawn)[..., np.newaxis]
+
+
+def material_of(samples: Sequence[Sample], patches: Sequence[Patch], recipe: Recipe) -> Material:
+    """What a recipe makes of samples, of which the patches were read."""
+    return Material(
+        patches,
+        as_labels([sample.label for sample in samples], recipe.task.labels[-1]),
+        preprocess.parse(recipe.preprocessing),
+        recipe.augmentation,
+    )
 
 
 def read_material(
@@ -72,12 +79,7 @@ def read_material(
         if reason := check(pixels, sample):
             raise BadInput(f"{sample.path}: {reason}")
         patches.append(cut(pixels, sample.box, preprocessing))
-    return Material(
-        patches,
-        as_labels([sample.label for sample in samples], recipe.task.labels[-1]),
-        preprocessing,
-        recipe.augmentation,
-    )
+    return material_of(samples, patches, recipe)
 
 
 class Batches:

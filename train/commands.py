@@ -194,7 +194,7 @@ def evaluate(
         Console().print(f"{count} dropped: {reason}")
     if evaluation.withheld is not None:
         Console().print(
-            f"{evaluation.withheld:.1%} are unlike the training images: a device gives no label"
+            f"{evaluation.withheld:.1%} of the images lie beyond the scope of the float model"
         )
     if evaluation.out_of_scope is not None:
         its = evaluation.out_of_scope

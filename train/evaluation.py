@@ -40,8 +40,7 @@ class Evaluation:
     metrics: Metrics
     dropped: dict[str, int]
     withheld: float | None
-    """The share of the images beyond the scope's limit, which a device gives no label; None of a
-    model without a scope."""
+    """The share of the images beyond the limit of the float model's scope; None without one."""
     out_of_scope: OutOfScope | None
     known_groups: int
     """Groups that are named as some which the model learnt from: the same patients, or not."""
@@ -91,23 +90,19 @@ def evaluate_run(
         )
     except ValueError as error:
         raise BadInput(f"{run.folder}: {error}") from error
-    scope, judged = run.scope, None
-    withheld = (
-        None
-        if scope is None
-        else float(np.mean(scope.distance(outputs["embedding"]) > scope.limit))
-    )
+    scope, withheld, judged = run.scope, None, None
+    if scope is not None:
+        near = scope.distance(outputs["embedding"])
+        withheld = float(np.mean(near > scope.limit))
     if others is not None:
         if scope is None:
             raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
         strange = np.concatenate([preprocessing(pixels) for pixels in look_around(others)])
         far = scope.distance(answer(run.model, strange)["embedding"])
-        near = scope.distance(outputs["embedding"])
+        truth = np.repeat([0, 1], [len(near), len(far)])
         judged = OutOfScope(
             pictures=len(far),
-            auroc=float(
-                roc_auc_score(np.repeat([0, 1], [len(near), len(far)]), np.concatenate([near, far]))
-            ),
+            auroc=float(roc_auc_score(truth, np.concatenate([near, far]))),
             noticed=float(np.mean(far > scope.limit)),
         )
     return Evaluation(metrics, loaded.reasons, withheld, judged, len(shared))

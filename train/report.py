@@ -430,11 +430,14 @@ def _scope(record: Mapping[str, Any]) -> str:
     withheld = record.get("withheld")
     if withheld is None:
         return ""
+    varied = ", as they are and as other scanners may show them together,"
+    if record["recipe"].get("augmentation") is None:
+        varied = ""
     return (
         f"<p>{100 * withheld:.1f} % of the test images lie beyond the limit of the model's scope: "
         "they are so unlike the training images that a device gives them no label. Of the "
-        "validation images, as they are and as other scanners may show them, it is 1 %, by which "
-        "the limit was set. How many pictures of something else lie beyond it, "
+        f"validation images{varied} it is 1 %, by which the limit was set. How many pictures of "
+        "something else lie beyond it, "
         "<code>sonolite evaluate RUN --data DATA --out-of-scope FOLDER</code> tells.</p>"
     )
 

@@ -81,7 +81,8 @@ class Record:
     threshold: Annotated[float, Meta(ge=0, le=1)]
     metrics: dict[Part, Metrics]
     subgroups: dict[str, dict[str, PartialMetrics]]
-    """Of the test split, by what an image tells besides its label."""
+    """Of the test split, by what an image tells besides its label; and, as `box`, of all its images
+    with boxes drawn otherwise."""
     model_sha256: str
     """Of `model.keras`, so that no other model is taken for this run's."""
     teachers: tuple[Epoch, ...] = ()

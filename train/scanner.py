@@ -13,6 +13,7 @@ speckle in ultrasound B-scans", IEEE Trans. Sonics Ultrasonics 30(3), 1983; Dutt
 15(6), 1996.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, TypeVar
@@ -295,13 +296,14 @@ def redraw(
     shares of its longer side.
 
     It stays in the picture of `width` x `height` pixels, as far as `edge_runtime.preprocess.Crop`
-    asks: VOC counts from 1, so that a box may end one pixel beyond.
+    asks: VOC counts from 1, so that a box may end one pixel beyond. In a part of a picture it is
+    the same box, unless it reaches the part's edge.
     """
     longer = max(box.w, box.h)
     w = min(max(1, round(box.w * factor)), width + 1)
     h = min(max(1, round(box.h * factor)), height + 1)
-    x = round(box.x + (box.w - w) / 2 + right * longer)
-    y = round(box.y + (box.h - h) / 2 + down * longer)
+    x = math.floor(box.x + (box.w - w) / 2 + right * longer + 0.5)  # round() looks at odd and even
+    y = math.floor(box.y + (box.h - h) / 2 + down * longer + 0.5)
     return Box(min(max(x, 0), width + 1 - w), min(max(y, 0), height + 1 - h), w, h)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,13 +16,13 @@ from devices import BadInput
 from devices.records import plain, write_json
 from edge_runtime import preprocess
 from edge_runtime.atomic import refuse_existing, whole_file
-from train.batches import Material
+from train.batches import Material, material_of
 from train.cluster import ALONE, Cluster, join
 from train.duplicates import Pair, find_duplicates, join_groups, refuse_leakage
 from train.fit import Fitted, Watch, assist, fit
 from train.importers import read_samples
 from train.loading import Loaded, load, prepare
-from train.metrics import Metrics, PartialMetrics, Scores, as_labels, by_subgroup, measure
+from train.metrics import Metrics, PartialMetrics, by_subgroup, measure
 from train.network import answer
 from train.pretrained import require_weights
 from train.recipe import Recipe, read_recipe
@@ -183,19 +182,20 @@ def train_split(
     }
     scope = None
     if "embedding" in outputs["train"]:
-        both = {
-            part: (
+        learnt_from: tuple[Part, ...] = ("train", "validation")
+        twice = [
+            (
                 outputs[part]["embedding"],
-                answer(fitted.model, materials[part].varied(seed))["embedding"],
+                answer(fitted.model, materials[part].varied(seed, place))["embedding"],
             )
-            for part in PARTS
-            if part != "test"
-        }
-        scope = fit_scope(both["train"], both["validation"])
+            for place, part in enumerate(learnt_from)
+        ]
+        scope = fit_scope(*twice)
     withheld = None
     if scope is not None:
         far = scope.distance(outputs["test"]["embedding"]) > scope.limit
         withheld = float(np.mean(far))
+    redrawn = _redrawn(materials["test"], answers["test"], fitted)
     record = Record(
         schema=SCHEMA,
         recipe_name=gathered.recipe_name,
@@ -220,12 +220,8 @@ def train_split(
         temperature=fitted.temperature,
         threshold=fitted.threshold,
         metrics={part: _measured(answers[part], fitted.threshold) for part in PARTS},
-        subgroups=_subgroups(
-            watch.images(split.of("test")),
-            answers["test"],
-            fitted.threshold,
-            _redrawn(materials["test"], fitted.model),
-        ),
+        subgroups=_subgroups(watch.images(split.of("test")), answers["test"], fitted.threshold)
+        | ({"box": redrawn} if redrawn else {}),
         withheld=withheld,
         model_sha256="",  # known once the model is written
     )
@@ -303,11 +299,10 @@ def _materials(gathered: Gathered, split: Split) -> dict[Part, Material]:
     recipe, loaded = gathered.recipe, gathered.loaded
     places = {_entry(sample): place for place, sample in enumerate(loaded.samples)}
     return {
-        part: Material(
+        part: material_of(
+            split.of(part),
             [loaded.patches[places[_entry(sample)]] for sample in split.of(part)],
-            as_labels([sample.label for sample in split.of(part)], recipe.task.labels[-1]),
-            preprocess.parse(recipe.preprocessing),
-            recipe.augmentation,
+            recipe,
         )
         for part in PARTS
     }
@@ -372,9 +367,9 @@ def _uncalibrated(scores: NDArray[np.floating], temperature: float) -> NDArray[n
 
 
 def _subgroups(
-    samples: Iterable[Sample], test: Answers, threshold: float, redrawn: Mapping[str, Scores]
+    samples: Iterable[Sample], test: Answers, threshold: float
 ) -> dict[str, dict[str, PartialMetrics]]:
-    """The test figures by what an image tells besides its label, and with the boxes `redrawn`."""
+    """The test figures by what an image tells besides its label."""
     seen = [traits(read_pixels(sample), sample.box) for sample in samples]
     common = {name for name, _ in Counter(its.scanner for its in seen).most_common(SCANNERS)}
     titles: dict[str, list[str]] = {
@@ -383,27 +378,25 @@ def _subgroups(
         "colour": ["coloured" if its.coloured else "grey" for its in seen],
         "calipers": ["calipers" if its.calipers else "none" for its in seen],
     }
-    subgroups = {
+    return {
         title: by_subgroup(test.labels, test.scores, threshold, test.groups, names)
         for title, names in titles.items()
         if len(set(names)) > 1
     }
-    if redrawn:
-        subgroups["box"] = {}
-    for name, scores in redrawn.items():
-        everyone = [name] * len(scores)
-        subgroups["box"] |= by_subgroup(test.labels, scores, threshold, test.groups, everyone)
-    return subgroups
 
 
-def _redrawn(test: Material, model: keras.Model) -> dict[str, Scores]:
-    """The answers to the test pictures with the boxes of `BOXES`; none without a box."""
-    pictures = {name: test.redrawn(factor) for name, factor in BOXES.items()}
-    return {
-        name: answer(model, its)["probability"][:, -1]
-        for name, its in pictures.items()
-        if its is not None
-    }
+def _redrawn(test: Material, answers: Answers, fitted: Fitted) -> dict[str, PartialMetrics]:
+    """The figures of the test pictures that have a box, with boxes as `BOXES` has them."""
+    boxed = [index for index, patch in enumerate(test.patches) if patch.box is not None]
+    if not boxed or test.preprocessing.crop is None:
+        return {}
+    labels, groups = answers.labels[boxed], [answers.groups[index] for index in boxed]
+    figures: dict[str, PartialMetrics] = {}
+    for name, factor in BOXES.items():
+        pictures = np.concatenate([test.redrawn(index, factor) for index in boxed])
+        scores = answer(fitted.model, pictures)["probability"][:, -1]
+        figures |= by_subgroup(labels, scores, fitted.threshold, groups, [name] * len(boxed))
+    return figures
 
 
 def _mistakes(

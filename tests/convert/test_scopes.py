@@ -1,6 +1,7 @@
 """Models with an embedding: each variant's scope in the bundle, and what it withholds live."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ outputs = ["evidence", "embedding"]
 RECIPE = (
     TINY[: TINY.index("[network]")]
     + NETWORK
+    + "[augmentation]\n"
     + TINY[TINY.index("[fit]") :].replace("epochs = 80", "epochs = 4").replace("patience = 80", "")
 ).replace("label_agreement = 0.90", "label_agreement = 0.0")
 
@@ -56,6 +58,24 @@ def test_each_variant_has_a_scope_of_its_own(scoped_bundle: Path) -> None:
     assert set(scopes) == {"float32", "int8"}
     sizes = [read_scope(bundle.read(member)).mean.shape for member in scopes.values()]
     assert sizes[0] == sizes[1]
+
+
+def test_the_scope_of_float32_is_that_of_the_run(scoped_run: Path, scoped_bundle: Path) -> None:
+    run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
+    scope = read_scope(bundle.read(bundle.manifest.stages[0].scopes["float32"]))
+    assert run.scope is not None
+    assert scope.limit == pytest.approx(run.scope.limit, rel=1e-3)
+    assert scope.mean == pytest.approx(run.scope.mean, rel=1e-3, abs=1e-4)
+
+
+def test_the_card_says_what_each_variant_keeps(scoped_run: Path, scoped_bundle: Path) -> None:
+    run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
+    card = bundle.read("card.md").decode()
+    kept = [float(its) for its in re.findall(r"(?:float32|int8) ([\d.]+)%", card)]
+    assert len(kept) == 2
+    assert run.record.withheld is not None
+    assert kept[0] == pytest.approx(100 * (1 - run.record.withheld), abs=0.1)
+    assert "as other scanners may show them" in card
 
 
 def test_validation_pictures_are_within_and_noise_is_beyond(

@@ -182,6 +182,11 @@ def test_without_strange_pictures_what_is_withheld_is_told(run: Run, others: Pat
     assert evaluate(strict, others).withheld == 1
 
 
+def test_what_is_withheld_is_told_to_people_too(slim_run: Path, others: Path) -> None:
+    told = sonolite("evaluate", slim_run, "--data", others).stdout
+    assert "of the images lie beyond the scope of the float model" in told
+
+
 def test_a_model_without_a_scope_says_so(run_folder: Path, others: Path, noise: Path) -> None:
     assert evaluate(read_run(run_folder), others).withheld is None
     with pytest.raises(BadInput, match="no embedding, so there is no scope"):

@@ -12,10 +12,14 @@ from sklearn.metrics import roc_auc_score
 
 from devices import BadInput
 from tests.conftest import SLIM, TINY, draw_labelled, refused, sonolite
+from train.batches import read_material
 from train.fit import Watch
 from train.learner import Epoch
+from train.loading import prepare
+from train.network import answer
 from train.run import Record, Run, read_record, read_run
 from train.samples import PARTS
+from train.scope import fit_scope
 from train.split import Split
 from train.training import BOXES, train_run, unfinished
 
@@ -75,6 +79,23 @@ def test_the_run_has_the_scope_of_its_training_pictures(slim: Run, run_folder: P
     assert slim.scope.mean.shape == (stages,)
     assert slim.scope.limit > 0
     assert read_run(run_folder).scope is None
+
+
+def test_the_scope_knows_what_scanners_change(slim: Run) -> None:
+    recipe, seed = slim.record.recipe, slim.record.seed
+    plain, varied = [], []
+    for place, part in enumerate(PARTS[:2]):
+        pictures = read_material(slim.split.of(part), recipe)
+        as_they_are = prepare(pictures.patches, pictures.preprocessing)
+        plain.append(answer(slim.model, as_they_are)["embedding"])
+        varied.append(answer(slim.model, pictures.varied(seed, place))["embedding"])
+    expected = fit_scope((plain[0], varied[0]), (plain[1], varied[1]))
+    narrow = fit_scope((plain[0], plain[0]), (plain[1], plain[1]))
+    assert slim.scope is not None
+    assert slim.scope.limit == pytest.approx(expected.limit, rel=1e-3)
+    assert slim.scope.limit != pytest.approx(narrow.limit, rel=0.05)
+    far = [its.distance(varied[1]).mean() / its.limit for its in (slim.scope, narrow)]
+    assert far[0] < 0.9 * far[1]
 
 
 def test_the_subgroups_are_those_of_the_test_images(slim: Run) -> None:
