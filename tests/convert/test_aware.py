@@ -91,7 +91,7 @@ def test_it_learns_from_the_training_groups_alone(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convert.variants.read_pixels", spy)
+    monkeypatch.setattr("train.batches.read_pixels", spy)
     monkeypatch.setattr("convert.aware._Rehearsal.learn", stop)
     done = sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite", *AWARE)
     assert done.code == 130, done
