@@ -10,6 +10,7 @@ from edge_runtime.bundle import CARD, open_bundle
 from tests.conftest import refused, sonolite
 from train.cross_validation import SUMMARY, read_cross_validation
 from train.run import read_record
+from train.training import BOXES
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,16 @@ def test_groups_that_were_parted_are_told(runs: Path, tmp_path: Path) -> None:
 
 def test_without_them_the_card_has_no_such_table(runs: Path, tmp_path: Path) -> None:
     assert sonolite("convert", runs / "run", "--out", tmp_path / "a.sonolite").code == 0
-    assert "other splits" not in open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
+    card = open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
+    assert "other splits" not in card
+    assert "*Box*" not in card  # nor has this data a box that could be drawn otherwise
+
+
+def test_boxes_that_are_drawn_otherwise_are_on_the_card(bundle_path: Path) -> None:
+    card = open_bundle(bundle_path).read(CARD).decode()
+    assert "*Box* is the images again" in card
+    for name in BOXES:
+        assert f"| box: {name} | " in card
 
 
 def test_a_run_of_another_recipe_is_not_quoted(
