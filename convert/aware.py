@@ -22,6 +22,7 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
+from convert.rounding import SHARING, TINY, correct_biases, in_parts, round_kernel, source_of
 from convert.tflite import calibration
 from train.batches import Batches, Material
 from train.network import predict
@@ -34,14 +35,10 @@ SLOWER = 100
 rounds them (EfficientNet-Lite0 on TN5000)."""
 WARMUP = 0.1
 """The share of the steps in which the rate rises; then it falls to zero by a cosine."""
-AT_ONCE = 32
-"""Pictures that ranges and validation are computed on together."""
 FUSED = ("relu", "relu6")
 """Activations that the converter makes one with the layer before: nothing is rounded between."""
 SAME_STEPS = (layers.InputLayer, layers.Flatten, layers.MaxPooling2D, layers.Dropout)
 """Layers whose output has the steps of their input, or is pixels."""
-SHARING = {layers.Conv2D: (0, 1, 2), layers.DepthwiseConv2D: (0, 1), layers.Dense: (0, 1)}
-"""The axes of a kernel along which weights share a scale; see `convert.tflite` on dense layers."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def fine_tune(
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     rate = fit.learning_rate / SLOWER
-    rehearsal = _Rehearsal(model, rate)
+    rehearsal = _Rehearsal(model, representative, rate)
     expected = predict(model, validation)
     rehearsal.take_ranges(representative)
     divergences = [rehearsal.divergence(validation, expected)]
@@ -119,8 +116,8 @@ def fine_tune(
 class _Rehearsal:
     """A network that computes in float and rounds as int8 does, and its optimiser."""
 
-    def __init__(self, model: keras.Model, rate: float) -> None:
-        self.folded = fold(model)
+    def __init__(self, model: keras.Model, representative: NDArray[np.uint8], rate: float) -> None:
+        self.folded = correct_biases(model, representative)
         """The weights that learn, without any rounding."""
         self._rounded, self._roundings = _with_roundings(self.folded)
         self._teacher = keras.Model(model.input, model.output["probability"])
@@ -154,7 +151,7 @@ class _Rehearsal:
         pictures = np.concatenate([its for (its,) in calibration(representative)])
         seen = [
             {name: np.asarray(its) for name, its in self._extremes(part).items()}
-            for part in _parts(pictures)
+            for part in in_parts(pictures)
         ]
         for name, rounding in self._roundings.items():
             low, high = np.transpose([its[name] for its in seen])
@@ -164,7 +161,7 @@ class _Rehearsal:
 
     def divergence(self, pictures: NDArray[np.uint8], expected: NDArray[np.float32]) -> float:
         """How far the rounded answers are from those expected; see `FineTuning`."""
-        answers = np.concatenate([self._answer(part) for part in _parts(pictures)])
+        answers = np.concatenate([self._answer(part) for part in in_parts(pictures)])
         return float(np.mean(keras.losses.kl_divergence(expected, answers)))
 
     def _traced_step(self, pictures: tf.Tensor) -> None:
@@ -184,7 +181,7 @@ class _Rehearsal:
     def _answers(self, values: list[tf.Tensor], pictures: tf.Tensor) -> tf.Tensor:
         """The probability with `values` for weights, each kernel rounded."""
         weights = [
-            its if axes is None else _round_kernel(its, axes)
+            its if axes is None else round_kernel(its, axes)
             for its, axes in zip(values, self._axes, strict=True)
         ]
         others = [tf.convert_to_tensor(its) for its in self._rounded.non_trainable_variables]
@@ -196,13 +193,6 @@ class _Rehearsal:
             name: tf.stack([tf.reduce_min(its), tf.reduce_max(its)])
             for name, its in self._read(pictures, training=False).items()
         }
-
-
-TINY = 1e-6
-
-
-def _parts(pictures: NDArray[Any]) -> list[NDArray[Any]]:
-    return [pictures[start : start + AT_ONCE] for start in range(0, len(pictures), AT_ONCE)]
 
 
 class Rounding(layers.Layer):  # type: ignore[misc]
@@ -228,47 +218,6 @@ class Rounding(layers.Layer):  # type: ignore[misc]
         return rounded(inputs)
 
 
-def _round_kernel(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
-    """The nearest of 255 steps, as many below zero as above; the gradient passes unchanged."""
-    highest = tf.reduce_max(tf.abs(kernel), axis=axes, keepdims=True)
-    step = tf.maximum(highest, TINY**2) / 127
-    return kernel + tf.stop_gradient(tf.round(kernel / step) * step - kernel)
-
-
-def fold(model: keras.Model) -> keras.Model:
-    """Returns a copy in which each batch normalisation is part of the convolution before it.
-
-    The converter would do the same; the kernels that int8 rounds are there only then.
-    """
-    normalised: dict[str, str] = {}
-
-    def clone(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
-            config["use_bias"] = True
-        return type(layer).from_config(config)
-
-    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(layer, layers.BatchNormalization):
-            normalised[_source(args[0]).name] = layer.name
-            return args[0]
-        return layer(*args, **kwargs)
-
-    folded = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    for layer in folded.layers:
-        weights = [np.asarray(its) for its in model.get_layer(layer.name).get_weights()]
-        if layer.name in normalised:
-            norm = model.get_layer(normalised[layer.name])
-            gamma, beta, mean, variance = map(np.asarray, norm.get_weights())
-            factor = gamma / np.sqrt(variance + norm.epsilon)
-            kernel, *bias = weights
-            deep = isinstance(layer, layers.DepthwiseConv2D)  # [height, width, channels, 1]
-            own = kernel * (factor[:, np.newaxis] if deep else factor)
-            weights = [own, beta + (sum(bias) - mean) * factor]
-        layer.set_weights(weights)
-    return folded
-
-
 def _with_roundings(folded: keras.Model) -> tuple[keras.Model, dict[str, Rounding]]:
     """The layers of `folded` themselves, up to `probability`, where each reads what is rounded;
     and each rounding by the layer whose output it rounds.
@@ -277,7 +226,7 @@ def _with_roundings(folded: keras.Model) -> tuple[keras.Model, dict[str, Roundin
     outputs: dict[str, keras.KerasTensor] = {}
 
     def rounded(tensor: Any) -> Any:
-        source = _source(tensor)
+        source = source_of(tensor)
         if isinstance(source, SAME_STEPS):
             return tensor
         if source.name not in outputs:
@@ -293,8 +242,3 @@ def _with_roundings(folded: keras.Model) -> tuple[keras.Model, dict[str, Roundin
     whole = keras.Model(folded.input, folded.output["probability"])
     shared = keras.models.clone_model(whole, clone_function=lambda layer: layer, call_function=call)
     return shared, roundings
-
-
-def _source(tensor: keras.KerasTensor) -> keras.Layer:
-    """The layer that a tensor comes from."""
-    return tensor._keras_history.operation

@@ -190,7 +190,7 @@ def _require_sound(
         raise CheckFailed(
             f"{run.folder}: the gate lets no bundle pass: "
             + "; ".join(f"{its.variant}: {', '.join(its.failures)}" for its in failed)
-            + "".join(_where(layers[its.variant]) for its in failed if its.variant in layers)
+            + "".join(_where(layers[its.variant], order) for its in failed if its.variant in layers)
         )
     return sound
 
@@ -325,10 +325,14 @@ def _off_golden(backend: CpuBackend, golden: Golden, preprocessing: Preprocessin
     return float(np.abs(answer(backend, tensors) - golden.probability).max())
 
 
-def _where(errors: Sequence[LayerError]) -> str:
-    """The layers in which the error arises, in words."""
+def _where(errors: Sequence[LayerError], order: Order) -> str:
+    """The layers in which the error arises, in words, and what was not tried against it."""
     named = ", ".join(f"{its.layer} ({its.snr_db:.0f} dB)" for its in worst(errors))
-    return f"; most error arises in {named}; --keep-float {AUTO} keeps layers in float"
+    ways = {
+        f"--keep-float {AUTO} computes the worst in float": not order.keep_float,
+        "--quantisation-aware fine-tunes int8": not order.aware,
+    }
+    return "; ".join([f"; most error arises in {named}", *(way for way in ways if ways[way])])
 
 
 def _finite(error: LayerError) -> dict[str, Any]:

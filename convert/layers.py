@@ -171,24 +171,20 @@ def effects(
 
 
 def keep_worst(
-    model: keras.Model,
-    representative: NDArray[np.uint8],
-    float32: bytes,
-    pictures: NDArray[np.uint8],
+    make: Callable[[Sequence[str]], bytes],
+    ranked: Sequence[str],
     holds: Callable[[bytes], bool],
     at_most: int = 8,
 ) -> tuple[bytes, tuple[str, ...]] | None:
     """Returns int8 with the fewest layers in float that make `holds` true, and those layers.
 
-    They are kept one after the other, in the order of `effects`. None where `at_most` of them are
-    not enough. Raises BadInput as `convert_keeping` does.
+    They are kept one after the other, in the order `ranked`, such as that of `effects`; `make`
+    converts with those that it is given in float. None where `at_most` of them are not enough.
     """
-    calibrated, side = calibrate(model, representative), model.input_shape[1]
-    ranked = tuple(_effects(calibrated, side, float32, pictures))
     for count in range(1, min(at_most, len(ranked)) + 1):
-        candidate = _quantise(calibrated, ranked[:count], side)
-        if holds(candidate):
-            return candidate, ranked[:count]
+        kept = tuple(ranked[:count])
+        if holds(candidate := make(kept)):
+            return candidate, kept
     return None
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from convert.aware import FineTuning, fine_tune
 from convert.classification import classification
 from convert.gate import answer, compare
-from convert.layers import convert_keeping, keep_worst
+from convert.layers import convert_keeping, effects, keep_worst
 from convert.metadata import with_metadata
+from convert.rounding import correct_biases
 from convert.tflite import choose_representative, convert
 from devices import BadInput
 from devices.compute import CpuBackend
@@ -85,14 +86,11 @@ def convert_variants(
     in_float: tuple[str, ...] = ()
     for variant in progress("converting")(dict.fromkeys((REFERENCE, *order.variants))):
         try:
-            trained = run.model
-            if variant == "int8" and order.aware:
-                trained, tuned = _fine_tuned(run, representative, progress)
-            if variant == "int8" and order.keep_float:
+            if variant == "int8":
                 floats = backends[REFERENCE], models[REFERENCE]
-                model, in_float = _mixed(run, trained, order, representative, *floats, progress)
+                model, in_float, tuned = _int8(run, order, representative, *floats, progress)
             else:
-                model = convert(trained, variant, representative)
+                model = convert(run.model, variant, representative)
             model = with_metadata(
                 model, order.name, order.version, recipe.about, recipe.task.labels
             )
@@ -132,18 +130,26 @@ def require_layers(run: Run, keep: Sequence[str]) -> None:
             raise BadInput(f"--keep-float {name}: no such layer; there are {near}")
 
 
-def _mixed(
+def _int8(
     run: Run,
-    trained: keras.Model,
     order: Order,
     representative: NDArray[np.uint8],
     reference: CpuBackend,
     float32: bytes,
     progress: Progress,
-) -> tuple[bytes, tuple[str, ...]]:
-    """int8 with some layers in float: those that are named, or as few as hold on validation."""
+) -> tuple[bytes, tuple[str, ...], FineTuning | None]:
+    """int8, the layers that it computes in float, and how its weights were fine-tuned, if so.
+
+    The layers are those that were named, or as few as hold on validation.
+    """
+    aware, tuned = _fine_tuned(run, representative, progress) if order.aware else (None, None)
+
+    def make(keep: Sequence[str]) -> bytes:
+        weights = aware or correct_biases(run.model, representative, keep)
+        return convert_keeping(weights, representative, keep)
+
     if order.keep_float != (AUTO,):
-        return convert_keeping(trained, representative, order.keep_float), order.keep_float
+        return make(order.keep_float), order.keep_float, tuned
     samples = run.split.of("validation")
     preprocessing = preprocess.parse(run.record.recipe.preprocessing)
     seen = load_pictures(samples, preprocessing, progress("validation images"))
@@ -153,12 +159,14 @@ def _mixed(
         answered = answer(CpuBackend(candidate, "int8.tflite"), seen)
         return not compare_on(run, samples, {REFERENCE: expected, "int8": answered})[1].failures
 
-    if holds(plain := convert(trained, "int8", representative)):
-        return plain, ()
-    found = keep_worst(trained, representative, float32, representative[:DIAGNOSED], holds)
+    if holds(plain := make(())):
+        return plain, (), tuned
+    diagnosed = representative[:DIAGNOSED]
+    ranked = tuple(effects(aware or run.model, representative, float32, diagnosed))
+    found = keep_worst(make, ranked, holds)
     if found is None:
         raise BadInput("no few layers in float make it hold on the validation images")
-    return found
+    return *found, tuned
 
 
 def compare_on(

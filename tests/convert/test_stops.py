@@ -67,6 +67,14 @@ def test_a_layer_scaled_a_thousandfold_is_stopped_and_named(loud: Path, tmp_path
     assert "the gate lets no bundle pass: int8: " in line
     assert "most error arises in conv" in line
     assert "--keep-float auto" in line
+    assert "--quantisation-aware" in line
+
+
+def test_what_was_tried_is_not_suggested(loud: Path, tmp_path: Path) -> None:
+    words = ("convert", loud, "--out", tmp_path / "a.sonolite", "--variants", "int8")
+    line = stopped(sonolite(*words, "--keep-float", "logits"), tmp_path)
+    assert "--keep-float" not in line
+    assert "--quantisation-aware" in line
 
 
 def test_what_fails_is_left_out_where_it_is_not_asked_for(loud: Path, tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""The weights of int8: batch normalisation folded in, rounded, and the biases corrected for it."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from numpy.typing import NDArray
+
+SHARING = {layers.Conv2D: (0, 1, 2), layers.DepthwiseConv2D: (0, 1), layers.Dense: (0, 1)}
+"""The axes of a kernel along which weights share a scale; see `convert.tflite` on dense layers."""
+AT_ONCE = 32
+"""Pictures that are computed on together."""
+TINY = 1e-6
+
+
+def round_kernel(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
+    """The nearest of 255 steps, as many below zero as above; the gradient passes unchanged."""
+    highest = tf.reduce_max(tf.abs(kernel), axis=axes, keepdims=True)
+    step = tf.maximum(highest, TINY**2) / 127
+    return kernel + tf.stop_gradient(tf.round(kernel / step) * step - kernel)
+
+
+def correct_biases(
+    model: keras.Model, representative: NDArray[np.uint8], keep: Collection[str] = ()
+) -> keras.Model:
+    """Returns a folded copy of `model` whose biases take back what rounding its kernels adds.
+
+    A kernel's rounding error times what the layer reads is not zero on average; it adds up over the
+    layers, and moves all answers to one side. The mean over `representative`, uint8 ``[N, side,
+    side, 1]``, is taken off the bias: Nagel et al., "Data-Free Quantization through Weight
+    Equalization and Bias Correction", ICCV 2019, section 4.2. The layers `keep` are not rounded.
+    """
+    folded = fold(model)
+    rounded = [its for its in folded.layers if type(its) in SHARING and its.name not in keep]
+    read = keras.Model(folded.input, {its.name: its.input for its in rounded})
+    sums = dict.fromkeys((its.name for its in rounded), np.float32(0))
+    for part in in_parts(representative):
+        for name, its in read(part, training=False).items():
+            sums[name] += np.sum(its, axis=0, keepdims=True)
+    for layer in rounded:
+        kernel, bias = layer.get_weights()
+        mean = sums[layer.name] / len(representative)
+        # A layer is linear but for its activation: what it makes of the mean is the mean.
+        linear = type(layer).from_config(layer.get_config() | {"activation": None})
+        linear.build(mean.shape)
+        error = round_kernel(kernel, SHARING[type(layer)]) - kernel
+        linear.set_weights([error, np.zeros_like(bias)])
+        added = np.asarray(linear(mean))
+        layer.set_weights([kernel, bias - added.reshape(-1, bias.size).mean(axis=0)])
+    return folded
+
+
+def fold(model: keras.Model) -> keras.Model:
+    """Returns a copy in which each batch normalisation is part of the convolution before it.
+
+    The converter would do the same; the kernels that int8 rounds are there only then.
+    """
+    normalised: dict[str, str] = {}
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(layer, layers.BatchNormalization):
+            normalised[source_of(args[0]).name] = layer.name
+            return args[0]
+        return layer(*args, **kwargs)
+
+    folded = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    for layer in folded.layers:
+        weights = [np.asarray(its) for its in model.get_layer(layer.name).get_weights()]
+        if layer.name in normalised:
+            norm = model.get_layer(normalised[layer.name])
+            gamma, beta, mean, variance = map(np.asarray, norm.get_weights())
+            factor = gamma / np.sqrt(variance + norm.epsilon)
+            kernel, *bias = weights
+            deep = isinstance(layer, layers.DepthwiseConv2D)  # [height, width, channels, 1]
+            own = kernel * (factor[:, np.newaxis] if deep else factor)
+            weights = [own, beta + (sum(bias) - mean) * factor]
+        layer.set_weights(weights)
+    return folded
+
+
+def source_of(tensor: keras.KerasTensor) -> keras.Layer:
+    """The layer that a tensor comes from."""
+    return tensor._keras_history.operation
+
+
+def in_parts(pictures: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The pictures, `AT_ONCE` at a time."""
+    for start in range(0, len(pictures), AT_ONCE):
+        yield pictures[start : start + AT_ONCE]
