@@ -189,7 +189,7 @@ def _require_sound(
     if not sound or (order.needed and failed):
         raise CheckFailed(
             f"{run.folder}: the gate lets no bundle pass: "
-            + "; ".join(f"{its.variant}: {', '.join(its.failures)}" for its in failed)
+            + "; ".join(f"{its.variant}: {', '.join(its.failures or ())}" for its in failed)
             + "".join(_where(layers[its.variant], order) for its in failed if its.variant in layers)
         )
     return sound
@@ -209,14 +209,14 @@ def _scopes(
         return {}
     recipe, seed = run.record.recipe, run.record.seed
     drawn = _some(run.split.of("train"), seed)
+    known = (
+        read_material(drawn, recipe, progress("training images")),
+        read_material(run.split.of("validation"), recipe, progress("validation images")),
+    )
+    varying = progress("as other scanners show them")
     twice = [
-        (prepare(its.patches, its.preprocessing), its.varied(seed, place))
-        for place, its in enumerate(
-            (
-                read_material(drawn, recipe, progress("training images")),
-                read_material(run.split.of("validation"), recipe, progress("validation images")),
-            )
-        )
+        (prepare(its.patches, its.preprocessing), its.varied(seed, place, progress=varying))
+        for place, its in enumerate(known)
     ]
     scopes = {}
     for variant, backend in backends.items():

@@ -32,15 +32,12 @@ def classification(
     def held(reference: Answers, answered: Answers) -> tuple[dict[str, Figure], tuple[str, ...]]:
         expected, scores = reference[:, -1], answered[:, -1]
         before = measure(labels, expected, threshold, groups)
-        now = measure(labels, scores, threshold, groups)
         difference, interval = paired_difference(labels, expected, scores, groups)
         should, called = expected >= threshold, scores >= threshold
         agreement = float(np.mean(called == should))
         off = np.abs(scores - expected)
         figures = {
-            "images": Figure(now.samples),
-            "groups": Figure(now.groups),
-            **{name: Figure(getattr(now, name), now.intervals.get(name)) for name in FIGURES},
+            **figures_alone(labels, groups, threshold, answered),
             "auroc_difference": Figure(difference, interval),
             "label_agreement": Figure(agreement),
             "mcnemar": Figure(_mcnemar(called == labels, should == labels)),
@@ -49,7 +46,7 @@ def classification(
             "mean_difference": Figure(float(off.mean())),
         }
         lowest = difference if interval is None else interval[0]
-        drop = before.sensitivity - now.sensitivity
+        drop = before.sensitivity - figures["sensitivity"].value
         failures = {
             "one group alone gives no interval of the AUROC's difference": interval is None,
             f"AUROC may be lower by {-lowest:.4f} > {limits.auroc_drop}": (
@@ -65,6 +62,21 @@ def classification(
         return figures, tuple(words for words, failed in failures.items() if failed)
 
     return held
+
+
+def figures_alone(
+    labels: Labels, groups: Sequence[str], threshold: float, answered: Answers
+) -> dict[str, Figure]:
+    """Measures answers float32 ``[N, classes]`` by themselves, as `classification` does.
+
+    Raises ValueError where a class is absent or an answer is not a number.
+    """
+    now = measure(labels, answered[:, -1], threshold, groups)
+    return {
+        "images": Figure(now.samples),
+        "groups": Figure(now.groups),
+        **{name: Figure(getattr(now, name), now.intervals.get(name)) for name in FIGURES},
+    }
 
 
 def _mcnemar(right: NDArray[np.bool_], before: NDArray[np.bool_]) -> float:

@@ -115,51 +115,35 @@ def convert(
 def validate(
     bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")],
     data: Annotated[Path, typer.Option(help="CSV, Pascal VOC folder or class folders.")],
+    out_of_scope: Annotated[
+        Path | None,
+        typer.Option(help="Images and videos of what must not be judged; told apart how well?"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold each variant against float32 on other data; exit 1 where one falls below its limits.
+    """Measure each variant on other data; exit 1 where one falls below its limits of float32.
 
-    Example: sonolite validate nodule.sonolite --data other-hospital
+    A bundle without float32 has nothing to hold the others against: their figures are told alone.
+
+    Example: sonolite validate nodule.sonolite --data other-hospital --out-of-scope lungs
     """
-    from convert.classification import classification
-    from convert.gate import answer, compare
+    from convert.validation import validate_bundle
     from edge_runtime.bundle import open_trusted
-    from edge_runtime.classify import Classifier
     from edge_runtime.commands.options import trusted_keys
-    from train.importers import read_samples
-    from train.loading import load, prepare
-    from train.metrics import as_labels
-    from train.samples import Task, require_both_classes
 
     opened = open_trusted(bundle, trusted_keys(), known_versions())
-    stage = opened.manifest.stages[0]
-    if REFERENCE not in stage.variants:
-        raise BadInput(f"{bundle}: it has no {REFERENCE} to hold the others against")
-    task = Task(stage.task, stage.labels, stage.aliases)
-    found = read_samples(data, task)
-    classifiers = {name: Classifier(opened, stage, name) for name in stage.variants}
     with progress_bar() as bar:
-        preprocessing = classifiers[REFERENCE].preprocessing
-        loaded = load(found.samples, preprocessing, tracked(bar, "images"))
-        require_both_classes(loaded.samples, task, str(data))
-        pictures = prepare(loaded.patches, preprocessing)
-        answers = {
-            name: answer(classifier.backend, pictures, tracked(bar, name))
-            for name, classifier in classifiers.items()
-        }
-    samples = loaded.samples
-    labels = as_labels([sample.label for sample in samples], stage.positive)
-    groups = [sample.group for sample in samples]
-    measure = classification(labels, groups, stage.operating_point.threshold, stage.limits)
-    try:
-        comparisons = compare(measure, answers)
-    except ValueError as error:
-        raise BadInput(f"{bundle}: {REFERENCE}: {error}") from error
+        done = validate_bundle(opened, data, out_of_scope, lambda name: tracked(bar, name))
     if as_json:
-        print(json.dumps([asdict(comparison) for comparison in comparisons]))
+        print(json.dumps([asdict(comparison) for comparison in done.comparisons]))
     else:
-        _show(comparisons)
-    if any(comparison.failures for comparison in comparisons):
+        _show(done.comparisons)
+    console = Console(stderr=True, soft_wrap=True)
+    for reason, count in done.dropped.items():
+        console.print(f"{count} dropped: {reason}", markup=False)
+    if any(its.failures is None for its in done.comparisons):
+        console.print(f"{bundle}: no {REFERENCE} in it, so no limit was judged", markup=False)
+    if any(comparison.failures for comparison in done.comparisons):
         raise typer.Exit(1)
 
 

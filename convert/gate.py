@@ -21,6 +21,16 @@ lies below its limit. The second are numbers. It raises ValueError where the fir
 """
 
 
+def answer_all(
+    backend: Backend,
+    pictures: NDArray[np.uint8],
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> dict[str, Answers]:
+    """Returns every output by its name, float32 ``[N, ...]``, for uint8 ``[N, side, side, 1]``."""
+    found = [backend.run(pictures[at : at + 1]) for at in progress(range(len(pictures)))]
+    return {name: np.stack([its[name][0] for its in found]) for name in found[0]}
+
+
 def answer(
     backend: Backend,
     pictures: NDArray[np.uint8],
@@ -28,8 +38,7 @@ def answer(
     output: str = "probability",
 ) -> Answers:
     """Returns one output, such as float32 ``[N, classes]``, for uint8 ``[N, side, side, 1]``."""
-    indices = progress(range(len(pictures)))
-    return np.stack([backend.run(pictures[index : index + 1])[output][0] for index in indices])
+    return answer_all(backend, pictures, progress)[output]
 
 
 def compare(measure: Measure, answers: Mapping[Variant, Answers]) -> list[Comparison]:

@@ -29,13 +29,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One variant against float32, on one set of pictures."""
+    """One variant against float32, on one set of pictures, or alone."""
 
     variant: Variant
     figures: dict[str, Figure]
     """By name, what its task is measured by; none of a variant that could not be made or run."""
-    failures: tuple[str, ...]
-    """What lies below its limit, in words; empty for a variant that holds."""
+    failures: tuple[str, ...] | None
+    """What lies below its limit, in words; empty for a variant that holds, and None where there was
+    no float32 to hold it against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,11 @@ def rows(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
         ]
         for name in comparisons[0].figures
     }
-    return named | {"limits": ["; ".join(its.failures) or "held" for its in comparisons]}
+    return named | {"limits": [_limits(its) for its in comparisons]}
+
+
+def _limits(its: Comparison) -> str:
+    return "not judged" if its.failures is None else "; ".join(its.failures) or "held"
 
 
 _WORDS = {"auroc": "AUROC", "ece": "ECE", "mcnemar": "McNemar's p"}

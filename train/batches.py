@@ -42,7 +42,9 @@ class Material:
         box = patch.box and redraw(patch.box, factor, width, height)
         return self.preprocessing(patch.pixels, box)
 
-    def varied(self, *seed: int) -> NDArray[np.uint8]:
+    def varied(
+        self, *seed: int, progress: Callable[[Iterable[int]], Iterable[int]] = iter
+    ) -> NDArray[np.uint8]:
         """Each once, uint8 ``[N, side, side, 1]``, as another scanner may have shown it.
 
         As it is where nothing is varied. The same `seed` gives the same.
@@ -51,7 +53,7 @@ class Material:
             return prepare(self.patches, self.preprocessing)
         drawn = [
             self.picture(index, self.scanner, np.random.default_rng((*seed, index)))
-            for index in range(len(self.patches))
+            for index in progress(range(len(self.patches)))
         ]
         return np.stack(drawn)[..., np.newaxis]
 

@@ -267,18 +267,23 @@ def _cells(rival: Rival) -> dict[str, str]:
         "95 %": _interval(metrics.intervals.get("auroc")),
         "difference": _share(rival.auroc_difference, "+"),
         "its 95 %": _interval(rival.auroc_difference_interval, "+"),
+        "AUPRC": _share(metrics.auprc),
         "accuracy": _share(metrics.accuracy),
         "sens.": _share(metrics.sensitivity),
         "spec.": _share(metrics.specificity),
+        "PPV": _share(metrics.ppv),
+        "NPV": _share(metrics.npv),
         "F1": _share(metrics.f1),
         "ECE": _share(metrics.ece),
-        "train": f"{rival.training_seconds:.0f} s",
+        "train": f"{rival.training_seconds:,.0f} s",
         "image": f"{rival.image_milliseconds:.1f} ms",
     }
 
 
-def _share(value: float, sign: str = "") -> str:
-    """Three places and no leading zero: `.913`, `+.020`."""
+def _share(value: float | None, sign: str = "") -> str:
+    """Three places and no leading zero, `.913`, `+.020`; nothing where there is no figure."""
+    if value is None:
+        return ""
     return f"{value:{sign}.3f}".replace("0.", ".", 1)
 
 

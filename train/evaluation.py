@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from devices import BadInput, EndOfRecording, Pixels
@@ -99,13 +100,18 @@ def evaluate_run(
             raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
         strange = np.concatenate([preprocessing(pixels) for pixels in look_around(others)])
         far = scope.distance(answer(run.model, strange)["embedding"])
-        truth = np.repeat([0, 1], [len(near), len(far)])
-        judged = OutOfScope(
-            pictures=len(far),
-            auroc=float(roc_auc_score(truth, np.concatenate([near, far]))),
-            noticed=float(np.mean(far > scope.limit)),
-        )
+        judged = tell_apart(near, far, scope.limit)
     return Evaluation(metrics, loaded.reasons, withheld, judged, len(shared))
+
+
+def tell_apart(near: NDArray[np.float32], far: NDArray[np.float32], limit: float) -> OutOfScope:
+    """Judges a scope by its distances ``[N]`` of what is in scope, `near`, and of what is not."""
+    truth = np.repeat([0, 1], [len(near), len(far)])
+    return OutOfScope(
+        pictures=len(far),
+        auroc=float(roc_auc_score(truth, np.concatenate([near, far]))),
+        noticed=float(np.mean(far > limit)),
+    )
 
 
 def _refuse_groups(

@@ -40,4 +40,5 @@ def test_answers_that_are_not_numbers_fail(nonsense: float) -> None:
     broken = BOXES.copy()
     broken[2, 1] = nonsense
     _, int8 = compare(overlap, {"float32": BOXES, "int8": broken})
+    assert int8.failures is not None
     assert int8.failures[0] == "answers that are not numbers"

@@ -11,45 +11,10 @@ import pytest
 from edge_runtime.bundle import open_bundle
 from edge_runtime.classify import Classifier
 from edge_runtime.scope import read_scope
-from tests.conftest import TINY, refused, sonolite
+from tests.conftest import sonolite
 from train.importers import read_samples
 from train.run import read_run
 from train.samples import load_pictures
-
-NETWORK = """[network]
-kind = "efficientnet-lite"
-width = 0.25
-depth = 0.25
-dropout = 0.1
-outputs = ["evidence", "embedding"]
-"""
-RECIPE = (
-    TINY[: TINY.index("[network]")]
-    + NETWORK
-    + "[augmentation]\n"
-    + TINY[TINY.index("[fit]") :].replace("epochs = 80", "epochs = 4").replace("patience = 80", "")
-).replace("label_agreement = 0.90", "label_agreement = 0.0")
-
-
-@pytest.fixture(scope="module")
-def scoped_run(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
-    folder = tmp_path_factory.mktemp("scoped")
-    (folder / "lite.toml").write_text(
-        RECIPE.replace("auroc_drop = 0.05", "auroc_drop = 1.0").replace(
-            "sensitivity_drop = 0.20", "sensitivity_drop = 1.0"
-        )
-    )
-    done = sonolite("train", labelled, "--recipe", folder / "lite.toml", "--out", folder / "run")
-    assert done.code == 0, done
-    return folder / "run"
-
-
-@pytest.fixture(scope="module")
-def scoped_bundle(scoped_run: Path) -> Path:
-    path = scoped_run.parent / "lite.sonolite"
-    done = sonolite("convert", scoped_run, "--out", path, "--variants", "float32,int8")
-    assert done.code == 0, done
-    return path
 
 
 def test_each_variant_has_a_scope_of_its_own(scoped_bundle: Path) -> None:
@@ -128,4 +93,3 @@ def test_a_bundle_for_a_small_device_holds_int8_alone(scoped_run: Path, tmp_path
     path = tmp_path / "small.sonolite"
     assert sonolite("convert", scoped_run, "--out", path, "--variants", "int8").code == 0
     assert set(open_bundle(path).manifest.stages[0].variants) == {"int8"}
-    refused(sonolite("validate", path, "--data", tmp_path), "no float32")

@@ -136,7 +136,10 @@ def test_the_page_has_the_same_table_and_says_what_was_timed(comparison: Compari
     table = [line for line in page.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(comparison.rivals)  # the header, its rule
     assert all(one.count("|") == other.count("|") for one, other in pairwise(table))
-    assert f"{comparison.rivals[-1].metrics.specificity:.3f}".removeprefix("0") in table[-1]
+    for name, column in (("specificity", "spec."), ("ppv", "PPV"), ("npv", "NPV")):
+        place = table[0].split(" | ").index(column)
+        for row, its in zip(table[2:], comparison.rivals, strict=True):
+            assert row.split(" | ")[place] == f"{getattr(its.metrics, name):.3f}".replace("0.", ".")
     assert comparison.timed in page
     assert NOTICE in page.lower()
 

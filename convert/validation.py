@@ -1,0 +1,104 @@
+"""A bundle's variants on other data than the gate's, and on what they must not judge."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.classification import classification, figures_alone
+from convert.gate import Answers, answer_all, compare
+from convert.variants import Progress
+from devices import BadInput
+from edge_runtime.bundle import Bundle
+from edge_runtime.classify import Classifier
+from edge_runtime.gate import Comparison, Figure
+from edge_runtime.manifest import REFERENCE, Variant
+from edge_runtime.scope import Scope, read_scope
+from train.evaluation import look_around, tell_apart
+from train.importers import read_samples
+from train.loading import load, prepare
+from train.metrics import as_labels
+from train.samples import Task, require_both_classes
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What `sonolite validate` measures."""
+
+    comparisons: list[Comparison]
+    dropped: dict[str, int]
+    """Images that could not be used, by the reason."""
+
+
+def validate_bundle(
+    bundle: Bundle, data: Path, others: Path | None, progress: Progress
+) -> Validation:
+    """Measures each variant on `data`, against float32 where the bundle has it.
+
+    Where the model has a scope, the share of the images beyond it is told, and how well it tells
+    `others` from them, which the model must not judge. Raises BadInput where a class is missing,
+    float32 answers nonsense, or `others` are given to a model without a scope.
+    """
+    stage = bundle.manifest.stages[0]
+    if others is not None and not stage.scopes:
+        raise BadInput(f"{bundle.path}: its model has no scope to tell other pictures by")
+    task = Task(stage.task, stage.labels, stage.aliases)
+    found = read_samples(data, task)
+    classifiers = {name: Classifier(bundle, stage, name) for name in stage.variants}
+    preprocessing = next(iter(classifiers.values())).preprocessing
+    loaded = load(found.samples, preprocessing, progress("images"))
+    loaded = replace(loaded, dropped=(*found.dropped, *loaded.dropped))
+    require_both_classes(loaded.samples, task, str(data))
+    pictures = prepare(loaded.patches, preprocessing)
+    strange = None
+    if others is not None:
+        looked = progress("other pictures")(look_around(others))
+        strange = np.concatenate([preprocessing(pixels) for pixels in looked])
+    probabilities: dict[Variant, Answers] = {}
+    scoped: dict[Variant, dict[str, Figure]] = {}
+    for name, classifier in classifiers.items():
+        near = answer_all(classifier.backend, pictures, progress(name))
+        probabilities[name] = near["probability"]
+        if stage.scopes:
+            far = None
+            if strange is not None:
+                far = answer_all(classifier.backend, strange, progress(f"{name}, other pictures"))
+            scope = read_scope(bundle.read(stage.scopes[name]))
+            scoped[name] = _scope_figures(scope, near, far)
+    labels = as_labels([sample.label for sample in loaded.samples], stage.positive)
+    groups = [sample.group for sample in loaded.samples]
+    point, limits = stage.operating_point.threshold, stage.limits
+    try:
+        if REFERENCE in probabilities:
+            judged = compare(classification(labels, groups, point, limits), probabilities)
+        else:
+            judged = [
+                Comparison(name, figures_alone(labels, groups, point, its), None)
+                for name, its in probabilities.items()
+            ]
+    except ValueError as error:
+        raise BadInput(f"{bundle.path}: {error}") from error
+    return Validation(
+        [replace(its, figures=its.figures | scoped.get(its.variant, {})) for its in judged],
+        loaded.reasons,
+    )
+
+
+def _scope_figures(
+    scope: Scope,
+    near: Mapping[str, NDArray[np.float32]],
+    far: Mapping[str, NDArray[np.float32]] | None,
+) -> dict[str, Figure]:
+    """What the scope withholds of the images, and how it tells other pictures from them."""
+    distances = scope.distance(near["embedding"])
+    figures = {"withheld": Figure(float(np.mean(distances > scope.limit)))}
+    if far is None:
+        return figures
+    judged = tell_apart(distances, scope.distance(far["embedding"]), scope.limit)
+    return figures | {
+        "out_of_scope_pictures": Figure(judged.pictures),
+        "out_of_scope_auroc": Figure(judged.auroc),
+        "out_of_scope_noticed": Figure(judged.noticed),
+    }

@@ -1,0 +1,104 @@
+"""`sonolite validate`: a bundle on other data, and on what it must not judge."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.bundle import open_bundle
+from tests.conftest import draw_labelled, refused, sonolite
+from train.run import read_run
+
+SCOPE = {
+    *("withheld", "out_of_scope_pictures", "out_of_scope_auroc", "out_of_scope_noticed"),
+}
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_labelled(tmp_path_factory.mktemp("others") / "images", patients=5, first=20)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("noise")
+    dice = np.random.default_rng(0)
+    for number in range(6):
+        grains = dice.integers(0, 256, (24, 32), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), np.kron(grains, np.ones((4, 4), np.uint8)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def int8_bundle(scoped_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "small.sonolite"
+    assert sonolite("convert", scoped_run, "--out", path, "--variants", "int8").code == 0
+    return path
+
+
+def figures(*words: str | Path) -> dict[str, dict[str, Any]]:
+    """What `validate` says of each variant."""
+    done = sonolite("validate", *words, "--json")
+    assert done.code in {0, 1}, done  # so few images may break a limit
+    return {row["variant"]: row for row in json.loads(done.stdout)}
+
+
+def test_a_bundle_without_float32_is_measured_alone(int8_bundle: Path, others: Path) -> None:
+    done = sonolite("validate", int8_bundle, "--data", others)
+    assert done.code == 0, done
+    assert "no float32 in it, so no limit was judged" in done.stderr
+    assert "not judged" in done.stdout
+    its = figures(int8_bundle, "--data", others)["int8"]
+    assert its["failures"] is None
+    assert its["figures"]["images"]["value"] == 20
+    assert "label_agreement" not in its["figures"]
+
+
+def test_its_figures_are_those_beside_float32(
+    int8_bundle: Path, scoped_bundle: Path, others: Path
+) -> None:
+    (alone,) = figures(int8_bundle, "--data", others).values()
+    beside = figures(scoped_bundle, "--data", others)["int8"]
+    for name, its in alone["figures"].items():
+        assert its == beside["figures"][name], name
+
+
+def test_each_variant_is_told_what_it_withholds(scoped_bundle: Path, scoped_run: Path) -> None:
+    lines = ["path,label,xmin,ymin,xmax,ymax"]
+    for sample in read_run(scoped_run).split.of("test"):
+        assert sample.box is not None
+        x, y, w, h = sample.box
+        lines.append(f"{sample.path},{sample.label},{x},{y},{x + w},{y + h}")
+    table = scoped_run.parent / "test.csv"
+    table.write_text("\n".join(lines))
+    card = open_bundle(scoped_bundle).read("card.md").decode()
+    for variant, its in figures(scoped_bundle, "--data", table).items():
+        withheld = its["figures"]["withheld"]["value"]
+        assert f"{variant} {1 - withheld:.1%}" in card
+        assert not {*its["figures"]} & (SCOPE - {"withheld"})
+
+
+def test_pictures_of_something_else_are_told_apart(
+    scoped_bundle: Path, others: Path, noise: Path
+) -> None:
+    its = figures(scoped_bundle, "--data", others, "--out-of-scope", noise)["float32"]["figures"]
+    assert its["out_of_scope_pictures"]["value"] == 6
+    assert its["out_of_scope_auroc"]["value"] == 1
+    assert its["out_of_scope_noticed"]["value"] == 1
+
+
+def test_a_model_without_a_scope_cannot_tell(bundle_path: Path, others: Path, noise: Path) -> None:
+    words = ("validate", bundle_path, "--data", others, "--out-of-scope", noise)
+    refused(sonolite(*words), "no scope")
+
+
+def test_images_that_cannot_be_used_are_counted(int8_bundle: Path, tmp_path: Path) -> None:
+    folder = draw_labelled(tmp_path / "images", patients=5, first=30)
+    broken = next((folder / "benign").rglob("*.png"))
+    broken.write_bytes(broken.read_bytes()[:100])
+    done = sonolite("validate", int8_bundle, "--data", folder)
+    assert done.code == 0, done
+    assert "1 dropped: " in done.stderr
