@@ -22,7 +22,7 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
-from convert.rounding import SHARING, TINY, correct_biases, in_parts, round_kernel, source_of
+from convert.rounding import SHARING, TINY, fold, in_parts, is_fused, round_kernel, source_of
 from convert.tflite import calibration
 from train.batches import Batches, Material
 from train.network import predict
@@ -35,8 +35,6 @@ SLOWER = 100
 rounds them (EfficientNet-Lite0 on TN5000)."""
 WARMUP = 0.1
 """The share of the steps in which the rate rises; then it falls to zero by a cosine."""
-FUSED = ("relu", "relu6")
-"""Activations that the converter makes one with the layer before: nothing is rounded between."""
 SAME_STEPS = (layers.InputLayer, layers.Flatten, layers.MaxPooling2D, layers.Dropout)
 """Layers whose output has the steps of their input, or is pixels."""
 
@@ -55,7 +53,7 @@ class FineTuning:
     """On the validation split, before the first round and after each: the mean Kullback-Leibler
     divergence of the rounded answers from those of float32, in nats."""
     kept: int
-    """The round with the least of them; of 0, the weights are those of float32."""
+    """The round with the least of them; of 0, the weights are those that it began with."""
 
     def __str__(self) -> str:
         """In words."""
@@ -70,6 +68,7 @@ class FineTuning:
 
 def fine_tune(
     model: keras.Model,
+    start: keras.Model,
     representative: NDArray[np.uint8],
     material: Material,
     validation: NDArray[np.uint8],
@@ -77,16 +76,17 @@ def fine_tune(
     seed: int,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> tuple[keras.Model, FineTuning]:
-    """Returns a copy of `model` that answers in int8 as `model` does in float, and how it learnt.
+    """Returns a copy of `start` that answers in int8 as `model` does in float, and how it learnt.
 
-    It learns from `material` of the training split, in the batches of `fit`; `validation`, like
-    `representative` uint8 ``[N, side, side, 1]``, says which round is kept. The copy's batch
-    normalisation is folded. The same seed gives the same weights on the same machine.
+    `start` is `model`, or what `convert.rounding.correct_biases` makes of it. It learns from
+    `material` of the training split, in the batches of `fit`; `validation`, like `representative`
+    uint8 ``[N, side, side, 1]``, says which round is kept. The copy's batch normalisation is
+    folded. The same seed gives the same weights on the same machine.
     """
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     rate = fit.learning_rate / SLOWER
-    rehearsal = _Rehearsal(model, representative, rate)
+    rehearsal = _Rehearsal(model, start, rate)
     expected = predict(model, validation)
     rehearsal.take_ranges(representative)
     divergences = [rehearsal.divergence(validation, expected)]
@@ -116,8 +116,8 @@ def fine_tune(
 class _Rehearsal:
     """A network that computes in float and rounds as int8 does, and its optimiser."""
 
-    def __init__(self, model: keras.Model, representative: NDArray[np.uint8], rate: float) -> None:
-        self.folded = correct_biases(model, representative)
+    def __init__(self, model: keras.Model, start: keras.Model, rate: float) -> None:
+        self.folded = fold(start)
         """The weights that learn, without any rounding."""
         self._rounded, self._roundings = _with_roundings(self.folded)
         self._teacher = keras.Model(model.input, model.output["probability"])
@@ -235,7 +235,7 @@ def _with_roundings(folded: keras.Model) -> tuple[keras.Model, dict[str, Roundin
         return outputs[source.name]
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        if not (isinstance(layer, layers.Activation) and layer.activation.__name__ in FUSED):
+        if not is_fused(layer):
             args = keras.tree.map_structure(rounded, args)
         return layer(*args, **kwargs)
 

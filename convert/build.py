@@ -190,7 +190,7 @@ def _require_sound(
         raise CheckFailed(
             f"{run.folder}: the gate lets no bundle pass: "
             + "; ".join(f"{its.variant}: {', '.join(its.failures or ())}" for its in failed)
-            + "".join(_where(layers[its.variant], order) for its in failed if its.variant in layers)
+            + "".join(_where(its, layers, order) for its in failed)
         )
     return sound
 
@@ -325,14 +325,17 @@ def _off_golden(backend: CpuBackend, golden: Golden, preprocessing: Preprocessin
     return float(np.abs(answer(backend, tensors) - golden.probability).max())
 
 
-def _where(errors: Sequence[LayerError], order: Order) -> str:
-    """The layers in which the error arises, in words, and what was not tried against it."""
-    named = ", ".join(f"{its.layer} ({its.snr_db:.0f} dB)" for its in worst(errors))
+def _where(its: Comparison, layers: Mapping[Variant, Sequence[LayerError]], order: Order) -> str:
+    """The layers in which a variant's error arises, in words, and what was not tried against it."""
+    if its.variant not in layers:
+        return ""
+    named = ", ".join(f"{one.layer} ({one.snr_db:.0f} dB)" for one in worst(layers[its.variant]))
     ways = {
         f"--keep-float {AUTO} computes the worst in float": not order.keep_float,
         "--quantisation-aware fine-tunes int8": not order.aware,
     }
-    return "; ".join([f"; most error arises in {named}", *(way for way in ways if ways[way])])
+    open_ways = [way for way in ways if ways[way] and its.variant == "int8"]
+    return "; ".join([f"; most error arises in {named}", *open_ways])
 
 
 def _finite(error: LayerError) -> dict[str, Any]:

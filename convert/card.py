@@ -63,7 +63,7 @@ of probabilities. A variant that does not hold its limits is left out of the bun
 
 {variants}
 
-{fine_tuning}Int8 on an Edge TPU, by Coral's documentation: {edgetpu}
+{biases}{fine_tuning}Int8 on an Edge TPU, by Coral's documentation: {edgetpu}
 
 On a GPU, against the CPU: {gpu}
 
@@ -94,6 +94,10 @@ WITH_SCOPE = """A picture that is unlike those the model learnt from gets no lab
 something else lies beyond it."""
 VARIED = " as they are and as other scanners may show them, together"
 BOXES = "*Box* is the images again, with boxes drawn otherwise than those of the data.\n"
+CORRECTED = (
+    "The biases of int8 are not those of float32: they take back what rounding its weights adds\n"
+    "on average.\n\n"
+)
 PARTED = "{count} groups have images on both sides, so patients may have, too"
 WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 
@@ -163,6 +167,7 @@ def write_card(
         figures="\n".join(figures),
         subgroups="\n".join(subgroups),
         boxes=BOXES if "box" in record.subgroups else "",
+        biases=CORRECTED if "int8" in sizes else "",
         fine_tuning="" if fine_tuning is None else f"Int8 was fine-tuned: {fine_tuning}.\n\n",
         edgetpu=_edgetpu(placement),
         gpu="; ".join(map(_gpu, gpu)) or "not tried.",

@@ -121,7 +121,7 @@ def validate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure each variant on other data; exit 1 where one falls below its limits of float32.
+    """Measure each variant on other data; exit 1 where one is further below float32 than allowed.
 
     A bundle without float32 has nothing to hold the others against: their figures are told alone.
 

@@ -13,6 +13,7 @@ from devices.compute import Backend
 from edge_runtime.gate import Comparison, Figure
 from edge_runtime.manifest import REFERENCE, Variant
 
+NO_NUMBERS = "answers that are not numbers"
 Answers = NDArray[np.float32]
 """float32 ``[N, ...]``: what a model answers to N pictures."""
 Measure = Callable[[Answers, Answers], tuple[dict[str, Figure], tuple[str, ...]]]
@@ -53,6 +54,24 @@ def compare(measure: Measure, answers: Mapping[Variant, Answers]) -> list[Compar
         numbers = np.isfinite(answers[variant])
         figures, failures = measure(reference, np.where(numbers, answers[variant], 0))
         if not numbers.all():
-            failures = ("answers that are not numbers", *failures)
+            failures = (NO_NUMBERS, *failures)
         judged.append(Comparison(variant, figures, failures))
     return judged
+
+
+def measure_alone(
+    measure: Callable[[Answers], dict[str, Figure]], answers: Mapping[Variant, Answers]
+) -> list[Comparison]:
+    """Measures every variant by itself, where there is no float32 to hold it against.
+
+    A variant whose answers are not numbers has failed; of the others no limit is judged.
+    """
+    numbers = {variant: np.isfinite(its) for variant, its in answers.items()}
+    return [
+        Comparison(
+            variant,
+            measure(np.where(numbers[variant], its, 0)),
+            None if numbers[variant].all() else (NO_NUMBERS,),
+        )
+        for variant, its in answers.items()
+    ]

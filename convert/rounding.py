@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 SHARING = {layers.Conv2D: (0, 1, 2), layers.DepthwiseConv2D: (0, 1), layers.Dense: (0, 1)}
 """The axes of a kernel along which weights share a scale; see `convert.tflite` on dense layers."""
+FUSED = ("relu", "relu6")
+"""Activations that the converter makes one with the layer before: nothing is rounded between."""
 AT_ONCE = 32
 """Pictures that are computed on together."""
 TINY = 1e-6
@@ -26,31 +28,64 @@ def round_kernel(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
 def correct_biases(
     model: keras.Model, representative: NDArray[np.uint8], keep: Collection[str] = ()
 ) -> keras.Model:
-    """Returns a folded copy of `model` whose biases take back what rounding its kernels adds.
+    """Returns a copy of `model` whose biases take back what rounding its kernels adds.
 
     A kernel's rounding error times what the layer reads is not zero on average; it adds up over the
     layers, and moves all answers to one side. The mean over `representative`, uint8 ``[N, side,
-    side, 1]``, is taken off the bias: Nagel et al., "Data-Free Quantization through Weight
-    Equalization and Bias Correction", ICCV 2019, section 4.2. The layers `keep` are not rounded.
+    side, 1]``, is taken off the bias, or the offset of the normalisation that has its place: Nagel
+    et al., "Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019,
+    section 4.2. What is fused with a layer of `keep` stays as it is, as it is not rounded.
     """
+    heads = _heads(model)
+    kept = {heads.get(name, name) for name in keep}
     folded = fold(model)
-    rounded = [its for its in folded.layers if type(its) in SHARING and its.name not in keep]
+    rounded = [its for its in folded.layers if type(its) in SHARING and its.name not in kept]
     read = keras.Model(folded.input, {its.name: its.input for its in rounded})
-    sums = dict.fromkeys((its.name for its in rounded), np.float32(0))
+    sums: dict[str, Any] = dict.fromkeys((its.name for its in rounded), 0)
     for part in in_parts(representative):
         for name, its in read(part, training=False).items():
             sums[name] += np.sum(its, axis=0, keepdims=True)
-    for layer in rounded:
-        kernel, bias = layer.get_weights()
-        mean = sums[layer.name] / len(representative)
-        # A layer is linear but for its activation: what it makes of the mean is the mean.
-        linear = type(layer).from_config(layer.get_config() | {"activation": None})
-        linear.build(mean.shape)
-        error = round_kernel(kernel, SHARING[type(layer)]) - kernel
-        linear.set_weights([error, np.zeros_like(bias)])
-        added = np.asarray(linear(mean))
-        layer.set_weights([kernel, bias - added.reshape(-1, bias.size).mean(axis=0)])
-    return folded
+    added = {its.name: _added(its, sums[its.name] / len(representative)) for its in rounded}
+    corrected = keras.models.clone_model(model)
+    corrected.set_weights(model.get_weights())
+    offsets = {
+        heads[its.name]: its.beta
+        for its in corrected.layers
+        if isinstance(its, layers.BatchNormalization)
+    }
+    for name, its in added.items():
+        offset = offsets[name] if name in offsets else corrected.get_layer(name).bias
+        offset.assign(offset - its)
+    return corrected
+
+
+def _added(layer: keras.Layer, mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What rounding the kernel of a layer adds to each channel, where it reads `mean`.
+
+    A layer is linear but for its activation: what it makes of the mean is the mean.
+    """
+    linear = type(layer).from_config(layer.get_config() | {"activation": None})
+    linear.build(mean.shape)
+    kernel, bias = layer.get_weights()
+    error = round_kernel(kernel, SHARING[type(layer)]) - kernel
+    linear.set_weights([error, np.zeros_like(bias)])
+    outputs = np.asarray(linear(mean), np.float32)
+    return np.asarray(outputs.reshape(-1, bias.size).mean(axis=0))
+
+
+def _heads(model: keras.Model) -> dict[str, str]:
+    """The layer with the weights that each normalisation and fused activation becomes a part of."""
+    heads: dict[str, str] = {}
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization) or is_fused(layer):
+            before = source_of(layer.input).name
+            heads[layer.name] = heads.get(before, before)
+    return heads
+
+
+def is_fused(layer: keras.Layer) -> bool:
+    """Whether the converter makes an activation one with the layer before."""
+    return isinstance(layer, layers.Activation) and layer.activation.__name__ in FUSED
 
 
 def fold(model: keras.Model) -> keras.Model:

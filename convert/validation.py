@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convert.classification import classification, figures_alone
-from convert.gate import Answers, answer_all, compare
+from convert.gate import Answers, answer_all, compare, measure_alone
 from convert.variants import Progress
 from devices import BadInput
 from edge_runtime.bundle import Bundle
@@ -16,7 +17,7 @@ from edge_runtime.classify import Classifier
 from edge_runtime.gate import Comparison, Figure
 from edge_runtime.manifest import REFERENCE, Variant
 from edge_runtime.scope import Scope, read_scope
-from train.evaluation import look_around, tell_apart
+from train.evaluation import read_others, tell_apart
 from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import as_labels
@@ -48,14 +49,12 @@ def validate_bundle(
     found = read_samples(data, task)
     classifiers = {name: Classifier(bundle, stage, name) for name in stage.variants}
     preprocessing = next(iter(classifiers.values())).preprocessing
-    loaded = load(found.samples, preprocessing, progress("images"))
-    loaded = replace(loaded, dropped=(*found.dropped, *loaded.dropped))
+    loaded = load(found, preprocessing, progress("images"))
     require_both_classes(loaded.samples, task, str(data))
     pictures = prepare(loaded.patches, preprocessing)
     strange = None
     if others is not None:
-        looked = progress("other pictures")(look_around(others))
-        strange = np.concatenate([preprocessing(pixels) for pixels in looked])
+        strange = read_others(others, preprocessing, progress("other pictures"))
     probabilities: dict[Variant, Answers] = {}
     scoped: dict[Variant, dict[str, Figure]] = {}
     for name, classifier in classifiers.items():
@@ -66,7 +65,10 @@ def validate_bundle(
             if strange is not None:
                 far = answer_all(classifier.backend, strange, progress(f"{name}, other pictures"))
             scope = read_scope(bundle.read(stage.scopes[name]))
-            scoped[name] = _scope_figures(scope, near, far)
+            try:
+                scoped[name] = _scope_figures(scope, near, far)
+            except ValueError as error:
+                raise BadInput(f"{bundle.path}: {name}: {error}") from error
     labels = as_labels([sample.label for sample in loaded.samples], stage.positive)
     groups = [sample.group for sample in loaded.samples]
     point, limits = stage.operating_point.threshold, stage.limits
@@ -74,10 +76,7 @@ def validate_bundle(
         if REFERENCE in probabilities:
             judged = compare(classification(labels, groups, point, limits), probabilities)
         else:
-            judged = [
-                Comparison(name, figures_alone(labels, groups, point, its), None)
-                for name, its in probabilities.items()
-            ]
+            judged = measure_alone(partial(figures_alone, labels, groups, point), probabilities)
     except ValueError as error:
         raise BadInput(f"{bundle.path}: {error}") from error
     return Validation(
@@ -93,6 +92,8 @@ def _scope_figures(
 ) -> dict[str, Figure]:
     """What the scope withholds of the images, and how it tells other pictures from them."""
     distances = scope.distance(near["embedding"])
+    if not np.isfinite(distances).all():
+        raise ValueError("an embedding is not a number")
     figures = {"withheld": Figure(float(np.mean(distances > scope.limit)))}
     if far is None:
         return figures

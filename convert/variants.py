@@ -63,7 +63,7 @@ class Converted:
     answers: dict[Variant, NDArray[np.float32]]
     """On the test split, float32 ``[N, classes]``."""
     fine_tuning: FineTuning | None
-    """How the weights of int8 were made; none where they are those of float32."""
+    """How int8 was fine-tuned; None where its weights are those of float32, but for the biases."""
     in_float: tuple[str, ...]
     """The layers that int8 computes in float."""
     lost: tuple[Comparison, ...]
@@ -105,13 +105,14 @@ def convert_variants(
 
 
 def _fine_tuned(
-    run: Run, representative: NDArray[np.uint8], progress: Progress
+    run: Run, start: keras.Model, representative: NDArray[np.uint8], progress: Progress
 ) -> tuple[keras.Model, FineTuning]:
     """The weights of int8, from the training images and with a look at those of validation."""
     record = run.record
     preprocessing = preprocess.parse(record.recipe.preprocessing)
     return fine_tune(
         run.model,
+        start,
         representative,
         read_material(run.split.of("train"), record.recipe, progress("training images")),
         load_pictures(run.split.of("validation"), preprocessing, progress("validation images")),
@@ -142,14 +143,18 @@ def _int8(
 
     The layers are those that were named, or as few as hold on validation.
     """
-    aware, tuned = _fine_tuned(run, representative, progress) if order.aware else (None, None)
+    named = () if order.keep_float == (AUTO,) else order.keep_float
+    start, tuned = correct_biases(run.model, representative, named), None
+    if order.aware:
+        start, tuned = _fine_tuned(run, start, representative, progress)
 
     def make(keep: Sequence[str]) -> bytes:
-        weights = aware or correct_biases(run.model, representative, keep)
+        own = keep == named or order.aware
+        weights = start if own else correct_biases(run.model, representative, keep)
         return convert_keeping(weights, representative, keep)
 
     if order.keep_float != (AUTO,):
-        return make(order.keep_float), order.keep_float, tuned
+        return make(named), named, tuned
     samples = run.split.of("validation")
     preprocessing = preprocess.parse(run.record.recipe.preprocessing)
     seen = load_pictures(samples, preprocessing, progress("validation images"))
@@ -162,7 +167,7 @@ def _int8(
     if holds(plain := make(())):
         return plain, (), tuned
     diagnosed = representative[:DIAGNOSED]
-    ranked = tuple(effects(aware or run.model, representative, float32, diagnosed))
+    ranked = tuple(effects(start, representative, float32, diagnosed))
     found = keep_worst(make, ranked, holds)
     if found is None:
         raise BadInput("no few layers in float make it hold on the validation images")

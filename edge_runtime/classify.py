@@ -174,6 +174,8 @@ class Classifier:
         if embedding is None or embedding.shape != (1, *scope.mean.shape):
             raise RuntimeError("the model does not answer the embedding of its scope")
         distance = float(scope.distance(embedding[0]))
+        if not math.isfinite(distance):
+            raise RuntimeError("the model's embedding is not a number")
         return Judgement(answer, distance / scope.limit, evidence)
 
 

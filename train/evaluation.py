@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from devices import BadInput, EndOfRecording, Pixels
 from devices.capture import open_device
 from edge_runtime import preprocess
+from edge_runtime.preprocess import Preprocessing
 from train.duplicates import NAMED, find_common, fingerprint, refuse_common
 from train.importers import read_samples
 from train.loading import load, prepare
@@ -66,8 +67,7 @@ def evaluate_run(
     task = recipe.task if tirads is None else recipe.task.graded(tirads)
     found = read_samples(data, task)
     preprocessing = preprocess.parse(recipe.preprocessing)
-    loaded = load(found.samples, preprocessing, progress)
-    loaded = replace(loaded, dropped=(*found.dropped, *loaded.dropped))
+    loaded = load(found, preprocessing, progress)
     require_both_classes(loaded.samples, task, str(data))
     seen = [*run.split.of("train"), *run.split.of("validation")]
     shared = {its.group for its in seen} & {its.group for its in loaded.samples}
@@ -98,8 +98,7 @@ def evaluate_run(
     if others is not None:
         if scope is None:
             raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
-        strange = np.concatenate([preprocessing(pixels) for pixels in look_around(others)])
-        far = scope.distance(answer(run.model, strange)["embedding"])
+        far = scope.distance(answer(run.model, read_others(others, preprocessing))["embedding"])
         judged = tell_apart(near, far, scope.limit)
     return Evaluation(metrics, loaded.reasons, withheld, judged, len(shared))
 
@@ -131,6 +130,18 @@ def _refuse_groups(
         f"{len(shared)} groups are named as groups that the model learnt from ({names}): if they "
         "are the same patients, the figures flatter"
     )
+
+
+def read_others(
+    path: Path,
+    preprocessing: Preprocessing,
+    progress: Callable[[Iterable[Pixels]], Iterable[Pixels]] = iter,
+) -> NDArray[np.uint8]:
+    """The pictures of `look_around`, uint8 ``[N, side, side, 1]``, each as if it were of a nodule.
+
+    Raises BadInput where there is none.
+    """
+    return np.concatenate([preprocessing(pixels) for pixels in progress(look_around(path))])
 
 
 def look_around(path: Path) -> Iterator[Pixels]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from devices import BadInput, Box, Pixels
 from edge_runtime.preprocess import Gray, Picture, Preprocessing
 from train.duplicates import Fingerprint, fingerprint
-from train.samples import Dropped, Sample, check, read_pixels
+from train.samples import Collection, Dropped, Sample, check, read_pixels
 from train.traits import scanner
 
 MARGIN = 1.6
@@ -43,16 +43,19 @@ class Loaded:
 
 
 def load(
-    samples: Sequence[Sample],
+    found: Collection,
     preprocessing: Preprocessing,
     progress: Callable[[Iterable[Sample]], Iterable[Sample]] = iter,
 ) -> Loaded:
-    """Reads every sample once. One that cannot be used is dropped with its reason, not an error.
+    """Reads every sample that was found once.
+
+    One that cannot be used is dropped with its reason, not an error, beside those dropped before.
 
     Raises BadInput where nothing is left.
     """
-    kept, patches, prints, scanners, dropped = [], [], [], [], []
-    for sample in progress(samples):
+    kept, patches, prints, scanners = [], [], [], []
+    dropped = [*found.dropped]
+    for sample in progress(found.samples):
         try:
             pixels = read_pixels(sample)
         except BadInput:
@@ -66,7 +69,7 @@ def load(
         prints.append(fingerprint(pixels))
         scanners.append(scanner(pixels))
     if not kept:
-        raise BadInput(f"none of the {len(samples)} images can be used: {dropped[0].reason}")
+        raise BadInput(f"none of the {len(found.samples)} images can be used: {dropped[0].reason}")
     return Loaded(tuple(kept), tuple(patches), tuple(prints), tuple(scanners), tuple(dropped))
 
 

@@ -76,8 +76,7 @@ def gather(data: Path, recipe: str, watch: Watch, tirads: dict[str, str] | None 
         plan = replace(plan, task=plan.task.graded(tirads))
     require_weights(plan.network)
     found = read_samples(data, plan.task)
-    loaded = load(found.samples, preprocess.parse(plan.preprocessing), watch.images)
-    loaded = replace(loaded, dropped=(*found.dropped, *loaded.dropped))
+    loaded = load(found, preprocess.parse(plan.preprocessing), watch.images)
     for reason, count in loaded.reasons.items():
         watch.note(f"{count} dropped: {reason}")
     grouped = len({sample.group for sample in loaded.samples}) < len(loaded.samples)

@@ -136,7 +136,7 @@ def test_every_kind_of_network_can_be_tuned_and_converted(
     patches = [Patch(its[..., 0], None) for its in PICTURES]
     material = Material(patches, np.array([0, 1] * 4), preprocessing, None)
     fit = replace(read_recipe(recipe).fit, batch=4)
-    tuned, said = fine_tune(model, PICTURES, material, PICTURES, fit, 0)
+    tuned, said = fine_tune(model, model, PICTURES, material, PICTURES, fit, 0)
     assert said.steps == 2
     assert len(said.divergences) == 2
     plain = convert(model, "int8", PICTURES)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convert.layers import convert_keeping
 from convert.rounding import SHARING, correct_biases, fold, round_kernel
-from convert.tflite import choose_representative, convert
+from convert.tflite import choose_representative
 from devices.compute import CpuBackend
 from edge_runtime.bundle import open_bundle
 from edge_runtime.preprocess import parse
@@ -74,8 +74,8 @@ def test_a_folded_network_answers_the_same(recipe: str) -> None:
 )
 def test_a_rounded_layer_answers_as_the_float_one_on_average(recipe: str, layer: str) -> None:
     """Before its activation, and reading what it reads in float."""
-    folded = fold(shrunk(recipe))
-    corrected = correct_biases(folded, PICTURES)
+    model = shrunk(recipe)
+    folded, corrected = fold(model), fold(correct_biases(model, PICTURES))
 
     def mean(model: keras.Model) -> NDArray[np.float32]:
         its = model.get_layer(layer)
@@ -96,7 +96,7 @@ def test_answers_are_no_longer_moved_to_one_side(recipe: str) -> None:
         off = np.log(predict(its, PICTURES)) - np.log(predict(model, PICTURES))
         return float(np.abs(off.mean(axis=0)).max())
 
-    assert moved(rounded(correct_biases(model, PICTURES))) < moved(rounded(fold(model))) / 2
+    assert moved(rounded(fold(correct_biases(model, PICTURES)))) < moved(rounded(fold(model))) / 2
 
 
 @pytest.mark.parametrize("keep", [(), ("conv1",), ("conv1", "pool1", "logits")])
@@ -106,6 +106,28 @@ def test_a_layer_that_is_not_rounded_keeps_its_bias(keep: Collection[str]) -> No
     for name in ("conv1", "conv2", "logits"):
         same = corrected.get_layer(name).get_weights()[1] == model.get_layer(name).get_weights()[1]
         assert same.all() == (name in keep), name
+
+
+@pytest.mark.parametrize("name", ["head", "head_norm", "head_active"])
+def test_a_layer_is_kept_by_the_name_of_any_that_is_fused_with_it(name: str) -> None:
+    model = shrunk("efficientnet-lite0")
+    offsets = [
+        correct_biases(model, PICTURES, keep).get_layer("head_norm").beta.numpy()
+        for keep in ((), (name,))
+    ]
+    before = model.get_layer("head_norm").beta.numpy()
+    assert [np.array_equal(its, before) for its in offsets] == [False, True]
+
+
+def test_all_but_the_biases_is_as_it_was() -> None:
+    model = shrunk("mobilenet-v2")
+    corrected = correct_biases(model, PICTURES)
+    moved = {
+        its.path
+        for its, other in zip(model.weights, corrected.weights, strict=True)
+        if not np.array_equal(its, other)
+    }
+    assert moved == {its.path for its in model.weights if its.name in {"beta", "bias"}}
 
 
 @pytest.mark.parametrize("keep", [(), ("conv2",)])
@@ -125,4 +147,4 @@ def test_int8_of_a_bundle_is_corrected(
     packed = answers(open_bundle(out).read("int8.tflite"))
     corrected = convert_keeping(correct_biases(run.model, pictures, keep), pictures, [*keep])
     np.testing.assert_array_equal(packed, answers(corrected))
-    assert not np.array_equal(packed, answers(convert(run.model, "int8", pictures)))
+    assert not np.array_equal(packed, answers(convert_keeping(run.model, pictures, [*keep])))

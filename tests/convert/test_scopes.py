@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.bundle import open_bundle
+from edge_runtime.bundle import GATE, open_bundle
 from edge_runtime.classify import Classifier
 from edge_runtime.scope import read_scope
 from tests.conftest import sonolite
@@ -87,6 +87,30 @@ def test_every_output_of_the_network_is_in_every_variant(
         assert outputs["evidence"].shape == (1, 1, 1)
         tolerance = 1e-4 if variant == "float32" else 0.5
         assert evidence == pytest.approx(np.log(positive / negative), abs=tolerance)
+
+
+def test_an_embedding_that_is_no_number_gives_no_label(
+    scoped_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(scoped_bundle)
+    classifier = Classifier(bundle, bundle.manifest.stages[0], "float32")
+    side = classifier.preprocessing.side
+    picture = np.zeros((1, side, side, 1), np.uint8)
+    outputs = dict(classifier.backend.run(picture))
+    outputs["embedding"] = np.full_like(outputs["embedding"], np.nan)
+    monkeypatch.setattr(classifier.backend, "run", lambda _: outputs)
+    with pytest.raises(RuntimeError, match="embedding is not a number"):
+        classifier.judge(picture)
+
+
+def test_a_layer_may_be_kept_in_float_by_the_name_of_its_normalisation(
+    scoped_run: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.sonolite"
+    words = ("--variants", "int8", "--keep-float", "stem_norm")
+    done = sonolite("convert", scoped_run, "--out", path, *words)
+    assert done.code == 0, done
+    assert json.loads(open_bundle(path).read(GATE))["float_layers_of_int8"] == ["stem_norm"]
 
 
 def test_a_bundle_for_a_small_device_holds_int8_alone(scoped_run: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from train.loading import load, prepare
 from train.metrics import Labels, as_labels
 from train.network import BLOCKS
 from train.recipe import MobileNetV2, Recipe, read_recipe
+from train.samples import Collection
 
 EPOCHS = 4
 
@@ -58,7 +59,7 @@ def given_data(labelled: Path, plain: Recipe) -> tuple[Material, tuple[NDArray[n
     """20 images to learn from, 12 to validate on."""
     samples = read_samples(labelled, plain.task).samples
     preprocessing = preprocess.parse(plain.preprocessing)
-    loaded = load([*samples[:16], *samples[-16:]], preprocessing)
+    loaded = load(Collection((*samples[:16], *samples[-16:]), ()), preprocessing)
     labels = as_labels([sample.label for sample in loaded.samples], "malignant")
     seen, held = [*range(10), *range(16, 26)], [*range(10, 16), *range(26, 32)]
     train = Material([loaded.patches[i] for i in seen], labels[seen], preprocessing, None)

@@ -1,6 +1,6 @@
 """What is kept of each image is all that preprocessing can see of it; the rest says why it went."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,12 +13,16 @@ from devices import BadInput, Box
 from edge_runtime.preprocess import parse
 from train.duplicates import fingerprint
 from train.loading import MARGIN, cut, load, prepare
-from train.samples import Dropped, Sample
+from train.samples import Collection, Dropped, Sample
 from train.scanner import Scanner, jitter
 
 WIDTH, HEIGHT = 120, 90
 SCREEN = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 CROPPED = parse("gray|crop(context=1.6)|resize(32)")
+
+
+def found(samples: Sequence[Sample]) -> Collection:
+    return Collection(tuple(samples), ())
 
 
 @st.composite
@@ -88,13 +92,21 @@ def test_what_cannot_be_used_is_dropped_with_its_reason(tmp_path: Path) -> None:
         Sample(good, "malignant", Box(100, 10, 40, 30), "p4"),
         Sample(good, "malignant", None, "p5"),
     ]
-    loaded = load(samples, CROPPED)
+    loaded = load(found(samples), CROPPED)
     assert loaded.samples == (samples[0], samples[6])
     assert loaded.reasons == {"unreadable": 2, "too small": 2, "box outside the picture": 1}
     assert loaded.dropped[0] == Dropped(str(broken), "unreadable")
     assert len(loaded.patches) == len(loaded.fingerprints) == 2
     assert loaded.scanners == ("120x90", "120x90")
     assert np.array_equal(loaded.fingerprints[0], fingerprint(SCREEN))
+
+
+def test_what_was_dropped_before_is_counted_first(tmp_path: Path) -> None:
+    before = Dropped("x.png", "no label")
+    sample = Sample(picture(tmp_path, "a.png"), "benign", None, "p")
+    gone = Sample(tmp_path / "gone.png", "benign", None, "p")
+    loaded = load(Collection((sample, gone), (before,)), CROPPED)
+    assert loaded.dropped == (before, Dropped(str(gone.path), "unreadable"))
 
 
 def test_every_image_is_read_once_and_counted(tmp_path: Path) -> None:
@@ -106,14 +118,14 @@ def test_every_image_is_read_once_and_counted(tmp_path: Path) -> None:
             seen.append(item)
             yield item
 
-    load(samples, CROPPED, watched)
+    load(found(samples), CROPPED, watched)
     assert seen == samples
 
 
 def test_where_nothing_is_left_it_says_so(tmp_path: Path) -> None:
     samples = [Sample(tmp_path / "gone.png", "benign", None, "p")]
     with pytest.raises(BadInput, match="none of the 1 images can be used: unreadable"):
-        load(samples, CROPPED)
+        load(found(samples), CROPPED)
 
 
 def test_prepared_patches_are_one_tensor_in_their_order(tmp_path: Path) -> None:
@@ -121,7 +133,7 @@ def test_prepared_patches_are_one_tensor_in_their_order(tmp_path: Path) -> None:
         Sample(picture(tmp_path, "a.png"), "benign", Box(10, 10, 40, 30), "p1"),
         Sample(picture(tmp_path, "b.png", 255 - SCREEN), "malignant", None, "p2"),
     ]
-    tensor = prepare(load(samples, CROPPED).patches, CROPPED)
+    tensor = prepare(load(found(samples), CROPPED).patches, CROPPED)
     assert tensor.shape == (2, 32, 32, 1)
     assert tensor.dtype == np.uint8
     assert np.array_equal(tensor[:1], CROPPED(SCREEN, samples[0].box))
