@@ -81,6 +81,10 @@ def pair(left: str, right: str) -> str:
     return f'<div class="pair"><div>{left}</div><div>{right}</div></div>'
 
 
+PIXELS = 120
+"""An inch of a plot on the page, at the most: a single small one is not blown up."""
+
+
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
     """A figure of so many inches, with its axes; several share the horizontal one in a column."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -94,7 +98,8 @@ def plot(figure: Figure, alt: str, caption: str) -> str:
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     source = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
     return (
-        f'<figure><img class="plot" alt="{escape(alt)}" src="{source}">'
+        f'<figure><img class="plot" alt="{escape(alt)}" src="{source}" '
+        f'style="max-width: {PIXELS * figure.get_figwidth():.0f}px">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
