@@ -50,11 +50,9 @@ def load(
     """Reads every sample that was found once.
 
     One that cannot be used is dropped with its reason, not an error, beside those dropped before.
-
     Raises BadInput where nothing is left.
     """
-    kept, patches, prints, scanners = [], [], [], []
-    dropped = [*found.dropped]
+    kept, patches, prints, scanners, dropped = [], [], [], [], []
     for sample in progress(found.samples):
         try:
             pixels = read_pixels(sample)
@@ -70,7 +68,9 @@ def load(
         scanners.append(scanner(pixels))
     if not kept:
         raise BadInput(f"none of the {len(found.samples)} images can be used: {dropped[0].reason}")
-    return Loaded(tuple(kept), tuple(patches), tuple(prints), tuple(scanners), tuple(dropped))
+    return Loaded(
+        tuple(kept), tuple(patches), tuple(prints), tuple(scanners), (*found.dropped, *dropped)
+    )
 
 
 def cut(pixels: Pixels, box: Box | None, preprocessing: Preprocessing) -> Patch:

@@ -125,7 +125,7 @@ def test_every_image_is_read_once_and_counted(tmp_path: Path) -> None:
 def test_where_nothing_is_left_it_says_so(tmp_path: Path) -> None:
     samples = [Sample(tmp_path / "gone.png", "benign", None, "p")]
     with pytest.raises(BadInput, match="none of the 1 images can be used: unreadable"):
-        load(found(samples), CROPPED)
+        load(Collection(tuple(samples), (Dropped("x.png", "no label"),)), CROPPED)
 
 
 def test_prepared_patches_are_one_tensor_in_their_order(tmp_path: Path) -> None:
