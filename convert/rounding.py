@@ -48,13 +48,9 @@ def correct_biases(
     added = {its.name: _added(its, sums[its.name] / len(representative)) for its in rounded}
     corrected = keras.models.clone_model(model)
     corrected.set_weights(model.get_weights())
-    offsets = {
-        heads[its.name]: its.beta
-        for its in corrected.layers
-        if isinstance(its, layers.BatchNormalization)
-    }
+    norms = _norms(corrected)
     for name, its in added.items():
-        offset = offsets[name] if name in offsets else corrected.get_layer(name).bias
+        offset = norms[name].beta if name in norms else corrected.get_layer(name).bias
         offset.assign(offset - its)
     return corrected
 
@@ -71,6 +67,15 @@ def _added(layer: keras.Layer, mean: NDArray[np.float32]) -> NDArray[np.float32]
     linear.set_weights([error, np.zeros_like(bias)])
     outputs = np.asarray(linear(mean), np.float32)
     return np.asarray(outputs.reshape(-1, bias.size).mean(axis=0))
+
+
+def _norms(model: keras.Model) -> dict[str, layers.BatchNormalization]:
+    """Each batch normalisation, by the layer before it."""
+    return {
+        source_of(its.input).name: its
+        for its in model.layers
+        if isinstance(its, layers.BatchNormalization)
+    }
 
 
 def _heads(model: keras.Model) -> dict[str, str]:
@@ -93,7 +98,7 @@ def fold(model: keras.Model) -> keras.Model:
 
     The converter would do the same; the kernels that int8 rounds are there only then.
     """
-    normalised: dict[str, str] = {}
+    norms = _norms(model)
 
     def clone(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
@@ -103,15 +108,14 @@ def fold(model: keras.Model) -> keras.Model:
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
         if isinstance(layer, layers.BatchNormalization):
-            normalised[source_of(args[0]).name] = layer.name
             return args[0]
         return layer(*args, **kwargs)
 
     folded = keras.models.clone_model(model, clone_function=clone, call_function=call)
     for layer in folded.layers:
         weights = [np.asarray(its) for its in model.get_layer(layer.name).get_weights()]
-        if layer.name in normalised:
-            norm = model.get_layer(normalised[layer.name])
+        if layer.name in norms:
+            norm = norms[layer.name]
             gamma, beta, mean, variance = map(np.asarray, norm.get_weights())
             factor = gamma / np.sqrt(variance + norm.epsilon)
             kernel, *bias = weights
