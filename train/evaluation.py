@@ -149,6 +149,8 @@ def look_around(path: Path) -> Iterator[Pixels]:
 
     Files that are neither are passed over. Raises BadInput where there is no picture at all.
     """
+    if not path.exists():
+        raise BadInput(f"{path}: no such file or folder")
     files = sorted(its for its in path.rglob("*") if its.is_file()) if path.is_dir() else [path]
     empty = True
     for file in files:

@@ -123,6 +123,11 @@ def test_a_model_without_a_scope_cannot_tell(bundle_path: Path, others: Path, no
     refused(sonolite(*words), "no scope")
 
 
+def test_other_pictures_that_are_not_there_are_named(scoped_bundle: Path, others: Path) -> None:
+    words = ("validate", scoped_bundle, "--data", others, "--out-of-scope", others / "gone")
+    refused(sonolite(*words), "gone: no such file or folder")
+
+
 def test_images_that_cannot_be_used_are_counted(int8_bundle: Path, tmp_path: Path) -> None:
     folder = draw_labelled(tmp_path / "images", patients=5, first=30)
     broken = next((folder / "benign").rglob("*.png"))
