@@ -202,9 +202,14 @@ def test_of_a_video_one_frame_a_second_is_looked_at(
 
 def test_where_there_is_no_picture_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("none")
-    for place in (tmp_path, tmp_path / "a.txt", tmp_path / "gone"):
+    for place in (tmp_path, tmp_path / "a.txt"):
         with pytest.raises(BadInput, match="no image and no video"):
             list(look_around(place))
+
+
+def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="gone: no such file or folder"):
+        list(look_around(tmp_path / "gone"))
 
 
 @pytest.fixture(scope="module")
