@@ -24,6 +24,8 @@ from train.pretrained import load_imagenet
 from train.recipe import Fit, InvertedResiduals, Recipe
 
 Arrays = list[NDArray[np.generic]]
+Rate = Callable[[keras.Variable], tf.Tensor | float]
+"""The learning rate after so many steps."""
 STATE = "state.npz"
 AVERAGED = 0.3
 """The share of all steps that averaged weights may reach back, as 1 / (1 - momentum)."""
@@ -75,8 +77,11 @@ class Learner:
         self.batches = len(self._batches(0))
         """Of one epoch."""
         steps = self.batches * recipe.fit.epochs
+        self._rate = _learning_rate(recipe.fit, steps)
+        # Its rate is set before each step: of a schedule, the graph would hold a copy for each
+        # weight that decays, and EfficientNet-Lite0 take 15 seconds instead of 9 to be traced.
         self._optimizer = keras.optimizers.AdamW(
-            _learning_rate(recipe.fit, steps),
+            recipe.fit.learning_rate,
             weight_decay=recipe.fit.weight_decay,
             use_ema=recipe.fit.average > 0,
             ema_momentum=_momentum(recipe.fit, steps),
@@ -160,6 +165,7 @@ class Learner:
             lambda: (batches[place] for place in range(len(batches))),
             output_signature=self._signature(),
         ).prefetch(8):
+            self._optimizer.learning_rate = self._rate(self._optimizer.iterations)
             losses.append(float(self._step(*batch)))
             on_batch()
         self._cluster.average(self._trainer.non_trainable_variables)
@@ -248,16 +254,18 @@ def _momentum(fit: Fit, steps: int) -> float:
     return float(np.clip(fit.average, 0.0, max(0.0, 1 - 1 / (AVERAGED * steps))))
 
 
-def _learning_rate(fit: Fit, steps: int) -> float | keras.optimizers.schedules.CosineDecay:
+def _learning_rate(fit: Fit, steps: int) -> Rate:
+    """The one of a training of so many steps in all."""
     if fit.schedule == "constant":
-        return fit.learning_rate
+        return lambda _: fit.learning_rate
     warmup = round(steps * fit.warmup)
-    return keras.optimizers.schedules.CosineDecay(
+    schedule: Rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else fit.learning_rate,
         decay_steps=max(1, steps - warmup),
         warmup_target=fit.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
+    return schedule
 
 
 def has_gpu() -> bool:

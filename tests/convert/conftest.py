@@ -17,7 +17,7 @@ RECIPE = (
     TINY[: TINY.index("[network]")]
     + NETWORK
     + "[augmentation]\n"
-    + TINY[TINY.index("[fit]") :].replace("epochs = 80", "epochs = 4").replace("patience = 80", "")
+    + TINY[TINY.index("[fit]") :].replace("epochs = 30", "epochs = 4").replace("patience = 30", "")
 ).replace("label_agreement = 0.90", "label_agreement = 0.0")
 
 

@@ -63,6 +63,23 @@ def test_a_student_begins_as_its_first_teacher_and_comes_to_the_mean_answer_of_a
     assert predict(student.kept(), pictures)[:, 1] == pytest.approx(0.8, abs=0.02)
 
 
+def test_the_rate_rises_from_nothing(
+    plain: Recipe, given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]
+) -> None:
+    """Of two steps, each an epoch, the first has a rate of zero."""
+    fit = replace(plain.fit, batch=1000, epochs=2, schedule="cosine", warmup=0.5)
+    learner = Learner(replace(plain, fit=fit), 3, given_data[0])
+    assert learner.batches == 1
+    pictures = given_data[1][0]
+    answers = []
+    for number in range(2):
+        answers.append(predict(learner.kept(), pictures))
+        learner.learn(number, lambda: None)
+        learner.keep()
+    assert np.array_equal(*answers)
+    assert not np.array_equal(predict(learner.kept(), pictures), answers[0])
+
+
 @pytest.mark.parametrize(("steps", "momentum"), [(704, 0.995), (136, 1 - 1 / 40.8), (3, 0.0)])
 def test_a_short_training_is_not_averaged_with_what_was_there_before_it(
     steps: int, momentum: float
