@@ -138,6 +138,7 @@ def watching(bar: "Progress", kind: "type[Watch]") -> "Watch":
 
     return kind(
         images=tracked(bar, "images"),
+        varying=tracked(bar, "as other scanners show them"),
         begin=begin,
         batch=lambda: bar.advance(learning[0]),
         epoch=tell,

@@ -44,6 +44,7 @@ class Watch:
     """Who is told of the progress of a training; by default nobody."""
 
     images: Callable[[Iterable[Sample]], Iterable[Sample]] = iter
+    varying: Callable[[Iterable[int]], Iterable[int]] = iter
     begin: Callable[[int], None] = nobody
     batch: Callable[[], None] = nobody
     epoch: Callable[[Epoch], None] = nobody

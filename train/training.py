@@ -182,12 +182,13 @@ def train_split(
     scope = None
     if "embedding" in outputs["train"]:
         learnt_from: tuple[Part, ...] = ("train", "validation")
-        twice = [
-            (
-                outputs[part]["embedding"],
-                answer(fitted.model, materials[part].varied(seed, place))["embedding"],
-            )
+        varied = (
+            materials[part].varied(seed, place, progress=watch.varying)
             for place, part in enumerate(learnt_from)
+        )
+        twice = [
+            (outputs[part]["embedding"], answer(fitted.model, pictures)["embedding"])
+            for part, pictures in zip(learnt_from, varied, strict=True)
         ]
         scope = fit_scope(*twice)
     withheld = None
