@@ -47,6 +47,8 @@ class Session:
         self._pace = pace
         self._smoother = Smoother(stage.decision.smoothing_seconds)
         self._sequence = itertools.count()
+        self._screen: tuple[int, ...] | None = None
+        """Height and width of the last one that was judged."""
         self._backend, self._fallback = "", ""
         self._told: str | None = None
         """Why no frame comes, as it was last said."""
@@ -79,6 +81,9 @@ class Session:
         """What is said of `view`; `judged` is None where inference failed, or there was nothing."""
         frame, verdict = view.frame, view.verdict
         verdict.wait()
+        if self._screen != (screen := frame.pixels.shape[:2]):
+            self._screen = screen
+            self._smoother.forget()  # the region is searched anew, as on another device
         done = self._clock()
         age = done - frame.captured_at
         if verdict.event is not None:

@@ -42,7 +42,9 @@ def device_versions(layout: Layout) -> Versions:
 def serve(layout: Layout, release: str, stop: threading.Event) -> None:
     """Runs a release until `stop` is set; where there is no scanner it waits for one.
 
-    Raises BadInput where the configuration, the bundle or the region cannot be used.
+    Raises BadInput where the configuration or the bundle cannot be used, and for a region that does
+    not lie on the screen as long as the release has not passed its trial: later the screen is what
+    changed, and may change back.
     """
     try:
         config = read_config(layout.root / CONFIG)
@@ -68,11 +70,7 @@ def _session(config: Config, ways: Ways, service: "_Service", stop: threading.Ev
         device: CaptureDevice = Reconnecting(device_opener(config.source))
     except (BadInput, DeviceLost, HardwareMissing) as error:
         seen = shown(config.source) if "://" in config.source else config.source
-        service.say("no scanner", why=str(error).replace(config.source, seen))
-        until = time.monotonic() + RETRY_SECONDS
-        while not stop.is_set() and time.monotonic() < until:
-            service.beat(State.LOST)
-            stop.wait(2 * BEAT_SECONDS)
+        service.wait(stop, "no scanner", why=str(error).replace(config.source, seen))
         return
     region = Region(given, remembered_sectors(service.sectors, config.source), device.region)
     ways.threads = ways.threads or usual_threads(device.live)
@@ -87,7 +85,15 @@ def _session(config: Config, ways: Ways, service: "_Service", stop: threading.Ev
                 ended.set()
 
         service.examines = device.live
-        summary, lost = run_session(device, ways, region, [], ended, beat=beat, pace=service.pace)
+        try:
+            summary, lost = run_session(
+                device, ways, region, [], ended, beat=beat, pace=service.pace
+            )
+        except BadInput as error:  # a screen that the region does not lie on
+            if not (device.live and service.proven):
+                raise
+            service.wait(stop, "no picture to judge", why=str(error))
+            return
     if device.live:
         seconds, why = round(summary.seconds, 1), None if lost is None else str(lost)
         service.say(
@@ -98,6 +104,8 @@ def _session(config: Config, ways: Ways, service: "_Service", stop: threading.Ev
             seconds=seconds,
             why=why,
         )
+    else:
+        stop.wait(BEAT_SECONDS)  # before it begins anew: it may be a single picture
     if isinstance(lost, HardwareMissing):
         raise lost  # inference hung again and again: the process has to begin anew
 
@@ -110,7 +118,7 @@ class Paced(CaptureDevice):
     def __init__(self, recording: CaptureDevice) -> None:
         self._recording, self.fps = recording, recording.fps
         self.region = recording.region
-        self._due = 0.0
+        self._due = time.monotonic()
 
     def read(self, timeout: float) -> Frame:
         """Returns the next frame when its time has come; see `CaptureDevice.read`."""
@@ -149,8 +157,21 @@ class _Service:
             self.examination.beat(now, state)
         if changed:
             self.say("state", state=str(state))
-        if not self._admitted and linked(self._layout, "good") == self._release:
+        if not self._admitted and self.proven:
             self._admit()
+
+    @property
+    def proven(self) -> bool:
+        """Whether the release has passed its trial on this device."""
+        return linked(self._layout, "good") == self._release
+
+    def wait(self, stop: threading.Event, event: str, why: str) -> None:
+        """Says why there is nothing to judge, and lets some time pass until the next attempt."""
+        self.say(event, why=why)
+        until = time.monotonic() + RETRY_SECONDS
+        while not stop.is_set() and time.monotonic() < until:
+            self.beat(State.LOST)
+            stop.wait(2 * BEAT_SECONDS)
 
     def say(self, event: str, **facts: object) -> None:
         """One line for the journal; the same again is not said again."""

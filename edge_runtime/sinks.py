@@ -60,7 +60,11 @@ class OverlayVideo:
         self._written = 0
 
     def write(self, result: Result, pixels: Pixels) -> None:
-        """Writes one screen; see `Sink.write`. The first one decides the size of the video."""
+        """Writes one screen; see `Sink.write`. The device's first one decides the size of the video:
+        what is said before it, of no screen, is not in there.
+        """
+        if self._writer is None and result.frame is None:
+            return
         if self._written % LOOK == 0 and shutil.disk_usage(self._part.parent).free < ROOM:
             raise BadInput(f"--save {self._path}: the disk is full")
         screen = draw(pixels, result, self._positive, self._evidence)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
@@ -108,7 +108,7 @@ def _open_phantom(uri: str, clock: Clock) -> CaptureDevice:
     from devices.capture.phantom import Phantom
 
     options = {}
-    for name, word in parse_qsl(urlsplit(uri).query, keep_blank_values=True):
+    for name, word in parse_qsl(uri.partition("?")[2], keep_blank_values=True):
         if name not in PHANTOM_OPTIONS:
             raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(PHANTOM_OPTIONS)}")
         try:

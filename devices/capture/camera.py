@@ -175,7 +175,10 @@ def parse_camera(uri: str) -> tuple[str, Wish]:
 
     Raises BadInput for an unknown wish, or a value that is none.
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise BadInput(f"{uri}: {error}") from error
     wishes: dict[str, Any] = {}
     for name, word in parse_qsl(parts.query, keep_blank_values=True):
         if name not in WISHES:

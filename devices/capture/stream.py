@@ -236,10 +236,12 @@ class Stream(CaptureDevice):
 def shown(uri: str) -> str:
     """The URI without what may be secret: user and password, and the query, for messages.
 
-    All before the last `@` goes: a password with `/` or `?` in it is not where it should be.
+    All before the last `@` goes: a password with `/` in it is not where it should be. Where a `?`
+    comes before it, one may lie in a password or the other in the query: nothing is told then.
     """
     scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+    before, _, host = rest.rpartition("@")
+    return f"{scheme}://" + ("..." if "?" in before else host.partition("?")[0])
 
 
 def _scheme(uri: str) -> str:

@@ -85,5 +85,5 @@ def _table(result: Result, positive: str) -> Table:
         "bundle": result.bundle,
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, cell(value))
     return table

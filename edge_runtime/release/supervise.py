@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from edge_runtime.release.awake import Awake
@@ -108,7 +109,8 @@ class _Life:
         self._listener = listener
         self._config = _edited(layout)
         self._state, self._noted = "", -STATUS_SECONDS
-        layout.state("status.json").unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written to: the pictures matter more
+            layout.state("status.json").unlink(missing_ok=True)
         program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
         around = {
             **os.environ,
@@ -180,7 +182,8 @@ class _Life:
         if state != self._state and now - self._noted >= STATUS_SECONDS:
             self._state, self._noted = state, now
             note = {"release": self._release, "state": state}
-            write_json(self._layout.state("status.json"), note, durable=False)
+            with suppress(OSError):
+                write_json(self._layout.state("status.json"), note, durable=False)
 
 
 def _edited(layout: Layout) -> int:

@@ -4,6 +4,7 @@ import itertools
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -140,6 +141,17 @@ def test_smoothing_begins_anew_after_live_was_left(hand: Hand, pictures: list[Pi
     hand.judge(BLACK)
     hand.now += 0.05
     again = hand.judge(pictures[20])
+    assert again.probability is not None
+    assert again.smoothed == pytest.approx(again.probability["malignant"])
+
+
+def test_smoothing_begins_anew_on_a_screen_of_another_size(
+    hand: Hand, pictures: list[Pixels]
+) -> None:
+    hand.judge(pictures[0])
+    hand.now += 0.05
+    again = hand.judge(np.asarray(cv2.resize(pictures[20], (480, 360)), np.uint8))
+    assert again.state is State.LIVE
     assert again.probability is not None
     assert again.smoothed == pytest.approx(again.probability["malignant"])
 

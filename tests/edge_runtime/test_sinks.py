@@ -2,12 +2,15 @@
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from devices import BadInput
+from edge_runtime.session import State
 from edge_runtime.sinks import OverlayVideo
 from tests.edge_runtime.test_overlay import RESULT
 
@@ -24,6 +27,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root mounts a disk of its own")
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+def test_a_video_that_begins_before_the_scanner_has_the_size_of_its_screen(tmp_path: Path) -> None:
+    part = tmp_path / "a.mp4"
+    video = OverlayVideo(part, part, 20.0, "malignant", evidence=False)
+    without = replace(RESULT, frame=None, label=None, state=State.SEARCHING, box=None, window=None)
+    video.write(without, np.zeros((240, 320), np.uint8))
+    for result in (RESULT, without):
+        video.write(result, np.zeros((480, 640, 3), np.uint8))
+    video.finish()
+    saved = cv2.VideoCapture(str(part))
+    assert saved.get(cv2.CAP_PROP_FRAME_WIDTH) == 640
+    assert saved.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    saved.release()
 
 
 def test_a_disk_that_fills_up_ends_the_video_in_time(small_disk: Path) -> None:

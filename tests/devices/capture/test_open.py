@@ -34,6 +34,7 @@ def test_the_phantom_takes_its_options_from_the_uri() -> None:
     "uri",
     [
         "phantom:?nodule=square",
+        "phantom://[x?nodule=square",
         "phantom:?frames=x",
         "phantom:?colour=1",
         "phantom:?width=1",
@@ -45,6 +46,11 @@ def test_the_phantom_takes_its_options_from_the_uri() -> None:
 def test_an_unknown_option_of_the_phantom_is_refused(uri: str) -> None:
     with pytest.raises(BadInput, match="phantom"):
         open_device(uri)
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"v4l2://\[x"):
+        open_device("v4l2://[x")
 
 
 def test_what_is_not_there_is_said_to_be_not_there(tmp_path: Path) -> None:

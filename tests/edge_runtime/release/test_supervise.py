@@ -105,6 +105,18 @@ def test_a_release_that_fails_here_is_gone_back_from_in_time(
     assert linked(layout, "previous") == linked(layout, "good") == good
 
 
+def test_a_state_that_cannot_be_written_down_ends_no_release(layout: Layout, good: str) -> None:
+    """As on a disk that is full, or may only be read."""
+    in_the_way = layout.state("status.json") / "folder"
+    in_the_way.mkdir(parents=True)
+    with supervisor(layout) as process:
+        until(lambda: processes(layout))
+        time.sleep(3 * TURN)
+        assert process.poll() is None
+        assert processes(layout)
+    assert in_the_way.is_dir()
+
+
 def test_a_release_that_cannot_be_started_is_gone_back_from(
     layout: Layout, good: str, staged: Staged
 ) -> None:
