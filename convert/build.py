@@ -84,6 +84,8 @@ class Built:
     placement: Placement | None
     """What an Edge TPU would run of int8."""
     gpu: tuple[GpuComparison, ...]
+    complaint: str | None
+    """Why the Edge TPU's compiler, where there is one, made nothing of int8."""
 
 
 def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
@@ -123,7 +125,11 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     sound = _require_sound(run, order, comparisons, layers)
     models = {variant: made.models[variant] for variant in sound}
     placement = place(models["int8"], "int8.tflite") if "int8" in models else None
-    compiled = compile_model(models["int8"], "int8.tflite") if "int8" in models else None
+    compiled, complaint = None, None
+    try:
+        compiled = compile_model(models["int8"], "int8.tflite") if "int8" in models else None
+    except BadInput as error:  # all else holds, and serves other devices
+        complaint = str(error)
     gpu = tuple(
         compare_gpu(model, f"{variant}.tflite", pictures[:DIAGNOSED], record.threshold)
         for variant, model in models.items()
@@ -132,7 +138,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     backends = {variant: made.backends[variant] for variant in sound}
     scopes = _scopes(run, backends, pictures, progress)
     stage = _stage(record, {variant: off[variant] + ROUNDING for variant in sound}, scopes)
-    gate = _gate(record, made, sound, comparisons, layers, placement, compiled, gpu)
+    gate = _gate(record, made, sound, comparisons, layers, placement, compiled, complaint, gpu)
     card = write_card(
         order.name,
         order.version,
@@ -173,7 +179,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     except BaseException:  # the two belong together, and a bundle alone would bar the next attempt
         out.unlink()
         raise
-    return Built(bundle, tuple(comparisons), placement, gpu)
+    return Built(bundle, tuple(comparisons), placement, gpu, complaint)
 
 
 def _require_sound(
@@ -260,6 +266,7 @@ def _gate(
     layers: Mapping[Variant, Sequence[LayerError]],
     placement: Placement | None,
     compiled: Compiled | None,
+    complaint: str | None,
     gpu: Sequence[GpuComparison],
 ) -> dict[str, Any]:
     """All of `gate.json`."""
@@ -275,7 +282,7 @@ def _gate(
         "float_layers_of_int8": made.in_float,
         "operators": {variant: versions(made.models[variant]) for variant in sound},
         "layers": {variant: [_finite(its) for its in worst(layers[variant])] for variant in layers},
-        "edgetpu": None if placement is None else _placed(placement, compiled),
+        "edgetpu": None if placement is None else _placed(placement, compiled, complaint),
         "gpu": [asdict(its) | {"holds": its.holds} for its in gpu],
     }
 
@@ -301,7 +308,9 @@ def _manifest(
     )
 
 
-def _placed(placement: Placement, compiled: Compiled | None) -> dict[str, Any]:
+def _placed(
+    placement: Placement, compiled: Compiled | None, complaint: str | None
+) -> dict[str, Any]:
     """What an Edge TPU would run, for `gate.json`."""
     return {
         "share": placement.share,
@@ -309,6 +318,7 @@ def _placed(placement: Placement, compiled: Compiled | None) -> dict[str, Any]:
         "streamed_bytes": placement.streamed_bytes,
         "unplaced": [asdict(its) for its in placement.unplaced],
         "compiled": None if compiled is None else [asdict(its) for its in compiled.table],
+        "complaint": complaint,
     }
 
 

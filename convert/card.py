@@ -74,7 +74,7 @@ kind fall far on them. {scope}
 
 ## Origin
 
-Recipe `{recipe}`, seed {seed}, {software}. Data sha256 `{data_sha256}`, split sha256
+{stopped}Recipe `{recipe}`, seed {seed}, {software}. Data sha256 `{data_sha256}`, split sha256
 `{split_sha256}`.
 """
 
@@ -98,6 +98,8 @@ CORRECTED = (
     "The biases of int8 are not those of float32: they take back what rounding its weights adds\n"
     "on average.\n\n"
 )
+STOPPED = """**The training was stopped after {epochs} epochs**, before what the recipe asks for.
+"""
 PARTED = "{count} groups have images on both sides, so patients may have, too"
 WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 
@@ -176,6 +178,7 @@ def write_card(
         test=sum(data.counts["test"].values()),
         interpreter=interpreter,
         variants=_variants(comparisons, sizes),
+        stopped=STOPPED.format(epochs=len(record.history)) if record.interrupted else "",
         recipe=record.recipe_name,
         seed=record.seed,
         software=", ".join(f"{name} {its}" for name, its in record.software.items()),
@@ -205,8 +208,8 @@ def _on_one_line(cell: str) -> str:
 def read_other(folder: Path, record: Record) -> Other:
     """Reads what else the recipe of a run was tested on: a run or a cross-validation.
 
-    Raises BadInput where `folder` holds neither, or one of another recipe, of other data, or of the
-    same split.
+    Raises BadInput where `folder` holds neither, or one of another recipe, of other data, of the
+    same split, or stopped before its end.
     """
     other: Other
     if (folder / SUMMARY).exists():
@@ -216,11 +219,25 @@ def read_other(folder: Path, record: Record) -> Other:
         other = read_record(folder)
         records = [other]
     for its in records:
-        if its.recipe != record.recipe or _images(its.data) != _images(record.data):
+        if its.recipe != record.recipe or not _is_of(its, record.data):
             raise BadInput(f"{folder}: of another recipe or other data")
+        if its.interrupted:
+            raise BadInput(f"{folder}: a training that was stopped before its end")
         if its.data.split_sha256 == record.data.split_sha256:
             raise BadInput(f"{folder}: of the very split that is converted")
     return other
+
+
+def _is_of(other: Record, data: Data) -> bool:
+    """Whether another run is of a data set, by its name and its images of each class.
+
+    Where a scanner was held out, images of groups that have both sides were left out.
+    """
+    (name, theirs), (its_name, its) = _images(other.data), _images(data)
+    fewer = other.held_out is not None and all(
+        count <= its.get(label, 0) for label, count in theirs.items()
+    )
+    return name == its_name and (theirs == its or fewer)
 
 
 def _images(data: Data) -> tuple[str, dict[str, int]]:

@@ -15,6 +15,7 @@ from devices.quiet import quiet
 from edge_runtime.atomic import refuse_existing
 from edge_runtime.manifest import NAME, REFERENCE, Variant
 from edge_runtime.trust import known_versions, read_signing_key
+from train.commands import TIRADS_HELP
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def convert(
     chosen = tuple(name for name in get_args(Variant) if name in wanted)
     if quantisation_aware and "int8" not in chosen:
         raise BadInput("--quantisation-aware: int8 is not among the --variants")
+    if keep_float and "int8" not in chosen:
+        raise BadInput("--keep-float: int8 is not among the --variants")
     signing = read_signing_key(key)
     trained = read_run(run, data)
     with progress_bar() as bar:
@@ -107,8 +110,13 @@ def convert(
             line = f"{its.variant} is left out of the bundle: {failures}"
             console.print(line, markup=False, soft_wrap=True)
     size = out.stat().st_size / 1e6
-    console.print(f"{out}: {built.bundle.id}, {size:.1f} MB", highlight=False, soft_wrap=True)
-    console.print(f"{out.with_suffix('.html')}: the gate, with its plots", soft_wrap=True)
+    if built.complaint is not None:
+        console.print(f"nothing for the Edge TPU: {built.complaint}", markup=False, soft_wrap=True)
+    for line in (
+        f"{out}: {built.bundle.id}, {size:.1f} MB",
+        f"{out.with_suffix('.html')}: the gate, with its plots",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @quiet()
@@ -119,6 +127,7 @@ def validate(
         Path | None,
         typer.Option(help="Images and videos of what must not be judged; told apart how well?"),
     ] = None,
+    tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure each variant on other data; exit 1 where one is further below float32 than allowed.
@@ -130,10 +139,12 @@ def validate(
     from convert.validation import validate_bundle
     from edge_runtime.bundle import open_trusted
     from edge_runtime.commands.options import trusted_keys
+    from train.importers.ddti import parse_grades
 
     opened = open_trusted(bundle, trusted_keys(), known_versions())
     with progress_bar() as bar:
-        done = validate_bundle(opened, data, out_of_scope, lambda name: tracked(bar, name))
+        grades = parse_grades(tirads) if tirads else {}
+        done = validate_bundle(opened, data, out_of_scope, grades, lambda name: tracked(bar, name))
     if as_json:
         print(json.dumps([asdict(comparison) for comparison in done.comparisons]))
     else:

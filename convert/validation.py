@@ -34,18 +34,23 @@ class Validation:
 
 
 def validate_bundle(
-    bundle: Bundle, data: Path, others: Path | None, progress: Progress
+    bundle: Bundle,
+    data: Path,
+    others: Path | None,
+    tirads: dict[str, str],
+    progress: Progress,
 ) -> Validation:
     """Measures each variant on `data`, against float32 where the bundle has it.
 
     Where the model has a scope, the share of the images beyond it is told, and how well it tells
-    `others` from them, which the model must not judge. Raises BadInput where a class is missing,
-    float32 answers nonsense, or `others` are given to a model without a scope.
+    `others` from them, which the model must not judge. `tirads` maps grades to labels, for images
+    that are only graded. Raises BadInput where a class is missing, float32 answers nonsense, or
+    `others` are given to a model without a scope.
     """
     stage = bundle.manifest.stages[0]
     if others is not None and not stage.scopes:
         raise BadInput(f"{bundle.path}: its model has no scope to tell other pictures by")
-    task = Task(stage.task, stage.labels, stage.aliases)
+    task = Task(stage.task, stage.labels, stage.aliases).graded(tirads)
     found = read_samples(data, task)
     classifiers = {name: Classifier(bundle, stage, name) for name in stage.variants}
     preprocessing = next(iter(classifiers.values())).preprocessing

@@ -60,8 +60,8 @@ class OverlayVideo:
         self._written = 0
 
     def write(self, result: Result, pixels: Pixels) -> None:
-        """Writes one screen; see `Sink.write`. The device's first one decides the size of the video:
-        what is said before it, of no screen, is not in there.
+        """Writes one screen; see `Sink.write`. The device's first one decides the size of the
+        video: what is said before there is one is not in there.
         """
         if self._writer is None and result.frame is None:
             return

@@ -111,9 +111,11 @@ def train(
         print(json.dumps(plain(record)))
     else:
         Console().print(metrics_table({str(part): its for part, its in record.metrics.items()}))
-        console.print(f"{out}: open report.html; all else is beside it", soft_wrap=True)
+        line = f"{out}: open report.html; all else is beside it"
+        console.print(line, markup=False, soft_wrap=True)
         if not record.interrupted:
-            console.print(f"next: sonolite convert {out} --out {out.name}.sonolite", soft_wrap=True)
+            line = f"next: sonolite convert {out} --out {out.name}.sonolite"
+            console.print(line, markup=False, soft_wrap=True)
     if not folds and record is not None and record.interrupted:
         console.print("stopped early; --resume goes on", soft_wrap=True)
         raise typer.Exit(130)
@@ -142,7 +144,7 @@ def watching(bar: "Progress", kind: "type[Watch]") -> "Watch":
         begin=begin,
         batch=lambda: bar.advance(learning[0]),
         epoch=tell,
-        note=lambda line: bar.console.print(f"note: {line}", soft_wrap=True),
+        note=lambda line: bar.console.print(f"note: {line}", markup=False, soft_wrap=True),
     )
 
 
@@ -184,7 +186,7 @@ def evaluate(
             out_of_scope,
             grades,
             allow_seen,
-            lambda line: bar.console.print(f"note: {line}", soft_wrap=True),
+            lambda line: bar.console.print(f"note: {line}", markup=False, soft_wrap=True),
             tracked(bar, "images"),
         )
     if as_json:

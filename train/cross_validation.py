@@ -85,6 +85,8 @@ def read_cross_validation(folder: Path) -> CrossValidation:
 def _require_same(run: Path, gathered: Gathered, split: Split, seed: int) -> None:
     """Raises BadInput where a fold that is whole is of another cross-validation."""
     record = read_record(run)
+    if record.interrupted:
+        raise BadInput(f"{run}: was broken off; remove it, and it is trained anew")
     table = hashlib.sha256(split_csv(split, gathered.root).encode()).hexdigest()
     theirs = record.recipe, record.seed, record.data.split_sha256
     if theirs != (gathered.recipe, seed, table):

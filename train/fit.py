@@ -87,7 +87,8 @@ def fit(
                 learner, course, later, validation, state, folder / "logs", watch, cluster
             )
         except KeyboardInterrupt:
-            if any((folder / later.name / STATE).exists() for later in courses[number:]):
+            begun = courses[number if learner else number - 1 :]
+            if any((folder / its.name / STATE).exists() for its in begun):
                 raise
             interrupted, history = True, learner.restore(state) if learner else ()
             if not (history or taught):

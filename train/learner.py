@@ -173,9 +173,14 @@ class Learner:
         return float(np.mean(losses)), float(self._auroc.result())
 
     def measure(self, validation: tuple[NDArray[np.uint8], Labels]) -> tuple[float, float]:
-        """The loss and the AUROC on the validation pictures, with averaged weights if any."""
+        """The loss and the AUROC on the validation pictures, with averaged weights if any.
+
+        Raises BadInput where what was learnt has diverged.
+        """
         with self._averaged():
             scores = predict(self._model, validation[0])[:, -1]
+        if not np.isfinite(scores).all():
+            raise BadInput("the network answers no number any more; lower the learning_rate")
         return float(log_loss(validation[1], scores)), float(roc_auc_score(validation[1], scores))
 
     @contextmanager

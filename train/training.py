@@ -27,7 +27,15 @@ from train.network import answer
 from train.pretrained import require_weights
 from train.recipe import Recipe, read_recipe
 from train.report import Answers, Findings, Mistake, worst_mistakes
-from train.run import SCHEMA, Record, describe_data, refuse_strangers, software, write_run
+from train.run import (
+    SCHEMA,
+    Record,
+    data_sha256,
+    describe_data,
+    refuse_strangers,
+    software,
+    write_run,
+)
 from train.samples import PARTS, Part, Sample, read_pixels
 from train.scanner import contact_sheet
 from train.scope import fit_scope
@@ -40,6 +48,7 @@ NO_GROUPS = (
 )
 SCANNERS = 8
 """Subgroups of the test images by scanner, the most frequent ones; the others are one."""
+CALIPERS = {True: "calipers", False: "none", None: "not known"}
 BOXES = {"a fifth smaller": 0.8, "a quarter larger": 1.25}
 """How else people may draw the box around a nodule: its size, over that of the data."""
 
@@ -120,7 +129,7 @@ def refuse_taken(out: Path, resume: bool) -> None:
         refuse_strangers(out)
 
 
-def _begin(folder: Path, recipe: Recipe, seed: int, table: str) -> None:
+def _begin(folder: Path, recipe: Recipe, seed: int, data: str) -> None:
     """Makes the folder of an unfinished training, or takes it up.
 
     Raises BadInput where it is that of another recipe, seed or split: what one training tests, the
@@ -128,13 +137,13 @@ def _begin(folder: Path, recipe: Recipe, seed: int, table: str) -> None:
     """
     folder.mkdir(exist_ok=True)
     begun = folder / "begun"
-    its = b"%b%d\n%b" % (write_json(recipe), seed, table.encode())
+    its = b"%b%d\n%b" % (write_json(recipe), seed, data.encode())
     identity = hashlib.sha256(its).hexdigest()
     if not begun.exists():
         with whole_file(begun) as path:
             path.write_text(identity)
     if begun.read_text() != identity:
-        raise BadInput(f"{folder}: was begun with another recipe, seed or data")
+        raise BadInput(f"{folder}: was begun with another recipe, seed or data, or version")
 
 
 def train_split(
@@ -159,7 +168,8 @@ def train_split(
     labels = {part: its.labels for part, its in materials.items()}
     pictures = {part: prepare(its.patches, its.preprocessing) for part, its in materials.items()}
     folder = unfinished(out)
-    _begin(folder, recipe, seed, split_csv(split, gathered.root))
+    seen = data_sha256(split, gathered.root, pictures)
+    _begin(folder, recipe, seed, split_csv(split, gathered.root) + seen)
     fitted = fit(
         recipe,
         seed,
@@ -376,7 +386,7 @@ def _subgroups(
         "nodule size": [its.nodule or "not known" for its in seen],
         "scanner": [its.scanner if its.scanner in common else "others" for its in seen],
         "colour": ["coloured" if its.coloured else "grey" for its in seen],
-        "calipers": ["calipers" if its.calipers else "none" for its in seen],
+        "calipers": [CALIPERS[its.calipers] for its in seen],
     }
     return {
         title: by_subgroup(test.labels, test.scores, threshold, test.groups, names)

@@ -14,10 +14,7 @@ dropout = 0.1
 outputs = ["evidence", "embedding"]
 """
 RECIPE = (
-    TINY[: TINY.index("[network]")]
-    + NETWORK
-    + "[augmentation]\n"
-    + TINY[TINY.index("[fit]") :].replace("epochs = 30", "epochs = 4").replace("patience = 30", "")
+    TINY[: TINY.index("[network]")] + NETWORK + "[augmentation]\n" + TINY[TINY.index("[fit]") :]
 ).replace("label_agreement = 0.90", "label_agreement = 0.0")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +22,8 @@ from convert.tflite import (
 from devices import BadInput
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
-from edge_runtime.bundle import open_bundle, read_golden
-from edge_runtime.manifest import Variant
+from edge_runtime.bundle import GATE, open_bundle, read_golden
+from edge_runtime.manifest import EDGETPU_MEMBER, Variant
 from edge_runtime.preprocess import parse
 from tests.conftest import refused, sonolite
 from train.network import build as build_network
@@ -216,12 +217,32 @@ def test_moved_images_are_found_again(run_folder: Path, labelled: Path, tmp_path
         moved.rename(labelled)
 
 
+def test_a_compiler_that_fails_costs_the_edge_tpu_alone(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "edgetpu_compiler"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'Internal compiler error.'\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    out = tmp_path / "a.sonolite"
+    done = sonolite("convert", run_folder, "--out", out, "--variants", "int8")
+    assert done.code == 0, done
+    why = "int8.tflite: edgetpu_compiler fails: Internal compiler error."
+    assert f"nothing for the Edge TPU: {why}" in done.stderr
+    bundle = open_bundle(out)
+    assert EDGETPU_MEMBER not in bundle.manifest.members
+    assert json.loads(bundle.read(GATE))["edgetpu"]["complaint"] == why
+
+
 def test_wrong_words_are_one_line(run_folder: Path, tmp_path: Path) -> None:
     refused(sonolite("convert", run_folder, "--out", tmp_path / "a.zip"), "ends in .sonolite")
     refused(
         sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite", "--variants", "int4"),
         "no int4",
     )
+    words = ("convert", run_folder, "--out", tmp_path / "a.sonolite", "--variants", "float32")
+    refused(sonolite(*words, "--keep-float", "conv0"), "int8 is not among the --variants")
     refused(sonolite("convert", run_folder, "--out", tmp_path / "_a(1).sonolite"), "bundle's name")
     refused(sonolite("convert", tmp_path, "--out", tmp_path / "a.sonolite"), "not a run")
     with pytest.raises(BadInput):

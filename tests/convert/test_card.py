@@ -1,10 +1,14 @@
 """The card quotes what else a recipe was tested on, and nothing of another recipe."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from convert.card import read_other
+from devices import BadInput
 from devices.records import write_json
 from edge_runtime.bundle import CARD, open_bundle
 from tests.conftest import refused, sonolite
@@ -52,6 +56,40 @@ def test_groups_that_were_parted_are_told(runs: Path, tmp_path: Path) -> None:
     card = open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
     assert "no group stands on two sides" in card
     assert "| 400x300; 5 groups have images on both sides, so patients may have, too |" in card
+
+
+@contextmanager
+def recorded(run: Path, **changes: object) -> Iterator[None]:
+    """A run whose record says otherwise for a while."""
+    record = read_record(run)
+    (run / "run.json").write_bytes(write_json(replace(record, **changes)))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        (run / "run.json").write_bytes(write_json(record))
+
+
+def test_a_training_that_was_stopped_is_called_so(runs: Path, tmp_path: Path) -> None:
+    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite")
+    with recorded(runs / "run", interrupted=True):
+        assert sonolite(*words).code == 0
+    card = open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
+    assert "**The training was stopped after" in card
+    with recorded(runs / "one", interrupted=True), pytest.raises(BadInput, match="was stopped"):
+        read_other(runs / "one", read_record(runs / "run"))
+
+
+@pytest.mark.parametrize(("fewer", "taken"), [(1, True), (-1, False)])
+def test_a_held_out_scanner_may_leave_images_out(runs: Path, fewer: int, taken: bool) -> None:
+    """Those of groups that have images on both sides."""
+    ours, data = read_record(runs / "run"), read_record(runs / "one").data
+    test = {label: count - fewer for label, count in data.counts["test"].items()}
+    with recorded(runs / "one", data=replace(data, counts=data.counts | {"test": test})):
+        if taken:
+            assert read_other(runs / "one", ours) == read_record(runs / "one")
+        else:
+            with pytest.raises(BadInput, match="of another recipe or other data"):
+                read_other(runs / "one", ours)
 
 
 def test_without_them_the_card_has_no_such_table(runs: Path, tmp_path: Path) -> None:

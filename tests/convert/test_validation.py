@@ -12,6 +12,7 @@ from convert.gate import answer_all
 from edge_runtime.bundle import open_bundle
 from edge_runtime.classify import Classifier
 from tests.conftest import draw_labelled, refused, sonolite
+from tests.train.importers.test_ddti import draw_graded
 from train.importers import read_samples
 from train.samples import Task, load_pictures
 
@@ -126,6 +127,13 @@ def test_a_model_without_a_scope_cannot_tell(bundle_path: Path, others: Path, no
 def test_other_pictures_that_are_not_there_are_named(scoped_bundle: Path, others: Path) -> None:
     words = ("validate", scoped_bundle, "--data", others, "--out-of-scope", others / "gone")
     refused(sonolite(*words), "gone: no such file or folder")
+
+
+def test_grades_are_mapped_to_the_classes(int8_bundle: Path, others: Path, tmp_path: Path) -> None:
+    graded = draw_graded(tmp_path, others)
+    (found,) = figures(int8_bundle, "--data", graded, "--tirads", "2=benign,5=malignant").values()
+    assert 0 <= found["figures"]["auroc"]["value"] <= 1
+    refused(sonolite("validate", int8_bundle, "--data", graded), "--tirads 2=")
 
 
 def test_images_that_cannot_be_used_are_counted(int8_bundle: Path, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY, Outcome, refused, sonolite
+from train.commands import watching
 from train.fit import Watch
 from train.run import read_record, read_run
+from train.terminal import progress_bar
 
 
 def test_the_same_seed_gives_the_same_numbers(
@@ -209,3 +211,10 @@ def test_a_training_that_was_stopped_ends_as_stopped_programs_do(
     assert "--resume goes on" in done.stderr
     assert "next: sonolite convert" not in done.stderr
     assert read_record(tmp_path / "run").interrupted
+
+
+def test_words_of_the_data_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    """A group may be called [patient 1]."""
+    with progress_bar() as bar:
+        watching(bar, Watch).note("groups [patient 1], [/A] 12")
+    assert "note: groups [patient 1], [/A] 12" in capsys.readouterr().err

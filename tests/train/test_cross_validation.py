@@ -2,13 +2,15 @@
 
 import csv
 import json
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from devices import BadInput
+from devices.records import write_json
 from tests.conftest import TINY, refused, sonolite
 from train.cross_validation import SUMMARY, CrossValidation, cross_validate, summarise
 from train.fit import Watch
@@ -114,6 +116,16 @@ def test_broken_off_in_the_second_fold_it_is_gone_on_with(
     assert asdict(resumed) == asdict(summarise([crossed / f"fold{its}" for its in (1, 2, 3)]))
     assert (out / SUMMARY).read_bytes() == (crossed / SUMMARY).read_bytes()
     assert not (out / "fold2.unfinished").exists()
+
+
+def test_a_fold_that_was_broken_off_is_not_taken_for_a_whole_one(
+    tmp_path: Path, labelled: Path, two_epochs: Path, crossed: Path
+) -> None:
+    out = Path(shutil.copytree(crossed, tmp_path / "folds"))
+    record = read_record(out / "fold2")
+    (out / "fold2" / "run.json").write_bytes(write_json(replace(record, interrupted=True)))
+    with pytest.raises(BadInput, match="fold2: was broken off; remove it"):
+        cross_validate(labelled, str(two_epochs), out, 0, FOLDS, True, Watch())
 
 
 @pytest.mark.parametrize("change", [("--seed", "1"), ("--folds", "4"), ("--recipe", "other")])

@@ -13,7 +13,7 @@ import pytest
 from devices import BadInput
 from devices.capture.image import read_image
 from tests.conftest import draw_labelled, refused, sonolite
-from tests.train.importers.test_ddti import outline, write_case
+from tests.train.importers.test_ddti import draw_graded
 from train.evaluation import Evaluation, evaluate_run, look_around
 from train.run import Run, read_run
 
@@ -215,13 +215,7 @@ def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory, others: Path) -> Path:
     """The same patients in DDTI's layout, graded instead of labelled."""
-    folder = tmp_path_factory.mktemp("graded")
-    square = json.dumps([outline((140, 90), (200, 90), (200, 150), (140, 150))])
-    for number, patient in enumerate(sorted(others.glob("*/*"))):
-        cv2.imwrite(str(folder / f"{number}_1.jpg"), read_image(patient / "0.png"))
-        grade = "5" if patient.parent.name == "malignant" else "2"
-        write_case(folder, grade, ("1", square), case=str(number))
-    return folder
+    return draw_graded(tmp_path_factory.mktemp("graded"), others)
 
 
 def test_grades_are_mapped_to_the_classes(slim_run: Path, graded: Path) -> None:

@@ -113,6 +113,24 @@ def test_a_teacher_that_is_taken_up_again_is_not_made_of_what_was_a_student(
     assert_same(student[0], trained(distilled, tmp_path / "a"))
 
 
+def test_a_student_that_cannot_be_taken_up_again_is_not_given_up_for_a_teacher(
+    tmp_path: Path, distilled: Recipe, trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the student's network is built, of which there is a state already."""
+    built: list[bool] = []
+
+    def build(*words: Any) -> Learner:
+        built.append(True)
+        if len(built) == TEACHERS + 1:
+            raise KeyboardInterrupt
+        return Learner(*words)
+
+    trained(distilled, tmp_path / "a", stop_at(5 * BATCHES + 1))
+    monkeypatch.setattr("train.fit.Learner", build)
+    with pytest.raises(KeyboardInterrupt):
+        trained(distilled, tmp_path / "a")
+
+
 def test_a_distillation_with_patience_is_refused(distilled: Recipe) -> None:
     with pytest.raises(ValueError, match="leave patience out"):
         replace(distilled, fit=replace(distilled.fit, average=0.0, patience=2))

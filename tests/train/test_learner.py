@@ -63,6 +63,15 @@ def test_a_student_begins_as_its_first_teacher_and_comes_to_the_mean_answer_of_a
     assert predict(student.kept(), pictures)[:, 1] == pytest.approx(0.8, abs=0.02)
 
 
+def test_a_training_that_diverges_is_one_line(
+    plain: Recipe, given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]
+) -> None:
+    learner = Learner(plain, 3, given_data[0])
+    learner._model.set_weights([its * np.nan for its in learner._model.get_weights()])
+    with pytest.raises(BadInput, match="lower the learning_rate"):
+        learner.measure(given_data[1])
+
+
 def test_the_rate_rises_from_nothing(
     plain: Recipe, given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]
 ) -> None:

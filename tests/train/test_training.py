@@ -2,15 +2,18 @@
 
 import csv
 import hashlib
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from devices import BadInput
+from devices.capture.image import read_image
 from tests.conftest import SLIM, TINY, draw_labelled, refused, sonolite
 from train.batches import read_material
 from train.fit import Watch
@@ -320,12 +323,13 @@ def test_ctrl_c_before_the_first_epoch_leaves_what_was_begun(
     assert not unfinished(out).exists()
 
 
-@pytest.mark.parametrize("change", ["recipe", "seed", "data"])
+@pytest.mark.parametrize("change", ["recipe", "seed", "data", "pixels"])
 def test_a_training_is_not_gone_on_with_as_another(
     tmp_path: Path, labelled: Path, three_epochs: Path, change: str
 ) -> None:
     """What the one tests, the other has learnt."""
     out = tmp_path / "run"
+    labelled = Path(shutil.copytree(labelled, tmp_path / "images"))
     train(labelled, three_epochs, out, watch=Watch(epoch=press))
     recipe, data, seed = three_epochs, labelled, 0
     if change == "recipe":
@@ -333,6 +337,9 @@ def test_a_training_is_not_gone_on_with_as_another(
         recipe.write_text(TINY.replace("learning_rate = 1e-2", "learning_rate = 1e-3"))
     elif change == "seed":
         seed = 1
+    elif change == "pixels":
+        image = next(labelled.glob("*/*/0.png"))
+        cv2.imwrite(str(image), read_image(image) // 2)
     else:
         data = draw_labelled(tmp_path / "others", patients=6, first=20)
     with pytest.raises(BadInput, match="was begun with another recipe, seed or data"):

@@ -24,7 +24,9 @@ def read_class_folders(folder: Path, task: Task) -> Collection:
         if not child.is_dir() or child.name.startswith("."):
             continue
         files = sorted(
-            its for its in child.rglob("*") if its.is_file() and not its.name.startswith(".")
+            its
+            for its in child.rglob("*")
+            if its.is_file() and not any(part[0] == "." for part in its.relative_to(child).parts)
         )
         images = [path for path in files if path.suffix.lower() in KINDS]
         if not images and child.name not in {*task.labels, *task.aliases}:

@@ -27,6 +27,17 @@ def test_the_patients_folder_is_the_group(tmp_path: Path) -> None:
     assert groups == [("benign", "benign/b.png"), ("benign", "p1"), ("malignant", "p2")]
 
 
+def test_what_is_hidden_is_passed_over(tmp_path: Path) -> None:
+    """A notebook's copies would tie their originals' patients together."""
+    for name in ("benign/p1/a.png", "benign/.ipynb_checkpoints/a.png", "malignant/p2/.b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "malignant" / "p2" / "b.png").touch()
+    found = read_class_folders(tmp_path, TASK)
+    assert [its.group for its in found.samples] == ["p1", "p2"]
+    assert found.dropped == ()
+
+
 def test_a_folder_that_is_no_class_is_named(tmp_path: Path) -> None:
     (tmp_path / "cyst").mkdir()
     (tmp_path / "cyst" / "a.png").touch()

@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
+from devices.capture.image import read_image
 from tests.train.test_samples import TASK
 from train.importers import read_samples
 from train.importers.ddti import TIRADS, parse_grades, read_ddti
@@ -32,6 +34,16 @@ def write_case(folder: Path, grade: str, *marks: tuple[str, str], case: str = "7
     path = folder / f"{case}.xml"
     path.write_text(f"<case><number>{case}</number><tirads>{grade}</tirads>{drawn}</case>")
     return path
+
+
+def draw_graded(folder: Path, labelled: Path) -> Path:
+    """The patients of `tests.conftest.draw_labelled`, graded 2 and 5 instead of labelled."""
+    square = json.dumps([outline((140, 90), (200, 90), (200, 150), (140, 150))])
+    for number, patient in enumerate(sorted(labelled.glob("*/*"))):
+        cv2.imwrite(str(folder / f"{number}_1.jpg"), read_image(patient / "0.png"))
+        grade = "5" if patient.parent.name == "malignant" else "2"
+        write_case(folder, grade, ("1", square), case=str(number))
+    return folder
 
 
 def test_each_outline_is_a_sample_in_its_bounding_box(tmp_path: Path) -> None:
