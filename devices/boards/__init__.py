@@ -64,7 +64,7 @@ class Thermal:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """How a V4L2 grabber is asked to deliver."""
+    """What a V4L2 grabber is best asked for on this board; the address of a source asks for it."""
 
     format: Literal["YUYV", "MJPG"]
     width: Annotated[int, Meta(ge=160, le=3840)]
