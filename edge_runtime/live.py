@@ -88,7 +88,7 @@ def run_session(
     Raises BadInput for a recording that turns out to be damaged, and what a sink raised: what was
     made of it is not to be kept.
     """
-    viewer = Viewer(device.live, region, ways.classifier.preprocessing, clock)
+    viewer = Viewer(device.live, region, ways.opened().preprocessing, clock)
     pace = pace or Pace()
     session = Session(device.live, ways.stage, ways.bundle.id, region, budget, pace, clock, utc)
     outboxes = [Outbox(sink, device.live) for sink in sinks]

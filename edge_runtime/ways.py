@@ -2,7 +2,9 @@
 
 import ctypes.util
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -12,6 +14,7 @@ from devices.compute import EDGETPU, Kind
 from edge_runtime.bundle import Bundle
 from edge_runtime.classify import CPU, Classifier, Wish
 from edge_runtime.manifest import EDGETPU_MEMBER, Stage, Variant
+from edge_runtime.watched import OPENS_WITHIN
 
 VARIANTS: dict[Kind, tuple[Variant, ...]] = {
     "cpu": ("int8", "float32", "float16", "dynamic"),
@@ -160,6 +163,22 @@ class Ways:
                 self._at += 1
         return self._open
 
+    def opened(self, within: float = OPENS_WITHIN) -> Classifier:
+        """As `classifier`, for who is not watched: what is not open in time is left for the next.
+
+        Raises HardwareMissing, too, where there is none to follow one that hangs.
+        """
+        while True:
+            done: Future[Classifier] = Future()
+            work = (done, lambda: self.classifier)
+            threading.Thread(target=_settle, args=work, daemon=True).start()
+            try:
+                return done.result(within)
+            except TimeoutError:
+                way, reason = self._ways[self._at], f"hung for {within:g} s while it was opened"
+                if not self.give_up(reason):
+                    raise HardwareMissing(f"{way}: {reason}") from None
+
     def beside(self) -> Classifier | None:
         """Another classifier of the open way, of one thread, for who has time to help the first.
 
@@ -181,6 +200,14 @@ class Ways:
     def renew(self) -> None:
         """The same way is opened once more, with an interpreter of its own."""
         self._open, self._turn = None, object()
+
+
+def _settle(done: Future[Classifier], make: Callable[[], Classifier]) -> None:
+    """Answers a future with what is made, or with why nothing is."""
+    try:
+        done.set_result(make())
+    except BaseException as error:
+        done.set_exception(error)
 
 
 def needs(kind: Kind) -> str:

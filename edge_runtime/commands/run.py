@@ -147,7 +147,7 @@ def _refuse_source(save: Path, source: str) -> None:
 
 def _announce(ways: Ways) -> None:
     """Opens the preferred way; says what was refused before it, and why."""
-    classifier = ways.classifier
+    classifier = ways.opened()
     for reason in ways.refused:
         say(f"fallback: {reason}")
     if ways.refused:

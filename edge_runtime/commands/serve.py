@@ -41,7 +41,7 @@ def check(
     layout = Layout(root)
     opened = open_trusted(bundle, read_trusted(root / TRUSTED).keys, device_versions(layout))
     ways = Ways(opened, opened.manifest.stages[0], board=read_board(board) if board else None)
-    print(opened.id, ways.classifier.variant)
+    print(opened.id, ways.opened().variant)
 
 
 @release.callback()

@@ -1,5 +1,6 @@
 """Which backend computes: the first that opens, and the next one where it fails."""
 
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -130,6 +131,27 @@ def test_what_opens_after_it_was_given_up_is_not_used(
         with pytest.raises(RuntimeError, match="opened too late"):
             its.classifier  # noqa: B018
     assert its.classifier.backend.compute.kind == "cpu"
+
+
+def test_one_that_hangs_while_it_is_opened_is_followed_by_the_next(
+    demo_bundle: Bundle, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver may wait for its hardware for ever."""
+    wedged = threading.Event()
+
+    def open_or_hang(*words: object) -> Classifier:
+        if words[-1] != CPU:
+            wedged.wait()
+        return Classifier(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("edge_runtime.ways.Classifier", open_or_hang)
+    hanging = Wish("delegate", str(stand_in))
+    its = ways(demo_bundle, [hanging, CPU])
+    assert its.opened(within=3).backend.compute.kind == "cpu"
+    assert its.refused == ["delegate int8.tflite: hung for 3 s while it was opened"]
+    with pytest.raises(HardwareMissing, match=r"hung for 0\.1 s while it was opened"):
+        ways(demo_bundle, [hanging]).opened(within=0.1)
+    wedged.set()
 
 
 def test_what_is_opened_beside_is_proven_and_shares_what_was_read(
