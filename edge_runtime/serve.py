@@ -74,6 +74,7 @@ def _session(config: Config, ways: Ways, service: "_Service", stop: threading.Ev
         return
     region = Region(given, remembered_sectors(service.sectors, config.source), device.region)
     ways.threads = ways.threads or usual_threads(device.live)
+    ways.opened()  # here: a model that is refused is not to be taken for a picture that is
     if not device.live:
         device = Paced(device)
     with device:

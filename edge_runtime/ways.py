@@ -168,7 +168,7 @@ class Ways:
 
         Raises HardwareMissing, too, where there is none to follow one that hangs.
         """
-        while True:
+        while self._open is None:
             done: Future[Classifier] = Future()
             work = (done, lambda: self.classifier)
             threading.Thread(target=_settle, args=work, daemon=True).start()
@@ -178,6 +178,7 @@ class Ways:
                 way, reason = self._ways[self._at], f"hung for {within:g} s while it was opened"
                 if not self.give_up(reason):
                     raise HardwareMissing(f"{way}: {reason}") from None
+        return self._open
 
     def beside(self) -> Classifier | None:
         """Another classifier of the open way, of one thread, for who has time to help the first.

@@ -111,6 +111,23 @@ def test_a_proven_release_waits_for_a_screen_that_its_region_lies_on(
     assert '"no picture to judge"' in capsys.readouterr().out
 
 
+def test_a_model_that_is_refused_ends_a_proven_release_too(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BadInput("answers the golden frames differently")
+
+    link(layout, "good", NAME)
+    (layout.root / "config.toml").write_text(write_config(Config("phantom:")))
+    monkeypatch.setattr("edge_runtime.ways.Classifier", refuse)
+    stop = threading.Event()
+    late = threading.Timer(5, stop.set)
+    late.start()
+    with pytest.raises(BadInput, match="golden frames"):
+        serve(layout, NAME, stop)
+    late.cancel()
+
+
 def test_a_configuration_that_is_wrong_is_named(layout: Layout) -> None:
     (layout.root / "config.toml").write_text('sorce = "0"')
     with pytest.raises(BadInput, match="no setting 'sorce'"):
