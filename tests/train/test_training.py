@@ -4,6 +4,7 @@ import csv
 import hashlib
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,19 @@ def test_the_scope_knows_what_scanners_change(slim: Run) -> None:
     assert slim.scope.limit != pytest.approx(narrow.limit, rel=0.05)
     far = [its.distance(varied[1]).mean() / its.limit for its in (slim.scope, narrow)]
     assert far[0] < 0.9 * far[1]
+
+
+def test_each_picture_that_is_varied_for_the_scope_is_told(tmp_path: Path, messy: Path) -> None:
+    recipe, told = tmp_path / "slim.toml", Counter[str]()
+    recipe.write_text(SLIM.replace("epochs = 2", "epochs = 1"))
+
+    def varying(indices: Iterable[int]) -> Iterable[int]:
+        for index in indices:
+            told["picture"] += 1
+            yield index
+
+    record = train(messy, recipe, tmp_path / "run", watch=Watch(varying=varying))
+    assert told["picture"] == sum(record.metrics[part].samples for part in PARTS[:2])
 
 
 def test_the_subgroups_are_those_of_the_test_images(slim: Run) -> None:
