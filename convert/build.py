@@ -30,31 +30,22 @@ from convert.variants import (
 )
 from devices import BadInput, CheckFailed
 from devices.compute import CpuBackend
-from edge_runtime import preprocess
-from edge_runtime.bundle import (
-    CARD,
-    GATE,
-    GOLDEN,
-    Bundle,
-    Golden,
-    golden_tensors,
-    list_members,
-    write_bundle,
-    write_golden,
-)
-from edge_runtime.gate import Comparison
-from edge_runtime.manifest import (
+from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.archive import CARD, GATE, Bundle, list_members, write_bundle
+from edge_runtime.bundle.gate import Comparison
+from edge_runtime.bundle.golden import GOLDEN, Golden, golden_tensors, write_golden
+from edge_runtime.bundle.manifest import (
     EDGETPU_MEMBER,
     REFERENCE,
     SCHEMA,
+    ClassifierStage,
     Manifest,
     OperatingPoint,
     Origin,
-    Stage,
     Variant,
 )
-from edge_runtime.preprocess import Preprocessing
-from edge_runtime.scope import write_scope
+from edge_runtime.bundle.preprocess import Preprocessing
+from edge_runtime.bundle.scope import write_scope
 from train.batches import read_material
 from train.loading import prepare
 from train.network import predict
@@ -236,10 +227,10 @@ def _scopes(
 
 def _stage(
     record: Record, tolerance: Mapping[Variant, float], scopes: Collection[Variant]
-) -> Stage:
+) -> ClassifierStage:
     """What the manifest says of the model; the variants are those that have a tolerance."""
     recipe = record.recipe
-    return Stage(
+    return ClassifierStage(
         name="classifier",
         task=recipe.task.name,
         labels=recipe.task.labels,
@@ -247,7 +238,7 @@ def _stage(
         preprocessing=recipe.preprocessing,
         variants={variant: f"{variant}.tflite" for variant in tolerance},
         operating_point=OperatingPoint(
-            threshold=record.threshold,
+            thresholds={recipe.task.labels[-1]: record.threshold},
             sensitivity=recipe.operating_point.sensitivity,
             chosen_on="validation",
         ),
@@ -288,7 +279,7 @@ def _gate(
 
 
 def _manifest(
-    order: Order, record: Record, stage: Stage, contents: Mapping[str, bytes]
+    order: Order, record: Record, stage: ClassifierStage, contents: Mapping[str, bytes]
 ) -> Manifest:
     """What the bundle says of its members and of where it comes from."""
     return Manifest(

@@ -7,8 +7,8 @@ from convert.aware import FineTuning
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
 from devices import BadInput
-from edge_runtime.gate import Comparison, rows
-from edge_runtime.manifest import Stage, Variant
+from edge_runtime.bundle.gate import Comparison, rows
+from edge_runtime.bundle.manifest import ClassifierStage, Variant
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
 from train.metrics import PartialMetrics
 from train.run import Data, Record, read_record
@@ -107,7 +107,7 @@ WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 def write_card(
     name: str,
     version: int,
-    stage: Stage,
+    stage: ClassifierStage,
     record: Record,
     comparisons: Sequence[Comparison],
     sizes: Mapping[Variant, int],
@@ -150,7 +150,7 @@ def write_card(
         positive=stage.positive,
         task=stage.task,
         preprocessing=stage.preprocessing,
-        threshold=stage.operating_point.threshold,
+        threshold=stage.operating_point.thresholds[stage.positive],
         sensitivity=stage.operating_point.sensitivity,
         margin=stage.decision.margin,
         data=data.name,

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from convert.gate import Answers, Measure
-from edge_runtime.gate import Figure
-from edge_runtime.manifest import Limits
+from edge_runtime.bundle.gate import Figure
+from edge_runtime.bundle.manifest import Limits
 from train.metrics import Labels, measure, paired_difference
 
 FIGURES = ("auroc", "sensitivity", "specificity", "accuracy", "majority", "ece")

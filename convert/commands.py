@@ -12,14 +12,15 @@ from rich.console import Console
 
 from devices import BadInput
 from devices.quiet import quiet
-from edge_runtime.atomic import refuse_existing
-from edge_runtime.manifest import NAME, REFERENCE, Variant
-from edge_runtime.trust import known_versions, read_signing_key
+from edge_runtime.bundle.manifest import NAME, REFERENCE, Variant
+from edge_runtime.bundle.signing import read_signing_key
+from edge_runtime.bundle.trust import known_versions
+from edge_runtime.files import refuse_existing
 from train.commands import TIRADS_HELP
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
-    from edge_runtime.gate import Comparison
+    from edge_runtime.bundle.gate import Comparison
 
 JsonOption = Annotated[bool, typer.Option("--json", help="The figures to stdout.")]
 
@@ -68,7 +69,7 @@ def convert(
     """
     from convert.build import build
     from convert.variants import Order
-    from edge_runtime.bundle import SUFFIX
+    from edge_runtime.bundle.archive import SUFFIX
     from train.run import read_run
 
     if out.suffix != SUFFIX:
@@ -137,7 +138,7 @@ def validate(
     Example: sonolite validate nodule.sonolite --data other-hospital --out-of-scope lungs
     """
     from convert.validation import validate_bundle
-    from edge_runtime.bundle import open_trusted
+    from edge_runtime.bundle.archive import open_trusted
     from edge_runtime.commands.options import trusted_keys
     from train.importers.ddti import parse_grades
 
@@ -160,6 +161,6 @@ def validate(
 
 def _show(comparisons: Sequence["Comparison"]) -> None:
     """The comparison as a table on the terminal, and what does not hold."""
-    from edge_runtime.gate import rows
+    from edge_runtime.bundle.gate import rows
 
     Console().print(figures_table([its.variant for its in comparisons], rows(comparisons)))

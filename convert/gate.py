@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.compute import Backend
-from edge_runtime.gate import Comparison, Figure
-from edge_runtime.manifest import REFERENCE, Variant
+from edge_runtime.bundle.gate import Comparison, Figure
+from edge_runtime.bundle.manifest import REFERENCE, Variant
 
 NO_NUMBERS = "answers that are not numbers"
 Answers = NDArray[np.float32]

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from devices import Box
 from devices.capture.phantom import Phantom
-from edge_runtime.bundle import Golden, golden_tensors
-from edge_runtime.preprocess import Preprocessing
+from edge_runtime.bundle.golden import Golden, golden_tensors
+from edge_runtime.bundle.preprocess import Preprocessing
 
 WIDTH, HEIGHT = 320, 240
 BOX = Box(84, 94, 54, 52)

@@ -12,10 +12,10 @@ from convert.aware import FineTuning
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
 from convert.layers import LayerError, plot_layers
-from edge_runtime.atomic import whole_file
-from edge_runtime.bundle import Bundle
-from edge_runtime.gate import Comparison, rows
-from edge_runtime.manifest import REFERENCE, Variant
+from edge_runtime.bundle.archive import Bundle
+from edge_runtime.bundle.gate import Comparison, rows
+from edge_runtime.bundle.manifest import REFERENCE, Variant
+from edge_runtime.files import whole_file
 from train.page import GREY, NEGATIVE, POSITIVE, STYLE, img, new_figure, plot, table, write_page
 from train.run import Record
 
@@ -35,7 +35,7 @@ def write_gate_report(
 
     `answers`, float32 ``[N, classes]``, are those of every variant that could be run.
     """
-    stage = bundle.manifest.stages[0]
+    stage = bundle.manifest.classifier
     with mpl.rc_context(STYLE):
         sections = {
             "Gate": _gate(comparisons, stage.variants)

@@ -17,7 +17,7 @@ from convert.edgetpu import Operator, operators
 from devices import BadInput
 from devices.compute.interpreter import find_interpreter
 from devices.quiet import quiet
-from edge_runtime.manifest import Variant
+from edge_runtime.bundle.manifest import Variant
 from train.samples import Sample
 
 REPRESENTATIVE_PER_CLASS = 64

@@ -12,11 +12,11 @@ from convert.classification import classification, figures_alone
 from convert.gate import Answers, answer_all, compare, measure_alone
 from convert.variants import Progress
 from devices import BadInput
-from edge_runtime.bundle import Bundle
-from edge_runtime.classify import Classifier
-from edge_runtime.gate import Comparison, Figure
-from edge_runtime.manifest import REFERENCE, Variant
-from edge_runtime.scope import Scope, read_scope
+from edge_runtime.bundle.archive import Bundle
+from edge_runtime.bundle.gate import Comparison, Figure
+from edge_runtime.bundle.manifest import REFERENCE, Variant
+from edge_runtime.bundle.scope import Scope, read_scope
+from edge_runtime.models.classifier import Classifier
 from train.evaluation import read_others, tell_apart
 from train.importers import read_samples
 from train.loading import load, prepare
@@ -47,7 +47,7 @@ def validate_bundle(
     that are only graded. Raises BadInput where a class is missing, float32 answers nonsense, or
     `others` are given to a model without a scope.
     """
-    stage = bundle.manifest.stages[0]
+    stage = bundle.manifest.classifier
     if others is not None and not stage.scopes:
         raise BadInput(f"{bundle.path}: its model has no scope to tell other pictures by")
     task = Task(stage.task, stage.labels, stage.aliases).graded(tirads)
@@ -76,7 +76,7 @@ def validate_bundle(
                 raise BadInput(f"{bundle.path}: {name}: {error}") from error
     labels = as_labels([sample.label for sample in loaded.samples], stage.positive)
     groups = [sample.group for sample in loaded.samples]
-    point, limits = stage.operating_point.threshold, stage.limits
+    point, limits = stage.operating_point.thresholds[stage.positive], stage.limits
     try:
         if REFERENCE in probabilities:
             judged = compare(classification(labels, groups, point, limits), probabilities)

@@ -20,9 +20,9 @@ from convert.rounding import correct_biases
 from convert.tflite import choose_representative, convert
 from devices import BadInput
 from devices.compute import CpuBackend
-from edge_runtime import preprocess
-from edge_runtime.gate import Comparison
-from edge_runtime.manifest import REFERENCE, Variant
+from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.gate import Comparison
+from edge_runtime.bundle.manifest import REFERENCE, Variant
 from train.batches import read_material
 from train.metrics import as_labels
 from train.run import Run

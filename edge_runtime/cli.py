@@ -8,7 +8,7 @@ from typer.exceptions import TyperException
 
 from devices import SonoliteError
 from edge_runtime import commands
-from edge_runtime.commands.options import printable, say
+from edge_runtime.text import printable, say
 
 HELP = (
     "From labelled ultrasound images to live decisions on a point-of-care device. "

@@ -17,9 +17,10 @@ from devices.boards import Board, Sensors
 from devices.capture.camera import Camera
 from devices.compute import Backend, GpuBackend
 from devices.health import LOW_DISK, LOW_MEMORY, read_health
-from edge_runtime.bundle import Bundle, golden_tensors, read_golden
-from edge_runtime.classify import Classifier
-from edge_runtime.ways import NAMED, find_ways, needs
+from edge_runtime.bundle.archive import Bundle
+from edge_runtime.bundle.golden import golden_tensors, read_golden
+from edge_runtime.models.backends import NAMED, find_candidates, needs
+from edge_runtime.models.classifier import Classifier
 
 LIBRARIES = {
     "video files": ("opencv-python-headless", ""),
@@ -155,18 +156,18 @@ def _computes(bundle: Bundle) -> Iterator[Finding]:
 
     A model that is there has answered the golden frames as the float model does.
     """
-    stage = bundle.manifest.stages[0]
+    stage = bundle.manifest.classifier
     golden = read_golden(bundle)
-    for kind, wish in NAMED.items():
-        ways = list(find_ways(bundle, stage, [wish]))
-        if not ways:
+    for kind, request in NAMED.items():
+        chain = list(find_candidates(bundle, stage, [request]))
+        if not chain:
             yield Finding(
                 "compute", kind, False, f"the bundle holds no model for it: {needs(kind)}"
             )
-        for way in ways:
-            name = f"{kind} {way.variant}"
+        for candidate in chain:
+            name = f"{kind} {candidate.variant}"
             try:
-                classifier = Classifier(bundle, stage, way.variant, wish=wish)
+                classifier = Classifier(bundle, stage, candidate.variant, request=request)
                 tensors = golden_tensors(golden.frames, golden.box, classifier.preprocessing)
                 milliseconds = _milliseconds(classifier.backend, tensors)
             except (SonoliteError, RuntimeError) as error:

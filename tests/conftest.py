@@ -19,10 +19,11 @@ from hypothesis import settings
 from devices import Pixels
 from devices.capture.image import read_image
 from devices.capture.phantom import Phantom
-from edge_runtime.bundle import Bundle, open_bundle, write_bundle
+from edge_runtime.bundle.archive import Bundle, open_bundle, write_bundle
+from edge_runtime.bundle.signing import read_signing_key
+from edge_runtime.bundle.trust import trusted_folder
 from edge_runtime.cli import main
-from edge_runtime.result import Result
-from edge_runtime.trust import read_signing_key, trusted_folder
+from edge_runtime.results.result import Result
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -293,7 +294,7 @@ def version(demo_bundle: Bundle, tmp_path: Path) -> Callable[[int], Path]:
 class Collected:
     """A sink that keeps what it is told."""
 
-    sees, latest = False, False
+    wants_pixels, latest_only = False, False
 
     def __init__(self) -> None:
         self.results: list[Result] = []

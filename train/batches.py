@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput
-from edge_runtime import preprocess
-from edge_runtime.preprocess import Preprocessing
+from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.preprocess import Preprocessing
 from train.loading import Patch, cut, prepare
 from train.metrics import Labels, as_labels
 from train.recipe import Fit, Recipe

@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from devices import BadInput
-from edge_runtime.preprocess import Picture, Resize
+from edge_runtime.bundle.preprocess import Picture, Resize
 from train.metrics import Labels, Scores
 
 SIDE = 96

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from devices import BadInput
 from devices.quiet import quiet
-from devices.records import plain
+from devices.schema_io import plain
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_limits
 
 from devices import BadInput
 from devices.compute import CpuBackend
-from edge_runtime import preprocess
-from edge_runtime.result import NOTICE
+from edge_runtime.bundle import preprocess
+from edge_runtime.results.result import NOTICE
 from train.classical import METHODS, Method, Trained, extract, fit_method
 from train.metrics import (
     Interval,

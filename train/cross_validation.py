@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from devices import BadInput
-from devices.records import read_json, write_json
-from edge_runtime.atomic import refuse_existing, whole_file
+from devices.schema_io import read_json, write_json
+from edge_runtime.files import refuse_existing, whole_file
 from train.fit import Watch
 from train.metrics import Metrics, measure
 from train.run import read_record, read_test_answers, refuse_strangers

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from devices import BadInput, EndOfRecording, Pixels
 from devices.capture import open_device
-from edge_runtime import preprocess
-from edge_runtime.preprocess import Preprocessing
+from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.preprocess import Preprocessing
 from train.duplicates import NAMED, find_common, fingerprint, refuse_common
 from train.importers import read_samples
 from train.loading import load, prepare

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
 from devices import BadInput
-from devices.records import read_json, write_json
-from edge_runtime.atomic import whole_file
+from devices.schema_io import read_json, write_json
+from edge_runtime.files import whole_file
 from train.batches import Batches, Material
 from train.cluster import ALONE, Cluster
 from train.metrics import Labels

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
-from edge_runtime.preprocess import Gray, Picture, Preprocessing
+from edge_runtime.bundle.preprocess import Gray, Picture, Preprocessing
 from train.duplicates import Fingerprint, fingerprint
 from train.samples import Collection, Dropped, Sample, check, read_pixels
 from train.traits import scanner

@@ -74,7 +74,7 @@ def build(
     `probability`, float32 ``[N, classes]``, is always there. A network of inverted residuals also
     answers what its recipe asks for: `evidence`, float32 ``[N, h, w]``, whose mean over the picture
     is the log-odds of the last class against the first, and `embedding`, float32 ``[N, d]``, the
-    mean activations of the early and middle stages (see `edge_runtime.scope`).
+    mean activations of the early and middle stages (see `edge_runtime.bundle.scope`).
     The grey pixels go in as they are: scaling is the first layer of the graph.
     """
     picture = keras.Input((side, side, 1), dtype="uint8", name="picture")

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct
 
 from devices import BadInput
-from devices.records import read_toml
-from edge_runtime import preprocess
-from edge_runtime.manifest import Decision, Limits
+from devices.schema_io import read_toml
+from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.manifest import Decision, Limits
 from train.samples import Task
 from train.scanner import Scanner
 

@@ -20,9 +20,9 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from devices import BadInput
-from devices.records import read_json, write_json
-from edge_runtime.atomic import whole_folder
-from edge_runtime.scope import Scope, read_scope, write_scope
+from devices.schema_io import read_json, write_json
+from edge_runtime.bundle.scope import Scope, read_scope, write_scope
+from edge_runtime.files import whole_folder
 from train.duplicates import Pair
 from train.importers.table import read_csv
 from train.learner import Epoch

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from devices import BadInput, Box, Pixels
 from devices.capture.dicom import is_dicom, read_frame, read_header
 from devices.capture.image import read_image
-from edge_runtime.manifest import Name
-from edge_runtime.preprocess import Crop, Picture, Preprocessing
+from edge_runtime.bundle.manifest import Name
+from edge_runtime.bundle.preprocess import Crop, Picture, Preprocessing
 
 BOX_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
 

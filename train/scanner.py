@@ -295,9 +295,9 @@ def redraw(
     """The box `factor` times as large, at least 1 pixel, for a crop to be cut around; moved by
     shares of its longer side.
 
-    It stays in the picture of `width` x `height` pixels, as far as `edge_runtime.preprocess.Crop`
-    asks: VOC counts from 1, so that a box may end one pixel beyond. In a part of a picture it is
-    the same box, unless it reaches the part's edge.
+    It stays in the picture of `width` x `height` pixels, as far as `preprocess.Crop` asks: VOC
+    counts from 1, so that a box may end one pixel beyond. In a part of a picture it is the same
+    box, unless it reaches the part's edge.
     """
     longer = max(box.w, box.h)
     w = min(max(1, round(box.w * factor)), width + 1)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 
-from edge_runtime.scope import Scope
+from edge_runtime.bundle.scope import Scope
 
 KEPT = 0.99
 """The share of the validation pictures and their variations, together, that stays in scope."""

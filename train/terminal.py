@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from edge_runtime.result import NOTICE
+from edge_runtime.results.result import NOTICE
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput
-from devices.records import plain, write_json
-from edge_runtime import preprocess
-from edge_runtime.atomic import refuse_existing, whole_file
+from devices.schema_io import plain, write_json
+from edge_runtime.bundle import preprocess
+from edge_runtime.files import refuse_existing, whole_file
 from train.batches import Material, material_of
 from train.cluster import ALONE, Cluster, join
 from train.duplicates import Pair, find_duplicates, join_groups, refuse_leakage

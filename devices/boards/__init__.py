@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from devices.compute.backend import Kind
 from devices.errors import BadInput
-from devices.records import read_toml
+from devices.schema_io import read_toml
 
 Architecture = Literal["aarch64", "x86_64"]
 Purpose = Literal["setup", "run", "cameras", "gpu", "edgetpu"]
@@ -46,7 +46,7 @@ class Sensors:
 
 @dataclass(frozen=True, slots=True)
 class Thermal:
-    """The degrees from which fewer frames are judged; see `edge_runtime.ladder`."""
+    """The temperatures from which fewer frames are classified; a hot device has less to do."""
 
     half: Celsius
     quarter: Celsius

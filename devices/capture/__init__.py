@@ -66,8 +66,8 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     if scheme == "v4l2" and separator:
         from devices.capture.camera import Camera, parse_camera
 
-        device, wish = parse_camera(uri)
-        return Camera(device, clock, wish)
+        device, request = parse_camera(uri)
+        return Camera(device, clock, request)
     if scheme == "igtl" and separator:
         from devices.capture.igtl import Igtl
 

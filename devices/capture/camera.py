@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.capture.jpeg import decode_jpeg
-from devices.capture.v4l2 import FOURCC, Mode, Wish, choose, offered
+from devices.capture.v4l2 import FOURCC, Mode, ModeRequest, choose, offered
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, NoSignal
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
@@ -48,16 +48,16 @@ class Camera(CaptureDevice):
     live = True
 
     def __init__(
-        self, device: int | str, clock: Clock = time.monotonic, wish: Wish | None = None
+        self, device: int | str, clock: Clock = time.monotonic, request: ModeRequest | None = None
     ) -> None:
         """Opens the device in the best mode that `wish` allows.
 
         Raises HardwareMissing where there is none, BadInput for a wish that it does not grant.
         """
         path = f"/dev/video{device}" if isinstance(device, int) else device
-        self._path, self._clock, wish = Path(path), clock, wish or Wish()
+        self._path, self._clock, request = Path(path), clock, request or ModeRequest()
         try:
-            asked = choose(offered(self._path), wish)
+            asked = choose(offered(self._path), request)
         except BadInput as error:
             raise BadInput(f"camera {path}: {error}") from error
         self._capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
@@ -75,7 +75,7 @@ class Camera(CaptureDevice):
                 self._capture.set(name, value)
         self.mode = self._granted()
         """What the device delivers."""
-        if self.mode[:3] != asked[:3] or not wish.allows(self.mode):
+        if self.mode[:3] != asked[:3] or not request.allows(self.mode):
             self._capture.release()
             raise BadInput(f"camera {path}: asked for {asked}, it gives {self.mode}")
         self.fps = self.mode.fps if 1 <= self.mode.fps <= 240 else 25.0
@@ -170,7 +170,7 @@ def has_signal(pixels: Pixels) -> bool:
     return bool(changes.reshape(*changes.shape[:2], -1).any(axis=2).mean() > FLAT)
 
 
-def parse_camera(uri: str) -> tuple[str, Wish]:
+def parse_camera(uri: str) -> tuple[str, ModeRequest]:
     """Device and wish of `v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg`.
 
     Raises BadInput for an unknown wish, or a value that is none.
@@ -179,16 +179,16 @@ def parse_camera(uri: str) -> tuple[str, Wish]:
         parts = urlsplit(uri)
     except ValueError as error:
         raise BadInput(f"{uri}: {error}") from error
-    wishes: dict[str, Any] = {}
+    requests: dict[str, Any] = {}
     for name, word in parse_qsl(parts.query, keep_blank_values=True):
         if name not in WISHES:
             raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(WISHES)}")
         field, read = WISHES[name]
         try:
-            wishes[field] = read(word)
+            requests[field] = read(word)
         except (ValueError, KeyError) as error:
             raise BadInput(f"{uri}: {word!r} is no value for {name}") from error
-    return parts.netloc + parts.path, Wish(**wishes)
+    return parts.netloc + parts.path, ModeRequest(**requests)
 
 
 def _size(word: str) -> tuple[int, int]:

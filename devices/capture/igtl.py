@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from fastcrc.crc64 import ecma_182
 
-from devices.capture.held import Held
+from devices.capture.arrival import ArrivalTime
 from devices.capture.size import check_size
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, SonoliteError
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
@@ -128,11 +128,11 @@ class Igtl(CaptureDevice):
     def _follow(self) -> Generator[Frame | SonoliteError, None, None]:
         """Frames and what keeps them away; holds the half-read message. Ends with DeviceLost."""
         index = wrong = 0
-        held = Held(self._clock())
+        arrival = ArrivalTime(self._clock())
         while True:
             asked = self._clock()
             header = yield from self._receive(HEADER.size)
-            captured = held.came(asked, self._clock())
+            captured = arrival.came(asked, self._clock())
             version, kind, device, size, crc = HEADER.unpack(header)
             if version not in VERSIONS or size > MAX_MESSAGE:
                 raise DeviceLost(

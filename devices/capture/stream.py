@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from devices.capture.held import Held
+from devices.capture.arrival import ArrivalTime
 from devices.capture.size import MAX_PIXELS, check_size
 from devices.errors import BadInput, DeviceLost, DeviceStalled
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
-from devices.patience import Patience
+from devices.silence_limit import SilenceLimit
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -91,8 +91,8 @@ class Connection(NamedTuple):
     container: "InputContainer"
     video: "VideoStream"
     backlog: Backlog
-    held: Held
-    patience: Patience
+    arrival: ArrivalTime
+    silence_limit: SilenceLimit
     """How long FFmpeg waits for data; PyAV asks for it anew at every packet."""
 
 
@@ -154,7 +154,7 @@ class Stream(CaptureDevice):
             pixels, captured = self._next_live(connection, self._clock() + timeout)
         except ExitError:
             self._hang_up()
-            raise self._silent(connection.patience) from None
+            raise self._silent(connection.silence_limit) from None
         except FFmpegError as error:
             self._hang_up()
             raise DeviceLost(f"{self._name}: broken off: {error.strerror}") from None
@@ -168,16 +168,18 @@ class Stream(CaptureDevice):
         """The next frame that is neither backlog nor damaged, and when it was captured."""
         from av import InvalidDataError
 
-        container, video, backlog, held, patience = connection
+        container, video, backlog, arrival, silence_limit = connection
         damaged = 0
         while self._clock() < deadline:
             asked = self._clock()
             try:
                 packet = next(container.demux(video))
                 arrived = self._clock()
-                if arrived - asked >= patience.seconds:  # as old as the silence that ended the read
-                    raise self._silent(patience)
-                captured = held.came(asked, arrived)
+                if (
+                    arrived - asked >= silence_limit.seconds
+                ):  # as old as the silence that ended the read
+                    raise self._silent(silence_limit)
+                captured = arrival.came(asked, arrived)
                 if not packet.size:
                     raise DeviceLost(f"{self._name}: the stream has ended")
                 pictures = packet.decode()
@@ -189,12 +191,12 @@ class Stream(CaptureDevice):
                 if damaged == MAX_DAMAGED:
                     raise DeviceLost(f"{self._name}: {damaged} damaged packets in a row")
             elif pictures and backlog.over(asked, arrived):
-                patience.learn(arrived - asked)
+                silence_limit.learn(arrived - asked)
                 return self._unpack(pictures[-1]), captured
         raise DeviceStalled(f"{self._name}: no picture within the time-out")
 
-    def _silent(self, patience: Patience) -> DeviceLost:
-        return DeviceLost(f"{self._name}: silent for {patience.seconds:.1f} s")
+    def _silent(self, silence_limit: SilenceLimit) -> DeviceLost:
+        return DeviceLost(f"{self._name}: silent for {silence_limit.seconds:.1f} s")
 
     def _connect(self) -> Connection:
         """Opens the stream at the address, and begins with its backlog."""
@@ -202,8 +204,8 @@ class Stream(CaptureDevice):
         from av.error import HTTPClientError
         from av.error import LookupError as NotBuiltIn
 
-        began, patience = self._clock(), Patience(SILENCE, OPEN_TIMEOUT)
-        timeout = cast("tuple[float, float]", (OPEN_TIMEOUT, patience))
+        began, silence_limit = self._clock(), SilenceLimit(SILENCE, OPEN_TIMEOUT)
+        timeout = cast("tuple[float, float]", (OPEN_TIMEOUT, silence_limit))
         try:
             container = av.open(self._uri, timeout=timeout, options=self._options)
         except av.FFmpegError as error:
@@ -219,7 +221,7 @@ class Stream(CaptureDevice):
         video = container.streams.video[0]
         video.codec_context.options = DECODER
         now = self._clock()
-        return Connection(container, video, Backlog(now), Held(now), patience)
+        return Connection(container, video, Backlog(now), ArrivalTime(now), silence_limit)
 
     def _unpack(self, picture: "VideoFrame") -> Pixels:
         """The pixels, uint8 ``H x W x 3`` (BGR). Raises BadInput for a size that is refused."""

@@ -60,7 +60,7 @@ class Mode(NamedTuple):
         return f"{self.width}x{self.height} at {self.fps:.3g} frames/s, {word}"
 
 
-class Wish(NamedTuple):
+class ModeRequest(NamedTuple):
     """What a user asks of a device; None leaves it to us."""
 
     size: tuple[int, int] | None = None
@@ -76,13 +76,13 @@ class Wish(NamedTuple):
         )
 
 
-def choose(modes: Sequence[Mode], wish: Wish) -> Mode:
+def choose(modes: Sequence[Mode], request: ModeRequest) -> Mode:
     """Returns the best of the modes that `wish` allows. Raises BadInput where it allows none.
 
     A screen of usual size before a small one, a fluent rate before a fine screen, and what is not
     compressed before JPEG.
     """
-    allowed = [mode for mode in modes if wish.allows(mode)]
+    allowed = [mode for mode in modes if request.allows(mode)]
     if not allowed:
         offers = "; ".join(map(str, sorted(modes, key=_merit, reverse=True)[:4]))
         raise BadInput(f"it does not offer that; it has {offers or 'none of ' + ', '.join(FOURCC)}")

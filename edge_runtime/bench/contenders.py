@@ -209,10 +209,10 @@ def _plain_frames(task: Task) -> Iterator[Pixels]:
 
 def _model(task: Task) -> bytes:
     """The model file that all contenders run."""
-    from edge_runtime.bundle import open_bundle
+    from edge_runtime.bundle.archive import open_bundle
 
     bundle = open_bundle(Path(task.bundle))
-    variants = bundle.manifest.stages[0].variants
+    variants = bundle.manifest.classifier.variants
     return bundle.read(variants.get(task.variant or "int8") or next(iter(variants.values())))  # type: ignore[call-overload]
 
 
@@ -266,11 +266,11 @@ def _prepare(task: Task) -> Outcome:
     What the live contender is held against: a processor that has slept between two frames is slower
     than one that never did.
     """
-    from edge_runtime.bundle import open_bundle
-    from edge_runtime.preprocess import parse
+    from edge_runtime.bundle.archive import open_bundle
+    from edge_runtime.bundle.preprocess import parse
 
     infer, _ = _interpreter(task)
-    preprocessing = parse(open_bundle(Path(task.bundle)).manifest.stages[0].preprocessing)
+    preprocessing = parse(open_bundle(Path(task.bundle)).manifest.classifier.preprocessing)
     box = None if task.roi is None else Box(*(int(word) for word in task.roi.split(",")))
     device = Paced(task.source, task.frames)
     infer(preprocessing(device.read(1.0).pixels, box))
@@ -292,23 +292,22 @@ def _loop(task: Task) -> Outcome:
 
 def _ours(task: Task, device: CaptureDevice) -> Outcome:
     """The whole way of `sonolite run`, its results written as JSON to nowhere."""
-    from edge_runtime.bundle import open_bundle
-    from edge_runtime.classify import CPU
-    from edge_runtime.live import run_session
-    from edge_runtime.result import Result, to_json
-    from edge_runtime.sector import Region, parse_roi
-    from edge_runtime.session import State
-    from edge_runtime.ways import Ways
+    from edge_runtime.bundle.archive import open_bundle
+    from edge_runtime.models.backends import FallbackChain
+    from edge_runtime.models.classifier import CPU
+    from edge_runtime.results.result import Result, to_json
+    from edge_runtime.results.states import State
+    from edge_runtime.session.assemble import assemble
+    from edge_runtime.session.pipeline import REPLACED
 
     bundle = open_bundle(Path(task.bundle))
-    ways = Ways(bundle, bundle.manifest.stages[0], [CPU], task.variant, task.threads)  # type: ignore[arg-type]
-    region = Region(None if task.roi is None else parse_roi(task.roi))
+    chain = FallbackChain(bundle, bundle.manifest.classifier, [CPU], task.variant, task.threads)  # type: ignore[arg-type]
     stop = threading.Event()
     late = 0
     with open(os.devnull, "wb") as nowhere:
 
         class Written:
-            sees, latest = False, False
+            wants_pixels, latest_only = False, False
 
             def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
                 nonlocal late
@@ -317,12 +316,13 @@ def _ours(task: Task, device: CaptureDevice) -> Outcome:
                 late += result.state is State.LIVE and result.latency_ms.total > 100
 
         with device:
-            assert ways.classifier  # opened before the time is taken, as the bare one is
+            # The models are opened before the time is taken, as the bare interpreter is.
+            session = assemble(device, chain, task.roi, budget=0.1)
             watch = Watch(task)
-            summary, ended = run_session(device, ways, region, [Written()], stop, budget=0.1)
+            summary, ended = session.run([Written()], stop)
     if ended is not None and not isinstance(ended, EndOfRecording):
         raise ended
-    dropped = summary.not_judged.get("replaced by a newer frame", 0)
+    dropped = summary.not_judged.get(REPLACED, 0)
     return watch.outcome(dropped, late)
 
 

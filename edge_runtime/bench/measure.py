@@ -14,7 +14,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from devices import BadInput, CheckFailed
-from devices.records import read_json, write_json
+from devices.schema_io import read_json, write_json
 from edge_runtime.bench.contenders import Looped, Outcome, Task, Who
 
 OURS: tuple[Who, ...] = ("decode", "invoke", "prepare", "every", "live")

@@ -12,21 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from devices import BadInput
-from edge_runtime.atomic import refuse_unwritable, whole_file
 from edge_runtime.bench.measure import PEERS, measure, write_bench
 from edge_runtime.bench.report import picture, ratios, rows
-from edge_runtime.bundle import open_trusted
-from edge_runtime.commands.options import (
-    DEMO_KEYS,
-    SHIPPED,
-    RoiOption,
-    say,
-    trusted_keys,
-)
-from edge_runtime.commands.terminal import cell, console
-from edge_runtime.manifest import Variant
-from edge_runtime.sector import parse_roi
-from edge_runtime.trust import known_versions, read_trusted
+from edge_runtime.bundle.archive import open_trusted
+from edge_runtime.bundle.manifest import Variant
+from edge_runtime.bundle.shipped import DEMO_KEYS, open_shipped
+from edge_runtime.bundle.trust import TRUST_VARIABLE, known_versions
+from edge_runtime.commands.options import RoiOption, trusted_keys
+from edge_runtime.files import refuse_unwritable, whole_file
+from edge_runtime.screen.region import parse_roi
+from edge_runtime.text import cell, say
 
 
 def bench(
@@ -64,15 +59,14 @@ def bench(
     with ExitStack() as stack:
         environment = {}
         if bundle is None:
-            bundle = stack.enter_context(resources.as_file(SHIPPED))
+            opened = stack.enter_context(open_shipped())
             folder = stack.enter_context(resources.as_file(DEMO_KEYS))
-            environment["SONOLITE_TRUST"] = str(folder)
-            opened = open_trusted(bundle, read_trusted(folder).keys)
+            environment[TRUST_VARIABLE] = str(folder)
         else:
             opened = open_trusted(bundle, trusted_keys(), known_versions())
-        status = stack.enter_context(console.status("starting"))
+        status = stack.enter_context(Console(stderr=True).status("starting"))
         found = measure(
-            bundle,
+            opened.path,
             opened.id,
             source,
             roi,

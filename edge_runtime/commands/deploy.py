@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from devices import BadInput, CheckFailed
-from edge_runtime.commands.options import BundleArgument, printable, say
+from edge_runtime.commands.options import BundleArgument
 from edge_runtime.commands.outcomes import show_outcomes
-from edge_runtime.commands.terminal import console
 from edge_runtime.deploy.fleet import Member, read_fleet, roll_out
 from edge_runtime.deploy.plan import ROOT, Plan, Request, make_plan
 from edge_runtime.deploy.ssh import Device
 from edge_runtime.deploy.steps import Meter, Step, carry_out, needed_steps
+from edge_runtime.text import printable, say
 
 Target = Annotated[str, typer.Argument(help="USER@HOST, a name of ~/.ssh/config, or fleet.toml.")]
 RootOption = Annotated[str, typer.Option(help="Where the device keeps its releases.")]
@@ -119,6 +120,7 @@ class _Bars:
 
     def __enter__(self) -> "_Bars":
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        console = Console(stderr=True)
         self._bars = Progress(
             *columns, TransferSpeedColumn(), console=console, disable=not console.is_terminal
         )

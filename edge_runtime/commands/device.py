@@ -8,12 +8,12 @@ import typer
 
 from devices import BadInput, CheckFailed
 from edge_runtime.commands.deploy import ForceOption, RootOption, SshOption, Target, WaitOption
-from edge_runtime.commands.options import printable
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.deploy.fleet import Member, everywhere, read_fleet, roll_out
 from edge_runtime.deploy.installed import Installed
 from edge_runtime.deploy.plan import ROOT
 from edge_runtime.deploy.ssh import Device
+from edge_runtime.text import printable
 
 device = typer.Typer(help="How deployed devices do, and back to the release before.")
 Json = Annotated[bool, typer.Option("--json", help="The answers to stdout as JSON.")]

@@ -1,8 +1,8 @@
 """`sonolite doctor`: what this machine is, can capture with and compute on, and why not."""
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +13,12 @@ from rich.table import Table
 
 from devices import HardwareMissing
 from devices.boards import detect_board, read_board
-from edge_runtime.bundle import open_trusted
-from edge_runtime.commands.options import DEMO_KEYS, SHIPPED, trusted_keys
-from edge_runtime.commands.terminal import cell
+from edge_runtime.bundle.archive import open_trusted
+from edge_runtime.bundle.shipped import open_shipped
+from edge_runtime.bundle.trust import known_versions
+from edge_runtime.commands.options import trusted_keys
 from edge_runtime.doctor import examine
-from edge_runtime.trust import known_versions, read_trusted
+from edge_runtime.text import cell
 
 
 def doctor(
@@ -35,9 +36,9 @@ def doctor(
     Example: sonolite doctor nodule.sonolite
     """
     known = detect_board() if board is None else read_board(board)
-    with resources.as_file(SHIPPED) as shipped, resources.as_file(DEMO_KEYS) as folder:
+    with ExitStack() as stack:
         if bundle is None:
-            opened = open_trusted(shipped, read_trusted(folder).keys)
+            opened = stack.enter_context(open_shipped())
         else:
             opened = open_trusted(bundle, trusted_keys(), known_versions())
         findings = list(examine(opened, known))

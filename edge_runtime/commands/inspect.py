@@ -7,11 +7,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.bundle import CARD, Bundle, open_bundle
-from edge_runtime.commands.options import BundleArgument, JsonOption, printable, trusted_keys
-from edge_runtime.commands.terminal import cell
-from edge_runtime.gate import Gate, read_gate, rows
-from edge_runtime.trust import fingerprint
+from devices.schema_io import plain
+from edge_runtime.bundle.archive import CARD, Bundle, open_bundle
+from edge_runtime.bundle.gate import Gate, read_gate, rows
+from edge_runtime.bundle.signing import fingerprint
+from edge_runtime.commands.options import BundleArgument, JsonOption, trusted_keys
+from edge_runtime.text import cell, printable
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
@@ -27,7 +28,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     if as_json:
         key = None if opened.signature is None else fingerprint(opened.signature.key)
         signed = {"key": key, "trusted_as": name}
-        manifest = asdict(opened.manifest)
+        manifest = plain(opened.manifest)
         print(json.dumps({"signed": signed, "manifest": manifest, "gate": asdict(gate)}, indent=2))
         return
     out = Console()
@@ -43,7 +44,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
 def _variants(bundle: Bundle, gate: Gate) -> Table:
     """Each variant's size, operations and comparison with float, those left out too."""
-    held = bundle.manifest.stages[0].variants
+    held = bundle.manifest.classifier.variants
     variants = [its.variant for its in gate.variants]
     sizes = {name: f"{bundle.manifest.members[held[name]].size:,}" for name in held}
     kinds = {name: f"{len(its)} kinds" for name, its in gate.operators.items()}

@@ -7,16 +7,11 @@ from typing import Annotated
 import typer
 
 from devices import BadInput
-from edge_runtime.commands.options import say
-from edge_runtime.manifest import NAME
-from edge_runtime.trust import (
-    SIGNING_KEY,
-    configuration,
-    fingerprint,
-    new_key,
-    read_trusted,
-    trusted_folder,
-)
+from edge_runtime.bundle.manifest import NAME
+from edge_runtime.bundle.signing import SIGNING_KEY, fingerprint, new_key
+from edge_runtime.bundle.trust import read_trusted, trusted_folder
+from edge_runtime.files import configuration_folder
+from edge_runtime.text import say
 
 keys = typer.Typer(help="The keys that bundles are signed with, and those that are trusted.")
 
@@ -36,7 +31,7 @@ def new(
     """
     if not re.fullmatch(NAME, name):
         raise BadInput(f"--name {name}: letters, digits, blanks, and _ . - make a key's name")
-    private = out or configuration() / SIGNING_KEY
+    private = out or configuration_folder() / SIGNING_KEY
     public = trusted_folder() / f"{name}.pem"
     mark = new_key(private, public)
     say(f"{private}: the signing key {mark}; keep it to yourself")

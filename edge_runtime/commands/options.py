@@ -1,21 +1,16 @@
 """Arguments that several commands take, the keys they trust, and how a session is ended."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge_runtime.bundle import SUFFIX
-from edge_runtime.trust import read_trusted, trusted_folder
-
-SHIPPED = resources.files("edge_runtime") / f"demo{SUFFIX}"
-DEMO_KEYS = resources.files("edge_runtime") / "demo_keys"
+from edge_runtime.bundle.trust import read_trusted, trusted_folder
+from edge_runtime.text import printable, say
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")]
 RoiOption = Annotated[
@@ -25,23 +20,12 @@ RoiOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Results as JSON lines on stdout.")]
 
 
-def say(line: str) -> None:
-    """One line for the person; stdout is kept for results."""
-    if sys.stderr is not None:  # it may have been closed, and print would take stdout for it
-        print(line, file=sys.stderr)
-
-
 def trusted_keys() -> dict[bytes, str]:
     """The keys that are trusted here; a file beside them that is none is named, not trusted."""
     trusted = read_trusted(trusted_folder())
     for line in trusted.refused:
         say(f"note: {printable(line)}; it is not trusted")
     return trusted.keys
-
-
-def printable(text: str) -> str:
-    """The text without what would command a terminal; lines stay lines."""
-    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.commands.terminal import cell
+from edge_runtime.text import cell
 
 
 def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:

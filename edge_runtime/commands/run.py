@@ -4,45 +4,39 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from devices import BadInput
 from devices.boards import read_board
-from devices.capture import device_opener
-from devices.capture.reconnecting import Reconnecting
-from edge_runtime.bundle import open_trusted
+from edge_runtime.bundle.archive import open_trusted
+from edge_runtime.bundle.manifest import Variant
+from edge_runtime.bundle.preprocess import parse
+from edge_runtime.bundle.shipped import open_shipped
+from edge_runtime.bundle.trust import known_versions
 from edge_runtime.commands.options import (
-    DEMO_KEYS,
-    SHIPPED,
     BundleArgument,
     JsonOption,
     RoiOption,
-    say,
     stopped_by_signals,
     trusted_keys,
 )
-from edge_runtime.examination import Examination
-from edge_runtime.live import BUDGET, run_session
-from edge_runtime.manifest import Variant
-from edge_runtime.pace import Pace
-from edge_runtime.preprocess import parse
-from edge_runtime.remembered import remembered_sectors, sectors_file
-from edge_runtime.result import NOTICE
-from edge_runtime.sector import Region, parse_roi
-from edge_runtime.session import State
-from edge_runtime.sinks import JsonLines, overlay_video
-from edge_runtime.trust import known_versions, read_trusted
-from edge_runtime.ways import Ways, parse_wish, usual_threads
-
-if TYPE_CHECKING:
-    from edge_runtime.outbox import Sink
+from edge_runtime.models.backends import FallbackChain, parse_backend
+from edge_runtime.results.result import NOTICE
+from edge_runtime.results.states import State
+from edge_runtime.screen.region import parse_roi
+from edge_runtime.screen.saved_regions import saved_regions_file, saved_regions_of
+from edge_runtime.service.update_lock import UpdateLock
+from edge_runtime.session.assemble import assemble, open_source
+from edge_runtime.session.pipeline import BUDGET
+from edge_runtime.session.throttle import Throttle
+from edge_runtime.sinks.open import SinkContext, open_sink
+from edge_runtime.text import say
 
 EvidenceOption = Annotated[
-    bool, typer.Option("--evidence", help="Tint in the video what speaks for which label.")
+    bool, typer.Option("--evidence", help="Tint in the video which place speaks for which label.")
 ]
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
@@ -80,6 +74,10 @@ def run(
     save: Annotated[
         Path | None, typer.Option(help="A video with the overlay, .mp4 or .avi.")
     ] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(help="Where results go, too: jsonl:FILE, video:FILE. Repeat it for several."),
+    ] = None,
     evidence: EvidenceOption = False,
     any_picture: Annotated[
         bool, typer.Option("--any-picture", help="Label also what the model never learnt to judge.")
@@ -95,23 +93,28 @@ def run(
 
     Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
     """
+    sinks = list(sink or ())
     if save is not None:
         _refuse_source(save, source)
-    elif evidence:
-        raise BadInput("--evidence is drawn into a video; say with --save into which")
+        sinks.append(f"video:{save}")
+    if evidence and not any(uri.startswith("video:") for uri in sinks):
+        raise BadInput("--evidence is drawn into a video; name it with --save")
     versions = known_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
-    its = opened.manifest
-    its_board = None if board is None else read_board(board)
-    wishes = [parse_wish(word) for word in backend or ()]
-    ways = Ways(opened, its.stages[0], wishes, variant, threads, any_picture, its_board)
-    signature = opened.signature
+    manifest, signature = opened.manifest, opened.signature
     assert signature is not None
+    profile = None if board is None else read_board(board)
+    requests = [parse_backend(word) for word in backend or ()]
+    chain = FallbackChain(
+        opened, manifest.classifier, requests, variant, threads, any_picture, profile
+    )
 
-    def proven() -> None:
-        versions.admit(signature.key, its.name, its.version)
+    def admit() -> None:
+        versions.admit(signature.key, manifest.name, manifest.version)
 
-    _run(ways, source, roi, budget, save, evidence, as_json, proven, Pace(its_board))
+    _run(chain, source, roi, budget, sinks, evidence, as_json, admit, Throttle(profile))
+    if save is not None:
+        say(f"saved {save}")
 
 
 def demo(
@@ -123,83 +126,79 @@ def demo(
     evidence: EvidenceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify a simulated neck live with the model in the package, and save what was seen.
+    """Classify a simulated neck live with the model in the package, and save a video of it.
 
-    Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
+    Example: sonolite demo
+
+    Example: sonolite demo sweep.mp4 --roi 220,90,180,150
     """
     simulated = source.startswith(("phantom:", "script:"))
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
     _refuse_source(save, source)
-    with resources.as_file(SHIPPED) as path, resources.as_file(DEMO_KEYS) as folder:
-        bundle = open_trusted(path, read_trusted(folder).keys)
-        ways = Ways(bundle, bundle.manifest.stages[0], any_picture=simulated)
-        _run(ways, source, roi, BUDGET, save, evidence, as_json)
-        if simulated:
-            say("note: the model never saw a simulated neck; its labels here mean nothing")
+    with open_shipped() as bundle:
+        chain = FallbackChain(bundle, bundle.manifest.classifier, any_picture=simulated)
+        _run(chain, source, roi, BUDGET, [f"video:{save}"], evidence, as_json)
+    say(f"saved {save}")
+    if simulated:
+        say("note: the model never saw a simulated neck; its labels here mean nothing")
 
 
 def _refuse_source(save: Path, source: str) -> None:
-    """Raises BadInput where the saved video would take the place of what it is made from."""
+    """Raises BadInput where the saved video would overwrite the source."""
     if Path(source).exists() and Path(source).resolve() in (save.resolve(), save.resolve().parent):
         raise BadInput(f"--save {save}: would overwrite or lie among the source {source}")
 
 
-def _announce(ways: Ways) -> None:
-    """Opens the preferred way; says what was refused before it, and why."""
-    classifier = ways.opened()
-    for reason in ways.refused:
+def _announce(chain: FallbackChain) -> None:
+    """Opens the preferred backend; names each backend that was refused before it, and why."""
+    classifier = chain.opened()
+    for reason in chain.refused:
         say(f"fallback: {reason}")
-    if ways.refused:
+    if chain.refused:
         say(f"fallback: {classifier.backend.compute.kind} computes {classifier.variant} instead")
 
 
 def _run(
-    ways: Ways,
+    chain: FallbackChain,
     source: str,
     roi: str | None,
     budget: float,
-    save: Path | None,
+    sinks: list[str],
     evidence: bool,
     as_json: bool,
-    proven: Callable[[], None] = lambda: None,
-    pace: Pace | None = None,
+    admit: Callable[[], None] = lambda: None,
+    throttle: Throttle | None = None,
 ) -> None:
-    """One session from its arguments to its summary; `proven` is called once the model is open."""
-    known = remembered_sectors(sectors_file(), source)
-    given = None if roi is None else parse_roi(roi)
-    positive = ways.stage.positive
+    """One session from its arguments to its summary; `admit` is called once the model is open."""
+    saved = saved_regions_of(saved_regions_file(), source)
+    if roi is not None:
+        parse_roi(roi)  # refused before a source is opened
+    if as_json:
+        sinks = ["jsonl:-", *sinks]
+    if not as_json or (sys.stderr is not None and sys.stderr.isatty()):
+        sinks = [*sinks, "terminal:"]
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
-        device = stack.enter_context(Reconnecting(device_opener(source)))
-        region = Region(given, known, device.region)
-        ways.threads = ways.threads or usual_threads(device.live)
-        _announce(ways)
-        if evidence and not ways.classifier.explains:
-            raise BadInput(f"--evidence: {ways.bundle.id} has no evidence map")
-        proven()
-        sinks: list[Sink] = [JsonLines(stop)] if as_json else []
-        if save is not None:
-            sinks.append(stack.enter_context(overlay_video(save, device.fps, positive, evidence)))
-        if not as_json or (sys.stderr is not None and sys.stderr.isatty()):
-            from edge_runtime.commands.terminal import Terminal, console
+        device = stack.enter_context(open_source(source))
+        session = assemble(device, chain, roi, saved, budget, throttle)
+        _announce(chain)
+        if evidence and not chain.classifier.explains:
+            raise BadInput(f"--evidence: {chain.bundle.id} has no evidence map")
+        admit()
+        context = SinkContext(stop, device.fps, evidence)
+        opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
+        update_lock = UpdateLock()
+        stack.callback(update_lock.end)
 
-            sinks.append(stack.enter_context(Terminal(console, positive)))
-        examination = Examination()
-        stack.callback(examination.end)
-
-        def beat(state: State) -> None:
+        def heartbeat(state: State) -> None:
             if device.live:
-                examination.beat(time.monotonic(), state)
+                update_lock.beat(time.monotonic(), state)
 
-        summary, ended = run_session(
-            device, ways, region, sinks, stop, budget, beat=beat, pace=pace
-        )
+        summary, ended = session.run(opened, stop, heartbeat)
     for line in (*summary.lines(), NOTICE):
         say(line)
-    if region.roi is None and parse(ways.stage.preprocessing).crops:
+    if session.region.roi is None and parse(chain.stage.preprocessing).crops:
         say("note: without --roi the whole picture was judged; this model learnt nodule crops")
-    if save is not None:
-        say(f"saved {save}")
     if ended is not None:
         raise ended

@@ -13,22 +13,22 @@ import typer
 
 from devices import BadInput, Box, DeviceStalled, EndOfRecording, NoSignal, Pixels
 from devices.capture import open_device
-from edge_runtime.atomic import refuse_unwritable, whole_file
-from edge_runtime.commands.options import say
-from edge_runtime.flaws import flaw
-from edge_runtime.outline import Kind, Outline, around
-from edge_runtime.remembered import (
-    Sector,
+from edge_runtime.files import refuse_unwritable, whole_file
+from edge_runtime.screen.flaws import flaw
+from edge_runtime.screen.outline import Kind, Outline, around
+from edge_runtime.screen.region import Region, parse_box
+from edge_runtime.screen.saved_regions import (
+    SavedRegion,
     Size,
-    check_polygon,
     forget,
     name,
-    read_sectors,
-    remember,
-    remembered_sectors,
-    sectors_file,
+    read_saved_regions,
+    require_convex,
+    save_region,
+    saved_regions_file,
+    saved_regions_of,
 )
-from edge_runtime.sector import Region, parse_box
+from edge_runtime.text import say
 
 PATIENCE = 10.0
 """Seconds that a source may be silent."""
@@ -82,7 +82,7 @@ def sector(
 
     Example: sonolite sector --source 0 --set "400,40 880,40 990,660 290,660" --save
     """
-    path = sectors_file()
+    path = saved_regions_file()
     if source is None:
         if set_to or roi or save or forget_it or out:
             raise BadInput("--source is missing: which screen is meant?")
@@ -134,7 +134,7 @@ def _tell(source: str, seen: Seen, was_set: bool, as_json: bool) -> None:
     box = None if outline is None else outline.box
     share = 0.0 if outline is None else outline.area / (width * height)
     wrong = flaw(seen.pixels, box or Box(0, 0, width, height))
-    known = remembered_sectors(sectors_file(), source).get(seen.screen)
+    known = saved_regions_of(saved_regions_file(), source).get(seen.screen)
     if as_json:
         answer = {
             "source": name(source),
@@ -169,7 +169,7 @@ def _save(path: Path, source: str, seen: Seen, roi: Box | None) -> None:
         raise BadInput(f"{name(source)}: no picture was found to remember; say where with --set")
     rectangle = outline.kind is Kind.RECTANGLE
     try:
-        entry = Sector(
+        entry = SavedRegion(
             source=name(source),
             screen=seen.screen,
             polygon=None if rectangle else outline.polygon,
@@ -178,13 +178,13 @@ def _save(path: Path, source: str, seen: Seen, roi: Box | None) -> None:
         )
     except ValueError as error:
         raise BadInput(f"--save: {error}") from error
-    remember(path, entry)
+    save_region(path, entry)
     say(f"{path}: remembered")
 
 
 def _list(path: Path, as_json: bool) -> None:
     """Everything that is remembered."""
-    sectors = read_sectors(path)
+    sectors = read_saved_regions(path)
     if as_json:
         print(json.dumps([_entry(its) for its in sectors], indent=2))
         return
@@ -195,7 +195,7 @@ def _list(path: Path, as_json: bool) -> None:
         say(f"{path}: nothing is remembered; see `sonolite sector --help`")
 
 
-def _entry(its: Sector) -> dict[str, object]:
+def _entry(its: SavedRegion) -> dict[str, object]:
     outline = its.outline
     return {
         "source": its.source,
@@ -207,7 +207,7 @@ def _entry(its: Sector) -> dict[str, object]:
     }
 
 
-def _described(its: Sector) -> str:
+def _described(its: SavedRegion) -> str:
     roi = "" if its.roi is None else f", judged in {_text(its.roi)}"
     return f"{its.outline.kind} in {_text(its.outline.box)}{roi}"
 
@@ -229,7 +229,7 @@ def _parse_outline(text: str, screen: Size) -> Outline:
     pairs = (word.split(",") for word in words)
     polygon = tuple((int(x), int(y)) for x, y in pairs)
     try:
-        check_polygon(polygon, screen)
+        require_convex(polygon, screen)
     except ValueError as error:
         raise BadInput(f"--set {text}: {error}") from error
     return Outline(polygon)

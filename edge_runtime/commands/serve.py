@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from devices.boards import read_board
-from edge_runtime.bundle import open_trusted
+from edge_runtime.bundle.archive import open_trusted
+from edge_runtime.bundle.trust import read_trusted
 from edge_runtime.commands.options import stopped_by_signals
+from edge_runtime.models.backends import FallbackChain
 from edge_runtime.release.layout import TRUSTED, Layout
-from edge_runtime.serve import device_versions
-from edge_runtime.serve import serve as run_release
-from edge_runtime.trust import read_trusted
-from edge_runtime.ways import Ways
+from edge_runtime.service.service import device_versions
+from edge_runtime.service.service import serve as run_release
 
 Root = Annotated[Path, typer.Argument(help="Where the device keeps its releases.")]
 
@@ -40,8 +40,10 @@ def check(
     """
     layout = Layout(root)
     opened = open_trusted(bundle, read_trusted(root / TRUSTED).keys, device_versions(layout))
-    ways = Ways(opened, opened.manifest.stages[0], board=read_board(board) if board else None)
-    print(opened.id, ways.opened().variant)
+    chain = FallbackChain(
+        opened, opened.manifest.classifier, board=read_board(board) if board else None
+    )
+    print(opened.id, chain.opened().variant)
 
 
 @release.callback()

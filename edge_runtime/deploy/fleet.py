@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from devices import BadInput, SonoliteError
-from devices.records import read_toml
+from devices.schema_io import read_toml
 from edge_runtime.deploy.plan import ROOT
 
 WAVES = (1, 10)

@@ -9,15 +9,16 @@ from typing import Any
 
 from devices import BadInput
 from devices.boards import Board, read_board
-from devices.records import read_json
-from edge_runtime.bundle import Bundle, open_trusted
+from devices.schema_io import read_json
+from edge_runtime.bundle.archive import Bundle, open_trusted
+from edge_runtime.bundle.signing import fingerprint, public_pem
+from edge_runtime.bundle.trust import read_trusted, trusted_folder
 from edge_runtime.deploy.pack import pack_tool
 from edge_runtime.deploy.ssh import Device
 from edge_runtime.deploy.wheelhouse import Environment, gather
 from edge_runtime.release.config import Config, make_config, parse_config
 from edge_runtime.release.layout import TOOL, Refused
 from edge_runtime.release.stage import digest_of, name_of
-from edge_runtime.trust import fingerprint, public_pem, read_trusted, trusted_folder
 
 ROOT = "/opt/sonolite"
 UNPACKED = 5

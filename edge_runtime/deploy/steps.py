@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from devices import BadInput
+from edge_runtime.bundle.signing import public_pem
 from edge_runtime.deploy.plan import Plan, ask_status, sha256
 from edge_runtime.deploy.ssh import Device
 from edge_runtime.release.config import write_config
 from edge_runtime.release.layout import TOOL, TRUSTED
-from edge_runtime.trust import public_pem
 
 Meter = Callable[[str, int], Callable[[int], object]]
 """Is told what is sent and its bytes; what it returns is told of each chunk."""

@@ -18,8 +18,8 @@ from packaging.markers import Marker
 
 from devices import BadInput
 from devices.boards import Board
-from edge_runtime.atomic import whole_file, whole_folder
 from edge_runtime.deploy.pack import pack_wheel
+from edge_runtime.files import whole_file, whole_folder
 from edge_runtime.release.stage import digest_of
 
 LOCKS = {"ai-edge-litert": "device.txt", "tflite-runtime": "tflite-runtime.txt"}

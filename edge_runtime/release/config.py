@@ -8,7 +8,7 @@ from typing import Any
 from edge_runtime.release.layout import Refused
 
 STATES = ("LIVE", "SEARCHING", "STALE", "FROZEN", "LOST")
-"""What a trial may ask for: any of `edge_runtime.session.State` but FAULT."""
+"""What a trial may ask for: any of `edge_runtime.results.states.State` but FAULT."""
 LEAST_TRIAL, MOST_TRIAL = 2.0, 3600.0
 
 HEAD = """\

@@ -15,9 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from edge_runtime.release.awake import Awake
 from edge_runtime.release.config import read_config
-from edge_runtime.release.judge import Judge
 from edge_runtime.release.layout import (
     CONFIG,
     ENVIRONMENT,
@@ -33,7 +31,9 @@ from edge_runtime.release.layout import (
     write_json,
 )
 from edge_runtime.release.notify import VARIABLE, Listener, notify
-from edge_runtime.release.switch import Trial, begin, fall_back, passed, trial_of_current
+from edge_runtime.release.switch import begin, fall_back, passed, trial_of_current
+from edge_runtime.release.trial import Trial, TrialCheck
+from edge_runtime.release.uptime_clock import UptimeClock
 
 TURN = 0.25
 """Seconds of one turn of the supervisor, without a beat."""
@@ -119,8 +119,8 @@ class _Life:
             "PYTHONUNBUFFERED": "1",
         }
         around.pop("WATCHDOG_USEC", None)
-        self._clock = Awake()
-        self._judge = Judge(self._clock(), trial)
+        self._clock = UptimeClock()
+        self._check = TrialCheck(self._clock(), trial)
         self._process: subprocess.Popen[bytes] | None = None
         self._failed: str | None = None
         try:
@@ -142,17 +142,17 @@ class _Life:
             said = self._listener.hear(TURN)
             now = self._clock()
             if said and said.get("MAINPID") == str(self._process.pid if self._process else 0):
-                self._judge.beat(now, said.get("STATUS", ""))
+                self._check.beat(now, said.get("STATUS", ""))
                 self._note(now, said.get("STATUS", ""))
                 notify(READY=1, WATCHDOG=1, STATUS=said.get("STATUS", ""))
-            elif self._judge.starting:
+            elif self._check.starting:
                 notify(WATCHDOG=1)  # the judge has a limit for it
             if self._process is not None and (code := self._process.poll()) is not None:
                 return f"it ended with {code}"
-            if self._trial and self._judge.passed():
+            if self._trial and self._check.passed():
                 passed(self._layout, self._trial)
-                self._judge, self._trial = Judge(now, None), None
-            if (why := self._judge.failure(now)) is not None:
+                self._check, self._trial = TrialCheck(now, None), None
+            if (why := self._check.failure(now)) is not None:
                 return why
             if self._changed():
                 return None
@@ -164,8 +164,8 @@ class _Life:
             return
         self._process.terminate()
         try:
-            patience = 0 if self._judge.failure(self._clock()) else END_SECONDS
-            self._process.wait(patience)
+            drain_timeout = 0 if self._check.failure(self._clock()) else END_SECONDS
+            self._process.wait(drain_timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -11,7 +11,7 @@ service finds either the old release, or the new one with its trial still to be 
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from edge_runtime.release.config import parse_config, read_config
@@ -30,24 +30,10 @@ from edge_runtime.release.layout import (
     write_file,
     write_json,
 )
+from edge_runtime.release.trial import Trial
 
 MOST_STARTS = 2
 """Of one trial: a release that takes the machine down with it is not tried for ever."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A release that has yet to show that it runs here."""
-
-    release: str
-    back: str | None
-    """What is gone back to; None on the first release of a device."""
-    before: str | None
-    """What `previous` was."""
-    seconds: float
-    state: str
-    """What has to be reached; LIVE always does."""
-    starts: int = 0
 
 
 def read_trial(layout: Layout) -> Trial | None:

@@ -11,8 +11,8 @@ import pytest
 from convert.aware import fine_tune
 from convert.edgetpu import operators, place
 from convert.tflite import convert
-from edge_runtime.bundle import CARD, GATE, Bundle, open_bundle
-from edge_runtime.preprocess import parse
+from edge_runtime.bundle.archive import CARD, GATE, Bundle, open_bundle
+from edge_runtime.bundle.preprocess import parse
 from tests.conftest import refused, sonolite
 from tests.convert.test_rounding import PICTURES, shrunk
 from tests.convert.test_stops import rewritten

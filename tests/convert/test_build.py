@@ -22,9 +22,10 @@ from convert.tflite import (
 from devices import BadInput
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
-from edge_runtime.bundle import GATE, open_bundle, read_golden
-from edge_runtime.manifest import EDGETPU_MEMBER, Variant
-from edge_runtime.preprocess import parse
+from edge_runtime.bundle.archive import GATE, open_bundle
+from edge_runtime.bundle.golden import read_golden
+from edge_runtime.bundle.manifest import EDGETPU_MEMBER, Variant
+from edge_runtime.bundle.preprocess import parse
 from tests.conftest import refused, sonolite
 from train.network import build as build_network
 from train.recipe import Convolutions
@@ -154,10 +155,10 @@ def test_golden_answers_are_the_float_models(model: keras.Model) -> None:
 
 def test_the_bundle_says_what_it_holds(bundle_path: Path, run_folder: Path) -> None:
     bundle, record = open_bundle(bundle_path), read_run(run_folder).record
-    stage = bundle.manifest.stages[0]
+    stage = bundle.manifest.classifier
     assert tuple(stage.variants) == VARIANTS
     assert stage.preprocessing == record.recipe.preprocessing
-    assert stage.operating_point.threshold == record.threshold
+    assert stage.operating_point.thresholds == {"malignant": record.threshold}
     assert bundle.manifest.origin.split_sha256 == record.data.split_sha256
     assert len(read_golden(bundle).frames) == 8
     gate = json.loads(bundle.read("gate.json"))

@@ -9,8 +9,8 @@ import pytest
 
 from convert.card import read_other
 from devices import BadInput
-from devices.records import write_json
-from edge_runtime.bundle import CARD, open_bundle
+from devices.schema_io import write_json
+from edge_runtime.bundle.archive import CARD, open_bundle
 from tests.conftest import refused, sonolite
 from train.cross_validation import SUMMARY, read_cross_validation
 from train.run import read_record

@@ -7,8 +7,8 @@ import pytest
 
 from convert.classification import classification
 from convert.gate import compare
-from edge_runtime.gate import Comparison
-from edge_runtime.manifest import Limits
+from edge_runtime.bundle.gate import Comparison
+from edge_runtime.bundle.manifest import Limits
 
 LIMITS = Limits(auroc_drop=0.01, sensitivity_drop=0.01, label_agreement=0.98)
 LABELS = np.array([1] * 50 + [0] * 50)

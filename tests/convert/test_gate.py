@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convert.gate import Answers, compare
-from edge_runtime.gate import Figure, rows
+from edge_runtime.bundle.gate import Figure, rows
 
 BOXES = np.array([[10, 10, 30, 30], [5, 0, 25, 40], [0, 0, 9, 9]], np.float32)
 """float32 ``[N, 4]``, left, top, right, bottom: what a locator of nodules would answer."""

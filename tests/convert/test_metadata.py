@@ -18,9 +18,9 @@ from convert.tflite import convert
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
 from edge_runtime.bench.wide import widen
-from edge_runtime.bundle import golden_tensors
-from edge_runtime.manifest import Variant
-from edge_runtime.preprocess import parse
+from edge_runtime.bundle.golden import golden_tensors
+from edge_runtime.bundle.manifest import Variant
+from edge_runtime.bundle.preprocess import parse
 
 VARIANTS: tuple[Variant, ...] = ("float32", "float16", "dynamic", "int8")
 LABELS = ("benign", "malignant")

@@ -13,8 +13,8 @@ from convert.layers import convert_keeping
 from convert.rounding import SHARING, correct_biases, fold, round_kernel
 from convert.tflite import choose_representative
 from devices.compute import CpuBackend
-from edge_runtime.bundle import open_bundle
-from edge_runtime.preprocess import parse
+from edge_runtime.bundle.archive import open_bundle
+from edge_runtime.bundle.preprocess import parse
 from tests.conftest import sonolite
 from train.network import answer, build, predict
 from train.recipe import InvertedResiduals, read_recipe, shipped

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.bundle import GATE, open_bundle
-from edge_runtime.classify import Classifier
-from edge_runtime.scope import read_scope
+from edge_runtime.bundle.archive import GATE, open_bundle
+from edge_runtime.bundle.scope import read_scope
+from edge_runtime.models.classifier import Classifier
 from tests.conftest import sonolite
 from train.importers import read_samples
 from train.run import read_run
@@ -19,7 +19,7 @@ from train.samples import load_pictures
 
 def test_each_variant_has_a_scope_of_its_own(scoped_bundle: Path) -> None:
     bundle = open_bundle(scoped_bundle)
-    scopes = bundle.manifest.stages[0].scopes
+    scopes = bundle.manifest.classifier.scopes
     assert set(scopes) == {"float32", "int8"}
     sizes = [read_scope(bundle.read(member)).mean.shape for member in scopes.values()]
     assert sizes[0] == sizes[1]
@@ -27,7 +27,7 @@ def test_each_variant_has_a_scope_of_its_own(scoped_bundle: Path) -> None:
 
 def test_the_scope_of_float32_is_that_of_the_run(scoped_run: Path, scoped_bundle: Path) -> None:
     run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
-    scope = read_scope(bundle.read(bundle.manifest.stages[0].scopes["float32"]))
+    scope = read_scope(bundle.read(bundle.manifest.classifier.scopes["float32"]))
     assert run.scope is not None
     assert scope.limit == pytest.approx(run.scope.limit, rel=1e-3)
     assert scope.mean == pytest.approx(run.scope.mean, rel=1e-3, abs=1e-4)
@@ -48,11 +48,11 @@ def test_validation_pictures_are_within_and_noise_is_beyond(
 ) -> None:
     """Of float32: so short a training leaves an int8 embedding of few levels."""
     run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
-    classifier = Classifier(bundle, bundle.manifest.stages[0], "float32")
+    classifier = Classifier(bundle, bundle.manifest.classifier, "float32")
     known = load_pictures(run.split.of("validation"), classifier.preprocessing)
     noise = np.random.default_rng(0).integers(0, 256, known.shape, dtype=np.uint8)
-    near = [classifier.judge(picture[np.newaxis]).strangeness for picture in known]
-    far = [classifier.judge(picture[np.newaxis]).strangeness for picture in noise]
+    near = [classifier.predict(picture[np.newaxis]).out_of_scope_score for picture in known]
+    far = [classifier.predict(picture[np.newaxis]).out_of_scope_score for picture in noise]
     assert np.mean([its is not None and its <= 1 for its in near]) >= 0.85
     assert all(its is not None and its > 1 for its in far)
 
@@ -65,12 +65,12 @@ def test_a_strange_picture_gets_no_label_unless_asked_for(
     words = ("run", scoped_bundle, "--source", tmp_path / "noise.png", "--json")
     roi = ("--roi", "100,60,120,120", "--variant", "float32")
     withheld = json.loads(sonolite(*words, *roi).stdout)
-    assert withheld["label"] is None
+    (nodule,) = withheld["nodules"]
+    assert nodule["label"] is None
     assert withheld["reason"] == "unlike the pictures that the model learnt from"
-    assert withheld["strangeness"] > 1
-    assert withheld["probability"] is not None
+    assert nodule["out_of_scope_score"] > 1
     asked = json.loads(sonolite(*words, *roi, "--any-picture").stdout)
-    assert asked["strangeness"] is None
+    assert asked["nodules"][0]["out_of_scope_score"] is None
     assert asked["reason"] != withheld["reason"]
 
 
@@ -80,7 +80,7 @@ def test_every_output_of_the_network_is_in_every_variant(
     run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
     samples = read_samples(labelled, run.record.recipe.task).samples[:1]
     for variant in ("float32", "int8"):
-        classifier = Classifier(bundle, bundle.manifest.stages[0], variant)
+        classifier = Classifier(bundle, bundle.manifest.classifier, variant)
         outputs = classifier.backend.run(load_pictures(samples, classifier.preprocessing))
         negative, positive = outputs["probability"][0]
         evidence = float(outputs["evidence"].mean())
@@ -93,14 +93,14 @@ def test_an_embedding_that_is_no_number_gives_no_label(
     scoped_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = open_bundle(scoped_bundle)
-    classifier = Classifier(bundle, bundle.manifest.stages[0], "float32")
+    classifier = Classifier(bundle, bundle.manifest.classifier, "float32")
     side = classifier.preprocessing.side
     picture = np.zeros((1, side, side, 1), np.uint8)
     outputs = dict(classifier.backend.run(picture))
     outputs["embedding"] = np.full_like(outputs["embedding"], np.nan)
     monkeypatch.setattr(classifier.backend, "run", lambda _: outputs)
     with pytest.raises(RuntimeError, match="embedding is not a number"):
-        classifier.judge(picture)
+        classifier.predict(picture)
 
 
 def test_a_layer_may_be_kept_in_float_by_the_name_of_its_normalisation(
@@ -116,4 +116,4 @@ def test_a_layer_may_be_kept_in_float_by_the_name_of_its_normalisation(
 def test_a_bundle_for_a_small_device_holds_int8_alone(scoped_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.sonolite"
     assert sonolite("convert", scoped_run, "--out", path, "--variants", "int8").code == 0
-    assert set(open_bundle(path).manifest.stages[0].variants) == {"int8"}
+    assert set(open_bundle(path).manifest.classifier.variants) == {"int8"}

@@ -12,8 +12,8 @@ import pytest
 
 import convert.variants
 from convert.tflite import convert as to_tflite
-from edge_runtime.bundle import CARD, GATE, open_bundle
-from edge_runtime.manifest import Variant
+from edge_runtime.bundle.archive import CARD, GATE, open_bundle
+from edge_runtime.bundle.manifest import Variant
 from tests.conftest import Outcome, refused, sonolite
 
 Change = Callable[[keras.Model], None]
@@ -82,7 +82,7 @@ def test_what_fails_is_left_out_where_it_is_not_asked_for(loud: Path, tmp_path: 
     assert done.code == 0, done
     assert "int8 is left out of the bundle: " in done.stderr
     bundle = open_bundle(tmp_path / "a.sonolite")
-    assert "int8" not in bundle.manifest.stages[0].variants
+    assert "int8" not in bundle.manifest.classifier.variants
     (int8,) = [its for its in json.loads(bundle.read(GATE))["variants"] if its["variant"] == "int8"]
     assert int8["failures"]
     assert "int8" in (tmp_path / "a.html").read_text()
@@ -156,7 +156,7 @@ def test_a_variant_that_cannot_be_converted_has_failed(
     said = "dynamic is left out of the bundle: RuntimeError: an operation is not supported [/cpu:0]"
     assert said in done.stderr
     bundle = open_bundle(tmp_path / "a.sonolite")
-    assert "dynamic" not in bundle.manifest.stages[0].variants
+    assert "dynamic" not in bundle.manifest.classifier.variants
     lost = json.loads(bundle.read(GATE))["variants"][-1]
     assert (lost["variant"], lost["figures"]) == ("dynamic", {})
     for page in (bundle.read(CARD).decode(), (tmp_path / "a.html").read_text()):
@@ -169,7 +169,7 @@ def test_a_kill_leaves_no_half_bundle(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edge_runtime.bundle.open_bundle", stop)
+    monkeypatch.setattr("edge_runtime.bundle.archive.open_bundle", stop)
     done = sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite")
     assert done.code == 130, done
     assert not list(tmp_path.iterdir())

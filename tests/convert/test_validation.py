@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from convert.gate import answer_all
-from edge_runtime.bundle import open_bundle
-from edge_runtime.classify import Classifier
+from edge_runtime.bundle.archive import open_bundle
+from edge_runtime.models.classifier import Classifier
 from tests.conftest import draw_labelled, refused, sonolite
 from tests.train.importers.test_ddti import draw_graded
 from train.importers import read_samples
@@ -78,7 +78,7 @@ def test_each_variant_is_told_what_it_withholds(
     table = tmp_path / "mixed.csv"
     table.write_text("\n".join([header.rpartition(",")[0], *known, *rows]))
     bundle = open_bundle(scoped_bundle)
-    stage = bundle.manifest.stages[0]
+    stage = bundle.manifest.classifier
     samples = read_samples(table, Task(stage.task, stage.labels, {})).samples
     found = figures(scoped_bundle, "--data", table)
     assert set(found) == set(stage.variants)
@@ -87,8 +87,10 @@ def test_each_variant_is_told_what_it_withholds(
         assert not {*its["figures"]} & OTHERS
         classifier = Classifier(bundle, stage, variant)
         pictures = load_pictures(samples, classifier.preprocessing)
-        far = [classifier.judge(each[np.newaxis]).strangeness for each in pictures]
-        beyond = sum(strangeness is not None and strangeness > 1 for strangeness in far)
+        far = [classifier.predict(each[np.newaxis]).out_of_scope_score for each in pictures]
+        beyond = sum(
+            out_of_scope_score is not None and out_of_scope_score > 1 for out_of_scope_score in far
+        )
         assert its["figures"]["withheld"]["value"] == pytest.approx(beyond / 26)
         assert beyond >= 6 or variant == "int8"  # so short a training leaves int8 few levels
 

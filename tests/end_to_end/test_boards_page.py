@@ -46,6 +46,6 @@ def test_every_board_is_named() -> None:
 def test_the_ladder_has_the_degrees_of_the_raspberry_pi() -> None:
     thermal = read_board("raspberry-pi-5").thermal
     assert thermal == read_board("raspberry-pi-4").thermal
-    for rung in ("half", "quarter", "single", "withheld"):
-        row = next(line for line in PAGE.splitlines() if line.startswith(f"| {rung} |"))
-        assert f"{getattr(thermal, rung):g} °C" in row
+    for level in ("half", "quarter", "single", "withheld"):
+        row = next(line for line in PAGE.splitlines() if line.startswith(f"| {level} |"))
+        assert f"{getattr(thermal, level):g} °C" in row

@@ -30,7 +30,7 @@ def decisions(sonolite: Path | str, cwd: Path) -> tuple[list[str | None], str]:
     )
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert (cwd / "demo.mp4").is_file()
-    return [result["label"] for result in results], results[0]["backend"]
+    return [result["nodules"][0]["label"] for result in results], results[0]["backend"]
 
 
 def test_the_base_install_runs_the_demo_and_shows_only_what_it_can(tmp_path: Path) -> None:

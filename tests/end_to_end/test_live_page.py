@@ -8,7 +8,7 @@ import pytest
 
 from edge_runtime.bench.measure import read_bench
 from edge_runtime.bench.report import markdown
-from edge_runtime.session import State
+from edge_runtime.results.states import State
 from tests.conftest import sonolite
 from tests.end_to_end.test_readme import write_sweep
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devices.capture.phantom import Phantom
-from edge_runtime.sinks import FOURCC
+from edge_runtime.sinks.video import FOURCC
 from tests.conftest import draw_labelled, sonolite
 
 ROOT = Path(__file__).parents[2]

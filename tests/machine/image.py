@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.atomic import whole_folder
+from edge_runtime.files import whole_folder
 
 TOOLS = ("mmdebstrap", "qemu-aarch64-static", "mke2fs", "qemu-system-aarch64")
 RELEASE, SIZE = "bookworm", "6G"

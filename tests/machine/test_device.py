@@ -18,7 +18,7 @@ import pytest
 
 from devices import BadInput, EndOfRecording
 from devices.capture import open_device
-from edge_runtime.bundle import Bundle, write_bundle
+from edge_runtime.bundle.archive import Bundle, write_bundle
 from edge_runtime.commands.run import DEMO_ROI
 from edge_runtime.deploy.plan import ROOT
 from edge_runtime.deploy.ssh import Device
@@ -120,10 +120,10 @@ def test_it_decides_frame_by_frame_as_this_machine_does(
         )
     )
     most = max(
-        abs(one["probability"][label] - other["probability"][label])
+        abs(mine["probability"][label] - theirs["probability"][label])
         for one, other in pairs
-        if one["probability"]
-        for label in one["probability"]
+        for mine, theirs in zip(one["nodules"], other["nodules"], strict=True)
+        for label in mine["probability"]
     )
     print(f"{source}: {len(pairs)} frames, largest difference of a probability {most:.6f}")
     decided = [[its[name] for name in ("label", "reason", "box")] for its, _ in pairs]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime import preprocess
+from edge_runtime.bundle import preprocess
 from tests.conftest import SLIM, TINY
 from train.batches import Material
 from train.fit import Fitted, Watch, fit

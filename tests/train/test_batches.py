@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from devices import Box
-from edge_runtime.preprocess import parse
+from edge_runtime.bundle.preprocess import parse
 from train.batches import Batches, Material, order
 from train.loading import Patch, cut, prepare
 from train.recipe import Fit

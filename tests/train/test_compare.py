@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from devices import BadInput
-from edge_runtime import preprocess
-from edge_runtime.result import NOTICE
+from edge_runtime.bundle import preprocess
+from edge_runtime.results.result import NOTICE
 from train.classical import METHODS, extract, fit_method
 from train.compare import (
     CALLS,

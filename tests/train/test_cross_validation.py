@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from devices import BadInput
-from devices.records import write_json
+from devices.schema_io import write_json
 from tests.conftest import TINY, refused, sonolite
 from train.cross_validation import SUMMARY, CrossValidation, cross_validate, summarise
 from train.fit import Watch

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
-from edge_runtime.preprocess import parse
+from edge_runtime.bundle.preprocess import parse
 from train.duplicates import fingerprint
 from train.loading import MARGIN, cut, load, prepare
 from train.samples import Collection, Dropped, Sample

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from devices import BadInput
-from devices.records import read_json
+from devices.schema_io import read_json
 from train import metrics
 from train.metrics import (
     Confusion,

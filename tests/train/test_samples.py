@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
-from edge_runtime.preprocess import Crop, Picture, parse
+from edge_runtime.bundle.preprocess import Crop, Picture, parse
 from tests.devices.capture.test_dicom import region, write_dicom
 from train.samples import (
     Sample,

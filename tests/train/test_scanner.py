@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from devices import BadInput, Box
 from devices.capture.phantom import Phantom
-from devices.records import read_json
-from edge_runtime.preprocess import Crop, parse
-from edge_runtime.preprocess import Picture as Prepared
+from devices.schema_io import read_json
+from edge_runtime.bundle.preprocess import Crop, parse
+from edge_runtime.bundle.preprocess import Picture as Prepared
 from train.scanner import (
     EFFECTS,
     LEVELS_PER_DB,

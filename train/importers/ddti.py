@@ -14,7 +14,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from devices import BadInput, Box
-from devices.records import read_json
+from devices.schema_io import read_json
 from train.importers.xml import read_xml
 from train.samples import Collection, Dropped, Sample, Task
 

@@ -23,7 +23,7 @@ from devices.capture.camera import MAX_DAMAGED, Camera, has_signal, parse_camera
 from devices.capture.image import read_image
 from devices.capture.phantom import Phantom
 from devices.capture.reconnecting import Reconnecting
-from devices.capture.v4l2 import Wish
+from devices.capture.v4l2 import ModeRequest
 from tests.conftest import TN5000
 from tests.devices.capture.conftest import Grabber
 
@@ -67,7 +67,7 @@ def test_frames_come_in_their_order_and_their_colours(plug: Plug, mode: str) -> 
         ("?size=640x480", ("YUYV", 640, 480, 30)),
     ],
 )
-def test_the_mode_is_what_the_uri_wishes(
+def test_the_mode_is_what_the_uri_asks_for(
     plug: Plug, query: str, mode: tuple[str, int, int, float]
 ) -> None:
     with open_device(f"v4l2://{plug(MODES).path}{query}") as camera:
@@ -76,7 +76,7 @@ def test_the_mode_is_what_the_uri_wishes(
         assert camera.read(2.0).pixels.shape == (mode[2], mode[1], 3)
 
 
-def test_a_wish_that_is_not_granted_is_one_line(plug: Plug) -> None:
+def test_a_mode_that_is_not_granted_is_one_line(plug: Plug) -> None:
     grabber = plug(MODES)
     with pytest.raises(BadInput, match=r"video0: it does not offer that; it has 1280x720 at 30"):
         open_device(f"v4l2://{grabber.path}?size=1920x1080")
@@ -90,18 +90,18 @@ def test_a_driver_that_gives_another_mode_than_it_offers_is_refused(plug: Plug) 
 @pytest.mark.parametrize(
     "query", ["?size=big", "?size=3x4x5", "?fps=fast", "?format=h264", "?colour=1", "?size="]
 )
-def test_what_is_no_wish_is_refused(query: str) -> None:
+def test_what_is_no_mode_is_refused(query: str) -> None:
     with pytest.raises(BadInput, match="v4l2:///dev/video0"):
         parse_camera(f"v4l2:///dev/video0{query}")
 
 
 @given(st.text(max_size=30))
-def test_any_uri_is_a_wish_or_refused(text: str) -> None:
+def test_any_uri_is_a_mode_or_refused(text: str) -> None:
     try:
-        _, wish = parse_camera(f"v4l2:///dev/video0?{text}")
+        _, request = parse_camera(f"v4l2:///dev/video0?{text}")
     except BadInput:
         return
-    assert isinstance(wish, Wish)
+    assert isinstance(request, ModeRequest)
 
 
 def test_silence_is_a_stall_after_the_time_out(plug: Plug) -> None:

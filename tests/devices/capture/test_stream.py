@@ -195,8 +195,8 @@ def test_a_backlog_is_thrown_away() -> None:
 
 def test_what_the_line_held_back_is_as_old_as_its_silence() -> None:
     def play(send: Send, over: threading.Event) -> None:
-        usual = [PERIOD] * 60  # the backlog of an opening is over by then
-        for pause in (*usual, 0.5, *[0.0] * 5, *usual):
+        default_requests = [PERIOD] * 60  # the backlog of an opening is over by then
+        for pause in (*default_requests, 0.5, *[0.0] * 5, *default_requests):
             if over.wait(pause):
                 return
             send(grey(100 if pause == PERIOD else 200))

@@ -8,34 +8,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, HardwareMissing
-from devices.capture.v4l2 import Mode, Wish, choose, offered
+from devices.capture.v4l2 import Mode, ModeRequest, choose, offered
 from tests.devices.capture.conftest import Grabber
 
 SIZES = st.sampled_from([(160, 120), (640, 480), (1280, 720), (1920, 1080), (3840, 2160)])
 RATES = st.sampled_from([0.0, 5.0, 24.0, 25.0, 29.97, 30.0, 60.0])
 FOURCCS = st.sampled_from(["YUYV", "UYVY", "MJPG"])
 MODES = st.builds(lambda code, size, fps: Mode(code, size[0], size[1], fps), FOURCCS, SIZES, RATES)
-WISHES = st.builds(Wish, st.none() | SIZES, st.none() | RATES, st.none() | FOURCCS)
+REQUESTS = st.builds(ModeRequest, st.none() | SIZES, st.none() | RATES, st.none() | FOURCCS)
 
 
-@given(st.lists(MODES, max_size=12), WISHES)
-def test_what_is_chosen_is_offered_and_wished(modes: list[Mode], wish: Wish) -> None:
-    if any(wish.allows(mode) for mode in modes):
-        chosen = choose(modes, wish)
+@given(st.lists(MODES, max_size=12), REQUESTS)
+def test_what_is_chosen_is_offered_and_asked_for(modes: list[Mode], asked: ModeRequest) -> None:
+    if any(asked.allows(mode) for mode in modes):
+        chosen = choose(modes, asked)
         assert chosen in modes
-        assert wish.allows(chosen)
+        assert asked.allows(chosen)
     else:
         with pytest.raises(BadInput, match=r"^it does not offer that; it has .+$"):
-            choose(modes, wish)
+            choose(modes, asked)
 
 
-@given(st.permutations([Mode("MJPG", 1280, 720, 30), Mode("YUYV", 1280, 720, 10)]), WISHES)
-def test_the_order_in_which_modes_are_offered_means_nothing(modes: list[Mode], wish: Wish) -> None:
+@given(st.permutations([Mode("MJPG", 1280, 720, 30), Mode("YUYV", 1280, 720, 10)]), REQUESTS)
+def test_the_order_in_which_modes_are_offered_means_nothing(
+    modes: list[Mode], asked: ModeRequest
+) -> None:
     try:
-        chosen = choose(modes, wish)
+        chosen = choose(modes, asked)
     except BadInput:
         return
-    assert chosen == choose(sorted(modes), wish)
+    assert chosen == choose(sorted(modes), asked)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +54,15 @@ def test_the_order_in_which_modes_are_offered_means_nothing(modes: list[Mode], w
     ],
 )
 def test_the_better_mode_is_taken(better: Mode, worse: Mode) -> None:
-    assert choose([worse, better], Wish()) == better
+    assert choose([worse, better], ModeRequest()) == better
 
 
 def test_a_refusal_tells_what_there_is() -> None:
     modes = [Mode("YUYV", 640, 480, 30), Mode("MJPG", 1280, 720, 29.97)]
     with pytest.raises(BadInput, match=r"1280x720 at 30 frames/s, mjpeg; 640x480 at 30.*yuyv$"):
-        choose(modes, Wish(size=(800, 600)))
+        choose(modes, ModeRequest(size=(800, 600)))
     with pytest.raises(BadInput, match="none of mjpeg, yuyv"):
-        choose([], Wish())
+        choose([], ModeRequest())
 
 
 def test_the_kernel_tells_every_mode(plug: Callable[[str], Grabber]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from devices import BadInput
 from devices.compute import CpuBackend
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.archive import Bundle
 
 
 def test_the_shipped_model_keeps_the_contract(demo_bundle: Bundle) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from devices import BadInput, HardwareMissing
 from devices.compute import CpuBackend, DelegateBackend
 from devices.compute.delegate import PART, taken
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.archive import Bundle
 
 Opener = Callable[..., DelegateBackend]
 

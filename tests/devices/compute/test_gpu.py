@@ -17,7 +17,7 @@ import tensorflow as tf
 from convert.tflite import convert
 from devices import BadInput
 from devices.compute.gpu import GpuBackend
-from edge_runtime.manifest import Variant
+from edge_runtime.bundle.manifest import Variant
 from train.network import build
 from train.recipe import Convolutions, MobileNetV2
 

@@ -138,7 +138,7 @@ def test_a_paced_recording_is_live(make_video: Callable[..., Path]) -> None:
 def test_mediapipe_runs_the_same_model(video: Path) -> None:
     pytest.importorskip("mediapipe", reason="mediapipe is not installed")
     from edge_runtime.bench.contenders import Task, run
-    from edge_runtime.commands.options import SHIPPED
+    from edge_runtime.bundle.shipped import SHIPPED
 
     task = Task("mediapipe", str(SHIPPED), str(video), "167,190,108,100", 20, 1, None, 0.0)
     assert run(task).frames == 20

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from devices import BadInput, HardwareMissing
-from edge_runtime.bundle import Bundle, open_bundle, write_bundle
+from edge_runtime.bundle.archive import Bundle, open_bundle, write_bundle
 from edge_runtime.deploy.ssh import Device
 from edge_runtime.release.layout import EXAMINATION, holding, linked, read_log
 from edge_runtime.release.stage import digest_of
-from edge_runtime.serve import device_versions
+from edge_runtime.service.service import device_versions
 from tests.conftest import sonolite
 from tests.edge_runtime.deploy.conftest import (
     Far,

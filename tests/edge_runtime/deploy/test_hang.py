@@ -6,20 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from devices import Box
-from edge_runtime.bundle import (
-    CARD,
-    GATE,
-    GOLDEN,
-    Bundle,
-    Golden,
-    list_members,
-    write_bundle,
-    write_golden,
-)
+from edge_runtime.bundle.archive import CARD, GATE, Bundle, list_members, write_bundle
+from edge_runtime.bundle.golden import GOLDEN, Golden, write_golden
+from edge_runtime.bundle.signing import read_signing_key
 from edge_runtime.release.layout import linked, read_log
-from edge_runtime.trust import read_signing_key
 from tests.edge_runtime.deploy.conftest import Site
 
 TRIAL = 15.0
@@ -51,8 +44,8 @@ def hanging(demo_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pa
         GATE: demo_bundle.read(GATE),
         GOLDEN: write_golden(golden),
     }
-    stage = replace(
-        demo_bundle.manifest.stages[0],
+    stage = structs.replace(
+        demo_bundle.manifest.classifier,
         preprocessing=f"gray|resize({side})",
         variants={"float32": "float32.tflite"},
         golden_tolerance={"float32": 0.01},

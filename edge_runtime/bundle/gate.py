@@ -1,0 +1,72 @@
+"""What the release gate measured of a bundle's variants: `gate.json`, as a device reads it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+from devices.schema_io import read_json
+from edge_runtime.bundle.archive import GATE, Bundle
+from edge_runtime.bundle.manifest import Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One thing that was measured."""
+
+    value: int | float
+    interval: tuple[float, float] | None = None
+    """Its 95 % interval, where there is one."""
+
+    def __str__(self) -> str:
+        """The value, and the interval on a line of its own."""
+        if isinstance(self.value, int):
+            return f"{self.value:,}"
+        between = "" if self.interval is None else "\n{:.3f}\u2026{:.3f}".format(*self.interval)
+        return f"{self.value:.4f}{between}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One variant against float32, on one set of pictures, or alone."""
+
+    variant: Variant
+    figures: dict[str, Figure]
+    """By name, what its task is measured by; none of a variant that could not be made or run."""
+    failures: tuple[str, ...] | None
+    """What lies below its limit, in words; empty for a variant that holds, and None where there was
+    no float32 to hold it against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The part of `gate.json` that is shown on a device."""
+
+    variants: Annotated[tuple[Comparison, ...], Meta(min_length=1)]
+    """float32 first; those that failed are not in the bundle."""
+    operators: dict[Variant, dict[str, int]]
+    """The operations of each variant's graph, and the highest version of each."""
+
+
+def rows(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
+    """A table of the figures by their names in words, a column for each variant."""
+    named = {
+        " ".join(_WORDS.get(word, word) for word in name.split("_")): [
+            str(its.figures.get(name, "")) for its in comparisons
+        ]
+        for name in comparisons[0].figures
+    }
+    return named | {"limits": [_limits(its) for its in comparisons]}
+
+
+def _limits(its: Comparison) -> str:
+    return "not judged" if its.failures is None else "; ".join(its.failures) or "held"
+
+
+_WORDS = {"auroc": "AUROC", "ece": "ECE", "mcnemar": "McNemar's p"}
+
+
+def read_gate(bundle: Bundle) -> Gate:
+    """Reads the gate of a bundle. Raises BadInput where it is not one."""
+    return read_json(bundle.read(GATE), Gate, f"{bundle.path}: {GATE}", whole=False)

@@ -1,0 +1,184 @@
+"""`manifest.json`: what a bundle holds, as types that refuse anything else."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from devices import BadInput
+from devices.schema_io import read_json, write_json
+from edge_runtime.bundle import preprocess
+
+SCHEMA: Literal[2] = 2
+Variant = Literal["float32", "float16", "dynamic", "int8"]
+EDGETPU_MEMBER = "int8_edgetpu.tflite"
+"""The member with int8 as compiled for the Edge TPU, beside the plain one."""
+REFERENCE: Variant = "float32"
+"""The variant that the others are held against; a bundle for a small device may lack it."""
+
+NAME = r"\A[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}\Z"
+Name = Annotated[str, Meta(pattern=NAME)]
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Share = Annotated[float, Meta(ge=0, le=1)]
+MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,40}\.[a-z0-9]{1,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of the bundle besides the manifest itself."""
+
+    size: Annotated[int, Meta(ge=0)]
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The probabilities from which labels are given."""
+
+    thresholds: dict[Name, Share]
+    """With two labels the positive one's alone, with more each label's."""
+    sensitivity: Share
+    """The sensitivity that was asked for when the thresholds were chosen."""
+    chosen_on: str
+    """The data they were chosen on, never the test split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How probabilities over time become a label."""
+
+    smoothing_seconds: Annotated[float, Meta(ge=0, le=60)]
+    """Time constant of the exponential mean over frames; 0 judges every frame alone."""
+    margin: Annotated[float, Meta(ge=0, lt=0.5)]
+    """Closer than this to the threshold no label is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a variant may stay behind float32 before it is refused."""
+
+    auroc_drop: Share
+    """Of the AUROC difference's 95 % interval the lower limit may not lie beyond it."""
+    sensitivity_drop: Share
+    label_agreement: Share
+    """The least share of pictures on which both give the same label."""
+
+
+class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="classifier"):
+    """A model that gives a picture its label, with everything that is needed to run it.
+
+    The model takes `picture`, uint8 ``[1, side, side, 1]``, and answers `probability`, float32
+    ``[1, labels]``, calibrated. `side` is that of the preprocessing.
+    """
+
+    name: Name
+    task: str
+    labels: Annotated[tuple[Name, ...], Meta(min_length=2, max_length=100)]
+    aliases: dict[str, Name]
+    """Other spellings of a label that data sets use, such as `1` for `malignant`."""
+    preprocessing: str
+    variants: dict[Variant, str]
+    """Which member holds which variant."""
+    operating_point: OperatingPoint
+    decision: Decision
+    limits: Limits
+    golden_tolerance: dict[Variant, Share]
+    """The largest difference to the golden answers that each variant may show on a device."""
+    scopes: dict[Variant, str] = {}
+    """Which member holds the scope of which variant; none where the model has no embedding."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("a label stands twice")
+        with_threshold = {self.positive} if self.is_binary else set(self.labels)
+        if set(self.operating_point.thresholds) != with_threshold:
+            raise ValueError(f"thresholds are those of {', '.join(sorted(with_threshold))}")
+        if not set(self.aliases.values()) <= set(self.labels):
+            raise ValueError("an alias names no label")
+        if not self.variants:
+            raise ValueError("no variant")
+        if set(self.variants) != set(self.golden_tolerance):
+            raise ValueError("golden_tolerance and variants name different variants")
+        if self.scopes and set(self.scopes) != set(self.variants):
+            raise ValueError("scopes and variants name different variants")
+        try:
+            preprocess.parse(self.preprocessing)
+        except BadInput as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether there are two labels, one of which is the positive one."""
+        return len(self.labels) == 2
+
+    @property
+    def positive(self) -> str:
+        """Of two labels the one that the threshold speaks of: the last."""
+        return self.labels[-1]
+
+
+Stage = ClassifierStage
+"""One model of a bundle, told apart by `kind`; another kind joins this union."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the model comes from: enough to find the run that made it."""
+
+    recipe: str
+    seed: int
+    data: str
+    data_sha256: Sha256
+    split_sha256: Sha256
+    software: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The whole of `manifest.json`."""
+
+    schema: Literal[2]
+    name: Name
+    version: Annotated[int, Meta(ge=1)]
+    stages: Annotated[tuple[Stage, ...], Meta(min_length=1, max_length=8)]
+    origin: Origin
+    members: dict[str, Member]
+
+    def __post_init__(self) -> None:
+        if len([stage for stage in self.stages if isinstance(stage, ClassifierStage)]) != 1:
+            raise ValueError("exactly one stage is a classifier")
+        for name in self.members:
+            if not MEMBER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no member name")
+        for stage in self.stages:
+            for variant, member in (*stage.variants.items(), *stage.scopes.items()):
+                if member not in self.members:
+                    raise ValueError(f"{variant} of {stage.name} names {member}, not a member")
+
+    @property
+    def classifier(self) -> ClassifierStage:
+        """The stage that gives labels."""
+        return next(stage for stage in self.stages if isinstance(stage, ClassifierStage))
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    schema: int
+
+
+def read_manifest(text: bytes) -> Manifest:
+    """Reads `manifest.json`. Raises BadInput, naming the first entry that is wrong."""
+    schema = read_json(text, _Version, "manifest.json", whole=False).schema
+    if schema != SCHEMA:
+        age = "an earlier" if schema < SCHEMA else "a later"
+        raise BadInput(
+            f"manifest.json: made by {age} version of sonolite (schema {schema}, not {SCHEMA}); "
+            "convert the run again with this version"
+        )
+    return read_json(text, Manifest, "manifest.json")
+
+
+def write_manifest(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: UTF-8, indented, the same for the same manifest."""
+    return write_json(manifest)

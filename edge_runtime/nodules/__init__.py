@@ -1,0 +1,1 @@
+"""From the answers of models to decisions about nodules."""

@@ -1,0 +1,143 @@
+"""The result of one frame; every sink writes from this one type."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import Box
+from edge_runtime.results.states import State
+
+NOTICE = "research use only, not for diagnosis"
+"""Stands wherever a result is shown."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds, by part of the way from the capture of the frame to its result."""
+
+    wait: float
+    """From the capture until work on the frame began."""
+    prepare: float
+    """Finding the region, and preprocessing."""
+    infer: float
+    """Waiting for the model, and inference."""
+    total: float
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """One nodule in a frame, with its label or the reason why it has none."""
+
+    track: int
+    """The number of the nodule, the same in every frame that shows it; counts from 1."""
+    box: Box
+    """Pixels of the screen."""
+    window: Box
+    """The part of the screen that the model saw, in pixels; it may overhang the screen."""
+    label: str | None
+    """None for an abstention."""
+    reason: str | None
+    """Why there is no label."""
+    probability: dict[str, float]
+    """The calibrated probability of each label in this frame."""
+    smoothed: dict[str, float] | None
+    """The same, smoothed over the frames; the label follows it. None where nothing was decided."""
+    thresholds: dict[str, float]
+    """The smoothed probability from which on a label is given. With two labels the positive one
+    alone stands here: below its threshold the label is the other."""
+    out_of_scope_score: float | None
+    """Distance from the pictures that the model learnt from, over its limit: above 1 the picture is
+    out of scope and gets no label. None where the model has no scope."""
+    evidence: NDArray[np.float32] | None = field(compare=False)
+    """``[h, w]`` over the window, by how much each place speaks for the last label, in log-odds;
+    for pictures alone. None where there is no label, or the model has no such map."""
+
+    @property
+    def score(self) -> tuple[str, float, float] | None:
+        """The label whose score is shown, its smoothed probability, and its threshold.
+
+        With two labels that is the positive one, with more the most probable. None where nothing
+        was decided.
+        """
+        if self.smoothed is None:
+            return None
+        label = max(self.thresholds, key=self.smoothed.__getitem__)
+        return label, self.smoothed[label], self.thresholds[label]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of one frame."""
+
+    sequence: int
+    """Counts the results of a session from 0."""
+    frame: int | None
+    """The frame's index on its device; None where the state of a live session changed because no
+    frame came."""
+    captured_at: float
+    """Monotonic seconds."""
+    captured_utc: str
+    """The same moment, ISO 8601, for the record."""
+    timestamp: float | None
+    """Seconds in a recording; see `devices.Frame`."""
+    state: State
+    reason: str | None
+    """Why no nodule has a label."""
+    nodules: tuple[Nodule, ...]
+    """The nodules that the models were asked about; none where the frame was withheld from them."""
+    box: Box | None
+    """The part of the screen that was examined, in pixels."""
+    region: Literal["given", "found"]
+    """Whether the user gave that part, or it was found."""
+    latency_ms: Latency
+    rate: str
+    """How many frames are classified: `full`, or on a hot device `half`, `quarter`, `single` (one a
+    second) or `withheld`."""
+    health: tuple[str, ...]
+    """The device's troubles, such as its temperature, its supply or its clock."""
+    backend: str
+    """Kind, model file and interpreter, such as `cpu int8.tflite ai-edge-litert 2.3.0`."""
+    fallback: str | None
+    """Why no preferred backend computes; None where the first one does."""
+    bundle: str
+    """Name, version and digest of the bundle."""
+
+    @property
+    def label(self) -> str | None:
+        """The label of the first nodule that has one."""
+        return next((nodule.label for nodule in self.nodules if nodule.label is not None), None)
+
+
+def to_json(result: Result) -> bytes:
+    """One line of JSON, UTF-8: boxes as `[x, y, w, h]`, rounded numbers, no evidence."""
+    record: dict[str, Any] = {name: getattr(result, name) for name in _NAMES}
+    record["nodules"] = [_plain(nodule) for nodule in result.nodules]
+    record["notice"] = NOTICE
+    latency = result.latency_ms
+    record["latency_ms"] = {name: round(getattr(latency, name), 3) for name in _LATENCIES}
+    record["captured_at"] = round(result.captured_at, 6)
+    if result.timestamp is not None:
+        record["timestamp"] = round(result.timestamp, 6)
+    return msgspec.json.encode(record) + b"\n"
+
+
+def _plain(nodule: Nodule) -> dict[str, Any]:
+    record: dict[str, Any] = {name: getattr(nodule, name) for name in _NODULE_NAMES}
+    record["probability"] = _rounded(nodule.probability)
+    if nodule.smoothed is not None:
+        record["smoothed"] = _rounded(nodule.smoothed)
+    if nodule.out_of_scope_score is not None:
+        record["out_of_scope_score"] = round(nodule.out_of_scope_score, 4)
+    return record
+
+
+def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
+    return {label: round(p, 6) for label, p in probabilities.items()}
+
+
+_NAMES = [field.name for field in fields(Result) if field.name != "nodules"]
+_NODULE_NAMES = [field.name for field in fields(Nodule) if field.name not in ("window", "evidence")]
+_LATENCIES = [field.name for field in fields(Latency)]

@@ -1,0 +1,53 @@
+"""The states of a live session, as a table. A label is shown only in LIVE."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What may be believed of the picture on the screen."""
+
+    SEARCHING = "SEARCHING"
+    """No usable picture yet."""
+    LIVE = "LIVE"
+    """The picture is usable and its result is in time."""
+    STALE = "STALE"
+    """The result is older than the budget, or no frame came in time."""
+    FROZEN = "FROZEN"
+    """The same picture again and again."""
+    LOST = "LOST"
+    """The device has gone, or has been silent for so long that it counts as gone."""
+    FAULT = "FAULT"
+    """Inference failed."""
+
+
+class Event(StrEnum):
+    """What happens to a session."""
+
+    JUDGED = "a usable frame was judged in time"
+    LATE = "the result is older than the budget"
+    SILENT = "no frame came within the time-out"
+    ABSENT = "no frame came for so long that the device counts as gone"
+    UNUSABLE = "no ultrasound picture in the frame"
+    REPEATED = "the same picture again"
+    GONE = "the device has gone"
+    FAILED = "inference failed"
+
+
+S = State
+ROWS: dict[State, tuple[State, ...]] = {
+    # Columns as in Event: JUDGED, LATE, SILENT, ABSENT, UNUSABLE, REPEATED, GONE, FAILED.
+    S.SEARCHING: (S.LIVE, S.STALE, S.SEARCHING, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.LIVE: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.STALE: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.FROZEN: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    # A device that is back has to show a picture first.
+    S.LOST: (S.LIVE, S.STALE, S.LOST, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    # Only a frame that was judged in time proves that inference works again.
+    S.FAULT: (S.LIVE, S.FAULT, S.FAULT, S.LOST, S.FAULT, S.FAULT, S.LOST, S.FAULT),
+}
+TABLE = {state: dict(zip(Event, row, strict=True)) for state, row in ROWS.items()}
+
+
+def next_state(state: State, event: Event) -> State:
+    """The state that follows. Raises KeyError for a pair that is not in the table."""
+    return TABLE[state][event]

@@ -1,0 +1,196 @@
+"""Where to look on a screen: a grabber delivers menus, scales and text around the picture."""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput, Box, Pixels
+from edge_runtime.screen.flaws import LEAST_SIDE, Flaw, flaw, is_dark
+from edge_runtime.screen.outline import Kind, Outline, around, bright, moving, shrink
+from edge_runtime.screen.saved_regions import SavedRegion, Size
+from edge_runtime.screen.stillness import summarise
+
+GATHERED = 15
+"""Frames in which movement is looked for."""
+EVERY, LATER = 2, 32
+"""Every second frame is looked at until the picture is found, which takes a second at 30 frames/s;
+then a few, because a probe that was in the air shows more of its picture on the neck."""
+GROWN, KEPT = 1.05, 0.97
+"""What is found later is larger by this factor, and holds this share of what was found before."""
+
+
+class Window:
+    """What lies inside an outline: for the model, and for the check that the picture moves."""
+
+    def __init__(self, outline: Outline) -> None:
+        self.box = outline.box
+        self._mask = outline.mask(self.box)
+        self._whole = summarise(self._mask, Box(0, 0, self.box.w, self.box.h)) == 255
+        self._black = np.zeros((0, 0), np.uint8)
+
+    def cut(self, pixels: Pixels) -> Pixels:
+        """The pixels of the box, black outside the outline; the next call overwrites them."""
+        x, y, w, h = self.box
+        inside = pixels[y : y + h, x : x + w]
+        if self._black.shape != inside.shape:
+            self._black = np.zeros(inside.shape, np.uint8)
+        cv2.copyTo(inside, self._mask, self._black)
+        return self._black
+
+    def summarise(self, pixels: Pixels) -> NDArray[np.int16]:
+        """As the function `summarise`; cells that are not wholly inside the outline are 0."""
+        seen = summarise(pixels, self.box)
+        seen[~self._whole] = 0
+        return seen
+
+
+class Region:
+    """The part of the screen that is judged: as the user said, else as it is remembered for a
+    screen of this size, else the picture that is found.
+
+    At first that is the bright area of one frame. Once something moved for GATHERED frames it is
+    what moves, kept until the screen changes its size, so that the box does not flutter; later it
+    only grows.
+    """
+
+    def __init__(
+        self,
+        roi: Box | None = None,
+        saved: Mapping[Size, SavedRegion] | None = None,
+        told: Box | None = None,
+    ) -> None:
+        """`told` is where the source itself says its picture lies, as DICOM files do."""
+        self.roi = roi
+        """The part of the picture to judge; None judges the picture whole."""
+        self.outline: Outline | None = None
+        """The picture on the screen, None while there is none."""
+        self._given = roi
+        self._remembered, self._told = saved or {}, told
+        self._screen: Size = (0, 0)
+        self._fixed = self._settled = False
+        self._count = 0
+        self._gathered: list[Pixels] = []
+        self._window: Window | None = None
+
+    def forget(self) -> None:
+        """What was found is searched anew, as on another device."""
+        sector = self._remembered.get(self._screen)
+        self.roi = self._given or (None if sector is None else sector.roi)
+        self.outline = self._known() if sector is None else sector.outline
+        self._window = None
+        self._fixed, self._settled = self.outline is not None, False
+        self._count, self._gathered = 0, []
+
+    def locate(self, pixels: Pixels, keep: bool = True) -> Box | None:
+        """Returns the box to judge in `pixels`, or None where there is no picture in it.
+
+        `keep=False` searches anew, for stills that have nothing to do with each other.
+        Raises BadInput where the user's region does not lie on the screen.
+        """
+        height, width = pixels.shape[:2]
+        if self._screen != (width, height) or not keep:
+            self._screen = (width, height)
+            self.forget()
+        if self.roi is not None:
+            x, y, w, h = self.roi
+            if x + w > width or y + h > height:
+                raise BadInput(f"--roi {x},{y},{w},{h} lies outside the {width} x {height} screen")
+            return None if is_dark(pixels, self.roi) else self.roi
+        if not self._fixed:
+            self._search(pixels)
+        box = None if self.outline is None else self.outline.box
+        return None if box is None or is_dark(pixels, box) else box
+
+    def cut(self, pixels: Pixels, box: Box) -> Pixels:
+        """The pixels of the box that `locate` gave, black outside an outline that is no rectangle.
+
+        They are a view into `pixels`, or a buffer that the next call overwrites.
+        """
+        window = self._window_of(box)
+        x, y, w, h = box
+        return pixels[y : y + h, x : x + w] if window is None else window.cut(pixels)
+
+    def summarise(self, pixels: Pixels, box: Box) -> NDArray[np.int16]:
+        """The summary of the box that `locate` gave, without what is outside the outline."""
+        window = self._window_of(box)
+        return summarise(pixels, box) if window is None else window.summarise(pixels)
+
+    def flaw(self, pixels: Pixels, box: Box | None) -> Flaw | None:
+        """Why what `locate` gave is not to be judged; where it gave None, why the screen is not.
+
+        Around a small region of the user's enough is looked at: a nodule may be small.
+        """
+        height, width = pixels.shape[:2]
+        if box is None:
+            return flaw(pixels, Box(0, 0, width, height))
+        if self.roi is not None:
+            w, h = max(box.w, LEAST_SIDE), max(box.h, LEAST_SIDE)
+            x = max(0, min(box.x + (box.w - w) // 2, width - w))
+            y = max(0, min(box.y + (box.h - h) // 2, height - h))
+            box = Box(x, y, w, h)
+        return flaw(pixels, box)
+
+    def _known(self) -> Outline | None:
+        """The outline that the source told, where it lies on the screen."""
+        if self._told is None:
+            return None
+        x, y, w, h = self._told
+        fits = x + w <= self._screen[0] and y + h <= self._screen[1] and min(w, h) >= LEAST_SIDE
+        return around(self._told) if fits else None
+
+    def _search(self, pixels: Pixels) -> None:
+        """Takes a look at some of the frames, and from enough of them the outline."""
+        count, self._count = self._count, self._count + 1
+        if self.outline is not None and count % (LATER if self._settled else EVERY):
+            return
+        whole = Box(0, 0, *self._screen)
+        if flaw(pixels, whole) in (Flaw.BLACK, Flaw.NO_SIGNAL):
+            return
+        self._gathered.append(shrink(pixels))
+        if self.outline is None:
+            self.outline = bright(self._gathered[-1], self._screen)
+        if len(self._gathered) < GATHERED:
+            return
+        found = moving(self._gathered, self._screen)
+        if not self._settled:
+            self._settled = found is not None
+            self._take(found or bright(self._gathered[-1], self._screen))
+        elif found is not None and self.outline is not None and grows(self.outline, found):
+            self._take(found)
+        self._gathered = []
+
+    def _take(self, outline: Outline | None) -> None:
+        self.outline, self._window = outline, None
+
+    def _window_of(self, box: Box) -> Window | None:
+        """What lies inside the outline, None where that is the whole box."""
+        outline = self.outline
+        if self.roi is not None or outline is None or outline.kind is Kind.RECTANGLE:
+            return None
+        if self._window is None:
+            self._window = Window(outline)
+        return self._window if self._window.box == box else None
+
+
+def grows(outline: Outline, found: Outline) -> bool:
+    """Whether `found` is the outline and more, not a part of it or something beside it."""
+    both = np.count_nonzero(outline.mask(outline.box) & found.mask(outline.box))
+    return found.area > GROWN * outline.area and bool(both >= KEPT * outline.area)
+
+
+def parse_roi(text: str) -> Box:
+    """Reads `x,y,w,h` in pixels of the screen. Raises BadInput where it is not that."""
+    return parse_box(text, "--roi")
+
+
+def parse_box(text: str, option: str) -> Box:
+    """Reads what an option says as `x,y,w,h`. Raises BadInput, naming the option."""
+    try:
+        box = Box(*(int(word) for word in text.split(",")))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{option} {text}: four whole numbers x,y,w,h are needed") from error
+    if min(box) < 0 or min(box.w, box.h) < 8:
+        raise BadInput(f"{option} {text}: x and y from 0, w and h from 8 pixels")
+    return box

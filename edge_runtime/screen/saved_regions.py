@@ -1,0 +1,190 @@
+"""The sectors that are remembered for each source and size of its screen: a TOML file that a
+person can edit.
+
+    [[sector]]
+    source = "v4l2:///dev/video0"
+    screen = [1280, 720]
+    polygon = [[400, 40], [880, 40], [1100, 660], [180, 660]]
+    roi = [560, 240, 180, 150]
+
+`box = [x, y, w, h]` may stand instead of `polygon`; `roi` may be left out.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+from msgspec import Meta
+
+from devices import BadInput, Box
+from devices.capture.stream import shown
+from devices.schema_io import read_toml
+from edge_runtime.files import configuration_folder, whole_file
+from edge_runtime.screen.outline import Corner, Outline, around
+
+FILE = "sectors.toml"
+LEAST_SIDE = 8
+"""Pixels of a box or a polygon, each way; as of `--roi`."""
+_ENTRY = re.compile(r"^(?=\[\[sector\]\])", re.MULTILINE)
+
+Pixel = Annotated[int, Meta(ge=0, le=16_384)]
+Side = Annotated[int, Meta(ge=1, le=16_384)]
+Size = tuple[Side, Side]
+"""Width and height of a screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRegion:
+    """One entry: where the picture lies on a source's screen of one size."""
+
+    source: Annotated[str, Meta(min_length=1, max_length=4096)]
+    """As `name` gives it."""
+    screen: Size
+    polygon: (
+        Annotated[tuple[tuple[Pixel, Pixel], ...], Meta(min_length=3, max_length=64)] | None
+    ) = None
+    """Corners of a convex outline, each of them a pixel of the picture."""
+    box: Box | None = None
+    """Instead of the polygon."""
+    roi: Box | None = None
+    """The part of the picture to judge, as `--roi`."""
+
+    def __post_init__(self) -> None:
+        if (self.polygon is None) == (self.box is None):
+            raise ValueError("either polygon or box is needed")
+        width, height = self.screen
+        for its in filter(None, (self.box, self.roi)):
+            if min(its.x, its.y) < 0 or min(its.w, its.h) < LEAST_SIDE:
+                raise ValueError(f"x and y are from 0, w and h from {LEAST_SIDE} pixels")
+            if its.x + its.w > width or its.y + its.h > height:
+                raise ValueError(f"lies outside the {width} x {height} screen")
+        if self.polygon is not None:
+            require_convex(self.polygon, self.screen)
+
+    @property
+    def outline(self) -> Outline:
+        """The picture's outline."""
+        if self.box is not None:
+            return around(self.box)
+        assert self.polygon is not None
+        return Outline(self.polygon)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    sector: tuple[SavedRegion, ...] = ()
+
+
+def require_convex(polygon: Sequence[Corner], screen: Size) -> None:
+    """Raises ValueError where the corners are no convex polygon on the screen."""
+    width, height = screen
+    if any(not (0 <= x < width and 0 <= y < height) for x, y in polygon):
+        raise ValueError(f"a corner lies outside the {width} x {height} screen")
+    corners = np.array(polygon, np.int32)
+    if not cv2.isContourConvex(corners):
+        raise ValueError("the polygon is not convex, or its corners are out of order")
+    _x, _y, w, h = cv2.boundingRect(corners)
+    if min(w, h) < LEAST_SIDE:
+        raise ValueError(f"the polygon is narrower than {LEAST_SIDE} pixels")
+
+
+def saved_regions_file() -> Path:
+    """Where a person's sectors are remembered."""
+    return configuration_folder() / FILE
+
+
+def name(uri: str) -> str:
+    """What a source is remembered by: its URI without password and query, the whole path of a file,
+    the device of a camera's index.
+    """
+    if uri.isdecimal():
+        return f"v4l2:///dev/video{int(uri)}"
+    if "://" in uri:
+        return shown(uri)
+    return uri if uri.startswith("phantom:") else str(Path(uri).resolve())
+
+
+def read_saved_regions(path: Path) -> tuple[SavedRegion, ...]:
+    """Everything that is remembered; nothing where there is no file.
+
+    Raises BadInput, naming the first entry that is wrong; entries count from 0.
+    """
+    return _parse(_read(path), path)
+
+
+def saved_regions_of(path: Path, uri: str) -> dict[Size, SavedRegion]:
+    """What is remembered of one source, by the size of its screen. Raises BadInput."""
+    return {its.screen: its for its in read_saved_regions(path) if its.source == name(uri)}
+
+
+def save_region(path: Path, sector: SavedRegion) -> None:
+    """Writes the entry, in place of an older one of its source and size. Raises BadInput."""
+    text = _without(path, sector.source, (sector.screen,))
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(path, text + ("\n" if text.strip() else "") + _entry(sector))
+
+
+def forget(path: Path, source: str) -> int:
+    """Removes the entries of a source; returns how many there were. Raises BadInput."""
+    sizes = [its.screen for its in read_saved_regions(path) if its.source == source]
+    if sizes:
+        _write(path, _without(path, source, sizes))
+    return len(sizes)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8") from error
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+
+
+def _parse(text: str, path: Path) -> tuple[SavedRegion, ...]:
+    return read_toml(text.encode(errors="surrogatepass"), _File, str(path)).sector
+
+
+def _without(path: Path, source: str, sizes: Sequence[Size]) -> str:
+    """The file's text without some entries; whatever else a person wrote stays."""
+    text = _read(path)
+    before, *entries = _ENTRY.split(text)
+    sectors = _parse(text, path)
+    if len(entries) != len(sectors):
+        raise BadInput(f"{path}: each entry has to begin with a line [[sector]]")
+    kept = (
+        entry
+        for entry, its in zip(entries, sectors, strict=True)
+        if its.source != source or its.screen not in sizes
+    )
+    return before + "".join(kept)
+
+
+def _entry(sector: SavedRegion) -> str:
+    """An entry as it is written; JSON's strings and lists of numbers are TOML's too."""
+    values = {
+        "source": sector.source,
+        "screen": sector.screen,
+        "polygon": sector.polygon,
+        "box": sector.box,
+        "roi": sector.roi,
+    }
+    lines = (
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        for key, value in values.items()
+        if value is not None
+    )
+    return "\n".join(("[[sector]]", *lines)) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    _parse(text, path)  # a name that TOML cannot hold is refused, not written
+    with whole_file(path) as part:
+        part.write_text(text, "utf-8")

@@ -1,0 +1,1 @@
+"""The deployed service, and the lock that keeps an update from an examination."""

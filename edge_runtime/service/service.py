@@ -1,0 +1,196 @@
+"""A release at work on a device: sessions without end, of whatever its configuration names.
+
+It says its state to its supervisor at every turn, and its changes on stdout as JSON lines: states
+and counts, never a label, a picture or a patient.
+"""
+
+import json
+import os
+import threading
+import time
+from datetime import UTC, datetime
+
+from devices import BadInput, CaptureDevice, DeviceLost, Frame, HardwareMissing
+from devices.boards import Board, read_board
+from devices.capture.stream import shown
+from edge_runtime.bundle.archive import Bundle, open_trusted
+from edge_runtime.bundle.trust import VERSIONS, Versions, read_trusted
+from edge_runtime.models.backends import FallbackChain
+from edge_runtime.release.config import Config, read_config
+from edge_runtime.release.layout import BUNDLE, CONFIG, TRUSTED, Layout, Refused, linked
+from edge_runtime.release.notify import notify
+from edge_runtime.results.states import State
+from edge_runtime.screen.region import parse_roi
+from edge_runtime.screen.saved_regions import FILE, saved_regions_of
+from edge_runtime.service.update_lock import UpdateLock
+from edge_runtime.session.assemble import assemble, open_source
+from edge_runtime.session.throttle import Throttle
+
+BEAT_SECONDS = 0.2
+"""Between two beats in the same state."""
+RETRY_SECONDS = 2.0
+"""Between two attempts to open a scanner that is not there."""
+
+
+def device_versions(layout: Layout) -> Versions:
+    """The newest versions that passed their trial on a device."""
+    return Versions(layout.state(VERSIONS))
+
+
+def serve(layout: Layout, release: str, stop: threading.Event) -> None:
+    """Runs a release until `stop` is set; where there is no scanner it waits for one.
+
+    Raises BadInput where the configuration or the bundle cannot be used, and for a region that does
+    not lie on the screen as long as the release has not passed its trial: later the screen is what
+    changed, and may change back.
+    """
+    try:
+        config = read_config(layout.root / CONFIG)
+    except Refused as error:
+        raise BadInput(str(error)) from error
+    bundle = open_trusted(
+        layout.release(release) / BUNDLE, read_trusted(layout.root / TRUSTED).keys
+    )
+    board = read_board(config.board) if config.board else None
+    chain = FallbackChain(bundle, bundle.manifest.classifier, board=board)
+    service = _Service(layout, release, bundle, board)
+    try:
+        while not stop.is_set():
+            _session(config, chain, service, stop)
+    finally:
+        service.update_lock.end()
+
+
+def _session(
+    config: Config, chain: FallbackChain, service: "_Service", stop: threading.Event
+) -> None:
+    """One session from an opened scanner, or one wait for it. A recording keeps its own pace."""
+    if config.roi:
+        parse_roi(config.roi)  # refused before a scanner is waited for
+    try:
+        device: CaptureDevice = open_source(config.source)
+    except (BadInput, DeviceLost, HardwareMissing) as error:
+        seen = shown(config.source) if "://" in config.source else config.source
+        service.wait(stop, "no scanner", why=str(error).replace(config.source, seen))
+        return
+    if not device.live:
+        device = Paced(device)
+    with device:
+        # A model that is refused ends the service; only a refused picture is waited for, below.
+        saved = saved_regions_of(service.regions, config.source)
+        session = assemble(device, chain, config.roi, saved, throttle=service.throttle)
+        ended = threading.Event()
+
+        def heartbeat(state: State) -> None:
+            service.beat(state)
+            if stop.is_set():
+                ended.set()
+
+        service.examines = device.live
+        try:
+            summary, lost = session.run([], ended, heartbeat)
+        except BadInput as error:  # a screen that the region does not lie on
+            if not (device.live and service.proven):
+                raise
+            service.wait(stop, "no picture to judge", why=str(error))
+            return
+    if device.live:
+        seconds, why = round(summary.seconds, 1), None if lost is None else str(lost)
+        service.say(
+            "session ended",
+            read=summary.read,
+            classified=summary.classified,
+            not_judged=summary.not_judged,
+            seconds=seconds,
+            why=why,
+        )
+    else:
+        stop.wait(BEAT_SECONDS)  # before it begins anew: it may be a single picture
+    if isinstance(lost, HardwareMissing):
+        raise lost  # inference hung again and again: the process has to begin anew
+
+
+class Paced(CaptureDevice):
+    """A recording that is read no faster than it was made."""
+
+    live = False
+
+    def __init__(self, recording: CaptureDevice) -> None:
+        self._recording, self.fps = recording, recording.fps
+        self.region = recording.region
+        self._due = time.monotonic()
+
+    def read(self, timeout: float) -> Frame:
+        """Returns the next frame when its time has come; see `CaptureDevice.read`."""
+        time.sleep(max(0.0, min(self._due - time.monotonic(), timeout)))
+        self._due = max(self._due, time.monotonic() - 1 / self.fps) + 1 / self.fps
+        return self._recording.read(timeout)
+
+    def close(self) -> None:
+        """Gives back what the recording holds."""
+        self._recording.close()
+
+
+class _Service:
+    """What is told of a release at work, and to whom."""
+
+    def __init__(self, layout: Layout, release: str, bundle: Bundle, board: Board | None) -> None:
+        self._layout, self._release, self._bundle = layout, release, bundle
+        self.update_lock = UpdateLock(layout.root)
+        self.examines = False
+        self.throttle = Throttle(board)
+        self.regions = layout.root / FILE
+        self._admitted = False
+        self._state: State | None = None
+        self._said: str | None = None
+        self._beaten = float("-inf")
+
+    def beat(self, state: State) -> None:
+        """Tells the supervisor that the loop turns, and takes the device's lock while LIVE."""
+        now = time.monotonic()
+        changed = state is not self._state
+        if not changed and now - self._beaten < BEAT_SECONDS:
+            return
+        self._beaten, self._state = now, state
+        notify(MAINPID=os.getpid(), STATUS=state, WATCHDOG=1)
+        if self.examines:
+            self.update_lock.beat(now, state)
+        if changed:
+            self.say("state", state=str(state))
+        if not self._admitted and self.proven:
+            self._admit()
+
+    @property
+    def proven(self) -> bool:
+        """Whether the release has passed its trial on this device."""
+        return linked(self._layout, "good") == self._release
+
+    def wait(self, stop: threading.Event, event: str, why: str) -> None:
+        """Says why there is nothing to judge, and lets some time pass until the next attempt."""
+        self.say(event, why=why)
+        until = time.monotonic() + RETRY_SECONDS
+        while not stop.is_set() and time.monotonic() < until:
+            self.beat(State.LOST)
+            stop.wait(2 * BEAT_SECONDS)
+
+    def say(self, event: str, **facts: object) -> None:
+        """One line for the journal; the same again is not said again."""
+        said = {"event": event, "release": self._release, "bundle": self._bundle.id, **facts}
+        if (line := json.dumps(said)) != self._said:
+            self._said = line
+            print(
+                json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **said}),
+                flush=True,
+            )
+
+    def _admit(self) -> None:
+        """From now on this device takes no older version of the bundle."""
+        assert self._bundle.signature is not None
+        manifest = self._bundle.manifest
+        self._admitted = True
+        try:
+            device_versions(self._layout).admit(
+                self._bundle.signature.key, manifest.name, manifest.version
+            )
+        except (BadInput, OSError) as error:  # the pictures matter more
+            self.say("version not noted", why=str(error))

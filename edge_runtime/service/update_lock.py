@@ -1,0 +1,46 @@
+"""The lock that a device holds while it is looked at: no update takes the picture away."""
+
+import os
+from pathlib import Path
+
+from edge_runtime.release.layout import EXAMINATION, Layout, try_lock
+from edge_runtime.results.states import State
+
+ROOT_VARIABLE = "SONOLITE_ROOT"
+DEFAULT_ROOT = Path("/opt/sonolite")
+
+
+class UpdateLock:
+    """Held from the first LIVE frame on, and for some seconds after the last one.
+
+    A probe that is lifted does not end an examination; the lock ends with its process whatever
+    ends that. On a machine that was not deployed to, there is no lock, and nothing is held.
+    """
+
+    PAUSE = 10.0
+    """Seconds without LIVE after which an examination is over."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        root = root or Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
+        self._path = Layout(root).state(EXAMINATION)
+        self._handle: int | None = None
+        self._last = float("-inf")
+
+    def beat(self, now: float, state: State) -> None:
+        """Takes or gives back the lock, as the state says."""
+        if state is State.LIVE:
+            self._last = now
+            if self._handle is None and self._path.exists():
+                handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                if try_lock(handle):
+                    self._handle = handle
+                else:  # an update is at work, or another session
+                    os.close(handle)
+        elif now - self._last >= self.PAUSE:
+            self.end()
+
+    def end(self) -> None:
+        """Gives the lock back."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

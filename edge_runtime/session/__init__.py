@@ -1,0 +1,1 @@
+"""One session from a capture device to results; `edge_runtime.session.assemble` begins it."""

@@ -1,0 +1,189 @@
+"""The account of a session: its state, the result of each frame, and what became of each."""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from devices import Clock
+from edge_runtime.bundle.manifest import ClassifierStage
+from edge_runtime.models.classifier import Classifier, Prediction
+from edge_runtime.nodules.decide import decide
+from edge_runtime.nodules.smoothing import Smoother
+from edge_runtime.results.result import Latency, Nodule, Result
+from edge_runtime.results.states import Event, State, next_state
+from edge_runtime.results.summary import Summary
+from edge_runtime.screen.region import Region
+from edge_runtime.session.prepare import PreparedFrame
+from edge_runtime.session.throttle import Throttle
+from edge_runtime.session.throttle_levels import ThrottleLevel
+
+NO_TIME = Latency(0, 0, 0, 0)
+OUT_OF_SCOPE = "unlike the pictures that the model learnt from"
+
+
+def utc_now() -> datetime:
+    """The wall clock's time; it may be set while a session runs, which the record then shows."""
+    return datetime.now(UTC)
+
+
+class Account:
+    """The state of one session; each frame, and each event without one, moves it."""
+
+    def __init__(
+        self,
+        live: bool,
+        stage: ClassifierStage,
+        bundle: str,
+        region: Region,
+        budget: float,
+        throttle: Throttle,
+        clock: Clock = time.monotonic,
+        utc: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """`bundle` is its id; a live result that is older than `budget` seconds is stale."""
+        self.state = State.SEARCHING
+        self.summary = Summary()
+        self._live, self._budget, self._clock, self._utc = live, budget, clock, utc
+        self._stage, self._bundle, self._region = stage, bundle, region
+        self._throttle = throttle
+        self._smoother = Smoother(stage.decision.smoothing_seconds)
+        self._sequence = itertools.count()
+        self._screen: tuple[int, ...] | None = None
+        """Height and width of the last screen."""
+        self._backend, self._fallback = "", ""
+        self._trouble: str | None = None
+        """Why no frame comes, as the last result gave it."""
+
+    def computes(self, classifier: Classifier, fallback: str = "") -> None:
+        """From now on `classifier` computes; `fallback` says why no preferred backend does."""
+        compute = classifier.backend.compute
+        self._backend = f"{compute.kind} {compute.model} {compute.interpreter}"
+        self._fallback = fallback
+
+    def advance(self, event: Event) -> None:
+        """Moves to the state that follows `event`; smoothing begins anew after LIVE."""
+        self.state = next_state(self.state, event)
+        if self.state is not State.LIVE:
+            self._smoother.forget()
+
+    def without_frame(self, event: Event, trouble: str | None = None) -> Result | None:
+        """Moves on although no frame came; returns a result to show if the state has changed, or
+        the `trouble` with what comes instead.
+        """
+        before, last_trouble = self.state, self._trouble
+        self.advance(event)
+        self._trouble = trouble
+        if self.state is before and trouble in (None, last_trouble):
+            return None
+        level = self._throttle.level
+        withheld = level.reason if level is ThrottleLevel.WITHHELD else None
+        return self._result(None, NO_TIME, (), withheld or trouble or str(event))
+
+    def conclude(self, prepared: PreparedFrame, prediction: Prediction | None) -> Result:
+        """The result of a frame; `prediction` is None where inference failed or was not asked."""
+        frame, check = prepared.frame, prepared.check
+        check.wait()
+        if self._screen != (screen := frame.pixels.shape[:2]):
+            self._screen = screen
+            self._smoother.forget()  # the region is searched anew, as on another device
+        done = self._clock()
+        age = done - frame.captured_at
+        if check.event is not None:
+            event, prediction = check.event, None
+        elif prediction is None:
+            event = Event.FAILED
+        elif self._live and age > self._budget:
+            event = Event.LATE
+        else:
+            event = Event.JUDGED
+        self.advance(event)
+        nodules: tuple[Nodule, ...] = ()
+        reason = str(check.flaw if event is Event.UNUSABLE and check.flaw is not None else event)
+        if prediction is not None:
+            nodules = (self._decide(prepared, prediction, reason),)
+        self._count(reason, nodules, age)
+        latency = Latency(
+            wait=1000 * (prepared.began - frame.captured_at),
+            prepare=1000 * (prepared.ended - prepared.began),
+            infer=1000 * (done - prepared.ended),
+            total=1000 * age,
+        )
+        return self._result(prepared, latency, nodules, reason)
+
+    def _decide(self, prepared: PreparedFrame, prediction: Prediction, reason: str) -> Nodule:
+        """The nodule of a prediction; outside LIVE it has no label, for the `reason` given."""
+        assert prepared.box is not None
+        assert prepared.window is not None
+        stage, score = self._stage, prediction.out_of_scope_score
+        probability = _by_label(stage, prediction.probability.tolist())
+        smoothed, label, why = None, None, reason if self.state is not State.LIVE else None
+        if why is None and score is not None and score > 1:
+            self._smoother.forget()
+            why = OUT_OF_SCOPE
+        if why is None:
+            values = self._smoother.add([*probability.values()], prepared.frame.timestamp)
+            smoothed = _by_label(stage, values)
+            label, why = decide(smoothed, stage)
+        return Nodule(
+            track=1,
+            box=prepared.box,
+            window=prepared.window,
+            label=label,
+            reason=why,
+            probability=probability,
+            smoothed=smoothed,
+            thresholds=stage.operating_point.thresholds,
+            out_of_scope_score=score,
+            evidence=None if label is None else prediction.evidence,
+        )
+
+    def _count(self, cause: str, nodules: tuple[Nodule, ...], age: float) -> None:
+        """Counts a frame once: as classified, or by the cause why it was not."""
+        if nodules:
+            self.summary.classified += 1
+            self.summary.labels[nodules[0].label or "no label"] += 1
+            self.summary.latency.add(1000 * age)
+        else:
+            self.summary.not_judged[cause] += 1
+
+    def _result(
+        self,
+        prepared: PreparedFrame | None,
+        latency: Latency,
+        nodules: tuple[Nodule, ...],
+        reason: str,
+    ) -> Result:
+        """The result of a frame, or of the session where no frame came."""
+        frame = None if prepared is None else prepared.frame
+        at = self._clock() if frame is None else frame.captured_at
+        labelled = any(nodule.label is not None for nodule in nodules)
+        if nodules and self.state is State.LIVE:
+            reason = nodules[0].reason or reason
+        return Result(
+            sequence=next(self._sequence),
+            frame=None if frame is None else frame.index,
+            captured_at=at,
+            captured_utc=self._as_utc(at),
+            timestamp=None if frame is None else frame.timestamp,
+            state=self.state,
+            reason=None if labelled else reason,
+            nodules=nodules,
+            box=None if prepared is None else prepared.box,
+            region="found" if self._region.roi is None else "given",
+            latency_ms=latency,
+            rate=self._throttle.level.name.lower(),
+            health=self._throttle.troubles,
+            backend=self._backend,
+            fallback=self._fallback or None,
+            bundle=self._bundle,
+        )
+
+    def _as_utc(self, at: float) -> str:
+        """The wall time of a monotonic moment, for the record only."""
+        then = self._utc() - timedelta(seconds=self._clock() - at)
+        return then.isoformat(timespec="milliseconds")
+
+
+def _by_label(stage: ClassifierStage, values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(stage.labels, values, strict=True))

@@ -1,0 +1,111 @@
+"""How a frame passes from the thread that captures to the one that judges."""
+
+import threading
+from collections import Counter, deque
+from typing import Generic, TypeVar
+
+CAPACITY, LOW = 3, 1
+"""Frames of a recording that are read ahead, and how few are left when reading goes on: a thread
+that is woken for every single frame spends as much on that as on decoding."""
+
+
+F = TypeVar("F")
+
+
+class FrameSlot(Generic[F]):
+    """Hands frames over: the newest one of a live device, each one of a recording.
+
+    Live, a frame that nobody took in time is replaced and counted as dropped: an old picture is
+    worth less than the one after it, and a queue would only make every later result older. A
+    recording instead makes its reader wait.
+    """
+
+    def __init__(self, every_frame: bool) -> None:
+        self._every_frame = every_frame
+        self._frames: deque[F] = deque()
+        self._changed = threading.Condition()
+        self._end: Exception | None = None
+        self._lost: Exception | None = None
+        self.read = 0
+        """Frames put in so far."""
+        self.dropped = 0
+        """Frames that were replaced by a newer one before anyone took them."""
+
+        self.passed_over: Counter[str] = Counter()
+        """Frames that were read and not handed over, by cause."""
+
+    def put(self, frame: F) -> None:
+        """Adds a frame; waits for room in a recording, unless the slot was closed."""
+        with self._changed:
+            self.read += 1
+            if self._every_frame:
+                self._changed.wait_for(lambda: len(self._frames) < CAPACITY or self.closed)
+            elif self._frames:
+                self._frames.clear()
+                self.dropped += 1
+            self._frames.append(frame)
+            if len(self._frames) == 1:
+                self._changed.notify_all()
+
+    def wait_until_taken(self, timeout: float) -> None:
+        """Waits until nothing is in the slot, for `timeout` seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._frames or self.closed, timeout)
+
+    def pass_over(self, cause: str) -> None:
+        """Counts a frame that was read and is not handed over."""
+        with self._changed:
+            self.read += 1
+            self.passed_over[cause] += 1
+
+    def take(self, timeout: float) -> F | None:
+        """The next frame, or None after `timeout` seconds; the end is raised once all is taken.
+
+        So is a loss, but only once, and before any frame that came after it.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: bool(self._frames) or self.closed or self._lost is not None, timeout
+            )
+            if self._lost is not None:
+                lost, self._lost = self._lost, None
+                raise lost
+            if self._frames:
+                frame = self._frames.popleft()
+                if len(self._frames) == LOW or not self._every_frame:
+                    self._changed.notify_all()
+                return frame
+            if self._end is not None:
+                raise self._end
+            return None
+
+    def lose(self, error: Exception) -> None:
+        """The device has gone and may come back; a frame that nobody took is not shown any more."""
+        with self._changed:
+            self.dropped += len(self._frames)
+            self._frames.clear()
+            self._lost = error
+            self._changed.notify_all()
+
+    def close(self, end: Exception) -> None:
+        """No more frames will come, for the reason `end`; the first reason given stays."""
+        with self._changed:
+            self._end = self._end or end
+            self._changed.notify_all()
+
+    def drain(self) -> int:
+        """Empties the slot and returns how many frames nobody took."""
+        with self._changed:
+            left = len(self._frames)
+            self._frames.clear()
+            return left
+
+    @property
+    def waiting(self) -> int:
+        """How many frames nobody took yet."""
+        return len(self._frames)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the last frame has been put in."""
+        return self._end is not None

@@ -1,0 +1,211 @@
+"""The thread that runs the model on each prepared frame and hands the result to the sinks."""
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from devices import BadInput, CaptureDevice, Clock, EndOfRecording, Pixels, SonoliteError
+from edge_runtime.models import watchdog
+from edge_runtime.models.backends import FallbackChain
+from edge_runtime.models.classifier import Classifier
+from edge_runtime.models.watchdog import Watchdog
+from edge_runtime.results.result import Result
+from edge_runtime.results.states import Event
+from edge_runtime.session.account import Account
+from edge_runtime.session.frame_slot import FrameSlot
+from edge_runtime.session.helper import Helper
+from edge_runtime.session.prepare import PreparedFrame
+from edge_runtime.session.silence import Silence
+from edge_runtime.session.throttle import Throttle
+from edge_runtime.sinks.queue import SinkQueue
+
+PULSE = 0.05
+"""Seconds between two looks at the threads."""
+
+
+class Shared:
+    """The parts that all threads of one session share."""
+
+    def __init__(
+        self,
+        device: CaptureDevice,
+        chain: FallbackChain,
+        account: Account,
+        queues: Sequence[SinkQueue],
+        stop: threading.Event,
+        budget: float,
+        throttle: Throttle,
+        clock: Clock,
+    ) -> None:
+        self.device, self.chain, self.account, self.queues = device, chain, account, queues
+        self.stop, self.budget, self.throttle, self.clock = stop, budget, throttle, clock
+        self.slot: FrameSlot[PreparedFrame] = FrameSlot(every_frame=not device.live)
+        self.trouble: str | None = None
+        """Why the pictures of a live device cannot be used, since the last one that could."""
+        self.classifier: Classifier | None = None
+        """The classifier that the session's results name."""
+        self.helper = Helper(chain)
+        self.lock = threading.Lock()
+        """Held by the thread that moves the session: a thread that hung finds that it may no
+        longer."""
+
+    @property
+    def frame_timeout(self) -> float:
+        """Seconds without a frame after which a live picture is STALE."""
+        return self.throttle.frame_timeout(self.budget, self.device.fps)
+
+    def publish(self, result: Result, pixels: Pixels) -> None:
+        """Hands a result to every sink."""
+        for queue in self.queues:
+            queue.put(result, pixels)
+
+    def sinks_failed(self) -> bool:
+        """Whether failed sinks end the session: any sink of a recording, the last of a live one."""
+        failed = [queue.error is not None for queue in self.queues]
+        return any(failed) and (all(failed) or not self.device.live)
+
+
+class InferenceThread(threading.Thread):
+    """Classifies frame after frame; a thread that hangs is left behind, and another replaces it."""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(name="inference", daemon=True)
+        self._shared = shared
+        self._task: tuple[PreparedFrame | None, float] | None = None
+        """The frame at work, and the seconds allowed for it."""
+        self._watchdog = Watchdog()
+        self._abandoned = False
+        self._blank: Pixels = np.zeros((240, 320), np.uint8)
+        self.turns = 0
+        """How many times the thread has dealt with a frame, or with none in time."""
+        self.ended: SonoliteError | None = None
+        self.crash: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Works until the frames end; the thread that watches reads why."""
+        keep_to_cores(slice(-1))
+        try:
+            self.ended = self._run_all()
+        except Exception as error:
+            self.crash = error
+
+    def hangs(self, now: float) -> bool:
+        """Whether inference hangs; then nothing that this thread does counts any more.
+
+        An inference that only takes too long ends LIVE: the picture on the screens is growing old.
+        For the thread that watches; `now` as for `Watchdog.waited`.
+        """
+        shared, task = self._shared, self._task
+        self._watchdog.task = task
+        waited = self._watchdog.waited(now)
+        if task is None:
+            return False
+        prepared, allowed = task
+        if waited <= shared.frame_timeout:
+            return False
+        if not shared.lock.acquire(timeout=PULSE):
+            return False  # a result is being handed over
+        try:
+            if self._task is not task:
+                return False
+            if waited > allowed:
+                self._abandoned = True
+                if prepared is None:
+                    self._without_frame(Event.FAILED)
+                else:
+                    result = shared.account.conclude(prepared, None)
+                    shared.publish(result, prepared.frame.pixels)
+                return True
+            if shared.device.live:
+                self._without_frame(Event.LATE)
+            return False
+        finally:
+            shared.lock.release()
+
+    def _run_all(self) -> SonoliteError | None:
+        shared = self._shared
+        silence = Silence(shared.clock())
+        while not shared.stop.is_set() and not self._abandoned:
+            self.turns += 1
+            try:
+                prepared = shared.slot.take(shared.frame_timeout)
+                now = shared.clock()
+                silence.observe(shared.slot.read, now)
+            except EndOfRecording:
+                return None
+            except SonoliteError as error:
+                if not shared.device.live or isinstance(error, BadInput):
+                    raise
+                with shared.lock:
+                    self._without_frame(Event.GONE)
+                if shared.device.returns:
+                    continue  # if it ends for good, the slot says so next
+                return error
+            if prepared is not None:
+                self._classify(prepared)
+            elif shared.device.live:
+                lost = silence.is_lost(now, shared.frame_timeout)
+                with shared.lock:
+                    self._without_frame(Event.ABSENT if lost else Event.SILENT, shared.trouble)
+        return None
+
+    def _classify(self, prepared: PreparedFrame) -> None:
+        shared = self._shared
+        prediction, failure = None, ""
+        if self._blank.shape != prepared.frame.pixels.shape:
+            self._blank = np.zeros(prepared.frame.pixels.shape, np.uint8)
+        if prepared.tensor is not None:
+            try:
+                classifier = self._classifier(prepared)
+                if prepared.ahead is not None and prepared.ahead[0] is classifier:
+                    prediction = prepared.ahead[1]
+                else:
+                    self._task = prepared, watchdog.INFERENCE_TIMEOUT
+                    prediction = classifier.predict(prepared.tensor)
+            except RuntimeError as error:
+                failure = " ".join(str(error).split())
+        with shared.lock:
+            self._task = None
+            if self._abandoned:
+                return
+            result = shared.account.conclude(prepared, prediction)
+            shared.publish(result, prepared.frame.pixels)
+        if failure and shared.chain.fall_back(failure):
+            self._classifier(None)  # at once, so that the next frame need not wait for it
+            self._task = None
+
+    def _classifier(self, prepared: PreparedFrame | None) -> Classifier:
+        """The open classifier, which every result names from then on, with why no other computes.
+
+        `prepared` is the frame that waits for it.
+        """
+        shared = self._shared
+        self._task = prepared, watchdog.OPENING_TIMEOUT
+        classifier = shared.chain.classifier
+        if classifier is not shared.classifier:
+            with shared.lock:
+                shared.classifier = classifier
+                shared.account.computes(classifier, "; ".join(shared.chain.refused))
+        return classifier
+
+    def _without_frame(self, event: Event, trouble: str | None = None) -> None:
+        """Moves the session; a change is shown, and never the last picture as if it were live."""
+        if changed := self._shared.account.without_frame(event, trouble):
+            self._shared.publish(changed, self._blank)
+
+
+def keep_to_cores(which: slice) -> None:
+    """Keeps this thread to some of the cores that the process may use.
+
+    The last core captures and the others infer. Left to itself, a scheduler that saves power runs
+    both threads on one core: a recording then takes 1.5 times as long, and a live frame waits for
+    the check of the frame before it.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        with suppress(OSError):  # a sandbox may forbid it
+            os.sched_setaffinity(0, cores[which])

@@ -1,0 +1,195 @@
+"""A session at work: one thread captures and prepares, one infers, and this one watches both.
+
+    device -> capture, prepare -> FrameSlot -> infer, conclude -> SinkQueue -> sink
+              thread "capture"                 thread "inference"  a thread for each sink
+
+Decoding, preparing and inference so overlap on two cores, and none of them waits for a sink. In a
+long recording the capturing thread classifies a frame itself where inference is behind, so that
+both cores are busy. The watching thread computes nothing: it sees an inference that hangs, and can
+still be interrupted.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from devices import (
+    BadInput,
+    CaptureDevice,
+    Clock,
+    DeviceLost,
+    DeviceStalled,
+    EndOfRecording,
+    Frame,
+    HardwareMissing,
+    NoSignal,
+    SonoliteError,
+)
+from edge_runtime.models import watchdog
+from edge_runtime.models.backends import FallbackChain
+from edge_runtime.release.uptime_clock import UptimeClock
+from edge_runtime.results.states import State
+from edge_runtime.results.summary import Summary
+from edge_runtime.screen.flaws import Flaw
+from edge_runtime.screen.region import Region
+from edge_runtime.session.account import Account, utc_now
+from edge_runtime.session.inference import PULSE, InferenceThread, Shared, keep_to_cores
+from edge_runtime.session.prepare import PreparedFrame, Preparer
+from edge_runtime.session.silence import READ_TIMEOUT
+from edge_runtime.session.throttle import Throttle
+from edge_runtime.sinks.queue import SinkQueue
+from edge_runtime.sinks.sink import Sink
+
+BUDGET = 0.25
+"""Seconds from capture to result after which a live result is stale."""
+HANDOVER = 0.002
+"""Seconds that the inference thread usually takes to begin with a live frame, and more."""
+RESTARTS = 3
+"""How often a hung inference is begun anew before the session ends."""
+
+DAMAGED = "damaged, or of a kind that cannot be used"
+HOT = "held back because the device is hot"
+REPLACED = "replaced by a newer frame"
+UNFINISHED = "read ahead when the session ended"
+
+
+def run_session(
+    device: CaptureDevice,
+    chain: FallbackChain,
+    region: Region,
+    sinks: Sequence[Sink],
+    stop: threading.Event,
+    budget: float = BUDGET,
+    clock: Clock = time.monotonic,
+    utc: Callable[[], datetime] = utc_now,
+    heartbeat: Callable[[State], None] = lambda _: None,
+    throttle: Throttle | None = None,
+) -> tuple[Summary, SonoliteError | None]:
+    """Classifies frames until `stop` is set or the device ends; returns the account.
+
+    The second value is why a live session ended, None after an ordinary end. `heartbeat` is called
+    with the state, many times a second, as long as frames or their absence are dealt with: its
+    silence tells that they are not. `throttle` makes a hot device classify fewer frames.
+    Raises BadInput for a recording that turns out to be damaged, and the error of a sink: the
+    sink's output is then not to be kept.
+    """
+    preparer = Preparer(device.live, region, chain.opened().preprocessing, clock)
+    throttle = throttle or Throttle()
+    account = Account(
+        device.live, chain.stage, chain.bundle.id, region, budget, throttle, clock, utc
+    )
+    queues = [SinkQueue(sink, device.live) for sink in sinks]
+    account.computes(chain.classifier, "; ".join(chain.refused))
+    shared = Shared(device, chain, account, queues, stop, budget, throttle, clock)
+    capture = threading.Thread(
+        target=_capture, args=(shared, preparer), name="capture", daemon=True
+    )
+    started = clock()
+    capture.start()
+    try:
+        ended = _watch(shared, heartbeat)
+    finally:
+        stop.set()
+        shared.slot.close(EndOfRecording("stopped"))
+        capture.join(timeout=2 * READ_TIMEOUT + 2)
+        for queue in queues:
+            queue.close()
+    for queue in queues:
+        if queue.error is not None:
+            raise queue.error
+    summary = account.summary
+    summary.seconds = clock() - started
+    _count(summary, shared)
+    return summary, ended
+
+
+def _count(summary: Summary, shared: Shared) -> None:
+    """Adds the frames that no thread classified, and the results that no sink took."""
+    slot, damaged = shared.slot, shared.device.damaged
+    summary.read = slot.read + damaged
+    summary.lost = {queue.name: queue.lost for queue in shared.queues if queue.lost}
+    causes = ((REPLACED, slot.dropped), (UNFINISHED, slot.drain()), (DAMAGED, damaged))
+    summary.not_judged.update({cause: count for cause, count in causes if count})
+    summary.not_judged.update(slot.passed_over)
+
+
+def _watch(shared: Shared, heartbeat: Callable[[State], None]) -> SonoliteError | None:
+    """Starts the inference thread, again where it hangs, and waits for its end."""
+    restarts, turns, uptime = 0, 0, UptimeClock(shared.clock)
+    inference = InferenceThread(shared)
+    while True:
+        inference.join(PULSE)
+        if inference.crash is not None:
+            raise inference.crash
+        if not inference.is_alive():
+            return inference.ended
+        if shared.stop.is_set():
+            shared.slot.close(EndOfRecording("stopped"))
+            for queue in shared.queues:
+                queue.stop_waiting()
+        if shared.sinks_failed():
+            return None
+        shared.throttle.update()
+        if inference.turns != turns:
+            turns = inference.turns
+            heartbeat(shared.account.state)
+        now = uptime()
+        if shared.helper.hangs(now):
+            return HardwareMissing("the second inference hung, and was given up")
+        if not inference.hangs(now):
+            continue
+        if not shared.chain.fall_back(f"hung for {watchdog.INFERENCE_TIMEOUT:g} s"):
+            shared.chain.reopen()  # nobody shares an interpreter with a thread that is stuck in it
+        if shared.stop.is_set() or restarts == RESTARTS:
+            return HardwareMissing(f"inference hung {restarts + 1} times, and was given up")
+        restarts, turns = restarts + 1, 0
+        inference = InferenceThread(shared)
+
+
+def _capture(shared: Shared, preparer: Preparer) -> None:
+    """Reads until the device ends or `stop` is set; the slot carries the reason to the reader."""
+    keep_to_cores(slice(-1, None))
+    device, slot = shared.device, shared.slot
+    prepared: PreparedFrame | None = None
+    while not shared.stop.is_set():
+        try:
+            if frame := _read(shared):
+                prepared = preparer.prepare(frame)
+                if not device.live and shared.classifier is not None:
+                    prepared = shared.helper.predict(prepared, shared.classifier, slot)
+                slot.put(prepared)
+                if device.live:  # or the check would keep inference from its beginning
+                    slot.wait_until_taken(HANDOVER)
+                preparer.check(prepared)
+            frame = prepared = None  # others' now: their pixels may be used again
+        except DeviceStalled:
+            continue  # the other side sees the silence by its own clock
+        except DeviceLost as error:
+            if not device.returns:
+                slot.close(error)
+                return
+            preparer.forget()
+            slot.lose(error)
+        except Exception as error:
+            slot.close(error)
+            return
+
+
+def _read(shared: Shared) -> Frame | None:
+    """The next frame, None for a frame that is counted and not classified."""
+    device, slot = shared.device, shared.slot
+    if not device.live:
+        return device.read(READ_TIMEOUT)
+    try:
+        frame = device.read(READ_TIMEOUT)
+    except BadInput as error:  # one picture of a live device, and the next one may be sound
+        no_signal = isinstance(error, NoSignal)
+        slot.pass_over(str(Flaw.NO_SIGNAL) if no_signal else DAMAGED)
+        shared.trouble = str(error)
+        return None
+    shared.trouble = None
+    if not shared.throttle.admits(frame.captured_at, device.fps):
+        slot.pass_over(HOT)
+        return None
+    return frame

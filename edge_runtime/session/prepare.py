@@ -1,0 +1,137 @@
+"""From a frame to the tensor for the model, or to the reason why the model does not see it."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput, Box, Clock, Frame, Pixels
+from devices.buffers import Buffers
+from edge_runtime.bundle.preprocess import Preprocessing
+from edge_runtime.models.classifier import Classifier, Prediction
+from edge_runtime.results.states import Event
+from edge_runtime.screen.flaws import Flaw
+from edge_runtime.screen.region import Region
+from edge_runtime.screen.stillness import Stillness
+
+
+class FrameCheck:
+    """Whether a frame may be classified; set by one thread, awaited by another."""
+
+    def __init__(self) -> None:
+        self.event: Event | None = None
+        """Why the frame is withheld."""
+        self.flaw: Flaw | None = None
+        """The flaw of its picture, where that is why."""
+        self._ready = threading.Lock()
+        self._ready.acquire()
+
+    def settle(self, event: Event | None, flaw: Flaw | None) -> None:
+        """Sets the outcome, once."""
+        self.event, self.flaw = event, flaw
+        self._ready.release()
+
+    def wait(self) -> None:
+        """Waits for the outcome."""
+        with self._ready:
+            pass
+
+
+@dataclass(frozen=True)
+class PreparedFrame:
+    """One frame, ready for the model or withheld from it."""
+
+    frame: Frame
+    box: Box | None
+    """The part of the screen to examine, in pixels; None where there is no picture."""
+    window: Box | None
+    """The part of the screen in the tensor, in pixels; it may overhang the screen."""
+    tensor: NDArray[np.uint8] | None
+    """``[1, side, side, 1]``, not used again as long as it is referred to; None without a box."""
+    began: float
+    """When work on the frame began, monotonic seconds."""
+    ended: float
+    """When the tensor was ready."""
+    check: FrameCheck = field(default_factory=FrameCheck)
+    ahead: tuple[Classifier, Prediction] | None = None
+    """The prediction of the second classifier, and the first one that it helps."""
+
+
+class Preparer:
+    """Prepares the frames of one device, one after the other, for one thread."""
+
+    def __init__(
+        self,
+        live: bool,
+        region: Region,
+        preprocessing: Preprocessing,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._live, self._region, self._clock = live, region, clock
+        self._preprocessing = preprocessing
+        side = preprocessing.side
+        self._shape = (1, side, side, 1)
+        self._tensors, self._grays = Buffers(), Buffers()
+        self._stillness = Stillness()
+        self._seen = False
+
+    def prepare(self, frame: Frame) -> PreparedFrame:
+        """Returns the prepared `frame`; `check` has to follow.
+
+        Raises BadInput for a region that never lay on a screen.
+        """
+        began = self._clock()
+        box = self._locate(frame)
+        window, tensor = (None, None) if box is None else self._tensor(frame.pixels, box)
+        return PreparedFrame(frame, box, window, tensor, began, self._clock())
+
+    def check(self, prepared: PreparedFrame) -> None:
+        """Checks the picture. The model may be at work on it meanwhile: few are withheld."""
+        event: Event | None = Event.UNUSABLE
+        flaw: Flaw | None = None
+        try:
+            flaw = self._region.flaw(prepared.frame.pixels, prepared.box)
+            if prepared.box is not None and flaw is None:
+                event = Event.REPEATED if self._repeats(prepared.frame, prepared.box) else None
+        finally:
+            prepared.check.settle(event, flaw)
+
+    def forget(self) -> None:
+        """The device has gone: what comes next may be another one's screen."""
+        self._region.forget()
+
+    def _locate(self, frame: Frame) -> Box | None:
+        """The box to judge, None where there is none.
+
+        Raises BadInput for a region that does not lie on a screen; a live screen that became too
+        small for it later, as a grabber's does without a signal, has no picture.
+        """
+        try:
+            box = self._region.locate(frame.pixels, keep=frame.timestamp is not None)
+        except BadInput:
+            if not self._live or not self._seen:
+                raise
+            return None
+        self._seen = True
+        return box
+
+    def _tensor(self, pixels: Pixels, box: Box) -> tuple[Box, NDArray[np.uint8]]:
+        """The model's view: around the user's region with its context, else the picture whole."""
+        around = self._region.roi if self._preprocessing.crops else None
+        x, y = 0, 0
+        if around is None:
+            x, y = box.x, box.y
+            pixels = self._region.cut(pixels, box)
+        height, width = pixels.shape[:2]
+        left, top, w, h = self._preprocessing.window(width, height, around)
+        tensor = self._preprocessing(pixels, around, self._tensors.take(self._shape), self._grays)
+        return Box(x + left, y + top, w, h), tensor
+
+    def _repeats(self, frame: Frame, box: Box) -> bool:
+        """Whether a live device shows the same picture in the box again and again."""
+        if not self._live:
+            return False
+        summary = self._region.summarise(frame.pixels, box)
+        return self._stillness.is_frozen(summary, frame.captured_at)

@@ -1,0 +1,34 @@
+"""How long a live device may give no frame before its picture is STALE, and before it is LOST.
+
+Change SILENT_TIMEOUTS or LONGEST_SILENCE to change when a silent device counts as LOST.
+"""
+
+from devices.silence_limit import SilenceLimit
+
+READ_TIMEOUT = 1.0
+"""Seconds that one read of a device may wait for its frame."""
+SILENT_TIMEOUTS, LONGEST_SILENCE = 3, 3.0
+"""After so many time-outs without a frame a device is LOST: with the usual budget that is within a
+second, whatever the protocol takes to notice a pulled cable. A device whose frames come slower than
+its rate has twice the time that they take, up to LONGEST_SILENCE seconds."""
+
+
+class Silence:
+    """Learns how slow a device's frames are, and tells when their absence means LOST."""
+
+    def __init__(self, now: float) -> None:
+        """Begins at `now`, monotonic seconds, with no frame."""
+        self._frames, self._last = 0, now
+        self._limit = SilenceLimit(0.0, LONGEST_SILENCE)
+
+    def observe(self, frames: int, now: float) -> None:
+        """Notes that `frames` frames were read until `now`."""
+        if frames > self._frames:
+            if self._frames:  # the wait for the first frame tells nothing of those that follow
+                self._limit.learn((now - self._last) / (frames - self._frames))
+            self._frames, self._last = frames, now
+
+    def is_lost(self, now: float, timeout: float) -> bool:
+        """Whether the device is LOST at `now`; `timeout` is how long one frame is waited for."""
+        silence = now - self._last if self._frames else 0.0  # what never came has not gone
+        return silence >= max(SILENT_TIMEOUTS * timeout, self._limit.seconds)

@@ -1,0 +1,62 @@
+"""How many frames a device judges, by how it is: read once a second, apart from the frames."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from devices import Clock
+from devices.boards import Board
+from devices.health import Health, read_health, troubles
+from edge_runtime.session.throttle_levels import ThrottleLevel, ThrottleState, next_throttle_state
+
+EVERY = 1.0
+"""Seconds between two readings."""
+
+
+class Throttle:
+    """The rung that a board stands on, and its troubles; without a board always the full rate."""
+
+    def __init__(
+        self,
+        board: Board | None = None,
+        clock: Clock = time.monotonic,
+        read: Callable[[Board], Health] = lambda board: read_health(
+            board.sensors, Path(sys.prefix)
+        ),
+    ) -> None:
+        self._board, self._clock, self._read = board, clock, read
+        self._state = ThrottleState()
+        self._next, self._last = float("-inf"), 0.0
+        self.troubles: tuple[str, ...] = ()
+        """What is wrong with the device, a line each."""
+
+    @property
+    def level(self) -> ThrottleLevel:
+        """Where the board stands."""
+        return self._state.level
+
+    def update(self) -> None:
+        """Reads the board's health where it is time to; for the thread that watches."""
+        now = self._clock()
+        if self._board is None or now < self._next:
+            return
+        self._next = now + EVERY
+        health = self._read(self._board)
+        self._state = next_throttle_state(
+            self._state, self._board.thermal, health.celsius, health.throttled, now
+        )
+        hot = self.level.reason
+        self.troubles = (*troubles(health), *([hot] if hot else []))
+
+    def admits(self, captured_at: float, fps: float) -> bool:
+        """Whether a frame captured at this moment is to be judged; for the thread that captures."""
+        if not self.level.due(captured_at, self._last, fps):
+            return False
+        self._last = captured_at
+        return True
+
+    def frame_timeout(self, budget: float, fps: float) -> float:
+        """Seconds without a frame after which a device of `fps` is silent: a slow one is not."""
+        rate = self.level.rate(fps)
+        return max(budget, 2 / fps if self.level is ThrottleLevel.FULL or not rate else 1.5 / rate)

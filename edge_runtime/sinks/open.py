@@ -1,0 +1,65 @@
+"""Opens sinks by URI, as `devices.capture` opens sources: the registry of their kinds.
+
+To send results to a new place, write a sink in a file of its own and add its scheme to SCHEMES.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from devices import BadInput
+from edge_runtime.sinks.json_lines import open_json_lines
+from edge_runtime.sinks.sink import Sink
+from edge_runtime.sinks.video import overlay_video
+
+
+@dataclass(frozen=True)
+class SinkContext:
+    """The facts of a session that a sink may need."""
+
+    stop: threading.Event
+    """Ends the session when it is set."""
+    fps: float
+    """Frames a second of the source."""
+    evidence: bool = False
+    """Whether pictures show the evidence map."""
+
+
+def open_sink(uri: str, context: SinkContext) -> AbstractContextManager[Sink]:
+    """Opens the sink of a URI: `jsonl:-`, `jsonl:results.jsonl`, `video:seen.mp4`, `terminal:`.
+
+    Raises BadInput for a scheme that is not known, and as the sink does.
+    """
+    scheme, separator, rest = uri.partition(":")
+    if not separator or scheme not in SCHEMES:
+        known = ", ".join(f"{name}:" for name in SCHEMES)
+        raise BadInput(f"--sink {uri}: no such kind of sink; there are {known}")
+    return SCHEMES[scheme](rest, context)
+
+
+def _json_lines(rest: str, context: SinkContext) -> AbstractContextManager[Sink]:
+    return open_json_lines(rest, context.stop)
+
+
+def _video(rest: str, context: SinkContext) -> AbstractContextManager[Sink]:
+    return overlay_video(Path(rest), context.fps, context.evidence)
+
+
+@contextmanager
+def _terminal(rest: str, context: SinkContext) -> Iterator[Sink]:  # noqa: ARG001
+    from rich.console import Console  # here: a session that nobody watches does without rich
+
+    from edge_runtime.sinks.terminal import Terminal
+
+    with Terminal(Console(stderr=True)) as terminal:
+        yield terminal
+
+
+SCHEMES: dict[str, Callable[[str, SinkContext], AbstractContextManager[Sink]]] = {
+    "jsonl": _json_lines,
+    "video": _video,
+    "terminal": _terminal,
+}
+"""Each kind of sink by the scheme of its URI."""

@@ -1,0 +1,113 @@
+"""Draws a result onto its screen; the colours stand at the top."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import Box, Pixels
+from edge_runtime.results.result import NOTICE, Nodule, Result
+from edge_runtime.results.states import State
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+Color = tuple[int, int, int]
+WHITE: Color = (235, 235, 235)
+POSITIVE: Color = (60, 170, 255)  # amber; colours are blue, green, red
+NEGATIVE: Color = (190, 200, 60)  # teal: both are told apart without red and green
+LABELS: tuple[Color, ...] = (NEGATIVE, POSITIVE, (230, 150, 200), (120, 220, 240), (170, 230, 160))
+"""Of more than two labels, in their order and again from the first."""
+ABSTAINED: Color = (190, 190, 190)
+NOT_LIVE: Color = (70, 70, 240)
+BAND = 0.075
+"""Height of the bands above and below the picture, in parts of the screen's height."""
+FULL, MOST = 10.0, 0.5
+"""The log-odds from which on a place has full colour, and how much of the picture that covers. The
+evidence of the packaged model is beyond 8 somewhere in half of the pictures it was validated on."""
+
+
+def draw(pixels: Pixels, result: Result, evidence: bool = False) -> Pixels:
+    """Returns a BGR copy of `pixels`, taller by two bands, with box, label and state.
+
+    The bands hold the text, so that no mark of the scanner is covered. With `evidence` the window
+    that the model saw is tinted, where there is a label: by how much each place speaks for which.
+    """
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
+    height, _width = bgr.shape[:2]
+    band = max(18, round(BAND * height))
+    canvas = np.asarray(
+        cv2.copyMakeBorder(bgr, band, band, 0, 0, cv2.BORDER_CONSTANT, value=(30, 24, 20)),
+        dtype=np.uint8,
+    )
+    boxes = {nodule.box: _color(result, nodule) for nodule in result.nodules}
+    if not boxes and result.box is not None:
+        boxes[result.box] = _color(result, None)
+    for nodule in result.nodules:
+        if evidence and nodule.evidence is not None:
+            _tint(canvas[band : band + height], nodule.evidence, nodule.window)
+    for (x, y, w, h), color in boxes.items():
+        cv2.rectangle(canvas, (x, y + band), (x + w - 1, y + h - 1 + band), color, 2)
+    first = result.nodules[0] if result.nodules else None
+    _write(canvas, _headline(result, first), (0, 0), band, _color(result, first))
+    _write(canvas, _footline(result), (0, height + band), band, WHITE)
+    return canvas
+
+
+def _tint(screen: Pixels, evidence: NDArray[np.float32], window: Box) -> None:
+    """Tints the window of the screen in place; of what overhangs the screen nothing is drawn."""
+    x, y, w, h = window
+    left, top = max(x, 0), max(y, 0)
+    inside = screen[top : y + h, left : x + w]
+    places = evidence[..., np.newaxis]
+    strength = MOST * np.minimum(np.abs(places) / FULL, 1)
+    colors = np.where(places > 0, *np.asarray([POSITIVE, NEGATIVE], np.float32))
+    coarse = np.concatenate([colors * strength, 1 - strength], axis=2, dtype=np.float32)
+    down, across = evidence.shape[0] / h, evidence.shape[1] / w
+    place = np.array(  # of a pixel in the map, both counted from their middles
+        [
+            [across, 0, (left - x + 0.5) * across - 0.5],
+            [0, down, (top - y + 0.5) * down - 0.5],
+        ]
+    )
+    spread = cv2.warpAffine(
+        coarse,
+        place,
+        (inside.shape[1], inside.shape[0]),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    kept = cv2.multiply(inside, cv2.cvtColor(spread[..., 3], cv2.COLOR_GRAY2BGR), dtype=cv2.CV_32F)
+    cv2.add(kept, spread[..., :3], dst=inside, dtype=cv2.CV_8U)
+
+
+def _color(result: Result, nodule: Nodule | None) -> Color:
+    if result.state is not State.LIVE:
+        return NOT_LIVE
+    if nodule is None or nodule.label is None:
+        return ABSTAINED
+    if len(nodule.thresholds) == 1:
+        return POSITIVE if nodule.label in nodule.thresholds else NEGATIVE
+    return LABELS[list(nodule.probability).index(nodule.label) % len(LABELS)]
+
+
+def _headline(result: Result, nodule: Nodule | None) -> str:
+    """State, label, score and threshold; outside LIVE the state and the reason alone."""
+    if result.state is not State.LIVE or nodule is None or nodule.score is None:
+        return f"{result.state}  {result.reason or ''}"
+    label, probability, threshold = nodule.score
+    decision = nodule.label or f"no label: {nodule.reason}"
+    return f"{result.state}   {decision}   p({label}) {probability:.2f}, threshold {threshold:.2f}"
+
+
+def _footline(result: Result) -> str:
+    whole = "   whole picture" if result.region == "found" else ""
+    kind = result.backend.split()[0] + (" (fallback)" if result.fallback else "")
+    hot = "" if result.rate == "full" else f"   device hot, rate {result.rate}"
+    return f"{NOTICE}   {result.latency_ms.total:.0f} ms {kind}{whole}{hot}"
+
+
+def _write(canvas: Pixels, text: str, corner: tuple[int, int], band: int, color: Color) -> None:
+    """One line of text in a band, as large as fits its height and the width."""
+    (width, height), base = cv2.getTextSize(text, FONT, 1.0, 1)
+    scale = min(0.62 * band / (height + base), (canvas.shape[1] - 12) / width)
+    down = (band + round(height * scale)) // 2
+    where = (corner[0] + 6, corner[1] + down)
+    cv2.putText(canvas, text, where, FONT, scale, color, 1, cv2.LINE_AA)

@@ -1,0 +1,97 @@
+"""Results on their way to a sink: however slow a disk or a reader is, the picture goes on."""
+
+import threading
+from collections import deque
+
+from devices import BadInput, Pixels
+from edge_runtime.results.result import Result
+from edge_runtime.sinks.sink import NO_PIXELS, Sink
+
+PIXEL_CAPACITY, RECORD_CAPACITY = 8, 512
+"""Results that may wait for a sink that sees pixels, and for one that does not: a quarter of a
+second of video, some ten seconds of records."""
+DRAIN_TIMEOUT = 10.0
+"""Seconds that a sink may take at the end for what still waits."""
+
+
+class SinkQueue:
+    """Writes to one sink in a thread of its own, through a queue of bounded length.
+
+    A recording waits for a slow sink. A live picture does not: what a full queue holds longest is
+    given up for what is new, and counted in `lost`.
+    """
+
+    def __init__(self, sink: Sink, live: bool) -> None:
+        self._sink, self._live = sink, live
+        self._most = (
+            1
+            if sink.latest_only and live
+            else PIXEL_CAPACITY
+            if sink.wants_pixels
+            else RECORD_CAPACITY
+        )
+        self._waiting: deque[tuple[Result, Pixels]] = deque()
+        self._changed = threading.Condition()
+        self._closed = self._impatient = False
+        self.lost = 0
+        self.error: Exception | None = None
+        """What the sink failed with; it is told nothing more then."""
+        self.name = type(sink).__name__
+        self._thread = threading.Thread(target=self._write, name=self.name, daemon=True)
+        self._thread.start()
+
+    def put(self, result: Result, pixels: Pixels) -> None:
+        """Hands over one result; waits for room only where the session is not live."""
+        with self._changed:
+            self._changed.wait_for(self._has_room)
+            if len(self._waiting) >= self._most:
+                self._waiting.popleft()
+                self.lost += 1
+            if not self._ended:
+                self._waiting.append((result, pixels if self._sink.wants_pixels else NO_PIXELS))
+                self._changed.notify_all()
+
+    def stop_waiting(self) -> None:
+        """From now on nobody waits for room: the session has been asked to end."""
+        with self._changed:
+            self._impatient = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Waits until the sink has been told everything, as long as it takes one in PATIENCE."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        waiting = len(self._waiting) + 1
+        while self._thread.is_alive() and len(self._waiting) < waiting:
+            waiting = len(self._waiting)
+            self._thread.join(DRAIN_TIMEOUT)
+        if self._thread.is_alive():
+            self.error = BadInput(f"{self.name}: does not take its results; some are lost")
+        self.lost += len(self._waiting)
+
+    def _has_room(self) -> bool:
+        waits = not (self._live or self._impatient or self._ended)
+        return len(self._waiting) < self._most or not waits
+
+    @property
+    def _ended(self) -> bool:
+        return self._closed or self.error is not None
+
+    def _write(self) -> None:
+        """Tells the sink one result after the other until it fails or all is told."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
+                if not self._waiting:
+                    return
+                result, pixels = self._waiting.popleft()
+                self._changed.notify_all()
+            try:
+                self._sink.write(result, pixels)
+            except Exception as error:
+                with self._changed:
+                    self.error = error
+                    self._changed.notify_all()
+                return
+            del result, pixels  # the next one may be long in coming

@@ -1,0 +1,99 @@
+"""The results on a terminal: a live table, or a line at every change where there is no terminal.
+
+A session that nobody watches does without this module and the memory of its library.
+"""
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from devices import Pixels
+from edge_runtime.results.result import NOTICE, Nodule, Result
+from edge_runtime.text import cell
+
+
+class Terminal:
+    """A live table where there is a terminal, else a line at every change."""
+
+    wants_pixels, latest_only = False, True
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,  # or what is drawn while a backend is opened would be lost
+        )
+        self._drawn = float("-inf")
+        self._last: tuple[str, str | None] | None = None
+
+    def __enter__(self) -> "Terminal":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
+        """Shows one result; a person sees no more than ten a second."""
+        now = (str(result.state), result.label)
+        if not self._console.is_terminal:
+            if now != self._last:
+                line = _line(result)
+                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        elif now != self._last or result.captured_at - self._drawn >= 0.1:
+            self._live.update(_table(result), refresh=True)
+            self._drawn = result.captured_at
+        self._last = now
+
+
+def _line(result: Result) -> str:
+    nodule = _first(result)
+    where = "no frame" if result.frame is None else f"frame {result.frame}"
+    decision = result.label or f"no label ({result.reason})"
+    return f"{where}: {result.state}, {decision}{_score(nodule)}"
+
+
+def _score(nodule: Nodule | None) -> str:
+    if nodule is None or nodule.score is None:
+        return ""
+    label, probability, threshold = nodule.score
+    return f", p({label}) {probability:.2f}, threshold {threshold:.2f}"
+
+
+def _table(result: Result) -> Table:
+    table = Table(show_header=False, title=NOTICE)
+    latency = result.latency_ms
+    rows = {
+        "state": str(result.state),
+        "label": result.label or f"none: {result.reason}",
+        **_probabilities(_first(result)),
+        "frame": "-" if result.frame is None else str(result.frame),
+        "latency": f"{latency.total:.1f} ms (wait {latency.wait:.1f}, prepare "
+        f"{latency.prepare:.1f}, infer {latency.infer:.1f})",
+        "backend": result.backend + ("" if result.fallback is None else " (fallback)"),
+        "device": "; ".join(result.health) or "well",
+        "bundle": result.bundle,
+    }
+    for name, value in rows.items():
+        table.add_row(cell(name), cell(value))
+    return table
+
+
+def _probabilities(nodule: Nodule | None) -> dict[str, str]:
+    """A row for each label that has a threshold: smoothed, of this frame, and the threshold."""
+    if nodule is None:
+        return {"probability": "-"}
+    return {
+        f"p({label})": ("-" if nodule.smoothed is None else f"{nodule.smoothed[label]:.3f}")
+        + f" (threshold {threshold:.3f}; this frame {nodule.probability[label]:.3f})"
+        for label, threshold in nodule.thresholds.items()
+    }
+
+
+def _first(result: Result) -> Nodule | None:
+    return result.nodules[0] if result.nodules else None

@@ -1,0 +1,89 @@
+"""A video of the screens with their results drawn in."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from devices import BadInput, Pixels
+from edge_runtime.files import whole_file
+from edge_runtime.results.result import Result
+from edge_runtime.sinks.overlay import draw
+
+FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
+"""By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
+
+ROOM, LOOK = 4_000_000, 25
+"""Bytes that a disk must have left, and after how many frames it is looked again: OpenCV writes on
+without a word when it is full, and the video could not be closed."""
+
+
+class OverlayVideo:
+    """Writes each screen with its result drawn in."""
+
+    wants_pixels, latest_only = True, False
+
+    def __init__(self, path: Path, part: Path, fps: float, evidence: bool) -> None:
+        """Writes to `part`; the user called it `path`. `evidence` as for `draw`."""
+        self._path, self._part, self._fps, self._evidence = path, part, fps, evidence
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._written = 0
+
+    def write(self, result: Result, pixels: Pixels) -> None:
+        """Writes one screen; see `Sink.write`. The device's first one decides the size of the
+        video: what is said before there is one is not in there.
+        """
+        if self._writer is None and result.frame is None:
+            return
+        if self._written % LOOK == 0 and shutil.disk_usage(self._part.parent).free < ROOM:
+            raise BadInput(f"--save {self._path}: the disk is full")
+        screen = draw(pixels, result, self._evidence)
+        height, width = screen.shape[:2]
+        if self._writer is None:
+            self._size = (width - width % 2, height - height % 2)  # codecs want even numbers
+            fourcc = cv2.VideoWriter.fourcc(*FOURCC[self._part.suffix])
+            self._writer = cv2.VideoWriter(
+                str(self._part), cv2.CAP_FFMPEG, fourcc, self._fps, self._size
+            )
+            if not self._writer.isOpened():
+                raise BadInput(
+                    f"--save {self._path}: no video of {width} x {height} can be written"
+                )
+        if (width, height) != self._size:
+            screen = np.asarray(cv2.resize(screen, self._size), dtype=np.uint8)
+        self._writer.write(screen)
+        self._written += 1
+
+    def finish(self) -> None:
+        """Closes the video and looks whether it is whole: OpenCV says nothing of a full disk.
+
+        Raises BadInput where it is not, or where nothing was written.
+        """
+        if self._writer is None:
+            raise BadInput(f"--save {self._path}: no frame was read, so nothing is saved")
+        self._writer.release()
+        saved = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
+        found = max(0, int(saved.get(cv2.CAP_PROP_FRAME_COUNT)))
+        saved.release()
+        if found != self._written:
+            raise BadInput(
+                f"--save {self._path}: holds {found} of {self._written} frames; is the disk full?"
+            )
+
+
+@contextmanager
+def overlay_video(path: Path, fps: float, evidence: bool = False) -> Iterator[OverlayVideo]:
+    """A video that takes its name only once it is whole.
+
+    Raises BadInput for a suffix that is not known or a place that cannot be written to.
+    """
+    if path.suffix not in FOURCC:
+        raise BadInput(f"--save {path}: the name must end in {' or '.join(FOURCC)}")
+    with whole_file(path) as part:
+        video = OverlayVideo(path, part, fps, evidence)
+        yield video
+        video.finish()

@@ -1,0 +1,89 @@
+"""The scope: distances as Mahalanobis defines them, and bytes that are checked."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from devices import BadInput
+from edge_runtime.bundle.scope import Scope, read_scope, write_scope
+
+COVARIANCE = np.array([[2.0, 0.6], [0.6, 1.0]])
+WHITENING = np.linalg.cholesky(np.linalg.inv(COVARIANCE)).astype(np.float32)
+SCOPE = Scope(np.array([1, -2], np.float32), WHITENING, 3.5)
+WHOLE = write_scope(SCOPE)
+
+
+def test_the_distance_is_mahalanobis() -> None:
+    points = np.random.default_rng(0).normal(0, 3, (20, 2)).astype(np.float32)
+    away = points - SCOPE.mean
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", away, np.linalg.inv(COVARIANCE), away))
+    assert SCOPE.distance(points) == pytest.approx(expected, rel=1e-5)
+    assert SCOPE.distance(points).dtype == np.float32
+    assert SCOPE.distance(SCOPE.mean[np.newaxis]) == pytest.approx([0])
+
+
+def test_a_scope_is_read_back() -> None:
+    again = read_scope(WHOLE)
+    assert np.array_equal(again.mean, SCOPE.mean)
+    assert np.array_equal(again.whitening, SCOPE.whitening)
+    assert again.limit == SCOPE.limit
+
+
+@settings(max_examples=60)
+@given(length=st.integers(0, len(WHOLE) - 1))
+def test_a_scope_that_ends_early_is_refused(length: int) -> None:
+    with pytest.raises(BadInput, match=r"scope\.npz: not what it should be"):
+        read_scope(WHOLE[:length])
+
+
+@settings(max_examples=200)
+@given(place=st.integers(0, len(WHOLE) - 1), byte=st.integers(0, 255))
+def test_a_damaged_scope_is_the_same_or_refused(place: int, byte: int) -> None:
+    try:
+        again = read_scope(WHOLE[:place] + bytes([byte]) + WHOLE[place + 1 :])
+    except BadInput:
+        return
+    assert again.mean.shape == (2,)
+    assert again.whitening.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean": np.zeros((2, 2), np.float32)},
+        {"mean": np.zeros(3, np.float32)},
+        {"mean": np.array(["a", "b"])},
+        {"mean": np.array([None, None], dtype=object)},
+        {"mean": np.array([np.nan, 0], np.float32)},
+        {"whitening": np.zeros((2, 3), np.float32)},
+        {"whitening": np.full((2, 2), np.inf, np.float32)},
+        {"limit": np.float32(np.nan)},
+        {"limit": np.zeros(2, np.float32)},
+        {"limit": np.array("far")},
+    ],
+)
+def test_arrays_that_are_no_scope_are_refused(wrong: dict[str, NDArray[Any]]) -> None:
+    arrays: dict[str, Any] = {
+        "mean": SCOPE.mean,
+        "whitening": WHITENING,
+        "limit": np.float32(3.5),
+    } | wrong
+    written = io.BytesIO()
+    np.savez(written, allow_pickle=True, **arrays)
+    with pytest.raises(BadInput, match=r"scope\.npz: not what it should be"):
+        read_scope(written.getvalue())
+
+
+def test_a_missing_array_is_refused() -> None:
+    written = io.BytesIO()
+    np.savez(written, mean=SCOPE.mean, limit=np.float32(3.5))
+    with pytest.raises(BadInput, match=r"scope\.npz"):
+        read_scope(written.getvalue())
+    np.save(written := io.BytesIO(), SCOPE.mean)
+    with pytest.raises(BadInput, match=r"scope\.npz"):
+        read_scope(written.getvalue())

@@ -1,0 +1,329 @@
+"""`sonolite run`, `demo` and `inspect`, as a user calls them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.bundle.archive import GATE, list_members, open_bundle, write_bundle
+from edge_runtime.commands.run import DEMO_ROI
+from tests.conftest import SWEEPS, refused, sonolite
+
+SONOLITE = str(Path(sys.executable).parent / "sonolite")
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    return frames
+
+
+def test_demo_runs_and_says_where_the_video_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = sonolite("demo", "phantom:?frames=6&live=no")
+    assert done.code == 0, done
+    assert "saved demo.mp4" in done.stderr
+    assert len(frames_of(tmp_path / "demo.mp4")) == 6
+
+
+def test_demo_takes_a_file(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    out = tmp_path / "out.mp4"
+    done = sonolite("demo", make_video("sweep.mp4", frames=5), "--save", out, "--json")
+    assert done.code == 0, done
+    assert len(done.stdout.splitlines()) == len(frames_of(out)) == 5
+
+
+@pytest.mark.skipif(not SWEEPS.is_dir(), reason="the real sweeps are not here")
+def test_a_real_sweep_gives_one_result_a_frame_in_order(demo_path: Path) -> None:
+    done = sonolite("run", demo_path, "--source", SWEEPS / "seq24.mp4", "--json")
+    assert done.code == 0, done
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["frame"] for result in results] == list(range(125))
+    assert {result["state"] for result in results} == {"LIVE"}
+
+
+def test_a_result_tells_everything(demo_path: Path) -> None:
+    done = sonolite(
+        *("run", demo_path, "--source", "phantom:?frames=1&live=no", "--json"),
+        *("--variant", "int8", "--roi", "167,190,108,100"),
+    )
+    result = json.loads(done.stdout)
+    assert result["box"] == [167, 190, 108, 100]
+    (nodule,) = result["nodules"]
+    assert (nodule["track"], nodule["box"]) == (1, result["box"])
+    assert set(nodule["probability"]) == set(nodule["smoothed"]) == {"benign", "malignant"}
+    assert sum(nodule["probability"].values()) == pytest.approx(1, abs=1e-4)
+    assert set(nodule["thresholds"]) == {"malignant"}
+    assert set(result["latency_ms"]) == {"wait", "prepare", "infer", "total"}
+    assert result["backend"].startswith("cpu int8.tflite ")
+    assert result["bundle"].startswith("demo 1 ")
+
+
+def test_stills_are_judged_one_by_one(demo_path: Path, labelled: Path) -> None:
+    folder = labelled / "malignant" / "malignant00"
+    done = sonolite("run", demo_path, "--source", folder, "--json", "--any-picture")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 2
+    nodules = [nodule for result in results for nodule in result["nodules"]]
+    assert len(nodules) == 2
+    assert all(nodule["smoothed"] == nodule["probability"] for nodule in nodules)
+
+
+def test_the_account_adds_up(demo_path: Path, tmp_path: Path) -> None:
+    speckle = np.random.default_rng(0).integers(20, 180, (100, 100), np.uint8)
+    for number, pixels in enumerate((0 * speckle, speckle, 0 * speckle)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
+    done = sonolite("run", demo_path, "--source", tmp_path)
+    assert "frames: 3 read, 1 classified" in done.stderr
+    assert "not judged: 2 the picture is black" in done.stderr
+
+
+def test_a_truncated_video_leaves_no_saved_video(
+    demo_path: Path, tmp_path: Path, make_video: Callable[..., Path]
+) -> None:
+    video = make_video("cut.mp4", frames=40)
+    content = bytearray(video.read_bytes())
+    start, index = len(content) // 3, content.rindex(b"moov") - 4
+    content[start:index] = bytes(index - start)
+    video.write_bytes(content)
+    out = tmp_path / "out.mp4"
+    refused(sonolite("run", demo_path, "--source", video, "--save", out, "--json"), "cut.mp4")
+    assert not out.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.mp4"]
+
+
+def test_bad_sources_are_one_line(demo_path: Path, tmp_path: Path) -> None:
+    run = ("run", demo_path, "--source")
+    refused(sonolite(*run, tmp_path / "none.mp4"), "no such file")
+    refused(sonolite(*run, tmp_path), "no image in this folder")
+    (tmp_path / "a.png").write_text("no image")
+    refused(sonolite(*run, tmp_path), "a.png", "not an image")
+    refused(sonolite(*run, "phantom:?frames=1", "--roi", "600,0,100,100"), "outside the 640 x 480")
+    refused(sonolite(*run, "phantom:?frames=1", "--save", tmp_path / "a.gif"), ".mp4 or .avi")
+    refused(sonolite(*run, "phantom:?frames=1", "--variant", "dynamic"), "no variant dynamic")
+
+
+def test_the_source_is_never_overwritten(
+    demo_path: Path, make_video: Callable[..., Path], labelled: Path
+) -> None:
+    video = make_video("demo.mp4")
+    before = video.read_bytes()
+    refused(sonolite("demo", video, "--save", video), "would overwrite")
+    stills = labelled / "benign" / "benign00"
+    refused(sonolite("demo", stills, "--save", stills / "a.mp4"), "would overwrite or lie among")
+    assert video.read_bytes() == before
+
+
+def test_stdout_that_is_full_is_one_line(demo_path: Path, tmp_path: Path) -> None:
+    command = [SONOLITE, "run", str(demo_path), "--source", "phantom:?frames=3&live=no", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "sonolite: results cannot be written to stdout: No space left on device\n"
+    )
+
+
+def test_a_video_of_specks_is_one_line(demo_path: Path, make_video: Callable[..., Path]) -> None:
+    speck = make_video("speck.avi", width=2, height=2)
+    refused(sonolite("run", demo_path, "--source", speck), "2 x 2 pixels are too few")
+
+
+def test_a_camera_that_is_not_there_is_exit_code_three(demo_path: Path) -> None:
+    done = sonolite("run", demo_path, "--source", "97")
+    assert done.code == 3
+    assert done.stderr.splitlines()[-1].startswith("sonolite: camera /dev/video97: not there")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "a.sonolite"), "'--source'"),
+        (("run",), "'bundle'"),
+        (("nothing",), "'nothing'"),
+        (("run", "a.sonolite", "--source", "0", "--threads", "0"), "'--threads'"),
+        (("run", "a.sonolite", "--source", "0", "--variant", "int4"), "'int4'"),
+        (("run", "a.sonolite", "--sauce", "0"), "--sauce"),
+    ],
+)
+def test_wrong_use_is_one_line_that_points_to_the_help(words: tuple[str, ...], said: str) -> None:
+    refused(sonolite(*words), said, "--help")
+
+
+def test_no_words_show_the_help() -> None:
+    done = sonolite()
+    assert done.code == 0
+    assert "demo" in done.stdout
+
+
+def test_ctrl_c_ends_with_the_summary_and_keeps_the_video(demo_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    source = "phantom:?frames=2000&width=320&height=240"
+    command = [SONOLITE, "run", str(demo_path), "--source", source, "--json", "--save", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(5):
+            process.stdout.readline()
+        os.kill(process.pid, signal.SIGINT)
+        rest, said = process.stdout.read(), process.stderr.read().decode()
+        assert process.wait(20) == 0, said
+    results = 5 + len(rest.splitlines())
+    assert f" read, {results} classified" in said
+    assert "p50" in said
+    assert "saved" in said
+    assert len(frames_of(out)) == results
+
+
+@pytest.mark.parametrize(
+    ("script", "state"),
+    [
+        ("black 9000", "SEARCHING"),
+        ("frames 9000", "LIVE"),
+        ("frames 5, stall 600", "STALE"),
+        ("still 9000", "FROZEN"),
+        ("frames 5, unplug, frames 9000", "LOST"),
+    ],
+)
+def test_sigterm_ends_every_state_at_once_with_the_summary(
+    demo_path: Path, script: str, state: str
+) -> None:
+    command = [SONOLITE, "run", str(demo_path), "--source", f"script:{script}", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while json.loads(process.stdout.readline())["state"] != state:
+            pass
+        asked = time.monotonic()
+        process.terminate()
+        process.stdout.read()
+        assert process.wait(20) == 0
+        assert time.monotonic() - asked < 5
+        assert process.stderr.read().decode().startswith("frames: ")
+
+
+def test_sigterm_ends_fault_at_once_too(demo_path: Path, stand_in: Path) -> None:
+    """While an inference hangs, and is not given up yet."""
+    hanging = f"{stand_in}?hang=12"
+    code = (
+        "from edge_runtime import watched; watchdog.HUNG_AFTER = 0.5; "
+        "from edge_runtime.cli import main; import sys; main(sys.argv[1:])"
+    )
+    words = ["run", str(demo_path), "--source", "phantom:", "--backend", hanging, "--json"]
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while json.loads(process.stdout.readline())["state"] != "FAULT":
+            pass
+        asked = time.monotonic()
+        process.terminate()
+        process.stdout.read()
+        process.wait(20)
+        assert time.monotonic() - asked < 5
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_reader_that_goes_ends_the_session_and_keeps_the_video(
+    demo_path: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    source = "phantom:?frames=2000&width=320&height=240"
+    command = [SONOLITE, "run", str(demo_path), "--source", source, "--json", "--save", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait(20) == 0, said
+    assert said.startswith("frames: ")
+    assert "Traceback" not in said
+    assert len(frames_of(out)) >= 1
+
+
+def test_the_evidence_is_tinted_in_the_video_alone(tmp_path: Path) -> None:
+    words = ("demo", "phantom:?frames=60&live=no", "--roi", DEMO_ROI, "--json", "--save")
+    plain = sonolite(*words, tmp_path / "plain.avi")
+    tinted = sonolite(*words, tmp_path / "tinted.avi", "--evidence")
+    assert (plain.code, tinted.code) == (0, 0)
+    said = [json.loads(line) for line in tinted.stdout.splitlines()]
+    assert all("evidence" not in its["nodules"][0] for its in said)
+    labels = [its["nodules"][0]["label"] is not None for its in said]
+    assert any(labels)
+    moved = [
+        np.abs(one.astype(int) - other)[80:-80].max() > 20  # the bands tell the time
+        for one, other in zip(
+            frames_of(tmp_path / "plain.avi"), frames_of(tmp_path / "tinted.avi"), strict=True
+        )
+    ]
+    assert moved == labels
+
+
+def test_evidence_needs_a_video_and_a_model_that_has_it(
+    demo_path: Path, bundle_path: Path, tmp_path: Path
+) -> None:
+    run = ("--source", "phantom:?frames=1", "--evidence")
+    refused(sonolite("run", demo_path, *run), "--evidence", "--save")
+    refused(sonolite("run", bundle_path, *run, "--save", tmp_path / "a.mp4"), "no evidence map")
+
+
+def test_inspect_checks_and_shows_the_card(demo_path: Path) -> None:
+    done = sonolite("inspect", demo_path)
+    assert done.code == 0
+    assert "every size and hash is as the manifest says" in done.stdout
+    assert "Research use only" in done.stdout
+    assert "int8" in done.stdout
+    assert "held" in done.stdout
+    shown = json.loads(sonolite("inspect", demo_path, "--json").stdout)
+    assert shown["manifest"]["stages"][0]["preprocessing"].startswith("gray|crop")
+    assert shown["signed"]["trusted_as"] == "demo"
+    assert [its["variant"] for its in shown["gate"]["variants"]] == ["float32", "int8"]
+
+
+@pytest.mark.parametrize(
+    "gate", [b"", b"{}", b"[]", b'{"variants": 1}', b'{"variants": [], "operators": {}}']
+)
+def test_a_gate_that_is_none_is_refused(demo_path: Path, tmp_path: Path, gate: bytes) -> None:
+    opened = open_bundle(demo_path)
+    contents = {name: opened.read(name) for name in opened.manifest.members} | {GATE: gate}
+    manifest = replace(opened.manifest, members=list_members(contents))
+    write_bundle(tmp_path / "a.sonolite", manifest, contents, None)
+    refused(sonolite("inspect", tmp_path / "a.sonolite"), "gate.json")
+
+
+def test_words_of_a_strange_bundle_do_not_command_the_terminal(
+    demo_path: Path, tmp_path: Path
+) -> None:
+    opened = open_bundle(demo_path)
+    gate = opened.read(GATE).replace(
+        b'"failures": []', b'"failures": ["[/red] [bold]boom \\u001b[31m"]'
+    )
+    contents = {name: opened.read(name) for name in opened.manifest.members} | {GATE: gate}
+    manifest = replace(opened.manifest, members=list_members(contents))
+    write_bundle(tmp_path / "a.sonolite", manifest, contents, None)
+    done = sonolite("inspect", tmp_path / "a.sonolite")
+    assert done.code == 0, done
+    assert "[/red]" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_the_first_result_comes_soon(demo_path: Path) -> None:
+    """A shell that waits for a picture is a shell that nobody uses."""
+    started = time.monotonic()
+    command = [SONOLITE, "run", str(demo_path), "--source", "phantom:?frames=1&live=no"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert time.monotonic() - started < 15

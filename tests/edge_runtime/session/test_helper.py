@@ -1,0 +1,223 @@
+"""Of a long recording the capturing thread judges frames too, where the judge is behind."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from devices import BadInput, HardwareMissing, Pixels
+from devices.capture.scripted import Scripted
+from devices.compute import Outputs
+from edge_runtime.bundle.archive import Bundle
+from edge_runtime.models import watchdog
+from edge_runtime.models.backends import FallbackChain
+from edge_runtime.models.classifier import CPU, BackendRequest, Classifier
+from edge_runtime.results.result import Result
+from edge_runtime.results.states import State
+from edge_runtime.results.summary import Summary
+from edge_runtime.screen.region import Region
+from edge_runtime.session import helper
+from edge_runtime.session.account import Account
+from edge_runtime.session.pipeline import run_session
+from tests.conftest import Collected
+
+Run = Callable[..., Outputs]
+FRAMES = 90
+
+
+def of(bundle: Bundle, *requests: BackendRequest) -> FallbackChain:
+    return FallbackChain(bundle, bundle.manifest.classifier, requests, threads=1, any_picture=True)
+
+
+def slowed(run: Run, seconds: float = 0.004) -> Run:
+    def slow(tensor):  # type: ignore[no-untyped-def]
+        time.sleep(seconds)
+        return run(tensor)
+
+    return slow
+
+
+def play(
+    chain: FallbackChain, pictures: list[Pixels]
+) -> tuple[list[Result], Summary, BaseException | None, list[int]]:
+    """Also, by thread, how many pictures it judged."""
+    counts = [0, 0]
+    opened = chain.open_second
+
+    def open_second() -> Classifier | None:
+        helper = opened()
+        if helper is not None:
+            count(helper, 1)
+        return helper
+
+    def count(classifier: Classifier, which: int) -> None:
+        predict = classifier.predict
+
+        def counted(tensor):  # type: ignore[no-untyped-def]
+            counts[which] += 1
+            return predict(tensor)
+
+        classifier.predict = counted  # type: ignore[method-assign]
+
+    count(chain.classifier, 0)
+    chain.open_second = open_second  # type: ignore[method-assign]
+    sink = Collected()
+    many = [pictures[number % len(pictures)] for number in range(FRAMES)]
+    with Scripted(many, live=False) as device:
+        summary, ended = run_session(device, chain, Region(), [sink], threading.Event())
+    return sink.results, summary, ended, counts
+
+
+def test_a_short_recording_opens_no_second_interpreter(
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = of(demo_bundle, CPU)
+    backend = chain.classifier.backend
+    monkeypatch.setattr(backend, "run", slowed(backend.run))
+    *_, counts = play(chain, pictures)
+    assert counts == [FRAMES, 0]
+
+
+def test_both_threads_together_say_what_one_says_alone(
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, *_ = play(of(demo_bundle, CPU), pictures)
+    monkeypatch.setattr(helper, "LONG", 0)
+    chain = of(demo_bundle, CPU)
+    backend = chain.classifier.backend
+    monkeypatch.setattr(backend, "run", slowed(backend.run))
+    together, summary, ended, counts = play(chain, pictures)
+    assert min(counts) >= 10
+    assert sum(counts) == FRAMES
+    assert (summary.read, summary.classified, ended) == (FRAMES, FRAMES, None)
+    for one, other in zip(alone, together, strict=True):
+        assert (one.frame, one.nodules) == (other.frame, other.nodules)
+
+
+def test_hardware_is_not_asked_by_two(
+    demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper, "LONG", 0)
+    chain = of(demo_bundle, BackendRequest("delegate", str(stand_in)))
+    backend = chain.classifier.backend
+    monkeypatch.setattr(backend, "run", slowed(backend.run))
+    *_, counts = play(chain, pictures)
+    assert counts == [FRAMES, 0]
+
+
+def broken(
+    chain: FallbackChain, monkeypatch: pytest.MonkeyPatch, how: Callable[[], object]
+) -> None:
+    """Its second interpreter does `how` with each picture."""
+    opened = chain.open_second
+
+    def open_second() -> Classifier | None:
+        helper = opened()
+        assert helper is not None
+
+        def run(tensor):  # type: ignore[no-untyped-def]
+            how()
+
+        monkeypatch.setattr(helper.backend, "run", run)
+        return helper
+
+    monkeypatch.setattr(chain, "beside", open_second)
+    backend = chain.classifier.backend
+    monkeypatch.setattr(backend, "run", slowed(backend.run))
+    monkeypatch.setattr(helper, "LONG", 0)
+
+
+def test_where_it_fails_the_judge_judges(
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    chain = of(demo_bundle, CPU)
+    broken(chain, monkeypatch, fail)
+    results, summary, ended, counts = play(chain, pictures)
+    assert {its.state for its in results} == {State.LIVE}
+    assert (summary.classified, ended, counts[0]) == (FRAMES, None, FRAMES)
+    assert counts[1]
+
+
+@pytest.mark.parametrize("error", [BadInput("no"), HardwareMissing("no"), MemoryError()])
+def test_where_it_cannot_be_opened_the_judge_judges(
+    demo_bundle: Bundle,
+    pictures: list[Pixels],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    chain = of(demo_bundle, CPU)
+    broken(chain, monkeypatch, lambda: None)
+    asked = []
+
+    def open_second() -> None:
+        asked.append(True)
+        raise error
+
+    monkeypatch.setattr(chain, "beside", open_second)
+    results, summary, ended, _ = play(chain, pictures)
+    assert {its.state for its in results} == {State.LIVE}
+    assert (summary.classified, ended, len(asked)) == (FRAMES, None, 1)
+
+
+@pytest.mark.parametrize("where", ["judging", "opening"])
+def test_where_it_hangs_the_session_ends(
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 0.3)
+    monkeypatch.setattr(watchdog, "OPENING_TIMEOUT", 0.6)
+    over = threading.Event()
+    chain = of(demo_bundle, CPU)
+    broken(chain, monkeypatch, over.wait)
+    if where == "opening":
+        monkeypatch.setattr(chain, "beside", over.wait)
+    try:
+        _, summary, ended, _ = play(chain, pictures)
+    finally:
+        over.set()
+    assert isinstance(ended, HardwareMissing)
+    assert summary.read == summary.classified + sum(summary.not_judged.values())
+
+
+def test_what_was_judged_beside_a_backend_that_was_given_up_is_judged_again(
+    demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results would else be called the next one's."""
+    monkeypatch.setattr(helper, "LONG", 0)
+    chain = of(demo_bundle, CPU, BackendRequest("cpu"))
+    first = chain.classifier.backend
+    slow, count = slowed(first.run), 0
+
+    def fails_once(tensor):  # type: ignore[no-untyped-def]
+        nonlocal count
+        count += 1
+        if count == 20:
+            raise RuntimeError("no")
+        return slow(tensor)
+
+    monkeypatch.setattr(first, "run", fails_once)
+    conclude, said = Account.conclude, []
+
+    def spy(account, prepared, prediction):  # type: ignore[no-untyped-def]
+        if prepared.ahead is not None and prediction is prepared.ahead[1]:
+            said.append(prepared.ahead[0] is session_computes[-1])
+        return conclude(account, prepared, prediction)
+
+    session_computes = [chain.classifier]
+    computes = Account.computes
+
+    def noted(account, classifier, fallback=""):  # type: ignore[no-untyped-def]
+        session_computes.append(classifier)
+        computes(account, classifier, fallback)
+
+    monkeypatch.setattr(Account, "conclude", spy)
+    monkeypatch.setattr(Account, "computes", noted)
+    results, *_ = play(chain, pictures)
+    assert len(results) == FRAMES
+    assert results[-1].fallback is not None
+    assert said
+    assert all(said)

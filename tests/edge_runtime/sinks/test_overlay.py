@@ -1,0 +1,127 @@
+"""What is drawn onto the screen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from devices import Box, Pixels
+from edge_runtime.results.result import Latency, Nodule, Result
+from edge_runtime.results.states import State
+from edge_runtime.sinks import overlay
+
+NODULE = Nodule(
+    track=1,
+    box=Box(100, 100, 50, 40),
+    window=Box(85, 80, 80, 80),
+    label="malignant",
+    reason=None,
+    probability={"benign": 0.2, "malignant": 0.8},
+    smoothed={"benign": 0.2, "malignant": 0.8},
+    thresholds={"malignant": 0.7},
+    out_of_scope_score=None,
+    evidence=np.array([[20, 5], [0, -20]], np.float32),
+)
+RESULT = Result(
+    sequence=0,
+    frame=0,
+    captured_at=1.0,
+    captured_utc="2026-01-01T00:00:00.000+00:00",
+    timestamp=0.0,
+    state=State.LIVE,
+    reason=None,
+    nodules=(NODULE,),
+    box=Box(100, 100, 50, 40),
+    region="given",
+    latency_ms=Latency(1, 2, 3, 6),
+    rate="full",
+    health=(),
+    backend="cpu int8.tflite ai-edge-litert 2.3.0",
+    fallback=None,
+    bundle="demo 1 0123456789ab",
+)
+
+
+def with_nodule(**changes: object) -> Result:
+    """The result with its nodule changed."""
+    return replace(RESULT, nodules=(replace(NODULE, **changes),))  # type: ignore[arg-type]
+
+
+def texts(monkeypatch: pytest.MonkeyPatch, result: Result, pixels: Pixels) -> list[str]:
+    """Every text that is drawn."""
+    said: list[str] = []
+    write = overlay._write
+
+    def spy(canvas: Pixels, text: str, *rest: object) -> None:
+        said.append(text)
+        write(canvas, text, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(overlay, "_write", spy)
+    overlay.draw(pixels, result)
+    return said
+
+
+def test_label_probability_state_and_notice_are_shown(
+    monkeypatch: pytest.MonkeyPatch, screen: Pixels
+) -> None:
+    head, foot = texts(monkeypatch, RESULT, screen)
+    assert head == "LIVE   malignant   p(malignant) 0.80, threshold 0.70"
+    assert "research use only, not for diagnosis" in foot
+
+
+def test_a_whole_picture_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch, screen: Pixels) -> None:
+    assert "whole picture" not in texts(monkeypatch, RESULT, screen)[1]
+    assert "whole picture" in texts(monkeypatch, replace(RESULT, region="found"), screen)[1]
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.LIVE])
+def test_outside_live_no_label_is_drawn(
+    monkeypatch: pytest.MonkeyPatch, screen: Pixels, state: State
+) -> None:
+    """Not even were a result to carry one."""
+    head, _ = texts(monkeypatch, replace(RESULT, state=state, reason="because"), screen)
+    assert head == f"{state}  because"
+
+
+def test_the_picture_itself_keeps_every_pixel_but_the_box(screen: Pixels) -> None:
+    drawn = overlay.draw(screen, RESULT)
+    band = (drawn.shape[0] - screen.shape[0]) // 2
+    changed = np.argwhere((drawn[band:-band] != screen).any(axis=2))
+    assert changed.min(axis=0).tolist() == [99, 99]
+    assert changed.max(axis=0).tolist() == [140, 150]
+
+
+def test_evidence_tints_the_window_by_what_it_speaks_for(screen: Pixels) -> None:
+    result = with_nodule(box=Box(110, 110, 9, 9))
+    plain = overlay.draw(screen, result).astype(int)
+    tinted = overlay.draw(screen, result, evidence=True)
+    band = (tinted.shape[0] - screen.shape[0]) // 2
+    changed = np.argwhere((tinted != plain).any(axis=2))
+    assert changed.min(axis=0).tolist() == [80 + band, 85]
+    assert changed.max(axis=0).tolist() == [159 + band, 164]
+    for (y, x), color in (((80, 85), overlay.POSITIVE), ((159, 164), overlay.NEGATIVE)):
+        expected = (plain[y + band, x] + color) / 2
+        assert np.abs(tinted[y + band, x] - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "window", [Box(-30, -40, 80, 80), Box(300, 200, 80, 80), Box(-50, -50, 900, 900)]
+)
+def test_of_what_overhangs_the_screen_nothing_is_tinted(screen: Pixels, window: Box) -> None:
+    plain = overlay.draw(screen, RESULT)
+    drawn = overlay.draw(screen, with_nodule(window=window), evidence=True)
+    assert drawn.shape == plain.shape
+    assert (drawn != plain).any()
+
+
+def test_without_a_label_nothing_is_tinted(screen: Pixels) -> None:
+    silent = with_nodule(label=None, evidence=None)
+    plain = overlay.draw(screen, silent)
+    assert (overlay.draw(screen, silent, evidence=True) == plain).all()
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (240, 320, 3), (1080, 1920, 3)])
+def test_every_size_of_screen_can_be_drawn_on(shape: tuple[int, ...]) -> None:
+    drawn = overlay.draw(np.zeros(shape, np.uint8), replace(RESULT, nodules=(), box=None))
+    assert drawn.shape[1:] == (shape[1], 3)
+    assert drawn.max() > 100
