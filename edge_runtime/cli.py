@@ -1,13 +1,14 @@
 """The one command, `sonolite`: its root, its exit codes, and the doors for the host's commands."""
 
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from devices import SonoliteError
-from edge_runtime import commands
+from edge_runtime import commands, load_sibling
 from edge_runtime.text import printable, say
 
 HELP = (
@@ -32,6 +33,9 @@ def command_line(word: str) -> typer.Typer:
         return app
     from importlib.metadata import entry_points  # here, as a device's own command needs none
 
+    for name in ("train", "convert"):
+        with suppress(ModuleNotFoundError):  # a device has neither
+            load_sibling(name)
     for entry in sorted(entry_points(group="sonolite.commands"), key=lambda entry: entry.value):
         try:
             register = entry.load()

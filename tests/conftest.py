@@ -90,7 +90,6 @@ KILLED = """
 import os, signal, sys
 import train.batches
 from edge_runtime.cli import main
-from edge_runtime.result import Result
 
 batch = train.batches.Batches.__getitem__
 asked = []

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from edge_runtime.bundle.manifest import ClassifierStage
 
 TOO_CLOSE = "too close to the threshold"
+OUT_OF_SCOPE = "unlike the pictures that the model learnt from"
 BELOW = "no label reaches its threshold"
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from devices import Clock
 from edge_runtime.bundle.manifest import ClassifierStage
 from edge_runtime.models.classifier import Classifier, Prediction
-from edge_runtime.nodules.decide import decide
+from edge_runtime.nodules.decide import OUT_OF_SCOPE, decide
 from edge_runtime.nodules.smoothing import Smoother
 from edge_runtime.results.result import Latency, Nodule, Result
 from edge_runtime.results.states import Event, State, next_state
@@ -19,7 +19,6 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.session.throttle_levels import ThrottleLevel
 
 NO_TIME = Latency(0, 0, 0, 0)
-OUT_OF_SCOPE = "unlike the pictures that the model learnt from"
 
 
 def utc_now() -> datetime:

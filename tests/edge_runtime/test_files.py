@@ -14,7 +14,7 @@ from edge_runtime.files import whole_file, whole_folder
 KILLED = """
 import os, signal
 from pathlib import Path
-from edge_runtime.atomic import whole_{kind}
+from edge_runtime.files import whole_{kind}
 with whole_{kind}(Path({path!r})) as part:
     target = part if {kind!r} == "file" else part / "inner"
     target.write_text("half")

@@ -46,7 +46,7 @@ def test_the_threshold_and_its_margin_decide(demo_bundle: Bundle) -> None:
     ("benign", "malignant", "normal", "decision"),
     [
         (0.6, 0.3, 0.1, ("benign", None)),
-        (0.39, 0.34, 0.27, ("malignant", None)),
+        (0.39, 0.36, 0.25, ("malignant", None)),
         (0.38, 0.2, 0.42, (None, BELOW)),
         (0.1, 0.4, 0.505, (None, TOO_CLOSE)),
     ],

@@ -123,7 +123,7 @@ def broken(
         monkeypatch.setattr(helper.backend, "run", run)
         return helper
 
-    monkeypatch.setattr(chain, "beside", open_second)
+    monkeypatch.setattr(chain, "open_second", open_second)
     backend = chain.classifier.backend
     monkeypatch.setattr(backend, "run", slowed(backend.run))
     monkeypatch.setattr(helper, "LONG", 0)
@@ -158,7 +158,7 @@ def test_where_it_cannot_be_opened_the_judge_judges(
         asked.append(True)
         raise error
 
-    monkeypatch.setattr(chain, "beside", open_second)
+    monkeypatch.setattr(chain, "open_second", open_second)
     results, summary, ended, _ = play(chain, pictures)
     assert {its.state for its in results} == {State.LIVE}
     assert (summary.classified, ended, len(asked)) == (FRAMES, None, 1)
@@ -174,7 +174,7 @@ def test_where_it_hangs_the_session_ends(
     chain = of(demo_bundle, CPU)
     broken(chain, monkeypatch, over.wait)
     if where == "opening":
-        monkeypatch.setattr(chain, "beside", over.wait)
+        monkeypatch.setattr(chain, "open_second", over.wait)
     try:
         _, summary, ended, _ = play(chain, pictures)
     finally:
