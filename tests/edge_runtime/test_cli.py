@@ -43,7 +43,7 @@ def test_a_live_session_loads_nothing_of_the_other_commands() -> None:
 def test_without_a_stderr_stdout_still_holds_results_alone(tmp_path: Path) -> None:
     """As a careless service leaves it; what is for a person has no other place to go then."""
     for words, code, lines in (
-        ("demo "phantom:?frames=2&live=no" --json --save a.mp4", 0, 2),
+        ("demo 'phantom:?frames=2&live=no' --json --save a.mp4", 0, 2),
         ("demo missing.mp4 --json", 2, 0),
     ):
         command = f'exec "$0" -m edge_runtime {words} 2>&-'
