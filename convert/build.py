@@ -44,12 +44,12 @@ from edge_runtime.bundle.manifest import (
     Origin,
     Variant,
 )
-from edge_runtime.bundle.preprocess import Preprocessing
+from edge_runtime.bundle.preprocess import Preprocessing, parse
 from edge_runtime.bundle.scope import write_scope
 from train.batches import read_material
 from train.loading import prepare
 from train.network import predict
-from train.run import Record, Run, software
+from train.run import Record, Run, prevalence, software
 from train.samples import Sample, load_pictures
 from train.scope import fit_scope
 
@@ -235,6 +235,8 @@ def _stage(
         task=recipe.task.name,
         labels=recipe.task.labels,
         aliases=recipe.task.aliases,
+        learnt="boxes" if parse(recipe.preprocessing).crops else "pictures",
+        prevalence=prevalence(record.data),
         preprocessing=recipe.preprocessing,
         variants={variant: f"{variant}.tflite" for variant in tolerance},
         operating_point=OperatingPoint(

@@ -55,7 +55,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from devices import Box, CaptureDevice, Pixels
+from devices import BadInput, Box, CaptureDevice, Pixels
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.shipped import open_shipped
 from edge_runtime.bundle.trust import known_versions, read_trusted, trusted_folder
@@ -115,14 +115,19 @@ class Model:
         """The bundle that the models are from."""
         return self.chain.bundle
 
-    def classify(self, pixels: Pixels, box: Box | None = None) -> Nodule:
+    def classify(
+        self, pixels: Pixels, box: Box | None = None, whole_picture: bool = False
+    ) -> Nodule:
         """Classifies one image by itself.
 
         `pixels` is uint8, ``H x W`` grey or ``H x W x 3`` in OpenCV's order, blue first. `box` is
-        the nodule in pixels of the image; without it the image is classified whole, which a model
-        that learnt nodule crops does badly.
-        Raises BadInput where the box lies outside the image, RuntimeError where inference fails.
+        the nodule in pixels of the image. A model that learnt marked nodules needs it, unless
+        `whole_picture` asks for the image whole, which such a model classifies badly.
+        Raises BadInput where the box is missing or lies outside the image, RuntimeError where
+        inference fails.
         """
+        if box is None and not whole_picture and self.chain.stage.learnt == "boxes":
+            raise BadInput("this model learnt marked nodules: give the box of the nodule")
         classifier, stage = self.chain.opened(), self.chain.stage
         height, width = pixels.shape[:2]
         preprocessing = classifier.preprocessing
@@ -139,6 +144,7 @@ class Model:
             reason=reason,
             probability=probability,
             smoothed=probability if in_scope else None,
+            adjusted=None,
             thresholds=stage.operating_point.thresholds,
             out_of_scope_score=score,
             evidence=None if label is None else prediction.evidence,
@@ -152,16 +158,27 @@ def classify_source(
     roi: str | None = None,
     budget: float = BUDGET,
     stop: threading.Event | None = None,
+    whole_picture: bool = False,
+    prevalence: str | None = None,
 ) -> Summary:
     """Runs a session to its end, and returns the account of every frame.
 
     `source` is a URI as for `sonolite run --source`, or an open capture device, which is closed at
-    the end. `roi` is `x,y,w,h` of the nodule on the screen. Set `stop` to end a live session.
+    the end. `roi` is `x,y,w,h` of the nodule on the screen; without it a model that learnt marked
+    nodules classifies nothing, unless `whole_picture` asks for it. `prevalence` as for
+    `sonolite run`. Set `stop` to end a live session.
     Raises what ended a live session, such as DeviceLost, and BadInput for a damaged recording.
     """
     with ExitStack() as stack:
         device = stack.enter_context(open_source(source) if isinstance(source, str) else source)
-        session = assemble(device, model.chain, roi, budget=budget)
+        session = assemble(
+            device,
+            model.chain,
+            roi,
+            budget=budget,
+            whole_picture=whole_picture,
+            prevalence=prevalence,
+        )
         summary, error = session.run(sinks, stop or threading.Event())
     if error is not None:
         raise error
@@ -169,7 +186,12 @@ def classify_source(
 
 
 def results_of(
-    model: Model, source: str | CaptureDevice, roi: str | None = None, budget: float = BUDGET
+    model: Model,
+    source: str | CaptureDevice,
+    roi: str | None = None,
+    budget: float = BUDGET,
+    whole_picture: bool = False,
+    prevalence: str | None = None,
 ) -> Iterator[Result]:
     """Iterates over the results of a source; see `classify_source`.
 
@@ -193,7 +215,8 @@ def results_of(
 
     def run() -> None:
         try:
-            classify_source(model, source, [Handover()], roi, budget, stop)
+            sinks = [Handover()]
+            classify_source(model, source, sinks, roi, budget, stop, whole_picture, prevalence)
         except BaseException as error:
             put(error)
         else:

@@ -115,6 +115,15 @@ class Run:
     scope: Scope | None
 
 
+def prevalence(data: Data) -> dict[str, float]:
+    """The share of each label in the images that a model learnt from and was calibrated on."""
+    counts = [data.counts[part] for part in ("train", "validation")]
+    labels = sorted({label for count in counts for label in count})
+    images = {label: sum(count.get(label, 0) for count in counts) for label in labels}
+    total = sum(images.values())
+    return {label: count / total for label, count in images.items()}
+
+
 def software() -> dict[str, str]:
     """The versions that decide a model's numbers, and the commit where it is known."""
     names = ("sonolite", "tensorflow", "keras", "numpy", "opencv-python-headless")

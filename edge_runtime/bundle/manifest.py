@@ -77,6 +77,11 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     labels: Annotated[tuple[Name, ...], Meta(min_length=2, max_length=100)]
     aliases: dict[str, Name]
     """Other spellings of a label that data sets use, such as `1` for `malignant`."""
+    learnt: Literal["boxes", "pictures"]
+    """Whether the model learnt nodules that were marked with boxes, or whole pictures."""
+    prevalence: dict[Name, Share]
+    """The share of each label in the data that the model learnt from and was calibrated on; its
+    probabilities hold at this prevalence."""
     preprocessing: str
     variants: dict[Variant, str]
     """Which member holds which variant."""
@@ -94,6 +99,8 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
         with_threshold = {self.positive} if self.is_binary else set(self.labels)
         if set(self.operating_point.thresholds) != with_threshold:
             raise ValueError(f"thresholds are those of {', '.join(sorted(with_threshold))}")
+        if set(self.prevalence) != set(self.labels) or min(self.prevalence.values()) == 0:
+            raise ValueError("prevalence is the share of each label, above 0")
         if not set(self.aliases.values()) <= set(self.labels):
             raise ValueError("an alias names no label")
         if not self.variants:

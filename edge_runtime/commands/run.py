@@ -13,7 +13,6 @@ from devices import BadInput
 from devices.boards import read_board
 from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
-from edge_runtime.bundle.preprocess import parse
 from edge_runtime.bundle.shipped import open_shipped
 from edge_runtime.bundle.trust import known_versions
 from edge_runtime.commands.options import (
@@ -37,6 +36,14 @@ from edge_runtime.text import say
 
 EvidenceOption = Annotated[
     bool, typer.Option("--evidence", help="Tint in the video which place speaks for which label.")
+]
+WholePictureOption = Annotated[
+    bool,
+    typer.Option("--whole-picture", help="Classify the whole picture where no nodule is marked."),
+]
+PrevalenceOption = Annotated[
+    str | None,
+    typer.Option(help="Share of the positive class here, or of each: a=0.2,b=0.3,c=0.5."),
 ]
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
@@ -79,6 +86,8 @@ def run(
         typer.Option(help="Where results go, too: jsonl:FILE, video:FILE. Repeat it for several."),
     ] = None,
     evidence: EvidenceOption = False,
+    whole_picture: WholePictureOption = False,
+    prevalence: PrevalenceOption = None,
     any_picture: Annotated[
         bool, typer.Option("--any-picture", help="Label also what the model never learnt to judge.")
     ] = False,
@@ -112,7 +121,19 @@ def run(
     def admit() -> None:
         versions.admit(signature.key, manifest.name, manifest.version)
 
-    _run(chain, source, roi, budget, sinks, evidence, as_json, admit, Throttle(profile))
+    _run(
+        chain,
+        source,
+        sinks,
+        roi=roi,
+        budget=budget,
+        evidence=evidence,
+        as_json=as_json,
+        whole_picture=whole_picture,
+        prevalence=prevalence,
+        admit=admit,
+        throttle=Throttle(profile),
+    )
     if save is not None:
         say(f"saved {save}")
 
@@ -124,6 +145,8 @@ def demo(
         "demo.mp4"
     ),
     evidence: EvidenceOption = False,
+    whole_picture: WholePictureOption = False,
+    prevalence: PrevalenceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Classify a simulated neck live with the model in the package, and save a video of it.
@@ -138,7 +161,16 @@ def demo(
     _refuse_source(save, source)
     with open_shipped() as bundle:
         chain = FallbackChain(bundle, bundle.manifest.classifier, any_picture=simulated)
-        _run(chain, source, roi, BUDGET, [f"video:{save}"], evidence, as_json)
+        _run(
+            chain,
+            source,
+            [f"video:{save}"],
+            roi=roi,
+            evidence=evidence,
+            as_json=as_json,
+            whole_picture=whole_picture or simulated,
+            prevalence=prevalence,
+        )
     say(f"saved {save}")
     if simulated:
         say("note: the model never saw a simulated neck; its labels here mean nothing")
@@ -162,11 +194,14 @@ def _announce(chain: FallbackChain) -> None:
 def _run(
     chain: FallbackChain,
     source: str,
-    roi: str | None,
-    budget: float,
     sinks: list[str],
+    *,
+    roi: str | None,
     evidence: bool,
     as_json: bool,
+    whole_picture: bool,
+    prevalence: str | None,
+    budget: float = BUDGET,
     admit: Callable[[], None] = lambda: None,
     throttle: Throttle | None = None,
 ) -> None:
@@ -181,7 +216,7 @@ def _run(
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
         device = stack.enter_context(open_source(source))
-        session = assemble(device, chain, roi, saved, budget, throttle)
+        session = assemble(device, chain, roi, saved, budget, throttle, whole_picture, prevalence)
         _announce(chain)
         if evidence and not chain.classifier.explains:
             raise BadInput(f"--evidence: {chain.bundle.id} has no evidence map")
@@ -198,7 +233,10 @@ def _run(
         summary, ended = session.run(opened, stop, heartbeat)
     for line in (*summary.lines(), NOTICE):
         say(line)
-    if session.region.roi is None and parse(chain.stage.preprocessing).crops:
-        say("note: without --roi the whole picture was judged; this model learnt nodule crops")
+    if session.region.roi is None and chain.stage.learnt == "boxes":
+        if session.region.whole:
+            say("note: the whole picture was classified; this model learnt marked nodules alone")
+        else:
+            say("note: no nodule is marked; --roi x,y,w,h marks one, --whole-picture does without")
     if ended is not None:
         raise ended

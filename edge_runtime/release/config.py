@@ -14,6 +14,8 @@ LEAST_TRIAL, MOST_TRIAL = 2.0, 3600.0
 HEAD = """\
 # What this device looks at. Edit it; the service begins anew by itself.
 # source: as in `sonolite run --source`. roi: "x,y,w,h" of the nodule on the screen, or "".
+# whole_picture: true classifies the whole picture where no nodule is marked.
+# prevalence: share of the positive class among the patients here, as in "0.1", or "".
 # trial_state: what a new release has to reach within trial_seconds: "LIVE", or what the device
 # shows where no scanner is attached, such as "LOST" or "SEARCHING".
 """
@@ -25,6 +27,8 @@ class Config:
 
     source: str
     roi: str = ""
+    whole_picture: bool = False
+    prevalence: str = ""
     board: str = ""
     """The profile that the device was deployed with."""
     trial_seconds: float = 60.0
@@ -54,8 +58,9 @@ def make_config(table: dict[str, Any], where: str) -> Config:
     for name, value in table.items():
         if name not in known:
             raise Refused(f"{where}: no setting {name!r}; there are {', '.join(known)}")
+        kind = known[name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number if known[name] is float else isinstance(value, str)):
+        if not (number if kind is float else type(value) is kind):
             raise Refused(f"{where}: {name} = {value!r} is of the wrong type")
     if not table.get("source"):
         raise Refused(f"{where}: the setting source is missing")
@@ -69,13 +74,15 @@ def make_config(table: dict[str, Any], where: str) -> Config:
 
 def write_config(config: Config) -> str:
     """The text of a configuration, with what a person needs to edit it."""
-    lines = [f"{name} = {_value(its)}" for name, its in asdict(config).items()]
+    lines = [f"{name} = {_value(value)}" for name, value in asdict(config).items()]
     return HEAD + "\n".join(lines) + "\n"
 
 
-def _value(its: str | float) -> str:
-    if not isinstance(its, str):
-        return f"{float(its)}"
-    escaped = its.replace("\\", "\\\\").replace('"', '\\"')
+def _value(value: str | float) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return f"{float(value)}"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     plain = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c for c in escaped)
     return f'"{plain}"'

@@ -45,6 +45,9 @@ class Nodule:
     """The calibrated probability of each label in this frame."""
     smoothed: dict[str, float] | None
     """The same, smoothed over the frames; the label follows it. None where nothing was decided."""
+    adjusted: dict[str, float] | None
+    """The smoothed probability at `Result.adjusted_prevalence`; None where that is None. No label
+    follows it."""
     thresholds: dict[str, float]
     """The smoothed probability from which on a label is given. With two labels the positive one
     alone stands here: below its threshold the label is the other."""
@@ -90,6 +93,11 @@ class Result:
     """The nodules that the models were asked about; none where the frame was withheld from them."""
     box: Box | None
     """The part of the screen that was examined, in pixels."""
+    prevalence: dict[str, float]
+    """The share of each label at which `probability` and `smoothed` hold: that of the data which
+    the model was calibrated on."""
+    adjusted_prevalence: dict[str, float] | None
+    """The share of each label at which `adjusted` holds; None where nobody gave it."""
     region: Literal["given", "found"]
     """Whether the user gave that part, or it was found."""
     latency_ms: Latency
@@ -111,6 +119,22 @@ class Result:
         return next((nodule.label for nodule in self.nodules if nodule.label is not None), None)
 
 
+def describe_score(result: Result, nodule: Nodule) -> str:
+    """The score against its threshold, and the prevalence at which it holds, for people.
+
+    A probability alone would contradict a label: 0.75 lies below a threshold of 0.81.
+    """
+    if nodule.score is None:
+        return ""
+    label, score, threshold = nodule.score
+    prevalence = result.prevalence[label]
+    text = f"score({label}) {score:.2f}, threshold {threshold:.2f}, at prevalence {prevalence:.2f}"
+    if nodule.adjusted is not None and result.adjusted_prevalence is not None:
+        adjusted, other = nodule.adjusted[label], result.adjusted_prevalence[label]
+        text += f"; p({label}) {adjusted:.2f} at prevalence {other:.2f}"
+    return text
+
+
 def to_json(result: Result) -> bytes:
     """One line of JSON, UTF-8: boxes as `[x, y, w, h]`, rounded numbers, no evidence."""
     record: dict[str, Any] = {name: getattr(result, name) for name in _NAMES}
@@ -127,8 +151,9 @@ def to_json(result: Result) -> bytes:
 def _plain(nodule: Nodule) -> dict[str, Any]:
     record: dict[str, Any] = {name: getattr(nodule, name) for name in _NODULE_NAMES}
     record["probability"] = _rounded(nodule.probability)
-    if nodule.smoothed is not None:
-        record["smoothed"] = _rounded(nodule.smoothed)
+    for name in ("smoothed", "adjusted"):
+        if record[name] is not None:
+            record[name] = _rounded(record[name])
     if nodule.out_of_scope_score is not None:
         record["out_of_scope_score"] = round(nodule.out_of_scope_score, 4)
     return record

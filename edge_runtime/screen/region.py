@@ -60,8 +60,13 @@ class Region:
         roi: Box | None = None,
         saved: Mapping[Size, SavedRegion] | None = None,
         told: Box | None = None,
+        whole: bool = True,
     ) -> None:
-        """`told` is where the source itself says its picture lies, as DICOM files do."""
+        """`told` is where the source itself says its picture lies, as DICOM files do.
+
+        With `whole` the whole picture is classified where there is no region of interest.
+        """
+        self.whole = whole
         self.roi = roi
         """The part of the picture to judge; None judges the picture whole."""
         self.outline: Outline | None = None

@@ -78,7 +78,15 @@ def _session(
     with device:
         # A model that is refused ends the service; only a refused picture is waited for, below.
         saved = saved_regions_of(service.regions, config.source)
-        session = assemble(device, chain, config.roi, saved, throttle=service.throttle)
+        session = assemble(
+            device,
+            chain,
+            config.roi,
+            saved,
+            throttle=service.throttle,
+            whole_picture=config.whole_picture,
+            prevalence=config.prevalence,
+        )
         ended = threading.Event()
 
         def heartbeat(state: State) -> None:

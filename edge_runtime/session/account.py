@@ -9,6 +9,7 @@ from devices import Clock
 from edge_runtime.bundle.manifest import ClassifierStage
 from edge_runtime.models.classifier import Classifier, Prediction
 from edge_runtime.nodules.decide import OUT_OF_SCOPE, decide
+from edge_runtime.nodules.prevalence import at_prevalence
 from edge_runtime.nodules.smoothing import Smoother
 from edge_runtime.results.result import Latency, Nodule, Result
 from edge_runtime.results.states import Event, State, next_state
@@ -19,6 +20,7 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.session.throttle_levels import ThrottleLevel
 
 NO_TIME = Latency(0, 0, 0, 0)
+UNMARKED = "no nodule is marked"
 
 
 def utc_now() -> datetime:
@@ -39,13 +41,17 @@ class Account:
         throttle: Throttle,
         clock: Clock = time.monotonic,
         utc: Callable[[], datetime] = utc_now,
+        prevalence: dict[str, float] | None = None,
     ) -> None:
-        """`bundle` is its id; a live result that is older than `budget` seconds is stale."""
+        """`bundle` is its id; a live result that is older than `budget` seconds is stale.
+
+        Results tell the probabilities at `prevalence`, too, the share of each label.
+        """
         self.state = State.SEARCHING
         self.summary = Summary()
         self._live, self._budget, self._clock, self._utc = live, budget, clock, utc
         self._stage, self._bundle, self._region = stage, bundle, region
-        self._throttle = throttle
+        self._throttle, self._prevalence = throttle, prevalence
         self._smoother = Smoother(stage.decision.smoothing_seconds)
         self._sequence = itertools.count()
         self._screen: tuple[int, ...] | None = None
@@ -90,7 +96,7 @@ class Account:
         age = done - frame.captured_at
         if check.event is not None:
             event, prediction = check.event, None
-        elif prediction is None:
+        elif prediction is None and not prepared.unmarked:
             event = Event.FAILED
         elif self._live and age > self._budget:
             event = Event.LATE
@@ -99,6 +105,8 @@ class Account:
         self.advance(event)
         nodules: tuple[Nodule, ...] = ()
         reason = str(check.flaw if event is Event.UNUSABLE and check.flaw is not None else event)
+        if event is Event.JUDGED and prepared.unmarked:
+            reason = UNMARKED
         if prediction is not None:
             nodules = (self._decide(prepared, prediction, reason),)
         self._count(reason, nodules, age)
@@ -132,6 +140,11 @@ class Account:
             reason=why,
             probability=probability,
             smoothed=smoothed,
+            adjusted=(
+                None
+                if smoothed is None or self._prevalence is None
+                else at_prevalence(smoothed, stage.prevalence, self._prevalence)
+            ),
             thresholds=stage.operating_point.thresholds,
             out_of_scope_score=score,
             evidence=None if label is None else prediction.evidence,
@@ -169,6 +182,8 @@ class Account:
             reason=None if labelled else reason,
             nodules=nodules,
             box=None if prepared is None else prepared.box,
+            prevalence=self._stage.prevalence,
+            adjusted_prevalence=self._prevalence,
             region="found" if self._region.roi is None else "given",
             latency_ms=latency,
             rate=self._throttle.level.name.lower(),

@@ -11,6 +11,7 @@ from devices import CaptureDevice, SonoliteError
 from devices.capture import device_opener
 from devices.capture.reconnecting import Reconnecting
 from edge_runtime.models.backends import FallbackChain, default_threads
+from edge_runtime.nodules.prevalence import parse_prevalence
 from edge_runtime.results.states import State
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.region import Region, parse_roi
@@ -29,6 +30,7 @@ class Session:
     region: Region
     budget: float
     throttle: Throttle
+    prevalence: dict[str, float] | None
 
     def run(
         self,
@@ -46,6 +48,7 @@ class Session:
             self.budget,
             heartbeat=heartbeat,
             throttle=self.throttle,
+            prevalence=self.prevalence,
         )
 
 
@@ -64,15 +67,22 @@ def assemble(
     saved: Mapping[Size, SavedRegion] | None = None,
     budget: float = BUDGET,
     throttle: Throttle | None = None,
+    whole_picture: bool = False,
+    prevalence: str | None = None,
 ) -> Session:
     """Opens the models for an open device.
 
     `roi` is `x,y,w,h` on the screen; without it the picture lies where `saved` says for the size of
     the screen, else where the device says, else where it is found.
-    Raises BadInput for a region that is none, and BadInput or HardwareMissing where no backend
-    opens a model.
+    A model that learnt marked nodules classifies nothing without `roi`, unless `whole_picture` asks
+    for it. `prevalence` as for `parse_prevalence`.
+    Raises BadInput for a region or a prevalence that is none, and BadInput or HardwareMissing where
+    no backend opens a model.
     """
-    region = Region(parse_roi(roi) if roi else None, saved, device.region)
+    stage = chain.stage
+    whole = whole_picture or stage.learnt == "pictures"
+    region = Region(parse_roi(roi) if roi else None, saved, device.region, whole)
+    shares = parse_prevalence(prevalence, stage, "--prevalence") if prevalence else None
     chain.threads = chain.threads or default_threads(device.live)
     chain.opened()
-    return Session(device, chain, region, budget, throttle or Throttle())
+    return Session(device, chain, region, budget, throttle or Throttle(), shares)

@@ -65,19 +65,21 @@ def run_session(
     utc: Callable[[], datetime] = utc_now,
     heartbeat: Callable[[State], None] = lambda _: None,
     throttle: Throttle | None = None,
+    prevalence: dict[str, float] | None = None,
 ) -> tuple[Summary, SonoliteError | None]:
     """Classifies frames until `stop` is set or the device ends; returns the account.
 
     The second value is why a live session ended, None after an ordinary end. `heartbeat` is called
     with the state, many times a second, as long as frames or their absence are dealt with: its
     silence tells that they are not. `throttle` makes a hot device classify fewer frames.
+    `prevalence` as for `Account`.
     Raises BadInput for a recording that turns out to be damaged, and the error of a sink: the
     sink's output is then not to be kept.
     """
     preparer = Preparer(device.live, region, chain.opened().preprocessing, clock)
     throttle = throttle or Throttle()
     account = Account(
-        device.live, chain.stage, chain.bundle.id, region, budget, throttle, clock, utc
+        device.live, chain.stage, chain.bundle.id, region, budget, throttle, clock, utc, prevalence
     )
     queues = [SinkQueue(sink, device.live) for sink in sinks]
     account.computes(chain.classifier, "; ".join(chain.refused))

@@ -50,6 +50,8 @@ class PreparedFrame:
     """The part of the screen in the tensor, in pixels; it may overhang the screen."""
     tensor: NDArray[np.uint8] | None
     """``[1, side, side, 1]``, not used again as long as it is referred to; None without a box."""
+    unmarked: bool
+    """Whether nothing is classified because no nodule is marked."""
     began: float
     """When work on the frame began, monotonic seconds."""
     ended: float
@@ -84,8 +86,11 @@ class Preparer:
         """
         began = self._clock()
         box = self._locate(frame)
-        window, tensor = (None, None) if box is None else self._tensor(frame.pixels, box)
-        return PreparedFrame(frame, box, window, tensor, began, self._clock())
+        unmarked = box is not None and self._region.roi is None and not self._region.whole
+        window, tensor = None, None
+        if box is not None and not unmarked:
+            window, tensor = self._tensor(frame.pixels, box)
+        return PreparedFrame(frame, box, window, tensor, unmarked, began, self._clock())
 
     def check(self, prepared: PreparedFrame) -> None:
         """Checks the picture. The model may be at work on it meanwhile: few are withheld."""

@@ -1,11 +1,13 @@
 """Draws a result onto its screen; the colours stand at the top."""
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from devices import Box, Pixels
-from edge_runtime.results.result import NOTICE, Nodule, Result
+from edge_runtime.results.result import NOTICE, Nodule, Result, describe_score
 from edge_runtime.results.states import State
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -42,13 +44,20 @@ def draw(pixels: Pixels, result: Result, evidence: bool = False) -> Pixels:
         boxes[result.box] = _color(result, None)
     for nodule in result.nodules:
         if evidence and nodule.evidence is not None:
-            _tint(canvas[band : band + height], nodule.evidence, nodule.window)
+            _tint(canvas[band : band + height], _beyond_threshold(nodule), nodule.window)
     for (x, y, w, h), color in boxes.items():
         cv2.rectangle(canvas, (x, y + band), (x + w - 1, y + h - 1 + band), color, 2)
     first = result.nodules[0] if result.nodules else None
     _write(canvas, _headline(result, first), (0, 0), band, _color(result, first))
     _write(canvas, _footline(result), (0, height + band), band, WHITE)
     return canvas
+
+
+def _beyond_threshold(nodule: Nodule) -> NDArray[np.float32]:
+    """The evidence against the threshold of the last label: 0 is where the label would change."""
+    assert nodule.evidence is not None
+    threshold = nodule.thresholds[list(nodule.probability)[-1]]
+    return nodule.evidence - np.float32(math.log(threshold / (1 - threshold)))
 
 
 def _tint(screen: Pixels, evidence: NDArray[np.float32], window: Box) -> None:
@@ -92,9 +101,8 @@ def _headline(result: Result, nodule: Nodule | None) -> str:
     """State, label, score and threshold; outside LIVE the state and the reason alone."""
     if result.state is not State.LIVE or nodule is None or nodule.score is None:
         return f"{result.state}  {result.reason or ''}"
-    label, probability, threshold = nodule.score
     decision = nodule.label or f"no label: {nodule.reason}"
-    return f"{result.state}   {decision}   p({label}) {probability:.2f}, threshold {threshold:.2f}"
+    return f"{result.state}   {decision}   {describe_score(result, nodule)}"
 
 
 def _footline(result: Result) -> str:

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from devices import Pixels
-from edge_runtime.results.result import NOTICE, Nodule, Result
+from edge_runtime.results.result import NOTICE, Result, describe_score
 from edge_runtime.text import cell
 
 
@@ -52,17 +52,10 @@ class Terminal:
 
 
 def _line(result: Result) -> str:
-    nodule = _first(result)
     where = "no frame" if result.frame is None else f"frame {result.frame}"
     decision = result.label or f"no label ({result.reason})"
-    return f"{where}: {result.state}, {decision}{_score(nodule)}"
-
-
-def _score(nodule: Nodule | None) -> str:
-    if nodule is None or nodule.score is None:
-        return ""
-    label, probability, threshold = nodule.score
-    return f", p({label}) {probability:.2f}, threshold {threshold:.2f}"
+    scores = [describe_score(result, nodule) for nodule in result.nodules]
+    return ", ".join(filter(None, (f"{where}: {result.state}", decision, *scores)))
 
 
 def _table(result: Result) -> Table:
@@ -71,7 +64,7 @@ def _table(result: Result) -> Table:
     rows = {
         "state": str(result.state),
         "label": result.label or f"none: {result.reason}",
-        **_probabilities(_first(result)),
+        **_scores(result),
         "frame": "-" if result.frame is None else str(result.frame),
         "latency": f"{latency.total:.1f} ms (wait {latency.wait:.1f}, prepare "
         f"{latency.prepare:.1f}, infer {latency.infer:.1f})",
@@ -84,16 +77,10 @@ def _table(result: Result) -> Table:
     return table
 
 
-def _probabilities(nodule: Nodule | None) -> dict[str, str]:
-    """A row for each label that has a threshold: smoothed, of this frame, and the threshold."""
-    if nodule is None:
-        return {"probability": "-"}
-    return {
-        f"p({label})": ("-" if nodule.smoothed is None else f"{nodule.smoothed[label]:.3f}")
-        + f" (threshold {threshold:.3f}; this frame {nodule.probability[label]:.3f})"
-        for label, threshold in nodule.thresholds.items()
-    }
-
-
-def _first(result: Result) -> Nodule | None:
-    return result.nodules[0] if result.nodules else None
+def _scores(result: Result) -> dict[str, str]:
+    """A row for the score of each nodule, and for the probabilities of its frame."""
+    if not result.nodules:
+        return {"score": "-"}
+    nodule = result.nodules[0]
+    frame = ", ".join(f"{label} {p:.3f}" for label, p in nodule.probability.items())
+    return {"score": describe_score(result, nodule) or "-", "this frame": frame}

@@ -19,6 +19,7 @@ def three(demo_bundle: Bundle) -> ClassifierStage:
         demo_bundle.manifest.classifier,
         labels=tuple(BREAST),
         aliases={},
+        prevalence=dict.fromkeys(BREAST, 1 / 3),
         operating_point=OperatingPoint(BREAST, 0.9, "validation"),
     )
 
@@ -70,6 +71,7 @@ def test_a_label_of_three_has_reached_its_threshold(
         demo_bundle.manifest.classifier,
         labels=tuple(BREAST),
         aliases={},
+        prevalence=dict.fromkeys(BREAST, 1 / 3),
         operating_point=OperatingPoint(BREAST, 0.9, "validation"),
     )
     smoothed = dict(zip(BREAST, values, strict=True))

@@ -15,14 +15,22 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_siz
 @given(
     source=WORDS.filter(bool),
     roi=WORDS,
+    whole=st.booleans(),
+    prevalence=WORDS,
     board=WORDS,
     seconds=st.floats(2, 3600),
     state=st.sampled_from(STATES),
 )
 def test_what_is_written_is_read_back(
-    source: str, roi: str, board: str, seconds: float, state: str
+    source: str,
+    roi: str,
+    whole: bool,
+    prevalence: str,
+    board: str,
+    seconds: float,
+    state: str,
 ) -> None:
-    config = Config(source, roi, board, seconds, state)
+    config = Config(source, roi, whole, prevalence, board, seconds, state)
     assert parse_config(write_config(config), "here") == config
 
 
@@ -32,6 +40,7 @@ def test_what_is_written_is_read_back(
         ("", "source is missing"),
         ("source = 0", "source = 0 is of the wrong type"),
         ('source = "0"\ntrial_seconds = true', "trial_seconds = True is of the wrong type"),
+        ('source = "0"\nwhole_picture = 1', "whole_picture = 1 is of the wrong type"),
         ('source = "0"\ntrial_seconds = 1', "trial_seconds lies in"),
         ('source = "0"\ntrial_seconds = nan', "trial_seconds lies in"),
         ('source = "0"\ntrial_state = "FAULT"', "trial_state is one of"),

@@ -18,7 +18,7 @@ from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event, State
 from edge_runtime.screen.region import Region
 from edge_runtime.screen.stillness import FROZEN_AFTER
-from edge_runtime.session.account import Account
+from edge_runtime.session.account import UNMARKED, Account
 from edge_runtime.session.prepare import Preparer
 from edge_runtime.session.throttle import Throttle
 
@@ -234,3 +234,28 @@ def test_no_label_outside_live_ever(
             assert what == "picture" or result.state is not State.LIVE
     summary = hand.account.summary
     assert summary.classified + sum(summary.not_judged.values()) == prediction
+
+
+def test_without_a_marked_nodule_a_model_of_nodules_gives_no_label(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    hand = Hand(demo_bundle, classifier, region=Region(whole=False))
+    result = hand.judge(pictures[0])
+    assert (result.state, result.nodules, result.reason) == (State.LIVE, (), UNMARKED)
+    assert hand.account.summary.not_judged == {UNMARKED: 1}
+    black = hand.judge(BLACK)
+    assert (black.state, black.reason) == (State.SEARCHING, "the picture is black")
+
+
+def test_another_prevalence_moves_the_probability_and_never_the_label(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    shares = {"benign": 0.95, "malignant": 0.05}
+    plain, adjusted = Hand(demo_bundle, classifier), Hand(demo_bundle, classifier)
+    adjusted.account._prevalence = shares
+    for picture in pictures[:8]:
+        ((one,), (other,)) = plain.judge(picture).nodules, adjusted.judge(picture).nodules
+        assert (one.label, one.smoothed, one.adjusted) == (other.label, other.smoothed, None)
+        assert other.smoothed is not None
+        assert other.adjusted is not None
+        assert other.adjusted["malignant"] < other.smoothed["malignant"]

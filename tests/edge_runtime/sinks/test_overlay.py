@@ -18,6 +18,7 @@ NODULE = Nodule(
     reason=None,
     probability={"benign": 0.2, "malignant": 0.8},
     smoothed={"benign": 0.2, "malignant": 0.8},
+    adjusted=None,
     thresholds={"malignant": 0.7},
     out_of_scope_score=None,
     evidence=np.array([[20, 5], [0, -20]], np.float32),
@@ -32,6 +33,8 @@ RESULT = Result(
     reason=None,
     nodules=(NODULE,),
     box=Box(100, 100, 50, 40),
+    prevalence={"benign": 0.3, "malignant": 0.7},
+    adjusted_prevalence=None,
     region="given",
     latency_ms=Latency(1, 2, 3, 6),
     rate="full",
@@ -65,8 +68,19 @@ def test_label_probability_state_and_notice_are_shown(
     monkeypatch: pytest.MonkeyPatch, screen: Pixels
 ) -> None:
     head, foot = texts(monkeypatch, RESULT, screen)
-    assert head == "LIVE   malignant   p(malignant) 0.80, threshold 0.70"
+    assert head == "LIVE   malignant   score(malignant) 0.80, threshold 0.70, at prevalence 0.70"
     assert "research use only, not for diagnosis" in foot
+
+
+def test_a_probability_at_another_prevalence_is_told_beside_the_score(
+    monkeypatch: pytest.MonkeyPatch, screen: Pixels
+) -> None:
+    nodule = replace(NODULE, adjusted={"benign": 0.9, "malignant": 0.1})
+    shares = {"benign": 0.95, "malignant": 0.05}
+    head, _ = texts(
+        monkeypatch, replace(RESULT, nodules=(nodule,), adjusted_prevalence=shares), screen
+    )
+    assert head.endswith("at prevalence 0.70; p(malignant) 0.10 at prevalence 0.05")
 
 
 def test_a_whole_picture_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch, screen: Pixels) -> None:
