@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from devices.capture.kinds import DICOM, IMAGES
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
 
-IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-DICOM = frozenset({".dcm", ".dicom"})
-"""What the names of image files, and of DICOM files, end in."""
+__all__ = ["DICOM", "IMAGES", "device_opener", "open_device"]
+
 MAX_DIGITS = 3
 """Of a camera's index; V4L2 counts to 255."""
 
