@@ -162,12 +162,12 @@ class Dicom(CaptureDevice):
         self.fps = rate if rate is not None and 1 <= rate <= 240 else 25.0
         if self._header.frames == 1:
             self.fps = 1.0
-        self.region = self._header.region
-        self.notes = Counter(self._header.notes)
+        self.region, self.frames = self._header.region, self._header.frames
+        self.notes = self._notes = Counter(self._header.notes)
         self._index = 0
         with ExitStack() as stack, _reading(path, MISSING):
             self._file = stack.enter_context(path.open("rb"))
-            for index in range(self._header.frames):
+            for index in range(self.frames):
                 _stream(self._file, path, self._dataset, self._layout, index)
             stack.pop_all()
 
@@ -184,7 +184,7 @@ class Dicom(CaptureDevice):
         with _reading(self._path, f"frame {index} is missing or damaged"):
             pixels, note = _read_pixels(self._file, self._path, self._dataset, self._layout, index)
         if note is not None:
-            self.notes[note] = 1
+            self._notes[note] = 1
         timestamp = None
         if header.frames > 1:
             timestamp = header.times[index] if header.times else index / self.fps
