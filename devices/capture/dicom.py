@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -36,9 +35,10 @@ from devices.capture.dicom_pixels import (
     stated_size,
 )
 from devices.capture.kinds import Kind, kind_of
+from devices.capture.registry import PYDICOM
 from devices.capture.size import check_size
 from devices.errors import BadInput, EndOfRecording
-from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
+from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels, nominal_rate
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -57,9 +57,6 @@ seconds, and some microseconds. What lies between could be either, and is not be
 OTHER_UNIT = "FrameTime is not in milliseconds; it is taken in the unit in which it makes sense"
 NO_TIME = "FrameTime makes no sense; 25 frames/s are taken"
 MISSING = "the pixels are missing or damaged"
-MODULES = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle")
-"""Of pydicom, of the decoder, and of its parts: JPEG and JPEG-LS, JPEG 2000, RLE."""
-
 TAGS = [
     "BitsAllocated",
     "BitsStored",
@@ -122,7 +119,7 @@ def is_dicom(path: Path) -> bool:
     """
     if kind_of(path) is not Kind.DICOM:
         return False
-    _require_pydicom()
+    PYDICOM.require()
     return True
 
 
@@ -158,10 +155,8 @@ class Dicom(CaptureDevice):
         """Opens `path`. Raises BadInput as `read_header` does, and where a frame is missing."""
         self._path, self._clock = path, clock
         self._dataset, self._header, self._layout = _open(path)
-        rate = self._header.frame_rate
-        self.fps = rate if rate is not None and 1 <= rate <= 240 else 25.0
-        if self._header.frames == 1:
-            self.fps = 1.0
+        still = self._header.frames == 1
+        self.fps = 1.0 if still else nominal_rate(self._header.frame_rate)
         self.region, self.frames = self._header.region, self._header.frames
         self.notes = self._notes = Counter(self._header.notes)
         self._index = 0
@@ -191,12 +186,6 @@ class Dicom(CaptureDevice):
         return Frame(pixels, self._clock(), index, timestamp, self._path.name)
 
 
-def _require_pydicom() -> None:
-    """Raises BadInput where the extra is not installed."""
-    if missing := [name for name in MODULES if find_spec(name) is None]:
-        raise BadInput(f"DICOM files need {missing[0]}: pip install 'sonolite[dicom]'")
-
-
 @contextmanager
 def _reading(path: Path, fault: str) -> Iterator[None]:
     """Whatever pydicom raises on a damaged file becomes BadInput: `path` and `fault`, no more."""
@@ -219,7 +208,7 @@ def _open(path: Path) -> tuple["Dataset", Header, Layout]:
 
     Raises BadInput where they belong to no picture we can decode.
     """
-    _require_pydicom()
+    PYDICOM.require()
     with ExitStack() as stack:
         with _reading(path, "not a DICOM file, or a damaged one"):
             from pydicom import dcmread

@@ -99,7 +99,7 @@ def _pictures(path: Path, data: bytes, pages: int) -> Iterator[Pixels]:
         pixels = _decode(coded)
         if pixels is None:
             raise BadInput(damaged)
-        yield _checked(path, turn(pixels, stored_orientation(data)))
+        yield turn(_checked(path, pixels), stored_orientation(data))
     elif tiff:
         for page in tiff:
             try:
@@ -125,7 +125,7 @@ def _pictures(path: Path, data: bytes, pages: int) -> Iterator[Pixels]:
             raise BadInput(damaged)
         orientation = stored_orientation(data)
         for frame in animation.frames:
-            yield _checked(path, turn(np.asarray(frame)[..., :3], orientation))
+            yield turn(_checked(path, frame[..., :3]), orientation)
 
 
 def _checked(path: Path, pixels: NDArray[Any]) -> Pixels:

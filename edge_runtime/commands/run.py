@@ -14,6 +14,7 @@ from devices import BadInput
 from devices.boards import read_board
 from devices.capture import device_opener
 from devices.capture.reconnecting import Reconnecting
+from devices.capture.registry import examples, scheme_of
 from edge_runtime.bundle import open_trusted
 from edge_runtime.commands.options import (
     DEMO_KEYS,
@@ -53,9 +54,7 @@ def run(
     bundle: BundleArgument,
     source: Annotated[
         str,
-        typer.Option(
-            help="Camera index, v4l2:///dev/video0, rtsp://HOST, igtl://HOST, file, phantom:"
-        ),
+        typer.Option(help=f"What to classify: {examples()}"),
     ],
     roi: RoiOption = None,
     variant: Annotated[
@@ -127,7 +126,8 @@ def demo(
 
     Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
     """
-    simulated = source.startswith(("phantom:", "script:"))
+    named = scheme_of(source)
+    simulated = named is not None and named.simulated
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
     _refuse_source(save, source)

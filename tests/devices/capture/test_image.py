@@ -147,7 +147,7 @@ def test_a_damaged_exif_entry_never_ends_in_a_traceback(
 def write_stack(path: Path, pages: int) -> list[Pixels]:
     shown = [np.roll(BLOCKS, 10 * index, axis=1) for index in range(pages)]
     images = list(map(Image.fromarray, shown))
-    lossless = {"lossless": True} if path.suffix == ".webp" else {}
+    lossless: dict[str, Any] = {"lossless": True} if path.suffix == ".webp" else {}
     images[0].save(path, save_all=True, append_images=images[1:], **lossless)
     return shown
 
@@ -179,7 +179,7 @@ def test_a_stack_that_is_cut_off_is_refused(tmp_path: Path, suffix: str, share: 
     path = tmp_path / f"a{suffix}"
     write_stack(path, 4)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(BadInput, match="damaged|not an image"):
+    with pytest.raises(BadInput, match=r"damaged|not an image"):
         list(open_pages(path)[1])
 
 
