@@ -319,7 +319,7 @@ class _Judge(threading.Thread):
                 if not work.device.live or isinstance(error, BadInput):
                     raise
                 with work.turn:
-                    self._without_frame(Event.GONE)
+                    self._without_frame(Event.GONE, str(error))
                 if work.device.returns:
                     continue  # if it ends for good, the slot says so next
                 return error

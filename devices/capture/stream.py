@@ -6,6 +6,7 @@ password: messages show `shown(uri)`, and FFmpeg's errors, which quote the URI, 
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -94,6 +95,8 @@ class Connection(NamedTuple):
     held: Held
     patience: Patience
     """How long FFmpeg waits for data; PyAV asks for it anew at every packet."""
+    behind: bool
+    """Whether a picture is handed out only when the next one begins."""
 
 
 class Stream(CaptureDevice):
@@ -166,7 +169,7 @@ class Stream(CaptureDevice):
         """The next frame that is neither backlog nor damaged, and when it was captured."""
         from av import InvalidDataError
 
-        container, video, backlog, held, patience = connection
+        container, video, backlog, held, patience, behind = connection
         damaged = 0
         while self._clock() < deadline:
             asked = self._clock()
@@ -176,6 +179,8 @@ class Stream(CaptureDevice):
                 if arrived - asked >= patience.seconds:  # as old as the silence that ended the read
                     raise self._silent(patience)
                 captured = held.came(asked, arrived)
+                if behind:
+                    captured, self._began = self._began, captured
                 if not packet.size:
                     raise DeviceLost(f"{self._name}: the stream has ended")
                 pictures = packet.decode()
@@ -202,8 +207,15 @@ class Stream(CaptureDevice):
 
         began, patience = self._clock(), Patience(SILENCE, OPEN_TIMEOUT)
         timeout = cast("tuple[float, float]", (OPEN_TIMEOUT, patience))
+        behind = False
         try:
-            container = av.open(self._uri, timeout=timeout, options=self._options)
+            try:
+                container = av.open(self._uri, timeout=timeout, options=self._options)
+            except av.InvalidDataError:
+                bare = self._open_bare(timeout)
+                if bare is None:
+                    raise
+                container, behind = bare, True
         except av.FFmpegError as error:
             # An interrupted opening ends in one error or another.
             if self._clock() - began >= OPEN_TIMEOUT:
@@ -216,8 +228,25 @@ class Stream(CaptureDevice):
             raise BadInput(f"{self._name}: there is no video in this stream")
         video = container.streams.video[0]
         video.codec_context.options = DECODER
-        now = self._clock()
-        return Connection(container, video, Backlog(now), Held(now), patience)
+        self._began = now = self._clock()
+        return Connection(container, video, Backlog(now), Held(now), patience, behind)
+
+    def _open_bare(self, timeout: tuple[float, float]) -> "InputContainer | None":
+        """MJPEG whose boundaries do not precede the pictures, found by the pictures themselves.
+
+        None where no picture comes.
+        """
+        import av
+
+        if _scheme(self._uri) == "rtsp":
+            return None
+        options = {**self._options, "probesize": "32"}  # with more, seconds are read beforehand
+        with suppress(av.FFmpegError):
+            bare = av.open(self._uri, "r", format="mjpeg", timeout=timeout, options=options)
+            if bare.streams.video[0].codec_context.width:
+                return bare
+            bare.close()
+        return None
 
     def _unpack(self, picture: "VideoFrame") -> Pixels:
         """The pixels, uint8 ``H x W x 3`` (BGR). Raises BadInput for a size that is refused."""

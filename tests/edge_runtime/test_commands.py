@@ -89,7 +89,7 @@ def test_a_single_picture_shows_its_probability_and_is_saved_as_one(
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png"):
         (tmp_path / name).rename(tmp_path / "in" / name)
-    refused(sonolite(*run, "--source", tmp_path / "in"), "more than one picture")
+    refused(sonolite(*run, "--json", "--source", tmp_path / "in"), "more than one picture")
     assert not out.exists()
     refused(sonolite(*run, "--source", "phantom:"), "a live device gives a video")
 
