@@ -1,5 +1,6 @@
 """Where results go: JSON lines, a video with the overlay; `commands.terminal` has another."""
 
+import itertools
 import os
 import shutil
 import sys
@@ -13,11 +14,15 @@ import numpy as np
 
 from devices import BadInput, Pixels
 from edge_runtime.atomic import whole_file
+from edge_runtime.mp4 import remux
 from edge_runtime.overlay import draw
 from edge_runtime.result import Result, to_json
 
-FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
+VIDEOS = (".mp4", ".avi")
+FOURCC = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
+BROKEN_OFF = {".mp4": ".mkv", ".avi": ".avi"}
+"""As what a video of each suffix is written: a killed process leaves a file that plays."""
 
 STILLS = (".png", ".jpg")
 
@@ -93,7 +98,7 @@ class OverlayStill:
         if self._written:
             raise BadInput(
                 f"--save {self._path}: the source has more than one picture; "
-                f"save them as {' or '.join(FOURCC)}"
+                f"save them as {' or '.join(VIDEOS)}"
             )
         screen = draw(pixels, result, self._positive, self._evidence)
         ok, coded = cv2.imencode(self._part.suffix, screen)
@@ -114,7 +119,10 @@ class OverlayVideo:
     sees, latest = True, False
 
     def __init__(self, path: Path, part: Path, fps: float, positive: str, evidence: bool) -> None:
-        """Writes to `part`; `path` is what the user called it. `evidence` as for `draw`."""
+        """Writes to `part`, whose suffix is one of FOURCC; `path` is what the user called it.
+
+        `evidence` as for `draw`.
+        """
         self._path, self._part, self._fps = path, part, fps
         self._positive, self._evidence = positive, evidence
         self._writer: cv2.VideoWriter | None = None
@@ -146,21 +154,27 @@ class OverlayVideo:
         self._writer.write(screen)
         self._written += 1
 
-    def finish(self) -> None:
-        """Closes the video and looks whether it is whole: OpenCV says nothing of a full disk.
+    def finish(self, target: Path) -> None:
+        """Closes the video, and puts it at `target` once it is whole: OpenCV says nothing of a full
+        disk.
 
         Raises BadInput where it is not, or where nothing was written.
         """
         if self._writer is None:
             raise BadInput(f"--save {self._path}: no frame was read, so nothing is saved")
         self._writer.release()
-        saved = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
-        found = max(0, int(saved.get(cv2.CAP_PROP_FRAME_COUNT)))
-        saved.release()
-        if found != self._written:
+        if self._part.suffix == ".mkv":
+            whole = remux(self._part, target, self._fps, self._size)
+        else:
+            saved = cv2.VideoCapture(str(self._part.absolute()), cv2.CAP_FFMPEG)
+            whole = max(0, int(saved.get(cv2.CAP_PROP_FRAME_COUNT)))
+            saved.release()
+        if whole != self._written:
             raise BadInput(
-                f"--save {self._path}: holds {found} of {self._written} frames; is the disk full?"
+                f"--save {self._path}: holds {whole} of {self._written} frames; is the disk full?"
             )
+        if self._part.suffix != ".mkv":
+            self._part.replace(target)
 
 
 @contextmanager
@@ -171,16 +185,34 @@ def overlay(
 
     Raises BadInput for a suffix that is not known or a place that cannot be written to.
     """
-    if path.suffix not in {**FOURCC, **dict.fromkeys(STILLS)}:
+    if path.suffix not in VIDEOS + STILLS:
         raise BadInput(
-            f"--save {path}: the name must end in {' or '.join(FOURCC)}, "
+            f"--save {path}: the name must end in {' or '.join(VIDEOS)}, "
             f"for a single picture in {' or '.join(STILLS)}"
         )
     with whole_file(path) as part:
-        writer: OverlayVideo | OverlayStill
         if path.suffix in STILLS:
-            writer = OverlayStill(path, part, positive, evidence)
-        else:
-            writer = OverlayVideo(path, part, fps, positive, evidence)
-        yield writer
-        writer.finish()
+            still = OverlayStill(path, part, positive, evidence)
+            yield still
+            still.finish()
+            return
+        rough = unfinished(path)
+        try:
+            video = OverlayVideo(path, rough, fps, positive, evidence)
+            yield video
+            video.finish(part)
+        finally:
+            rough.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """Where the video `path` is while it is written: beside it, and never what is there already.
+
+    Whoever kills the process finds it there, and it plays as far as it goes.
+    """
+    suffix = BROKEN_OFF[path.suffix]
+    for number in itertools.count(1):
+        name = f"{path.stem}.unfinished{'' if number == 1 else f'-{number}'}{suffix}"
+        if not (place := path.with_name(name)).exists():
+            return place
+    raise AssertionError

@@ -50,9 +50,9 @@ def test_what_a_shell_says_before_it_obeys_is_not_the_answer(greeting: Far) -> N
         assert device.run(["echo", "a b"]) == "a b\n"
         assert device.run(["cat"], b"in") == "in"
         assert device.read(["echo", '{"a": 1}']) == {"a": 1}
-        with pytest.raises(CheckFailed, match="fault$"):
+        with pytest.raises(CheckFailed, match=r"fault$"):
             device.run(["sh", "-c", "echo fault >&2; exit 1"])
-        with pytest.raises(BadInput, match=r"answers something else: 'no JSON'"):
+        with pytest.raises(BadInput, match="answers something else: 'no JSON'"):
             device.read(["echo", "no JSON"])
 
 
