@@ -1,8 +1,9 @@
 """A frame, a box, and the device that delivers frames: the words all other parts use."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -24,6 +25,15 @@ class Box(NamedTuple):
     h: int
 
 
+MAX_RATE = 1000.0
+"""Frames a second; more is a damaged header."""
+
+
+def nominal_rate(stated: float | None) -> float:
+    """The rate that a source states, in frames a second; 25 where it makes no sense."""
+    return stated if stated is not None and 1 <= stated <= MAX_RATE else 25.0
+
+
 @dataclass(frozen=True)
 class Frame:
     """One picture as it was read from a capture device."""
@@ -36,6 +46,8 @@ class Frame:
     timestamp: float | None = None
     """Seconds on the source's own time line: the position in a recording, `captured_at` for a
     live device; None for a still, which stands alone."""
+    name: str | None = None
+    """Of the file, and of the page in a file of several; None for a live device."""
 
 
 class CaptureDevice(ABC):
@@ -50,6 +62,8 @@ class CaptureDevice(ABC):
     """The nominal frame rate in frames a second, for a saved video; stills say 1."""
     region: Box | None = None
     """Where the ultrasound picture lies on the screen, if the source itself tells it."""
+    notes: Mapping[str, int] = MappingProxyType({})
+    """What a file says of itself and its data contradict, and in how many files so far."""
     damaged: int = 0
     """Pictures so far that could not be decoded, and were passed over."""
 

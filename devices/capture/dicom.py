@@ -7,26 +7,38 @@ their words is passed on.
 """
 
 import hashlib
-import struct
 import time
 import warnings
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
-from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import imagesize
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.capture import DICOM
+from devices.capture.dicom_pixels import (
+    MORE_FRAMES,
+    OTHER_COLOURS,
+    READ,
+    RLE,
+    UNCODED,
+    Layout,
+    codestream,
+    decode_frame,
+    find_frames,
+    is_ybr,
+    read_span,
+    stated_size,
+)
+from devices.capture.kinds import Kind, kind_of
+from devices.capture.registry import PYDICOM
 from devices.capture.size import check_size
 from devices.errors import BadInput, EndOfRecording
-from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
+from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels, nominal_rate
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -34,36 +46,30 @@ if TYPE_CHECKING:
 MAX_FRAMES = 100_000
 """Nearly an hour of thirty frames a second; more is a damaged header."""
 
-# PS3.5, section 10 and annex A: what is not coded, RLE, and the JPEGs that scanners write.
-# Big endian is retired, and pydicom reads its palettes wrongly.
-UNCODED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
-RLE = "1.2.840.10008.1.2.5"
-JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
-JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))
-JPEG2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91))
-
 COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 
-SOF55, START_OF_SCAN = 0xFFF7, 0xFFDA
-"""Markers of a JPEG: the frame header of JPEG-LS, and where the coded pixels begin."""
-
-DECODER = "pylibjpeg"
-"""Named, so that training and device decode alike whatever else is installed; and GDCM, which
-pydicom would take first, ends the whole process on some damaged files."""
-MODULES = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle")
-"""Of pydicom, of the decoder, and of its parts: JPEG and JPEG-LS, JPEG 2000, RLE."""
-
+MILLISECOND = 1e-3
+UNITS = ((2, 2000, MILLISECOND), (0.002, 0.5, 1.0), (10_000, 2_000_000, 1e-6))
+"""From which to which number of FrameTime it is taken in which unit, in seconds. It is defined in
+milliseconds (PS3.3, C.7.6.5), and no scanner stores a clip of more than 500 frames/s; some write
+seconds, and some microseconds. What lies between could be either, and is not believed."""
+OTHER_UNIT = "FrameTime is not in milliseconds; it is taken in the unit in which it makes sense"
+NO_TIME = "FrameTime makes no sense; 25 frames/s are taken"
+MISSING = "the pixels are missing or damaged"
 TAGS = [
+    "BitsAllocated",
     "BitsStored",
     "CineRate",
     "Columns",
     "FrameTime",
     "FrameTimeVector",
+    "HighBit",
     "NumberOfFrames",
     "PatientID",
     "PhotometricInterpretation",
     "PixelRepresentation",
+    "PlanarConfiguration",
     "RecommendedDisplayFrameRate",
     "RescaleIntercept",
     "RescaleSlope",
@@ -97,6 +103,8 @@ class Header:
     patient: str | None
     """Stands for the patient without naming him: the same for the same PatientID. It hides the id
     from the eye; whoever has a list of ids can find it again."""
+    notes: tuple[str, ...] = ()
+    """What the header says and the data contradict."""
 
     @property
     def frame_rate(self) -> float | None:
@@ -105,20 +113,23 @@ class Header:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether `path` is named as a DICOM file. Raises BadInput where one could not be read."""
-    if path.suffix.lower() not in DICOM:
+    """Whether `path` is a DICOM file by its content, or by its name where its content says nothing.
+
+    Raises BadInput where one could not be read.
+    """
+    if kind_of(path) is not Kind.DICOM:
         return False
-    _require_pydicom()
+    PYDICOM.require()
     return True
 
 
 def read_header(path: Path) -> Header:
-    """Reads the header alone.
+    """Reads the header, and where the frames lie, but no pixel.
 
-    Raises BadInput where `path` is no DICOM file that holds a picture which can be decoded, or
-    where its size is refused (`devices.capture.size`).
+    Raises BadInput where `path` is no DICOM file that holds a picture which can be decoded, where a
+    frame is missing, or where the size is refused (`devices.capture.size`).
     """
-    return _describe(path, _read(path))
+    return _open(path)[1]
 
 
 def read_frame(path: Path, index: int = 0) -> Pixels:
@@ -128,15 +139,11 @@ def read_frame(path: Path, index: int = 0) -> Pixels:
     windowed. Raises BadInput as `read_header` does, for a frame that is not there, and for pixels
     that are missing or damaged.
     """
-    dataset = _read(path)
-    frames = _describe(path, dataset).frames
-    if not 0 <= index < frames:
-        raise BadInput(f"{path}: no frame {index}; it has {frames}, counted from 0")
-    with _reading(path, "the pixels are missing or damaged"):
-        from pydicom.pixels.utils import pixel_array
-
-        _check_streams(path, dataset, frames)
-        return _shown(pixel_array(path, index=index, decoding_plugin=DECODER), dataset)
+    dataset, header, layout = _open(path)
+    if not 0 <= index < header.frames:
+        raise BadInput(f"{path}: no frame {index}; it has {header.frames}, counted from 0")
+    with _reading(path, MISSING), path.open("rb") as file:
+        return _read_pixels(file, path, dataset, layout, index)[0]
 
 
 class Dicom(CaptureDevice):
@@ -147,40 +154,36 @@ class Dicom(CaptureDevice):
     def __init__(self, path: Path, clock: Clock = time.monotonic) -> None:
         """Opens `path`. Raises BadInput as `read_header` does, and where a frame is missing."""
         self._path, self._clock = path, clock
-        self._dataset = _read(path)
-        self._header = _describe(path, self._dataset)
-        rate = self._header.frame_rate
-        self.fps = rate if rate is not None and 1 <= rate <= 240 else 25.0
-        if self._header.frames == 1:
-            self.fps = 1.0
-        self.region = self._header.region
+        self._dataset, self._header, self._layout = _open(path)
+        still = self._header.frames == 1
+        self.fps = 1.0 if still else nominal_rate(self._header.frame_rate)
+        self.region, self.frames = self._header.region, self._header.frames
+        self.notes = self._notes = Counter(self._header.notes)
         self._index = 0
-        with _reading(path, "the pixels are missing or damaged"):
-            _check_streams(path, self._dataset, self._header.frames)
-        self._values = _all_values(path)
+        with ExitStack() as stack, _reading(path, MISSING):
+            self._file = stack.enter_context(path.open("rb"))
+            for index in range(self.frames):
+                _stream(self._file, path, self._dataset, self._layout, index)
+            stack.pop_all()
 
     def close(self) -> None:
         """Closes the file."""
-        self._values.close()
+        self._file.close()
 
     def read(self, timeout: float) -> Frame:  # noqa: ARG002  a file makes nobody wait
         """Returns the next frame; see `CaptureDevice.read`. Raises BadInput for a damaged one."""
         header = self._header
         if self._index == header.frames:
             raise EndOfRecording(f"{self._path}: the last frame has been read")
-        with _reading(self._path, f"frame {self._index} is missing or damaged"):
-            pixels = _shown(next(self._values), self._dataset)
         index, self._index = self._index, self._index + 1
+        with _reading(self._path, f"frame {index} is missing or damaged"):
+            pixels, note = _read_pixels(self._file, self._path, self._dataset, self._layout, index)
+        if note is not None:
+            self._notes[note] = 1
         timestamp = None
         if header.frames > 1:
             timestamp = header.times[index] if header.times else index / self.fps
-        return Frame(pixels, self._clock(), index, timestamp)
-
-
-def _require_pydicom() -> None:
-    """Raises BadInput where the extra is not installed."""
-    if missing := [name for name in MODULES if find_spec(name) is None]:
-        raise BadInput(f"DICOM files need {missing[0]}: pip install 'sonolite[dicom]'")
+        return Frame(pixels, self._clock(), index, timestamp, self._path.name)
 
 
 @contextmanager
@@ -194,58 +197,91 @@ def _reading(path: Path, fault: str) -> Iterator[None]:
             raise
         except OSError as error:
             raise BadInput(f"{path}: {error.strerror or fault}") from error
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # a decoder in Rust panics with one
             raise BadInput(f"{path}: {fault}") from error
 
 
-def _read(path: Path) -> "Dataset":
-    """The attributes in `TAGS`. Raises BadInput where they belong to no picture we can decode."""
-    _require_pydicom()
-    with _reading(path, "not a DICOM file, or a damaged one"):
-        from pydicom import dcmread
+def _open(path: Path) -> tuple["Dataset", Header, Layout]:
+    """The attributes in `TAGS`, in our words too, and where the frames lie.
 
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=[*TAGS])
-        if "Rows" not in dataset or "Columns" not in dataset:
-            raise BadInput(f"{path}: no picture in this DICOM file")
-        check_size(path, int(dataset.Columns), int(dataset.Rows))
-        syntax = dataset.file_meta.TransferSyntaxUID
-        if syntax not in UNCODED | {RLE} | JPEG | JPEG_LS | JPEG2000:
-            raise BadInput(f"{path}: no decoder for {syntax.name}")
-        kind = dataset.PhotometricInterpretation
-        if kind not in COLOUR | GREY | {"PALETTE COLOR"}:
-            raise BadInput(f"{path}: neither grey, RGB, YBR nor of a palette")
-        if kind in COLOUR and dataset.BitsStored != 8:
-            raise BadInput(f"{path}: colours of {int(dataset.BitsStored)} bits; 8 can be read")
-        return dataset
+    Raises BadInput where they belong to no picture we can decode.
+    """
+    PYDICOM.require()
+    with ExitStack() as stack:
+        with _reading(path, "not a DICOM file, or a damaged one"):
+            from pydicom import dcmread
 
-
-def _describe(path: Path, dataset: "Dataset") -> Header:
-    """The attributes in our words. Raises BadInput for values that make no sense."""
+            file = stack.enter_context(path.open("rb"))
+            dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
+            _check_readable(path, dataset)
+        with _reading(path, "a damaged DICOM header"):
+            stated = int(dataset.get("NumberOfFrames") or 1)
+            if not 1 <= stated <= MAX_FRAMES:
+                raise BadInput(f"{path}: a header of {stated} frames; at most {MAX_FRAMES:,}")
+        with _reading(path, MISSING):
+            layout = find_frames(path, file, dataset, stated)
+            if len(layout.spans) > MAX_FRAMES:
+                raise BadInput(f"{path}: {len(layout.spans)} frames; at most {MAX_FRAMES:,}")
     with _reading(path, "a damaged DICOM header"):
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        if not 1 <= frames <= MAX_FRAMES:
-            raise BadInput(f"{path}: a header of {frames} frames; at most {MAX_FRAMES:,}")
-        patient = str(dataset.get("PatientID") or "").strip()
-        digest = hashlib.sha256(patient.encode()).hexdigest()[:16]
-        return Header(
-            frames=frames,
-            times=_times(dataset, frames),
-            region=_region(dataset),
-            patient=f"patient-{digest}" if patient else None,
-        )
+        return dataset, _describe(dataset, stated, len(layout.spans)), layout
 
 
-def _times(dataset: "Dataset", frames: int) -> tuple[float, ...]:
-    """Seconds of each frame from the first (PS3.3, C.7.6.5: milliseconds, or frames a second)."""
+def _check_readable(path: Path, dataset: "Dataset") -> None:
+    """Raises BadInput for a file without a picture, and for one that nothing here decodes."""
+    if "Rows" not in dataset or "Columns" not in dataset:
+        raise BadInput(f"{path}: no picture in this DICOM file")
+    check_size(path, int(dataset.Columns), int(dataset.Rows))
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax not in READ:
+        raise BadInput(f"{path}: no decoder for {syntax.name}")
+    kind = dataset.PhotometricInterpretation
+    if kind not in COLOUR | GREY | {"PALETTE COLOR"}:
+        raise BadInput(f"{path}: neither grey, RGB, YBR nor of a palette")
+    if kind in COLOUR and dataset.BitsStored != 8:
+        raise BadInput(f"{path}: colours of {int(dataset.BitsStored)} bits; 8 can be read")
+
+
+def _describe(dataset: "Dataset", stated: int, frames: int) -> Header:
+    """The attributes in our words: `frames` are there, `stated` in the header."""
+    patient = str(dataset.get("PatientID") or "").strip()
+    digest = hashlib.sha256(patient.encode()).hexdigest()[:16]
+    times, note = _times(dataset, frames)
+    notes = (MORE_FRAMES if frames > stated else None, note)
+    return Header(
+        frames=frames,
+        times=times,
+        region=_region(dataset),
+        patient=f"patient-{digest}" if patient else None,
+        notes=tuple(filter(None, notes)),
+    )
+
+
+def _times(dataset: "Dataset", frames: int) -> tuple[tuple[float, ...], str | None]:
+    """Seconds of each frame from the first, and what is wrong with what the header says of them.
+
+    PS3.3, C.7.6.5: milliseconds, or frames a second.
+    """
     vector = dataset.get("FrameTimeVector")
     if isinstance(vector, Sequence) and len(vector) == frames:
-        steps = [0.0, *(float(step) / 1000 for step in vector[1:])]
+        steps = [float(step) for step in vector[1:]]
+    elif step := float(dataset.get("FrameTime") or 0):
+        steps = [step] * (frames - 1)
     else:
-        rate = dataset.get("CineRate") or dataset.get("RecommendedDisplayFrameRate")
-        step = float(dataset.get("FrameTime") or 0) / 1000 or (1 / float(rate) if rate else 0.0)
-        steps = [0.0, *[step] * (frames - 1)]
-    told = np.isfinite(steps).all() and min(steps) >= 0 and sum(steps) > 0
-    return tuple(accumulate(steps)) if told else ()
+        rates = (dataset.get("CineRate"), dataset.get("RecommendedDisplayFrameRate"))
+        rate = float(next(filter(None, rates), 0))
+        if frames == 1 or not 0 < rate < float("inf"):
+            return (), None
+        return tuple(index / rate for index in range(frames)), None
+    if not np.isfinite(steps).all() or min(steps, default=0) < 0 or sum(steps) <= 0:
+        return (), None
+    mean = sum(steps) / len(steps)
+    unit = next((unit for low, high, unit in UNITS if low <= mean <= high), None)
+    if unit is None:
+        return (), NO_TIME
+    times = tuple(accumulate((step * unit for step in steps), initial=0.0))
+    return times, None if unit == MILLISECOND else OTHER_UNIT
 
 
 def _region(dataset: "Dataset") -> Box | None:
@@ -264,49 +300,52 @@ def _region(dataset: "Dataset") -> Box | None:
     return max(boxes, key=lambda box: box.w * box.h, default=None)
 
 
-def _check_streams(path: Path, dataset: "Dataset", frames: int) -> None:
-    """Raises BadInput where a coded frame is missing, or is not of the size in the header.
+def _read_pixels(
+    file: BinaryIO, path: Path, dataset: "Dataset", layout: Layout, index: int
+) -> tuple[Pixels, str | None]:
+    """Frame `index` as it is shown, and what of the header it contradicts."""
+    data = _stream(file, path, dataset, layout, index)
+    values = decode_frame(dataset, data, layout.subsampled)
+    kind = dataset.PhotometricInterpretation
+    if kind not in COLOUR:
+        return _shown_grey(values, dataset), None
+    if values.dtype != np.uint8 or values.shape[2:] != (3,):
+        raise ValueError("not three channels of 8 bits")
+    ybr = is_ybr(dataset, data, values, layout.subsampled)
+    if ybr:
+        from pydicom.pixels.processing import convert_color_space
 
-    A JPEG states its own size, and the decoder makes room for it before pydicom compares.
-    """
-    from pydicom import dcmread
-    from pydicom.encaps import generate_frames
-
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in UNCODED:
-        return
-    count = 0
-    for stream in generate_frames(dcmread(path).PixelData, number_of_frames=frames):
-        size = (dataset.Columns, dataset.Rows)
-        if syntax != RLE and _stated_size(stream) != size:
-            raise BadInput(f"{path}: frame {count} is not of the size in the header")
-        count += 1
-    if count != frames:
-        raise BadInput(f"{path}: {count} of {frames} frames can be read")
-
-
-def _all_values(path: Path) -> Generator[NDArray[Any], None, None]:
-    """The stored values of every frame in order; a generator, which closes the file when closed."""
-    from pydicom.pixels.utils import iter_pixels
-
-    yield from iter_pixels(path, decoding_plugin=DECODER)
+        values = convert_color_space(values, "YBR_FULL", "RGB")
+    # YBR_ICT and YBR_RCT are what a JPEG 2000 codestream makes of RGB, and takes back itself.
+    as_told = ybr == kind.startswith("YBR_FULL")
+    return np.ascontiguousarray(values[..., ::-1]), None if as_told else OTHER_COLOURS
 
 
-def _shown(values: NDArray[Any], dataset: "Dataset") -> Pixels:
-    """Stored values as they are shown; colours came in the order red, green, blue."""
+def _stream(file: BinaryIO, path: Path, dataset: "Dataset", layout: Layout, index: int) -> bytes:
+    """The bytes of frame `index`. Raises BadInput where a coded one has not the header's size."""
+    data = read_span(file, layout.spans[index])
+    if dataset.file_meta.TransferSyntaxUID in UNCODED | {RLE}:
+        return data
+    data = codestream(data)
+    if stated_size(data) != (dataset.Columns, dataset.Rows):
+        raise BadInput(f"{path}: frame {index} is not of the size in the header")
+    return data
+
+
+def _shown_grey(values: NDArray[Any], dataset: "Dataset") -> Pixels:
+    """Stored values of one channel as they are shown, through a palette where there is one."""
     from pydicom.pixels.processing import apply_color_lut
 
     kind = dataset.PhotometricInterpretation
     if kind in GREY:
         grey = _windowed(values, dataset)
         return 255 - grey if kind == "MONOCHROME1" else grey
-    if kind == "PALETTE COLOR":
-        values = apply_color_lut(values, dataset)
-        _, _, stated = dataset.RedPaletteColorLookupTableDescriptor
-        bits = min(stated, 8 * values.dtype.itemsize)  # of an entry; both may be the larger
-        values = (values >> (bits - 8)).astype(np.uint8)
-    if values.dtype != np.uint8 or values.shape[2:] != (3,):
-        raise ValueError("not three channels of 8 bits")
+    values = apply_color_lut(values, dataset)
+    _, _, stated = dataset.RedPaletteColorLookupTableDescriptor
+    bits = min(stated, 8 * values.dtype.itemsize)  # of an entry; both may be the larger
+    values = (values >> (bits - 8)).astype(np.uint8)
+    if values.shape[2:] != (3,):
+        raise ValueError("not three channels")
     return np.ascontiguousarray(values[..., ::-1])
 
 
@@ -338,25 +377,3 @@ def _first(dataset: "Dataset", keyword: str) -> float | None:
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = value[0]
     return None if value is None else float(value)
-
-
-def _stated_size(stream: bytes) -> tuple[int, int]:
-    """Width and height that a JPEG, a JPEG-LS, or a JPEG 2000 codestream states of itself.
-
-    The last begins with SOC and SIZ: ISO/IEC 15444-1, annex A.5.1. JPEG-LS has the segments of a
-    JPEG, and states its size in SOF55: ISO/IEC 14495-1, annex C.
-    """
-    if stream.startswith(b"\xff\x4f\xff\x51"):
-        right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
-        (channels,) = struct.unpack_from(">H", stream, 40)
-        if channels not in (1, 3):
-            raise ValueError(f"{channels} channels")
-        return right - left, bottom - top
-    place = 2
-    while (marker := struct.unpack_from(">H", stream, place)[0]) not in (START_OF_SCAN, SOF55):
-        place += 2 + struct.unpack_from(">H", stream, place + 2)[0]
-    if marker == SOF55:
-        height, width = struct.unpack_from(">2H", stream, place + 5)
-    else:
-        width, height = imagesize.get(BytesIO(stream))
-    return width, height

@@ -25,6 +25,7 @@ from fastcrc.crc64 import ecma_182
 
 from devices.capture.arrival import ArrivalTime
 from devices.capture.size import check_size
+from devices.capture.stream import shown
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, SonoliteError
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
@@ -62,6 +63,8 @@ MAX_MESSAGE = 2**31 - 1
 CHUNK = 65_536
 MAX_DAMAGED = 3
 """Messages in a row whose CRC is wrong: TCP loses nothing, so this is no OpenIGTLink."""
+IGNORE = "crc=ignore"
+"""The query of a URI that takes pictures with a CRC of 0, which some servers send for none."""
 
 KEEPALIVE = {
     socket.TCP_KEEPIDLE: 1,
@@ -82,10 +85,13 @@ class Igtl(CaptureDevice):
     def __init__(self, uri: str, clock: Clock = time.monotonic) -> None:
         """Connects to `uri`, `igtl://HOST:PORT/NAME`; with NAME only that device's pictures count.
 
+        With `?crc=ignore` at its end pictures without a CRC, which is 0 then, are taken.
+
         Raises BadInput for another form of URI, HardwareMissing where no server answers.
         """
-        self._uri, self._clock = uri, clock
-        host, port, self._name = _parse(uri)
+        self._clock = clock
+        host, port, self._name, self._lenient = _parse(uri)
+        self._uri = uri = shown(uri)
         try:
             self._socket = socket.create_connection((host, port), CONNECT_SECONDS)
         except ValueError as error:
@@ -150,10 +156,13 @@ class Igtl(CaptureDevice):
                     yield from self._receive(min(CHUNK, size - start))
                 continue
             body = yield from self._receive(size)
-            if ecma_182(body) != crc:
+            if not (self._lenient and crc == 0) and ecma_182(body) != crc:
                 self.damaged, wrong = self.damaged + 1, wrong + 1
                 if wrong == MAX_DAMAGED:
-                    raise DeviceLost(f"{source}: the CRC is wrong, {wrong} times in a row")
+                    fault = f"the CRC is wrong, {wrong} times in a row"
+                    if crc == 0:
+                        fault += f", and 0; ?{IGNORE} at the end of the URI takes such pictures"
+                    raise DeviceLost(f"{source}: {fault}")
                 continue
             wrong = 0
             try:
@@ -227,14 +236,15 @@ def decode(source: str, version: int, body: memoryview) -> Pixels:
     return np.asarray(cv2.cvtColor(colours, TO_BGR[components]), dtype=np.uint8)
 
 
-def _parse(uri: str) -> tuple[str, int, bytes]:
-    """Host, port and the device's name, empty for any."""
+def _parse(uri: str) -> tuple[str, int, bytes, bool]:
+    """Host, port and the device's name, empty for any; and whether a CRC may be 0."""
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise BadInput(f"{uri}: {error}") from error
-    if parts.scheme != "igtl" or not host or parts.query or parts.fragment:
-        raise BadInput(f"{uri}: igtl://HOST:PORT/NAME is expected")
+    if parts.scheme != "igtl" or not host or parts.query not in ("", IGNORE) or parts.fragment:
+        raise BadInput(f"{uri}: igtl://HOST:PORT/NAME is expected, or with ?{IGNORE}")
     name = unquote(parts.path).removeprefix("/").encode(errors="replace")
-    return host, PORT if port is None else port, name[:NAME_BYTES].strip()
+    name = name[:NAME_BYTES].strip()
+    return host, PORT if port is None else port, name, parts.query == IGNORE

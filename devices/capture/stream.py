@@ -6,16 +6,17 @@ password: messages show `shown(uri)`, and FFmpeg's errors, which quote the URI, 
 
 import threading
 import time
-from importlib.util import find_spec
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from devices.capture.arrival import ArrivalTime
+from devices.capture.registry import PYAV
 from devices.capture.size import MAX_PIXELS, check_size
 from devices.errors import BadInput, DeviceLost, DeviceStalled
-from devices.frame import CaptureDevice, Clock, Frame, Pixels
+from devices.frame import CaptureDevice, Clock, Frame, Pixels, nominal_rate
 from devices.silence_limit import SilenceLimit
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class Connection(NamedTuple):
     arrival: ArrivalTime
     silence_limit: SilenceLimit
     """How long FFmpeg waits for data; PyAV asks for it anew at every packet."""
+    behind: bool
+    """Whether a picture is handed out only when the next one begins."""
 
 
 class Stream(CaptureDevice):
@@ -107,17 +110,16 @@ class Stream(CaptureDevice):
 
     def __init__(self, uri: str, clock: Clock = time.monotonic) -> None:
         """Connects. Raises BadInput for what can never work, DeviceLost where nobody answers."""
-        if find_spec("av") is None:
-            raise BadInput("network streams need PyAV: pip install 'sonolite[stream]'")
+        PYAV.require()
         self._uri, self._clock = uri, clock
         self._name = shown(uri)
         self._options = OPTIONS[_scheme(uri)]
         self._busy = threading.Lock()
         self._closed = False
         self._index = 0
+        self._began = 0.0
         self._connection: Connection | None = self._connect()
-        fps = float(self._connection.video.guessed_rate or 0)
-        self.fps = fps if 1 <= fps <= 240 else 25.0
+        self.fps = nominal_rate(float(self._connection.video.guessed_rate or 0))
 
     def close(self) -> None:
         """Ends the connection; one that a read still waits on is ended by that read."""
@@ -168,18 +170,18 @@ class Stream(CaptureDevice):
         """The next frame that is neither backlog nor damaged, and when it was captured."""
         from av import InvalidDataError
 
-        container, video, backlog, arrival, silence_limit = connection
+        container, video, backlog, arrival, silence_limit, behind = connection
         damaged = 0
         while self._clock() < deadline:
             asked = self._clock()
             try:
                 packet = next(container.demux(video))
                 arrived = self._clock()
-                if (
-                    arrived - asked >= silence_limit.seconds
-                ):  # as old as the silence that ended the read
+                if arrived - asked >= silence_limit.seconds:  # as old as the silence before it
                     raise self._silent(silence_limit)
                 captured = arrival.came(asked, arrived)
+                if behind:
+                    captured, self._began = self._began, captured
                 if not packet.size:
                     raise DeviceLost(f"{self._name}: the stream has ended")
                 pictures = packet.decode()
@@ -206,8 +208,15 @@ class Stream(CaptureDevice):
 
         began, silence_limit = self._clock(), SilenceLimit(SILENCE, OPEN_TIMEOUT)
         timeout = cast("tuple[float, float]", (OPEN_TIMEOUT, silence_limit))
+        behind = False
         try:
-            container = av.open(self._uri, timeout=timeout, options=self._options)
+            try:
+                container = av.open(self._uri, timeout=timeout, options=self._options)
+            except av.InvalidDataError:
+                bare = self._open_bare(timeout)
+                if bare is None:
+                    raise
+                container, behind = bare, True
         except av.FFmpegError as error:
             # An interrupted opening ends in one error or another.
             if self._clock() - began >= OPEN_TIMEOUT:
@@ -220,8 +229,25 @@ class Stream(CaptureDevice):
             raise BadInput(f"{self._name}: there is no video in this stream")
         video = container.streams.video[0]
         video.codec_context.options = DECODER
-        now = self._clock()
-        return Connection(container, video, Backlog(now), ArrivalTime(now), silence_limit)
+        self._began = now = self._clock()
+        return Connection(container, video, Backlog(now), ArrivalTime(now), silence_limit, behind)
+
+    def _open_bare(self, timeout: tuple[float, float]) -> "InputContainer | None":
+        """MJPEG whose boundaries do not precede the pictures, found by the pictures themselves.
+
+        None where no picture comes.
+        """
+        import av
+
+        if _scheme(self._uri) == "rtsp":
+            return None
+        options = {**self._options, "probesize": "32"}  # with more, seconds are read beforehand
+        with suppress(av.FFmpegError):
+            bare = av.open(self._uri, "r", format="mjpeg", timeout=timeout, options=options)
+            if bare.streams.video[0].codec_context.width:
+                return bare
+            bare.close()
+        return None
 
     def _unpack(self, picture: "VideoFrame") -> Pixels:
         """The pixels, uint8 ``H x W x 3`` (BGR). Raises BadInput for a size that is refused."""

@@ -11,6 +11,7 @@ import typer
 
 from devices import BadInput
 from devices.boards import read_board
+from devices.capture.registry import examples, scheme_of
 from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
 from edge_runtime.bundle.shipped import open_shipped
@@ -32,6 +33,7 @@ from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.pipeline import BUDGET
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.open import SinkContext, open_sink
+from edge_runtime.sinks.single import SingleResult
 from edge_runtime.text import say
 
 EvidenceOption = Annotated[
@@ -54,9 +56,7 @@ def run(
     bundle: BundleArgument,
     source: Annotated[
         str,
-        typer.Option(
-            help="Camera index, v4l2:///dev/video0, rtsp://HOST, igtl://HOST, file, phantom:"
-        ),
+        typer.Option(help=f"What to classify: {examples()}"),
     ],
     roi: RoiOption = None,
     variant: Annotated[
@@ -79,7 +79,8 @@ def run(
         float, typer.Option(min=0.01, max=10, help="Seconds until a live result is stale.")
     ] = BUDGET,
     save: Annotated[
-        Path | None, typer.Option(help="A video with the overlay, .mp4 or .avi.")
+        Path | None,
+        typer.Option(help="A video with the overlay, .mp4 or .avi; of a single picture .png."),
     ] = None,
     sink: Annotated[
         list[str] | None,
@@ -155,7 +156,8 @@ def demo(
 
     Example: sonolite demo sweep.mp4 --roi 220,90,180,150
     """
-    simulated = source.startswith(("phantom:", "script:"))
+    named = scheme_of(source)
+    simulated = named is not None and named.simulated
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
     _refuse_source(save, source)
@@ -221,8 +223,11 @@ def _run(
         if evidence and not chain.classifier.explains:
             raise BadInput(f"--evidence: {chain.bundle.id} has no evidence map")
         admit()
-        context = SinkContext(stop, device.fps, evidence)
+        context = SinkContext(stop, device.live, device.fps, evidence)
+        single = SingleResult()
         opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
+        if not device.live:
+            opened.append(single)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 
@@ -231,8 +236,10 @@ def _run(
                 update_lock.beat(time.monotonic(), state)
 
         summary, ended = session.run(opened, stop, heartbeat)
-    for line in (*summary.lines(), NOTICE):
+    for line in filter(None, (single.line(), *summary.lines(), NOTICE)):
         say(line)
+    for note, files in device.notes.items():
+        say(f"note: {note}" + (f" ({files} files)" if files > 1 else ""))
     if session.region.roi is None and chain.stage.learnt == "boxes":
         if session.region.whole:
             say("note: the whole picture was classified; this model learnt marked nodules alone")

@@ -1,10 +1,8 @@
 """A device that was deployed to, and what it can be asked."""
 
-import json
 from pathlib import PurePosixPath
 from typing import Any
 
-from devices import BadInput
 from edge_runtime.deploy.plan import require_root
 from edge_runtime.deploy.ssh import Device
 from edge_runtime.release.layout import BUNDLE, ENVIRONMENT, TOOL, TRUSTED
@@ -39,16 +37,15 @@ class Installed:
         require_root(root)
         self._device, self._root = device, PurePosixPath(root)
 
-    def ask(self, action: str, *arguments: str) -> str:
-        """What an action of the tool says. Raises what `Device.run` does."""
+    def _words(self, action: str, *arguments: str) -> list[str]:
+        """The command of an action of the tool."""
         tool = str(self._root / TOOL)
-        words = ["sh", "-c", TOOL_SCRIPT, "sh", tool, action, str(self._root), *arguments]
-        return self._device.run(words)
+        return ["sh", "-c", TOOL_SCRIPT, "sh", tool, action, str(self._root), *arguments]
 
     def status(self) -> dict[str, Any]:
-        """See `edge_runtime.release.tool.status`."""
-        said: dict[str, Any] = json.loads(self.ask("status"))
-        return said
+        """See `edge_runtime.release.tool.status`. Raises what `Device.read` does."""
+        answer: dict[str, Any] = self._device.read(self._words("status"))
+        return answer
 
     def summary(self, everything: bool = False) -> dict[str, Any]:
         """What a person wants to know first; or all of it."""
@@ -71,13 +68,13 @@ class Installed:
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:
         """Back to the release before; its name."""
         words = ["--wait", f"{wait:g}", *(["--force"] if force else [])]
-        release = json.loads(self.ask("back", *words))["release"]
+        release = self._device.read(self._words("back", *words))["release"]
         return {"outcome": "went back", "release": release}
 
     def logs(self, lines: int, switches: bool) -> str:
         """The newest lines of the service's journal, or of the log of switches."""
         if switches:
-            return self.ask("log", "--lines", str(lines))
+            return self._device.run(self._words("log", "--lines", str(lines)))
         plain = str(self._root / "state" / "service.log")
         return self._device.run(["sh", "-c", LOGS_SCRIPT, "sh", str(lines), plain])
 
@@ -86,9 +83,5 @@ class Installed:
         release = self._root / "current"
         program = str(release / ENVIRONMENT / "bin" / "sonolite")
         words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]
-        said = self._device.run([*words, str(release / BUNDLE), "--json"])
-        try:
-            found: list[dict[str, Any]] = json.loads(said)
-        except ValueError as error:
-            raise BadInput(f"{self._device.address}: its doctor does not answer") from error
+        found: list[dict[str, Any]] = self._device.read([*words, str(release / BUNDLE), "--json"])
         return found

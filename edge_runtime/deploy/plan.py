@@ -1,7 +1,6 @@
 """What a deployment would do to a device, found out by asking alone."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -206,8 +205,8 @@ def choose_python(address: str, board: Board, facts: Facts) -> tuple[str, str]:
 
 def ask_status(device: Device, python: str, root: str) -> dict[str, Any]:
     """What `release.pyz` says of a device."""
-    said = device.run([python, "-I", str(PurePosixPath(root) / TOOL), "status", root])
-    status: dict[str, Any] = json.loads(said)
+    tool = str(PurePosixPath(root) / TOOL)
+    status: dict[str, Any] = device.read([python, "-I", tool, "status", root])
     return status
 
 

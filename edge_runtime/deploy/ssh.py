@@ -3,7 +3,10 @@
 Every command is quoted word by word; one connection serves them all, and is closed at the end.
 """
 
+import json
+import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -11,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from devices import BadInput, CheckFailed, HardwareMissing
 
@@ -24,6 +27,9 @@ ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
 LOST = 255
 """ssh's own exit code, where it is not the command's."""
 _CHUNK = 1 << 16
+LONGEST = 60
+"""Bytes of the name of a folder for the connection's socket, which has 107 with all that ssh adds
+to it (unix(7), sun_path)."""
 
 
 class Device:
@@ -45,7 +51,7 @@ class Device:
         self.address = address
         self.sent = 0
         """Bytes given to the device so far."""
-        self._folder = Path(tempfile.mkdtemp(prefix="sono-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="sono-", dir=_short_folder()))
         # The user's options first: of two, ssh takes the first.
         self._ssh = ["ssh", *options, *OPTIONS, "-o", f"ControlPath={self._folder / 's'}"]
 
@@ -69,11 +75,12 @@ class Device:
         reached, CheckFailed where the command ended with 1, BadInput where it refused, both in its
         own last line.
         """
+        mark = f"sonolite-{secrets.token_hex(8)}"
         with (
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
             subprocess.Popen(  # noqa: S603
-                [*self._ssh, "--", self.address, shlex.join(words)],
+                [*self._ssh, "--", self.address, f"echo {mark}; {shlex.join(words)}"],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
@@ -85,7 +92,8 @@ class Device:
             code = process.wait()
             out.seek(0)
             err.seek(0)
-            said = out.read().decode("utf-8", "replace")
+            # A shell may greet even those that are no persons: what comes before is not the answer.
+            said = out.read().decode("utf-8", "replace").rpartition(f"{mark}\n")[2]
             complaint = err.read().decode("utf-8", "replace").strip()
         if code == 0:
             return said
@@ -96,6 +104,18 @@ class Device:
         if code == 1:
             raise CheckFailed(f"{self.address}: {last}")
         raise BadInput(f"{self.address}: {last}")
+
+    def read(self, words: Sequence[str], content: bytes = b"") -> Any:
+        """What a command on the device says in JSON.
+
+        Raises what `run` does, and BadInput where it is none.
+        """
+        said = self.run(words, content)
+        try:
+            return json.loads(said)
+        except ValueError as error:
+            line = next(iter(said.split("\n")), "")[:80]
+            raise BadInput(f"{self.address}: answers something else: {line!r}") from error
 
     def _send(
         self, pipe: IO[bytes], content: bytes | IO[bytes], progress: Callable[[int], object]
@@ -108,3 +128,12 @@ class Device:
                 pipe.write(chunk)
                 self.sent += len(chunk)
                 progress(len(chunk))
+
+
+def _short_folder() -> str | None:
+    """A folder for a socket: the system's own for temporary files unless its name is too long."""
+    usual = tempfile.gettempdir()
+    for folder in (usual, os.environ.get("XDG_RUNTIME_DIR", usual), "/tmp"):  # noqa: S108
+        if len(os.fsencode(folder)) <= LONGEST and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    return None

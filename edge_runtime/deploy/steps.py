@@ -278,7 +278,7 @@ def _put(plan: Plan, device: Device, name: str, content: bytes) -> None:
 
 def _send(plan: Plan, device: Device, files: dict[str, Path], what: str, meter: Meter) -> None:
     """Sends what is not there yet of files, by their sha256; a broken one is gone on with."""
-    here: dict[str, int] = json.loads(device.run(plan.words("received", *files)))
+    here: dict[str, int] = device.read(plan.words("received", *files))
     sizes = {digest: path.stat().st_size for digest, path in files.items()}
     left = {digest: sizes[digest] - here[digest] for digest in files}
     count = meter(what, sum(left.values()))

@@ -112,6 +112,9 @@ class Result:
     """Why no preferred backend computes; None where the first one does."""
     bundle: str
     """Name, version and digest of the bundle."""
+    file: str | None = None
+    """The name of the file that the frame is of, with `#` and a number from 0 where it holds
+    several pictures that each stand alone; None for a live device."""
 
     @property
     def label(self) -> str | None:
@@ -143,6 +146,8 @@ def to_json(result: Result) -> bytes:
     latency = result.latency_ms
     record["latency_ms"] = {name: round(getattr(latency, name), 3) for name in _LATENCIES}
     record["captured_at"] = round(result.captured_at, 6)
+    if result.file is not None:  # names are bytes to the system, and need not be UTF-8
+        record["file"] = result.file.encode(errors="backslashreplace").decode()
     if result.timestamp is not None:
         record["timestamp"] = round(result.timestamp, 6)
     return msgspec.json.encode(record) + b"\n"

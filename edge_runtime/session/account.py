@@ -191,6 +191,7 @@ class Account:
             backend=self._backend,
             fallback=self._fallback or None,
             bundle=self._bundle,
+            file=None if frame is None else frame.name,
         )
 
     def _as_utc(self, at: float) -> str:

@@ -141,7 +141,7 @@ class InferenceThread(threading.Thread):
                 if not shared.device.live or isinstance(error, BadInput):
                     raise
                 with shared.lock:
-                    self._without_frame(Event.GONE)
+                    self._without_frame(Event.GONE, str(error))
                 if shared.device.returns:
                     continue  # if it ends for good, the slot says so next
                 return error

@@ -12,7 +12,7 @@ from pathlib import Path
 from devices import BadInput
 from edge_runtime.sinks.json_lines import open_json_lines
 from edge_runtime.sinks.sink import Sink
-from edge_runtime.sinks.video import overlay_video
+from edge_runtime.sinks.video import overlay_file
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class SinkContext:
 
     stop: threading.Event
     """Ends the session when it is set."""
+    live: bool
+    """Whether the source is live."""
     fps: float
     """Frames a second of the source."""
     evidence: bool = False
@@ -44,7 +46,7 @@ def _json_lines(rest: str, context: SinkContext) -> AbstractContextManager[Sink]
 
 
 def _video(rest: str, context: SinkContext) -> AbstractContextManager[Sink]:
-    return overlay_video(Path(rest), context.fps, context.evidence)
+    return overlay_file(Path(rest), context.live, context.fps, context.evidence)
 
 
 @contextmanager

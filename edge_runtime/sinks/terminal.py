@@ -9,7 +9,7 @@ from rich.table import Table
 
 from devices import Pixels
 from edge_runtime.results.result import NOTICE, Result, describe_score
-from edge_runtime.text import cell
+from edge_runtime.text import cell, printable
 
 
 class Terminal:
@@ -53,6 +53,8 @@ class Terminal:
 
 def _line(result: Result) -> str:
     where = "no frame" if result.frame is None else f"frame {result.frame}"
+    if result.file is not None:
+        where += f" of {printable(result.file)}"
     decision = result.label or f"no label ({result.reason})"
     scores = [describe_score(result, nodule) for nodule in result.nodules]
     return ", ".join(filter(None, (f"{where}: {result.state}", decision, *scores)))
@@ -66,6 +68,7 @@ def _table(result: Result) -> Table:
         "label": result.label or f"none: {result.reason}",
         **_scores(result),
         "frame": "-" if result.frame is None else str(result.frame),
+        "file": result.file or "-",
         "latency": f"{latency.total:.1f} ms (wait {latency.wait:.1f}, prepare "
         f"{latency.prepare:.1f}, infer {latency.infer:.1f})",
         "backend": result.backend + ("" if result.fallback is None else " (fallback)"),

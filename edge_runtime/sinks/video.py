@@ -1,5 +1,6 @@
-"""A video of the screens with their results drawn in."""
+"""A video of the screens with their results drawn in; `--save` of a single picture is a still."""
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,15 @@ import numpy as np
 from devices import BadInput, Pixels
 from edge_runtime.files import whole_file
 from edge_runtime.results.result import Result
+from edge_runtime.sinks.mp4 import remux
 from edge_runtime.sinks.overlay import draw
+from edge_runtime.sinks.still import STILLS, OverlayStill
 
-FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
+VIDEOS = (".mp4", ".avi")
+FOURCC = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
+BROKEN_OFF = {".mp4": ".mkv", ".avi": ".avi"}
+"""How a video of each suffix is written: a killed process leaves a file that plays."""
 
 ROOM, LOOK = 4_000_000, 25
 """Bytes that a disk must have left, and after how many frames it is looked again: OpenCV writes on
@@ -27,7 +33,10 @@ class OverlayVideo:
     wants_pixels, latest_only = True, False
 
     def __init__(self, path: Path, part: Path, fps: float, evidence: bool) -> None:
-        """Writes to `part`; the user called it `path`. `evidence` as for `draw`."""
+        """Writes to `part`, whose suffix is one of FOURCC; the user called it `path`.
+
+        `evidence` as for `draw`.
+        """
         self._path, self._part, self._fps, self._evidence = path, part, fps, evidence
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -47,7 +56,7 @@ class OverlayVideo:
             self._size = (width - width % 2, height - height % 2)  # codecs want even numbers
             fourcc = cv2.VideoWriter.fourcc(*FOURCC[self._part.suffix])
             self._writer = cv2.VideoWriter(
-                str(self._part), cv2.CAP_FFMPEG, fourcc, self._fps, self._size
+                str(self._part.absolute()), cv2.CAP_FFMPEG, fourcc, self._fps, self._size
             )
             if not self._writer.isOpened():
                 raise BadInput(
@@ -58,32 +67,67 @@ class OverlayVideo:
         self._writer.write(screen)
         self._written += 1
 
-    def finish(self) -> None:
-        """Closes the video and looks whether it is whole: OpenCV says nothing of a full disk.
+    def finish(self, target: Path) -> None:
+        """Closes the video, and puts it at `target` once it is whole: OpenCV says nothing of a full
+        disk.
 
         Raises BadInput where it is not, or where nothing was written.
         """
         if self._writer is None:
             raise BadInput(f"--save {self._path}: no frame was read, so nothing is saved")
         self._writer.release()
-        saved = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
-        found = max(0, int(saved.get(cv2.CAP_PROP_FRAME_COUNT)))
-        saved.release()
-        if found != self._written:
+        if self._part.suffix == ".mkv":
+            whole = remux(self._part, target, self._fps, self._size)
+        else:
+            saved = cv2.VideoCapture(str(self._part.absolute()), cv2.CAP_FFMPEG)
+            whole = max(0, int(saved.get(cv2.CAP_PROP_FRAME_COUNT)))
+            saved.release()
+        if whole != self._written:
             raise BadInput(
-                f"--save {self._path}: holds {found} of {self._written} frames; is the disk full?"
+                f"--save {self._path}: holds {whole} of {self._written} frames; is the disk full?"
             )
+        if self._part.suffix != ".mkv":
+            self._part.replace(target)
 
 
 @contextmanager
-def overlay_video(path: Path, fps: float, evidence: bool = False) -> Iterator[OverlayVideo]:
-    """A video that takes its name only once it is whole.
+def overlay_file(
+    path: Path, live: bool, fps: float, evidence: bool = False
+) -> Iterator[OverlayVideo | OverlayStill]:
+    """A video, or the picture of a single still, that takes its name only once it is whole.
 
     Raises BadInput for a suffix that is not known or a place that cannot be written to.
     """
-    if path.suffix not in FOURCC:
-        raise BadInput(f"--save {path}: the name must end in {' or '.join(FOURCC)}")
+    if path.suffix not in VIDEOS + STILLS:
+        raise BadInput(
+            f"--save {path}: the name must end in {' or '.join(VIDEOS)}, "
+            f"for a single picture in {' or '.join(STILLS)}"
+        )
+    if live and path.suffix in STILLS:
+        raise BadInput(f"--save {path}: a live device gives a video, {' or '.join(VIDEOS)}")
     with whole_file(path) as part:
-        video = OverlayVideo(path, part, fps, evidence)
-        yield video
-        video.finish()
+        if path.suffix in STILLS:
+            still = OverlayStill(path, part, evidence)
+            yield still
+            still.finish()
+            return
+        rough = unfinished(path)
+        try:
+            video = OverlayVideo(path, rough, fps, evidence)
+            yield video
+            video.finish(part)
+        finally:
+            rough.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """Where the video `path` lies while it is written: beside it, under a name that is free.
+
+    A killed process leaves it there, and it plays as far as it goes.
+    """
+    suffix = BROKEN_OFF[path.suffix]
+    for number in itertools.count(1):
+        name = f"{path.stem}.unfinished{'' if number == 1 else f'-{number}'}{suffix}"
+        if not (place := path.with_name(name)).exists():
+            return place
+    raise AssertionError

@@ -128,6 +128,24 @@ def test_a_real_server_sends_metadata(server: pyigtl.OpenIGTLinkServer) -> None:
         assert np.array_equal(device.read(5.0).pixels, GREY)
 
 
+def test_a_crc_of_0_is_refused_with_the_switch_that_takes_it() -> None:
+    *_, lost = events(3 * message(image(GREY), crc=0))
+    assert isinstance(lost, str)
+    assert "the CRC is wrong, 3 times in a row, and 0; ?crc=ignore at the end" in lost
+
+
+def test_a_crc_of_0_is_taken_where_it_is_asked_for_and_no_other_wrong_one() -> None:
+    data = message(image(GREY), crc=0) + message(image(GREY), crc=1) + message(image(255 - GREY))
+    first, second, *_ = events(data, "/Probe?crc=ignore")
+    assert np.array_equal(first, GREY)
+    assert np.array_equal(second, 255 - GREY)
+
+
+def test_no_other_query_is_taken() -> None:
+    with pytest.raises(BadInput, match=r"\?crc=ignore"):
+        Igtl("igtl://127.0.0.1:1/Probe?crc=no")
+
+
 def test_the_crc_is_that_of_ecma_182() -> None:
     assert ecma_182(b"123456789") == 0x6C40DF5F0B497347  # the catalogue's check value
     # The STATUS message among the test data of the reference implementation.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 import cv2
@@ -60,8 +61,10 @@ def levels(stream: CaptureDevice) -> Iterator[int]:
 
 
 @contextmanager
-def serving(play: Play) -> Iterator[str]:
+def serving(play: Play, trailing: bool = False) -> Iterator[str]:
     """A server of MJPEG over HTTP that plays to each who asks; yields host, port and path.
+
+    With `trailing` the boundary follows each picture, and does not precede the first.
 
     `play` sends one picture after the other, and may wait for the event, which is set at the end.
     """
@@ -77,8 +80,11 @@ def serving(play: Play) -> Iterator[str]:
             self.end_headers()
 
             def send(picture: bytes) -> None:
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}"
-                self.wfile.write(head.encode() + b"\r\n\r\n" + picture + b"\r\n")
+                head = (
+                    f"Content-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n".encode()
+                )
+                edge, content = b"--frame\r\n", head + picture + b"\r\n"
+                self.wfile.write(content + edge if trailing else edge + content)
 
             with suppress(BrokenPipeError, ConnectionResetError):  # whoever watched has left
                 play(send, over)
@@ -615,3 +621,24 @@ def test_a_bad_line_gives_whole_pictures_or_a_loss(
             assert time.monotonic() - began < 1.5
     assert frames > 10
     assert capfd.readouterr().err == ""
+
+
+def test_a_boundary_may_follow_its_picture() -> None:
+    """Each is handed out when the next one begins, and stamped when it began itself."""
+    pictures = [grey(level) for level in range(20, 240, 20)]
+    with serving(live(*pictures), trailing=True) as address, Stream(f"http://{address}") as stream:
+        frames = [stream.read(2.0) for _ in range(8)]
+        asked = time.monotonic()
+        frame = stream.read(2.0)
+    greys = [round(float(frame.pixels.mean())) for frame in frames]
+    steps = {(after - before) % 220 for before, after in pairwise(greys)}
+    assert all(min(abs(step - 20), 220 - abs(step - 20)) <= 2 for step in steps)
+    assert frame.captured_at < asked + PERIOD / 2
+
+
+def test_a_page_is_still_no_stream() -> None:
+    def page(send: Send, over: threading.Event) -> None:
+        send(b"<html>no camera</html>")
+
+    with serving(page, trailing=True) as address, pytest.raises((BadInput, DeviceLost)):
+        Stream(f"http://{address}").read(1.0)

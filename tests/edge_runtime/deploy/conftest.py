@@ -56,8 +56,11 @@ class Far:
 
 
 @contextmanager
-def sshd(folder: Path, environment: str) -> Iterator[Far]:
-    """An sshd of this user's, with keys of its own, whose sessions have `environment`."""
+def sshd(folder: Path, environment: str, more: str = "") -> Iterator[Far]:
+    """An sshd of this user's, with keys of its own, whose sessions have `environment`.
+
+    `more` are lines of its configuration.
+    """
     if SSHD is None:
         pytest.skip("there is no sshd; install openssh-server")
     for name in ("host", "user"):
@@ -78,6 +81,7 @@ UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 SetEnv {environment}
+{more}
 """
     )
     key = (folder / "host.pub").read_text()
@@ -100,10 +104,13 @@ SetEnv {environment}
 @pytest.fixture(scope="session")
 def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
     """A host whose Python finds the packages of the tests' own."""
-    packages, programs = sysconfig.get_path("purelib"), Path(sys.executable).parent
-    environment = f"PYTHONPATH={packages} PATH={programs}:/usr/bin:/bin OMP_NUM_THREADS=1"
-    with sshd(tmp_path_factory.mktemp("sshd"), environment) as its:
+    with sshd(tmp_path_factory.mktemp("sshd"), usual_environment()) as its:
         yield its
+
+
+def usual_environment() -> str:
+    packages, programs = sysconfig.get_path("purelib"), Path(sys.executable).parent
+    return f"PYTHONPATH={packages} PATH={programs}:/usr/bin:/bin OMP_NUM_THREADS=1"
 
 
 def free_port() -> int:

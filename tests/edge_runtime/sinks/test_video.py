@@ -1,17 +1,26 @@
 """A video is whole, or it is said in time that it cannot be."""
 
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from devices import BadInput
+from devices import BadInput, EndOfRecording, Pixels
+from devices.capture import open_device
+from devices.capture.phantom import Phantom
+from devices.capture.promised import promised_frames
 from edge_runtime.results.states import State
-from edge_runtime.sinks.video import OverlayVideo
+from edge_runtime.sinks.overlay import draw
+from edge_runtime.sinks.video import OverlayVideo, overlay_file
 from tests.edge_runtime.sinks.test_overlay import RESULT
 
 
@@ -31,12 +40,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_video_that_begins_before_the_scanner_has_the_size_of_its_screen(tmp_path: Path) -> None:
     part = tmp_path / "a.mp4"
-    video = OverlayVideo(part, part, 20.0, evidence=False)
+    video = OverlayVideo(part, tmp_path / "a.mkv", 20.0, evidence=False)
     without = replace(RESULT, frame=None, nodules=(), state=State.SEARCHING, box=None)
     video.write(without, np.zeros((240, 320), np.uint8))
     for result in (RESULT, without):
         video.write(result, np.zeros((480, 640, 3), np.uint8))
-    video.finish()
+    video.finish(part)
     saved = cv2.VideoCapture(str(part))
     assert saved.get(cv2.CAP_PROP_FRAME_WIDTH) == 640
     assert saved.get(cv2.CAP_PROP_FRAME_COUNT) == 2
@@ -55,3 +64,80 @@ def test_a_disk_that_fills_up_ends_the_video_in_time(small_disk: Path) -> None:
 
     with pytest.raises(BadInput, match=r"--save .*a\.avi: the disk is full"):
         fill()
+
+
+@cache
+def moving() -> list[Pixels]:
+    phantom = Phantom(width=320, height=240)
+    return [phantom.render(index) for index in range(20)]
+
+
+def screens(count: int) -> list[Pixels]:
+    return [moving()[index % 20] for index in range(count)]
+
+
+@pytest.mark.parametrize("fps", [1.0, 7.55, 29.97, 500.0])
+@pytest.mark.parametrize("frames", [1, 32, 70])
+def test_an_mp4_holds_the_frames_that_were_written(tmp_path: Path, fps: float, frames: int) -> None:
+    path = tmp_path / "a.mp4"
+    with overlay_file(path, False, fps) as video:
+        for pixels in screens(frames):
+            video.write(RESULT, pixels)
+    assert list(tmp_path.iterdir()) == [path]
+    assert promised_frames(path) == frames
+    with av.open(str(path)) as saved:
+        stream = saved.streams.video[0]
+        assert stream.average_rate is not None
+        assert float(stream.average_rate) == pytest.approx(fps, abs=0.01)
+        pictures = list(saved.decode(stream))
+    assert len(pictures) == frames
+    last = pictures[-1].to_ndarray(format="bgr24")
+    shown = draw(screens(frames)[-1], RESULT)
+    assert np.abs(last.astype(int) - shown[: len(last), : last.shape[1]]).mean() < 6
+    assert pictures[-1].time == pytest.approx((frames - 1) / fps, abs=2e-3)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edge_runtime.sinks.video import overlay_file
+from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.sinks.test_video import screens
+with overlay_file(Path(sys.argv[1]), False, 20.0) as video:
+    for pixels in screens(400):
+        video.write(RESULT, pixels)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "left"), [("a.mp4", "a.unfinished.mkv"), ("a.avi", "a.unfinished.avi")]
+)
+def test_what_a_killed_process_wrote_plays_and_is_not_overwritten(
+    tmp_path: Path, name: str, left: str
+) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / name], check=False)
+    assert done.returncode == -signal.SIGKILL
+    content = (tmp_path / left).read_bytes()
+    with open_device(str(tmp_path / left)) as device:
+        frames = 0
+        with suppress(EndOfRecording):
+            while True:
+                assert device.read(1.0).pixels.shape[1] == 320
+                frames += 1
+    assert frames > 200
+    with overlay_file(tmp_path / name, False, 20.0) as video:
+        video.write(RESULT, screens(1)[0])
+    assert (tmp_path / left).read_bytes() == content
+    assert (tmp_path / name).exists()
+
+
+def test_a_session_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with overlay_file(tmp_path / "a.mp4", False, 20.0) as video:
+            video.write(RESULT, screens(1)[0])
+            raise BadInput("the source is damaged")
+
+    with pytest.raises(BadInput, match="source is damaged"):
+        fail()
+    assert not list(tmp_path.iterdir())
