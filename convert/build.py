@@ -15,7 +15,7 @@ from convert.edgetpu import Compiled, Placement, compile_model, place
 from convert.gate import answer
 from convert.golden import make_golden
 from convert.gpu import GpuComparison, compare_gpu
-from convert.layers import LayerError, layer_errors, worst
+from convert.layer_errors import LayerError, layer_errors, worst
 from convert.report import write_gate_report
 from convert.tflite import versions
 from convert.variants import (

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from convert.aware import FineTuning
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
+from convert.quantisation_aware import FineTuning
 from devices import BadInput
 from edge_runtime.gate import Comparison, rows
 from edge_runtime.manifest import Stage, Variant

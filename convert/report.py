@@ -8,15 +8,25 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.aware import FineTuning
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
-from convert.layers import LayerError, plot_layers
+from convert.layer_errors import LayerError, plot_layers
+from convert.quantisation_aware import FineTuning
 from edge_runtime.atomic import whole_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.gate import Comparison, rows
 from edge_runtime.manifest import REFERENCE, Variant
-from train.page import GREY, NEGATIVE, POSITIVE, STYLE, img, new_figure, plot, table, write_page
+from train.html_page import (
+    GREY,
+    NEGATIVE,
+    POSITIVE,
+    STYLE,
+    img,
+    new_figure,
+    plot,
+    table,
+    write_page,
+)
 from train.run import Record
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from nacl.signing import SigningKey
 from numpy.typing import NDArray
 
-from convert.aware import FineTuning, fine_tune
+from convert.bias_correction import correct_biases
 from convert.classification import classification
 from convert.gate import answer, compare
-from convert.layers import convert_keeping, effects, keep_worst
+from convert.layer_errors import convert_keeping, effects, keep_worst
 from convert.metadata import with_metadata
-from convert.rounding import correct_biases
+from convert.quantisation_aware import FineTuning, fine_tune
 from convert.tflite import choose_representative, convert
 from devices import BadInput
 from devices.compute import CpuBackend
@@ -48,7 +48,7 @@ class Order:
     keep_float: tuple[str, ...]
     """Layers that int8 computes in float, or `auto`."""
     aware: bool
-    """Whether int8 is fine-tuned quantisation-aware; see `convert.aware`."""
+    """Whether int8 is fine-tuned quantisation-aware; see `convert.quantisation_aware`."""
     quoted: tuple[Path, ...]
     """Runs and cross-validations of the same recipe, for the card."""
     key: SigningKey

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from devices import BadInput
 from edge_runtime import preprocess
 from edge_runtime.preprocess import Preprocessing
+from train.augmentation import Picture, Scanner, jitter, redraw, vary
 from train.loading import Patch, cut, prepare
 from train.metrics import Labels, as_labels
 from train.recipe import Fit, Recipe
 from train.samples import Sample, check, read_pixels
-from train.scanner import Picture, Scanner, jitter, redraw, vary
 
 
 @dataclass(frozen=True)

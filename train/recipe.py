@@ -11,8 +11,8 @@ from devices import BadInput
 from devices.records import read_toml
 from edge_runtime import preprocess
 from edge_runtime.manifest import Decision, Limits
+from train.augmentation import Scanner
 from train.samples import Task
-from train.scanner import Scanner
 
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 Share = Annotated[float, Meta(gt=0, lt=1)]

@@ -12,16 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from train.metrics import (
-    Labels,
-    Scores,
-    calibration_error,
-    chance_calibration_error,
-    curves,
-    reliability,
-    roc_band,
-)
-from train.page import (
+from train.html_page import (
     GREY,
     NEGATIVE,
     POSITIVE,
@@ -35,6 +26,15 @@ from train.page import (
     table,
     word_table,
     write_page,
+)
+from train.metrics import (
+    Labels,
+    Scores,
+    calibration_error,
+    chance_calibration_error,
+    curves,
+    reliability,
+    roc_band,
 )
 
 HELD_OUT = ("validation", "test")

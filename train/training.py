@@ -16,6 +16,7 @@ from devices import BadInput
 from devices.records import plain, write_json
 from edge_runtime import preprocess
 from edge_runtime.atomic import refuse_existing, whole_file
+from train.augmentation import contact_sheet
 from train.batches import Material, material_of
 from train.cluster import ALONE, Cluster, join
 from train.duplicates import Pair, find_duplicates, join_groups, refuse_leakage
@@ -37,10 +38,9 @@ from train.run import (
     write_run,
 )
 from train.samples import PARTS, Part, Sample, read_pixels
-from train.scanner import contact_sheet
 from train.scope import fit_scope
 from train.split import Split, given_split, hold_out, split_by_group, split_csv
-from train.traits import traits
+from train.subgroups import traits
 
 NO_GROUPS = (
     "no groups are known, so each image is a group of its own; images of one patient may stand "

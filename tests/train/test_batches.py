@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from devices import Box
 from edge_runtime.preprocess import parse
+from train.augmentation import Scanner, redraw
 from train.batches import Batches, Material, order
 from train.loading import Patch, cut, prepare
 from train.recipe import Fit
-from train.scanner import Scanner, redraw
 
 PREPROCESSING = parse("gray|crop(context=1.6)|resize(32)")
 FIT = Fit(learning_rate=1e-3, batch=4, epochs=3)

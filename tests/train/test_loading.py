@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from devices import BadInput, Box
 from edge_runtime.preprocess import parse
+from train.augmentation import Scanner, jitter
 from train.duplicates import fingerprint
 from train.loading import MARGIN, cut, load, prepare
 from train.samples import Collection, Dropped, Sample
-from train.scanner import Scanner, jitter
 
 WIDTH, HEIGHT = 120, 90
 SCREEN = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)

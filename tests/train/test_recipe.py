@@ -6,9 +6,9 @@ import pytest
 
 from devices import BadInput
 from tests.conftest import SLIM, TINY
+from train.augmentation import Scanner
 from train.network import build
 from train.recipe import Convolutions, Distillation, Fit, InvertedResiduals, read_recipe, shipped
-from train.scanner import Scanner
 
 
 def test_the_shipped_recipes_read() -> None:

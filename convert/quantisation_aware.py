@@ -22,7 +22,7 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
-from convert.rounding import SHARING, TINY, fold, in_parts, is_fused, round_kernel, source_of
+from convert.bias_correction import SHARING, TINY, fold, in_parts, is_fused, round_kernel, source_of
 from convert.tflite import calibration
 from train.batches import Batches, Material
 from train.network import predict
@@ -78,7 +78,7 @@ def fine_tune(
 ) -> tuple[keras.Model, FineTuning]:
     """Returns a copy of `start` that answers in int8 as `model` does in float, and how it learnt.
 
-    `start` is `model`, or what `convert.rounding.correct_biases` makes of it. It learns from
+    `start` is `model`, or what `convert.bias_correction.correct_biases` makes of it. It learns from
     `material` of the training split, in the batches of `fit`; `validation`, like `representative`
     uint8 ``[N, side, side, 1]``, says which round is kept. The copy's batch normalisation is
     folded. The same seed gives the same weights on the same machine.

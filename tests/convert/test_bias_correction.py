@@ -9,8 +9,8 @@ import pytest
 from msgspec import structs
 from numpy.typing import NDArray
 
-from convert.layers import convert_keeping
-from convert.rounding import SHARING, correct_biases, fold, round_kernel
+from convert.bias_correction import SHARING, correct_biases, fold, round_kernel
+from convert.layer_errors import convert_keeping
 from convert.tflite import choose_representative
 from devices.compute import CpuBackend
 from edge_runtime.bundle import open_bundle

@@ -16,7 +16,7 @@ from devices.capture.phantom import Phantom
 from devices.records import read_json
 from edge_runtime.preprocess import Crop, parse
 from edge_runtime.preprocess import Picture as Prepared
-from train.scanner import (
+from train.augmentation import (
     EFFECTS,
     LEVELS_PER_DB,
     OFF,

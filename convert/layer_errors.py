@@ -21,7 +21,7 @@ from devices import BadInput
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
 from devices.quiet import quiet
-from train.page import GREY, POSITIVE, STYLE
+from train.html_page import GREY, POSITIVE, STYLE
 
 KERNEL = re.compile(r"(convolution|depthwise|MatMul)\d*$")
 """Ends the name of the operation with the weights, of those that the converter made one."""
