@@ -14,9 +14,9 @@ from convert.tflite import convert
 from edge_runtime.bundle import CARD, GATE, Bundle, open_bundle
 from edge_runtime.preprocess import parse
 from tests.conftest import refused, sonolite
-from tests.convert.test_rounding import PICTURES, shrunk
+from tests.convert.test_bias_correction import PICTURES, shrunk
 from tests.convert.test_stops import rewritten
-from train.batches import Material
+from train.batches import PatchSet
 from train.loading import Patch
 from train.recipe import read_recipe
 from train.run import read_run
@@ -134,9 +134,9 @@ def test_every_kind_of_network_can_be_tuned_and_converted(
     model = shrunk(recipe)
     preprocessing = parse("gray|resize(32)")
     patches = [Patch(its[..., 0], None) for its in PICTURES]
-    material = Material(patches, np.array([0, 1] * 4), preprocessing, None)
+    patch_set = PatchSet(patches, np.array([0, 1] * 4), preprocessing, None)
     fit = replace(read_recipe(recipe).fit, batch=4)
-    tuned, said = fine_tune(model, model, PICTURES, material, PICTURES, fit, 0)
+    tuned, said = fine_tune(model, model, PICTURES, patch_set, PICTURES, fit, 0)
     assert said.steps == 2
     assert len(said.divergences) == 2
     plain = convert(model, "int8", PICTURES)
