@@ -21,11 +21,11 @@ from train.html_page import (
     NEGATIVE,
     POSITIVE,
     STYLE,
+    html_page,
     img,
     new_figure,
     plot,
     table,
-    write_page,
 )
 from train.run import Record
 
@@ -60,7 +60,7 @@ def write_gate_report(
         f"{sum(record.data.counts['test'].values())} images of the test split."
     )
     with whole_file(path) as part:
-        write_page(part, f"{bundle.id}: the release gate", about, sections)
+        part.write_text(html_page(f"{bundle.id}: the release gate", about, sections), "utf-8")
 
 
 def _gate(comparisons: Sequence[Comparison], passed: Mapping[Variant, str]) -> str:

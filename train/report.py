@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,6 +16,7 @@ from train.html_page import (
     NEGATIVE,
     POSITIVE,
     STYLE,
+    html_page,
     img,
     jpeg,
     new_figure,
@@ -25,11 +25,9 @@ from train.html_page import (
     png,
     table,
     word_table,
-    write_page,
 )
+from train.measurement import Answers, Mistake
 from train.metrics import (
-    Labels,
-    Scores,
     calibration_error,
     chance_calibration_error,
     curves,
@@ -58,32 +56,6 @@ REDRAWN = (
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What the model answered on one part of the split, sample by sample."""
-
-    labels: Labels
-    scores: Scores
-    uncalibrated: Scores
-    """The probabilities before temperature scaling."""
-    groups: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """One picture on which the model was wrong."""
-
-    name: str
-    label: str
-    """The truth."""
-    score: float
-    picture: NDArray[np.uint8]
-    """uint8 ``[side, side, 1]``, as the network saw it."""
-    evidence: NDArray[np.floating] | None
-    """float ``[h, w]`` over the whole picture: what each place adds to the log-odds of the positive
-    class. None of a model that has no such output."""
-
-
-@dataclass(frozen=True)
 class Findings:
     """Everything that a report shows."""
 
@@ -97,16 +69,8 @@ class Findings:
     """uint8 ``[h, w]``: pictures of the training split as augmentation changes them."""
 
 
-def worst_mistakes(
-    labels: Labels, scores: Scores, threshold: float, count: int = 12
-) -> NDArray[np.intp]:
-    """Indices of the wrong decisions with the least probability of the truth, the worst first."""
-    wrong = np.flatnonzero((scores >= threshold) != (labels == 1))
-    return wrong[np.argsort(-np.abs(scores - labels)[wrong], kind="stable")][:count]
-
-
-def write_report(findings: Findings, path: Path) -> None:
-    """Writes the page; a section whose material is absent is left out."""
+def report_page(findings: Findings) -> str:
+    """The page as HTML; a section that would be empty is left out."""
     record = findings.record
     with mpl.rc_context(STYLE):
         sections = {
@@ -124,7 +88,7 @@ def write_report(findings: Findings, path: Path) -> None:
             "Recipe and software": _making(record),
         }
     title = f"{record['recipe_name']} on {record['data']['name']}"
-    write_page(path, title, record["recipe"]["about"], sections)
+    return html_page(title, record["recipe"]["about"], sections)
 
 
 def _in_short(record: Mapping[str, Any]) -> str:
