@@ -200,8 +200,8 @@ def write_run(
         (part / "answers.csv").write_text(_answers_csv(split, record, scores), "utf-8")
         if scope is not None:
             (part / "scope.npz").write_bytes(write_scope(scope))
-        shutil.copytree(logs, part / "logs")
         (part / "report.html").write_text(report, "utf-8")
+        shutil.copytree(logs, part / "logs")
     return record
 
 

@@ -91,7 +91,7 @@ def test_it_learns_from_the_training_groups_alone(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("train.batches.read_pixels", spy)
-    monkeypatch.setattr("convert.quantisation_aware._Rehearsal.learn", stop)
+    monkeypatch.setattr("convert.quantisation_aware._FakeQuantisedNetwork.learn", stop)
     done = sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite", *AWARE)
     assert done.code == 130, done
     assert not list(tmp_path.iterdir())  # nor does Ctrl-C leave half a bundle

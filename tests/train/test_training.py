@@ -98,7 +98,7 @@ def test_the_scope_knows_what_scanners_change(slim: Run) -> None:
     expected = fit_scope((plain[0], varied[0]), (plain[1], varied[1]))
     narrow = fit_scope((plain[0], plain[0]), (plain[1], plain[1]))
     assert slim.scope is not None
-    assert slim.scope.limit == pytest.approx(expected.limit, rel=1e-3)
+    assert slim.scope.limit == pytest.approx(expected.limit, rel=0.02)
     assert slim.scope.limit != pytest.approx(narrow.limit, rel=0.05)
     far = [its.distance(varied[1]).mean() / its.limit for its in (slim.scope, narrow)]
     assert far[0] < 0.9 * far[1]
@@ -311,7 +311,7 @@ def test_a_run_that_cannot_be_replaced_stays(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("train.run.write_report", full)
+        patch.setattr("train.run.shutil.copytree", full)
         with pytest.raises(BadInput, match="No space left"):
             train(labelled, three_epochs, out, resume=True)
     assert read_record(out) == broken
