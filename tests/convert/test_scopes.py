@@ -17,9 +17,9 @@ from train.run import read_run
 from train.samples import load_pictures
 
 SAME_LIMIT = 0.02
-"""The embeddings of Keras and of TFLite differ by how a processor rounds. A distance divides by their
-smallest spreads, and so a limit differs by far more: by 0.1 % on an AMD EPYC. A scope that is
-fitted on other pictures has a limit that differs by more than 5 % (tests/train/test_training.py)."""
+"""The embeddings of Keras and of TFLite differ by how a processor rounds. A distance divides by
+their smallest spreads, and so a limit differs by far more: by 0.1 % on an AMD EPYC. A scope that
+is fitted on other pictures differs by more than 5 % (`tests/train/test_training.py`)."""
 
 
 def test_each_variant_has_a_scope_of_its_own(scoped_bundle: Path) -> None:

@@ -161,7 +161,7 @@ main(sys.argv[1:])
 def test_a_kill_while_the_run_is_written_leaves_no_run(
     tmp_path: Path, labelled: Path, one_epoch: Path
 ) -> None:
-    """All but the learning curves is on the disk by then, under another name. What was learnt is kept."""
+    """All but the learning curves is written by then, under another name. The weights are kept."""
     words = ["train", str(labelled), "--recipe", str(one_epoch), "--out", str(tmp_path / "run")]
     done = subprocess.run([sys.executable, "-c", KILLED, *words], check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
