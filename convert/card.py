@@ -1,16 +1,17 @@
 """`card.md`: what a model is, what it was made from and how it fares; from run files alone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from convert.aware import FineTuning
+from convert.assessment import Assessment
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
 from devices import BadInput
 from edge_runtime.bundle.gate import Comparison, rows
 from edge_runtime.bundle.manifest import ClassifierStage, Variant
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
-from train.metrics import PartialMetrics
+from train.metrics import METRICS, PartialMetrics, Table, shown_in
 from train.run import Data, Record, read_record
 
 Other = Record | CrossValidation
@@ -45,15 +46,13 @@ could not be used.
 The float model, by `sonolite train`; test was used for nothing else. In brackets 95 % intervals by
 bootstrap over groups. *Majority* is the accuracy of always naming the commoner class.
 
-| split | majority | accuracy | sensitivity | specificity | AUROC | AUPRC | ECE |
-|---|---|---|---|---|---|---|---|
+{figures_head}
 {figures}
 
 On the test split, by what an image tells besides its label; *scanner* is the size of its images.
 {boxes}A subgroup of few groups says little.
 
-| subgroup | images | groups | AUROC | sensitivity | specificity |
-|---|---|---|---|---|---|
+{subgroups_head}
 {subgroups}
 
 The variants on the test split ({test} images), by `sonolite convert`, each through
@@ -84,8 +83,7 @@ OTHERS = """## The recipe on other splits
 The same recipe and data, trained anew and tested on other images than above. A scanner is the size
 of its images.
 
-| tested on | images | AUROC | sensitivity | specificity | ECE |
-|---|---|---|---|---|---|
+{head}
 {rows}
 
 """
@@ -104,47 +102,48 @@ PARTED = "{count} groups have images on both sides, so patients may have, too"
 WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 
 
-def write_card(
-    name: str,
-    version: int,
-    stage: ClassifierStage,
-    record: Record,
-    comparisons: Sequence[Comparison],
-    sizes: Mapping[Variant, int],
-    withheld: Mapping[Variant, float],
-    interpreter: str,
-    fine_tuning: FineTuning | None,
-    placement: Placement | None,
-    gpu: Sequence[GpuComparison],
-    others: Sequence[Other],
-) -> str:
-    """Returns the card of a bundle.
+@dataclass(frozen=True)
+class Card:
+    """What the card of a bundle says."""
 
-    `sizes` are the variants' bytes, `withheld` the shares of the test images beyond the scope of
-    each, empty of a model without a scope.
-    """
-    data = record.data
+    name: str
+    version: int
+    stage: ClassifierStage
+    record: Record
+    assessment: Assessment
+    withheld: Mapping[Variant, float]
+    """The share of the test images beyond the scope of each variant; empty without a scope."""
+    others: Sequence[Other]
+    """The recipe on other splits."""
+
+
+def card_text(card: Card) -> str:
+    """Returns the card of a bundle, in Markdown."""
+    stage, record, assessment = card.stage, card.record, card.assessment
+    data, converted = record.data, assessment.converted
+    sizes = {variant: len(model) for variant, model in converted.models.items()}
     counts = [
-        f"| {part} | " + " | ".join(str(its.get(label, 0)) for label in stage.labels) + " |"
-        for part, its in data.counts.items()
+        f"| {part} | " + " | ".join(str(images.get(label, 0)) for label in stage.labels) + " |"
+        for part, images in data.counts.items()
     ]
-    names = ("accuracy", "sensitivity", "specificity", "auroc", "auprc", "ece")
     figures = [
-        f"| {part} | {its.majority:.3f} | "
-        + " | ".join(_with_interval(its, name) for name in names)
-        + " |"
-        for part, its in record.metrics.items()
+        _cells(part, *(_with_interval(metrics, name) for name in shown_in("card")))
+        for part, metrics in record.metrics.items()
     ]
     subgroups = [
-        f"| {title}: {name} | {its.samples} | {its.groups} | "
-        + " | ".join(_with_interval(its, figure) for figure in ("auroc", *names[1:3]))
-        + " |"
+        _cells(
+            f"{title}: {name}",
+            str(metrics.samples),
+            str(metrics.groups),
+            *(_with_interval(metrics, figure) for figure in shown_in("card subgroups")),
+        )
         for title, groups in record.subgroups.items()
-        for name, its in groups.items()
+        for name, metrics in groups.items()
     ]
+    fine_tuning = converted.fine_tuning
     return TEMPLATE.format(
-        name=name,
-        version=version,
+        name=card.name,
+        version=card.version,
         about=record.recipe.about,
         negative=stage.labels[0],
         positive=stage.positive,
@@ -154,7 +153,7 @@ def write_card(
         sensitivity=stage.operating_point.sensitivity,
         margin=stage.decision.margin,
         data=data.name,
-        images=sum(sum(its.values()) for its in data.counts.values()),
+        images=sum(sum(counts.values()) for counts in data.counts.values()),
         groups=data.groups,
         apart=(
             PARTED.format(count=record.parted)
@@ -166,22 +165,24 @@ def write_card(
         counts="\n".join(counts),
         duplicates=data.duplicates,
         dropped=sum(data.dropped.values()),
+        figures_head=_head("split", *_titles("card")),
         figures="\n".join(figures),
+        subgroups_head=_head("subgroup", "images", "groups", *_titles("card subgroups")),
         subgroups="\n".join(subgroups),
         boxes=BOXES if "box" in record.subgroups else "",
         biases=CORRECTED if "int8" in sizes else "",
         fine_tuning="" if fine_tuning is None else f"Int8 was fine-tuned: {fine_tuning}.\n\n",
-        edgetpu=_edgetpu(placement),
-        gpu="; ".join(map(_gpu, gpu)) or "not tried.",
-        others=OTHERS.format(rows="\n".join(map(_row, others))) if others else "",
-        scope=_scope(record, withheld),
+        edgetpu=_edgetpu(assessment.placement),
+        gpu="; ".join(map(_gpu, assessment.gpu)) or "not tried.",
+        others=_others(card.others),
+        scope=_scope(record, card.withheld),
         test=sum(data.counts["test"].values()),
-        interpreter=interpreter,
-        variants=_variants(comparisons, sizes),
+        interpreter=assessment.interpreter,
+        variants=_variants(assessment.comparisons, sizes),
         stopped=STOPPED.format(epochs=len(record.history)) if record.interrupted else "",
         recipe=record.recipe_name,
         seed=record.seed,
-        software=", ".join(f"{name} {its}" for name, its in record.software.items()),
+        software=", ".join(f"{name} {version}" for name, version in record.software.items()),
         data_sha256=data.sha256,
         split_sha256=data.split_sha256,
     )
@@ -190,14 +191,15 @@ def write_card(
 def _variants(comparisons: Sequence[Comparison], sizes: Mapping[Variant, int]) -> str:
     """The gate as a table: a column for each variant, those that could not be measured too."""
     named = {
-        "variant": [str(its.variant) for its in comparisons],
+        "variant": [str(comparison.variant) for comparison in comparisons],
         "---": ["---" for _ in comparisons],
-        "bytes": [f"{sizes[its.variant]:,}" if its.variant in sizes else "" for its in comparisons],
+        "bytes": [
+            f"{sizes[comparison.variant]:,}" if comparison.variant in sizes else ""
+            for comparison in comparisons
+        ],
         **rows(comparisons),
     }
-    return "\n".join(
-        f"| {' | '.join([name, *map(_on_one_line, cells)])} |" for name, cells in named.items()
-    )
+    return "\n".join(_cells(name, *map(_on_one_line, cells)) for name, cells in named.items())
 
 
 def _on_one_line(cell: str) -> str:
@@ -214,16 +216,16 @@ def read_other(folder: Path, record: Record) -> Other:
     other: Other
     if (folder / SUMMARY).exists():
         other = read_cross_validation(folder)
-        records = [read_record(its) for its in sorted(folder.glob("fold*")) if its.is_dir()]
+        records = [read_record(fold) for fold in sorted(folder.glob("fold*")) if fold.is_dir()]
     else:
         other = read_record(folder)
         records = [other]
-    for its in records:
-        if its.recipe != record.recipe or not _is_of(its, record.data):
+    for quoted in records:
+        if quoted.recipe != record.recipe or not _is_of(quoted, record.data):
             raise BadInput(f"{folder}: of another recipe or other data")
-        if its.interrupted:
+        if quoted.interrupted:
             raise BadInput(f"{folder}: a training that was stopped before its end")
-        if its.data.split_sha256 == record.data.split_sha256:
+        if quoted.data.split_sha256 == record.data.split_sha256:
             raise BadInput(f"{folder}: of the very split that is converted")
     return other
 
@@ -233,18 +235,18 @@ def _is_of(other: Record, data: Data) -> bool:
 
     Where a scanner was held out, images of groups that have both sides were left out.
     """
-    (name, theirs), (its_name, its) = _images(other.data), _images(data)
+    (other_name, other_images), (name, images) = _images(other.data), _images(data)
     fewer = other.held_out is not None and all(
-        count <= its.get(label, 0) for label, count in theirs.items()
+        count <= images.get(label, 0) for label, count in other_images.items()
     )
-    return name == its_name and (theirs == its or fewer)
+    return other_name == name and (other_images == images or fewer)
 
 
 def _images(data: Data) -> tuple[str, dict[str, int]]:
     """A data set by its name and its images of each class, however they are split."""
-    labels = sorted({label for its in data.counts.values() for label in its})
+    labels = sorted({label for counts in data.counts.values() for label in counts})
     return data.name, {
-        label: sum(its.get(label, 0) for its in data.counts.values()) for label in labels
+        label: sum(counts.get(label, 0) for counts in data.counts.values()) for label in labels
     }
 
 
@@ -252,7 +254,7 @@ def _scope(record: Record, withheld: Mapping[Variant, float]) -> str:
     """What the model notices, and how many of the test images each variant would not judge."""
     if not withheld:
         return WITHOUT_SCOPE
-    shares = ", ".join(f"{variant} {1 - its:.1%}" for variant, its in withheld.items())
+    shares = ", ".join(f"{variant} {1 - share:.1%}" for variant, share in withheld.items())
     return WITH_SCOPE.format(
         varied="" if record.recipe.augmentation is None else VARIED, shares=shares
     )
@@ -262,7 +264,9 @@ def _edgetpu(placement: Placement | None) -> str:
     """How much of int8 an Edge TPU would run."""
     if placement is None:
         return "there is no int8."
-    unplaced = "; ".join(f"{its.name}: {its.reason}" for its in placement.unplaced)
+    unplaced = "; ".join(
+        f"{operation.name}: {operation.reason}" for operation in placement.unplaced
+    )
     return (
         f"{placement.share:.1%} of {len(placement.operators)} operations, "
         f"{placement.parameter_bytes:,} bytes of parameters; "
@@ -270,37 +274,59 @@ def _edgetpu(placement: Placement | None) -> str:
     )
 
 
-def _gpu(its: GpuComparison) -> str:
+def _gpu(comparison: GpuComparison) -> str:
     """How one variant did on a GPU."""
-    if its.refused is not None:
-        return f"{its.model} refused ({its.refused})"
+    if comparison.refused is not None:
+        return f"{comparison.model} refused ({comparison.refused})"
     return (
-        f"{its.model} within {its.largest_difference:.1e} on {its.adapter}, {its.share:.1%} of the "
-        f"operations, {'held' if its.holds else 'not held'}"
+        f"{comparison.model} within {comparison.largest_difference:.1e} on {comparison.adapter}, "
+        f"{comparison.share:.1%} of the operations, {'held' if comparison.holds else 'not held'}"
     )
 
 
-def _row(its: Other) -> str:
-    """One line of the table of other splits."""
-    if isinstance(its, CrossValidation):
-        images = sum(fold.samples for fold in its.folds)
-        return (
-            f"| each group once, in {len(its.folds)} folds | {images} "
-            f"| {its.auroc:.3f} ±{its.auroc_deviation:.3f} "
-            f"| {_with_interval(its.together, 'sensitivity')} "
-            f"| {_with_interval(its.together, 'specificity')} | {its.together.ece:.3f} |"
-        )
-    test, held_out = its.metrics["test"], its.held_out or "other groups"
-    what = f"all scanners but {held_out[1:]}" if held_out.startswith("!") else held_out
-    if its.parted:
-        what += f"; {PARTED.format(count=its.parted)}"
-    figures = (_with_interval(test, name) for name in ("auroc", "sensitivity", "specificity"))
-    return f"| {what} | {test.samples} | {' | '.join(figures)} | {test.ece:.3f} |"
+def _others(others: Sequence[Other]) -> str:
+    """The recipe on other splits; nothing where there are none."""
+    if not others:
+        return ""
+    head = _head("tested on", "images", *_titles("headline"))
+    return OTHERS.format(head=head, rows="\n".join(map(_row, others)))
 
 
-def _with_interval(its: PartialMetrics, name: str) -> str:
+def _row(other: Other) -> str:
+    """One line of the table of other splits. ECE has no interval there."""
+    if isinstance(other, CrossValidation):
+        tested = f"each group once, in {len(other.folds)} folds"
+        images, metrics = sum(fold.samples for fold in other.folds), other.together
+    else:
+        held_out = other.held_out or "other groups"
+        tested = f"all scanners but {held_out[1:]}" if held_out.startswith("!") else held_out
+        if other.parted:
+            tested += f"; {PARTED.format(count=other.parted)}"
+        metrics = other.metrics["test"]
+        images = metrics.samples
+    figures = {name: _with_interval(metrics, name) for name in shown_in("headline")}
+    figures["ece"] = METRICS["ece"].text(metrics.ece)
+    if isinstance(other, CrossValidation):
+        figures["auroc"] = f"{other.auroc:.3f} ±{other.auroc_deviation:.3f}"
+    return _cells(tested, str(images), *figures.values())
+
+
+def _titles(table: Table) -> list[str]:
+    return [metric.title for metric in shown_in(table).values()]
+
+
+def _head(*titles: str) -> str:
+    """The head of a table, and the rule below it."""
+    return f"{_cells(*titles)}\n|{'---|' * len(titles)}"
+
+
+def _cells(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _with_interval(metrics: PartialMetrics, name: str) -> str:
     """A figure with its 95 % interval; a dash where there is none."""
-    figure, interval = getattr(its, name), its.intervals.get(name)
+    figure, interval, metric = getattr(metrics, name), metrics.intervals.get(name), METRICS[name]
     if figure is None:
         return "-"
-    return f"{figure:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
+    return metric.text(figure) + (f" ({'-'.join(map(metric.text, interval))})" if interval else "")

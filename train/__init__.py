@@ -1,4 +1,17 @@
-"""The trainer: labelled images in, a calibrated Keras model and the record of its run out."""
+"""The trainer: labelled images in, a calibrated Keras model and the record of its run out.
+
+To change | open
+a network, or to add one | `recipe` for its keys, `network` for its layers
+the optimiser, the loss or early stopping | `learner`, `fit`
+augmentation | `augmentation`
+batches, mixup or the balance of the classes | `batches`
+a metric, or to add one | `metrics`: one entry
+the subgroups of the test images | `subgroups`, `measurement`
+a layout of labelled images | `importers`
+what a run's folder holds | `run`
+the report | `report`, on the page of `html_page`
+a classical method to compare with | `classical`
+"""
 
 import os
 

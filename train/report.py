@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,20 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from train.metrics import (
-    Labels,
-    Scores,
-    calibration_error,
-    chance_calibration_error,
-    curves,
-    reliability,
-    roc_band,
-)
-from train.page import (
+from train.html_page import (
     GREY,
     NEGATIVE,
     POSITIVE,
     STYLE,
+    html_page,
     img,
     jpeg,
     new_figure,
@@ -34,53 +25,25 @@ from train.page import (
     png,
     table,
     word_table,
-    write_page,
+)
+from train.measurement import Answers, Mistake
+from train.metrics import (
+    METRICS,
+    calibration_error,
+    chance_calibration_error,
+    curves,
+    reliability,
+    roc_band,
+    shown_in,
 )
 
 HELD_OUT = ("validation", "test")
-FIGURES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "f1": "F1",
-    "ece": "ECE",
-}
 FEW_GROUPS = 10
 """Below it an interval over groups says little; see `train.metrics`."""
 REDRAWN = (
     " Box: all test images again, with boxes drawn smaller or larger than those of the data. Where "
     "sensitivity moves with them, the operating point holds for boxes that are drawn alike."
 )
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the model answered on one part of the split, sample by sample."""
-
-    labels: Labels
-    scores: Scores
-    uncalibrated: Scores
-    """The probabilities before temperature scaling."""
-    groups: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """One picture on which the model was wrong."""
-
-    name: str
-    label: str
-    """The truth."""
-    score: float
-    picture: NDArray[np.uint8]
-    """uint8 ``[side, side, 1]``, as the network saw it."""
-    evidence: NDArray[np.floating] | None
-    """float ``[h, w]`` over the whole picture: what each place adds to the log-odds of the positive
-    class. None of a model that has no such output."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +60,8 @@ class Findings:
     """uint8 ``[h, w]``: pictures of the training split as augmentation changes them."""
 
 
-def worst_mistakes(
-    labels: Labels, scores: Scores, threshold: float, count: int = 12
-) -> NDArray[np.intp]:
-    """Indices of the wrong decisions with the least probability of the truth, the worst first."""
-    wrong = np.flatnonzero((scores >= threshold) != (labels == 1))
-    return wrong[np.argsort(-np.abs(scores - labels)[wrong], kind="stable")][:count]
-
-
-def write_report(findings: Findings, path: Path) -> None:
-    """Writes the page; a section whose material is absent is left out."""
+def report_page(findings: Findings) -> str:
+    """The page as HTML; a section that would be empty is left out."""
     record = findings.record
     with mpl.rc_context(STYLE):
         sections = {
@@ -124,7 +79,7 @@ def write_report(findings: Findings, path: Path) -> None:
             "Recipe and software": _making(record),
         }
     title = f"{record['recipe_name']} on {record['data']['name']}"
-    write_page(path, title, record["recipe"]["about"], sections)
+    return html_page(title, record["recipe"]["about"], sections)
 
 
 def _in_short(record: Mapping[str, Any]) -> str:
@@ -135,9 +90,9 @@ def _in_short(record: Mapping[str, Any]) -> str:
     tp, fn = counted["true_positive"], counted["false_negative"]
     tn, fp = counted["true_negative"], counted["false_positive"]
     tiles = "".join(
-        f'<div class="tile">{FIGURES[name]}<b>{test[name]:.3f}</b>'
+        f'<div class="tile">{metric.title}<b>{metric.text(test[name])}</b>'
         f'<span class="soft">{_between(test, name) or "no interval"}</span></div>'
-        for name in ("auroc", "sensitivity", "specificity", "ece")
+        for name, metric in shown_in("headline").items()
     )
     held_out = record.get("held_out")
     scanners = "" if held_out is None else f" of {held_out} pixels, which was never learnt from,"
@@ -202,13 +157,17 @@ def _figures(record: Mapping[str, Any]) -> str:
     """Every figure of every split, that of test first: it counts."""
     metrics = {part: record["metrics"][part] for part in ("test", "validation", "train")}
     rows = [
-        ["images", *(f"{its['samples']}" for its in metrics.values())],
-        ["groups", *(f"{its['groups']}" for its in metrics.values())],
-        ["majority", *(f"{its['majority']:.3f}" for its in metrics.values())],
+        ["images", *(f"{figures['samples']}" for figures in metrics.values())],
+        ["groups", *(f"{figures['groups']}" for figures in metrics.values())],
     ]
     rows += [
-        [word, *(_cell(its, name) for its in metrics.values())] for name, word in FIGURES.items()
+        [metric.title, *(_cell(figures, name) for figures in metrics.values())]
+        for name, metric in METRICS.items()
     ]
+    meanings = "".join(
+        f"<dt>{escape(metric.title)}</dt><dd>{escape(metric.meaning)}.</dd>"
+        for metric in METRICS.values()
+    )
     promised = record["recipe"]["operating_point"]["sensitivity"]
     return pair(
         table(["split", *metrics], rows),
@@ -218,11 +177,7 @@ def _figures(record: Mapping[str, Any]) -> str:
         "then locked. <em>Test</em> was used for nothing but this report.</p>"
         "<p>Below each figure, its 95 % interval by bootstrap: groups (patients, cases) are drawn "
         "with replacement, 1,000 times.</p>"
-        "<p>AUROC and AUPRC, the average precision, judge the probabilities; from accuracy to F1 "
-        "the decisions at the operating point are judged. PPV and NPV are the shares of the "
-        "positive and of the negative decisions that are right. ECE, the calibration error, is "
-        "explained below. <em>Majority</em> is the accuracy of always naming the commoner "
-        "class.</p>",
+        f"<dl>{meanings}</dl>",
     )
 
 
@@ -236,37 +191,40 @@ def _ranking(findings: Findings) -> str:
         axes.fill_between(at, *band, color=POSITIVE, alpha=0.18, lw=0, label="95 % band, test")
     precision_recall, other = new_figure(5.4, 4.8)
     for part, colour in zip(HELD_OUT, (GREY, POSITIVE), strict=True):
-        its = findings.answers[part]
-        alarms, found, precision = curves(its.labels, its.scores)
+        answers = findings.answers[part]
+        alarms, sensitivity, precision = curves(answers.labels, answers.scores)
         auroc, auprc = metrics[part]["auroc"], metrics[part]["auprc"]
         axes.plot(
-            np.append(0, alarms), np.append(0, found), color=colour, label=f"{part}, {auroc:.3f}"
+            np.append(0, alarms),
+            np.append(0, sensitivity),
+            color=colour,
+            label=f"{part}, {auroc:.3f}",
         )
-        other.step(found, precision, color=colour, where="pre", label=f"{part}, {auprc:.3f}")
+        other.step(sensitivity, precision, color=colour, where="pre", label=f"{part}, {auprc:.3f}")
     axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
-    its = metrics["test"]
+    figures = metrics["test"]
     operating = {"marker": "o", "ls": "", "color": "black", "label": "operating point, test"}
-    axes.plot(1 - its["specificity"], its["sensitivity"], **operating)
+    axes.plot(1 - figures["specificity"], figures["sensitivity"], **operating)
     axes.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity")
     axes.legend(loc="lower right")
     share = float(np.mean(test.labels))
     other.axhline(share, color=GREY, ls=":", lw=1, label=f"chance, {share:.3f}")
-    if its["ppv"] is not None:
-        other.plot(its["sensitivity"], its["ppv"], **operating)
+    if figures["ppv"] is not None:
+        other.plot(figures["sensitivity"], figures["ppv"], **operating)
     other.set(title="Precision and recall", xlabel="sensitivity", ylabel="PPV", ylim=(0, 1.02))
     other.legend(loc="lower right")
     return pair(
         plot(
             roc,
             f"ROC of validation and test with the operating point; AUROC on test "
-            f"{its['auroc']:.3f}",
+            f"{figures['auroc']:.3f}",
             "How many positives are found at each price in false alarms; each point of the band "
             "has an interval of its own.",
         ),
         plot(
             precision_recall,
             f"Precision over recall of validation and test; average precision on test "
-            f"{its['auprc']:.3f}",
+            f"{figures['auprc']:.3f}",
             "How many of the images called positive are, as more of the positives are found.",
         ),
     )
@@ -345,11 +303,11 @@ def _calibration(findings: Findings) -> str:
     rows = [
         [
             part,
-            f"{calibration_error(its.labels, its.uncalibrated):.3f}",
+            f"{calibration_error(answers.labels, answers.uncalibrated):.3f}",
             _cell(record["metrics"][part], "ece"),
-            f"{chance_calibration_error(its.scores):.3f}",
+            f"{chance_calibration_error(answers.scores):.3f}",
         ]
-        for part, its in ((part, findings.answers[part]) for part in HELD_OUT)
+        for part, answers in ((part, findings.answers[part]) for part in HELD_OUT)
     ]
     return pair(
         plot(
@@ -371,14 +329,16 @@ def _subgroups(record: Mapping[str, Any]) -> str:
     if not record.get("subgroups"):
         return ""
     _, positive = _labels(record)
-    figures = ("auroc", "sensitivity", "specificity", "ppv", "npv")
+    shown = shown_in("subgroups")
     rows = []
     for title, subgroups in record["subgroups"].items():
         rows.append([title])
-        for name, its in subgroups.items():
-            counts = [f"{count}" for count in (its["samples"], its["groups"], _positives(its))]
-            rows.append([name, *counts, *(_cell(its, figure) for figure in figures)])
-    head = ["subgroup", "images", "groups", positive, *(FIGURES[figure] for figure in figures)]
+        for name, metrics in subgroups.items():
+            counts = [
+                f"{count}" for count in (metrics["samples"], metrics["groups"], _positives(metrics))
+            ]
+            rows.append([name, *counts, *(_cell(metrics, figure) for figure in shown)])
+    head = ["subgroup", "images", "groups", positive, *(metric.title for metric in shown.values())]
     return (
         plot(
             _forest(record),
@@ -402,18 +362,20 @@ def _forest(record: Mapping[str, Any]) -> Figure:
     figure, axes = new_figure(9, 0.6 + 0.28 * len(lines))
     axes.axvspan(*whole["intervals"].get("auroc", (whole["auroc"],) * 2), color=GREY, alpha=0.15)
     axes.axvline(whole["auroc"], color=GREY, lw=1)
-    for line, (_, its) in enumerate(lines):
-        if its is None:
+    for line, (_, metrics) in enumerate(lines):
+        if metrics is None:
             continue
-        if its["auroc"] is None:
+        if metrics["auroc"] is None:
             axes.text(whole["auroc"], line, " one class only", color=GREY, va="center")
             continue
-        few = its["groups"] < FEW_GROUPS
-        axes.plot(its["intervals"].get("auroc", [its["auroc"]] * 2), [line] * 2, color=POSITIVE)
-        axes.plot(its["auroc"], line, "o", color=POSITIVE, mfc="white" if few else POSITIVE)
-    axes.set_yticks(range(len(lines)), [_line(name, its) for name, its in lines])
-    for tick, (_, its) in zip(axes.get_yticklabels(), lines, strict=True):
-        tick.set_fontweight("bold" if its is None else "normal")
+        few = metrics["groups"] < FEW_GROUPS
+        axes.plot(
+            metrics["intervals"].get("auroc", [metrics["auroc"]] * 2), [line] * 2, color=POSITIVE
+        )
+        axes.plot(metrics["auroc"], line, "o", color=POSITIVE, mfc="white" if few else POSITIVE)
+    axes.set_yticks(range(len(lines)), [_line(name, metrics) for name, metrics in lines])
+    for tick, (_, metrics) in zip(axes.get_yticklabels(), lines, strict=True):
+        tick.set_fontweight("bold" if metrics is None else "normal")
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="AUROC", ylim=(len(lines) - 0.5, -0.5))
     axes.set_xlim(right=1.0)
@@ -421,8 +383,8 @@ def _forest(record: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _line(name: str, its: Mapping[str, Any] | None) -> str:
-    return name if its is None else f"{name} ({its['samples']} images, {_groups(its)})"
+def _line(name: str, metrics: Mapping[str, Any] | None) -> str:
+    return name if metrics is None else f"{name} ({metrics['samples']} images, {_groups(metrics)})"
 
 
 def _scope(record: Mapping[str, Any]) -> str:
@@ -449,9 +411,9 @@ def _mistakes(findings: Findings) -> str:
     names = _labels(findings.record)
     strongest = max(
         (
-            float(np.abs(its.evidence).max())
-            for its in findings.mistakes
-            if its.evidence is not None
+            float(np.abs(mistake.evidence).max())
+            for mistake in findings.mistakes
+            if mistake.evidence is not None
         ),
         default=0.0,
     )
@@ -461,7 +423,7 @@ def _mistakes(findings: Findings) -> str:
         if strongest
         else "The model has no evidence map."
     )
-    cases = "".join(_case(its, names, strongest) for its in findings.mistakes)
+    cases = "".join(_case(mistake, names, strongest) for mistake in findings.mistakes)
     return (
         f"<p>The {len(findings.mistakes)} wrong decisions on test of which the model was surest, "
         f"as the network saw them. {escape(legend)}</p>"
@@ -469,17 +431,17 @@ def _mistakes(findings: Findings) -> str:
     )
 
 
-def _case(its: Mistake, names: tuple[str, str], strongest: float) -> str:
-    called = names[0] if its.label == names[1] else names[1]
-    said = f"{its.label}, called {called}"
-    pictures = img(png(its.picture), f"{its.name}: {said}")
-    if its.evidence is not None:
-        blended = _blend(its.picture, its.evidence, strongest)
-        pictures += img(jpeg(blended), f"The evidence of {its.name}")
+def _case(mistake: Mistake, names: tuple[str, str], strongest: float) -> str:
+    called = names[0] if mistake.label == names[1] else names[1]
+    title = f"{mistake.label}, called {called}"
+    pictures = img(png(mistake.picture), f"{mistake.name}: {title}")
+    if mistake.evidence is not None:
+        blended = _blend(mistake.picture, mistake.evidence, strongest)
+        pictures += img(jpeg(blended), f"The evidence of {mistake.name}")
     return (
-        f'<figure class="case"><div>{pictures}</div><figcaption><b>{escape(said)}</b>, '
-        f"probability of {escape(names[1])} {its.score:.3f}<br>{escape(its.name)}</figcaption>"
-        "</figure>"
+        f'<figure class="case"><div>{pictures}</div><figcaption><b>{escape(title)}</b>, '
+        f"probability of {escape(names[1])} {mistake.score:.3f}<br>{escape(mistake.name)}"
+        "</figcaption></figure>"
     )
 
 
@@ -520,7 +482,7 @@ def _learning(record: Mapping[str, Any]) -> str:
     seconds = sum(epoch.get("seconds", 0) for epoch in history)
     took = f" They took {seconds / 60:.0f} minutes." if seconds else ""
     if teachers := record.get("teachers"):
-        aurocs = ", ".join(f"{its['validation_auroc']:.3f}" for its in teachers)
+        aurocs = ", ".join(f"{teacher['validation_auroc']:.3f}" for teacher in teachers)
         took += (
             f" It learnt the mean answer of {len(teachers)} networks, with {aurocs} on validation:"
             " the loss on train is against that answer, not against the labels."
@@ -551,8 +513,8 @@ def _data(record: Mapping[str, Any]) -> str:
     """What was there, what was dropped, and what was found twice."""
     data, names = record["data"], _labels(record)
     counts = [
-        [part, *(str(its.get(name, 0)) for name in names), str(sum(its.values()))]
-        for part, its in data["counts"].items()
+        [part, *(str(images.get(name, 0)) for name in names), str(sum(images.values()))]
+        for part, images in data["counts"].items()
     ]
     page = table(["images", *names, "together"], counts)
     whole = "no group" if not record.get("parted") else "none of those that were not parted"
@@ -581,37 +543,38 @@ def _labels(record: Mapping[str, Any]) -> tuple[str, str]:
     return negative, positive
 
 
-def _groups(its: Mapping[str, Any]) -> str:
-    return "1 group" if its["groups"] == 1 else f"{its['groups']} groups"
+def _groups(metrics: Mapping[str, Any]) -> str:
+    return "1 group" if metrics["groups"] == 1 else f"{metrics['groups']} groups"
 
 
-def _positives(its: Mapping[str, Any]) -> int:
-    return int(its["confusion"]["true_positive"] + its["confusion"]["false_negative"])
+def _positives(metrics: Mapping[str, Any]) -> int:
+    return int(metrics["confusion"]["true_positive"] + metrics["confusion"]["false_negative"])
 
 
-def _between(its: Mapping[str, Any], name: str) -> str:
+def _between(metrics: Mapping[str, Any], name: str) -> str:
     """The interval of a figure, or nothing."""
-    if name not in its["intervals"]:
+    if name not in metrics["intervals"]:
         return ""
-    low, high = its["intervals"][name]
-    return f"{low:.3f} to {high:.3f}"
+    low, high = metrics["intervals"][name]
+    metric = METRICS[name]
+    return f"{metric.text(low)} to {metric.text(high)}"
 
 
-def _percent(its: Mapping[str, Any], name: str) -> str:
-    if its[name] is None:
+def _percent(metrics: Mapping[str, Any], name: str) -> str:
+    if metrics[name] is None:
         return "an unknown share"
     between = ""
-    if name in its["intervals"]:
-        low, high = its["intervals"][name]
+    if name in metrics["intervals"]:
+        low, high = metrics["intervals"][name]
         between = f" ({100 * low:.1f} to {100 * high:.1f})"
-    return f"{100 * its[name]:.1f} %{between}"
+    return f"{100 * metrics[name]:.1f} %{between}"
 
 
-def _cell(its: Mapping[str, Any], name: str) -> str:
+def _cell(metrics: Mapping[str, Any], name: str) -> str:
     """A figure with its interval under it; a second line stands after a line break."""
-    if its[name] is None:
+    if metrics[name] is None:
         return "–"  # noqa: RUF001
-    return f"{its[name]:.3f}\n{_between(its, name)}".strip()
+    return f"{METRICS[name].text(metrics[name])}\n{_between(metrics, name)}".strip()
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

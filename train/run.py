@@ -29,7 +29,6 @@ from train.learner import Epoch
 from train.loading import Loaded
 from train.metrics import Labels, Metrics, PartialMetrics, Scores, as_labels
 from train.recipe import Recipe
-from train.report import Findings, write_report
 from train.samples import PARTS, Part
 from train.split import Split, split_csv
 
@@ -99,8 +98,8 @@ class Record:
     @property
     def seconds(self) -> float:
         """Of all its epochs and those of its teachers, each of which counts as its last."""
-        return sum(its.seconds for its in self.history) + sum(
-            its.epoch * its.seconds for its in self.teachers
+        return sum(epoch.seconds for epoch in self.history) + sum(
+            teacher.epoch * teacher.seconds for teacher in self.teachers
         )
 
 
@@ -128,7 +127,7 @@ def software() -> dict[str, str]:
     """The versions that decide a model's numbers, and the commit where it is known."""
     names = ("sonolite", "tensorflow", "keras", "numpy", "opencv-python-headless")
     versions = {"python": python_version()} | {name: version(name) for name in names}
-    return versions | ({"commit": its} if (its := commit(Path(__file__))) else {})
+    return versions | ({"commit": revision} if (revision := commit(Path(__file__))) else {})
 
 
 def commit(file: Path) -> str | None:
@@ -140,8 +139,8 @@ def commit(file: Path) -> str | None:
     words = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         # An environment may lie in the tree of another project, which does not hold its files.
-        its_own = [*git, "ls-files", "--error-unmatch", file.name]
-        subprocess.run(its_own, check=True, capture_output=True)  # noqa: S603
+        listed = [*git, "ls-files", "--error-unmatch", file.name]
+        subprocess.run(listed, check=True, capture_output=True)  # noqa: S603
         described = subprocess.run(words, check=True, capture_output=True, text=True)  # noqa: S603
         return described.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -192,23 +191,26 @@ def write_run(
     split: Split,
     model: keras.Model,
     scope: Scope | None,
-    findings: Findings,
+    scores: Mapping[Part, Scores],
+    report: str,
     logs: Path,
 ) -> Record:
-    """Writes `run.json`, `split.csv`, `model.keras`, `report.html`, `logs` and `scope.npz`.
+    """Writes all files of a run, or none: those of `FILES`, `scope.npz` only with a scope.
 
-    All of them or none. Raises BadInput where the folder exists already or cannot be written.
+    `scores` are the probabilities of the positive class, in the order of the split's samples;
+    `report` is the text of `report.html`, `logs` the folder of the learning curves.
+    Raises BadInput where the folder exists already or cannot be written.
     """
-    with whole_folder(folder) as part:  # what is in it: FILES
+    with whole_folder(folder) as part:
         model.save(part / "model.keras")
         record = replace(record, model_sha256=_sha256(part / "model.keras"))
         (part / "run.json").write_bytes(write_json(record))
         (part / "split.csv").write_text(split_csv(split, Path(record.data.path)), "utf-8")
-        (part / "answers.csv").write_text(_answers_csv(split, record, findings), "utf-8")
+        (part / "answers.csv").write_text(_answers_csv(split, record, scores), "utf-8")
         if scope is not None:
             (part / "scope.npz").write_bytes(write_scope(scope))
+        (part / "report.html").write_text(report, "utf-8")
         shutil.copytree(logs, part / "logs")
-        write_report(findings, part / "report.html")
     return record
 
 
@@ -226,17 +228,17 @@ def refuse_strangers(folder: Path) -> None:
     """
     if not read_record(folder).interrupted:
         raise BadInput(f"{folder}: a run that is whole; remove what is unfinished beside it")
-    if strangers := sorted({its.name for its in folder.iterdir()} - FILES):
+    if strangers := sorted({file.name for file in folder.iterdir()} - FILES):
         raise BadInput(f"{folder}: would be replaced; move {', '.join(strangers)} elsewhere first")
 
 
-def _answers_csv(split: Split, record: Record, findings: Findings) -> str:
+def _answers_csv(split: Split, record: Record, scores: Mapping[Part, Scores]) -> str:
     """What the model answered to every image, for whoever wants to measure it again."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("path", "frame", "split", "group", "label", "probability"))
     for part in PARTS:
-        for sample, score in zip(split.of(part), findings.answers[part].scores, strict=True):
+        for sample, score in zip(split.of(part), scores[part], strict=True):
             name = os.path.relpath(sample.path, record.data.path)
             row = (name, sample.frame, part, sample.group, sample.label, f"{score:.9g}")
             table.writerow(row)

@@ -16,6 +16,11 @@ from train.importers import read_samples
 from train.run import read_run
 from train.samples import load_pictures
 
+SAME_LIMIT = 0.02
+"""The embeddings of Keras and of TFLite differ by how a processor rounds. A distance divides by
+their smallest spreads, and so a limit differs by far more: by 0.1 % on an AMD EPYC. A scope that
+is fitted on other pictures differs by more than 5 % (`tests/train/test_training.py`)."""
+
 
 def test_each_variant_has_a_scope_of_its_own(scoped_bundle: Path) -> None:
     bundle = open_bundle(scoped_bundle)
@@ -29,17 +34,18 @@ def test_the_scope_of_float32_is_that_of_the_run(scoped_run: Path, scoped_bundle
     run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
     scope = read_scope(bundle.read(bundle.manifest.classifier.scopes["float32"]))
     assert run.scope is not None
-    assert scope.limit == pytest.approx(run.scope.limit, rel=1e-3)
-    assert scope.mean == pytest.approx(run.scope.mean, rel=1e-3, abs=1e-4)
+    assert scope.limit == pytest.approx(run.scope.limit, rel=SAME_LIMIT)
+    assert scope.mean == pytest.approx(run.scope.mean, rel=1e-2, abs=1e-3)
 
 
 def test_the_card_says_what_each_variant_keeps(scoped_run: Path, scoped_bundle: Path) -> None:
     run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
     card = bundle.read("card.md").decode()
-    kept = [float(its) for its in re.findall(r"(?:float32|int8) ([\d.]+)%", card)]
+    kept = [float(share) for share in re.findall(r"(?:float32|int8) ([\d.]+)%", card)]
     assert len(kept) == 2
     assert run.record.withheld is not None
-    assert kept[0] == pytest.approx(100 * (1 - run.record.withheld), abs=0.1)
+    test = run.record.metrics["test"].samples  # of which one may lie at the limit
+    assert kept[0] == pytest.approx(100 * (1 - run.record.withheld), abs=100 / test + 0.1)
     assert "as other scanners may show them" in card
 
 
@@ -53,8 +59,8 @@ def test_validation_pictures_are_within_and_noise_is_beyond(
     noise = np.random.default_rng(0).integers(0, 256, known.shape, dtype=np.uint8)
     near = [classifier.predict(picture[np.newaxis]).out_of_scope_score for picture in known]
     far = [classifier.predict(picture[np.newaxis]).out_of_scope_score for picture in noise]
-    assert np.mean([its is not None and its <= 1 for its in near]) >= 0.85
-    assert all(its is not None and its > 1 for its in far)
+    assert np.mean([score is not None and score <= 1 for score in near]) >= 0.85
+    assert all(score is not None and score > 1 for score in far)
 
 
 def test_a_strange_picture_gets_no_label_unless_asked_for(
@@ -85,7 +91,7 @@ def test_every_output_of_the_network_is_in_every_variant(
         negative, positive = outputs["probability"][0]
         evidence = float(outputs["evidence"].mean())
         assert outputs["evidence"].shape == (1, 1, 1)
-        tolerance = 1e-4 if variant == "float32" else 0.5
+        tolerance = 1e-3 if variant == "float32" else 0.5
         assert evidence == pytest.approx(np.log(positive / negative), abs=tolerance)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY, Outcome, refused, sonolite
-from train.commands import watching
-from train.fit import Watch
+from train.commands import training_callbacks
+from train.fit import Callbacks
 from train.run import read_record, read_run
 from train.terminal import progress_bar
 
@@ -153,7 +153,7 @@ KILLED = """
 import os, signal, sys
 import train.run
 from edge_runtime.cli import main
-train.run.write_report = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+train.run.shutil.copytree = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
 
@@ -161,7 +161,7 @@ main(sys.argv[1:])
 def test_a_kill_while_the_run_is_written_leaves_no_run(
     tmp_path: Path, labelled: Path, one_epoch: Path
 ) -> None:
-    """All but its report is on the disk by then, under another name. What was learnt is kept."""
+    """All but the learning curves is written by then, under another name. The weights are kept."""
     words = ["train", str(labelled), "--recipe", str(one_epoch), "--out", str(tmp_path / "run")]
     done = subprocess.run([sys.executable, "-c", KILLED, *words], check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -205,7 +205,7 @@ def test_a_training_that_was_stopped_ends_as_stopped_programs_do(
     def press(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("train.commands.watching", lambda *_: Watch(epoch=press))
+    monkeypatch.setattr("train.commands.training_callbacks", lambda *_: Callbacks(epoch=press))
     done = sonolite("train", labelled, "--recipe", recipe, "--out", tmp_path / "run")
     assert done.code == 130
     assert "--resume goes on" in done.stderr
@@ -216,5 +216,5 @@ def test_a_training_that_was_stopped_ends_as_stopped_programs_do(
 def test_words_of_the_data_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     """A group may be called [patient 1]."""
     with progress_bar() as bar:
-        watching(bar, Watch).note("groups [patient 1], [/A] 12")
+        training_callbacks(bar, Callbacks).note("groups [patient 1], [/A] 12")
     assert "note: groups [patient 1], [/A] 12" in capsys.readouterr().err

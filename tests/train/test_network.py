@@ -179,7 +179,7 @@ def test_fused_normalisation_computes_what_keras_does() -> None:
     assert answers[0][0] == pytest.approx(answers[1][0], abs=1e-5)
     assert answers[0][1] == pytest.approx(answers[1][1], abs=1e-5)
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        assert one == pytest.approx(other, rel=1e-5)
+        assert one == pytest.approx(other, rel=1e-4)
     assert not np.allclose(ours.get_weights()[2], start[2])
 
 

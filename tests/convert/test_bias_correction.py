@@ -9,8 +9,8 @@ import pytest
 from msgspec import structs
 from numpy.typing import NDArray
 
-from convert.layers import convert_keeping
-from convert.rounding import SHARING, correct_biases, fold, round_kernel
+from convert.bias_correction import SHARING, correct_biases, fold, round_kernel
+from convert.layer_errors import convert_keeping
 from convert.tflite import choose_representative
 from devices.compute import CpuBackend
 from edge_runtime.bundle.archive import open_bundle
@@ -33,10 +33,10 @@ def shrunk(recipe: str) -> keras.Model:
         network = structs.replace(network, filters=(4, 4, 8), dense=network.dense and 16)
     keras.utils.set_random_seed(3)
     model = build(network, 32, 2)
-    dice = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([dice.uniform(0.5, 1.5, its.shape) for its in layer.get_weights()])
+            layer.set_weights([rng.uniform(0.5, 1.5, its.shape) for its in layer.get_weights()])
     return model
 
 
@@ -84,8 +84,9 @@ def test_a_rounded_layer_answers_as_the_float_one_on_average(recipe: str, layer:
         linear.set_weights(its.get_weights())
         return np.asarray(read.predict(PICTURES, verbose=0).mean(axis=(0, 1, 2)))
 
-    np.testing.assert_allclose(mean(rounded(corrected)), mean(folded), atol=1e-5)
-    assert np.abs(mean(rounded(folded)) - mean(folded)).max() > 1e-4
+    moved = np.abs(mean(rounded(folded)) - mean(folded)).max()
+    assert moved > 1e-4
+    assert np.abs(mean(rounded(corrected)) - mean(folded)).max() < moved / 10
 
 
 @pytest.mark.parametrize("recipe", shipped())
