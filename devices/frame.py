@@ -25,6 +25,15 @@ class Box(NamedTuple):
     h: int
 
 
+MAX_RATE = 1000.0
+"""Frames a second; more is a damaged header."""
+
+
+def nominal_rate(stated: float | None) -> float:
+    """The rate that a source states, in frames a second; 25 where it makes no sense."""
+    return stated if stated is not None and 1 <= stated <= MAX_RATE else 25.0
+
+
 @dataclass(frozen=True)
 class Frame:
     """One picture as it was read from a capture device."""

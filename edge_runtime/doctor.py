@@ -15,18 +15,13 @@ from numpy.typing import NDArray
 from devices import SonoliteError
 from devices.boards import Board, Sensors
 from devices.capture.camera import Camera
+from devices.capture.registry import LIBRARIES
 from devices.compute import Backend, GpuBackend
 from devices.health import LOW_DISK, LOW_MEMORY, read_health
 from edge_runtime.bundle import Bundle, golden_tensors, read_golden
 from edge_runtime.classify import Classifier
 from edge_runtime.ways import NAMED, find_ways, needs
 
-LIBRARIES = {
-    "video files": ("opencv-python-headless", ""),
-    "DICOM files": ("pydicom", "pip install 'sonolite[dicom]'"),
-    "network streams": ("av", "pip install 'sonolite[stream]'"),
-}
-"""What a kind of source needs, and how to get it where it is not of the base install."""
 RUNS = 30
 """Inferences that are timed, after as many that are not."""
 
@@ -81,11 +76,12 @@ def _packages(board: Board, status: Path) -> Iterator[Finding]:
     """What the system must have, by purpose, from dpkg's own record (deb822, dpkg-query(1))."""
     if not status.is_file():
         return
-    installed = {
-        entry.partition("Package: ")[2].partition("\n")[0]
-        for entry in status.read_text(errors="replace").split("\n\n")
-        if "\nStatus: install ok installed\n" in entry
-    }
+    installed = set[str]()
+    for entry in status.read_text(errors="replace").split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in entry.splitlines() if ": " in line)
+        if fields.get("Status", "").endswith(" ok installed"):  # also one that is held
+            provided = fields.get("Provides", "").split(", ")
+            installed |= {fields.get("Package", ""), *(name.split(" ")[0] for name in provided)}
     for purpose, names in board.packages.items():
         missing = [name for name in names if name not in installed]
         says = f"sudo apt install {' '.join(missing)}" if missing else ", ".join(names)
@@ -143,11 +139,16 @@ def _captures(devices: Path) -> Iterator[Finding]:
                 yield Finding("capture", str(path), True, str(camera.mode))
         except SonoliteError as error:
             yield Finding("capture", str(path), False, str(error))
-    for kind, (distribution, how) in LIBRARIES.items():
+    for library in LIBRARIES:
+        if (module := library.missing()) is not None:
+            says = f"{module} is missing: {library.cure}"
+            yield Finding("capture", library.about, False, says)
+            continue
         try:
-            yield Finding("capture", kind, True, f"{distribution} {version(distribution)}")
-        except PackageNotFoundError:
-            yield Finding("capture", kind, False, how)
+            says = f"{library.distribution} {version(library.distribution)}"
+        except PackageNotFoundError:  # another distribution of the same modules
+            says = f"{', '.join(library.modules)} installed"
+        yield Finding("capture", library.about, True, says)
 
 
 def _computes(bundle: Bundle) -> Iterator[Finding]:

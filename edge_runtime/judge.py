@@ -168,6 +168,7 @@ class Session:
             backend=self._backend,
             fallback=self._fallback or None,
             bundle=self._bundle,
+            file=None if frame is None else frame.name,
         )
 
     def _as_utc(self, at: float) -> str:

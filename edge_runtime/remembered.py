@@ -22,6 +22,7 @@ import numpy as np
 from msgspec import Meta
 
 from devices import BadInput, Box
+from devices.capture.registry import scheme_of
 from devices.capture.stream import shown
 from devices.records import read_toml
 from edge_runtime.atomic import whole_file
@@ -107,7 +108,8 @@ def name(uri: str) -> str:
         return f"v4l2:///dev/video{int(uri)}"
     if "://" in uri:
         return shown(uri)
-    return uri if uri.startswith("phantom:") else str(Path(uri).resolve())
+    source = scheme_of(uri)
+    return uri if source is not None and source.simulated else str(Path(uri).resolve())
 
 
 def read_sectors(path: Path) -> tuple[Sector, ...]:

@@ -77,6 +77,9 @@ class Result:
     """Why no preferred backend computes, each with what it said; None where the first one does."""
     bundle: str
     """Name, version and digest of the bundle."""
+    file: str | None = None
+    """Name of the file that the frame is of, with `#` and a number from 0 where it holds several
+    pictures that each stand alone; None for a live device."""
 
 
 def to_json(result: Result) -> bytes:
@@ -92,6 +95,8 @@ def to_json(result: Result) -> bytes:
         record["strangeness"] = round(result.strangeness, 4)
     if result.smoothed is not None:
         record["smoothed"] = round(result.smoothed, 6)
+    if result.file is not None:  # names are bytes to the system, and need not be UTF-8
+        record["file"] = result.file.encode(errors="backslashreplace").decode()
     if result.timestamp is not None:
         record["timestamp"] = round(result.timestamp, 6)
     return msgspec.json.encode(record) + b"\n"

@@ -6,10 +6,9 @@ Each is loaded when it is asked for, with the libraries that it alone needs.
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl
 
-from devices.capture.kinds import DICOM, IMAGES
+from devices.capture.kinds import DICOM, IMAGES, Kind, kind_of
+from devices.capture.registry import FILES, FOLDER, SCHEMES, prefixes, scheme_of
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
 
@@ -18,101 +17,46 @@ __all__ = ["DICOM", "IMAGES", "device_opener", "open_device"]
 MAX_DIGITS = 3
 """Of a camera's index; V4L2 counts to 255."""
 
-PHANTOM_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "seed": int,
-    "fps": float,
-    "frames": int,
-    "width": int,
-    "height": int,
-    "nodule": str,
-    "live": lambda word: {"yes": True, "no": False}[word],
-}
-
 
 def device_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], CaptureDevice]:
     """Returns what opens the capture device `uri`, again and again: see `open_device`.
 
     A script goes on where the device before it was unplugged. Raises BadInput where it is none.
     """
-    scheme, separator, rest = uri.partition(":")
-    if scheme == "script" and separator:
-        from devices.capture.script import FPS, find_script, parse_script, play
-        from devices.capture.scripted import Scripted
+    source = scheme_of(uri)
+    if source is not None and source.scheme == "script" and not _exists(uri):
+        from devices.capture.script import script_opener
 
-        lines = play(parse_script(find_script(rest)), clock)
-        return lambda: Scripted(lines, live=True, fps=FPS, clock=clock)
+        return script_opener(uri, clock)
     return lambda: open_device(uri, clock)
 
 
 def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
-    """Opens the capture device that `uri` names.
+    """Opens the capture device that `uri` names: see `devices.capture.registry` for all of them.
 
-    `0` or `v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg` is a camera;
-    `igtl://host:18944/Probe` what an OpenIGTLink server shows; `rtsp://...` or `http://...` a
-    network stream; `sweep.mp4` a video; `clip.dcm` a DICOM file; a folder or an image its stills;
-    `phantom:` the simulated probe, as in `phantom:?seed=3&frames=200&live=no`; `script:faults` or
-    `script:frames 40, stall 3, unplug` plays faults (`devices.capture.script`).
+    A camera may be named by its index alone. A file or folder of any name that exists is a
+    recording, whatever the name looks like, and the content of a file decides what reads it.
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
-    if uri.isdecimal() and len(uri) <= MAX_DIGITS:
-        from devices.capture.camera import Camera
+    camera = uri.isdecimal() and uri.isascii() and len(uri) <= MAX_DIGITS
+    if uri and not camera and _exists(uri):
+        path = Path(uri)
+        source = FOLDER if path.is_dir() else FILES[kind_of(path) or Kind.VIDEO]
+        return source.open(path, clock)
+    if camera:
+        return SCHEMES[0].open(f"v4l2:///dev/video{int(uri)}", clock)
+    if (known := scheme_of(uri)) is not None:
+        return known.open(uri, clock)
+    if "://" in uri:
+        from devices.capture.stream import shown
 
-        return Camera(int(uri), clock)
-    scheme, separator, rest = uri.partition(":")
-    if scheme == "script" and separator:
-        return device_opener(uri, clock)()
-    if scheme == "phantom" and separator:
-        return _open_phantom(uri, clock)
-    if scheme == "v4l2" and separator:
-        from devices.capture.camera import Camera, parse_camera
-
-        device, wish = parse_camera(uri)
-        return Camera(device, clock, wish)
-    if scheme == "igtl" and separator:
-        from devices.capture.igtl import Igtl
-
-        return Igtl(uri, clock)
-    if scheme in ("rtsp", "http", "https") and rest.startswith("//"):
-        from devices.capture.stream import Stream
-
-        return Stream(uri, clock)
-    if not uri or not Path(uri).exists():
-        if "://" in uri:
-            from devices.capture.stream import shown
-
-            raise BadInput(
-                f"{shown(uri)}: no capture device for {scheme}://; there are v4l2://, igtl://, "
-                "rtsp://, http://, phantom: and script:"
-            )
-        raise BadInput(f"{uri}: no such file or folder")
-    return _open_recording(Path(uri), clock)
+        scheme = uri.partition("://")[0]
+        raise BadInput(f"{shown(uri)}: no capture device for {scheme}://; there are {prefixes()}")
+    raise BadInput(f"{uri}: no such file or folder")
 
 
-def _open_recording(path: Path, clock: Clock) -> CaptureDevice:
-    """A folder or a still, a DICOM file, or else a video."""
-    if path.is_dir() or path.suffix.lower() in IMAGES:
-        from devices.capture.folder import ImageFolder
-
-        return ImageFolder(path, clock)
-    if path.suffix.lower() in DICOM:
-        from devices.capture.dicom import Dicom
-
-        return Dicom(path, clock)
-    from devices.capture.video import Video
-
-    return Video(path, clock)
-
-
-def _open_phantom(uri: str, clock: Clock) -> CaptureDevice:
-    """The simulated probe with the options of its URI."""
-    from devices.capture.phantom import Phantom
-
-    options = {}
-    for name, word in parse_qsl(uri.partition("?")[2], keep_blank_values=True):
-        if name not in PHANTOM_OPTIONS:
-            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(PHANTOM_OPTIONS)}")
-        try:
-            options[name] = PHANTOM_OPTIONS[name](word)
-        except (ValueError, KeyError) as error:
-            raise BadInput(f"{uri}: {word!r} is no value for {name}") from error
-    return Phantom(**options, clock=clock)
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # longer than a name may be
+        return False

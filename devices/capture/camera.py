@@ -170,6 +170,12 @@ def has_signal(pixels: Pixels) -> bool:
     return bool(changes.reshape(*changes.shape[:2], -1).any(axis=2).mean() > FLAT)
 
 
+def open_camera(uri: str, clock: Clock = time.monotonic) -> Camera:
+    """The camera that `uri` names, in the mode that it wishes; see `parse_camera`."""
+    device, wish = parse_camera(uri)
+    return Camera(device, clock, wish)
+
+
 def parse_camera(uri: str) -> tuple[str, Wish]:
     """Device and wish of `v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg`.
 

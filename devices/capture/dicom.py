@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -36,9 +35,10 @@ from devices.capture.dicom_pixels import (
     stated_size,
 )
 from devices.capture.kinds import Kind, kind_of
+from devices.capture.registry import PYDICOM
 from devices.capture.size import check_size
 from devices.errors import BadInput, EndOfRecording
-from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
+from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels, nominal_rate
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -57,9 +57,6 @@ seconds, and some microseconds. What lies between could be either, and is not be
 OTHER_UNIT = "FrameTime is not in milliseconds; it is taken in the unit in which it makes sense"
 NO_TIME = "FrameTime makes no sense; 25 frames/s are taken"
 MISSING = "the pixels are missing or damaged"
-MODULES = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle")
-"""Of pydicom, of the decoder, and of its parts: JPEG and JPEG-LS, JPEG 2000, RLE."""
-
 TAGS = [
     "BitsAllocated",
     "BitsStored",
@@ -122,7 +119,7 @@ def is_dicom(path: Path) -> bool:
     """
     if kind_of(path) is not Kind.DICOM:
         return False
-    _require_pydicom()
+    PYDICOM.require()
     return True
 
 
@@ -158,16 +155,14 @@ class Dicom(CaptureDevice):
         """Opens `path`. Raises BadInput as `read_header` does, and where a frame is missing."""
         self._path, self._clock = path, clock
         self._dataset, self._header, self._layout = _open(path)
-        rate = self._header.frame_rate
-        self.fps = rate if rate is not None and 1 <= rate <= 240 else 25.0
-        if self._header.frames == 1:
-            self.fps = 1.0
-        self.region = self._header.region
-        self.notes = Counter(self._header.notes)
+        still = self._header.frames == 1
+        self.fps = 1.0 if still else nominal_rate(self._header.frame_rate)
+        self.region, self.frames = self._header.region, self._header.frames
+        self.notes = self._notes = Counter(self._header.notes)
         self._index = 0
         with ExitStack() as stack, _reading(path, MISSING):
             self._file = stack.enter_context(path.open("rb"))
-            for index in range(self._header.frames):
+            for index in range(self.frames):
                 _stream(self._file, path, self._dataset, self._layout, index)
             stack.pop_all()
 
@@ -184,17 +179,11 @@ class Dicom(CaptureDevice):
         with _reading(self._path, f"frame {index} is missing or damaged"):
             pixels, note = _read_pixels(self._file, self._path, self._dataset, self._layout, index)
         if note is not None:
-            self.notes[note] = 1
+            self._notes[note] = 1
         timestamp = None
         if header.frames > 1:
             timestamp = header.times[index] if header.times else index / self.fps
         return Frame(pixels, self._clock(), index, timestamp, self._path.name)
-
-
-def _require_pydicom() -> None:
-    """Raises BadInput where the extra is not installed."""
-    if missing := [name for name in MODULES if find_spec(name) is None]:
-        raise BadInput(f"DICOM files need {missing[0]}: pip install 'sonolite[dicom]'")
 
 
 @contextmanager
@@ -219,7 +208,7 @@ def _open(path: Path) -> tuple["Dataset", Header, Layout]:
 
     Raises BadInput where they belong to no picture we can decode.
     """
-    _require_pydicom()
+    PYDICOM.require()
     with ExitStack() as stack:
         with _reading(path, "not a DICOM file, or a damaged one"):
             from pydicom import dcmread

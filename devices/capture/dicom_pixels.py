@@ -99,8 +99,8 @@ def find_frames(path: Path, file: BinaryIO, dataset: "Dataset", stated: int) -> 
 def _uncoded(dataset: "Dataset", stated: int, start: int, length: int) -> Layout:
     """Frames of equal size, one behind the other.
 
-    Of three samples YBR_FULL_422 stores two for each pixel (PS3.3, C.7.6.3.1.2), all else three: the
-    length tells which.
+    Of three samples YBR_FULL_422 stores two for each pixel (PS3.3, C.7.6.3.1.2), all else three:
+    the length tells which.
     """
     pixels = int(dataset.Rows) * int(dataset.Columns)
     samples = int(dataset.SamplesPerPixel)
@@ -152,7 +152,7 @@ def _begins(head: bytes, syntax: str) -> bool:
     """Whether a fragment with these first bytes begins a frame; RLE: PS3.5, G.5."""
     if syntax == RLE:
         segments, first = struct.unpack("<2I", head)
-        return 1 <= segments <= 15 and first == 64
+        return bool(1 <= segments <= 15 and first == 64)
     return head.startswith((J2K_BEGIN, JP2_BEGIN) if syntax in JPEG2000 else JPEG_BEGIN)
 
 

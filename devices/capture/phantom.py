@@ -11,6 +11,8 @@ comes and goes. Everything follows from the seed and the frame's number.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
 
 import cv2
 import numpy as np
@@ -49,6 +51,18 @@ LOOKS = {
     "malignant": Nodule(0.28, 0.085, 0.115, 0.14, foci=14, halo=False),
     "benign": Nodule(1.25, 0.125, 0.090, 0.02, foci=0, halo=True),
 }
+
+
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    "seed": int,
+    "fps": float,
+    "frames": int,
+    "width": int,
+    "height": int,
+    "nodule": str,
+    "live": lambda word: {"yes": True, "no": False}[word],
+}
+"""Of the URI, with how each is read."""
 
 
 class Phantom(CaptureDevice):
@@ -289,3 +303,16 @@ def _patch(field: Field, cx: float, cy: float, rx: float, ry: float) -> tuple[Fi
         return field[:0, :0], field[:0, :0], field[:0, :0]
     y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
     return field[top:bottom, left:right], x - np.float32(cx), y - np.float32(cy)
+
+
+def open_phantom(uri: str, clock: Clock = time.monotonic) -> Phantom:
+    """The simulated probe with the options of its URI. Raises BadInput for one that is none."""
+    options = {}
+    for name, word in parse_qsl(uri.partition("?")[2], keep_blank_values=True):
+        if name not in OPTIONS:
+            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(OPTIONS)}")
+        try:
+            options[name] = OPTIONS[name](word)
+        except (ValueError, KeyError) as error:
+            raise BadInput(f"{uri}: {word!r} is no value for {name}") from error
+    return Phantom(**options, clock=clock)

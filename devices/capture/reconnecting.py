@@ -37,7 +37,7 @@ class Reconnecting(CaptureDevice):
         self._wait = wait or self._wait_for_close
         self._device: CaptureDevice | None = opener()
         self.live, self.fps = self._device.live, self._device.fps
-        self.region = self._device.region
+        self.region, self.notes = self._device.region, self._device.notes
         self._delay, self._next = FIRST, 0.0
         self._frames = self._before = 0
 

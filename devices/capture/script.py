@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from devices.capture.phantom import Phantom
-from devices.capture.scripted import Line, SizeChange, Stall, Torn, Unplug
+from devices.capture.scripted import Line, Scripted, SizeChange, Stall, Torn, Unplug
 from devices.capture.size import check_size
 from devices.errors import BadInput
 from devices.frame import Clock
@@ -137,3 +137,17 @@ def play(steps: Iterable[Step], clock: Clock = time.monotonic) -> Iterator[Line]
                 yield value
             case "unplug":
                 yield Unplug()
+
+
+def script_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], Scripted]:
+    """Returns what opens the device of a `script:` again and again: each goes on with the rest.
+
+    Raises BadInput where it is no script.
+    """
+    lines = play(parse_script(find_script(uri.partition(":")[2])), clock)
+    return lambda: Scripted(lines, live=True, fps=FPS, clock=clock)
+
+
+def open_script(uri: str, clock: Clock = time.monotonic) -> Scripted:
+    """The device of a `script:`, until it is unplugged."""
+    return script_opener(uri, clock)()

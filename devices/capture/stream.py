@@ -6,16 +6,16 @@ password: messages show `shown(uri)`, and FFmpeg's errors, which quote the URI, 
 
 import threading
 import time
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from devices.capture.held import Held
+from devices.capture.registry import PYAV
 from devices.capture.size import MAX_PIXELS, check_size
 from devices.errors import BadInput, DeviceLost, DeviceStalled
-from devices.frame import CaptureDevice, Clock, Frame, Pixels
+from devices.frame import CaptureDevice, Clock, Frame, Pixels, nominal_rate
 from devices.patience import Patience
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ class Stream(CaptureDevice):
 
     def __init__(self, uri: str, clock: Clock = time.monotonic) -> None:
         """Connects. Raises BadInput for what can never work, DeviceLost where nobody answers."""
-        if find_spec("av") is None:
-            raise BadInput("network streams need PyAV: pip install 'sonolite[stream]'")
+        PYAV.require()
         self._uri, self._clock = uri, clock
         self._name = shown(uri)
         self._options = OPTIONS[_scheme(uri)]
@@ -116,8 +115,7 @@ class Stream(CaptureDevice):
         self._closed = False
         self._index = 0
         self._connection: Connection | None = self._connect()
-        fps = float(self._connection.video.guessed_rate or 0)
-        self.fps = fps if 1 <= fps <= 240 else 25.0
+        self.fps = nominal_rate(float(self._connection.video.guessed_rate or 0))
 
     def close(self) -> None:
         """Ends the connection; one that a read still waits on is ended by that read."""

@@ -2,38 +2,45 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from devices.buffers import Buffers
+from devices.capture.promised import promised_frames
+from devices.capture.registry import PYAV
 from devices.capture.size import check_size
 from devices.errors import BadInput, EndOfRecording
-from devices.frame import CaptureDevice, Clock, Frame
+from devices.frame import CaptureDevice, Clock, Frame, Pixels, nominal_rate
 
 # FFmpeg's own complaints would bury the one line that sonolite says; -8 is its "quiet".
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 # Every stored frame is read, also those that an edit list hides from players: only so does the
-# length in the header tell whether the end is missing.
+# container's count of them tell whether the end is missing.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "ignore_editlist;1")
 
-TIMED = frozenset({".avi", ".m4v", ".mov", ".mp4"})
-"""Containers whose header tells how long the picture plays, so that a missing end is noticed;
-Matroska tells it of the longest track, MPEG streams of none."""
 SLACK = 3
-"""Frames before the promised end at which the last one may begin: itself, and two of a cut file
-that lean on frames that were cut away."""
+"""Frames that may lack: those at a cut that lean on frames before it."""
 
 ALONE = 1024 * 768
 """Pixels of a frame up to which one thread decodes: with two, MPEG-4 of 686x528 takes a quarter
 more of the processor, which inference could use, and no less time; H.264 of 1920x1080 takes two
 thirds of the time."""
 
+TURNS = {
+    90: cv2.ROTATE_90_CLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_COUNTERCLOCKWISE,
+}
+"""By the degrees that a video says it is to be turned; OpenCV turns what it decodes itself."""
+
 
 class Video(CaptureDevice):
-    """A video file, read with OpenCV's FFmpeg."""
+    """A video file, read with OpenCV's FFmpeg; what that cannot decode, with PyAV's."""
 
     live = False
 
@@ -45,16 +52,25 @@ class Video(CaptureDevice):
         if width * height > ALONE:
             self._open([])
         self._buffers, self._shape = Buffers(), (height, width, 3)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if np.isfinite(fps) and 1 <= fps <= 240 else 25.0
-        frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self._promised = frames if path.suffix.lower() in TIMED else 0
-        self._position = 0.0
+        self.fps = nominal_rate(self._capture.get(cv2.CAP_PROP_FPS))
+        self._promised = promised_frames(path) or 0
+        self._otherwise: Iterator[tuple[Pixels, float | None]] | None = None
         self._index = 0
 
     def _open(self, options: list[int]) -> tuple[int, int]:
-        """Opens the file; returns the width and height of its frames."""
-        self._capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG, options)
+        """Opens the file; returns the width and height of its frames.
+
+        FFmpeg is given a number: it would take some names for addresses, patterns or options.
+        """
+        try:
+            number = os.open(self._path, os.O_RDONLY)
+        except OSError as error:
+            raise BadInput(f"{self._path}: {error.strerror}") from error
+        try:
+            name = f"/proc/self/fd/{number}"
+            self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, options)
+        finally:
+            os.close(number)
         if not self._capture.isOpened():
             raise BadInput(f"{self._path}: not a video that can be read, or a truncated one")
         width, height = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
@@ -63,24 +79,62 @@ class Video(CaptureDevice):
     def close(self) -> None:
         """Closes the file."""
         self._capture.release()
+        self._otherwise = None
 
     def read(self, timeout: float) -> Frame:  # noqa: ARG002  a file makes nobody wait
         """Returns the next frame; see `CaptureDevice.read`.
 
-        Raises BadInput where the file ends before the time that its header promises.
+        Raises BadInput where the file ends before the frames that its container names.
         """
-        ok, pixels = self._capture.read(self._buffers.take(self._shape))
-        if not ok or pixels is None:
+        picture = self._next()
+        if picture is None:
             if self._index == 0:
-                raise BadInput(f"{self._path}: a video without a single frame that can be read")
-            if self._position * self.fps < self._promised - SLACK - 0.5:
+                raise BadInput(f"{self._path}: {self._without_frame()}")
+            if self._index < self._promised - SLACK:
                 raise BadInput(
                     f"{self._path}: truncated or damaged: {self._index} of "
-                    f"about {self._promised} frames can be read"
+                    f"{self._promised} frames can be read"
                 )
             raise EndOfRecording(f"{self._path}: the last frame has been read")
-        self._position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        pixels, position = picture
         index, self._index = self._index, self._index + 1
-        timed = self._position > 0 or index == 0  # some MPEG streams have no times
-        timestamp = self._position if timed else index / self.fps
-        return Frame(np.asarray(pixels, dtype=np.uint8), self._clock(), index, timestamp)
+        timed = position is not None and (position > 0 or index == 0)  # MPEG streams may have none
+        timestamp = position if timed else index / self.fps
+        return Frame(pixels, self._clock(), index, timestamp, self._path.name)
+
+    def _next(self) -> tuple[Pixels, float | None] | None:
+        """The next picture and its time in seconds; None at the end."""
+        if self._otherwise is None:
+            ok, pixels = self._capture.read(self._buffers.take(self._shape))
+            if ok and pixels is not None:
+                position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                return np.asarray(pixels, dtype=np.uint8), position
+            if self._index or PYAV.missing():
+                return None
+            self._otherwise = self._by_pyav()
+        return next(self._otherwise, None)
+
+    def _by_pyav(self) -> Iterator[tuple[Pixels, float | None]]:
+        """Every frame that PyAV decodes: it brings decoders that OpenCV lacks, as for AV1."""
+        import av
+
+        turn = TURNS.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360)
+        with (
+            suppress(av.FFmpegError),
+            self._path.open("rb") as file,
+            av.open(file, "r") as container,
+        ):
+            video = container.streams.video[0]
+            for picture in container.decode(video):
+                pixels = np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
+                if turn is not None:
+                    pixels = np.asarray(cv2.rotate(pixels, turn), dtype=np.uint8)
+                yield pixels, picture.time
+
+    def _without_frame(self) -> str:
+        """Why there is no frame, and how one may come."""
+        code = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False)
+        name = code.decode("ascii", "replace").strip("\0 ")
+        if PYAV.missing() and name.isprintable() and name:
+            return f"OpenCV decodes no frame of this {name} video; PyAV may: {PYAV.cure}"
+        return "a video without a single frame that can be read"

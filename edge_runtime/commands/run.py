@@ -14,6 +14,7 @@ from devices import BadInput
 from devices.boards import read_board
 from devices.capture import device_opener
 from devices.capture.reconnecting import Reconnecting
+from devices.capture.registry import examples, scheme_of
 from edge_runtime.bundle import open_trusted
 from edge_runtime.commands.options import (
     DEMO_KEYS,
@@ -34,7 +35,7 @@ from edge_runtime.remembered import remembered_sectors, sectors_file
 from edge_runtime.result import NOTICE
 from edge_runtime.sector import Region, parse_roi
 from edge_runtime.session import State
-from edge_runtime.sinks import JsonLines, overlay_video
+from edge_runtime.sinks import STILLS, JsonLines, Single, overlay
 from edge_runtime.trust import known_versions, read_trusted
 from edge_runtime.ways import Ways, parse_wish, usual_threads
 
@@ -53,9 +54,7 @@ def run(
     bundle: BundleArgument,
     source: Annotated[
         str,
-        typer.Option(
-            help="Camera index, v4l2:///dev/video0, rtsp://HOST, igtl://HOST, file, phantom:"
-        ),
+        typer.Option(help=f"What to classify: {examples()}"),
     ],
     roi: RoiOption = None,
     variant: Annotated[
@@ -78,7 +77,8 @@ def run(
         float, typer.Option(min=0.01, max=10, help="Seconds until a live result is stale.")
     ] = BUDGET,
     save: Annotated[
-        Path | None, typer.Option(help="A video with the overlay, .mp4 or .avi.")
+        Path | None,
+        typer.Option(help="A video with the overlay, .mp4 or .avi; of a single picture .png."),
     ] = None,
     evidence: EvidenceOption = False,
     any_picture: Annotated[
@@ -127,7 +127,8 @@ def demo(
 
     Example: sonolite demo, or: sonolite demo sweep.mp4 --roi 220,90,180,150
     """
-    simulated = source.startswith(("phantom:", "script:"))
+    named = scheme_of(source)
+    simulated = named is not None and named.simulated
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
     _refuse_source(save, source)
@@ -178,9 +179,14 @@ def _run(
         if evidence and not ways.classifier.explains:
             raise BadInput(f"--evidence: {ways.bundle.id} has no evidence map")
         proven()
+        single = Single()
         sinks: list[Sink] = [JsonLines(stop)] if as_json else []
+        if not device.live:
+            sinks.append(single)
         if save is not None:
-            sinks.append(stack.enter_context(overlay_video(save, device.fps, positive, evidence)))
+            if device.live and save.suffix in STILLS:
+                raise BadInput(f"--save {save}: a live device gives a video, .mp4 or .avi")
+            sinks.append(stack.enter_context(overlay(save, device.fps, positive, evidence)))
         if not as_json or (sys.stderr is not None and sys.stderr.isatty()):
             from edge_runtime.commands.terminal import Terminal, console
 
@@ -195,8 +201,10 @@ def _run(
         summary, ended = run_session(
             device, ways, region, sinks, stop, budget, beat=beat, pace=pace
         )
-    for line in (*summary.lines(), NOTICE):
+    for line in filter(None, (single.line(positive), *summary.lines(), NOTICE)):
         say(line)
+    for note, files in device.notes.items():
+        say(f"note: {note}" + (f" ({files} files)" if files > 1 else ""))
     if region.roi is None and parse(ways.stage.preprocessing).crops:
         say("note: without --roi the whole picture was judged; this model learnt nodule crops")
     if save is not None:

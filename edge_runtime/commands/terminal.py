@@ -64,6 +64,8 @@ def _line(result: Result, positive: str) -> str:
     shown = "" if result.smoothed is None else f", p({positive}) {result.smoothed:.2f}"
     said = result.label or f"no label ({result.reason})"
     where = "no frame" if result.frame is None else f"frame {result.frame}"
+    if result.file is not None:
+        where += f" of {printable(result.file)}"
     return f"{where}: {result.state}, {said}{shown}"
 
 
@@ -78,6 +80,7 @@ def _table(result: Result, positive: str) -> Table:
         f"{positive}, smoothed": f"{smoothed} (threshold {result.threshold:.3f})",
         f"{positive}, this frame": raw,
         "frame": "-" if result.frame is None else str(result.frame),
+        "file": result.file or "-",
         "latency": f"{latency.total:.1f} ms (wait {latency.wait:.1f}, prepare "
         f"{latency.prepare:.1f}, infer {latency.infer:.1f})",
         "backend": result.backend + ("" if result.fallback is None else " (fallback)"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from devices.capture.phantom import Phantom
 from edge_runtime.bundle import GATE, list_members, open_bundle, write_bundle
 from edge_runtime.commands.run import DEMO_ROI
 from tests.conftest import SWEEPS, refused, sonolite
+from tests.devices.capture.test_dicom import write_dicom
 
 SONOLITE = str(Path(sys.executable).parent / "sonolite")
 
@@ -44,6 +48,50 @@ def test_demo_takes_a_file(tmp_path: Path, make_video: Callable[..., Path]) -> N
     done = sonolite("demo", make_video("sweep.mp4", frames=5), "--save", out, "--json")
     assert done.code == 0, done
     assert len(done.stdout.splitlines()) == len(frames_of(out)) == 5
+
+
+def test_every_result_of_a_folder_names_its_file_in_natural_order(
+    demo_path: Path, tmp_path: Path
+) -> None:
+    phantom = Phantom()
+    pictures = [Image.fromarray(phantom.render(index)[..., ::-1]) for index in range(3)]
+    for number in (10, 1, 2):
+        pictures[0].save(tmp_path / f"img_{number}.png")
+    pictures[0].save(tmp_path / "stack.tif", save_all=True, append_images=pictures[1:])
+    (tmp_path / "._img_1.png").write_bytes(b"\0\5\x16\7")
+    write_dicom(tmp_path / "IM_0001", phantom.render(0))
+    done = sonolite("run", demo_path, "--source", tmp_path, "--json")
+    assert done.code == 0, done
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["file"] for result in results] == [
+        *("IM_0001", "img_1.png", "img_2.png", "img_10.png"),
+        *("stack.tif#0", "stack.tif#1", "stack.tif#2"),
+    ]
+    assert "\nresult: " not in f"\n{done.stderr}"
+
+
+def test_a_single_picture_shows_its_probability_and_is_saved_as_one(
+    demo_path: Path, tmp_path: Path
+) -> None:
+    picture, out = tmp_path / "a.png", tmp_path / "out.png"
+    cv2.imwrite(str(picture), Phantom().render(0))
+    run = ("run", demo_path, "--any-picture", "--roi", DEMO_ROI, "--save", out)
+    done = sonolite(*run, "--source", picture)
+    assert done.code == 0, done
+    assert re.search(
+        r"^result: .*, p\(malignant\) 0\.\d{3}, threshold 0\.\d{3}$", done.stderr, re.MULTILINE
+    )
+    saved = cv2.imread(str(out))
+    assert saved is not None
+    assert saved.shape[1] == 640
+    cv2.imwrite(str(tmp_path / "b.png"), Phantom().render(1))
+    out.unlink()
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).rename(tmp_path / "in" / name)
+    refused(sonolite(*run, "--source", tmp_path / "in"), "more than one picture")
+    assert not out.exists()
+    refused(sonolite(*run, "--source", "phantom:"), "a live device gives a video")
 
 
 @pytest.mark.skipif(not SWEEPS.is_dir(), reason="the real sweeps are not here")

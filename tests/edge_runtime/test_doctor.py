@@ -2,6 +2,7 @@
 
 import json
 import platform
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,14 @@ def test_without_a_bundle_the_shipped_one_is_tried() -> None:
 def test_what_is_missing_is_said_with_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(doctor.LIBRARIES, "DICOM files", ("no-such-library", "pip install it"))
+    monkeypatch.setitem(sys.modules, "pylibjpeg", None)  # pydicom alone is not enough
     cameras, _, dicom, _ = doctor._captures(tmp_path)
     assert not cameras.there
     assert "is a grabber plugged in?" in cameras.says
-    assert (dicom.there, dicom.says) == (False, "pip install it")
+    assert (dicom.there, dicom.says) == (
+        False,
+        "pylibjpeg is missing: pip install 'sonolite[dicom]'",
+    )
 
 
 def test_a_camera_that_is_none_is_named(tmp_path: Path) -> None:

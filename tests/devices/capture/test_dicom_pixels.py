@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom import uid
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.pixels.processing import convert_color_space
 
 from devices import BadInput, Pixels
@@ -24,7 +24,7 @@ from tests.devices.capture.test_dicom import GREY, published, write_dicom, write
 
 CASES = Path("/work/shared/cases/dicom")
 SCREEN = Phantom(width=160, height=120).render(3)
-RGB = cv2.cvtColor(SCREEN, cv2.COLOR_GRAY2RGB) if SCREEN.ndim == 2 else SCREEN[..., ::-1].copy()
+RGB: Pixels = np.repeat(SCREEN[..., np.newaxis], 3, axis=2) if SCREEN.ndim == 2 else SCREEN.copy()
 RGB[5:15, 5:25] = (240, 120, 20)
 """A scanner's screen: grey, and a mark in amber."""
 CHART = np.zeros((48, 64, 3), np.uint8)
