@@ -15,14 +15,14 @@ from convert.edgetpu import Compiled, Placement, compile_model, place
 from convert.gate import answer
 from convert.golden import make_golden
 from convert.gpu import GpuComparison, compare_gpu
-from convert.layers import LayerError, layer_errors, worst
+from convert.layer_errors import LayerError, layer_errors, worst
 from convert.report import write_gate_report
 from convert.tflite import versions
 from convert.variants import (
     AUTO,
     DIAGNOSED,
+    ConversionOptions,
     Converted,
-    Order,
     Progress,
     compare_on,
     convert_variants,
@@ -55,7 +55,7 @@ from edge_runtime.manifest import (
 )
 from edge_runtime.preprocess import Preprocessing
 from edge_runtime.scope import write_scope
-from train.batches import read_material
+from train.batches import read_patch_set
 from train.loading import prepare
 from train.network import predict
 from train.run import Record, Run, software
@@ -88,7 +88,7 @@ class Built:
     """Why the Edge TPU's compiler, where there is one, made nothing of int8."""
 
 
-def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
+def build(run: Run, out: Path, order: ConversionOptions, progress: Progress) -> Built:
     """Converts `run` to `out`, and writes the gate's report beside it.
 
     Every variant is compared with float32 on the test split; the bundle holds those that keep their
@@ -106,7 +106,8 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     golden = make_golden(lambda tensors: predict(run.model, tensors), preprocessing)
     made = convert_variants(run, order, pictures, progress)
     off = {
-        variant: _off_golden(its, golden, preprocessing) for variant, its in made.backends.items()
+        variant: _off_golden(backend, golden, preprocessing)
+        for variant, backend in made.backends.items()
     }
     if not off[REFERENCE] <= EXPORT_TOLERANCE:  # so that NaN fails too
         raise BadInput(f"{run.folder}: the exported {REFERENCE} is not the trained model")
@@ -155,7 +156,7 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
     )
     contents = {
         **{stage.variants[variant]: model for variant, model in models.items()},
-        **{stage.scopes[variant]: its for variant, (its, _) in scopes.items()},
+        **{stage.scopes[variant]: scope for variant, (scope, _) in scopes.items()},
         **({} if compiled is None else {EDGETPU_MEMBER: compiled.model}),
         CARD: card.encode(),
         GATE: (json.dumps(gate, indent=2, allow_nan=False) + "\n").encode(),
@@ -184,19 +185,22 @@ def build(run: Run, out: Path, order: Order, progress: Progress) -> Built:
 
 def _require_sound(
     run: Run,
-    order: Order,
+    order: ConversionOptions,
     judged: Sequence[Comparison],
     layers: Mapping[Variant, Sequence[LayerError]],
 ) -> list[Variant]:
     """The ordered variants that hold. Raises CheckFailed where that is not enough."""
-    ordered = [its for its in judged if its.variant in order.variants]
-    failed = [its for its in ordered if its.failures]
-    sound = [its.variant for its in ordered if not its.failures]
+    ordered = [comparison for comparison in judged if comparison.variant in order.variants]
+    failed = [comparison for comparison in ordered if comparison.failures]
+    sound = [comparison.variant for comparison in ordered if not comparison.failures]
     if not sound or (order.needed and failed):
         raise CheckFailed(
             f"{run.folder}: the gate lets no bundle pass: "
-            + "; ".join(f"{its.variant}: {', '.join(its.failures or ())}" for its in failed)
-            + "".join(_where(its, layers, order) for its in failed)
+            + "; ".join(
+                f"{comparison.variant}: {', '.join(comparison.failures or ())}"
+                for comparison in failed
+            )
+            + "".join(_where(comparison, layers, order) for comparison in failed)
         )
     return sound
 
@@ -216,18 +220,21 @@ def _scopes(
     recipe, seed = run.record.recipe, run.record.seed
     drawn = _some(run.split.of("train"), seed)
     known = (
-        read_material(drawn, recipe, progress("training images")),
-        read_material(run.split.of("validation"), recipe, progress("validation images")),
+        read_patch_set(drawn, recipe, progress("training images")),
+        read_patch_set(run.split.of("validation"), recipe, progress("validation images")),
     )
     varying = progress("as other scanners show them")
     twice = [
-        (prepare(its.patches, its.preprocessing), its.varied(seed, place, progress=varying))
-        for place, its in enumerate(known)
+        (
+            prepare(patches.patches, patches.preprocessing),
+            patches.varied(seed, place, progress=varying),
+        )
+        for place, patches in enumerate(known)
     ]
     scopes = {}
     for variant, backend in backends.items():
-        told = progress(f"scope of {variant}")
-        embed = partial(answer, backend, progress=told, output="embedding")
+        shown = progress(f"scope of {variant}")
+        embed = partial(answer, backend, progress=shown, output="embedding")
         scope = fit_scope(*((embed(plain), embed(varied)) for plain, varied in twice))
         withheld = float(np.mean(scope.distance(embed(test)) > scope.limit))
         scopes[variant] = write_scope(scope), withheld
@@ -277,18 +284,20 @@ def _gate(
         "split_sha256": record.data.split_sha256,
         "images": sum(record.data.counts["test"].values()),
         "limits": asdict(record.recipe.limits),
-        "variants": [asdict(its) for its in comparisons],
+        "variants": [asdict(comparison) for comparison in comparisons],
         "fine_tuning_of_int8": None if tuned is None else asdict(tuned),
         "float_layers_of_int8": made.in_float,
         "operators": {variant: versions(made.models[variant]) for variant in sound},
-        "layers": {variant: [_finite(its) for its in worst(layers[variant])] for variant in layers},
+        "layers": {
+            variant: [_finite(error) for error in worst(layers[variant])] for variant in layers
+        },
         "edgetpu": None if placement is None else _placed(placement, compiled, complaint),
-        "gpu": [asdict(its) | {"holds": its.holds} for its in gpu],
+        "gpu": [asdict(comparison) | {"holds": comparison.holds} for comparison in gpu],
     }
 
 
 def _manifest(
-    order: Order, record: Record, stage: Stage, contents: Mapping[str, bytes]
+    order: ConversionOptions, record: Record, stage: Stage, contents: Mapping[str, bytes]
 ) -> Manifest:
     """What the bundle says of its members and of where it comes from."""
     return Manifest(
@@ -316,16 +325,16 @@ def _placed(
         "share": placement.share,
         "parameter_bytes": placement.parameter_bytes,
         "streamed_bytes": placement.streamed_bytes,
-        "unplaced": [asdict(its) for its in placement.unplaced],
-        "compiled": None if compiled is None else [asdict(its) for its in compiled.table],
+        "unplaced": [asdict(operation) for operation in placement.unplaced],
+        "compiled": None if compiled is None else [asdict(entry) for entry in compiled.table],
         "complaint": complaint,
     }
 
 
 def _some(samples: Sequence[Sample], seed: int) -> list[Sample]:
     """`SCOPE_SAMPLES` of the samples, or all where there are fewer; their own order."""
-    dice = np.random.default_rng(seed)
-    drawn = dice.choice(len(samples), size=min(SCOPE_SAMPLES, len(samples)), replace=False)
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(len(samples), size=min(SCOPE_SAMPLES, len(samples)), replace=False)
     return [samples[index] for index in sorted(drawn)]
 
 
@@ -335,16 +344,20 @@ def _off_golden(backend: CpuBackend, golden: Golden, preprocessing: Preprocessin
     return float(np.abs(answer(backend, tensors) - golden.probability).max())
 
 
-def _where(its: Comparison, layers: Mapping[Variant, Sequence[LayerError]], order: Order) -> str:
+def _where(
+    comparison: Comparison, layers: Mapping[Variant, Sequence[LayerError]], order: ConversionOptions
+) -> str:
     """The layers in which a variant's error arises, in words, and what was not tried against it."""
-    if its.variant not in layers:
+    if comparison.variant not in layers:
         return ""
-    named = ", ".join(f"{one.layer} ({one.snr_db:.0f} dB)" for one in worst(layers[its.variant]))
+    named = ", ".join(
+        f"{one.layer} ({one.snr_db:.0f} dB)" for one in worst(layers[comparison.variant])
+    )
     ways = {
         f"--keep-float {AUTO} computes the worst in float": not order.keep_float,
         "--quantisation-aware fine-tunes int8": not order.aware,
     }
-    open_ways = [way for way in ways if ways[way] and its.variant == "int8"]
+    open_ways = [way for way in ways if ways[way] and comparison.variant == "int8"]
     return "; ".join([f"; most error arises in {named}", *open_ways])
 
 

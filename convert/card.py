@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from convert.aware import FineTuning
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
+from convert.quantisation_aware import FineTuning
 from devices import BadInput
 from edge_runtime.gate import Comparison, rows
 from edge_runtime.manifest import Stage, Variant
@@ -125,22 +125,22 @@ def write_card(
     """
     data = record.data
     counts = [
-        f"| {part} | " + " | ".join(str(its.get(label, 0)) for label in stage.labels) + " |"
-        for part, its in data.counts.items()
+        f"| {part} | " + " | ".join(str(images.get(label, 0)) for label in stage.labels) + " |"
+        for part, images in data.counts.items()
     ]
     names = ("accuracy", "sensitivity", "specificity", "auroc", "auprc", "ece")
     figures = [
-        f"| {part} | {its.majority:.3f} | "
-        + " | ".join(_with_interval(its, name) for name in names)
+        f"| {part} | {metrics.majority:.3f} | "
+        + " | ".join(_with_interval(metrics, name) for name in names)
         + " |"
-        for part, its in record.metrics.items()
+        for part, metrics in record.metrics.items()
     ]
     subgroups = [
-        f"| {title}: {name} | {its.samples} | {its.groups} | "
-        + " | ".join(_with_interval(its, figure) for figure in ("auroc", *names[1:3]))
+        f"| {title}: {name} | {metrics.samples} | {metrics.groups} | "
+        + " | ".join(_with_interval(metrics, figure) for figure in ("auroc", *names[1:3]))
         + " |"
         for title, groups in record.subgroups.items()
-        for name, its in groups.items()
+        for name, metrics in groups.items()
     ]
     return TEMPLATE.format(
         name=name,
@@ -154,7 +154,7 @@ def write_card(
         sensitivity=stage.operating_point.sensitivity,
         margin=stage.decision.margin,
         data=data.name,
-        images=sum(sum(its.values()) for its in data.counts.values()),
+        images=sum(sum(counts.values()) for counts in data.counts.values()),
         groups=data.groups,
         apart=(
             PARTED.format(count=record.parted)
@@ -181,7 +181,7 @@ def write_card(
         stopped=STOPPED.format(epochs=len(record.history)) if record.interrupted else "",
         recipe=record.recipe_name,
         seed=record.seed,
-        software=", ".join(f"{name} {its}" for name, its in record.software.items()),
+        software=", ".join(f"{name} {version}" for name, version in record.software.items()),
         data_sha256=data.sha256,
         split_sha256=data.split_sha256,
     )
@@ -190,9 +190,12 @@ def write_card(
 def _variants(comparisons: Sequence[Comparison], sizes: Mapping[Variant, int]) -> str:
     """The gate as a table: a column for each variant, those that could not be measured too."""
     named = {
-        "variant": [str(its.variant) for its in comparisons],
+        "variant": [str(comparison.variant) for comparison in comparisons],
         "---": ["---" for _ in comparisons],
-        "bytes": [f"{sizes[its.variant]:,}" if its.variant in sizes else "" for its in comparisons],
+        "bytes": [
+            f"{sizes[comparison.variant]:,}" if comparison.variant in sizes else ""
+            for comparison in comparisons
+        ],
         **rows(comparisons),
     }
     return "\n".join(
@@ -214,16 +217,16 @@ def read_other(folder: Path, record: Record) -> Other:
     other: Other
     if (folder / SUMMARY).exists():
         other = read_cross_validation(folder)
-        records = [read_record(its) for its in sorted(folder.glob("fold*")) if its.is_dir()]
+        records = [read_record(fold) for fold in sorted(folder.glob("fold*")) if fold.is_dir()]
     else:
         other = read_record(folder)
         records = [other]
-    for its in records:
-        if its.recipe != record.recipe or not _is_of(its, record.data):
+    for quoted in records:
+        if quoted.recipe != record.recipe or not _is_of(quoted, record.data):
             raise BadInput(f"{folder}: of another recipe or other data")
-        if its.interrupted:
+        if quoted.interrupted:
             raise BadInput(f"{folder}: a training that was stopped before its end")
-        if its.data.split_sha256 == record.data.split_sha256:
+        if quoted.data.split_sha256 == record.data.split_sha256:
             raise BadInput(f"{folder}: of the very split that is converted")
     return other
 
@@ -233,18 +236,18 @@ def _is_of(other: Record, data: Data) -> bool:
 
     Where a scanner was held out, images of groups that have both sides were left out.
     """
-    (name, theirs), (its_name, its) = _images(other.data), _images(data)
+    (other_name, other_images), (name, images) = _images(other.data), _images(data)
     fewer = other.held_out is not None and all(
-        count <= its.get(label, 0) for label, count in theirs.items()
+        count <= images.get(label, 0) for label, count in other_images.items()
     )
-    return name == its_name and (theirs == its or fewer)
+    return other_name == name and (other_images == images or fewer)
 
 
 def _images(data: Data) -> tuple[str, dict[str, int]]:
     """A data set by its name and its images of each class, however they are split."""
-    labels = sorted({label for its in data.counts.values() for label in its})
+    labels = sorted({label for counts in data.counts.values() for label in counts})
     return data.name, {
-        label: sum(its.get(label, 0) for its in data.counts.values()) for label in labels
+        label: sum(counts.get(label, 0) for counts in data.counts.values()) for label in labels
     }
 
 
@@ -252,7 +255,7 @@ def _scope(record: Record, withheld: Mapping[Variant, float]) -> str:
     """What the model notices, and how many of the test images each variant would not judge."""
     if not withheld:
         return WITHOUT_SCOPE
-    shares = ", ".join(f"{variant} {1 - its:.1%}" for variant, its in withheld.items())
+    shares = ", ".join(f"{variant} {1 - share:.1%}" for variant, share in withheld.items())
     return WITH_SCOPE.format(
         varied="" if record.recipe.augmentation is None else VARIED, shares=shares
     )
@@ -262,7 +265,9 @@ def _edgetpu(placement: Placement | None) -> str:
     """How much of int8 an Edge TPU would run."""
     if placement is None:
         return "there is no int8."
-    unplaced = "; ".join(f"{its.name}: {its.reason}" for its in placement.unplaced)
+    unplaced = "; ".join(
+        f"{operation.name}: {operation.reason}" for operation in placement.unplaced
+    )
     return (
         f"{placement.share:.1%} of {len(placement.operators)} operations, "
         f"{placement.parameter_bytes:,} bytes of parameters; "
@@ -270,37 +275,37 @@ def _edgetpu(placement: Placement | None) -> str:
     )
 
 
-def _gpu(its: GpuComparison) -> str:
+def _gpu(comparison: GpuComparison) -> str:
     """How one variant did on a GPU."""
-    if its.refused is not None:
-        return f"{its.model} refused ({its.refused})"
+    if comparison.refused is not None:
+        return f"{comparison.model} refused ({comparison.refused})"
     return (
-        f"{its.model} within {its.largest_difference:.1e} on {its.adapter}, {its.share:.1%} of the "
-        f"operations, {'held' if its.holds else 'not held'}"
+        f"{comparison.model} within {comparison.largest_difference:.1e} on {comparison.adapter}, "
+        f"{comparison.share:.1%} of the operations, {'held' if comparison.holds else 'not held'}"
     )
 
 
-def _row(its: Other) -> str:
+def _row(other: Other) -> str:
     """One line of the table of other splits."""
-    if isinstance(its, CrossValidation):
-        images = sum(fold.samples for fold in its.folds)
+    if isinstance(other, CrossValidation):
+        images = sum(fold.samples for fold in other.folds)
         return (
-            f"| each group once, in {len(its.folds)} folds | {images} "
-            f"| {its.auroc:.3f} ±{its.auroc_deviation:.3f} "
-            f"| {_with_interval(its.together, 'sensitivity')} "
-            f"| {_with_interval(its.together, 'specificity')} | {its.together.ece:.3f} |"
+            f"| each group once, in {len(other.folds)} folds | {images} "
+            f"| {other.auroc:.3f} ±{other.auroc_deviation:.3f} "
+            f"| {_with_interval(other.together, 'sensitivity')} "
+            f"| {_with_interval(other.together, 'specificity')} | {other.together.ece:.3f} |"
         )
-    test, held_out = its.metrics["test"], its.held_out or "other groups"
-    what = f"all scanners but {held_out[1:]}" if held_out.startswith("!") else held_out
-    if its.parted:
-        what += f"; {PARTED.format(count=its.parted)}"
+    test, held_out = other.metrics["test"], other.held_out or "other groups"
+    tested = f"all scanners but {held_out[1:]}" if held_out.startswith("!") else held_out
+    if other.parted:
+        tested += f"; {PARTED.format(count=other.parted)}"
     figures = (_with_interval(test, name) for name in ("auroc", "sensitivity", "specificity"))
-    return f"| {what} | {test.samples} | {' | '.join(figures)} | {test.ece:.3f} |"
+    return f"| {tested} | {test.samples} | {' | '.join(figures)} | {test.ece:.3f} |"
 
 
-def _with_interval(its: PartialMetrics, name: str) -> str:
+def _with_interval(metrics: PartialMetrics, name: str) -> str:
     """A figure with its 95 % interval; a dash where there is none."""
-    figure, interval = getattr(its, name), its.intervals.get(name)
+    figure, interval = getattr(metrics, name), metrics.intervals.get(name)
     if figure is None:
         return "-"
     return f"{figure:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")

@@ -67,7 +67,7 @@ def convert(
     Example: sonolite convert run --out nodule.sonolite
     """
     from convert.build import build
-    from convert.variants import Order
+    from convert.variants import ConversionOptions
     from edge_runtime.bundle import SUFFIX
     from train.run import read_run
 
@@ -88,7 +88,7 @@ def convert(
     signing = read_signing_key(key)
     trained = read_run(run, data)
     with progress_bar() as bar:
-        order = Order(
+        order = ConversionOptions(
             out.stem,
             version,
             chosen,
@@ -104,10 +104,10 @@ def convert(
     else:
         _show(built.comparisons)
     console = Console(stderr=True)
-    for its in built.comparisons:
-        if its.failures and its.variant in chosen:
-            failures = "; ".join(its.failures)
-            line = f"{its.variant} is left out of the bundle: {failures}"
+    for comparison in built.comparisons:
+        if comparison.failures and comparison.variant in chosen:
+            failures = "; ".join(comparison.failures)
+            line = f"{comparison.variant} is left out of the bundle: {failures}"
             console.print(line, markup=False, soft_wrap=True)
     size = out.stat().st_size / 1e6
     if built.complaint is not None:
@@ -152,7 +152,7 @@ def validate(
     console = Console(stderr=True, soft_wrap=True)
     for reason, count in done.dropped.items():
         console.print(f"{count} dropped: {reason}", markup=False)
-    if any(its.failures is None for its in done.comparisons):
+    if any(comparison.failures is None for comparison in done.comparisons):
         console.print(f"{bundle}: no {REFERENCE} in it, so no limit was judged", markup=False)
     if any(comparison.failures for comparison in done.comparisons):
         raise typer.Exit(1)
@@ -162,4 +162,6 @@ def _show(comparisons: Sequence["Comparison"]) -> None:
     """The comparison as a table on the terminal, and what does not hold."""
     from edge_runtime.gate import rows
 
-    Console().print(figures_table([its.variant for its in comparisons], rows(comparisons)))
+    Console().print(
+        figures_table([comparison.variant for comparison in comparisons], rows(comparisons))
+    )

@@ -170,12 +170,12 @@ class Placement:
     @property
     def unplaced(self) -> tuple[PlacedOperator, ...]:
         """Those that the CPU would run, but for input and output."""
-        return tuple(its for its in self.operators if its.reason and not its.io)
+        return tuple(operator for operator in self.operators if operator.reason and not operator.io)
 
     @property
     def share(self) -> float:
         """The part of the operations that the Edge TPU would run, 0..1."""
-        return sum(not its.reason for its in self.operators) / max(1, len(self.operators))
+        return sum(not operator.reason for operator in self.operators) / max(1, len(self.operators))
 
     @property
     def streamed_bytes(self) -> int:
@@ -203,12 +203,12 @@ class Compiled:
     @property
     def mapped(self) -> tuple[Mapped, ...]:
         """What the Edge TPU runs."""
-        return tuple(its for its in self.table if its.status == MAPPED)
+        return tuple(entry for entry in self.table if entry.status == MAPPED)
 
     @property
     def unmapped(self) -> tuple[Mapped, ...]:
         """What the CPU runs, with the compiler's reason as the status."""
-        return tuple(its for its in self.table if its.status != MAPPED)
+        return tuple(entry for entry in self.table if entry.status != MAPPED)
 
 
 def operators(model: bytes, name: str = "model.tflite") -> tuple[Operator, ...]:
@@ -229,22 +229,24 @@ def place(model: bytes, name: str = "model.tflite") -> Placement:
     """
     with _readable(name):
         ops = tuple(_operators(model))
-        computed = {its.key for op in ops for its in op.outputs}
-        consumed = {its.key for op in ops for its in op.inputs}
+        computed = {tensor.key for op in ops for tensor in op.outputs}
+        consumed = {tensor.key for op in ops for tensor in op.inputs}
         newer = [op for op in ops if op.version > KNOWN.get(op.name, op.version)]
         refused = f"the compiler refuses the file for {_called(newer[0])}" if newer else ""
         stuck: dict[tuple[int, int], Operator] = {}
         parameters: dict[tuple[int, int], int] = {}
         placed = []
         for op in ops:
-            cause = next((stuck[its.key] for its in op.inputs if its.key in stuck), None)
+            cause = next((stuck[tensor.key] for tensor in op.inputs if tensor.key in stuck), None)
             after = f"after {_called(cause)}" if cause else ""
             io = _io(op, computed, consumed)
             reason = io or _reason(op) or refused or after or None
             if reason is None:
-                parameters |= {its.key: len(its.content) for its in op.inputs if its.content}
+                parameters |= {
+                    tensor.key: len(tensor.content) for tensor in op.inputs if tensor.content
+                }
             elif io is None:
-                stuck |= dict.fromkeys((its.key for its in op.outputs), cause or op)
+                stuck |= dict.fromkeys((tensor.key for tensor in op.outputs), cause or op)
             output = op.outputs[0] if op.outputs else None
             placed.append(
                 PlacedOperator(
@@ -339,19 +341,21 @@ def _operators(model: bytes) -> Iterator[Operator]:
     read = schema.ModelT.InitFromPackedBuf(model, 0)
     for number, graph in enumerate(read.subgraphs):
         tensors = [
-            _tensor((number, index), its, read.buffers[its.buffer].data)
-            for index, its in enumerate(graph.tensors)
+            _tensor((number, index), tensor, read.buffers[tensor.buffer].data)
+            for index, tensor in enumerate(graph.tensors)
         ]
-        for index, its in enumerate(graph.operators or []):
-            code = read.operatorCodes[its.opcodeIndex]
+        for index, operator in enumerate(graph.operators or []):
+            code = read.operatorCodes[operator.opcodeIndex]
             name = BUILTINS[max(code.builtinCode, code.deprecatedBuiltinCode)]
             if name == "CUSTOM":
                 name = f"CUSTOM:{(code.customCode or b'').decode()}"
             inputs, outputs = (
                 tuple(tensors[place] for place in places if place != -1)
-                for places in (_places(its.inputs), _places(its.outputs))
+                for places in (_places(operator.inputs), _places(operator.outputs))
             )
-            yield Operator(index, name, code.version, number, inputs, outputs, its.builtinOptions)
+            yield Operator(
+                index, name, code.version, number, inputs, outputs, operator.builtinOptions
+            )
 
 
 def _places(numbers: NDArray[np.int32] | None) -> list[int]:
@@ -362,14 +366,14 @@ def _places(numbers: NDArray[np.int32] | None) -> list[int]:
     return places
 
 
-def _tensor(key: tuple[int, int], its: Any, data: NDArray[np.uint8] | None) -> Tensor:
-    shape = its.shape if its.shapeSignature is None else its.shapeSignature
-    quantised = its.quantization
+def _tensor(key: tuple[int, int], tensor: Any, data: NDArray[np.uint8] | None) -> Tensor:
+    shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    quantised = tensor.quantization
     scaled = quantised is not None and quantised.scale is not None
     return Tensor(
         key,
-        (its.name or b"").decode(),
-        DTYPES[its.type],
+        (tensor.name or b"").decode(),
+        DTYPES[tensor.type],
         () if shape is None else tuple(int(size) for size in shape),
         len(quantised.scale) if scaled else 0,
         int(quantised.zeroPoint[0]) if scaled and quantised.zeroPoint is not None else 0,
@@ -384,10 +388,10 @@ def _io(
     if op.subgraph:
         return None
     if op.name == "QUANTIZE" and all(
-        its.dtype == "FLOAT32" and its.key not in computed for its in op.inputs
+        tensor.dtype == "FLOAT32" and tensor.key not in computed for tensor in op.inputs
     ):
         return "I/O: input in float"
-    if op.name == "DEQUANTIZE" and all(its.key not in consumed for its in op.outputs):
+    if op.name == "DEQUANTIZE" and all(tensor.key not in consumed for tensor in op.outputs):
         return "I/O: output in float"
     return None
 
@@ -404,17 +408,17 @@ def _reason(op: Operator) -> str | None:
         return f"version {op.version}; the compiler knows {SUPPORTED[op.name]}"
     if op.subgraph:
         return "in a graph within the graph"
-    for its in (*op.inputs, *op.outputs):
-        if its.content is not None and its.dtype == "INT32":  # biases, axes, sizes
+    for tensor in (*op.inputs, *op.outputs):
+        if tensor.content is not None and tensor.dtype == "INT32":  # biases, axes, sizes
             continue
-        if its.dtype not in ("INT8", "UINT8"):
-            return f"{its.dtype.lower()} tensor {its.name}"
-        if not its.scales:
-            return f"tensor {its.name} is not quantised"
-        if min(its.shape, default=1) < 0:
-            return f"tensor {its.name} has a dynamic shape"
-        if its.content is None and max(its.shape[:-3], default=1) > 1:
-            return f"tensor {its.name} has more than three dimensions"
+        if tensor.dtype not in ("INT8", "UINT8"):
+            return f"{tensor.dtype.lower()} tensor {tensor.name}"
+        if not tensor.scales:
+            return f"tensor {tensor.name} is not quantised"
+        if min(tensor.shape, default=1) < 0:
+            return f"tensor {tensor.name} has a dynamic shape"
+        if tensor.content is None and max(tensor.shape[:-3], default=1) > 1:
+            return f"tensor {tensor.name} has more than three dimensions"
     return LIMITATIONS[op.name](op) if op.name in LIMITATIONS else None
 
 
@@ -424,16 +428,18 @@ def _fused(op: Operator) -> str | None:
 
 
 def _concatenation(op: Operator) -> str | None:
-    for its in op.inputs:
-        if its.content is not None and (
-            len(op.inputs) != 2 or set(its.content) != {its.zero % 256}
+    for tensor in op.inputs:
+        if tensor.content is not None and (
+            len(op.inputs) != 2 or set(tensor.content) != {tensor.zero % 256}
         ):
             return "a constant part, and not just zeros beside one other"
     return _fused(op)
 
 
 def _parameters(op: Operator) -> str | None:
-    return "weights not constant" if any(its.content is None for its in op.inputs[1:]) else None
+    return (
+        "weights not constant" if any(tensor.content is None for tensor in op.inputs[1:]) else None
+    )
 
 
 def _convolution(op: Operator) -> str | None:
@@ -444,7 +450,7 @@ def _convolution(op: Operator) -> str | None:
 
 def _transposed_convolution(op: Operator) -> str | None:
     shape, weights, _, *bias = op.inputs  # the third is what is convolved
-    constant = all(its.content is not None for its in (shape, weights, *bias))
+    constant = all(tensor.content is not None for tensor in (shape, weights, *bias))
     return None if constant else "weights not constant"
 
 

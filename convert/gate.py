@@ -28,8 +28,8 @@ def answer_all(
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> dict[str, Answers]:
     """Returns every output by its name, float32 ``[N, ...]``, for uint8 ``[N, side, side, 1]``."""
-    found = [backend.run(pictures[at : at + 1]) for at in progress(range(len(pictures)))]
-    return {name: np.stack([its[name][0] for its in found]) for name in found[0]}
+    outputs = [backend.run(pictures[at : at + 1]) for at in progress(range(len(pictures)))]
+    return {name: np.stack([picture[name][0] for picture in outputs]) for name in outputs[0]}
 
 
 def answer(
@@ -66,12 +66,12 @@ def measure_alone(
 
     A variant whose answers are not numbers has failed; of the others no limit is judged.
     """
-    numbers = {variant: np.isfinite(its) for variant, its in answers.items()}
+    numbers = {variant: np.isfinite(answered) for variant, answered in answers.items()}
     return [
         Comparison(
             variant,
-            measure(np.where(numbers[variant], its, 0)),
+            measure(np.where(numbers[variant], answered, 0)),
             None if numbers[variant].all() else (NO_NUMBERS,),
         )
-        for variant, its in answers.items()
+        for variant, answered in answers.items()
     ]

@@ -74,7 +74,7 @@ def _compare(
         return GpuComparison(name, refused=f"{name}: {str(error).splitlines()[-1]}")
     if not np.isfinite([answered, expected]).all():
         return GpuComparison(name, refused=f"{name}: answers that are not numbers")
-    decided, agreed = (its[:, -1] >= threshold for its in (answered, expected))
+    decided, agreed = (outputs[:, -1] >= threshold for outputs in (answered, expected))
     return GpuComparison(
         name,
         refused=None,

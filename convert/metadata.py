@@ -84,7 +84,9 @@ def with_metadata(
 def _describe(graph: Any, name: str, version: int, description: str) -> Table:
     """The metadata of a model; its tensors stand in the order of the graph, not of their names."""
     (signature,) = graph.signatureDefs
-    names = {its.tensorIndex: its.name.decode() for its in signature.inputs + signature.outputs}
+    names = {
+        tensor.tensorIndex: tensor.name.decode() for tensor in signature.inputs + signature.outputs
+    }
     (main,) = graph.subgraphs
     return _table(
         "ModelMetadata",
@@ -153,16 +155,16 @@ def _write(builder: Any, value: Reference) -> int:
     if isinstance(value, np.ndarray):
         return int(builder.CreateNumpyVector(value))
     if isinstance(value, list):
-        offsets = [_write(builder, its) for its in value]
+        offsets = [_write(builder, element) for element in value]
         builder.StartVector(4, len(offsets), 4)
         for offset in reversed(offsets):
             builder.PrependUOffsetTRelative(offset)
         return int(builder.EndVector())
-    places = {n: _write(builder, its) for n, its in value.items() if not isinstance(its, int)}
+    places = {n: _write(builder, entry) for n, entry in value.items() if not isinstance(entry, int)}
     builder.StartObject(max(value) + 1)
-    for number, its in value.items():
-        if isinstance(its, int):
-            builder.PrependInt8Slot(number, its, 0)
+    for number, entry in value.items():
+        if isinstance(entry, int):
+            builder.PrependInt8Slot(number, entry, 0)
         else:
             builder.PrependUOffsetTRelativeSlot(number, places[number], 0)
     return int(builder.EndObject())

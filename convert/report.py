@@ -8,15 +8,25 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.aware import FineTuning
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
-from convert.layers import LayerError, plot_layers
+from convert.layer_errors import LayerError, plot_layers
+from convert.quantisation_aware import FineTuning
 from edge_runtime.atomic import whole_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.gate import Comparison, rows
 from edge_runtime.manifest import REFERENCE, Variant
-from train.page import GREY, NEGATIVE, POSITIVE, STYLE, img, new_figure, plot, table, write_page
+from train.html_page import (
+    GREY,
+    NEGATIVE,
+    POSITIVE,
+    STYLE,
+    img,
+    new_figure,
+    plot,
+    table,
+    write_page,
+)
 from train.run import Record
 
 
@@ -55,11 +65,11 @@ def write_gate_report(
 
 def _gate(comparisons: Sequence[Comparison], passed: Mapping[Variant, str]) -> str:
     """Each variant's figures, and whether it is in the bundle."""
-    inside = ["yes" if its.variant in passed else "no" for its in comparisons]
+    inside = ["yes" if comparison.variant in passed else "no" for comparison in comparisons]
     named = [[name, *cells] for name, cells in rows(comparisons).items()]
     return (
         table(
-            ["variant", *(its.variant for its in comparisons)],
+            ["variant", *(comparison.variant for comparison in comparisons)],
             [*named, ["in the bundle", *inside]],
         )
         + "<p>In small print 95 % intervals by bootstrap over groups, of the AUROC's difference "
@@ -74,7 +84,9 @@ def _answers(
 ) -> str:
     """Each variant's probability over that of float32, picture by picture."""
     reference = answers[REFERENCE][:, -1]
-    others = {variant: its[:, -1] for variant, its in answers.items() if variant != REFERENCE}
+    others = {
+        variant: answered[:, -1] for variant, answered in answers.items() if variant != REFERENCE
+    }
     if not others:
         return ""
     figure, panels = new_figure(4 * len(others) + 0.4, 4, columns=len(others))
@@ -111,7 +123,11 @@ def _edgetpu(placement: Placement | None) -> str:
     """What an Edge TPU would run, and why not the rest."""
     if placement is None:
         return ""
-    rest = [[f"{its.index} {its.name}", its.reason] for its in placement.operators if its.reason]
+    rest = [
+        [f"{operation.index} {operation.name}", operation.reason]
+        for operation in placement.operators
+        if operation.reason
+    ]
     return (
         f"<p>By Coral's documentation {placement.share:.1%} of the {len(placement.operators)} "
         f"operations of int8 run on it, with {placement.parameter_bytes:,} bytes of parameters, "
@@ -124,12 +140,13 @@ def _gpu(gpu: Sequence[GpuComparison]) -> str:
     """Each variant on a GPU against the CPU, or why it was not run there."""
     rows = [
         [
-            its.model,
-            its.refused
-            or f"{its.share:.1%} of the operations on {its.adapter}; the largest difference to the "
-            f"CPU is {its.largest_difference:.1e} over {its.images} images: "
-            + ("held" if its.holds else "not held"),
+            comparison.model,
+            comparison.refused
+            or f"{comparison.share:.1%} of the operations on {comparison.adapter}; the largest "
+            f"difference to the CPU is {comparison.largest_difference:.1e} over "
+            f"{comparison.images} images: "
+            + ("held" if comparison.holds else "not held"),
         ]
-        for its in gpu
+        for comparison in gpu
     ]
     return table(["variant", "on the GPU"], rows) if rows else ""

@@ -66,7 +66,7 @@ def calibrate(model: keras.Model, representative: NDArray[np.uint8]) -> bytes:
     content = bytearray(_converted(converter))
     graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
     noted = [(index, graph.Tensors(index).Quantization()) for index in range(graph.TensorsLength())]
-    ranges = {index: its for index, its in noted if its is not None and its.MinLength()}
+    ranges = {index: value for index, value in noted if value is not None and value.MinLength()}
     module, _ = find_interpreter()
     with quiet():
         interpreter = module.Interpreter(
@@ -83,8 +83,8 @@ def calibrate(model: keras.Model, representative: NDArray[np.uint8]) -> bytes:
         for index, (low, high) in seen.items():
             values = interpreter.get_tensor(index)
             seen[index] = min(low, values.min()), max(high, values.max())
-    for index, its in ranges.items():  # views of the file's own bytes
-        its.MinAsNumpy()[0], its.MaxAsNumpy()[0] = seen[index]
+    for index, bounds in ranges.items():  # views of the file's own bytes
+        bounds.MinAsNumpy()[0], bounds.MaxAsNumpy()[0] = seen[index]
     return bytes(content)
 
 
@@ -169,9 +169,9 @@ def _check_operators(ops: Sequence[Operator], integers: bool, variant: str) -> N
         where = f"{variant}: operation {op.index}, {op.name},"
         if not op.name.isidentifier():
             raise BadInput(f"{where} is not built into TFLite")
-        if any(-1 in its.shape for its in op.outputs):
+        if any(-1 in tensor.shape for tensor in op.outputs):
             raise BadInput(f"{where} has a shape that is not static")
-        if integers and any(its.dtype in FLOATS for its in op.inputs):
+        if integers and any(tensor.dtype in FLOATS for tensor in op.inputs):
             raise BadInput(f"{where} computes with floats")
 
 
@@ -191,9 +191,9 @@ def choose_representative(
     The order is the samples' own; the same seed draws the same ones.
     """
     chosen: list[int] = []
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for label in labels:
         members = [index for index, sample in enumerate(samples) if sample.label == label]
         size = min(REPRESENTATIVE_PER_CLASS, len(members))
-        chosen += dice.choice(members, size=size, replace=False).tolist()
+        chosen += rng.choice(members, size=size, replace=False).tolist()
     return [samples[index] for index in sorted(chosen)]

@@ -17,7 +17,7 @@ from edge_runtime.classify import Classifier
 from edge_runtime.gate import Comparison, Figure
 from edge_runtime.manifest import REFERENCE, Variant
 from edge_runtime.scope import Scope, read_scope
-from train.evaluation import read_others, tell_apart
+from train.evaluation import read_pictures_under, tell_apart
 from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import as_labels
@@ -51,15 +51,15 @@ def validate_bundle(
     if others is not None and not stage.scopes:
         raise BadInput(f"{bundle.path}: its model has no scope to tell other pictures by")
     task = Task(stage.task, stage.labels, stage.aliases).graded(tirads)
-    found = read_samples(data, task)
+    collection = read_samples(data, task)
     classifiers = {name: Classifier(bundle, stage, name) for name in stage.variants}
     preprocessing = next(iter(classifiers.values())).preprocessing
-    loaded = load(found, preprocessing, progress("images"))
+    loaded = load(collection, preprocessing, progress("images"))
     require_both_classes(loaded.samples, task, str(data))
     pictures = prepare(loaded.patches, preprocessing)
-    strange = None
+    outside = None
     if others is not None:
-        strange = read_others(others, preprocessing, progress("other pictures"))
+        outside = read_pictures_under(others, preprocessing, progress("other pictures"))
     probabilities: dict[Variant, Answers] = {}
     scoped: dict[Variant, dict[str, Figure]] = {}
     for name, classifier in classifiers.items():
@@ -67,8 +67,8 @@ def validate_bundle(
         probabilities[name] = near["probability"]
         if stage.scopes:
             far = None
-            if strange is not None:
-                far = answer_all(classifier.backend, strange, progress(f"{name}, other pictures"))
+            if outside is not None:
+                far = answer_all(classifier.backend, outside, progress(f"{name}, other pictures"))
             scope = read_scope(bundle.read(stage.scopes[name]))
             try:
                 scoped[name] = _scope_figures(scope, near, far)
@@ -85,7 +85,10 @@ def validate_bundle(
     except ValueError as error:
         raise BadInput(f"{bundle.path}: {error}") from error
     return Validation(
-        [replace(its, figures=its.figures | scoped.get(its.variant, {})) for its in judged],
+        [
+            replace(comparison, figures=comparison.figures | scoped.get(comparison.variant, {}))
+            for comparison in judged
+        ],
         loaded.reasons,
     )
 

@@ -11,19 +11,19 @@ import numpy as np
 from nacl.signing import SigningKey
 from numpy.typing import NDArray
 
-from convert.aware import FineTuning, fine_tune
+from convert.bias_correction import correct_biases
 from convert.classification import classification
 from convert.gate import answer, compare
-from convert.layers import convert_keeping, effects, keep_worst
+from convert.layer_errors import convert_keeping, effects, keep_worst
 from convert.metadata import with_metadata
-from convert.rounding import correct_biases
+from convert.quantisation_aware import FineTuning, fine_tune
 from convert.tflite import choose_representative, convert
 from devices import BadInput
 from devices.compute import CpuBackend
 from edge_runtime import preprocess
 from edge_runtime.gate import Comparison
 from edge_runtime.manifest import REFERENCE, Variant
-from train.batches import read_material
+from train.batches import read_patch_set
 from train.metrics import as_labels
 from train.run import Run
 from train.samples import Sample, load_pictures
@@ -37,7 +37,7 @@ Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
 
 
 @dataclass(frozen=True)
-class Order:
+class ConversionOptions:
     """What a bundle shall be."""
 
     name: str
@@ -48,7 +48,7 @@ class Order:
     keep_float: tuple[str, ...]
     """Layers that int8 computes in float, or `auto`."""
     aware: bool
-    """Whether int8 is fine-tuned quantisation-aware; see `convert.aware`."""
+    """Whether int8 is fine-tuned quantisation-aware; see `convert.quantisation_aware`."""
     quoted: tuple[Path, ...]
     """Runs and cross-validations of the same recipe, for the card."""
     key: SigningKey
@@ -71,7 +71,7 @@ class Converted:
 
 
 def convert_variants(
-    run: Run, order: Order, pictures: NDArray[np.uint8], progress: Progress
+    run: Run, order: ConversionOptions, pictures: NDArray[np.uint8], progress: Progress
 ) -> Converted:
     """Makes float32 and what was ordered, each with its answers to the test pictures."""
     recipe = run.record.recipe
@@ -114,7 +114,7 @@ def _fine_tuned(
         run.model,
         start,
         representative,
-        read_material(run.split.of("train"), record.recipe, progress("training images")),
+        read_patch_set(run.split.of("train"), record.recipe, progress("training images")),
         load_pictures(run.split.of("validation"), preprocessing, progress("validation images")),
         record.recipe.fit,
         record.seed,
@@ -133,7 +133,7 @@ def require_layers(run: Run, keep: Sequence[str]) -> None:
 
 def _int8(
     run: Run,
-    order: Order,
+    order: ConversionOptions,
     representative: NDArray[np.uint8],
     reference: CpuBackend,
     float32: bytes,
@@ -168,10 +168,10 @@ def _int8(
         return plain, (), tuned
     diagnosed = representative[:DIAGNOSED]
     ranked = tuple(effects(start, representative, float32, diagnosed))
-    found = keep_worst(make, ranked, holds)
-    if found is None:
+    kept = keep_worst(make, ranked, holds)
+    if kept is None:
         raise BadInput("no few layers in float make it hold on the validation images")
-    return *found, tuned
+    return *kept, tuned
 
 
 def compare_on(

@@ -9,28 +9,28 @@ from numpy.typing import NDArray
 from devices import BadInput
 from edge_runtime import preprocess
 from edge_runtime.preprocess import Preprocessing
+from train.augmentation import Augmentation, Picture, jitter, redraw, vary
 from train.loading import Patch, cut, prepare
 from train.metrics import Labels, as_labels
 from train.recipe import Fit, Recipe
 from train.samples import Sample, check, read_pixels
-from train.scanner import Picture, Scanner, jitter, redraw, vary
 
 
 @dataclass(frozen=True)
-class Material:
+class PatchSet:
     """What there is to learn from: patches with their labels, and how they become pictures."""
 
     patches: Sequence[Patch]
     labels: Labels
     preprocessing: Preprocessing
-    scanner: Scanner | None
+    augmentation: Augmentation | None
 
-    def picture(self, index: int, scanner: Scanner, dice: np.random.Generator) -> Picture:
-        """The patch `index` prepared, uint8 ``[side, side]``, as `scanner` may have shown it."""
+    def picture(self, index: int, augmentation: Augmentation, rng: np.random.Generator) -> Picture:
+        """The patch `index` prepared, uint8 ``[side, side]``, changed as `augmentation` says."""
         patch = self.patches[index]
         height, width = patch.pixels.shape
-        box = patch.box and jitter(patch.box, scanner, dice, width, height)
-        return vary(self.preprocessing(patch.pixels, box)[0, ..., 0], scanner, dice)
+        box = patch.box and jitter(patch.box, augmentation, rng, width, height)
+        return vary(self.preprocessing(patch.pixels, box)[0, ..., 0], augmentation, rng)
 
     def redrawn(self, index: int, factor: float) -> NDArray[np.uint8]:
         """The patch `index` as the device prepares it with a box up to 1.25 times as large.
@@ -49,18 +49,18 @@ class Material:
 
         As it is where nothing is varied. The same `seed` gives the same.
         """
-        if self.scanner is None:
+        if self.augmentation is None:
             return prepare(self.patches, self.preprocessing)
         drawn = [
-            self.picture(index, self.scanner, np.random.default_rng((*seed, index)))
+            self.picture(index, self.augmentation, np.random.default_rng((*seed, index)))
             for index in progress(range(len(self.patches)))
         ]
         return np.stack(drawn)[..., np.newaxis]
 
 
-def material_of(samples: Sequence[Sample], patches: Sequence[Patch], recipe: Recipe) -> Material:
+def patch_set_of(samples: Sequence[Sample], patches: Sequence[Patch], recipe: Recipe) -> PatchSet:
     """What a recipe makes of samples, of which the patches were read."""
-    return Material(
+    return PatchSet(
         patches,
         as_labels([sample.label for sample in samples], recipe.task.labels[-1]),
         preprocess.parse(recipe.preprocessing),
@@ -68,11 +68,11 @@ def material_of(samples: Sequence[Sample], patches: Sequence[Patch], recipe: Rec
     )
 
 
-def read_material(
+def read_patch_set(
     samples: Sequence[Sample],
     recipe: Recipe,
     progress: Callable[[Iterable[Sample]], Iterable[Sample]] = iter,
-) -> Material:
+) -> PatchSet:
     """Reads the images of `samples`. Raises BadInput, naming the first that cannot be used."""
     preprocessing = preprocess.parse(recipe.preprocessing)
     patches = []
@@ -81,7 +81,7 @@ def read_material(
         if reason := check(pixels, sample):
             raise BadInput(f"{sample.path}: {reason}")
         patches.append(cut(pixels, sample.box, preprocessing))
-    return material_of(samples, patches, recipe)
+    return patch_set_of(samples, patches, recipe)
 
 
 class Batches:
@@ -94,15 +94,21 @@ class Batches:
     """
 
     def __init__(
-        self, material: Material, fit: Fit, seed: int, epoch: int, worker: int = 0, workers: int = 1
+        self,
+        patch_set: PatchSet,
+        fit: Fit,
+        seed: int,
+        epoch: int,
+        worker: int = 0,
+        workers: int = 1,
     ) -> None:
-        self._material, self._size, self._key = material, fit.batch, (seed, epoch)
-        self._order = order(material.labels, fit, seed, epoch)
+        self._material, self._size, self._key = patch_set, fit.batch, (seed, epoch)
+        self._order = order(patch_set.labels, fit, seed, epoch)
         self._share, self._mixup = slice(worker, None, workers), fit.mixup
         self._workers = workers
         weights = np.ones(2)
         if fit.balance == "weights":
-            weights = len(material.labels) / (2 * np.bincount(material.labels, minlength=2))
+            weights = len(patch_set.labels) / (2 * np.bincount(patch_set.labels, minlength=2))
         self._weights = weights.astype(np.float32)
 
     def __len__(self) -> int:
@@ -127,19 +133,19 @@ class Batches:
         self, pictures: NDArray[np.uint8], shares: NDArray[np.float32], number: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Each picture with some of the one before it (Zhang et al., "mixup", ICLR 2018)."""
-        dice = np.random.default_rng((*self._key, number, self._share.start))
-        own = dice.beta(self._mixup, self._mixup, len(pictures)).astype(np.float32)[:, np.newaxis]
+        rng = np.random.default_rng((*self._key, number, self._share.start))
+        own = rng.beta(self._mixup, self._mixup, len(pictures)).astype(np.float32)[:, np.newaxis]
         part = own[..., np.newaxis, np.newaxis]
         mixed = np.rint(part * pictures + (1 - part) * np.roll(pictures, 1, axis=0))
         return mixed.astype(np.uint8), own * shares + (1 - own) * np.roll(shares, 1, axis=0)
 
     def _picture(self, place: int) -> NDArray[np.uint8]:
-        material, index = self._material, int(self._order[place])
-        if material.scanner is None:
-            patch = material.patches[index]
-            return material.preprocessing(patch.pixels, patch.box)
-        dice = np.random.default_rng((*self._key, place))
-        return material.picture(index, material.scanner, dice)[np.newaxis, ..., np.newaxis]
+        patch_set, index = self._material, int(self._order[place])
+        if patch_set.augmentation is None:
+            patch = patch_set.patches[index]
+            return patch_set.preprocessing(patch.pixels, patch.box)
+        rng = np.random.default_rng((*self._key, place))
+        return patch_set.picture(index, patch_set.augmentation, rng)[np.newaxis, ..., np.newaxis]
 
 
 def order(labels: Labels, fit: Fit, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -147,13 +153,15 @@ def order(labels: Labels, fit: Fit, seed: int, epoch: int) -> NDArray[np.int64]:
 
     Each once, in random order; balanced, the rarer class is gone through as often as it takes.
     """
-    dice = np.random.default_rng((seed, epoch))
+    rng = np.random.default_rng((seed, epoch))
     if fit.balance != "sampling":
-        return dice.permutation(len(labels))
+        return rng.permutation(len(labels))
     members = [np.flatnonzero(labels == label) for label in (0, 1)]
     longest = max(map(len, members))
     drawn = [
-        np.concatenate([dice.permutation(its) for _ in range(-(-longest // len(its)))])[:longest]
-        for its in members
+        np.concatenate([rng.permutation(member) for _ in range(-(-longest // len(member)))])[
+            :longest
+        ]
+        for member in members
     ]
-    return dice.permutation(np.concatenate(drawn))
+    return rng.permutation(np.concatenate(drawn))

@@ -65,12 +65,12 @@ class Cluster:
         strategy = self.strategy
         return tf.function(lambda *arguments: strategy.run(replica, arguments), autograph=False)  # type: ignore[no-any-return]
 
-    def tell(self, value: int) -> int:
+    def chief_value(self, value: int) -> int:
         """The chief's value, on every worker."""
-        told = self.summed(lambda: [tf.constant(value if self.chief else 0, tf.int64)])
-        return int(told()[0])
+        values = self.summed(lambda: [tf.constant(value if self.chief else 0, tf.int64)])
+        return int(values()[0])
 
-    def spread(self, variables: Sequence[keras.Variable]) -> None:
+    def broadcast(self, variables: Sequence[keras.Variable]) -> None:
         """Gives every worker the chief's values."""
         self._assign(variables, 1.0 if self.chief else 0.0)
 
@@ -86,7 +86,9 @@ class Cluster:
         """Sums `share` of each; float64 holds any float32 and any counter as it is."""
         if self.strategy is None or not variables:
             return
-        sums = self.summed(lambda: [tf.cast(its.value, tf.float64) * share for its in variables])
+        sums = self.summed(
+            lambda: [tf.cast(variable.value, tf.float64) * share for variable in variables]
+        )
         for variable, value in zip(variables, sums(), strict=True):
             variable.assign(tf.cast(value, variable.dtype))
 
@@ -121,7 +123,7 @@ def read_cluster(environment: Mapping[str, str]) -> tuple[tuple[Address, ...], i
         names = [name for job in ("chief", "worker") for name in jobs.get(job, [])]
         rank = names.index(jobs[task["type"]][task["index"]])
         workers = tuple(
-            (host, int(port)) for host, _, port in (its.rpartition(":") for its in names)
+            (host, int(port)) for host, _, port in (name.rpartition(":") for name in names)
         )
         if task["index"] < 0 or len({*workers}) < len(workers):
             raise ValueError("a negative index, or an address twice")
@@ -137,22 +139,22 @@ def read_cluster(environment: Mapping[str, str]) -> tuple[tuple[Address, ...], i
 
 def join(
     environment: Mapping[str, str] = os.environ,
-    patience: float = JOIN_S,
+    join_timeout_s: float = JOIN_S,
     note: Callable[[str], None] = lambda _: None,
 ) -> Cluster:
     """Waits for the workers that TF_CONFIG names. Call it before TensorFlow makes a tensor.
 
-    Raises BadInput where one of them does not come within `patience` seconds.
+    Raises BadInput where one of them does not come within `join_timeout_s` seconds.
     """
     workers, rank = read_cluster(environment)
     if len(workers) < 2:
         return ALONE
-    note(f"worker {rank + 1} of {len(workers)}; waits up to {patience:g} s for the others")
-    _meet(workers, rank, patience)
+    note(f"worker {rank + 1} of {len(workers)}; waits up to {join_timeout_s:g} s for the others")
+    _meet(workers, rank, join_timeout_s)
     # One process for each device: a second one here would count every sum twice.
     tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:1], "GPU")
     signal.setitimer(
-        signal.ITIMER_REAL, patience
+        signal.ITIMER_REAL, join_timeout_s
     )  # ends this process where another has died since they met
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -161,12 +163,12 @@ def join(
     return Cluster(rank, len(workers), strategy)
 
 
-def _meet(workers: Sequence[Address], rank: int, patience: float) -> None:
+def _meet(workers: Sequence[Address], rank: int, join_timeout_s: float) -> None:
     """Returns when the chief has seen every worker and told them to go.
 
     TensorFlow's own wait for a worker that never comes lasts many minutes and cannot be stopped.
     """
-    end = time.monotonic() + patience
+    end = time.monotonic() + join_timeout_s
     try:
         door = socket.create_server(workers[rank])
     except OSError as error:
@@ -175,8 +177,8 @@ def _meet(workers: Sequence[Address], rank: int, patience: float) -> None:
         guests: dict[int, socket.socket] = {}
         while missing := set(range(1, len(workers))) - {*guests} if rank == 0 else {0}:
             if (left := end - time.monotonic()) <= 0:
-                names = ", ".join("{}:{}".format(*workers[its]) for its in sorted(missing))
-                raise BadInput(f"worker {names} did not come within {patience:g} s")
+                names = ", ".join("{}:{}".format(*workers[worker]) for worker in sorted(missing))
+                raise BadInput(f"worker {names} did not come within {join_timeout_s:g} s")
             with suppress(OSError, ValueError):  # not there yet, or a stranger
                 if rank == 0:
                     door.settimeout(left)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from train.cross_validation import CrossValidation
-    from train.fit import Watch
+    from train.fit import Callbacks
     from train.learner import Epoch
     from train.metrics import Metrics
 
@@ -83,7 +83,7 @@ def train(
     """
     from train.cluster import read_cluster
     from train.cross_validation import cross_validate
-    from train.fit import Watch
+    from train.fit import Callbacks
     from train.importers.ddti import parse_grades
     from train.training import train_run
 
@@ -95,13 +95,13 @@ def train(
         raise BadInput("--folds: not on several machines; unset TF_CONFIG")
     with progress_bar() as bar:
         console = bar.console
-        watch = watching(bar, Watch)
+        callbacks = training_callbacks(bar, Callbacks)
         grades = parse_grades(tirads) if tirads else None
         if folds:
-            summary = cross_validate(data, recipe, out, seed, folds, resume, watch, grades)
+            summary = cross_validate(data, recipe, out, seed, folds, resume, callbacks, grades)
         else:
             record = train_run(
-                data, recipe, out, seed, hold_out, resume, watch, part_groups, grades
+                data, recipe, out, seed, hold_out, resume, callbacks, part_groups, grades
             )
     if folds:
         print(json.dumps(plain(summary))) if as_json else Console().print(folds_table(summary))
@@ -110,7 +110,9 @@ def train(
     elif as_json:
         print(json.dumps(plain(record)))
     else:
-        Console().print(metrics_table({str(part): its for part, its in record.metrics.items()}))
+        Console().print(
+            metrics_table({str(part): metrics for part, metrics in record.metrics.items()})
+        )
         line = f"{out}: open report.html; all else is beside it"
         console.print(line, markup=False, soft_wrap=True)
         if not record.interrupted:
@@ -121,7 +123,7 @@ def train(
         raise typer.Exit(130)
 
 
-def watching(bar: "Progress", kind: "type[Watch]") -> "Watch":
+def training_callbacks(bar: "Progress", kind: "type[Callbacks]") -> "Callbacks":
     """Shows a training on a progress bar, and each epoch as a line."""
     learning: list[TaskID] = []
 
@@ -200,10 +202,10 @@ def evaluate(
             f"{evaluation.withheld:.1%} of the images lie beyond the scope of the float model"
         )
     if evaluation.out_of_scope is not None:
-        its = evaluation.out_of_scope
+        others = evaluation.out_of_scope
         Console().print(
-            f"out of scope: AUROC {its.auroc:.4f} over {its.pictures} pictures; {its.noticed:.1%} "
-            "of them are noticed"
+            f"out of scope: AUROC {others.auroc:.4f} over {others.pictures} pictures; "
+            f"{others.noticed:.1%} of them are noticed"
         )
 
 
@@ -222,13 +224,15 @@ def compare(
 
     Example: sonolite compare run
     """
-    from train.compare import compare as hold_against
+    from train.compare import compare as compare_methods
     from train.compare import comparison_table, markdown_table
     from train.run import read_run
 
     trained = read_run(run, data)
     with progress_bar() as bar:
-        comparison = hold_against(trained, lambda name, items: bar.track(items, description=name))
+        comparison = compare_methods(
+            trained, lambda name, items: bar.track(items, description=name)
+        )
     if as_json:
         print(json.dumps(plain(comparison)))
     elif markdown:
@@ -237,15 +241,15 @@ def compare(
         Console().print(comparison_table(comparison))
 
 
-def folds_table(its: "CrossValidation") -> Table:
+def folds_table(summary: "CrossValidation") -> Table:
     """The figures of each fold, and what they come to."""
-    columns = [str(number) for number in range(1, len(its.folds) + 1)]
+    columns = [str(number) for number in range(1, len(summary.folds) + 1)]
     rows = {
-        name: [f"{getattr(fold, name):.4f}" for fold in its.folds] + [together]
+        name: [f"{getattr(fold, name):.4f}" for fold in summary.folds] + [together]
         for name, together in (
-            ("auroc", f"{its.auroc:.4f} ±{its.auroc_deviation:.4f}"),
+            ("auroc", f"{summary.auroc:.4f} ±{summary.auroc_deviation:.4f}"),
             *(
-                (name, _with_interval(its.together, name))
+                (name, _with_interval(summary.together, name))
                 for name in ("accuracy", "sensitivity", "specificity", "ece")
             ),
         )
@@ -255,17 +259,17 @@ def folds_table(its: "CrossValidation") -> Table:
 
 def metrics_table(columns: dict[str, "Metrics"]) -> Table:
     """The figures of one or more sets of images, a column each, with the majority's accuracy."""
-    rows = {"images": [str(its.samples) for its in columns.values()]}
+    rows = {"images": [str(metrics.samples) for metrics in columns.values()]}
     for name in FIGURES:
-        rows[name] = [_with_interval(its, name) for its in columns.values()]
+        rows[name] = [_with_interval(metrics, name) for metrics in columns.values()]
     for name in ("true_positive", "false_negative", "true_negative", "false_positive"):
-        rows[name] = [str(getattr(its.confusion, name)) for its in columns.values()]
+        rows[name] = [str(getattr(metrics.confusion, name)) for metrics in columns.values()]
     return figures_table(list(columns), rows)
 
 
-def _with_interval(its: "Metrics", name: str) -> str:
+def _with_interval(metrics: "Metrics", name: str) -> str:
     """A figure, and beneath it its 95 % interval."""
-    figure, interval = getattr(its, name), its.intervals.get(name)
+    figure, interval = getattr(metrics, name), metrics.intervals.get(name)
     if figure is None:
         return "-"
     return f"{figure:.4f}" + (f"\n{interval[0]:.3f}-{interval[1]:.3f}" if interval else "")

@@ -88,7 +88,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Part:
     """One part of the split."""
 
     pictures: Pictures
@@ -110,13 +110,13 @@ class _Candidate:
     """Answers one picture, ``[1, side, side, 1]``, as a device would."""
 
 
-def untold(_: str, items: Iterable[Any]) -> Iterable[Any]:
+def show_nothing(_: str, items: Iterable[Any]) -> Iterable[Any]:
     """Shows nothing."""
     return items
 
 
 def compare(
-    run: Run, progress: Progress = untold, methods: Sequence[Method] = METHODS
+    run: Run, progress: Progress = show_nothing, methods: Sequence[Method] = METHODS
 ) -> Comparison:
     """Trains the classical methods on the run's split and measures each beside the network.
 
@@ -125,10 +125,10 @@ def compare(
     """
     recipe = run.record.recipe
     prepared = preprocess.parse(recipe.preprocessing)
-    given: dict[Part, _Given] = {}
+    given: dict[Part, _Part] = {}
     for part in PARTS:
         samples = run.split.of(part)
-        given[part] = _Given(
+        given[part] = _Part(
             load_pictures(samples, prepared, partial(progress, f"{part} images")),
             as_labels([sample.label for sample in samples], recipe.task.labels[-1]),
             [sample.group for sample in samples],
@@ -140,11 +140,11 @@ def compare(
         seed=run.record.seed,
         sensitivity=recipe.operating_point.sensitivity,
         timed=TIMED,
-        rivals=tuple(_judge(its, network, given["test"]) for its in candidates),
+        rivals=tuple(_judge(candidate, network, given["test"]) for candidate in candidates),
     )
 
 
-def _judge(candidate: _Candidate, network: _Candidate, test: _Given) -> Rival:
+def _judge(candidate: _Candidate, network: _Candidate, test: _Part) -> Rival:
     """Measures a candidate on the test split."""
     difference, interval = paired_difference(
         test.labels, network.scores, candidate.scores, test.groups
@@ -178,7 +178,7 @@ def _network(run: Run, pictures: Pictures) -> _Candidate:
 
 
 def _classical(
-    run: Run, given: Mapping[Part, _Given], progress: Progress, methods: Sequence[Method]
+    run: Run, given: Mapping[Part, _Part], progress: Progress, methods: Sequence[Method]
 ) -> Iterator[_Candidate]:
     """Trains the classical methods one by one; the features are made once for all of them."""
     seconds: dict[str, float] = {}
@@ -241,7 +241,7 @@ NARROW = ("AUROC", "95 %", "sens.", "spec.", "train", "image")
 
 def comparison_table(comparison: Comparison) -> Table:
     """The table for the terminal, a row for each method."""
-    rows = {its.name: _cells(its) for its in comparison.rivals}
+    rows = {rival.name: _cells(rival) for rival in comparison.rivals}
     return figures_table(
         NARROW, {name: [cells[column] for column in NARROW] for name, cells in rows.items()}
     )
@@ -249,11 +249,11 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def markdown_table(comparison: Comparison) -> str:
     """The table for a page of the docs, with more columns, and what they mean below it."""
-    rows = [{"method": its.name} | _cells(its) for its in comparison.rivals]
+    rows = [{"method": rival.name} | _cells(rival) for rival in comparison.rivals]
     lines = [
         list(rows[0]),
         ["---", *["---:"] * (len(rows[0]) - 1)],
-        *(its.values() for its in rows),
+        *(row.values() for row in rows),
     ]
     table = [f"| {' | '.join(line)} |" for line in lines]
     return "\n".join([*table, "", f"{DIFFERENCE} {comparison.timed} {NOTICE.capitalize()}.", ""])

@@ -9,11 +9,11 @@ import numpy as np
 from devices import BadInput
 from devices.records import read_json, write_json
 from edge_runtime.atomic import refuse_existing, whole_file
-from train.fit import Watch
+from train.fit import Callbacks
 from train.metrics import Metrics, measure
 from train.run import read_record, read_test_answers, refuse_strangers
 from train.split import Split, cross_validation_splits, split_csv
-from train.training import Gathered, gather, train_split, unfinished
+from train.training import Dataset, read_dataset, train_split, unfinished
 
 SUMMARY = "cross-validation.json"
 
@@ -43,7 +43,7 @@ def cross_validate(
     seed: int,
     folds: int,
     resume: bool,
-    watch: Watch,
+    callbacks: Callbacks,
     tirads: dict[str, str] | None = None,
 ) -> CrossValidation:
     """Trains and tests `folds` times; `out` then holds a run for each and a summary.
@@ -56,20 +56,20 @@ def cross_validate(
         raise BadInput(f"{out}: there is no cross-validation to go on with")
     if not resume:
         refuse_existing(out)
-    gathered = gather(data, recipe, watch, tirads)
-    if gathered.has_split:
+    dataset = read_dataset(data, recipe, callbacks, tirads)
+    if dataset.has_split:
         raise BadInput("the data's own table gives a split; leave it out to cross-validate")
-    splits = cross_validation_splits(gathered.loaded.samples, gathered.recipe.task, folds, seed)
+    splits = cross_validation_splits(dataset.loaded.samples, dataset.recipe.task, folds, seed)
     out.mkdir(exist_ok=True)
     for number, split in enumerate(splits, start=1):
-        watch.note(f"fold {number} of {folds}")
+        callbacks.note(f"fold {number} of {folds}")
         folder = out / f"fold{number}"
         if folder.exists() and not unfinished(folder).exists():
-            _require_same(folder, gathered, split, seed)
+            _require_same(folder, dataset, split, seed)
             continue
         if folder.exists():
             refuse_strangers(folder)
-        if train_split(gathered, split, folder, seed, watch).interrupted:
+        if train_split(dataset, split, folder, seed, callbacks).interrupted:
             raise KeyboardInterrupt
     summary = summarise([out / f"fold{number}" for number in range(1, folds + 1)])
     with whole_file(out / SUMMARY) as path:
@@ -82,14 +82,14 @@ def read_cross_validation(folder: Path) -> CrossValidation:
     return read_json((folder / SUMMARY).read_bytes(), CrossValidation, str(folder / SUMMARY))
 
 
-def _require_same(run: Path, gathered: Gathered, split: Split, seed: int) -> None:
+def _require_same(run: Path, dataset: Dataset, split: Split, seed: int) -> None:
     """Raises BadInput where a fold that is whole is of another cross-validation."""
     record = read_record(run)
     if record.interrupted:
         raise BadInput(f"{run}: was broken off; remove it, and it is trained anew")
-    table = hashlib.sha256(split_csv(split, gathered.root).encode()).hexdigest()
+    table = hashlib.sha256(split_csv(split, dataset.root).encode()).hexdigest()
     theirs = record.recipe, record.seed, record.data.split_sha256
-    if theirs != (gathered.recipe, seed, table):
+    if theirs != (dataset.recipe, seed, table):
         raise BadInput(f"{run}: a run of another recipe, seed, data or number of folds")
 
 
@@ -100,7 +100,7 @@ def summarise(runs: list[Path]) -> CrossValidation:
     positive = first.recipe.task.labels[-1]
     answers = [read_test_answers(run, positive) for run in runs]
     tests = tuple(record.metrics["test"] for record in records)
-    aurocs = [its.auroc for its in tests]
+    aurocs = [test.auroc for test in tests]
     return CrossValidation(
         recipe_name=first.recipe_name,
         seed=first.seed,
@@ -108,10 +108,12 @@ def summarise(runs: list[Path]) -> CrossValidation:
         auroc=float(np.mean(aurocs)),
         auroc_deviation=float(np.std(aurocs, ddof=1)),
         together=measure(
-            np.concatenate([its.labels for its in answers]),
-            np.concatenate([its.scores for its in answers]),
-            np.repeat([its.threshold for its in records], [len(its.labels) for its in answers]),
-            [group for its in answers for group in its.groups],
+            np.concatenate([answer.labels for answer in answers]),
+            np.concatenate([answer.scores for answer in answers]),
+            np.repeat(
+                [record.threshold for record in records], [len(answer.labels) for answer in answers]
+            ),
+            [group for answer in answers for group in answer.groups],
         ),
         folds=tests,
     )

@@ -65,12 +65,12 @@ def evaluate_run(
     """
     recipe = run.record.recipe
     task = recipe.task if tirads is None else recipe.task.graded(tirads)
-    found = read_samples(data, task)
+    collection = read_samples(data, task)
     preprocessing = preprocess.parse(recipe.preprocessing)
-    loaded = load(found, preprocessing, progress)
+    loaded = load(collection, preprocessing, progress)
     require_both_classes(loaded.samples, task, str(data))
     seen = [*run.split.of("train"), *run.split.of("validation")]
-    shared = {its.group for its in seen} & {its.group for its in loaded.samples}
+    shared = {sample.group for sample in seen} & {sample.group for sample in loaded.samples}
     if not allow_seen:
         for sample in seen:
             if not sample.path.exists():
@@ -98,7 +98,9 @@ def evaluate_run(
     if others is not None:
         if scope is None:
             raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
-        far = scope.distance(answer(run.model, read_others(others, preprocessing))["embedding"])
+        far = scope.distance(
+            answer(run.model, read_pictures_under(others, preprocessing))["embedding"]
+        )
         judged = tell_apart(near, far, scope.limit)
     return Evaluation(metrics, loaded.reasons, withheld, judged, len(shared))
 
@@ -124,7 +126,7 @@ def _refuse_groups(
         return
     names = ", ".join(sorted(shared)[:NAMED]) + (" ..." if len(shared) > NAMED else "")
     places = {sample.path.resolve().parent for sample in seen if sample.group in shared}
-    if any(its.group in shared and its.path.resolve().parent in places for its in given):
+    if any(sample.group in shared and sample.path.resolve().parent in places for sample in given):
         raise BadInput(f"the model learnt from {len(shared)} groups of this data: {names}")
     note(
         f"{len(shared)} groups are named as groups that the model learnt from ({names}): if they "
@@ -132,26 +134,26 @@ def _refuse_groups(
     )
 
 
-def read_others(
+def read_pictures_under(
     path: Path,
     preprocessing: Preprocessing,
     progress: Callable[[Iterable[Pixels]], Iterable[Pixels]] = iter,
 ) -> NDArray[np.uint8]:
-    """The pictures of `look_around`, uint8 ``[N, side, side, 1]``, each as if it were of a nodule.
+    """The pictures under `path`, uint8 ``[N, side, side, 1]``, each prepared as if it had a nodule.
 
     Raises BadInput where there is none.
     """
-    return np.concatenate([preprocessing(pixels) for pixels in progress(look_around(path))])
+    return np.concatenate([preprocessing(pixels) for pixels in progress(pictures_under(path))])
 
 
-def look_around(path: Path) -> Iterator[Pixels]:
+def pictures_under(path: Path) -> Iterator[Pixels]:
     """The pictures of a file, or of all files in a folder: images, and a frame a second of videos.
 
     Files that are neither are passed over. Raises BadInput where there is no picture at all.
     """
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder")
-    files = sorted(its for its in path.rglob("*") if its.is_file()) if path.is_dir() else [path]
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     empty = True
     for file in files:
         try:

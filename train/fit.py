@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.batches import Material
+from train.batches import PatchSet
 from train.cluster import ALONE, Cluster
 from train.learner import STATE, Epoch, Learner
 from train.metrics import Labels, choose_threshold, fit_temperature
@@ -35,29 +35,29 @@ class Fitted:
     threshold: float
 
 
-def nobody(*_: object) -> None:
+def ignore(*_: object) -> None:
     """Is told, and does nothing."""
 
 
 @dataclass(frozen=True)
-class Watch:
+class Callbacks:
     """Who is told of the progress of a training; by default nobody."""
 
     images: Callable[[Iterable[Sample]], Iterable[Sample]] = iter
     varying: Callable[[Iterable[int]], Iterable[int]] = iter
-    begin: Callable[[int], None] = nobody
-    batch: Callable[[], None] = nobody
-    epoch: Callable[[Epoch], None] = nobody
-    note: Callable[[str], None] = nobody
+    begin: Callable[[int], None] = ignore
+    batch: Callable[[], None] = ignore
+    epoch: Callable[[Epoch], None] = ignore
+    note: Callable[[str], None] = ignore
 
 
 def fit(
     recipe: Recipe,
     seed: int,
-    train: Material,
+    train: PatchSet,
     validation: tuple[NDArray[np.uint8], Labels],
     folder: Path,
-    watch: Watch,
+    callbacks: Callbacks,
     cluster: Cluster = ALONE,
 ) -> Fitted:
     """Trains for the epochs of the recipe and folds the temperature into the weights.
@@ -68,38 +68,38 @@ def fit(
     KeyboardInterrupt ends it with the last whole epoch, or with the last whole teacher. Before the
     first epoch it is raised, and where a training that is gone on with was further than the network
     that is taken up: more was made of it then. The same seed gives the same weights on the same
-    machine. This is the chief's part where a cluster learns; the other workers `assist`.
+    machine. This is the chief's part where a cluster learns; the other workers `fit_as_worker`.
     """
-    taught: list[Taught] = []
+    networks: list[TrainedNetwork] = []
     interrupted = False
-    courses = _courses(recipe, seed)
-    for number, course in enumerate(courses, start=1):
-        teachers = taught[:] if course.student else []
-        learner, state = None, folder / course.name
+    trainings = _trainings(recipe, seed)
+    for number, training in enumerate(trainings, start=1):
+        teachers = networks[:] if training.student else []
+        learner, state = None, folder / training.name
         try:
-            if course.about:
-                watch.note(course.about)
+            if training.about:
+                callbacks.note(training.about)
             state.mkdir(exist_ok=True)
-            models = [its.model for its in teachers]
-            learner = Learner(course.recipe, course.seed, train, cluster, models)
-            later = sum(its.recipe.fit.epochs for its in courses[number:])
+            models = [teacher.model for teacher in teachers]
+            learner = Learner(training.recipe, training.seed, train, cluster, models)
+            later = sum(training.recipe.fit.epochs for training in trainings[number:])
             history = _learn(
-                learner, course, later, validation, state, folder / "logs", watch, cluster
+                learner, training, later, validation, state, folder / "logs", callbacks, cluster
             )
         except KeyboardInterrupt:
-            begun = courses[number if learner else number - 1 :]
-            if any((folder / its.name / STATE).exists() for its in begun):
+            begun = trainings[number if learner else number - 1 :]
+            if any((folder / training.name / STATE).exists() for training in begun):
                 raise
             interrupted, history = True, learner.restore(state) if learner else ()
-            if not (history or taught):
+            if not (history or networks):
                 raise
         # Half a teacher is worth less than the whole one before it; half a student is worth more.
-        if learner and history and (course.student or not (interrupted and taught)):
-            lasts = tuple(its.history[-1] for its in teachers)
-            taught.append(Taught(learner.kept(), history, lasts))
+        if learner and history and (training.student or not (interrupted and networks)):
+            lasts = tuple(teacher.history[-1] for teacher in teachers)
+            networks.append(TrainedNetwork(learner.kept(), history, lasts))
         if interrupted:
             break
-    model, history, lasts = taught[-1]
+    model, history, lasts = networks[-1]
     temperature = fit_temperature(validation[1], predict(model, validation[0]))
     fold_temperature(model, temperature)
     scores = predict(model, validation[0])[:, -1]
@@ -108,7 +108,7 @@ def fit(
     return Fitted(model, history, lasts, interrupted, best, temperature, threshold)
 
 
-class Taught(NamedTuple):
+class TrainedNetwork(NamedTuple):
     """A network that has learnt, its epochs, and the last epoch of each of its teachers."""
 
     model: keras.Model
@@ -116,7 +116,7 @@ class Taught(NamedTuple):
     teachers: tuple[Epoch, ...]
 
 
-class Course(NamedTuple):
+class NetworkTraining(NamedTuple):
     """What one network goes through: a recipe's only one, one of the teachers, or their student."""
 
     name: str
@@ -127,72 +127,76 @@ class Course(NamedTuple):
     student: bool = False
 
 
-def _courses(recipe: Recipe, seed: int) -> list[Course]:
+def _trainings(recipe: Recipe, seed: int) -> list[NetworkTraining]:
     """All networks of a recipe, in the order in which they learn."""
     if (distillation := recipe.distillation) is None:
-        return [Course("", "", recipe, seed)]
+        return [NetworkTraining("", "", recipe, seed)]
     count = distillation.teachers
     others = map(int, np.random.SeedSequence(seed).generate_state(count))
     teachers = [
-        Course(f"teacher{number}", f"teacher {number} of {count}", recipe, its)
-        for number, its in enumerate((seed, *others), start=1)
+        NetworkTraining(f"teacher{number}", f"teacher {number} of {count}", recipe, teacher_seed)
+        for number, teacher_seed in enumerate((seed, *others), start=1)
     ]
     last = teachers.pop()
     learning = replace(recipe, fit=distillation.student(recipe.fit))
     about = f"the student of {count} teachers"
-    return [*teachers, Course("student", about, learning, last.seed, student=True)]
+    return [*teachers, NetworkTraining("student", about, learning, last.seed, student=True)]
 
 
 def _learn(
     learner: Learner,
-    course: Course,
+    training: NetworkTraining,
     later: int,
     validation: tuple[NDArray[np.uint8], Labels],
     folder: Path,
     logs: Path,
-    watch: Watch,
+    callbacks: Callbacks,
     cluster: Cluster,
 ) -> tuple[Epoch, ...]:
     """One network goes through its epochs, those that `folder` does not hold already.
 
     `later` epochs of other networks are still to come.
     """
-    fit = course.recipe.fit
-    curves = tf.summary.create_file_writer(str(logs / course.name))
+    fit = training.recipe.fit
+    curves = tf.summary.create_file_writer(str(logs / training.name))
     history = learner.restore(folder)
-    watch.begin(learner.batches * (fit.epochs - len(history) + later))
+    callbacks.begin(learner.batches * (fit.epochs - len(history) + later))
     with cluster.together():
         learner.join()
-        while (number := cluster.tell(_next(history, fit))) < fit.epochs:
+        while (number := cluster.chief_value(_next(history, fit))) < fit.epochs:
             began = time.perf_counter()
-            figures = *learner.learn(number, watch.batch), *learner.measure(validation)
+            figures = *learner.learn(number, callbacks.batch), *learner.measure(validation)
             seconds = round(time.perf_counter() - began, 1)
             history = (*history, Epoch(number + 1, *figures, seconds))
             if fit.patience is None or _best(history) == number + 1:
                 learner.keep()
             learner.save(folder, history)
             _draw(curves, history[-1])
-            watch.epoch(history[-1])
+            callbacks.epoch(history[-1])
     return history
 
 
-def assist(recipe: Recipe, seed: int, train: Material, watch: Watch, cluster: Cluster) -> None:
+def fit_as_worker(
+    recipe: Recipe, seed: int, train: PatchSet, callbacks: Callbacks, cluster: Cluster
+) -> None:
     """Learns this worker's share of the training that the chief of the cluster fits."""
-    taught: list[keras.Model] = []
-    courses = _courses(recipe, seed)
-    for number, course in enumerate(courses):
-        if course.about:
-            watch.note(course.about)
-        epochs = course.recipe.fit.epochs
-        teachers = taught if course.student else []
-        learner = Learner(course.recipe, course.seed, train, cluster, teachers)
-        watch.begin(learner.batches * sum(its.recipe.fit.epochs for its in courses[number:]))
+    networks: list[keras.Model] = []
+    trainings = _trainings(recipe, seed)
+    for number, training in enumerate(trainings):
+        if training.about:
+            callbacks.note(training.about)
+        epochs = training.recipe.fit.epochs
+        teachers = networks if training.student else []
+        learner = Learner(training.recipe, training.seed, train, cluster, teachers)
+        callbacks.begin(
+            learner.batches * sum(training.recipe.fit.epochs for training in trainings[number:])
+        )
         with cluster.together():
             learner.join()
-            while (number := cluster.tell(0)) < epochs:
-                learner.learn(number, watch.batch)
+            while (number := cluster.chief_value(0)) < epochs:
+                learner.learn(number, callbacks.batch)
         learner.keep()
-        taught.append(learner.kept())
+        networks.append(learner.kept())
 
 
 NONE = Epoch(0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -204,7 +208,7 @@ def _best(history: Sequence[Epoch]) -> int:
     Counted from 1; 0 before the first.
     """
     return max(
-        history, key=lambda its: (its.validation_auroc, -its.validation_loss), default=NONE
+        history, key=lambda epoch: (epoch.validation_auroc, -epoch.validation_loss), default=NONE
     ).epoch
 
 

@@ -1,4 +1,4 @@
-"""One network while it learns: its optimiser, its dice, and the weights that are kept of it."""
+"""One network while it learns: optimiser, random numbers, and the best or averaged weights."""
 
 import io
 import zlib
@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from devices import BadInput
 from devices.records import read_json, write_json
 from edge_runtime.atomic import whole_file
-from train.batches import Batches, Material
+from train.batches import Batches, PatchSet
 from train.cluster import ALONE, Cluster
 from train.metrics import Labels
 from train.network import FusedNormalization, build, predict
@@ -54,7 +54,7 @@ class Learner:
         self,
         recipe: Recipe,
         seed: int,
-        train: Material,
+        train: PatchSet,
         cluster: Cluster = ALONE,
         teachers: Sequence[keras.Model] = (),
     ) -> None:
@@ -129,7 +129,7 @@ class Learner:
         @tf.function(input_signature=self._signature())  # type: ignore[untyped-decorator]
         def step(pictures: tf.Tensor, shares: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
             loss, pictures_in_all, *gradients = summed(pictures, shares, weights)
-            optimizer.apply([its / pictures_in_all for its in gradients], variables)
+            optimizer.apply([gradient / pictures_in_all for gradient in gradients], variables)
             return loss / pictures_in_all
 
         return step  # type: ignore[no-any-return]
@@ -149,11 +149,11 @@ class Learner:
 
     def join(self) -> None:
         """Starts from where the chief is. Raises BadInput where this worker's task is another."""
-        told = f"{self._recipe}{self._seed}{self._train.labels.tobytes().hex()}"
-        ours = zlib.crc32(told.encode())
-        if self._cluster.tell(ours) != ours:
+        identity = f"{self._recipe}{self._seed}{self._train.labels.tobytes().hex()}"
+        ours = zlib.crc32(identity.encode())
+        if self._cluster.chief_value(ours) != ours:
             raise BadInput("the recipe, the seed or the data of this worker are not the chief's")
-        self._cluster.spread(self._variables())
+        self._cluster.broadcast(self._variables())
 
     def learn(self, number: int, on_batch: Callable[[], None]) -> tuple[float, float]:
         """Goes through the epoch `number`, counted from 0; returns the loss and the AUROC."""
@@ -207,7 +207,7 @@ class Learner:
 
     def save(self, folder: Path, history: tuple[Epoch, ...]) -> None:
         """Writes what the next epoch depends on: numbers alone, whole or not at all."""
-        arrays = [*(its.numpy() for its in self._variables()), *self._kept]
+        arrays = [*(variable.numpy() for variable in self._variables()), *self._kept]
         written = io.BytesIO()
         np.savez(
             written,
@@ -229,7 +229,7 @@ class Learner:
             with open(folder / STATE, "rb") as file, np.load(file, allow_pickle=False) as state:
                 history = read_json(state["history"].tobytes(), tuple[Epoch, ...], "history")
                 arrays = [state[name] for name in sorted(state.files) if name != "history"]
-            expected = [its.shape for its in (*variables, *self._kept)]
+            expected = [array.shape for array in (*variables, *self._kept)]
             if not history or [array.shape for array in arrays] != expected:
                 raise ValueError("of another network")
             for variable, array in zip(variables, arrays, strict=False):
@@ -240,15 +240,15 @@ class Learner:
         return history
 
     def _variables(self) -> list[keras.Variable]:
-        """All that an epoch changes: weights, statistics, dice and the optimiser's moments."""
+        """All that an epoch changes: weights, statistics, random states, optimiser moments."""
         return [*self._trainer.variables, *self._optimizer.variables]
 
 
 def _mean_of(models: Sequence[keras.Model]) -> Callable[[tf.Tensor], tf.Tensor]:
     """The mean of what the models answer to pictures."""
-    answering = [keras.Model(its.input, its.output["probability"]) for its in models]
+    answering = [keras.Model(model.input, model.output["probability"]) for model in models]
     return lambda pictures: (
-        tf.add_n([its(pictures, training=False) for its in answering]) / len(answering)
+        tf.add_n([teacher(pictures, training=False) for teacher in answering]) / len(answering)
     )
 
 

@@ -11,7 +11,7 @@ from devices import BadInput, Box, Pixels
 from edge_runtime.preprocess import Gray, Picture, Preprocessing
 from train.duplicates import Fingerprint, fingerprint
 from train.samples import Collection, Dropped, Sample, check, read_pixels
-from train.traits import scanner
+from train.subgroups import scanner
 
 MARGIN = 1.6
 """How much wider than the window of the preprocessing a patch is, so that a box can be moved."""
@@ -33,7 +33,7 @@ class Loaded:
     patches: tuple[Patch, ...]
     fingerprints: tuple[Fingerprint, ...]
     scanners: tuple[str, ...]
-    """`WIDTHxHEIGHT` of each stored picture; see `train.traits`."""
+    """`WIDTHxHEIGHT` of each stored picture; see `train.subgroups`."""
     dropped: tuple[Dropped, ...]
 
     @property

@@ -100,14 +100,14 @@ def by_subgroup(
     labels: Labels, scores: Scores, threshold: float, groups: Sequence[str], names: Sequence[str]
 ) -> dict[str, PartialMetrics]:
     """Measures the samples of each name in `names`, ``[N]``, apart; the names come sorted."""
-    subgroups = {name: np.array([its == name for its in names]) for name in sorted(set(names))}
+    subgroups = {name: np.array([other == name for other in names]) for name in sorted(set(names))}
     return {
         name: PartialMetrics(
             **_entries(
                 labels[inside],
                 scores[inside],
                 threshold,
-                [group for group, its in zip(groups, inside, strict=True) if its],
+                [group for group, member in zip(groups, inside, strict=True) if member],
             )
         )
         for name, inside in subgroups.items()
@@ -175,7 +175,7 @@ def chance_calibration_error(scores: Scores) -> float:
     """
     draw = np.random.default_rng(SEED)
     labels = (draw.random((200, len(scores))) < scores).astype(np.int64)
-    return float(np.mean([calibration_error(its, scores) for its in labels]))
+    return float(np.mean([calibration_error(drawn, scores) for drawn in labels]))
 
 
 def curves(labels: Labels, scores: Scores) -> tuple[Floats, Floats, Floats]:
@@ -183,8 +183,8 @@ def curves(labels: Labels, scores: Scores) -> tuple[Floats, Floats, Floats]:
 
     Each is float ``[K]``; both classes must be present.
     """
-    (found,), (alarms,) = _Ranked.of(labels, scores).counts(np.ones((1, len(labels))))
-    return alarms / alarms[-1], found / found[-1], found / (found + alarms)
+    (hits,), (alarms,) = _Ranked.of(labels, scores).counts(np.ones((1, len(labels))))
+    return alarms / alarms[-1], hits / hits[-1], hits / (hits + alarms)
 
 
 def roc_band(labels: Labels, scores: Scores, groups: Sequence[str], at: Floats) -> Floats | None:
@@ -195,10 +195,10 @@ def roc_band(labels: Labels, scores: Scores, groups: Sequence[str], at: Floats) 
     """
     ranked = _Ranked.of(labels, scores)
     lines = [
-        np.interp(at, np.append(0, alarms / alarms[-1]), np.append(0, found / found[-1]))
+        np.interp(at, np.append(0, alarms / alarms[-1]), np.append(0, hits / hits[-1]))
         for weights in resamples(groups)
-        for found, alarms in zip(*ranked.counts(weights), strict=True)
-        if found[-1] and alarms[-1]
+        for hits, alarms in zip(*ranked.counts(weights), strict=True)
+        if hits[-1] and alarms[-1]
     ]
     return np.quantile(lines, (0.025, 0.975), axis=0) if lines else None
 
@@ -214,8 +214,8 @@ def fit_temperature(labels: Labels, probability: NDArray[np.floating]) -> float:
     def log_loss(log_temperature: float) -> float:
         return float(np.mean(np.logaddexp(0.0, -signed / np.exp(log_temperature))))
 
-    found = minimize_scalar(log_loss, bounds=(np.log(0.2), np.log(20.0)), method="bounded")
-    return float(np.exp(found.x))
+    optimum = minimize_scalar(log_loss, bounds=(np.log(0.2), np.log(20.0)), method="bounded")
+    return float(np.exp(optimum.x))
 
 
 def choose_threshold(labels: Labels, scores: Scores, sensitivity: float) -> float:
@@ -226,9 +226,9 @@ def choose_threshold(labels: Labels, scores: Scores, sensitivity: float) -> floa
     """
     positives = np.sort(scores[labels == 1])[::-1]
     needed = int(np.ceil(sensitivity * len(positives) - 1e-9))
-    lowest_found = float(positives[max(needed, 1) - 1])
-    below = scores[scores < lowest_found]
-    return lowest_found if below.size == 0 else (lowest_found + float(below.max())) / 2
+    lowest_hit = float(positives[max(needed, 1) - 1])
+    below = scores[scores < lowest_hit]
+    return lowest_hit if below.size == 0 else (lowest_hit + float(below.max())) / 2
 
 
 def as_labels(labels: Sequence[str], positive: str) -> Labels:
@@ -263,22 +263,22 @@ class _Ranked(NamedTuple):
     def counts(self, weights: Floats) -> tuple[Floats, Floats]:
         """Positives and negatives at or above each distinct score, ``[B, K]``."""
         ordered = weights[:, self.order]
-        found = np.cumsum(ordered * self.labels, axis=1)[:, self.ends]
-        return found, np.cumsum(ordered, axis=1)[:, self.ends] - found
+        hits = np.cumsum(ordered * self.labels, axis=1)[:, self.ends]
+        return hits, np.cumsum(ordered, axis=1)[:, self.ends] - hits
 
     def auroc(self, weights: Floats) -> Floats:
         """The area under the ROC, by trapezia."""
-        found, alarms = self.counts(weights)
-        between = found - np.diff(found, prepend=0) / 2
+        hits, alarms = self.counts(weights)
+        between = hits - np.diff(hits, prepend=0) / 2
         area = np.sum(np.diff(alarms, prepend=0) * between, axis=1)
-        return _share(area, found[:, -1] * alarms[:, -1])
+        return _share(area, hits[:, -1] * alarms[:, -1])
 
     def auprc(self, weights: Floats) -> Floats:
         """The average precision."""
-        found, alarms = self.counts(weights)
-        precision = np.nan_to_num(_share(found, found + alarms))
+        hits, alarms = self.counts(weights)
+        precision = np.nan_to_num(_share(hits, hits + alarms))
         both = alarms[:, -1] > 0
-        return _share(np.sum(np.diff(found, prepend=0) * precision, axis=1), found[:, -1] * both)
+        return _share(np.sum(np.diff(hits, prepend=0) * precision, axis=1), hits[:, -1] * both)
 
     def binned(self, weights: Floats, bins: int) -> Floats:
         """Weight, weight of the positives and sum of the scores in each bin, ``[3, B, bins]``.
@@ -289,10 +289,10 @@ class _Ranked(NamedTuple):
         upto = np.cumsum(ordered, axis=1)[:, self.ends]
         middle = upto - np.diff(upto, prepend=0) / 2
         run = np.minimum((middle * bins / upto[:, -1:]).astype(np.int64), bins - 1)
-        its_bin = np.repeat(run, np.diff(self.ends, prepend=-1), axis=1)
-        cell = (its_bin + bins * np.arange(len(weights))[:, np.newaxis]).ravel()
+        sample_bin = np.repeat(run, np.diff(self.ends, prepend=-1), axis=1)
+        cell = (sample_bin + bins * np.arange(len(weights))[:, np.newaxis]).ravel()
         sums = (ordered, ordered * self.labels, ordered * self.scores)
-        counted = [np.bincount(cell, its.ravel(), len(weights) * bins) for its in sums]
+        counted = [np.bincount(cell, addends.ravel(), len(weights) * bins) for addends in sums]
         return np.array(counted, np.float64).reshape(3, len(weights), bins)
 
     def calibration_error(self, weights: Floats) -> Floats:
@@ -331,9 +331,9 @@ def _entries(
     """The fields of `PartialMetrics` for decisions `score >= threshold`."""
     ranked, positive, called = _Ranked.of(labels, scores), labels == 1, scores >= threshold
     once = _figures(ranked, positive, called, np.ones((1, len(labels))))
-    whole = {name: float(its[0]) for name, its in once.items()}
+    whole = {name: float(figure[0]) for name, figure in once.items()}
     drawn = [_figures(ranked, positive, called, weights) for weights in resamples(groups)]
-    intervals = {name: _interval([its[name] for its in drawn]) for name in whole}
+    intervals = {name: _interval([resample[name] for resample in drawn]) for name in whole}
     if intervals["ece"] is not None:
         intervals["ece"] = _reflected(whole["ece"], *intervals["ece"])
     positives = float(np.mean(labels))
@@ -348,7 +348,9 @@ def _entries(
             true_negative=int(np.sum(~positive & ~called)),
             false_positive=int(np.sum(~positive & called)),
         ),
-        "intervals": {name: its for name, its in intervals.items() if its is not None},
+        "intervals": {
+            name: interval for name, interval in intervals.items() if interval is not None
+        },
     }
 
 

@@ -52,14 +52,14 @@ class FusedNormalization(layers.BatchNormalization):  # type: ignore[misc]
         """Normalises by the batch while training, by the statistics otherwise."""
         if not training:
             return super().call(inputs, training=False, mask=mask)
-        scale, offset = (keras.ops.cast(its, "float32") for its in (self.gamma, self.beta))
+        scale, offset = (keras.ops.cast(weights, "float32") for weights in (self.gamma, self.beta))
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, scale, offset, epsilon=self.epsilon, is_training=True
         )
         places = keras.ops.cast(tf.size(inputs) // tf.shape(inputs)[-1], "float32")
         variance = variance * (places - 1) / places  # it is the unbiased one; Keras keeps the other
-        for moving, its in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + its * (1 - self.momentum))
+        for moving, statistic in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + statistic * (1 - self.momentum))
         return outputs
 
 
@@ -190,4 +190,4 @@ def predict(model: keras.Model, pictures: NDArray[np.uint8]) -> NDArray[np.float
 def answer(model: keras.Model, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """Returns every output by its name, float32, for uint8 ``[N, side, side, 1]``."""
     outputs = model.predict(pictures, batch_size=64, verbose=0)
-    return {name: np.asarray(its, dtype=np.float32) for name, its in outputs.items()}
+    return {name: np.asarray(output, dtype=np.float32) for name, output in outputs.items()}

@@ -178,11 +178,13 @@ def _read(file: BinaryIO) -> Tensors:
         dtype = reader.types[key]
         storages[key] = np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
     tensors = {}
-    for name, its in layouts.items():
-        values = storages[its.storage][its.offset :]
-        last = sum((size - 1) * step for size, step in zip(its.shape, its.strides, strict=True))
-        if its.offset < 0 or min((*its.strides, 0)) < 0 or not last < len(values):
+    for name, layout in layouts.items():
+        values = storages[layout.storage][layout.offset :]
+        last = sum(
+            (size - 1) * step for size, step in zip(layout.shape, layout.strides, strict=True)
+        )
+        if layout.offset < 0 or min((*layout.strides, 0)) < 0 or not last < len(values):
             raise ValueError(f"{name} lies outside its storage")
-        steps = [step * values.itemsize for step in its.strides]
-        tensors[name] = np.lib.stride_tricks.as_strided(values, its.shape, steps).copy()
+        steps = [step * values.itemsize for step in layout.strides]
+        tensors[name] = np.lib.stride_tricks.as_strided(values, layout.shape, steps).copy()
     return tensors

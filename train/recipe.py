@@ -11,8 +11,8 @@ from devices import BadInput
 from devices.records import read_toml
 from edge_runtime import preprocess
 from edge_runtime.manifest import Decision, Limits
+from train.augmentation import Augmentation
 from train.samples import Task
-from train.scanner import Scanner
 
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
@@ -109,7 +109,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """Several networks learn as `[fit]` says, each by dice of its own; then the first of them goes
+    """Several networks learn as `[fit]` says, each with its own seed; then the first of them goes
     on, and learns to answer as all of them do in the mean.
 
     Hinton et al., "Distilling the knowledge in a neural network", 2015. Its pictures are mixed with
@@ -153,7 +153,7 @@ class Recipe:
     operating_point: Target
     decision: Decision
     limits: Limits
-    augmentation: Scanner | None = None
+    augmentation: Augmentation | None = None
     """How the pictures are varied from epoch to epoch; not at all where it is left out."""
     distillation: Distillation | None = None
     """One network learns from the labels alone where it is left out."""

@@ -12,16 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from train.metrics import (
-    Labels,
-    Scores,
-    calibration_error,
-    chance_calibration_error,
-    curves,
-    reliability,
-    roc_band,
-)
-from train.page import (
+from train.html_page import (
     GREY,
     NEGATIVE,
     POSITIVE,
@@ -35,6 +26,15 @@ from train.page import (
     table,
     word_table,
     write_page,
+)
+from train.metrics import (
+    Labels,
+    Scores,
+    calibration_error,
+    chance_calibration_error,
+    curves,
+    reliability,
+    roc_band,
 )
 
 HELD_OUT = ("validation", "test")
@@ -202,12 +202,13 @@ def _figures(record: Mapping[str, Any]) -> str:
     """Every figure of every split, that of test first: it counts."""
     metrics = {part: record["metrics"][part] for part in ("test", "validation", "train")}
     rows = [
-        ["images", *(f"{its['samples']}" for its in metrics.values())],
-        ["groups", *(f"{its['groups']}" for its in metrics.values())],
-        ["majority", *(f"{its['majority']:.3f}" for its in metrics.values())],
+        ["images", *(f"{figures['samples']}" for figures in metrics.values())],
+        ["groups", *(f"{figures['groups']}" for figures in metrics.values())],
+        ["majority", *(f"{figures['majority']:.3f}" for figures in metrics.values())],
     ]
     rows += [
-        [word, *(_cell(its, name) for its in metrics.values())] for name, word in FIGURES.items()
+        [word, *(_cell(figures, name) for figures in metrics.values())]
+        for name, word in FIGURES.items()
     ]
     promised = record["recipe"]["operating_point"]["sensitivity"]
     return pair(
@@ -236,37 +237,40 @@ def _ranking(findings: Findings) -> str:
         axes.fill_between(at, *band, color=POSITIVE, alpha=0.18, lw=0, label="95 % band, test")
     precision_recall, other = new_figure(5.4, 4.8)
     for part, colour in zip(HELD_OUT, (GREY, POSITIVE), strict=True):
-        its = findings.answers[part]
-        alarms, found, precision = curves(its.labels, its.scores)
+        answers = findings.answers[part]
+        alarms, sensitivity, precision = curves(answers.labels, answers.scores)
         auroc, auprc = metrics[part]["auroc"], metrics[part]["auprc"]
         axes.plot(
-            np.append(0, alarms), np.append(0, found), color=colour, label=f"{part}, {auroc:.3f}"
+            np.append(0, alarms),
+            np.append(0, sensitivity),
+            color=colour,
+            label=f"{part}, {auroc:.3f}",
         )
-        other.step(found, precision, color=colour, where="pre", label=f"{part}, {auprc:.3f}")
+        other.step(sensitivity, precision, color=colour, where="pre", label=f"{part}, {auprc:.3f}")
     axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
-    its = metrics["test"]
+    figures = metrics["test"]
     operating = {"marker": "o", "ls": "", "color": "black", "label": "operating point, test"}
-    axes.plot(1 - its["specificity"], its["sensitivity"], **operating)
+    axes.plot(1 - figures["specificity"], figures["sensitivity"], **operating)
     axes.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity")
     axes.legend(loc="lower right")
     share = float(np.mean(test.labels))
     other.axhline(share, color=GREY, ls=":", lw=1, label=f"chance, {share:.3f}")
-    if its["ppv"] is not None:
-        other.plot(its["sensitivity"], its["ppv"], **operating)
+    if figures["ppv"] is not None:
+        other.plot(figures["sensitivity"], figures["ppv"], **operating)
     other.set(title="Precision and recall", xlabel="sensitivity", ylabel="PPV", ylim=(0, 1.02))
     other.legend(loc="lower right")
     return pair(
         plot(
             roc,
             f"ROC of validation and test with the operating point; AUROC on test "
-            f"{its['auroc']:.3f}",
+            f"{figures['auroc']:.3f}",
             "How many positives are found at each price in false alarms; each point of the band "
             "has an interval of its own.",
         ),
         plot(
             precision_recall,
             f"Precision over recall of validation and test; average precision on test "
-            f"{its['auprc']:.3f}",
+            f"{figures['auprc']:.3f}",
             "How many of the images called positive are, as more of the positives are found.",
         ),
     )
@@ -345,11 +349,11 @@ def _calibration(findings: Findings) -> str:
     rows = [
         [
             part,
-            f"{calibration_error(its.labels, its.uncalibrated):.3f}",
+            f"{calibration_error(answers.labels, answers.uncalibrated):.3f}",
             _cell(record["metrics"][part], "ece"),
-            f"{chance_calibration_error(its.scores):.3f}",
+            f"{chance_calibration_error(answers.scores):.3f}",
         ]
-        for part, its in ((part, findings.answers[part]) for part in HELD_OUT)
+        for part, answers in ((part, findings.answers[part]) for part in HELD_OUT)
     ]
     return pair(
         plot(
@@ -375,9 +379,11 @@ def _subgroups(record: Mapping[str, Any]) -> str:
     rows = []
     for title, subgroups in record["subgroups"].items():
         rows.append([title])
-        for name, its in subgroups.items():
-            counts = [f"{count}" for count in (its["samples"], its["groups"], _positives(its))]
-            rows.append([name, *counts, *(_cell(its, figure) for figure in figures)])
+        for name, metrics in subgroups.items():
+            counts = [
+                f"{count}" for count in (metrics["samples"], metrics["groups"], _positives(metrics))
+            ]
+            rows.append([name, *counts, *(_cell(metrics, figure) for figure in figures)])
     head = ["subgroup", "images", "groups", positive, *(FIGURES[figure] for figure in figures)]
     return (
         plot(
@@ -402,18 +408,20 @@ def _forest(record: Mapping[str, Any]) -> Figure:
     figure, axes = new_figure(9, 0.6 + 0.28 * len(lines))
     axes.axvspan(*whole["intervals"].get("auroc", (whole["auroc"],) * 2), color=GREY, alpha=0.15)
     axes.axvline(whole["auroc"], color=GREY, lw=1)
-    for line, (_, its) in enumerate(lines):
-        if its is None:
+    for line, (_, metrics) in enumerate(lines):
+        if metrics is None:
             continue
-        if its["auroc"] is None:
+        if metrics["auroc"] is None:
             axes.text(whole["auroc"], line, " one class only", color=GREY, va="center")
             continue
-        few = its["groups"] < FEW_GROUPS
-        axes.plot(its["intervals"].get("auroc", [its["auroc"]] * 2), [line] * 2, color=POSITIVE)
-        axes.plot(its["auroc"], line, "o", color=POSITIVE, mfc="white" if few else POSITIVE)
-    axes.set_yticks(range(len(lines)), [_line(name, its) for name, its in lines])
-    for tick, (_, its) in zip(axes.get_yticklabels(), lines, strict=True):
-        tick.set_fontweight("bold" if its is None else "normal")
+        few = metrics["groups"] < FEW_GROUPS
+        axes.plot(
+            metrics["intervals"].get("auroc", [metrics["auroc"]] * 2), [line] * 2, color=POSITIVE
+        )
+        axes.plot(metrics["auroc"], line, "o", color=POSITIVE, mfc="white" if few else POSITIVE)
+    axes.set_yticks(range(len(lines)), [_line(name, metrics) for name, metrics in lines])
+    for tick, (_, metrics) in zip(axes.get_yticklabels(), lines, strict=True):
+        tick.set_fontweight("bold" if metrics is None else "normal")
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="AUROC", ylim=(len(lines) - 0.5, -0.5))
     axes.set_xlim(right=1.0)
@@ -421,8 +429,8 @@ def _forest(record: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _line(name: str, its: Mapping[str, Any] | None) -> str:
-    return name if its is None else f"{name} ({its['samples']} images, {_groups(its)})"
+def _line(name: str, metrics: Mapping[str, Any] | None) -> str:
+    return name if metrics is None else f"{name} ({metrics['samples']} images, {_groups(metrics)})"
 
 
 def _scope(record: Mapping[str, Any]) -> str:
@@ -449,9 +457,9 @@ def _mistakes(findings: Findings) -> str:
     names = _labels(findings.record)
     strongest = max(
         (
-            float(np.abs(its.evidence).max())
-            for its in findings.mistakes
-            if its.evidence is not None
+            float(np.abs(mistake.evidence).max())
+            for mistake in findings.mistakes
+            if mistake.evidence is not None
         ),
         default=0.0,
     )
@@ -461,7 +469,7 @@ def _mistakes(findings: Findings) -> str:
         if strongest
         else "The model has no evidence map."
     )
-    cases = "".join(_case(its, names, strongest) for its in findings.mistakes)
+    cases = "".join(_case(mistake, names, strongest) for mistake in findings.mistakes)
     return (
         f"<p>The {len(findings.mistakes)} wrong decisions on test of which the model was surest, "
         f"as the network saw them. {escape(legend)}</p>"
@@ -469,17 +477,17 @@ def _mistakes(findings: Findings) -> str:
     )
 
 
-def _case(its: Mistake, names: tuple[str, str], strongest: float) -> str:
-    called = names[0] if its.label == names[1] else names[1]
-    said = f"{its.label}, called {called}"
-    pictures = img(png(its.picture), f"{its.name}: {said}")
-    if its.evidence is not None:
-        blended = _blend(its.picture, its.evidence, strongest)
-        pictures += img(jpeg(blended), f"The evidence of {its.name}")
+def _case(mistake: Mistake, names: tuple[str, str], strongest: float) -> str:
+    called = names[0] if mistake.label == names[1] else names[1]
+    title = f"{mistake.label}, called {called}"
+    pictures = img(png(mistake.picture), f"{mistake.name}: {title}")
+    if mistake.evidence is not None:
+        blended = _blend(mistake.picture, mistake.evidence, strongest)
+        pictures += img(jpeg(blended), f"The evidence of {mistake.name}")
     return (
-        f'<figure class="case"><div>{pictures}</div><figcaption><b>{escape(said)}</b>, '
-        f"probability of {escape(names[1])} {its.score:.3f}<br>{escape(its.name)}</figcaption>"
-        "</figure>"
+        f'<figure class="case"><div>{pictures}</div><figcaption><b>{escape(title)}</b>, '
+        f"probability of {escape(names[1])} {mistake.score:.3f}<br>{escape(mistake.name)}"
+        "</figcaption></figure>"
     )
 
 
@@ -520,7 +528,7 @@ def _learning(record: Mapping[str, Any]) -> str:
     seconds = sum(epoch.get("seconds", 0) for epoch in history)
     took = f" They took {seconds / 60:.0f} minutes." if seconds else ""
     if teachers := record.get("teachers"):
-        aurocs = ", ".join(f"{its['validation_auroc']:.3f}" for its in teachers)
+        aurocs = ", ".join(f"{teacher['validation_auroc']:.3f}" for teacher in teachers)
         took += (
             f" It learnt the mean answer of {len(teachers)} networks, with {aurocs} on validation:"
             " the loss on train is against that answer, not against the labels."
@@ -551,8 +559,8 @@ def _data(record: Mapping[str, Any]) -> str:
     """What was there, what was dropped, and what was found twice."""
     data, names = record["data"], _labels(record)
     counts = [
-        [part, *(str(its.get(name, 0)) for name in names), str(sum(its.values()))]
-        for part, its in data["counts"].items()
+        [part, *(str(images.get(name, 0)) for name in names), str(sum(images.values()))]
+        for part, images in data["counts"].items()
     ]
     page = table(["images", *names, "together"], counts)
     whole = "no group" if not record.get("parted") else "none of those that were not parted"
@@ -581,37 +589,37 @@ def _labels(record: Mapping[str, Any]) -> tuple[str, str]:
     return negative, positive
 
 
-def _groups(its: Mapping[str, Any]) -> str:
-    return "1 group" if its["groups"] == 1 else f"{its['groups']} groups"
+def _groups(metrics: Mapping[str, Any]) -> str:
+    return "1 group" if metrics["groups"] == 1 else f"{metrics['groups']} groups"
 
 
-def _positives(its: Mapping[str, Any]) -> int:
-    return int(its["confusion"]["true_positive"] + its["confusion"]["false_negative"])
+def _positives(metrics: Mapping[str, Any]) -> int:
+    return int(metrics["confusion"]["true_positive"] + metrics["confusion"]["false_negative"])
 
 
-def _between(its: Mapping[str, Any], name: str) -> str:
+def _between(metrics: Mapping[str, Any], name: str) -> str:
     """The interval of a figure, or nothing."""
-    if name not in its["intervals"]:
+    if name not in metrics["intervals"]:
         return ""
-    low, high = its["intervals"][name]
+    low, high = metrics["intervals"][name]
     return f"{low:.3f} to {high:.3f}"
 
 
-def _percent(its: Mapping[str, Any], name: str) -> str:
-    if its[name] is None:
+def _percent(metrics: Mapping[str, Any], name: str) -> str:
+    if metrics[name] is None:
         return "an unknown share"
     between = ""
-    if name in its["intervals"]:
-        low, high = its["intervals"][name]
+    if name in metrics["intervals"]:
+        low, high = metrics["intervals"][name]
         between = f" ({100 * low:.1f} to {100 * high:.1f})"
-    return f"{100 * its[name]:.1f} %{between}"
+    return f"{100 * metrics[name]:.1f} %{between}"
 
 
-def _cell(its: Mapping[str, Any], name: str) -> str:
+def _cell(metrics: Mapping[str, Any], name: str) -> str:
     """A figure with its interval under it; a second line stands after a line break."""
-    if its[name] is None:
+    if metrics[name] is None:
         return "–"  # noqa: RUF001
-    return f"{its[name]:.3f}\n{_between(its, name)}".strip()
+    return f"{metrics[name]:.3f}\n{_between(metrics, name)}".strip()
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -98,8 +98,8 @@ class Record:
     @property
     def seconds(self) -> float:
         """Of all its epochs and those of its teachers, each of which counts as its last."""
-        return sum(its.seconds for its in self.history) + sum(
-            its.epoch * its.seconds for its in self.teachers
+        return sum(epoch.seconds for epoch in self.history) + sum(
+            teacher.epoch * teacher.seconds for teacher in self.teachers
         )
 
 
@@ -118,7 +118,7 @@ def software() -> dict[str, str]:
     """The versions that decide a model's numbers, and the commit where it is known."""
     names = ("sonolite", "tensorflow", "keras", "numpy", "opencv-python-headless")
     versions = {"python": python_version()} | {name: version(name) for name in names}
-    return versions | ({"commit": its} if (its := commit(Path(__file__))) else {})
+    return versions | ({"commit": revision} if (revision := commit(Path(__file__))) else {})
 
 
 def commit(file: Path) -> str | None:
@@ -130,8 +130,8 @@ def commit(file: Path) -> str | None:
     words = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         # An environment may lie in the tree of another project, which does not hold its files.
-        its_own = [*git, "ls-files", "--error-unmatch", file.name]
-        subprocess.run(its_own, check=True, capture_output=True)  # noqa: S603
+        listed = [*git, "ls-files", "--error-unmatch", file.name]
+        subprocess.run(listed, check=True, capture_output=True)  # noqa: S603
         described = subprocess.run(words, check=True, capture_output=True, text=True)  # noqa: S603
         return described.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -216,7 +216,7 @@ def refuse_strangers(folder: Path) -> None:
     """
     if not read_record(folder).interrupted:
         raise BadInput(f"{folder}: a run that is whole; remove what is unfinished beside it")
-    if strangers := sorted({its.name for its in folder.iterdir()} - FILES):
+    if strangers := sorted({file.name for file in folder.iterdir()} - FILES):
         raise BadInput(f"{folder}: would be replaced; move {', '.join(strangers)} elsewhere first")
 
 

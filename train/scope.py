@@ -13,7 +13,7 @@ Embeddings = NDArray[np.float32]
 """``[N, d]``."""
 Twice = tuple[Embeddings, Embeddings]
 """Of the same pictures in the same order: as they are, and as other scanners may have shown them,
-which is `train.batches.Material.varied`."""
+which is `train.batches.PatchSet.varied`."""
 
 
 def fit_scope(train: Twice, validation: Twice) -> Scope:

@@ -16,10 +16,11 @@ from devices import BadInput
 from devices.records import plain, write_json
 from edge_runtime import preprocess
 from edge_runtime.atomic import refuse_existing, whole_file
-from train.batches import Material, material_of
+from train.augmentation import contact_sheet
+from train.batches import PatchSet, patch_set_of
 from train.cluster import ALONE, Cluster, join
 from train.duplicates import Pair, find_duplicates, join_groups, refuse_leakage
-from train.fit import Fitted, Watch, assist, fit
+from train.fit import Callbacks, Fitted, fit, fit_as_worker
 from train.importers import read_samples
 from train.loading import Loaded, load, prepare
 from train.metrics import Metrics, PartialMetrics, by_subgroup, measure
@@ -37,10 +38,9 @@ from train.run import (
     write_run,
 )
 from train.samples import PARTS, Part, Sample, read_pixels
-from train.scanner import contact_sheet
 from train.scope import fit_scope
 from train.split import Split, given_split, hold_out, split_by_group, split_csv
-from train.traits import traits
+from train.subgroups import traits
 
 NO_GROUPS = (
     "no groups are known, so each image is a group of its own; images of one patient may stand "
@@ -54,7 +54,7 @@ BOXES = {"a fifth smaller": 0.8, "a quarter larger": 1.25}
 
 
 @dataclass(frozen=True)
-class Gathered:
+class Dataset:
     """A data set, read and cleaned once for one run or several."""
 
     name: str
@@ -73,7 +73,9 @@ class Gathered:
         return any(sample.part for sample in self.loaded.samples)
 
 
-def gather(data: Path, recipe: str, watch: Watch, tirads: dict[str, str] | None = None) -> Gathered:
+def read_dataset(
+    data: Path, recipe: str, callbacks: Callbacks, tirads: dict[str, str] | None = None
+) -> Dataset:
     """Reads and cleans `data`, and pulls duplicates into one group.
 
     `tirads` maps grades to labels in place of the recipe's own mapping. Raises BadInput where the
@@ -84,20 +86,22 @@ def gather(data: Path, recipe: str, watch: Watch, tirads: dict[str, str] | None 
     if tirads is not None:
         plan = replace(plan, task=plan.task.graded(tirads))
     require_weights(plan.network)
-    found = read_samples(data, plan.task)
-    loaded = load(found, preprocess.parse(plan.preprocessing), watch.images)
+    collection = read_samples(data, plan.task)
+    loaded = load(collection, preprocess.parse(plan.preprocessing), callbacks.images)
     for reason, count in loaded.reasons.items():
-        watch.note(f"{count} dropped: {reason}")
+        callbacks.note(f"{count} dropped: {reason}")
     grouped = len({sample.group for sample in loaded.samples}) < len(loaded.samples)
     if not grouped:
-        watch.note(NO_GROUPS)
+        callbacks.note(NO_GROUPS)
     pairs = tuple(find_duplicates(loaded.fingerprints))
     refuse_leakage(loaded.samples, pairs)
     if pairs:
-        watch.note(f"{len(pairs)} pairs of images are equal or nearly so; each pair is one group")
+        callbacks.note(
+            f"{len(pairs)} pairs of images are equal or nearly so; each pair is one group"
+        )
     joined = join_groups(loaded.samples, pairs)
     root = (data if data.is_dir() else data.parent).absolute()
-    return Gathered(
+    return Dataset(
         name=data.resolve().stem,
         root=root,
         recipe_name=Path(recipe).stem,
@@ -137,8 +141,8 @@ def _begin(folder: Path, recipe: Recipe, seed: int, data: str) -> None:
     """
     folder.mkdir(exist_ok=True)
     begun = folder / "begun"
-    its = b"%b%d\n%b" % (write_json(recipe), seed, data.encode())
-    identity = hashlib.sha256(its).hexdigest()
+    content = b"%b%d\n%b" % (write_json(recipe), seed, data.encode())
+    identity = hashlib.sha256(content).hexdigest()
     if not begun.exists():
         with whole_file(begun) as path:
             path.write_text(identity)
@@ -147,11 +151,11 @@ def _begin(folder: Path, recipe: Recipe, seed: int, data: str) -> None:
 
 
 def train_split(
-    gathered: Gathered,
+    dataset: Dataset,
     split: Split,
     out: Path,
     seed: int,
-    watch: Watch,
+    callbacks: Callbacks,
     held_out: str | None = None,
     parted: int = 0,
     cluster: Cluster = ALONE,
@@ -163,20 +167,23 @@ def train_split(
     is gone on with; stopped by the user, it leaves a run of the epochs that are whole, and stays
     open to be gone on with.
     """
-    recipe = gathered.recipe
-    materials = _materials(gathered, split)
-    labels = {part: its.labels for part, its in materials.items()}
-    pictures = {part: prepare(its.patches, its.preprocessing) for part, its in materials.items()}
+    recipe = dataset.recipe
+    patch_sets = _patch_sets(dataset, split)
+    labels = {part: patch_set.labels for part, patch_set in patch_sets.items()}
+    pictures = {
+        part: prepare(patch_set.patches, patch_set.preprocessing)
+        for part, patch_set in patch_sets.items()
+    }
     folder = unfinished(out)
-    seen = data_sha256(split, gathered.root, pictures)
-    _begin(folder, recipe, seed, split_csv(split, gathered.root) + seen)
+    seen = data_sha256(split, dataset.root, pictures)
+    _begin(folder, recipe, seed, split_csv(split, dataset.root) + seen)
     fitted = fit(
         recipe,
         seed,
-        materials["train"],
+        patch_sets["train"],
         (pictures["validation"], labels["validation"]),
         folder,
-        watch,
+        callbacks,
         cluster,
     )
     outputs = {part: answer(fitted.model, pictures[part]) for part in PARTS}
@@ -193,7 +200,7 @@ def train_split(
     if "embedding" in outputs["train"]:
         learnt_from: tuple[Part, ...] = ("train", "validation")
         varied = (
-            materials[part].varied(seed, place, progress=watch.varying)
+            patch_sets[part].varied(seed, place, progress=callbacks.varying)
             for place, part in enumerate(learnt_from)
         )
         twice = [
@@ -205,23 +212,23 @@ def train_split(
     if scope is not None:
         far = scope.distance(outputs["test"]["embedding"]) > scope.limit
         withheld = float(np.mean(far))
-    redrawn = _redrawn(materials["test"], answers["test"], fitted)
+    redrawn = _redrawn(patch_sets["test"], answers["test"], fitted)
     record = Record(
         schema=SCHEMA,
-        recipe_name=gathered.recipe_name,
+        recipe_name=dataset.recipe_name,
         recipe=recipe,
         seed=seed,
         held_out=held_out,
         parted=parted,
         software=software(),
         data=describe_data(
-            gathered.name,
-            gathered.root,
+            dataset.name,
+            dataset.root,
             split,
             pictures,
-            gathered.loaded,
-            gathered.pairs,
-            gathered.grouped,
+            dataset.loaded,
+            dataset.pairs,
+            dataset.grouped,
         ),
         history=fitted.history,
         teachers=fitted.teachers,
@@ -230,7 +237,7 @@ def train_split(
         temperature=fitted.temperature,
         threshold=fitted.threshold,
         metrics={part: _measured(answers[part], fitted.threshold) for part in PARTS},
-        subgroups=_subgroups(watch.images(split.of("test")), answers["test"], fitted.threshold)
+        subgroups=_subgroups(callbacks.images(split.of("test")), answers["test"], fitted.threshold)
         | ({"box": redrawn} if redrawn else {}),
         withheld=withheld,
         model_sha256="",  # known once the model is written
@@ -241,7 +248,7 @@ def train_split(
         mistakes=_mistakes(split.of("test"), pictures["test"], outputs["test"], answers, fitted),
         augmented=None
         if recipe.augmentation is None
-        else contact_sheet(partial(materials["train"].picture, 0), recipe.augmentation, seed),
+        else contact_sheet(partial(patch_sets["train"].picture, 0), recipe.augmentation, seed),
     )
     with _aside(out, folder / "before"):
         record = write_run(out, record, split, fitted.model, scope, findings, folder / "logs")
@@ -273,7 +280,7 @@ def train_run(
     seed: int,
     held_out: str | None,
     resume: bool,
-    watch: Watch,
+    callbacks: Callbacks,
     part_groups: bool = False,
     tirads: dict[str, str] | None = None,
 ) -> Record | None:
@@ -286,30 +293,32 @@ def train_run(
     Raises BadInput where the data, the recipe or the place of the run cannot be used, before any
     long work begins.
     """
-    cluster = join(note=watch.note)
+    cluster = join(note=callbacks.note)
     if cluster.chief:
         refuse_taken(out, resume)
-    gathered = gather(data, recipe, watch, tirads)
-    samples, task = gathered.loaded.samples, gathered.recipe.task
+    dataset = read_dataset(data, recipe, callbacks, tirads)
+    samples, task = dataset.loaded.samples, dataset.recipe.task
     parted = 0
     if held_out is not None:
-        split, parted = _held_out(gathered, held_out, seed, part_groups, watch)
-    elif gathered.has_split:
+        split, parted = _held_out(dataset, held_out, seed, part_groups, callbacks)
+    elif dataset.has_split:
         split = given_split(samples, task, seed)
     else:
         split = split_by_group(samples, task, seed)
     if not cluster.chief:
-        assist(gathered.recipe, seed, _materials(gathered, split)["train"], watch, cluster)
+        fit_as_worker(
+            dataset.recipe, seed, _patch_sets(dataset, split)["train"], callbacks, cluster
+        )
         return None
-    return train_split(gathered, split, out, seed, watch, held_out, parted, cluster)
+    return train_split(dataset, split, out, seed, callbacks, held_out, parted, cluster)
 
 
-def _materials(gathered: Gathered, split: Split) -> dict[Part, Material]:
+def _patch_sets(dataset: Dataset, split: Split) -> dict[Part, PatchSet]:
     """What was read of the samples of each part, in their order."""
-    recipe, loaded = gathered.recipe, gathered.loaded
+    recipe, loaded = dataset.recipe, dataset.loaded
     places = {_entry(sample): place for place, sample in enumerate(loaded.samples)}
     return {
-        part: material_of(
+        part: patch_set_of(
             split.of(part),
             [loaded.patches[places[_entry(sample)]] for sample in split.of(part)],
             recipe,
@@ -324,7 +333,7 @@ def _entry(sample: Sample) -> tuple[object, ...]:
 
 
 def _held_out(
-    gathered: Gathered, held_out: str, seed: int, part_groups: bool, watch: Watch
+    dataset: Dataset, held_out: str, seed: int, part_groups: bool, callbacks: Callbacks
 ) -> tuple[Split, int]:
     """Tests on one scanner's images alone, or on all but its; returns how many groups were parted.
 
@@ -332,34 +341,39 @@ def _held_out(
     two sides. With `part_groups` such a group is parted, into one of each scanner: where a group is
     no patient, as in TN5000's runs of neighbouring numbers, too little is left else.
     """
-    if gathered.has_split:
+    if dataset.has_split:
         raise BadInput("the data's own table gives a split; leave it out to hold out a scanner")
-    name, scanners = held_out.removeprefix("!"), gathered.loaded.scanners
+    name, scanners = held_out.removeprefix("!"), dataset.loaded.scanners
     if name not in scanners:
         raise BadInput(f"no image is of {name} pixels; there are {', '.join(sorted({*scanners}))}")
-    tested = [(its == name) != held_out.startswith("!") for its in scanners]
-    samples, task = gathered.loaded.samples, gathered.recipe.task
+    tested = [(scanner == name) != held_out.startswith("!") for scanner in scanners]
+    samples, task = dataset.loaded.samples, dataset.recipe.task
     sides = [
-        {sample.group for sample, its in zip(samples, tested, strict=True) if its is side}
+        {
+            sample.group
+            for sample, is_tested in zip(samples, tested, strict=True)
+            if is_tested is side
+        }
         for side in (True, False)
     ]
     both = sides[0] & sides[1]
     if both and part_groups:
         parted = [
-            replace(sample, group=f"{sample.group} {its}")
-            for sample, its in zip(samples, scanners, strict=True)
+            replace(sample, group=f"{sample.group} {scanner}")
+            for sample, scanner in zip(samples, scanners, strict=True)
         ]
-        watch.note(
+        callbacks.note(
             f"{len(both)} groups have images on both sides, and each is parted by scanner: if a "
             "group is a patient, the figures flatter"
         )
-        joined = join_groups(parted, gathered.pairs)
+        joined = join_groups(parted, dataset.pairs)
         return hold_out(joined, task, tested, folds=1, seed=seed)[0], len(both)
     if both:
         left = sum(
-            sample.group in both and not its for sample, its in zip(samples, tested, strict=True)
+            sample.group in both and not is_tested
+            for sample, is_tested in zip(samples, tested, strict=True)
         )
-        watch.note(
+        callbacks.note(
             f"{left} images are left out, as their groups are tested; --part-groups parts such "
             "groups by scanner, where they are no patients"
         )
@@ -381,12 +395,12 @@ def _subgroups(
 ) -> dict[str, dict[str, PartialMetrics]]:
     """The test figures by what an image tells besides its label."""
     seen = [traits(read_pixels(sample), sample.box) for sample in samples]
-    common = {name for name, _ in Counter(its.scanner for its in seen).most_common(SCANNERS)}
+    common = {name for name, _ in Counter(traits.scanner for traits in seen).most_common(SCANNERS)}
     titles: dict[str, list[str]] = {
-        "nodule size": [its.nodule or "not known" for its in seen],
-        "scanner": [its.scanner if its.scanner in common else "others" for its in seen],
-        "colour": ["coloured" if its.coloured else "grey" for its in seen],
-        "calipers": [CALIPERS[its.calipers] for its in seen],
+        "nodule size": [traits.nodule or "not known" for traits in seen],
+        "scanner": [traits.scanner if traits.scanner in common else "others" for traits in seen],
+        "colour": ["coloured" if traits.coloured else "grey" for traits in seen],
+        "calipers": [CALIPERS[traits.calipers] for traits in seen],
     }
     return {
         title: by_subgroup(test.labels, test.scores, threshold, test.groups, names)
@@ -395,7 +409,7 @@ def _subgroups(
     }
 
 
-def _redrawn(test: Material, answers: Answers, fitted: Fitted) -> dict[str, PartialMetrics]:
+def _redrawn(test: PatchSet, answers: Answers, fitted: Fitted) -> dict[str, PartialMetrics]:
     """The figures of the test pictures that have a box, with boxes as `BOXES` has them."""
     boxed = [index for index, patch in enumerate(test.patches) if patch.box is not None]
     if not boxed or test.preprocessing.crop is None:

@@ -27,9 +27,9 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("noise")
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(6):
-        grains = dice.integers(0, 256, (24, 32), dtype=np.uint8)
+        grains = rng.integers(0, 256, (24, 32), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{number}.png"), np.kron(grains, np.ones((4, 4), np.uint8)))
     return folder
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edge_runtime import preprocess
 from tests.conftest import SLIM, TINY
-from train.batches import Material
-from train.fit import Fitted, Watch, fit
+from train.batches import PatchSet
+from train.fit import Callbacks, Fitted, fit
 from train.importers import read_samples
 from train.learner import Epoch
 from train.loading import load, prepare
@@ -38,7 +38,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 @pytest.fixture(scope="module")
 def everything(two_blocks: None, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """All that has a state of its own: dropout, dice, statistics, averaged weights, a schedule."""
+    """All that has a state: dropout, random numbers, statistics, averaged weights, a schedule."""
     recipe = recipe_of(
         tmp_path_factory.mktemp("all"), SLIM, average=0.7, weight_decay=1e-3, label_smoothing=0.1
     )
@@ -55,14 +55,14 @@ def two_blocks() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def given_data(labelled: Path, plain: Recipe) -> tuple[Material, tuple[NDArray[np.uint8], Labels]]:
+def given_data(labelled: Path, plain: Recipe) -> tuple[PatchSet, tuple[NDArray[np.uint8], Labels]]:
     """20 images to learn from, 12 to validate on."""
     samples = read_samples(labelled, plain.task).samples
     preprocessing = preprocess.parse(plain.preprocessing)
     loaded = load(Collection((*samples[:16], *samples[-16:]), ()), preprocessing)
     labels = as_labels([sample.label for sample in loaded.samples], "malignant")
     seen, held = [*range(10), *range(16, 26)], [*range(10, 16), *range(26, 32)]
-    train = Material([loaded.patches[i] for i in seen], labels[seen], preprocessing, None)
+    train = PatchSet([loaded.patches[i] for i in seen], labels[seen], preprocessing, None)
     return train, (prepare([loaded.patches[i] for i in held], preprocessing), labels[held])
 
 
@@ -70,14 +70,16 @@ Train = Callable[..., Fitted]
 
 
 @pytest.fixture(scope="module")
-def trained(given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]) -> Train:
+def trained(given_data: tuple[PatchSet, tuple[NDArray[np.uint8], Labels]]) -> Train:
     """`trained(recipe, folder, watch)`: one training on that data."""
-    material, validation = given_data
+    patch_set, validation = given_data
 
-    def train(recipe: Recipe, folder: Path, watch: Watch | None = None, seed: int = 3) -> Fitted:
+    def train(
+        recipe: Recipe, folder: Path, callbacks: Callbacks | None = None, seed: int = 3
+    ) -> Fitted:
         folder.mkdir(exist_ok=True)
-        varied = replace(material, scanner=recipe.augmentation)
-        return fit(recipe, seed, varied, validation, folder, watch or Watch())
+        varied = replace(patch_set, augmentation=recipe.augmentation)
+        return fit(recipe, seed, varied, validation, folder, callbacks or Callbacks())
 
     return train
 
@@ -86,7 +88,7 @@ BATCHES = 3
 """Of an epoch: 20 images by 8."""
 
 
-def stop_at(batch: int) -> Watch:
+def stop_at(batch: int) -> Callbacks:
     """Presses Ctrl-C at the end of a batch, counted from 1 over all epochs."""
     told: list[int] = []
 
@@ -95,7 +97,7 @@ def stop_at(batch: int) -> Watch:
         if len(told) == batch:
             raise KeyboardInterrupt
 
-    return Watch(batch=press)
+    return Callbacks(batch=press)
 
 
 def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:

@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 from devices import Box
 from edge_runtime.preprocess import parse
-from train.batches import Batches, Material, order
+from train.augmentation import Augmentation, redraw
+from train.batches import Batches, PatchSet, order
 from train.loading import Patch, cut, prepare
 from train.recipe import Fit
-from train.scanner import Scanner, redraw
 
 PREPROCESSING = parse("gray|crop(context=1.6)|resize(32)")
 FIT = Fit(learning_rate=1e-3, batch=4, epochs=3)
 
 
 @cache
-def material(scanner: Scanner | None) -> Material:
+def patch_set(augmentation: Augmentation | None) -> PatchSet:
     """Nine pictures of noise, two of them malignant, which the noise tells apart."""
     draw = np.random.default_rng(0)
     patches = [Patch(draw.integers(0, 256, (60, 80), np.uint8), Box(20, 15, 30, 25))] * 9
     patches = [Patch(draw.integers(0, 256, (60, 80), np.uint8), its.box) for its in patches]
-    return Material(patches, np.array([0, 0, 0, 1, 0, 0, 1, 0, 0]), PREPROCESSING, scanner)
+    return PatchSet(patches, np.array([0, 0, 0, 1, 0, 0, 1, 0, 0]), PREPROCESSING, augmentation)
 
 
 @cache
@@ -47,18 +47,18 @@ def same(one: list[NDArray[Any]], other: list[NDArray[Any]]) -> bool:
 
 
 def test_the_same_seed_and_epoch_give_the_same_batches() -> None:
-    given = material(Scanner())
+    given = patch_set(Augmentation())
     assert same(epoch(Batches(given, FIT, 5, 2)), epoch(Batches(given, FIT, 5, 2)))
 
 
 @pytest.mark.parametrize(("seed", "number"), [(6, 2), (5, 3)])
 def test_another_seed_or_epoch_gives_others(seed: int, number: int) -> None:
-    given = material(Scanner())
+    given = patch_set(Augmentation())
     assert not same(epoch(Batches(given, FIT, 5, 2)), epoch(Batches(given, FIT, seed, number)))
 
 
 def test_a_batch_does_not_depend_on_those_before_it() -> None:
-    given = material(Scanner())
+    given = patch_set(Augmentation())
     batches = Batches(given, FIT, 5, 2)
     last = batches[2]
     epoch(batches)
@@ -67,7 +67,7 @@ def test_a_batch_does_not_depend_on_those_before_it() -> None:
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_workers_shares_are_the_whole_batch(workers: int) -> None:
-    given = material(Scanner())
+    given = patch_set(Augmentation())
     whole = Batches(given, FIT, 5, 2)
     for number in range(len(whole) - 1):  # of the last, one picture is left
         shares = [Batches(given, FIT, 5, 2, its, workers)[number] for its in range(workers)]
@@ -76,7 +76,7 @@ def test_the_workers_shares_are_the_whole_batch(workers: int) -> None:
 
 
 def test_all_are_varied_once_in_their_order_and_the_same_by_the_same_seed() -> None:
-    given = material(Scanner(mirror=0, shift=0, scale=0))
+    given = patch_set(Augmentation(mirror=0, shift=0, scale=0))
     plain, varied = prepare(given.patches, PREPROCESSING), given.varied(5)
     assert varied.shape == plain.shape
     assert varied.dtype == np.uint8
@@ -101,18 +101,18 @@ def test_a_redrawn_box_of_a_patch_is_that_of_the_whole_picture(
     pixels, preprocessing = noise(), parse(f"gray|crop(context={context})|resize(32)")
     box = Box(x, y, w, h)
     patch = cut(pixels, box, preprocessing)
-    material = Material([patch], np.array([0]), preprocessing, None)
+    patch_set = PatchSet([patch], np.array([0]), preprocessing, None)
     whole = preprocessing(pixels, redraw(box, factor, 320, 240))
-    assert np.array_equal(material.redrawn(0, factor), whole)
+    assert np.array_equal(patch_set.redrawn(0, factor), whole)
 
 
 def test_where_nothing_is_varied_they_are_as_they_are() -> None:
-    given = material(None)
+    given = patch_set(None)
     assert np.array_equal(given.varied(5), prepare(given.patches, PREPROCESSING))
 
 
 def test_without_augmentation_the_pictures_are_those_of_the_device() -> None:
-    given = material(None)
+    given = patch_set(None)
     pictures, labels, weights = epoch(Batches(given, FIT, 0, 0))
     places = order(given.labels, FIT, 0, 0)
     device = prepare(given.patches, PREPROCESSING)
@@ -124,28 +124,28 @@ def test_without_augmentation_the_pictures_are_those_of_the_device() -> None:
 
 
 def test_with_augmentation_they_are_others_of_the_same_shape() -> None:
-    plain = epoch(Batches(material(None), FIT, 0, 0))[0]
-    varied = epoch(Batches(material(Scanner()), FIT, 0, 0))[0]
+    plain = epoch(Batches(patch_set(None), FIT, 0, 0))[0]
+    varied = epoch(Batches(patch_set(Augmentation()), FIT, 0, 0))[0]
     assert varied.shape == plain.shape
     assert varied.dtype == np.uint8
     assert all(not np.array_equal(one, other) for one, other in zip(plain, varied, strict=True))
 
 
-def test_each_place_has_dice_of_its_own() -> None:
-    given = material(Scanner())
+def test_each_place_has_random_numbers_of_its_own() -> None:
+    given = patch_set(Augmentation())
     alike = replace(given, patches=[given.patches[0]] * 9)
     pictures = epoch(Batches(alike, FIT, 0, 0))[0]
     assert len({its.tobytes() for its in pictures}) == 9
 
 
 def test_a_patch_without_a_box_is_varied_too() -> None:
-    given = material(Scanner())
+    given = patch_set(Augmentation())
     boxless = replace(given, patches=[Patch(its.pixels, None) for its in given.patches])
     assert epoch(Batches(boxless, FIT, 0, 0))[0].shape == (9, 32, 32, 1)
 
 
 def test_the_weights_make_both_classes_count_alike() -> None:
-    given = material(None)
+    given = patch_set(None)
     _, labels, weights = epoch(Batches(given, replace(FIT, balance="weights"), 0, 0))
     positive = labels[:, 1] == 1
     assert weights[positive].sum() == pytest.approx(weights[~positive].sum())

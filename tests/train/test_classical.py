@@ -41,10 +41,10 @@ def speckle(seed: int, side: int = SIDE) -> Pictures:
 
 def dark_and_bright(count: int, seed: int) -> tuple[Pictures, NDArray[np.int64], list[str]]:
     """Pictures that are darker where they are positive, two in each group."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     labels = np.arange(count) // 2 % 2
     pictures = (
-        dice.integers(0, 150, (count, 32, 32, 1)) + np.where(labels, 0, 60)[:, None, None, None]
+        rng.integers(0, 150, (count, 32, 32, 1)) + np.where(labels, 0, 60)[:, None, None, None]
     )
     return pictures.astype(np.uint8), labels, [f"g{index // 2}" for index in range(count)]
 
@@ -157,10 +157,10 @@ def test_the_parameters_are_of_the_grid() -> None:
 
 def test_probabilities_are_calibrated_on_validation() -> None:
     """Where nothing can be learnt, every answer is about the share of positives in validation."""
-    dice = np.random.default_rng(0)
-    noise = {"intensity": dice.normal(size=(120, 30)).astype(np.float32)}
+    rng = np.random.default_rng(0)
+    noise = {"intensity": rng.normal(size=(120, 30)).astype(np.float32)}
     labels, groups = np.arange(120) % 2, [f"g{index}" for index in range(120)]
-    rare = {"intensity": dice.normal(size=(200, 30)).astype(np.float32)}
+    rare = {"intensity": rng.normal(size=(200, 30)).astype(np.float32)}
     mostly_negative = (np.arange(200) % 10 == 0).astype(np.int64)
     trained = fit_method(INTENSITY_SVM, 0, (noise, labels), groups, (rare, mostly_negative))
     assert trained(rare).mean() == pytest.approx(0.1, abs=0.02)

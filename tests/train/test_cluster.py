@@ -139,9 +139,9 @@ def test_a_worker_with_another_task_is_refused(tmp_path: Path, labelled: Path) -
 def test_a_worker_that_never_comes_is_named() -> None:
     names = addresses(3)
     with pytest.raises(BadInput, match=rf"{names[1]}, {names[2]} did not come within 0\.2 s"):
-        join({"TF_CONFIG": config(names, 0)}, patience=0.2)
+        join({"TF_CONFIG": config(names, 0)}, join_timeout_s=0.2)
     with pytest.raises(BadInput, match=f"{names[0]} did not come"):
-        join({"TF_CONFIG": config(names, 2)}, patience=0.2)
+        join({"TF_CONFIG": config(names, 2)}, join_timeout_s=0.2)
 
 
 def test_a_port_in_use_is_named() -> None:

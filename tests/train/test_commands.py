@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY, Outcome, refused, sonolite
-from train.commands import watching
-from train.fit import Watch
+from train.commands import training_callbacks
+from train.fit import Callbacks
 from train.run import read_record, read_run
 from train.terminal import progress_bar
 
@@ -205,7 +205,7 @@ def test_a_training_that_was_stopped_ends_as_stopped_programs_do(
     def press(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("train.commands.watching", lambda *_: Watch(epoch=press))
+    monkeypatch.setattr("train.commands.watching", lambda *_: Callbacks(epoch=press))
     done = sonolite("train", labelled, "--recipe", recipe, "--out", tmp_path / "run")
     assert done.code == 130
     assert "--resume goes on" in done.stderr
@@ -216,5 +216,5 @@ def test_a_training_that_was_stopped_ends_as_stopped_programs_do(
 def test_words_of_the_data_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     """A group may be called [patient 1]."""
     with progress_bar() as bar:
-        watching(bar, Watch).note("groups [patient 1], [/A] 12")
+        training_callbacks(bar, Callbacks).note("groups [patient 1], [/A] 12")
     assert "note: groups [patient 1], [/A] 12" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from devices import BadInput
 from devices.records import write_json
 from tests.conftest import TINY, refused, sonolite
 from train.cross_validation import SUMMARY, CrossValidation, cross_validate, summarise
-from train.fit import Watch
+from train.fit import Callbacks
 from train.learner import Epoch
 from train.metrics import calibration_error
 from train.run import read_record, read_run
@@ -100,17 +100,17 @@ def test_broken_off_in_the_second_fold_it_is_gone_on_with(
         if fold[-1].startswith("fold 2"):
             raise KeyboardInterrupt
 
-    def cross(resume: bool, watch: Watch) -> CrossValidation:
-        return cross_validate(labelled, str(two_epochs), out, 0, FOLDS, resume, watch)
+    def cross(resume: bool, callbacks: Callbacks) -> CrossValidation:
+        return cross_validate(labelled, str(two_epochs), out, 0, FOLDS, resume, callbacks)
 
     with pytest.raises(KeyboardInterrupt):
-        cross(False, Watch(epoch=press, note=fold.append))
+        cross(False, Callbacks(epoch=press, note=fold.append))
     assert (out / "fold2.unfinished").is_dir()
     assert not (out / "fold3").exists()
     assert not (out / SUMMARY).exists()
     written = (out / "fold1" / "run.json").stat().st_mtime_ns
     learnt: list[Epoch] = []
-    resumed = cross(True, Watch(epoch=learnt.append))
+    resumed = cross(True, Callbacks(epoch=learnt.append))
     assert [its.epoch for its in learnt] == [2, 1, 2]
     assert (out / "fold1" / "run.json").stat().st_mtime_ns == written
     assert asdict(resumed) == asdict(summarise([crossed / f"fold{its}" for its in (1, 2, 3)]))
@@ -125,7 +125,7 @@ def test_a_fold_that_was_broken_off_is_not_taken_for_a_whole_one(
     record = read_record(out / "fold2")
     (out / "fold2" / "run.json").write_bytes(write_json(replace(record, interrupted=True)))
     with pytest.raises(BadInput, match="fold2: was broken off; remove it"):
-        cross_validate(labelled, str(two_epochs), out, 0, FOLDS, True, Watch())
+        cross_validate(labelled, str(two_epochs), out, 0, FOLDS, True, Callbacks())
 
 
 @pytest.mark.parametrize("change", [("--seed", "1"), ("--folds", "4"), ("--recipe", "other")])
@@ -155,5 +155,5 @@ def test_too_few_groups_are_refused_before_anything_is_written(
     tmp_path: Path, labelled: Path, two_epochs: Path
 ) -> None:
     with pytest.raises(BadInput, match="at least 16 are needed, one for each fold"):
-        cross_validate(labelled, str(two_epochs), tmp_path / "a", 0, 16, False, Watch())
+        cross_validate(labelled, str(two_epochs), tmp_path / "a", 0, 16, False, Callbacks())
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from devices import BadInput
 from devices.capture.image import read_image
 from tests.conftest import draw_labelled, refused, sonolite
 from tests.train.importers.test_ddti import draw_graded
-from train.evaluation import Evaluation, evaluate_run, look_around
+from train.evaluation import Evaluation, evaluate_run, pictures_under
 from train.run import Run, read_run
 
 
@@ -197,19 +197,19 @@ def test_of_a_video_one_frame_a_second_is_looked_at(
     tmp_path: Path, make_video: Callable[..., Path]
 ) -> None:
     make_video("a.mp4", frames=45)  # 20 a second
-    assert len(list(look_around(tmp_path))) == 3
+    assert len(list(pictures_under(tmp_path))) == 3
 
 
 def test_where_there_is_no_picture_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("none")
     for place in (tmp_path, tmp_path / "a.txt"):
         with pytest.raises(BadInput, match="no image and no video"):
-            list(look_around(place))
+            list(pictures_under(place))
 
 
 def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="gone: no such file or folder"):
-        list(look_around(tmp_path / "gone"))
+        list(pictures_under(tmp_path / "gone"))
 
 
 @pytest.fixture(scope="module")

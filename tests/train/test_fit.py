@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import KILLED, TINY, sonolite
 from tests.train.conftest import BATCHES, EPOCHS, Train, assert_same, stop_at, without_seconds
-from train.fit import Fitted, Watch
+from train.fit import Callbacks, Fitted
 from train.learner import STATE, Epoch, Learner
 from train.recipe import Distillation, Recipe
 from train.run import read_record
@@ -109,7 +109,7 @@ def test_a_teacher_that_is_taken_up_again_is_not_made_of_what_was_a_student(
 
     trained(distilled, tmp_path / "a", stop_at(5 * BATCHES + 1))
     with pytest.raises(KeyboardInterrupt):
-        trained(distilled, tmp_path / "a", Watch(begin=press))
+        trained(distilled, tmp_path / "a", Callbacks(begin=press))
     assert_same(student[0], trained(distilled, tmp_path / "a"))
 
 
@@ -167,7 +167,7 @@ def test_it_can_be_broken_off_between_epochs(tmp_path: Path, trained: Train, pla
         if epoch.epoch == 3:
             raise KeyboardInterrupt
 
-    broken = trained(plain, tmp_path / "a", Watch(epoch=press))
+    broken = trained(plain, tmp_path / "a", Callbacks(epoch=press))
     assert broken.interrupted
     assert len(broken.history) == 3
 
@@ -183,7 +183,7 @@ def test_before_the_first_whole_epoch_nothing_is_made_of_it(
 def test_the_watch_is_told_how_much_is_left(tmp_path: Path, trained: Train, plain: Recipe) -> None:
     begun: list[int] = []
     trained(plain, tmp_path / "a", replace(stop_at(BATCHES + 1), begin=begun.append))
-    trained(plain, tmp_path / "a", Watch(begin=begun.append))
+    trained(plain, tmp_path / "a", Callbacks(begin=begun.append))
     assert begun == [EPOCHS * BATCHES, (EPOCHS - 1) * BATCHES]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from devices import BadInput
 from tests.train.conftest import BATCHES, Train, stop_at
-from train.batches import Material
+from train.batches import PatchSet
 from train.cluster import ALONE
 from train.learner import STATE, Learner, _momentum
 from train.metrics import Labels
@@ -47,7 +47,7 @@ def convinced(learner: Learner, share: float) -> keras.Model:
 
 
 def test_a_student_begins_as_its_first_teacher_and_comes_to_the_mean_answer_of_all(
-    plain: Recipe, given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]
+    plain: Recipe, given_data: tuple[PatchSet, tuple[NDArray[np.uint8], Labels]]
 ) -> None:
     """The labels, one half of each class, say otherwise than the teachers."""
     train, (pictures, _) = given_data
@@ -64,7 +64,7 @@ def test_a_student_begins_as_its_first_teacher_and_comes_to_the_mean_answer_of_a
 
 
 def test_a_training_that_diverges_is_one_line(
-    plain: Recipe, given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]
+    plain: Recipe, given_data: tuple[PatchSet, tuple[NDArray[np.uint8], Labels]]
 ) -> None:
     learner = Learner(plain, 3, given_data[0])
     learner._model.set_weights([its * np.nan for its in learner._model.get_weights()])
@@ -73,7 +73,7 @@ def test_a_training_that_diverges_is_one_line(
 
 
 def test_the_rate_rises_from_nothing(
-    plain: Recipe, given_data: tuple[Material, tuple[NDArray[np.uint8], Labels]]
+    plain: Recipe, given_data: tuple[PatchSet, tuple[NDArray[np.uint8], Labels]]
 ) -> None:
     """Of two steps, each an epoch, the first has a rate of zero."""
     fit = replace(plain.fit, batch=1000, epochs=2, schedule="cosine", warmup=0.5)
@@ -134,7 +134,7 @@ def state(tmp_path_factory: pytest.TempPathFactory, trained: Train, plain: Recip
 
 
 @pytest.fixture(scope="module")
-def learner(plain: Recipe, given_data: tuple[Material, object]) -> Learner:
+def learner(plain: Recipe, given_data: tuple[PatchSet, object]) -> Learner:
     return Learner(plain, 3, given_data[0])
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_state_is_the_same_or_refused(
 
 @pytest.mark.parametrize("change", ["filters", "kind", "dense"])
 def test_the_state_of_another_network_is_refused(
-    state: Path, given_data: tuple[Material, object], plain: Recipe, everything: Recipe, change: str
+    state: Path, given_data: tuple[PatchSet, object], plain: Recipe, everything: Recipe, change: str
 ) -> None:
     others: dict[str, Network] = {
         "filters": Convolutions(filters=(8, 8), head="average", dropout=0),

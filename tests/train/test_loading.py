@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from devices import BadInput, Box
 from edge_runtime.preprocess import parse
+from train.augmentation import Augmentation, jitter
 from train.duplicates import fingerprint
 from train.loading import MARGIN, cut, load, prepare
 from train.samples import Collection, Dropped, Sample
-from train.scanner import Scanner, jitter
 
 WIDTH, HEIGHT = 120, 90
 SCREEN = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -57,7 +57,7 @@ def test_a_moved_box_sees_what_it_would_see_in_the_whole_picture(box: Box, seed:
     assert patch.box is not None
     left, top = box.x - patch.box.x, box.y - patch.box.y
     height, width = patch.pixels.shape
-    moved = jitter(patch.box, Scanner(), np.random.default_rng(seed), width, height)
+    moved = jitter(patch.box, Augmentation(), np.random.default_rng(seed), width, height)
     there = Box(moved.x + left, moved.y + top, moved.w, moved.h)
     longer = max(box.w, box.h)
     reach = max(

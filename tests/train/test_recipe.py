@@ -6,9 +6,9 @@ import pytest
 
 from devices import BadInput
 from tests.conftest import SLIM, TINY
+from train.augmentation import Augmentation
 from train.network import build
 from train.recipe import Convolutions, Distillation, Fit, InvertedResiduals, read_recipe, shipped
-from train.scanner import Scanner
 
 
 def test_the_shipped_recipes_read() -> None:
@@ -35,7 +35,7 @@ def test_efficientnet_lite0_is_of_imagenet_and_tells_what_it_saw() -> None:
     assert isinstance(recipe.network, InvertedResiduals)
     assert recipe.network.weights == "imagenet"
     assert recipe.network.outputs == ("evidence", "embedding")
-    assert recipe.augmentation == Scanner()
+    assert recipe.augmentation == Augmentation()
 
 
 def test_without_a_table_nothing_is_augmented() -> None:

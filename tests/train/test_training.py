@@ -16,8 +16,8 @@ from sklearn.metrics import roc_auc_score
 from devices import BadInput
 from devices.capture.image import read_image
 from tests.conftest import SLIM, TINY, draw_labelled, refused, sonolite
-from train.batches import read_material
-from train.fit import Watch
+from train.batches import read_patch_set
+from train.fit import Callbacks
 from train.learner import Epoch
 from train.loading import prepare
 from train.network import answer
@@ -89,7 +89,7 @@ def test_the_scope_knows_what_scanners_change(slim: Run) -> None:
     recipe, seed = slim.record.recipe, slim.record.seed
     plain, varied = [], []
     for place, part in enumerate(PARTS[:2]):
-        pictures = read_material(slim.split.of(part), recipe)
+        pictures = read_patch_set(slim.split.of(part), recipe)
         as_they_are = prepare(pictures.patches, pictures.preprocessing)
         plain.append(answer(slim.model, as_they_are)["embedding"])
         varied.append(answer(slim.model, pictures.varied(seed, place))["embedding"])
@@ -111,7 +111,7 @@ def test_each_picture_that_is_varied_for_the_scope_is_told(tmp_path: Path, messy
             told["picture"] += 1
             yield index
 
-    record = train(messy, recipe, tmp_path / "run", watch=Watch(varying=varying))
+    record = train(messy, recipe, tmp_path / "run", callbacks=Callbacks(varying=varying))
     assert told["picture"] == sum(record.metrics[part].samples for part in PARTS[:2])
 
 
@@ -145,7 +145,7 @@ def test_the_hashes_are_those_of_the_files(slim: Run, slim_run: Path) -> None:
 
 def train(data: Path, recipe: Path, out: Path, **options: object) -> Record:
     """`sonolite train` with a watch of the test's own."""
-    words: dict[str, object] = {"seed": 0, "held_out": None, "resume": False, "watch": Watch()}
+    words: dict[str, object] = {"seed": 0, "held_out": None, "resume": False, "watch": Callbacks()}
     record = train_run(data, str(recipe), out, **(words | options))  # type: ignore[arg-type]
     assert record is not None
     return record
@@ -181,8 +181,8 @@ def test_images_of_groups_that_are_tested_on_another_scanner_are_left_out(
     tmp_path: Path, mixed: Path, one_epoch: Path
 ) -> None:
     told: list[str] = []
-    watch = Watch(note=told.append)
-    record = train(mixed, one_epoch, tmp_path / "run", held_out="400x300", watch=watch)
+    callbacks = Callbacks(note=told.append)
+    record = train(mixed, one_epoch, tmp_path / "run", held_out="400x300", callbacks=callbacks)
     split = read_run(tmp_path / "run").split
     sides = {part: {its.group for its in split.of(part)} for part in PARTS}
     assert not sides["test"] & (sides["train"] | sides["validation"])
@@ -200,7 +200,7 @@ def test_groups_of_two_scanners_are_two_where_that_is_asked_for_and_it_is_said(
         tmp_path / "run",
         held_out="400x300",
         part_groups=True,
-        watch=Watch(note=told.append),
+        callbacks=Callbacks(note=told.append),
     )
     assert record.parted == 4
     assert any("4 groups have images on both sides" in line for line in told)
@@ -260,7 +260,7 @@ def test_ctrl_c_leaves_a_run_of_the_whole_epochs_that_can_be_gone_on_with(
     tmp_path: Path, labelled: Path, three_epochs: Path
 ) -> None:
     out = tmp_path / "run"
-    broken = train(labelled, three_epochs, out, watch=Watch(epoch=press))
+    broken = train(labelled, three_epochs, out, callbacks=Callbacks(epoch=press))
     assert broken.interrupted
     assert len(broken.history) == 2
     assert read_record(out) == broken
@@ -281,7 +281,7 @@ def test_what_does_not_belong_to_a_run_is_never_deleted(
     tmp_path: Path, labelled: Path, three_epochs: Path
 ) -> None:
     out = tmp_path / "run"
-    train(labelled, three_epochs, out, watch=Watch(epoch=press))
+    train(labelled, three_epochs, out, callbacks=Callbacks(epoch=press))
     (out / "notes.md").write_text("mine")
     words = ("train", labelled, "--recipe", three_epochs, "--out", out, "--resume")
     refused(sonolite(*words), "move notes.md elsewhere")
@@ -303,7 +303,7 @@ def test_a_run_that_cannot_be_replaced_stays(
     tmp_path: Path, labelled: Path, three_epochs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    broken = train(labelled, three_epochs, out, watch=Watch(epoch=press))
+    broken = train(labelled, three_epochs, out, callbacks=Callbacks(epoch=press))
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -329,7 +329,7 @@ def test_ctrl_c_before_the_first_epoch_leaves_what_was_begun(
 
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(labelled, one_epoch, out, watch=Watch(batch=at_once))
+        train(labelled, one_epoch, out, callbacks=Callbacks(batch=at_once))
     assert list(tmp_path.iterdir()) == [unfinished(out)]
     words = ("train", labelled, "--recipe", one_epoch, "--out", out)
     refused(sonolite(*words), "an unfinished training; go on with --resume")
@@ -344,7 +344,7 @@ def test_a_training_is_not_gone_on_with_as_another(
     """What the one tests, the other has learnt."""
     out = tmp_path / "run"
     labelled = Path(shutil.copytree(labelled, tmp_path / "images"))
-    train(labelled, three_epochs, out, watch=Watch(epoch=press))
+    train(labelled, three_epochs, out, callbacks=Callbacks(epoch=press))
     recipe, data, seed = three_epochs, labelled, 0
     if change == "recipe":
         recipe = tmp_path / "a.toml"
@@ -373,7 +373,7 @@ def test_a_state_that_is_damaged_is_one_line(
     tmp_path: Path, labelled: Path, three_epochs: Path
 ) -> None:
     out = tmp_path / "run"
-    train(labelled, three_epochs, out, watch=Watch(epoch=press))
+    train(labelled, three_epochs, out, callbacks=Callbacks(epoch=press))
     (unfinished(out) / "state.npz").write_bytes(b"PK\x03\x04")
     words = ("train", labelled, "--recipe", three_epochs, "--out", out, "--resume")
     refused(sonolite(*words), "state.npz", "not a state that can be gone on from")

@@ -22,9 +22,9 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
-from convert.rounding import SHARING, TINY, fold, in_parts, is_fused, round_kernel, source_of
+from convert.bias_correction import SHARING, TINY, fold, in_parts, is_fused, round_kernel, source_of
 from convert.tflite import calibration
-from train.batches import Batches, Material
+from train.batches import Batches, PatchSet
 from train.network import predict
 from train.recipe import Fit
 
@@ -70,7 +70,7 @@ def fine_tune(
     model: keras.Model,
     start: keras.Model,
     representative: NDArray[np.uint8],
-    material: Material,
+    patch_set: PatchSet,
     validation: NDArray[np.uint8],
     fit: Fit,
     seed: int,
@@ -78,33 +78,33 @@ def fine_tune(
 ) -> tuple[keras.Model, FineTuning]:
     """Returns a copy of `start` that answers in int8 as `model` does in float, and how it learnt.
 
-    `start` is `model`, or what `convert.rounding.correct_biases` makes of it. It learns from
-    `material` of the training split, in the batches of `fit`; `validation`, like `representative`
+    `start` is `model`, or what `convert.bias_correction.correct_biases` makes of it. It learns from
+    `patch_set` of the training split, in the batches of `fit`; `validation`, like `representative`
     uint8 ``[N, side, side, 1]``, says which round is kept. The copy's batch normalisation is
     folded. The same seed gives the same weights on the same machine.
     """
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     rate = fit.learning_rate / SLOWER
-    rehearsal = _Rehearsal(model, start, rate)
+    rounded_network = _FakeQuantisedNetwork(model, start, rate)
     expected = predict(model, validation)
-    rehearsal.take_ranges(representative)
-    divergences = [rehearsal.divergence(validation, expected)]
-    kept = rehearsal.folded.get_weights()
-    batches = Batches(material, fit, seed, 0)
+    rounded_network.take_ranges(representative)
+    divergences = [rounded_network.divergence(validation, expected)]
+    kept = rounded_network.folded.get_weights()
+    batches = Batches(patch_set, fit, seed, 0)
     for step in progress(range(ROUNDS * STEPS)):
         epoch, place = divmod(step, len(batches))
         if place == 0:
-            batches = Batches(material, fit, seed, epoch)
-        rehearsal.learn(batches[place][0])
+            batches = Batches(patch_set, fit, seed, epoch)
+        rounded_network.learn(batches[place][0])
         if (step + 1) % STEPS == 0:
-            rehearsal.take_ranges(representative)
-            divergences.append(rehearsal.divergence(validation, expected))
+            rounded_network.take_ranges(representative)
+            divergences.append(rounded_network.divergence(validation, expected))
             if divergences[-1] < min(divergences[:-1]):
-                kept = rehearsal.folded.get_weights()
-    rehearsal.folded.set_weights(kept)
-    return rehearsal.folded, FineTuning(
-        images=len(material.patches),
+                kept = rounded_network.folded.get_weights()
+    rounded_network.folded.set_weights(kept)
+    return rounded_network.folded, FineTuning(
+        images=len(patch_set.patches),
         steps=ROUNDS * STEPS,
         batch=fit.batch,
         learning_rate=rate,
@@ -113,20 +113,20 @@ def fine_tune(
     )
 
 
-class _Rehearsal:
+class _FakeQuantisedNetwork:
     """A network that computes in float and rounds as int8 does, and its optimiser."""
 
     def __init__(self, model: keras.Model, start: keras.Model, rate: float) -> None:
         self.folded = fold(start)
         """The weights that learn, without any rounding."""
-        self._rounded, self._roundings = _with_roundings(self.folded)
+        self._rounded, self._roundings = _with_fake_quantisation(self.folded)
         self._teacher = keras.Model(model.input, model.output["probability"])
         axes = {
             layer.kernel.path: SHARING[type(layer)]
             for layer in self.folded.layers
             if type(layer) in SHARING
         }
-        self._axes = [axes.get(its.path) for its in self._rounded.trainable_variables]
+        self._axes = [axes.get(variable.path) for variable in self._rounded.trainable_variables]
         warmup = round(WARMUP * ROUNDS * STEPS)
         self._optimizer = keras.optimizers.Adam(
             keras.optimizers.schedules.CosineDecay(
@@ -148,13 +148,13 @@ class _Rehearsal:
 
     def take_ranges(self, representative: NDArray[np.uint8]) -> None:
         """Takes each range as the converter will: of what the float network computes."""
-        pictures = np.concatenate([its for (its,) in calibration(representative)])
+        pictures = np.concatenate([picture for (picture,) in calibration(representative)])
         seen = [
-            {name: np.asarray(its) for name, its in self._extremes(part).items()}
+            {name: np.asarray(extremes) for name, extremes in self._extremes(part).items()}
             for part in in_parts(pictures)
         ]
         for name, rounding in self._roundings.items():
-            low, high = np.transpose([its[name] for its in seen])
+            low, high = np.transpose([extremes[name] for extremes in seen])
             # Zero always has a step of its own, and a range has a width.
             rounding.low.assign(min(low.min(), 0.0))
             rounding.high.assign(max(high.max(), TINY))
@@ -167,7 +167,7 @@ class _Rehearsal:
     def _traced_step(self, pictures: tf.Tensor) -> None:
         expected = self._teacher(pictures, training=False)
         variables = self._rounded.trainable_variables
-        values = [tf.convert_to_tensor(its) for its in variables]
+        values = [tf.convert_to_tensor(variable) for variable in variables]
         with tf.GradientTape() as tape:
             tape.watch(values)
             answers = self._answers(values, pictures)
@@ -175,27 +175,29 @@ class _Rehearsal:
         self._optimizer.apply(tape.gradient(loss, values), variables)
 
     def _traced_answer(self, pictures: tf.Tensor) -> tf.Tensor:
-        values = [tf.convert_to_tensor(its) for its in self._rounded.trainable_variables]
+        values = [tf.convert_to_tensor(variable) for variable in self._rounded.trainable_variables]
         return self._answers(values, pictures)
 
     def _answers(self, values: list[tf.Tensor], pictures: tf.Tensor) -> tf.Tensor:
         """The probability with `values` for weights, each kernel rounded."""
         weights = [
-            its if axes is None else round_kernel(its, axes)
-            for its, axes in zip(values, self._axes, strict=True)
+            value if axes is None else round_kernel(value, axes)
+            for value, axes in zip(values, self._axes, strict=True)
         ]
-        others = [tf.convert_to_tensor(its) for its in self._rounded.non_trainable_variables]
+        others = [
+            tf.convert_to_tensor(variable) for variable in self._rounded.non_trainable_variables
+        ]
         return self._rounded.stateless_call(weights, others, pictures, training=False)[0]
 
     def _traced_extremes(self, pictures: tf.Tensor) -> dict[str, tf.Tensor]:
         """The lowest and the highest value of everything that is rounded."""
         return {
-            name: tf.stack([tf.reduce_min(its), tf.reduce_max(its)])
-            for name, its in self._read(pictures, training=False).items()
+            name: tf.stack([tf.reduce_min(tensor), tf.reduce_max(tensor)])
+            for name, tensor in self._read(pictures, training=False).items()
         }
 
 
-class Rounding(layers.Layer):  # type: ignore[misc]
+class FakeQuantisation(layers.Layer):  # type: ignore[misc]
     """What an int8 tensor can hold: the nearest of 256 steps between `low` and `high`."""
 
     def __init__(self) -> None:
@@ -210,19 +212,19 @@ class Rounding(layers.Layer):  # type: ignore[misc]
         # TensorFlow's own gradient, which asks for that of the range too, is not deterministic on a
         # GPU and therefore refused there.
         @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def rounded(its: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-            within = tf.logical_and(its >= low, its <= high)
-            outputs = tf.quantization.fake_quant_with_min_max_vars(its, low, high)
+        def rounded(tensor: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            within = tf.logical_and(tensor >= low, tensor <= high)
+            outputs = tf.quantization.fake_quant_with_min_max_vars(tensor, low, high)
             return outputs, lambda upstream: tf.where(within, upstream, tf.zeros_like(upstream))
 
         return rounded(inputs)
 
 
-def _with_roundings(folded: keras.Model) -> tuple[keras.Model, dict[str, Rounding]]:
+def _with_fake_quantisation(folded: keras.Model) -> tuple[keras.Model, dict[str, FakeQuantisation]]:
     """The layers of `folded` themselves, up to `probability`, where each reads what is rounded;
     and each rounding by the layer whose output it rounds.
     """
-    roundings: dict[str, Rounding] = {}
+    roundings: dict[str, FakeQuantisation] = {}
     outputs: dict[str, keras.KerasTensor] = {}
 
     def rounded(tensor: Any) -> Any:
@@ -230,7 +232,7 @@ def _with_roundings(folded: keras.Model) -> tuple[keras.Model, dict[str, Roundin
         if isinstance(source, SAME_STEPS):
             return tensor
         if source.name not in outputs:
-            roundings[source.name] = Rounding()
+            roundings[source.name] = FakeQuantisation()
             outputs[source.name] = roundings[source.name](tensor)
         return outputs[source.name]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from convert.layers import (
+from convert.layer_errors import (
     LayerError,
     convert_keeping,
     effects,

@@ -9,8 +9,8 @@ import pytest
 from msgspec import structs
 from numpy.typing import NDArray
 
-from convert.layers import convert_keeping
-from convert.rounding import SHARING, correct_biases, fold, round_kernel
+from convert.bias_correction import SHARING, correct_biases, fold, round_kernel
+from convert.layer_errors import convert_keeping
 from convert.tflite import choose_representative
 from devices.compute import CpuBackend
 from edge_runtime.bundle import open_bundle
@@ -33,10 +33,10 @@ def shrunk(recipe: str) -> keras.Model:
         network = structs.replace(network, filters=(4, 4, 8), dense=network.dense and 16)
     keras.utils.set_random_seed(3)
     model = build(network, 32, 2)
-    dice = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([dice.uniform(0.5, 1.5, its.shape) for its in layer.get_weights()])
+            layer.set_weights([rng.uniform(0.5, 1.5, its.shape) for its in layer.get_weights()])
     return model
 
 

@@ -8,15 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from convert.aware import fine_tune
 from convert.edgetpu import operators, place
+from convert.quantisation_aware import fine_tune
 from convert.tflite import convert
 from edge_runtime.bundle import CARD, GATE, Bundle, open_bundle
 from edge_runtime.preprocess import parse
 from tests.conftest import refused, sonolite
-from tests.convert.test_rounding import PICTURES, shrunk
+from tests.convert.test_bias_correction import PICTURES, shrunk
 from tests.convert.test_stops import rewritten
-from train.batches import Material
+from train.batches import PatchSet
 from train.loading import Patch
 from train.recipe import read_recipe
 from train.run import read_run
@@ -91,7 +91,7 @@ def test_it_learns_from_the_training_groups_alone(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("train.batches.read_pixels", spy)
-    monkeypatch.setattr("convert.aware._Rehearsal.learn", stop)
+    monkeypatch.setattr("convert.quantisation_aware._Rehearsal.learn", stop)
     done = sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite", *AWARE)
     assert done.code == 130, done
     assert not list(tmp_path.iterdir())  # nor does Ctrl-C leave half a bundle
@@ -129,14 +129,14 @@ def test_there_must_be_an_int8_to_tune(run_folder: Path, tmp_path: Path) -> None
 def test_every_kind_of_network_can_be_tuned_and_converted(
     recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convert.aware.ROUNDS", 1)
-    monkeypatch.setattr("convert.aware.STEPS", 2)
+    monkeypatch.setattr("convert.quantisation_aware.ROUNDS", 1)
+    monkeypatch.setattr("convert.quantisation_aware.STEPS", 2)
     model = shrunk(recipe)
     preprocessing = parse("gray|resize(32)")
     patches = [Patch(its[..., 0], None) for its in PICTURES]
-    material = Material(patches, np.array([0, 1] * 4), preprocessing, None)
+    patch_set = PatchSet(patches, np.array([0, 1] * 4), preprocessing, None)
     fit = replace(read_recipe(recipe).fit, batch=4)
-    tuned, said = fine_tune(model, model, PICTURES, material, PICTURES, fit, 0)
+    tuned, said = fine_tune(model, model, PICTURES, patch_set, PICTURES, fit, 0)
     assert said.steps == 2
     assert len(said.divergences) == 2
     plain = convert(model, "int8", PICTURES)

@@ -10,7 +10,7 @@ import pytest
 from devices import Box, Pixels
 from devices.capture.image import read_image
 from tests.conftest import TN5000
-from train.traits import traits
+from train.subgroups import traits
 
 BOX = Box(250, 200, 100, 80)
 CORNERS = ((250, 240), (350, 240), (300, 200), (300, 280))

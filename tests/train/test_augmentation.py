@@ -16,12 +16,12 @@ from devices.capture.phantom import Phantom
 from devices.records import read_json
 from edge_runtime.preprocess import Crop, parse
 from edge_runtime.preprocess import Picture as Prepared
-from train.scanner import (
+from train.augmentation import (
     EFFECTS,
     LEVELS_PER_DB,
     OFF,
+    Augmentation,
     Effect,
-    Scanner,
     calipers,
     contact_sheet,
     jitter,
@@ -39,10 +39,12 @@ LIMITS = {
     "speckle": 5.57,
     "shift": 0.5,
 }
-SCANNERS = st.builds(Scanner, **{name: st.floats(0, largest) for name, largest in LIMITS.items()})
+SCANNERS = st.builds(
+    Augmentation, **{name: st.floats(0, largest) for name, largest in LIMITS.items()}
+)
 
 
-def dice(seed: int = 0) -> np.random.Generator:
+def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
@@ -59,19 +61,19 @@ def nodule() -> NDArray[np.uint8]:
 
 def one(name: str, picture: NDArray[np.uint8], strength: float, seed: int) -> NDArray[np.float64]:
     """The picture with one effect alone."""
-    return vary(picture, replace(OFF, **{name: strength}), dice(seed)).astype(float)
+    return vary(picture, replace(OFF, **{name: strength}), rng(seed)).astype(float)
 
 
-def test_the_same_dice_give_the_same_picture(nodule: NDArray[np.uint8]) -> None:
-    first, again, other = (vary(nodule, Scanner(), dice(seed)) for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_picture(nodule: NDArray[np.uint8]) -> None:
+    first, again, other = (vary(nodule, Augmentation(), rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 @given(seed=st.integers(0, 99), side=st.integers(16, 256))
 def test_off_is_the_identity(seed: int, side: int) -> None:
-    picture = dice(seed).integers(0, 256, (side, side), dtype=np.uint8)
-    assert np.array_equal(vary(picture, OFF, dice(seed)), picture)
+    picture = rng(seed).integers(0, 256, (side, side), dtype=np.uint8)
+    assert np.array_equal(vary(picture, OFF, rng(seed)), picture)
 
 
 @pytest.mark.parametrize("name", EFFECTS)
@@ -83,24 +85,29 @@ def test_each_effect_alone_changes_the_picture(nodule: NDArray[np.uint8], name: 
 
 
 @given(
-    side=st.integers(16, 256), scanner=SCANNERS, seed=st.integers(0, 999), kind=st.integers(0, 3)
+    side=st.integers(16, 256),
+    augmentation=SCANNERS,
+    seed=st.integers(0, 999),
+    kind=st.integers(0, 3),
 )
 @settings(max_examples=150)
-def test_any_picture_stays_a_picture(side: int, scanner: Scanner, seed: int, kind: int) -> None:
-    noise = dice(seed).integers(0, 256, (side, side), dtype=np.uint8)
+def test_any_picture_stays_a_picture(
+    side: int, augmentation: Augmentation, seed: int, kind: int
+) -> None:
+    noise = rng(seed).integers(0, 256, (side, side), dtype=np.uint8)
     picture = (noise, noise // 128 * 255, np.zeros_like(noise), np.full_like(noise, 255))[kind]
     before = picture.copy()
-    varied = vary(picture, scanner, dice(seed))
+    varied = vary(picture, augmentation, rng(seed))
     assert varied.dtype == np.uint8
     assert varied.shape == picture.shape
     assert np.array_equal(picture, before), "the picture that was given has been changed"
 
 
-@given(scanner=SCANNERS, seed=st.integers(0, 999))
-def test_black_stays_black(scanner: Scanner, seed: int) -> None:
-    picture = dice(7).integers(1, 256, (64, 64), dtype=np.uint8)
+@given(augmentation=SCANNERS, seed=st.integers(0, 999))
+def test_black_stays_black(augmentation: Augmentation, seed: int) -> None:
+    picture = rng(7).integers(1, 256, (64, 64), dtype=np.uint8)
     picture[:12], picture[:, :9] = 0, 0
-    varied = vary(picture, replace(scanner, calipers=0, text=0, mirror=0, erase=0), dice(seed))
+    varied = vary(picture, replace(augmentation, calipers=0, text=0, mirror=0, erase=0), rng(seed))
     assert not varied[picture == 0].any()
 
 
@@ -114,7 +121,7 @@ def test_darkness_near_black_is_lifted_gently() -> None:
 
 
 def test_mirror_exchanges_left_and_right_and_never_up_and_down() -> None:
-    picture = dice(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    picture = rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
     assert np.array_equal(one("mirror", picture, 1, 0), picture[:, ::-1])
     seen = [np.array_equal(one("mirror", picture, 0.5, seed), picture) for seed in range(100)]
     assert 30 < sum(seen) < 70
@@ -122,7 +129,7 @@ def test_mirror_exchanges_left_and_right_and_never_up_and_down() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_gain_in_dB_becomes_grey_levels(seed: int) -> None:  # noqa: N802
-    decibels = dice(seed).normal(0, 3)
+    decibels = rng(seed).normal(0, 3)
     rise = one("gain", flat(120), 3, seed).mean() - 120
     assert rise == pytest.approx(decibels * 255 / 60, abs=0.5)
 
@@ -132,7 +139,7 @@ def test_resolution_is_worse_laterally_or_edges_are_enhanced() -> None:
         """Energy of the differences laterally and axially."""
         return np.array([np.square(np.diff(picture, axis=axis)).mean() for axis in (1, 0)])
 
-    picture = dice(0).integers(60, 190, (SIDE, SIDE), dtype=np.uint8)
+    picture = rng(0).integers(60, 190, (SIDE, SIDE), dtype=np.uint8)
     ratios = np.array(
         [
             roughness(one("resolution", picture, 0.01, seed)) / roughness(picture.astype(float))
@@ -187,9 +194,9 @@ def test_tgc_is_smooth_over_depth_and_the_same_across() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_dynamic_range_changes_the_contrast_about_the_mean(seed: int) -> None:
-    picture = dice(0).integers(80, 160, (SIDE, SIDE), dtype=np.uint8)
+    picture = rng(0).integers(80, 160, (SIDE, SIDE), dtype=np.uint8)
     varied = one("dynamic_range", picture, 0.2, seed)
-    wider = dice(seed).normal(0, 0.2)
+    wider = rng(seed).normal(0, 0.2)
     assert varied.std() / picture.std() == pytest.approx(np.exp(-wider), rel=0.02)
     assert varied.mean() == pytest.approx(picture.mean(), abs=0.5)
 
@@ -220,7 +227,7 @@ def test_one_pair_of_calipers_lies_across_and_most_have_an_upright_one_too() -> 
 @pytest.mark.parametrize("paint", [calipers, text])
 def test_what_is_painted_is_painted_on_a_copy(paint: Effect[NDArray[np.uint8]]) -> None:
     picture = flat(60)
-    assert (paint(picture, 1, dice()) != 60).any()
+    assert (paint(picture, 1, rng()) != 60).any()
     assert (picture == 60).all()
 
 
@@ -261,20 +268,20 @@ def test_erase_leaves_echogenic_foci_and_fasciae() -> None:
     y=st.integers(0, 70),
     w=st.integers(0, 110),
     h=st.integers(0, 90),
-    scanner=SCANNERS,
+    augmentation=SCANNERS,
     seed=st.integers(0, 999),
 )
 def test_a_jittered_box_can_be_cropped(
-    x: int, y: int, w: int, h: int, scanner: Scanner, seed: int
+    x: int, y: int, w: int, h: int, augmentation: Augmentation, seed: int
 ) -> None:
-    box = jitter(Box(x, y, min(w, 101 - x), min(h, 81 - y)), scanner, dice(seed), 100, 80)
+    box = jitter(Box(x, y, min(w, 101 - x), min(h, 81 - y)), augmentation, rng(seed), 100, 80)
     assert min(box.w, box.h) >= 1
     assert min(Crop(1.6)(Prepared(np.zeros((80, 100), np.uint8), box)).pixels.shape) >= 1
 
 
 def test_jitter_off_leaves_the_box() -> None:
     for box in (Box(10, 20, 33, 41), Box(0, 0, 201, 101), Box(200, 100, 1, 1)):
-        assert jitter(box, OFF, dice(), 200, 100) == box
+        assert jitter(box, OFF, rng(), 200, 100) == box
 
 
 def test_a_redrawn_box_keeps_its_middle_and_stays_in_the_picture() -> None:
@@ -284,8 +291,12 @@ def test_a_redrawn_box_keeps_its_middle_and_stays_in_the_picture() -> None:
 
 
 def test_jitter_spreads_as_the_scanner_says() -> None:
-    rng, box, scanner = dice(), Box(400, 300, 200, 100), replace(OFF, shift=0.05, scale=0.1)
-    boxes = np.array([jitter(box, scanner, rng, 1000, 800) for _ in range(2000)])
+    generator, box, augmentation = (
+        rng(),
+        Box(400, 300, 200, 100),
+        replace(OFF, shift=0.05, scale=0.1),
+    )
+    boxes = np.array([jitter(box, augmentation, generator, 1000, 800) for _ in range(2000)])
     centres = boxes[:, :2] + boxes[:, 2:] / 2
     assert centres.mean(axis=0) == pytest.approx([500, 350], abs=1)
     assert centres.std(axis=0) == pytest.approx([10, 10], rel=0.1)
@@ -294,10 +305,12 @@ def test_jitter_spreads_as_the_scanner_says() -> None:
 
 
 def test_a_recipe_table_is_a_scanner() -> None:
-    assert read_json("{}", Scanner, "a") == Scanner()
-    assert read_json('{"gain": 1.5, "mirror": 0}', Scanner, "a") == Scanner(gain=1.5, mirror=0)
-    assert read_json(json.dumps(LIMITS), Scanner, "a") == Scanner(**LIMITS)
-    assert set(LIMITS) == {field.name for field in fields(Scanner)}
+    assert read_json("{}", Augmentation, "a") == Augmentation()
+    assert read_json('{"gain": 1.5, "mirror": 0}', Augmentation, "a") == Augmentation(
+        gain=1.5, mirror=0
+    )
+    assert read_json(json.dumps(LIMITS), Augmentation, "a") == Augmentation(**LIMITS)
+    assert set(LIMITS) == {field.name for field in fields(Augmentation)}
 
 
 @pytest.mark.parametrize(
@@ -314,16 +327,16 @@ def test_a_recipe_table_is_a_scanner() -> None:
 )
 def test_a_wrong_strength_is_refused(entry: str) -> None:
     with pytest.raises(BadInput):
-        read_json(entry, Scanner, "a")
+        read_json(entry, Augmentation, "a")
 
 
 def test_a_contact_sheet_begins_with_the_picture(nodule: NDArray[np.uint8]) -> None:
     draw = partial(vary, nodule)
-    sheet = contact_sheet(draw, Scanner(), seed=0)
+    sheet = contact_sheet(draw, Augmentation(), seed=0)
     assert sheet.dtype == np.uint8
     assert sheet.shape == (5 * 216, 6 * 196)
     assert np.array_equal(sheet[:192, :192], cv2.resize(nodule, (192, 192)))
-    assert np.array_equal(sheet, contact_sheet(draw, Scanner(), seed=0))
+    assert np.array_equal(sheet, contact_sheet(draw, Augmentation(), seed=0))
 
 
 def test_a_contact_sheet_shows_only_what_is_on(nodule: NDArray[np.uint8]) -> None:

@@ -39,19 +39,21 @@ def correct_biases(
     heads = _heads(model)
     kept = {heads.get(name, name) for name in keep}
     folded = fold(model)
-    rounded = [its for its in folded.layers if type(its) in SHARING and its.name not in kept]
-    read = keras.Model(folded.input, {its.name: its.input for its in rounded})
-    sums: dict[str, Any] = dict.fromkeys((its.name for its in rounded), 0)
+    rounded = [
+        layer for layer in folded.layers if type(layer) in SHARING and layer.name not in kept
+    ]
+    read = keras.Model(folded.input, {layer.name: layer.input for layer in rounded})
+    sums: dict[str, Any] = dict.fromkeys((layer.name for layer in rounded), 0)
     for part in in_parts(representative):
-        for name, its in read(part, training=False).items():
-            sums[name] += np.sum(its, axis=0, keepdims=True)
-    added = {its.name: _added(its, sums[its.name] / len(representative)) for its in rounded}
+        for name, inputs in read(part, training=False).items():
+            sums[name] += np.sum(inputs, axis=0, keepdims=True)
+    added = {layer.name: _added(layer, sums[layer.name] / len(representative)) for layer in rounded}
     corrected = keras.models.clone_model(model)
     corrected.set_weights(model.get_weights())
     norms = _norms(corrected)
-    for name, its in added.items():
+    for name, bias_error in added.items():
         offset = norms[name].beta if name in norms else corrected.get_layer(name).bias
-        offset.assign(offset - its)
+        offset.assign(offset - bias_error)
     return corrected
 
 
@@ -72,9 +74,9 @@ def _added(layer: keras.Layer, mean: NDArray[np.float32]) -> NDArray[np.float32]
 def _norms(model: keras.Model) -> dict[str, layers.BatchNormalization]:
     """Each batch normalisation, by the layer before it."""
     return {
-        source_of(its.input).name: its
-        for its in model.layers
-        if isinstance(its, layers.BatchNormalization)
+        source_of(layer.input).name: layer
+        for layer in model.layers
+        if isinstance(layer, layers.BatchNormalization)
     }
 
 
@@ -113,7 +115,7 @@ def fold(model: keras.Model) -> keras.Model:
 
     folded = keras.models.clone_model(model, clone_function=clone, call_function=call)
     for layer in folded.layers:
-        weights = [np.asarray(its) for its in model.get_layer(layer.name).get_weights()]
+        weights = [np.asarray(array) for array in model.get_layer(layer.name).get_weights()]
         if layer.name in norms:
             norm = norms[layer.name]
             gamma, beta, mean, variance = map(np.asarray, norm.get_weights())

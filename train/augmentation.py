@@ -50,7 +50,7 @@ Spread = Annotated[float, Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
-class Scanner:
+class Augmentation:
     """How far scanners differ, and the table `[augmentation]` of a recipe; 0 switches one off.
 
     A *spread* is the standard deviation of a normal distribution about no change; a *chance* is
@@ -254,7 +254,7 @@ def jpeg(picture: Picture, chance: float, rng: np.random.Generator) -> Picture:
 Pixels = TypeVar("Pixels", Picture, Echo)
 Effect = Callable[[Pixels, float, np.random.Generator], Pixels]
 
-# The chain in its order. Each effect is named as the field of Scanner that is its strength.
+# The chain in its order. Each effect is named as the field of `Augmentation` that is its strength.
 SOURCE: tuple[Effect[Picture], ...] = (mirror, erase)
 ECHO: tuple[Effect[Echo], ...] = (
     resolution,
@@ -267,25 +267,29 @@ ECHO: tuple[Effect[Echo], ...] = (
 )
 SCREEN: tuple[Effect[Picture], ...] = (gamma, calipers, text, jpeg)
 EFFECTS = tuple(effect.__name__ for effect in (*SOURCE, *ECHO, *SCREEN))
-OFF = Scanner(**{field.name: 0.0 for field in fields(Scanner)})
+OFF = Augmentation(**{field.name: 0.0 for field in fields(Augmentation)})
 
 
-def vary(picture: Picture, scanner: Scanner, rng: np.random.Generator) -> Picture:
+def vary(picture: Picture, augmentation: Augmentation, rng: np.random.Generator) -> Picture:
     """The picture as another scanner might have shown it; the same `rng` gives the same.
 
     uint8 ``[side, side]`` in and out, side at least 16. Pixels that are 0 stay 0, but for what is
     painted over them.
     """
-    given = _apply(SOURCE, picture, scanner, rng).astype(np.float32)
-    echo = _apply(ECHO, given, scanner, rng)
+    given = _apply(SOURCE, picture, augmentation, rng).astype(np.float32)
+    echo = _apply(ECHO, given, augmentation, rng)
     echo = given + np.minimum(given / np.float32(TOE), np.float32(1)) * (echo - given)
     shown = np.rint(np.clip(echo, 0, 255)).astype(np.uint8)
-    return _apply(SCREEN, shown, scanner, rng)
+    return _apply(SCREEN, shown, augmentation, rng)
 
 
-def jitter(box: Box, scanner: Scanner, rng: np.random.Generator, width: int, height: int) -> Box:
+def jitter(
+    box: Box, augmentation: Augmentation, rng: np.random.Generator, width: int, height: int
+) -> Box:
     """The box elsewhere and of another size, in the picture of `width` x `height` pixels."""
-    right, down, larger = rng.normal(0, (scanner.shift, scanner.shift, scanner.scale))
+    right, down, larger = rng.normal(
+        0, (augmentation.shift, augmentation.shift, augmentation.scale)
+    )
     return redraw(box, np.exp(larger), width, height, right, down)
 
 
@@ -308,8 +312,8 @@ def redraw(
 
 
 def contact_sheet(
-    draw: Callable[[Scanner, np.random.Generator], Picture],
-    scanner: Scanner,
+    draw: Callable[[Augmentation, np.random.Generator], Picture],
+    augmentation: Augmentation,
     seed: int,
     rows: int = 5,
     columns: int = 6,
@@ -323,8 +327,8 @@ def contact_sheet(
     """
     picture = draw(OFF, np.random.default_rng(seed))
     cells = [("original", picture)]
-    for name in [field.name for field in fields(Scanner)]:
-        alone = replace(OFF, **{name: getattr(scanner, name)})
+    for name in [field.name for field in fields(Augmentation)]:
+        alone = replace(OFF, **{name: getattr(augmentation, name)})
         if alone != OFF:
             rng = np.random.default_rng(seed)
             draws = [draw(alone, rng) for _ in range(32)]
@@ -332,7 +336,7 @@ def contact_sheet(
             cells.append((name.replace("_", " "), most))
     rng = np.random.default_rng(seed)
     while len(cells) < rows * columns:
-        cells.append(("all", draw(scanner, rng)))
+        cells.append(("all", draw(augmentation, rng)))
     sheet = np.full((rows, 216, columns, 196), 255, np.uint8)
     for number, (caption, shown) in enumerate(cells[: rows * columns]):
         cell = np.full((216, 196), 255, np.uint8)
@@ -345,12 +349,12 @@ def contact_sheet(
 def _apply(
     effects: tuple[Effect[Pixels], ...],
     pixels: Pixels,
-    scanner: Scanner,
+    augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> Pixels:
     """One effect after the other, but for those whose strength is 0."""
     for effect in effects:
-        strength = getattr(scanner, effect.__name__)
+        strength = getattr(augmentation, effect.__name__)
         if strength > 0:
             pixels = effect(pixels, strength, rng)
     return pixels

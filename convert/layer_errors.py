@@ -21,7 +21,7 @@ from devices import BadInput
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
 from devices.quiet import quiet
-from train.page import GREY, POSITIVE, STYLE
+from train.html_page import GREY, POSITIVE, STYLE
 
 KERNEL = re.compile(r"(convolution|depthwise|MatMul)\d*$")
 """Ends the name of the operation with the weights, of those that the converter made one."""
@@ -111,7 +111,7 @@ def layer_errors(float32: bytes, variant: bytes, pictures: NDArray[np.uint8]) ->
 
 def worst(errors: Sequence[LayerError], count: int = 10) -> list[LayerError]:
     """Those in which most error arises, the worst first; of equal ones the earlier first."""
-    return sorted(errors, key=lambda its: -its.arisen)[:count]
+    return sorted(errors, key=lambda error: -error.arisen)[:count]
 
 
 def plot_layers(errors: Sequence[LayerError]) -> str:
@@ -120,7 +120,7 @@ def plot_layers(errors: Sequence[LayerError]) -> str:
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
-        heights = np.clip([its.snr_db for its in errors], LEAST, MOST)
+        heights = np.clip([error.snr_db for error in errors], LEAST, MOST)
         axes.plot(heights, color=GREY, marker=".", lw=1)
         depths = {id(error): depth for depth, error in enumerate(errors)}
         for number, error in enumerate(worst(errors), start=1):
@@ -196,10 +196,10 @@ def _effects(
     expected = answer(CpuBackend(float32, "float32"), pictures)
     moved: dict[str, float] = {}
     for layer in layers:
-        alone = _quantise(calibrated, [its for its in layers if its != layer], side)
-        found = answer(CpuBackend(alone, f"{layer} alone in int8"), pictures)
-        moved[layer] = float(np.abs(found - expected).mean())
-    return dict(sorted(moved.items(), key=lambda its: -its[1]))
+        alone = _quantise(calibrated, [other for other in layers if other != layer], side)
+        answers = answer(CpuBackend(alone, f"{layer} alone in int8"), pictures)
+        moved[layer] = float(np.abs(answers - expected).mean())
+    return dict(sorted(moved.items(), key=lambda error: -error[1]))
 
 
 class _Sum:
@@ -210,12 +210,12 @@ class _Sum:
         self.noise: Any = 0.0
         self.largest, self.low, self.high = 0.0, np.inf, -np.inf
 
-    def add(self, expected: NDArray[np.float64], found: NDArray[np.float64]) -> None:
+    def add(self, expected: NDArray[np.float64], measured: NDArray[np.float64]) -> None:
         """Adds one picture's tensor, ``[..., channels]``."""
         channels = expected.shape[-1] if expected.ndim else 1
-        expected, found = expected.reshape(-1, channels), found.reshape(-1, channels)
+        expected, measured = expected.reshape(-1, channels), measured.reshape(-1, channels)
         with np.errstate(invalid="ignore"):
-            off = np.nan_to_num(np.abs(expected - found), nan=np.inf, posinf=np.inf)
+            off = np.nan_to_num(np.abs(expected - measured), nan=np.inf, posinf=np.inf)
         self.signal = self.signal + np.square(expected).sum(axis=0)
         self.noise = self.noise + np.square(off).sum(axis=0)
         self.largest = max(self.largest, float(off.max()))
@@ -259,11 +259,11 @@ def _open(content: bytes, name: str) -> _Graph:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(f"{name}: the interpreter refuses the model: {line}") from error
     operators = tuple(interpreter._get_ops_details())
-    names = {its["index"]: name for name, its in outputs.items()}
+    names = {output["index"]: name for name, output in outputs.items()}
     for operator in operators:
         if operator["op_name"] == "DEQUANTIZE" and operator["outputs"][0] in names:
             names[operator["inputs"][0]] = names[operator["outputs"][0]]
-    tensors = {its["index"]: its for its in interpreter.get_tensor_details()}
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     return _Graph(interpreter, tensors, operators, names)
 
 
@@ -284,7 +284,7 @@ def _outputs(graph: _Graph) -> Iterator[tuple[Hashable, int]]:
 def _refuse_nan_weights(graph: _Graph) -> None:
     """A ReLU makes a number of NaN, so that the answers alone do not tell."""
     made = {index for operator in graph.operators for index in operator["outputs"].tolist()}
-    made |= {its["index"] for its in graph.interpreter.get_input_details()}
+    made |= {tensor["index"] for tensor in graph.interpreter.get_input_details()}
     for operator in graph.operators:
         weights = [
             index for index in operator["inputs"].tolist() if index >= 0 and index not in made

@@ -93,7 +93,7 @@ def _has_cross(pixels: Pixels, box: Box) -> bool:
     bright = cv2.dilate(above, np.ones((3, 3), np.uint8)) >= BRIGHT
     needed = np.maximum(_correlation(near, _spot()), MATCH)
     crosses = (_cross(side, turned) for side in CROSSES for turned in (False, True))
-    return any(bool((bright & (_correlation(near, its) > needed)).any()) for its in crosses)
+    return any(bool((bright & (_correlation(near, cross) > needed)).any()) for cross in crosses)
 
 
 def _correlation(pixels: Pixels, shape: NDArray[np.uint8]) -> NDArray[np.float32]:
