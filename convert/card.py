@@ -12,6 +12,7 @@ from edge_runtime.manifest import Stage, Variant
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
 from train.metrics import PartialMetrics
 from train.run import Data, Record, read_record
+from train.samples import LEAK
 
 Other = Record | CrossValidation
 """What else a recipe was tested on."""
@@ -34,7 +35,7 @@ TEMPLATE = """# {name}, version {version}
 
 `{data}`: {images} images in {groups} groups; {apart}.
 {duplicates} pairs of equal or nearly equal images were pulled into one group each; {dropped} images
-could not be used.
+could not be used.{leaks}
 
 | split | {labels} |
 |---|{rules}|
@@ -93,6 +94,9 @@ WITH_SCOPE = """A picture that is unlike those the model learnt from gets no lab
 99 % of the validation images{varied}; of the test images it keeps: {shares}. Not every picture of
 something else lies beyond it."""
 VARIED = " as they are and as other scanners may show them, together"
+LEAKS = """ The data's own split had near duplicates on two
+sides; of these images {count} were dropped for it, from training, or from validation where the
+other tests."""
 BOXES = "*Box* is the images again, with boxes drawn otherwise than those of the data.\n"
 CORRECTED = (
     "The biases of int8 are not those of float32: they take back what rounding its weights adds\n"
@@ -166,6 +170,7 @@ def write_card(
         counts="\n".join(counts),
         duplicates=data.duplicates,
         dropped=sum(data.dropped.values()),
+        leaks=LEAKS.format(count=data.dropped[LEAK]) if LEAK in data.dropped else "",
         figures="\n".join(figures),
         subgroups="\n".join(subgroups),
         boxes=BOXES if "box" in record.subgroups else "",

@@ -45,6 +45,8 @@ Reason = Literal[
     "duplicate across the split",
 ]
 
+LEAK: Reason = "duplicate across the split"
+
 
 @dataclass(frozen=True)
 class Sample:

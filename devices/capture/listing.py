@@ -36,8 +36,8 @@ def list_files(folder: Path, recursive: bool = False) -> list[Path]:
     """The files in `folder`, in natural order; with `recursive` those in all its folders too.
 
     Links are followed, and a folder that is reached by several ways is entered once. A link that
-    leads nowhere counts as a file: whoever opens it says so. Raises BadInput where a link leads
-    back to a folder that holds it.
+    leads nowhere counts as a file: whoever opens it says so. Raises BadInput for a folder that
+    cannot be read, and where a link leads back to a folder that holds it.
     """
     return sorted(_walk(folder, recursive, (), set()), key=natural)
 
@@ -52,8 +52,10 @@ def _walk(
     if place in entered:
         return
     entered.add(place)
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    try:
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise BadInput(f"{folder}: {error.strerror}") from error
     for name in names:
         path = folder / name
         if path.is_dir():
