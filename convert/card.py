@@ -1,16 +1,17 @@
 """`card.md`: what a model is, what it was made from and how it fares; from run files alone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from convert.assessment import Assessment
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
-from convert.quantisation_aware import FineTuning
 from devices import BadInput
 from edge_runtime.gate import Comparison, rows
 from edge_runtime.manifest import Stage, Variant
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
-from train.metrics import PartialMetrics
+from train.metrics import METRICS, PartialMetrics, Table, shown_in
 from train.run import Data, Record, read_record
 from train.samples import LEAK
 
@@ -46,15 +47,13 @@ could not be used.{leaks}
 The float model, by `sonolite train`; test was used for nothing else. In brackets 95 % intervals by
 bootstrap over groups. *Majority* is the accuracy of always naming the commoner class.
 
-| split | majority | accuracy | sensitivity | specificity | AUROC | AUPRC | ECE |
-|---|---|---|---|---|---|---|---|
+{figures_head}
 {figures}
 
 On the test split, by what an image tells besides its label; *scanner* is the size of its images.
 {boxes}A subgroup of few groups says little.
 
-| subgroup | images | groups | AUROC | sensitivity | specificity |
-|---|---|---|---|---|---|
+{subgroups_head}
 {subgroups}
 
 The variants on the test split ({test} images), by `sonolite convert`, each through
@@ -85,8 +84,7 @@ OTHERS = """## The recipe on other splits
 The same recipe and data, trained anew and tested on other images than above. A scanner is the size
 of its images.
 
-| tested on | images | AUROC | sensitivity | specificity | ECE |
-|---|---|---|---|---|---|
+{head}
 {rows}
 
 """
@@ -108,47 +106,48 @@ PARTED = "{count} groups have images on both sides, so patients may have, too"
 WITHOUT_SCOPE = "The model does not notice a picture that shows something else."
 
 
-def write_card(
-    name: str,
-    version: int,
-    stage: Stage,
-    record: Record,
-    comparisons: Sequence[Comparison],
-    sizes: Mapping[Variant, int],
-    withheld: Mapping[Variant, float],
-    interpreter: str,
-    fine_tuning: FineTuning | None,
-    placement: Placement | None,
-    gpu: Sequence[GpuComparison],
-    others: Sequence[Other],
-) -> str:
-    """Returns the card of a bundle.
+@dataclass(frozen=True)
+class Card:
+    """What the card of a bundle says."""
 
-    `sizes` are the variants' bytes, `withheld` the shares of the test images beyond the scope of
-    each, empty of a model without a scope.
-    """
-    data = record.data
+    name: str
+    version: int
+    stage: Stage
+    record: Record
+    assessment: Assessment
+    withheld: Mapping[Variant, float]
+    """The share of the test images beyond the scope of each variant; empty without a scope."""
+    others: Sequence[Other]
+    """The recipe on other splits."""
+
+
+def card_text(card: Card) -> str:
+    """Returns the card of a bundle, in Markdown."""
+    stage, record, assessment = card.stage, card.record, card.assessment
+    data, converted = record.data, assessment.converted
+    sizes = {variant: len(model) for variant, model in converted.models.items()}
     counts = [
         f"| {part} | " + " | ".join(str(images.get(label, 0)) for label in stage.labels) + " |"
         for part, images in data.counts.items()
     ]
-    names = ("accuracy", "sensitivity", "specificity", "auroc", "auprc", "ece")
     figures = [
-        f"| {part} | {metrics.majority:.3f} | "
-        + " | ".join(_with_interval(metrics, name) for name in names)
-        + " |"
+        _cells(part, *(_with_interval(metrics, name) for name in shown_in("card")))
         for part, metrics in record.metrics.items()
     ]
     subgroups = [
-        f"| {title}: {name} | {metrics.samples} | {metrics.groups} | "
-        + " | ".join(_with_interval(metrics, figure) for figure in ("auroc", *names[1:3]))
-        + " |"
+        _cells(
+            f"{title}: {name}",
+            str(metrics.samples),
+            str(metrics.groups),
+            *(_with_interval(metrics, figure) for figure in shown_in("card subgroups")),
+        )
         for title, groups in record.subgroups.items()
         for name, metrics in groups.items()
     ]
+    fine_tuning = converted.fine_tuning
     return TEMPLATE.format(
-        name=name,
-        version=version,
+        name=card.name,
+        version=card.version,
         about=record.recipe.about,
         negative=stage.labels[0],
         positive=stage.positive,
@@ -171,18 +170,20 @@ def write_card(
         duplicates=data.duplicates,
         dropped=sum(data.dropped.values()),
         leaks=LEAKS.format(count=data.dropped[LEAK]) if LEAK in data.dropped else "",
+        figures_head=_head("split", *_titles("card")),
         figures="\n".join(figures),
+        subgroups_head=_head("subgroup", "images", "groups", *_titles("card subgroups")),
         subgroups="\n".join(subgroups),
         boxes=BOXES if "box" in record.subgroups else "",
         biases=CORRECTED if "int8" in sizes else "",
         fine_tuning="" if fine_tuning is None else f"Int8 was fine-tuned: {fine_tuning}.\n\n",
-        edgetpu=_edgetpu(placement),
-        gpu="; ".join(map(_gpu, gpu)) or "not tried.",
-        others=OTHERS.format(rows="\n".join(map(_row, others))) if others else "",
-        scope=_scope(record, withheld),
+        edgetpu=_edgetpu(assessment.placement),
+        gpu="; ".join(map(_gpu, assessment.gpu)) or "not tried.",
+        others=_others(card.others),
+        scope=_scope(record, card.withheld),
         test=sum(data.counts["test"].values()),
-        interpreter=interpreter,
-        variants=_variants(comparisons, sizes),
+        interpreter=assessment.interpreter,
+        variants=_variants(assessment.comparisons, sizes),
         stopped=STOPPED.format(epochs=len(record.history)) if record.interrupted else "",
         recipe=record.recipe_name,
         seed=record.seed,
@@ -203,9 +204,7 @@ def _variants(comparisons: Sequence[Comparison], sizes: Mapping[Variant, int]) -
         ],
         **rows(comparisons),
     }
-    return "\n".join(
-        f"| {' | '.join([name, *map(_on_one_line, cells)])} |" for name, cells in named.items()
-    )
+    return "\n".join(_cells(name, *map(_on_one_line, cells)) for name, cells in named.items())
 
 
 def _on_one_line(cell: str) -> str:
@@ -290,27 +289,49 @@ def _gpu(comparison: GpuComparison) -> str:
     )
 
 
+def _others(others: Sequence[Other]) -> str:
+    """The recipe on other splits; nothing where there are none."""
+    if not others:
+        return ""
+    head = _head("tested on", "images", *_titles("headline"))
+    return OTHERS.format(head=head, rows="\n".join(map(_row, others)))
+
+
 def _row(other: Other) -> str:
-    """One line of the table of other splits."""
+    """One line of the table of other splits. ECE has no interval there."""
     if isinstance(other, CrossValidation):
-        images = sum(fold.samples for fold in other.folds)
-        return (
-            f"| each group once, in {len(other.folds)} folds | {images} "
-            f"| {other.auroc:.3f} ±{other.auroc_deviation:.3f} "
-            f"| {_with_interval(other.together, 'sensitivity')} "
-            f"| {_with_interval(other.together, 'specificity')} | {other.together.ece:.3f} |"
-        )
-    test, held_out = other.metrics["test"], other.held_out or "other groups"
-    tested = f"all scanners but {held_out[1:]}" if held_out.startswith("!") else held_out
-    if other.parted:
-        tested += f"; {PARTED.format(count=other.parted)}"
-    figures = (_with_interval(test, name) for name in ("auroc", "sensitivity", "specificity"))
-    return f"| {tested} | {test.samples} | {' | '.join(figures)} | {test.ece:.3f} |"
+        tested = f"each group once, in {len(other.folds)} folds"
+        images, metrics = sum(fold.samples for fold in other.folds), other.together
+    else:
+        held_out = other.held_out or "other groups"
+        tested = f"all scanners but {held_out[1:]}" if held_out.startswith("!") else held_out
+        if other.parted:
+            tested += f"; {PARTED.format(count=other.parted)}"
+        metrics = other.metrics["test"]
+        images = metrics.samples
+    figures = {name: _with_interval(metrics, name) for name in shown_in("headline")}
+    figures["ece"] = METRICS["ece"].text(metrics.ece)
+    if isinstance(other, CrossValidation):
+        figures["auroc"] = f"{other.auroc:.3f} ±{other.auroc_deviation:.3f}"
+    return _cells(tested, str(images), *figures.values())
+
+
+def _titles(table: Table) -> list[str]:
+    return [metric.title for metric in shown_in(table).values()]
+
+
+def _head(*titles: str) -> str:
+    """The head of a table, and the rule below it."""
+    return f"{_cells(*titles)}\n|{'---|' * len(titles)}"
+
+
+def _cells(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _with_interval(metrics: PartialMetrics, name: str) -> str:
     """A figure with its 95 % interval; a dash where there is none."""
-    figure, interval = getattr(metrics, name), metrics.intervals.get(name)
+    figure, interval, metric = getattr(metrics, name), metrics.intervals.get(name), METRICS[name]
     if figure is None:
         return "-"
-    return f"{figure:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
+    return metric.text(figure) + (f" ({'-'.join(map(metric.text, interval))})" if interval else "")

@@ -9,10 +9,7 @@ from scipy.stats import binomtest
 from convert.gate import Answers, Measure
 from edge_runtime.gate import Figure
 from edge_runtime.manifest import Limits
-from train.metrics import Labels, measure, paired_difference
-
-FIGURES = ("auroc", "sensitivity", "specificity", "accuracy", "majority", "ece")
-"""Of each variant by itself."""
+from train.metrics import Labels, measure, paired_difference, shown_in
 
 
 def classification(
@@ -75,7 +72,7 @@ def figures_alone(
     return {
         "images": Figure(now.samples),
         "groups": Figure(now.groups),
-        **{name: Figure(getattr(now, name), now.intervals.get(name)) for name in FIGURES},
+        **{name: Figure(getattr(now, name), now.intervals.get(name)) for name in shown_in("gate")},
     }
 
 

@@ -66,7 +66,7 @@ def convert(
 
     Example: sonolite convert run --out nodule.sonolite
     """
-    from convert.build import build
+    from convert.build import build_bundle
     from convert.variants import ConversionOptions
     from edge_runtime.bundle import SUFFIX
     from train.run import read_run
@@ -88,7 +88,7 @@ def convert(
     signing = read_signing_key(key)
     trained = read_run(run, data)
     with progress_bar() as bar:
-        order = ConversionOptions(
+        options = ConversionOptions(
             out.stem,
             version,
             chosen,
@@ -98,7 +98,7 @@ def convert(
             tuple(quote or ()),
             signing,
         )
-        built = build(trained, out, order, lambda name: tracked(bar, name))
+        built = build_bundle(trained, out, options, lambda name: tracked(bar, name))
     if as_json:
         print(json.dumps([asdict(comparison) for comparison in built.comparisons]))
     else:

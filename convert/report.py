@@ -8,10 +8,10 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.assessment import Assessment
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
 from convert.layer_errors import LayerError, plot_layers
-from convert.quantisation_aware import FineTuning
 from edge_runtime.atomic import whole_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.gate import Comparison, rows
@@ -21,46 +21,34 @@ from train.html_page import (
     NEGATIVE,
     POSITIVE,
     STYLE,
+    html_page,
     img,
     new_figure,
     plot,
     table,
-    write_page,
 )
 from train.run import Record
 
 
-def write_gate_report(
-    path: Path,
-    bundle: Bundle,
-    record: Record,
-    comparisons: Sequence[Comparison],
-    answers: Mapping[Variant, NDArray[np.float32]],
-    fine_tuning: FineTuning | None,
-    layers: Mapping[Variant, Sequence[LayerError]],
-    placement: Placement | None,
-    gpu: Sequence[GpuComparison],
-) -> None:
-    """Writes the page from what the gate measured on the test split.
-
-    `answers`, float32 ``[N, classes]``, are those of every variant that could be run.
-    """
+def write_gate_report(path: Path, bundle: Bundle, record: Record, assessment: Assessment) -> None:
+    """Writes the page from what the gate measured on the test split."""
+    fine_tuning = assessment.converted.fine_tuning
     stage = bundle.manifest.stages[0]
     with mpl.rc_context(STYLE):
         sections = {
-            "Gate": _gate(comparisons, stage.variants)
+            "Gate": _gate(assessment.comparisons, stage.variants)
             + ("" if fine_tuning is None else f"<p>Int8 was fine-tuned: {fine_tuning}.</p>"),
-            "Answers": _answers(answers, record.threshold, stage.positive),
-            "Layers": _layers(layers),
-            "Edge TPU": _edgetpu(placement),
-            "GPU": _gpu(gpu),
+            "Answers": _answers(assessment.converted.answers, record.threshold, stage.positive),
+            "Layers": _layers(assessment.layers),
+            "Edge TPU": _edgetpu(assessment.placement),
+            "GPU": _gpu(assessment.gpu),
         }
     about = (
         f"{record.recipe.about} What the converter made of the run, against float32, on the "
         f"{sum(record.data.counts['test'].values())} images of the test split."
     )
     with whole_file(path) as part:
-        write_page(part, f"{bundle.id}: the release gate", about, sections)
+        part.write_text(html_page(f"{bundle.id}: the release gate", about, sections), "utf-8")
 
 
 def _gate(comparisons: Sequence[Comparison], passed: Mapping[Variant, str]) -> str:

@@ -71,7 +71,7 @@ class Converted:
 
 
 def convert_variants(
-    run: Run, order: ConversionOptions, pictures: NDArray[np.uint8], progress: Progress
+    run: Run, options: ConversionOptions, pictures: NDArray[np.uint8], progress: Progress
 ) -> Converted:
     """Makes float32 and what was ordered, each with its answers to the test pictures."""
     recipe = run.record.recipe
@@ -84,15 +84,15 @@ def convert_variants(
     lost: list[Comparison] = []
     tuned: FineTuning | None = None
     in_float: tuple[str, ...] = ()
-    for variant in progress("converting")(dict.fromkeys((REFERENCE, *order.variants))):
+    for variant in progress("converting")(dict.fromkeys((REFERENCE, *options.variants))):
         try:
             if variant == "int8":
                 floats = backends[REFERENCE], models[REFERENCE]
-                model, in_float, tuned = _int8(run, order, representative, *floats, progress)
+                model, in_float, tuned = _int8(run, options, representative, *floats, progress)
             else:
                 model = convert(run.model, variant, representative)
             model = with_metadata(
-                model, order.name, order.version, recipe.about, recipe.task.labels
+                model, options.name, options.version, recipe.about, recipe.task.labels
             )
             backend = CpuBackend(model, f"{variant}.tflite")
             answers[variant] = answer(backend, pictures, progress(f"testing {variant}"))
@@ -133,7 +133,7 @@ def require_layers(run: Run, keep: Sequence[str]) -> None:
 
 def _int8(
     run: Run,
-    order: ConversionOptions,
+    options: ConversionOptions,
     representative: NDArray[np.uint8],
     reference: CpuBackend,
     float32: bytes,
@@ -143,17 +143,17 @@ def _int8(
 
     The layers are those that were named, or as few as hold on validation.
     """
-    named = () if order.keep_float == (AUTO,) else order.keep_float
+    named = () if options.keep_float == (AUTO,) else options.keep_float
     start, tuned = correct_biases(run.model, representative, named), None
-    if order.aware:
+    if options.aware:
         start, tuned = _fine_tuned(run, start, representative, progress)
 
     def make(keep: Sequence[str]) -> bytes:
-        own = keep == named or order.aware
+        own = keep == named or options.aware
         weights = start if own else correct_biases(run.model, representative, keep)
         return convert_keeping(weights, representative, keep)
 
-    if order.keep_float != (AUTO,):
+    if options.keep_float != (AUTO,):
         return make(named), named, tuned
     samples = run.split.of("validation")
     preprocessing = preprocess.parse(run.record.recipe.preprocessing)

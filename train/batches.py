@@ -25,6 +25,10 @@ class PatchSet:
     preprocessing: Preprocessing
     augmentation: Augmentation | None
 
+    def prepared(self) -> NDArray[np.uint8]:
+        """Each patch as the device prepares it, uint8 ``[N, side, side, 1]``."""
+        return prepare(self.patches, self.preprocessing)
+
     def picture(self, index: int, augmentation: Augmentation, rng: np.random.Generator) -> Picture:
         """The patch `index` prepared, uint8 ``[side, side]``, changed as `augmentation` says."""
         patch = self.patches[index]
@@ -50,7 +54,7 @@ class PatchSet:
         As it is where nothing is varied. The same `seed` gives the same.
         """
         if self.augmentation is None:
-            return prepare(self.patches, self.preprocessing)
+            return self.prepared()
         drawn = [
             self.picture(index, self.augmentation, np.random.default_rng((*seed, index)))
             for index in progress(range(len(self.patches)))

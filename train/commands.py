@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 if find_spec("tensorflow") is None:
     raise ModuleNotFoundError("the host extra is not installed: pip install 'sonolite[train]'")
 
-FIGURES = (
-    *("accuracy", "majority", "sensitivity", "specificity", "ppv", "npv", "f1"),
-    *("auroc", "auprc", "ece"),
-)
 TIRADS_HELP = "Grades to classes, as 2=benign,3=benign,5=malignant."
 DATA_HELP = "CSV, Pascal VOC, DDTI or class folders, of images or DICOM files."
 
@@ -259,25 +255,26 @@ def compare(
 
 
 def folds_table(summary: "CrossValidation") -> Table:
-    """The figures of each fold, and what they come to."""
+    """The figures of each fold, and of all folds together."""
+    from train.metrics import shown_in
+
     columns = [str(number) for number in range(1, len(summary.folds) + 1)]
-    rows = {
-        name: [f"{getattr(fold, name):.4f}" for fold in summary.folds] + [together]
-        for name, together in (
-            ("auroc", f"{summary.auroc:.4f} ±{summary.auroc_deviation:.4f}"),
-            *(
-                (name, _with_interval(summary.together, name))
-                for name in ("accuracy", "sensitivity", "specificity", "ece")
-            ),
-        )
-    }
+    rows: dict[str, list[str]] = {}
+    for name, metric in shown_in("folds").items():
+        together = _with_interval(summary.together, name)
+        if name == "auroc":
+            together = f"{summary.auroc:.4f} ±{summary.auroc_deviation:.4f}"
+        folds = [metric.text(getattr(fold, name), more=1) for fold in summary.folds]
+        rows[name] = [*folds, together]
     return figures_table([*columns, "together"], rows)
 
 
 def metrics_table(columns: dict[str, "Metrics"]) -> Table:
-    """The figures of one or more sets of images, a column each, with the majority's accuracy."""
+    """The figures of one or more sets of images, a column each."""
+    from train.metrics import METRICS
+
     rows = {"images": [str(metrics.samples) for metrics in columns.values()]}
-    for name in FIGURES:
+    for name in METRICS:
         rows[name] = [_with_interval(metrics, name) for metrics in columns.values()]
     for name in ("true_positive", "false_negative", "true_negative", "false_positive"):
         rows[name] = [str(getattr(metrics.confusion, name)) for metrics in columns.values()]
@@ -286,7 +283,10 @@ def metrics_table(columns: dict[str, "Metrics"]) -> Table:
 
 def _with_interval(metrics: "Metrics", name: str) -> str:
     """A figure, and beneath it its 95 % interval."""
-    figure, interval = getattr(metrics, name), metrics.intervals.get(name)
+    from train.metrics import METRICS
+
+    figure, interval, metric = getattr(metrics, name), metrics.intervals.get(name), METRICS[name]
     if figure is None:
         return "-"
-    return f"{figure:.4f}" + (f"\n{interval[0]:.3f}-{interval[1]:.3f}" if interval else "")
+    between = "" if interval is None else "\n" + "-".join(map(metric.text, interval))
+    return metric.text(figure, more=1) + between

@@ -28,6 +28,7 @@ from edge_runtime import preprocess
 from edge_runtime.result import NOTICE
 from train.classical import METHODS, Method, Trained, extract, fit_method
 from train.metrics import (
+    METRICS,
     Interval,
     Labels,
     Metrics,
@@ -235,7 +236,14 @@ def image_milliseconds(answer: Callable[[Pictures], object], pictures: Pictures)
     return 1000 * median(times[WARM_UP:])
 
 
-NARROW = ("AUROC", "95 %", "sens.", "spec.", "train", "image")
+NARROW = (
+    METRICS["auroc"].column,
+    "95 %",
+    METRICS["sensitivity"].column,
+    METRICS["specificity"].column,
+    "train",
+    "image",
+)
 """The columns that 80 characters have room for."""
 
 
@@ -263,18 +271,15 @@ def _cells(rival: Rival) -> dict[str, str]:
     """What the tables say of one method, by column."""
     metrics = rival.metrics
     return {
-        "AUROC": _share(metrics.auroc),
+        METRICS["auroc"].column: _share(metrics.auroc),
         "95 %": _interval(metrics.intervals.get("auroc")),
         "difference": _share(rival.auroc_difference, "+"),
         "its 95 %": _interval(rival.auroc_difference_interval, "+"),
-        "AUPRC": _share(metrics.auprc),
-        "accuracy": _share(metrics.accuracy),
-        "sens.": _share(metrics.sensitivity),
-        "spec.": _share(metrics.specificity),
-        "PPV": _share(metrics.ppv),
-        "NPV": _share(metrics.npv),
-        "F1": _share(metrics.f1),
-        "ECE": _share(metrics.ece),
+        **{
+            metric.column: _share(getattr(metrics, name))
+            for name, metric in METRICS.items()
+            if name != "auroc" and metric.interval != "none"
+        },
         "train": f"{rival.training_seconds:,.0f} s",
         "image": f"{rival.image_milliseconds:.1f} ms",
     }

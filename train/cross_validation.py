@@ -9,11 +9,13 @@ import numpy as np
 from devices import BadInput
 from devices.records import read_json, write_json
 from edge_runtime.atomic import refuse_existing, whole_file
+from train.dataset import Dataset, read_dataset
 from train.fit import Callbacks
 from train.metrics import Metrics, measure
+from train.resume import unfinished
 from train.run import read_record, read_test_answers, refuse_strangers
 from train.split import Split, cross_validation_splits, split_csv
-from train.training import Dataset, read_dataset, train_split, unfinished
+from train.training import train_split
 
 SUMMARY = "cross-validation.json"
 

@@ -5,7 +5,6 @@ import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
-from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -33,12 +32,12 @@ WIDEST = 1400
 """Pixels, of the widest contact sheet that is put in as it is."""
 
 
-def write_page(path: Path, title: str, about: str, sections: Mapping[str, str]) -> None:
-    """Writes the page; a section without a body is left out."""
+def html_page(title: str, about: str, sections: Mapping[str, str]) -> str:
+    """One page that needs no other file; a section without a body is left out."""
     there = {name: body for name, body in sections.items() if body}
     ids = {name: name.lower().replace(" ", "-") for name in there}
     template = Template((resources.files("train") / "page.html.in").read_text("utf-8"))
-    page = template.substitute(
+    return template.substitute(
         title=escape(title),
         about=escape(about),
         contents="".join(f'<a href="#{ids[name]}">{name}</a> ' for name in there),
@@ -47,7 +46,6 @@ def write_page(path: Path, title: str, about: str, sections: Mapping[str, str]) 
             for name, body in there.items()
         ),
     )
-    path.write_text(page, encoding="utf-8")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,8 +1,12 @@
-"""The figures by which a binary classifier is judged, and the two numbers set on validation."""
+"""The metrics by which a binary classifier is judged, and the two numbers set on validation.
 
-from collections.abc import Iterator, Mapping, Sequence
+`PartialMetrics` is the registry: one field for each metric.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,37 +37,169 @@ class Confusion:
     false_positive: int
 
 
-@dataclass(frozen=True, slots=True)
+Table = Literal["headline", "folds", "gate", "card", "subgroups", "card subgroups"]
+"""The tables that show a choice of the metrics; all other tables show every metric."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one metric is computed, named and printed: the annotation of a field of `PartialMetrics`.
+
+    The field's name is the metric's name in JSON.
+    """
+
+    title: str
+    meaning: str
+    """In words, for whoever reads a report."""
+    compute: Callable[["Decisions"], Floats]
+    """``[B]``, NaN where the metric does not exist."""
+    tables: tuple[Table, ...] = ()
+    """The choices that show it, besides the tables of all metrics."""
+    short: str = ""
+    """The title in a narrow column; empty where it is `title`."""
+    lowest: float = 0.0
+    highest: float = 1.0
+    better: Literal["higher", "lower"] = "higher"
+    decimals: int = 3
+    interval: Literal["percentile", "basic", "none"] = "percentile"
+    """How the 95 % interval follows from the resamples. A metric without one describes the samples,
+    not the model."""
+
+    @property
+    def column(self) -> str:
+        """The title in a narrow column."""
+        return self.short or self.title
+
+    def text(self, value: float, more: int = 0) -> str:
+        """The value with its decimals, and `more` of them."""
+        return f"{value:.{self.decimals + more}f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartialMetrics:
     """Figures of samples of which one class may be absent; every share is 0..1.
 
     None stands where a figure does not exist, for want of positive decisions or negative ones, or
     of a class: alone it has an accuracy, an ECE, and its own sensitivity or specificity.
+
+    To add a metric, add a field here with its `Metric`, and with None as its default, so that runs
+    written before can still be read. Every table takes its metrics from these fields, in their
+    order.
     """
 
     samples: int
     groups: int
-    majority: float
-    """The accuracy of always naming the commoner class."""
-    accuracy: float
-    sensitivity: float | None
-    specificity: float | None
-    ppv: float | None
-    """The share of the positive decisions that are right; it moves with the share of positives."""
-    npv: float | None
-    f1: float | None
-    auroc: float | None
-    auprc: float | None
-    """Average precision: precision over recall, summed in steps, never interpolated."""
-    ece: float
-    """Expected calibration error of the positive class's probability; see `calibration_error`."""
+    majority: Annotated[
+        float,
+        Metric(
+            "majority",
+            "the accuracy of always naming the commoner class",
+            lambda decisions: np.maximum(decisions.prevalence, 1 - decisions.prevalence),
+            tables=("gate", "card"),
+            interval="none",
+        ),
+    ]
+    auroc: Annotated[
+        float | None,
+        Metric(
+            "AUROC",
+            "the share of all pairs of a positive and a negative image in which the positive one "
+            "has the higher probability",
+            lambda decisions: decisions.ranked.auroc(decisions.weights),
+            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups"),
+        ),
+    ]
+    auprc: Annotated[
+        float | None,
+        Metric(
+            "AUPRC",
+            "the average precision: precision over recall, summed in steps, never interpolated",
+            lambda decisions: decisions.ranked.auprc(decisions.weights),
+            tables=("card",),
+        ),
+    ]
+    accuracy: Annotated[
+        float,
+        Metric(
+            "accuracy",
+            "the share of all decisions that are right",
+            lambda decisions: _share(decisions.tp + decisions.tn, decisions.total),
+            tables=("folds", "gate", "card"),
+        ),
+    ]
+    sensitivity: Annotated[
+        float | None,
+        Metric(
+            "sensitivity",
+            "the share of the positive images that are called positive",
+            lambda decisions: _share(decisions.tp, decisions.positives),
+            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups"),
+            short="sens.",
+        ),
+    ]
+    specificity: Annotated[
+        float | None,
+        Metric(
+            "specificity",
+            "the share of the negative images that are called negative",
+            lambda decisions: _share(decisions.tn, decisions.negatives),
+            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups"),
+            short="spec.",
+        ),
+    ]
+    ppv: Annotated[
+        float | None,
+        Metric(
+            "PPV",
+            "the share of the positive decisions that are right; it moves with the share of "
+            "positive images",
+            lambda decisions: _share(
+                decisions.tp, (decisions.tp + decisions.fp) * decisions.has_both_classes
+            ),
+            tables=("subgroups",),
+        ),
+    ]
+    npv: Annotated[
+        float | None,
+        Metric(
+            "NPV",
+            "the share of the negative decisions that are right; it moves with the share of "
+            "positive images",
+            lambda decisions: _share(
+                decisions.tn, (decisions.tn + decisions.fn) * decisions.has_both_classes
+            ),
+            tables=("subgroups",),
+        ),
+    ]
+    f1: Annotated[
+        float | None,
+        Metric(
+            "F1",
+            "the harmonic mean of sensitivity and PPV",
+            lambda decisions: _share(
+                2 * decisions.tp,
+                (2 * decisions.tp + decisions.fp + decisions.fn) * decisions.has_both_classes,
+            ),
+        ),
+    ]
+    ece: Annotated[
+        float,
+        Metric(
+            "ECE",
+            "the expected calibration error of the positive class's probability",
+            lambda decisions: decisions.ranked.calibration_error(decisions.weights),
+            tables=("headline", "folds", "gate", "card"),
+            better="lower",
+            interval="basic",  # see `_reflected`
+        ),
+    ]
     confusion: Confusion
     intervals: dict[str, Interval]
-    """By figure, its 95 % interval over `resamples` of whole groups. Empty where there is one
-    group. Of fewer than some ten groups they say little, and are mostly too narrow."""
+    """By the metric's name, its 95 % interval over `resamples` of whole groups. Empty where there
+    is one group. Of fewer than some ten groups they say little, and are mostly too narrow."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics(PartialMetrics):
     """Figures of samples of both classes."""
 
@@ -72,6 +208,26 @@ class Metrics(PartialMetrics):
     f1: float
     auroc: float
     auprc: float
+
+
+def _registered() -> dict[str, Metric]:
+    """The metrics among the fields of `PartialMetrics`."""
+    hints = get_type_hints(PartialMetrics, include_extras=True)
+    return {
+        name: metric
+        for name, hint in hints.items()
+        for metric in getattr(hint, "__metadata__", ())
+        if isinstance(metric, Metric)
+    }
+
+
+METRICS: Mapping[str, Metric] = _registered()
+"""Every metric by its name, in the order in which tables show them."""
+
+
+def shown_in(table: Table) -> dict[str, Metric]:
+    """The metrics that a table shows, by name."""
+    return {name: metric for name, metric in METRICS.items() if table in metric.tables}
 
 
 class Bin(NamedTuple):
@@ -301,24 +457,66 @@ class _Ranked(NamedTuple):
         return _share(np.abs(positive - score).sum(axis=1), weight.sum(axis=1))
 
 
-def _figures(
-    ranked: _Ranked, positive: NDArray[np.bool_], called: NDArray[np.bool_], weights: Floats
-) -> dict[str, Floats]:
-    """Each figure by its name, ``[B]``, NaN where it does not exist."""
-    tp, fn = weights @ (positive & called), weights @ (positive & ~called)
-    fp, tn = weights @ (~positive & called), weights @ (~positive & ~called)
-    both = (tp + fn) * (fp + tn) > 0
-    return {
-        "accuracy": _share(tp + tn, tp + fn + fp + tn),
-        "sensitivity": _share(tp, tp + fn),
-        "specificity": _share(tn, tn + fp),
-        "ppv": _share(tp, (tp + fp) * both),
-        "npv": _share(tn, (tn + fn) * both),
-        "f1": _share(2 * tp, (2 * tp + fp + fn) * both),
-        "auroc": ranked.auroc(weights),
-        "auprc": ranked.auprc(weights),
-        "ece": ranked.calibration_error(weights),
-    }
+@dataclass(frozen=True)
+class Decisions:
+    """Decisions `score >= threshold` on resampled samples: each count is float ``[B]``."""
+
+    ranked: _Ranked
+    positive: NDArray[np.bool_]
+    """``[N]``: the truth."""
+    called: NDArray[np.bool_]
+    """``[N]``: the decision."""
+    weights: Floats
+    """``[B, N]``: how often each sample is in each resample."""
+
+    @cached_property
+    def tp(self) -> Floats:
+        """True positives."""
+        return self.weights @ (self.positive & self.called)
+
+    @cached_property
+    def fn(self) -> Floats:
+        """False negatives."""
+        return self.weights @ (self.positive & ~self.called)
+
+    @cached_property
+    def fp(self) -> Floats:
+        """False positives."""
+        return self.weights @ (~self.positive & self.called)
+
+    @cached_property
+    def tn(self) -> Floats:
+        """True negatives."""
+        return self.weights @ (~self.positive & ~self.called)
+
+    @property
+    def positives(self) -> Floats:
+        """Positive samples."""
+        return self.tp + self.fn
+
+    @property
+    def negatives(self) -> Floats:
+        """Negative samples."""
+        return self.tn + self.fp
+
+    @property
+    def total(self) -> Floats:
+        """All samples."""
+        return self.tp + self.fn + self.fp + self.tn
+
+    @property
+    def prevalence(self) -> Floats:
+        """The share of the positive samples."""
+        return _share(self.positives, self.total)
+
+    @property
+    def has_both_classes(self) -> NDArray[np.bool_]:
+        """Whether a resample has samples of both classes."""
+        return self.positives * self.negatives > 0
+
+    def figures(self) -> dict[str, Floats]:
+        """Every metric by its name, ``[B]``, NaN where it does not exist."""
+        return {name: metric.compute(self) for name, metric in METRICS.items()}
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
@@ -330,17 +528,20 @@ def _entries(
 ) -> Mapping[str, Any]:
     """The fields of `PartialMetrics` for decisions `score >= threshold`."""
     ranked, positive, called = _Ranked.of(labels, scores), labels == 1, scores >= threshold
-    once = _figures(ranked, positive, called, np.ones((1, len(labels))))
+    once = Decisions(ranked, positive, called, np.ones((1, len(labels)))).figures()
     whole = {name: float(figure[0]) for name, figure in once.items()}
-    drawn = [_figures(ranked, positive, called, weights) for weights in resamples(groups)]
-    intervals = {name: _interval([resample[name] for resample in drawn]) for name in whole}
-    if intervals["ece"] is not None:
-        intervals["ece"] = _reflected(whole["ece"], *intervals["ece"])
-    positives = float(np.mean(labels))
+    drawn = [
+        Decisions(ranked, positive, called, weights).figures() for weights in resamples(groups)
+    ]
+    intervals: dict[str, Interval] = {}
+    for name, metric in METRICS.items():
+        ends = _interval([resample[name] for resample in drawn])
+        if ends is not None and metric.interval != "none":
+            basic = metric.interval == "basic"
+            intervals[name] = _reflected(whole[name], *ends) if basic else ends
     return {
         "samples": len(labels),
         "groups": len(set(groups)),
-        "majority": max(positives, 1 - positives),
         **{name: None if np.isnan(figure) else figure for name, figure in whole.items()},
         "confusion": Confusion(
             true_positive=int(np.sum(positive & called)),
@@ -348,9 +549,7 @@ def _entries(
             true_negative=int(np.sum(~positive & ~called)),
             false_positive=int(np.sum(~positive & called)),
         ),
-        "intervals": {
-            name: interval for name, interval in intervals.items() if interval is not None
-        },
+        "intervals": intervals,
     }
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,6 +16,7 @@ from train.html_page import (
     NEGATIVE,
     POSITIVE,
     STYLE,
+    html_page,
     img,
     jpeg,
     new_figure,
@@ -25,63 +25,26 @@ from train.html_page import (
     png,
     table,
     word_table,
-    write_page,
 )
+from train.measurement import Answers, Mistake
 from train.metrics import (
-    Labels,
-    Scores,
+    METRICS,
     calibration_error,
     chance_calibration_error,
     curves,
     reliability,
     roc_band,
+    shown_in,
 )
 from train.samples import LEAK
 
 HELD_OUT = ("validation", "test")
-FIGURES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "f1": "F1",
-    "ece": "ECE",
-}
 FEW_GROUPS = 10
 """Below it an interval over groups says little; see `train.metrics`."""
 REDRAWN = (
     " Box: all test images again, with boxes drawn smaller or larger than those of the data. Where "
     "sensitivity moves with them, the operating point holds for boxes that are drawn alike."
 )
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the model answered on one part of the split, sample by sample."""
-
-    labels: Labels
-    scores: Scores
-    uncalibrated: Scores
-    """The probabilities before temperature scaling."""
-    groups: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """One picture on which the model was wrong."""
-
-    name: str
-    label: str
-    """The truth."""
-    score: float
-    picture: NDArray[np.uint8]
-    """uint8 ``[side, side, 1]``, as the network saw it."""
-    evidence: NDArray[np.floating] | None
-    """float ``[h, w]`` over the whole picture: what each place adds to the log-odds of the positive
-    class. None of a model that has no such output."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +61,8 @@ class Findings:
     """uint8 ``[h, w]``: pictures of the training split as augmentation changes them."""
 
 
-def worst_mistakes(
-    labels: Labels, scores: Scores, threshold: float, count: int = 12
-) -> NDArray[np.intp]:
-    """Indices of the wrong decisions with the least probability of the truth, the worst first."""
-    wrong = np.flatnonzero((scores >= threshold) != (labels == 1))
-    return wrong[np.argsort(-np.abs(scores - labels)[wrong], kind="stable")][:count]
-
-
-def write_report(findings: Findings, path: Path) -> None:
-    """Writes the page; a section whose material is absent is left out."""
+def report_page(findings: Findings) -> str:
+    """The page as HTML; a section that would be empty is left out."""
     record = findings.record
     with mpl.rc_context(STYLE):
         sections = {
@@ -125,7 +80,7 @@ def write_report(findings: Findings, path: Path) -> None:
             "Recipe and software": _making(record),
         }
     title = f"{record['recipe_name']} on {record['data']['name']}"
-    write_page(path, title, record["recipe"]["about"], sections)
+    return html_page(title, record["recipe"]["about"], sections)
 
 
 def _in_short(record: Mapping[str, Any]) -> str:
@@ -136,9 +91,9 @@ def _in_short(record: Mapping[str, Any]) -> str:
     tp, fn = counted["true_positive"], counted["false_negative"]
     tn, fp = counted["true_negative"], counted["false_positive"]
     tiles = "".join(
-        f'<div class="tile">{FIGURES[name]}<b>{test[name]:.3f}</b>'
+        f'<div class="tile">{metric.title}<b>{metric.text(test[name])}</b>'
         f'<span class="soft">{_between(test, name) or "no interval"}</span></div>'
-        for name in ("auroc", "sensitivity", "specificity", "ece")
+        for name, metric in shown_in("headline").items()
     )
     held_out = record.get("held_out")
     scanners = "" if held_out is None else f" of {held_out} pixels, which was never learnt from,"
@@ -205,12 +160,15 @@ def _figures(record: Mapping[str, Any]) -> str:
     rows = [
         ["images", *(f"{figures['samples']}" for figures in metrics.values())],
         ["groups", *(f"{figures['groups']}" for figures in metrics.values())],
-        ["majority", *(f"{figures['majority']:.3f}" for figures in metrics.values())],
     ]
     rows += [
-        [word, *(_cell(figures, name) for figures in metrics.values())]
-        for name, word in FIGURES.items()
+        [metric.title, *(_cell(figures, name) for figures in metrics.values())]
+        for name, metric in METRICS.items()
     ]
+    meanings = "".join(
+        f"<dt>{escape(metric.title)}</dt><dd>{escape(metric.meaning)}.</dd>"
+        for metric in METRICS.values()
+    )
     promised = record["recipe"]["operating_point"]["sensitivity"]
     return pair(
         table(["split", *metrics], rows),
@@ -220,11 +178,7 @@ def _figures(record: Mapping[str, Any]) -> str:
         "then locked. <em>Test</em> was used for nothing but this report.</p>"
         "<p>Below each figure, its 95 % interval by bootstrap: groups (patients, cases) are drawn "
         "with replacement, 1,000 times.</p>"
-        "<p>AUROC and AUPRC, the average precision, judge the probabilities; from accuracy to F1 "
-        "the decisions at the operating point are judged. PPV and NPV are the shares of the "
-        "positive and of the negative decisions that are right. ECE, the calibration error, is "
-        "explained below. <em>Majority</em> is the accuracy of always naming the commoner "
-        "class.</p>",
+        f"<dl>{meanings}</dl>",
     )
 
 
@@ -376,7 +330,7 @@ def _subgroups(record: Mapping[str, Any]) -> str:
     if not record.get("subgroups"):
         return ""
     _, positive = _labels(record)
-    figures = ("auroc", "sensitivity", "specificity", "ppv", "npv")
+    shown = shown_in("subgroups")
     rows = []
     for title, subgroups in record["subgroups"].items():
         rows.append([title])
@@ -384,8 +338,8 @@ def _subgroups(record: Mapping[str, Any]) -> str:
             counts = [
                 f"{count}" for count in (metrics["samples"], metrics["groups"], _positives(metrics))
             ]
-            rows.append([name, *counts, *(_cell(metrics, figure) for figure in figures)])
-    head = ["subgroup", "images", "groups", positive, *(FIGURES[figure] for figure in figures)]
+            rows.append([name, *counts, *(_cell(metrics, figure) for figure in shown)])
+    head = ["subgroup", "images", "groups", positive, *(metric.title for metric in shown.values())]
     return (
         plot(
             _forest(record),
@@ -608,7 +562,8 @@ def _between(metrics: Mapping[str, Any], name: str) -> str:
     if name not in metrics["intervals"]:
         return ""
     low, high = metrics["intervals"][name]
-    return f"{low:.3f} to {high:.3f}"
+    metric = METRICS[name]
+    return f"{metric.text(low)} to {metric.text(high)}"
 
 
 def _percent(metrics: Mapping[str, Any], name: str) -> str:
@@ -625,7 +580,7 @@ def _cell(metrics: Mapping[str, Any], name: str) -> str:
     """A figure with its interval under it; a second line stands after a line break."""
     if metrics[name] is None:
         return "–"  # noqa: RUF001
-    return f"{metrics[name]:.3f}\n{_between(metrics, name)}".strip()
+    return f"{METRICS[name].text(metrics[name])}\n{_between(metrics, name)}".strip()
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -28,7 +28,6 @@ from train.learner import Epoch
 from train.loading import Loaded
 from train.metrics import Labels, Metrics, PartialMetrics, Scores, as_labels
 from train.recipe import Recipe
-from train.report import Findings, write_report
 from train.samples import PARTS, Part
 from train.split import Split, csv_text, split_csv
 
@@ -182,23 +181,26 @@ def write_run(
     split: Split,
     model: keras.Model,
     scope: Scope | None,
-    findings: Findings,
+    scores: Mapping[Part, Scores],
+    report: str,
     logs: Path,
 ) -> Record:
-    """Writes `run.json`, `split.csv`, `model.keras`, `report.html`, `logs` and `scope.npz`.
+    """Writes all files of a run, or none: those of `FILES`, `scope.npz` only with a scope.
 
-    All of them or none. Raises BadInput where the folder exists already or cannot be written.
+    `scores` are the probabilities of the positive class, in the order of the split's samples;
+    `report` is the text of `report.html`, `logs` the folder of the learning curves.
+    Raises BadInput where the folder exists already or cannot be written.
     """
-    with whole_folder(folder) as part:  # what is in it: FILES
+    with whole_folder(folder) as part:
         model.save(part / "model.keras")
         record = replace(record, model_sha256=_sha256(part / "model.keras"))
         (part / "run.json").write_bytes(write_json(record))
         (part / "split.csv").write_text(split_csv(split, Path(record.data.path)), "utf-8")
-        (part / "answers.csv").write_text(_answers_csv(split, record, findings), "utf-8")
+        (part / "answers.csv").write_text(_answers_csv(split, record, scores), "utf-8")
         if scope is not None:
             (part / "scope.npz").write_bytes(write_scope(scope))
         shutil.copytree(logs, part / "logs")
-        write_report(findings, part / "report.html")
+        (part / "report.html").write_text(report, "utf-8")
     return record
 
 
@@ -220,11 +222,11 @@ def refuse_strangers(folder: Path) -> None:
         raise BadInput(f"{folder}: would be replaced; move {', '.join(strangers)} elsewhere first")
 
 
-def _answers_csv(split: Split, record: Record, findings: Findings) -> str:
+def _answers_csv(split: Split, record: Record, scores: Mapping[Part, Scores]) -> str:
     """What the model answered to every image, for whoever wants to measure it again."""
     rows: list[Sequence[object]] = [("path", "frame", "split", "group", "label", "probability")]
     for part in PARTS:
-        for sample, score in zip(split.of(part), findings.answers[part].scores, strict=True):
+        for sample, score in zip(split.of(part), scores[part], strict=True):
             name = os.path.relpath(sample.path, record.data.path)
             rows.append((name, sample.frame, part, sample.group, sample.label, f"{score:.9g}"))
     return csv_text(rows)

@@ -13,8 +13,8 @@ from devices.records import write_json
 from edge_runtime.bundle import CARD, open_bundle
 from tests.conftest import refused, sonolite
 from train.cross_validation import SUMMARY, read_cross_validation
+from train.measurement import BOXES
 from train.run import read_record
-from train.training import BOXES
 
 
 @pytest.fixture(scope="module")

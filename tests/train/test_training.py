@@ -20,12 +20,14 @@ from train.batches import read_patch_set
 from train.fit import Callbacks
 from train.learner import Epoch
 from train.loading import prepare
+from train.measurement import BOXES
 from train.network import answer
+from train.resume import unfinished
 from train.run import Record, Run, read_record, read_run
 from train.samples import PARTS
 from train.scope import fit_scope
 from train.split import Split
-from train.training import BOXES, train_run, unfinished
+from train.training import train_run
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,106 @@
+"""A data set: the images and labels that a recipe can use, with duplicates in one group."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_runtime import preprocess
+from train.batches import PatchSet, patch_set_of
+from train.duplicates import Pair, find_duplicates, join_groups
+from train.fit import Callbacks
+from train.importers import read_samples
+from train.leaks import settle_leaks
+from train.loading import Loaded, load
+from train.pretrained import require_weights
+from train.recipe import Recipe, read_recipe
+from train.samples import PARTS, Part, Sample
+from train.split import Split
+
+NO_GROUPS = (
+    "no groups are known, so each image is a group of its own; images of one patient may stand "
+    "on two sides of the split, and the figures will flatter"
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, read and cleaned once for one run or several."""
+
+    name: str
+    root: Path
+    recipe_name: str
+    recipe: Recipe
+    loaded: Loaded
+    pairs: tuple[Pair, ...]
+    """Duplicates; both pictures of a pair are of one group now."""
+    grouped: bool
+    """Whether the data told which images are of one patient, case or sweep."""
+
+    @property
+    def has_split(self) -> bool:
+        """Whether the data's own table says which image is for what."""
+        return any(sample.part for sample in self.loaded.samples)
+
+
+def read_dataset(
+    data: Path,
+    recipe: str,
+    callbacks: Callbacks,
+    tirads: dict[str, str] | None = None,
+    leaks: Path | None = None,
+    drop_leaks: bool = False,
+) -> Dataset:
+    """Reads and cleans `data`, and pulls duplicates into one group.
+
+    `tirads` maps grades to labels in place of the recipe's own mapping; of `leaks` and `drop_leaks`
+    see `settle_leaks`. Raises BadInput where the data or the recipe cannot be used, or where a
+    split of the data's own has the same picture on two sides.
+    """
+    plan = read_recipe(recipe)
+    if tirads is not None:
+        plan = replace(plan, task=plan.task.graded(tirads))
+    require_weights(plan.network)
+    collection = read_samples(data, plan.task)
+    for line in (f"data: {collection.summary}", *collection.notes):
+        callbacks.note(line)
+    loaded = load(collection, preprocess.parse(plan.preprocessing), callbacks.images)
+    root = (data if data.is_dir() else data.parent).absolute()
+    pairs = tuple(find_duplicates(loaded.fingerprints))
+    loaded, pairs = settle_leaks(loaded, pairs, root, leaks, drop_leaks)
+    for reason, count in loaded.reasons.items():
+        callbacks.note(f"{count} dropped: {reason}")
+    grouped = len({sample.group for sample in loaded.samples}) < len(loaded.samples)
+    if not grouped:
+        callbacks.note(NO_GROUPS)
+    if pairs:
+        callbacks.note(
+            f"{len(pairs)} pairs of images are equal or nearly so; each pair is one group"
+        )
+    joined = join_groups(loaded.samples, pairs)
+    return Dataset(
+        name=data.resolve().stem,
+        root=root,
+        recipe_name=Path(recipe).stem,
+        recipe=plan,
+        loaded=replace(loaded, samples=joined),
+        pairs=pairs,
+        grouped=grouped,
+    )
+
+
+def patch_sets(dataset: Dataset, split: Split) -> dict[Part, PatchSet]:
+    """What was read of the samples of each part, in their order."""
+    recipe, loaded = dataset.recipe, dataset.loaded
+    places = {_entry(sample): place for place, sample in enumerate(loaded.samples)}
+    return {
+        part: patch_set_of(
+            split.of(part),
+            [loaded.patches[places[_entry(sample)]] for sample in split.of(part)],
+            recipe,
+        )
+        for part in PARTS
+    }
+
+
+def _entry(sample: Sample) -> tuple[object, ...]:
+    """What tells a sample from all others, whatever its group is called."""
+    return sample.path, sample.frame, sample.box

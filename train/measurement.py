@@ -1,0 +1,213 @@
+"""A fitted model measured on the images of its run: answers, scope, subgroups and mistakes."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.scope import Scope
+from train.batches import PatchSet
+from train.fit import Callbacks, Fitted
+from train.metrics import Labels, Metrics, PartialMetrics, Scores, by_subgroup, measure
+from train.network import answer
+from train.samples import PARTS, Part, Sample, read_pixels
+from train.scope import fit_scope
+from train.split import Split
+from train.subgroups import traits
+
+Outputs = Mapping[str, NDArray[np.float32]]
+"""All outputs of a network by name; see `train.network.build`."""
+
+
+SCANNERS = 8
+"""Subgroups of the test images by scanner, the most frequent ones; the others are one."""
+CALIPERS = {True: "calipers", False: "none", None: "not known"}
+BOXES = {"a fifth smaller": 0.8, "a quarter larger": 1.25}
+"""How else people may draw the box around a nodule: its size, over that of the data."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model answered on one part of the split, sample by sample."""
+
+    labels: Labels
+    scores: Scores
+    uncalibrated: Scores
+    """The probabilities before temperature scaling."""
+    groups: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One picture on which the model was wrong."""
+
+    name: str
+    label: str
+    """The truth."""
+    score: float
+    picture: NDArray[np.uint8]
+    """uint8 ``[side, side, 1]``, as the network saw it."""
+    evidence: NDArray[np.floating] | None
+    """float ``[h, w]`` over the whole picture: what each place adds to the log-odds of the positive
+    class. None of a model that has no such output."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of a fitted model."""
+
+    answers: Mapping[Part, Answers]
+    metrics: dict[Part, Metrics]
+    subgroups: dict[str, dict[str, PartialMetrics]]
+    """Of the test split: by title, then by the subgroup's name."""
+    scope: Scope | None
+    """None of a model without an embedding."""
+    withheld: float | None
+    """The share of the test images beyond the scope's limit; None without a scope."""
+    mistakes: list[Mistake]
+    """On the test split, the worst first."""
+
+
+def measure_fitted(
+    fitted: Fitted,
+    split: Split,
+    patch_sets: Mapping[Part, PatchSet],
+    pictures: Mapping[Part, NDArray[np.uint8]],
+    seed: int,
+    callbacks: Callbacks,
+) -> Measurement:
+    """Measures a model on each part of the split, and fits the scope on train and validation.
+
+    `pictures` are the prepared images of each part, uint8 ``[N, side, side, 1]``.
+    """
+    outputs = {part: answer(fitted.model, pictures[part]) for part in PARTS}
+    answers = {
+        part: _answers(outputs[part]["probability"], patch_sets[part], split.of(part), fitted)
+        for part in PARTS
+    }
+    scope, withheld = None, None
+    if "embedding" in outputs["train"]:
+        scope = _scope(fitted, outputs, patch_sets, seed, callbacks)
+        distances = scope.distance(outputs["test"]["embedding"])
+        withheld = float(np.mean(distances > scope.limit))
+    test, redrawn = answers["test"], _redrawn(patch_sets["test"], answers["test"], fitted)
+    subgroups = _subgroups(callbacks.images(split.of("test")), test, fitted.threshold)
+    return Measurement(
+        answers=answers,
+        metrics={
+            part: measure(answer.labels, answer.scores, fitted.threshold, answer.groups)
+            for part, answer in answers.items()
+        },
+        subgroups=subgroups | ({"box": redrawn} if redrawn else {}),
+        scope=scope,
+        withheld=withheld,
+        mistakes=_mistakes(
+            split.of("test"), pictures["test"], outputs["test"].get("evidence"), test, fitted
+        ),
+    )
+
+
+def _answers(
+    probability: NDArray[np.float32],
+    patch_set: PatchSet,
+    samples: Sequence[Sample],
+    fitted: Fitted,
+) -> Answers:
+    """The answers to one part of the split."""
+    scores = probability[:, -1]
+    return Answers(
+        labels=patch_set.labels,
+        scores=scores,
+        uncalibrated=_uncalibrated(scores, fitted.temperature),
+        groups=[sample.group for sample in samples],
+    )
+
+
+def _scope(
+    fitted: Fitted,
+    outputs: Mapping[Part, Outputs],
+    patch_sets: Mapping[Part, PatchSet],
+    seed: int,
+    callbacks: Callbacks,
+) -> Scope:
+    """The scope of the pictures as they are and as augmentation changes them."""
+    parts: tuple[Part, ...] = ("train", "validation")
+    augmented = (
+        patch_sets[part].varied(seed, index, progress=callbacks.varying)
+        for index, part in enumerate(parts)
+    )
+    return fit_scope(
+        *(
+            (outputs[part]["embedding"], answer(fitted.model, pictures)["embedding"])
+            for part, pictures in zip(parts, augmented, strict=True)
+        )
+    )
+
+
+def worst_mistakes(
+    labels: Labels, scores: Scores, threshold: float, count: int = 12
+) -> NDArray[np.intp]:
+    """Indices of the wrong decisions with the least probability of the truth, the worst first."""
+    wrong = np.flatnonzero((scores >= threshold) != (labels == 1))
+    return wrong[np.argsort(-np.abs(scores - labels)[wrong], kind="stable")][:count]
+
+
+def _uncalibrated(scores: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """The probabilities before the temperature was folded in: of two classes, by their log-odds."""
+    scores = np.clip(scores.astype(np.float64), 1e-12, 1 - 1e-12)
+    return np.asarray(1 / (1 + np.exp(-temperature * np.log(scores / (1 - scores)))))
+
+
+def _subgroups(
+    samples: Iterable[Sample], test: Answers, threshold: float
+) -> dict[str, dict[str, PartialMetrics]]:
+    """The test figures by what an image tells besides its label."""
+    images = [traits(read_pixels(sample), sample.box) for sample in samples]
+    common = {name for name, _ in Counter(image.scanner for image in images).most_common(SCANNERS)}
+    titles: dict[str, list[str]] = {
+        "nodule size": [image.nodule or "not known" for image in images],
+        "scanner": [image.scanner if image.scanner in common else "others" for image in images],
+        "colour": ["coloured" if image.coloured else "grey" for image in images],
+        "calipers": [CALIPERS[image.calipers] for image in images],
+    }
+    return {
+        title: by_subgroup(test.labels, test.scores, threshold, test.groups, names)
+        for title, names in titles.items()
+        if len(set(names)) > 1
+    }
+
+
+def _redrawn(test: PatchSet, answers: Answers, fitted: Fitted) -> dict[str, PartialMetrics]:
+    """The figures of the test pictures that have a box, with boxes as `BOXES` has them."""
+    boxed = [index for index, patch in enumerate(test.patches) if patch.box is not None]
+    if not boxed or test.preprocessing.crop is None:
+        return {}
+    labels, groups = answers.labels[boxed], [answers.groups[index] for index in boxed]
+    figures: dict[str, PartialMetrics] = {}
+    for name, factor in BOXES.items():
+        pictures = np.concatenate([test.redrawn(index, factor) for index in boxed])
+        scores = answer(fitted.model, pictures)["probability"][:, -1]
+        figures |= by_subgroup(labels, scores, fitted.threshold, groups, [name] * len(boxed))
+    return figures
+
+
+def _mistakes(
+    samples: Sequence[Sample],
+    pictures: NDArray[np.uint8],
+    evidence: NDArray[np.float32] | None,
+    test: Answers,
+    fitted: Fitted,
+) -> list[Mistake]:
+    """The worst wrong decisions on the test split, each with its evidence where there is any."""
+    return [
+        Mistake(
+            name=samples[index].path.name,
+            label=samples[index].label,
+            score=float(test.scores[index]),
+            picture=pictures[index],
+            evidence=None if evidence is None else evidence[index],
+        )
+        for index in worst_mistakes(test.labels, test.scores, fitted.threshold)
+    ]
