@@ -13,6 +13,7 @@ from edge_runtime.bundle.manifest import ClassifierStage, Variant
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
 from train.metrics import METRICS, PartialMetrics, Table, shown_in
 from train.run import Data, Record, read_record
+from train.samples import LEAK
 
 Other = Record | CrossValidation
 """What else a recipe was tested on."""
@@ -35,7 +36,7 @@ TEMPLATE = """# {name}, version {version}
 
 `{data}`: {images} images in {groups} groups; {apart}.
 {duplicates} pairs of equal or nearly equal images were pulled into one group each; {dropped} images
-could not be used.
+could not be used.{leaks}
 
 | split | {labels} |
 |---|{rules}|
@@ -91,6 +92,9 @@ WITH_SCOPE = """A picture that is unlike those the model learnt from gets no lab
 99 % of the validation images{varied}; of the test images it keeps: {shares}. Not every picture of
 something else lies beyond it."""
 VARIED = " as they are and as other scanners may show them, together"
+LEAKS = """ The data's own split had near duplicates on two
+sides; of these images {count} were dropped for it, from training, or from validation where the
+other tests."""
 BOXES = "*Box* is the images again, with boxes drawn otherwise than those of the data.\n"
 CORRECTED = (
     "The biases of int8 are not those of float32: they take back what rounding its weights adds\n"
@@ -165,6 +169,7 @@ def card_text(card: Card) -> str:
         counts="\n".join(counts),
         duplicates=data.duplicates,
         dropped=sum(data.dropped.values()),
+        leaks=LEAKS.format(count=data.dropped[LEAK]) if LEAK in data.dropped else "",
         figures_head=_head("split", *_titles("card")),
         figures="\n".join(figures),
         subgroups_head=_head("subgroup", "images", "groups", *_titles("card subgroups")),

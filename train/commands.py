@@ -60,6 +60,14 @@ def train(
         ),
     ] = False,
     tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
+    drop_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--drop-leaks",
+            help="Of near duplicates on two sides of the data's own split, drop the training "
+            "side's, or the validation side's.",
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
@@ -97,7 +105,16 @@ def train(
             summary = cross_validate(data, recipe, out, seed, folds, resume, callbacks, grades)
         else:
             record = train_run(
-                data, recipe, out, seed, hold_out, resume, callbacks, part_groups, grades
+                data,
+                recipe,
+                out,
+                seed,
+                hold_out,
+                resume,
+                callbacks,
+                part_groups,
+                grades,
+                drop_leaks,
             )
     if folds:
         print(json.dumps(plain(summary))) if as_json else Console().print(folds_table(summary))

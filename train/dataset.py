@@ -5,9 +5,10 @@ from pathlib import Path
 
 from edge_runtime.bundle import preprocess
 from train.batches import PatchSet, patch_set_of
-from train.duplicates import Pair, find_duplicates, join_groups, refuse_leakage
+from train.duplicates import Pair, find_duplicates, join_groups
 from train.fit import Callbacks
 from train.importers import read_samples
+from train.leaks import settle_leaks
 from train.loading import Loaded, load
 from train.pretrained import require_weights
 from train.recipe import Recipe, read_recipe
@@ -41,33 +42,40 @@ class Dataset:
 
 
 def read_dataset(
-    data: Path, recipe: str, callbacks: Callbacks, tirads: dict[str, str] | None = None
+    data: Path,
+    recipe: str,
+    callbacks: Callbacks,
+    tirads: dict[str, str] | None = None,
+    leaks: Path | None = None,
+    drop_leaks: bool = False,
 ) -> Dataset:
     """Reads and cleans `data`, and pulls duplicates into one group.
 
-    `tirads` maps grades to labels in place of the recipe's own mapping. Raises BadInput where the
-    data or the recipe cannot be used, or where a split of the data's own has the same picture on
-    two sides.
+    `tirads` maps grades to labels in place of the recipe's own mapping; of `leaks` and `drop_leaks`
+    see `settle_leaks`. Raises BadInput where the data or the recipe cannot be used, or where a
+    split of the data's own has the same picture on two sides.
     """
     plan = read_recipe(recipe)
     if tirads is not None:
         plan = replace(plan, task=plan.task.graded(tirads))
     require_weights(plan.network)
     collection = read_samples(data, plan.task)
+    for line in (f"data: {collection.summary}", *collection.notes):
+        callbacks.note(line)
     loaded = load(collection, preprocess.parse(plan.preprocessing), callbacks.images)
+    root = (data if data.is_dir() else data.parent).absolute()
+    pairs = tuple(find_duplicates(loaded.fingerprints))
+    loaded, pairs = settle_leaks(loaded, pairs, root, leaks, drop_leaks)
     for reason, count in loaded.reasons.items():
         callbacks.note(f"{count} dropped: {reason}")
     grouped = len({sample.group for sample in loaded.samples}) < len(loaded.samples)
     if not grouped:
         callbacks.note(NO_GROUPS)
-    pairs = tuple(find_duplicates(loaded.fingerprints))
-    refuse_leakage(loaded.samples, pairs)
     if pairs:
         callbacks.note(
             f"{len(pairs)} pairs of images are equal or nearly so; each pair is one group"
         )
     joined = join_groups(loaded.samples, pairs)
-    root = (data if data.is_dir() else data.parent).absolute()
     return Dataset(
         name=data.resolve().stem,
         root=root,

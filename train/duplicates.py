@@ -181,35 +181,22 @@ def join_groups(samples: Sequence[Sample], pairs: Iterable[Pair]) -> tuple[Sampl
     return tuple(replace(sample, group=root(sample.group)) for sample in samples)
 
 
-def refuse_leakage(samples: Sequence[Sample], pairs: Iterable[Pair]) -> None:
-    """Raises BadInput, naming the pairs, where the data's own split has duplicates on two sides."""
-    _refuse(
-        "the same picture stands on two sides of the split",
-        [
-            f"{_name(samples[pair.first])} ({samples[pair.first].part}) and "
-            f"{_name(samples[pair.second])} ({samples[pair.second].part})"
-            for pair in pairs
-            if samples[pair.first].part != samples[pair.second].part
-        ],
-    )
-
-
 def refuse_common(known: Sequence[Sample], given: Sequence[Sample], pairs: Iterable[Pair]) -> None:
     """Raises BadInput, naming the pairs, where pictures that a model knows are in other data.
 
     `pairs` are those of `find_common`, whose `first` counts in `known`, `second` in `given`.
     """
-    _refuse(
-        "the model was made with pictures of this data",
-        [f"{_name(given[pair.second])} is {_name(known[pair.first])}" for pair in pairs],
-    )
+    named = [f"{name_of(given[pair.second])} is {name_of(known[pair.first])}" for pair in pairs]
+    if named:
+        raise BadInput(f"the model was made with pictures of this data: {first_of(named)}")
 
 
-def _refuse(fault: str, pairs: Sequence[str]) -> None:
-    if pairs:
-        more = f"; and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
-        raise BadInput(f"{fault}: {'; '.join(pairs[:NAMED])}{more}")
+def first_of(names: Sequence[str]) -> str:
+    """The first `NAMED` of the names, and how many more there are."""
+    more = f"; and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{'; '.join(names[:NAMED])}{more}"
 
 
-def _name(sample: Sample) -> str:
+def name_of(sample: Sample) -> str:
+    """A sample's file, and the frame in a moving one."""
     return f"{sample.path}, frame {sample.frame}" if sample.frame else str(sample.path)

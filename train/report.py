@@ -36,6 +36,7 @@ from train.metrics import (
     roc_band,
     shown_in,
 )
+from train.samples import LEAK
 
 HELD_OUT = ("validation", "test")
 FEW_GROUPS = 10
@@ -527,6 +528,11 @@ def _data(record: Mapping[str, Any]) -> str:
     if "dropped" in data:
         dropped = [[reason, str(count)] for reason, count in data["dropped"].items()]
         page += table(["dropped", "images"], dropped) if dropped else "<p>Nothing was dropped.</p>"
+        if leaks := data["dropped"].get(LEAK):
+            page += (
+                "<p>The data's own split had near duplicates on two sides. Dropped from training, "
+                f"or from validation where the other tests: {leaks}.</p>"
+            )
     return page + word_table(
         {"data, SHA-256": data["sha256"], "split, SHA-256": data["split_sha256"]}
     )

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -30,7 +29,7 @@ from train.loading import Loaded
 from train.metrics import Labels, Metrics, PartialMetrics, Scores, as_labels
 from train.recipe import Recipe
 from train.samples import PARTS, Part
-from train.split import Split, split_csv
+from train.split import Split, csv_text, split_csv
 
 SCHEMA = 3
 
@@ -234,15 +233,12 @@ def refuse_strangers(folder: Path) -> None:
 
 def _answers_csv(split: Split, record: Record, scores: Mapping[Part, Scores]) -> str:
     """What the model answered to every image, for whoever wants to measure it again."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("path", "frame", "split", "group", "label", "probability"))
+    rows: list[Sequence[object]] = [("path", "frame", "split", "group", "label", "probability")]
     for part in PARTS:
         for sample, score in zip(split.of(part), scores[part], strict=True):
             name = os.path.relpath(sample.path, record.data.path)
-            row = (name, sample.frame, part, sample.group, sample.label, f"{score:.9g}")
-            table.writerow(row)
-    return text.getvalue()
+            rows.append((name, sample.frame, part, sample.group, sample.label, f"{score:.9g}"))
+    return csv_text(rows)
 
 
 @dataclass(frozen=True)
@@ -309,11 +305,8 @@ def read_record(folder: Path) -> Record:
 def _read_split(path: Path, root: Path, record: Record) -> Split:
     """The split as it was written, its images looked for under `root`."""
     task = record.recipe.task
-    samples = [
-        replace(sample, path=root / sample.path.relative_to(path.parent))
-        for sample in read_csv(path, task).samples
-    ]
+    samples = read_csv(path, task, root).samples
     parts = tuple(sample.part for sample in samples if sample.part is not None)
     if len(parts) < len(samples):
         raise BadInput(f"{path}: an image is of no split")
-    return Split(tuple(samples), parts)
+    return Split(samples, parts)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,21 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 Reason = Literal[
+    "missing",
     "unreadable",
     "unknown kind of file",
+    "mask",
     "too small",
     "no label",
     "not a box",
     "box outside the picture",
+    "annotated at another size",
+    "names another picture",
     "grade not mapped",
+    "duplicate across the split",
 ]
+
+LEAK: Reason = "duplicate across the split"
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class Sample:
     """Counts the frames of a DICOM file from 0."""
     part: Part | None = None
     """What it is for, where the data's own table says so."""
+    size: tuple[int, int] | None = None
+    """Width and height of the picture that the box was drawn in, where the annotation says so."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,17 @@ class Collection:
 
     samples: tuple[Sample, ...]
     dropped: tuple[Dropped, ...]
+    layout: str = field(default="table", compare=False)
+    """How the data lie on the disk, in words for a user."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What a user should know of how they were read."""
+
+    @property
+    def summary(self) -> str:
+        """The layout that was recognised, and how much it holds, in one line."""
+        classes = len({sample.label for sample in self.samples})
+        images = len({(sample.path, sample.frame) for sample in self.samples})
+        return f"{self.layout}, {classes} classes, {images} images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +118,54 @@ class Task:
         except ValueError as error:
             raise BadInput(str(error)) from error
 
+    @property
+    def examples(self) -> str:
+        """The labels, for a sentence on folders of classes."""
+        return f": {', '.join(self.labels)}"
+
+    def knows(self, word: str) -> bool:
+        """Whether `word` is a label or stands for one."""
+        return word in self.labels or word in self.aliases
+
     def label(self, word: str, where: str) -> str:
         """The label that `word` stands for. Raises BadInput, naming `where` it was found."""
         label = self.aliases.get(word, word)
         if label not in self.labels:
             raise BadInput(f"{where}: {word!r} is no class; there are {', '.join(self.labels)}")
         return label
+
+
+@dataclass(frozen=True, slots=True)
+class AsWritten:
+    """Takes each word for the label that it is: data are read so before a task is fixed."""
+
+    examples = ""
+
+    def knows(self, word: str) -> bool:  # noqa: ARG002
+        """Whether a folder of this name is of a class though it holds no picture: never."""
+        return False
+
+    def label(self, word: str, where: str) -> str:  # noqa: ARG002
+        """The word itself."""
+        return word
+
+
+Naming: TypeAlias = Task | AsWritten
+"""What turns the words of a data set into labels."""
+
+
+def size_of(width: str, height: str) -> tuple[int, int] | None:
+    """The size in pixels of an annotated picture; None where none is stated: empty, or 0.
+
+    Words that are no size are one that no picture has.
+    """
+    if not any(word.strip() for word in (width, height)):
+        return None
+    try:
+        size = (round(float(width)), round(float(height)))
+    except (ValueError, OverflowError):
+        return (-1, -1)
+    return None if size == (0, 0) else size
 
 
 def box_between(corners: Sequence[str], where: str) -> Box | None:
@@ -150,6 +212,8 @@ def check(pixels: Pixels, sample: Sample) -> Reason | None:
         return "too small"
     if sample.box is None:
         return None
+    if sample.size is not None and sample.size != pixels.shape[1::-1]:
+        return "annotated at another size"
     if min(sample.box.w, sample.box.h) < 1:
         return "not a box"
     if max(sample.box.w, sample.box.h) < MIN_BOX:

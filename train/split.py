@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,12 +170,22 @@ COLUMNS = ("path", "frame", "label", *BOX_COLUMNS, "group", "split")
 
 def split_csv(split: Split, root: Path) -> str:
     """The text of `split.csv`: a table of samples with their part, paths relative to `root`."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
+    rows: list[tuple[object, ...]] = [COLUMNS]
     for sample, part in zip(split.samples, split.parts, strict=True):
         box = sample.box
         corners = ("",) * 4 if box is None else (box.x, box.y, box.x + box.w, box.y + box.h)
         name = os.path.relpath(sample.path, root)
-        table.writerow((name, sample.frame, sample.label, *corners, sample.group, part))
+        rows.append((name, sample.frame, sample.label, *corners, sample.group, part))
+    return csv_text(rows)
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """The text of a table; each cell is read back as it is written, whatever it holds."""
+    text = io.StringIO()
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        # Before Python 3.13 a carriage return alone is not quoted, and ends the line when read.
+        writer = quoted if any("\r" in str(cell) for cell in row) else plain
+        writer.writerow(row)
     return text.getvalue()

@@ -16,6 +16,7 @@ from train.cluster import ALONE, Cluster, join
 from train.dataset import Dataset, patch_sets, read_dataset
 from train.duplicates import join_groups
 from train.fit import Callbacks, fit, fit_as_worker
+from train.leaks import leaks_table
 from train.measurement import measure_fitted
 from train.report import Findings, report_page
 from train.resume import begin, refuse_taken, set_aside, unfinished
@@ -125,6 +126,7 @@ def train_run(
     callbacks: Callbacks,
     part_groups: bool = False,
     tirads: dict[str, str] | None = None,
+    drop_leaks: bool = False,
 ) -> Record | None:
     """Trains `recipe` on `data` and writes the run `out`; see `train.run` for what is in it.
 
@@ -138,7 +140,8 @@ def train_run(
     cluster = join(note=callbacks.note)
     if cluster.chief:
         refuse_taken(out, resume)
-    dataset = read_dataset(data, recipe, callbacks, tirads)
+    leaks = leaks_table(out) if cluster.chief else None
+    dataset = read_dataset(data, recipe, callbacks, tirads, leaks, drop_leaks)
     samples, task = dataset.loaded.samples, dataset.recipe.task
     parted = 0
     if held_out is not None:

@@ -1,7 +1,6 @@
 """Duplicates: found whatever was done to the copy, never among strangers, never across a split."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,7 +20,6 @@ from train.duplicates import (
     fingerprint,
     join_groups,
     refuse_common,
-    refuse_leakage,
 )
 from train.samples import Sample
 
@@ -163,27 +161,10 @@ def test_joining_is_the_smallest_partition_that_holds_the_pairs(
     assert join_groups(samples, reversed(pairs)) == joined
 
 
-def test_a_duplicate_across_a_given_split_is_refused_by_name() -> None:
-    first, *others = sample("a"), sample("b"), sample("c", frame=7)
-    samples = [replace(first, part="train"), *(replace(its, part="test") for its in others)]
-    refuse_leakage(samples, [pair(1, 2)])
-    with pytest.raises(BadInput) as refusal:
-        refuse_leakage(samples, [pair(0, 2), pair(1, 2)])
-    assert str(refusal.value) == (
-        "the same picture stands on two sides of the split: "
-        "/d/a-0.png (train) and /d/c-0.png, frame 7 (test)"
-    )
-
-
 def test_ten_pairs_are_named_and_the_others_counted() -> None:
-    samples = [
-        replace(sample(f"g{number}"), part="test" if number % 2 else "train")
-        for number in range(24)
-    ]
-    with pytest.raises(
-        BadInput, match=r"g18-0.png \(train\) and .*g19-0.png \(test\); and 2 more$"
-    ):
-        refuse_leakage(samples, [pair(2 * number, 2 * number + 1) for number in range(12)])
+    known, given_ = [sample("a", number) for number in range(12)], [sample("b")] * 12
+    with pytest.raises(BadInput, match=r"b-0.png is /d/a-9.png; and 2 more$"):
+        refuse_common(known, given_, [pair(number, number) for number in range(12)])
 
 
 def test_pictures_that_the_model_knows_are_refused_by_name() -> None:

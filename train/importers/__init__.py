@@ -1,60 +1,120 @@
-"""Labelled images from the layouts in which they lie on people's disks, one file a layout."""
+"""Labelled images from the layouts in which they lie on people's disks, one file a layout.
+
+`docs/own-data.md` shows each of them.
+"""
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from devices import BadInput, Box
+from devices.capture.listing import list_files
 from train.importers.class_folders import read_class_folders
 from train.importers.ddti import read_ddti
 from train.importers.table import read_csv
 from train.importers.voc import read_voc
-from train.samples import Collection, Task
+from train.importers.xml import read_xml
+from train.samples import AsWritten, Collection, Dropped, Naming
 
 MANIFEST = "manifest.csv"
+MAX_MISSING = 0.10
+"""Of the images that are listed: where more are not there, the paths are wrong, not some files."""
+NAMED = 3
+"""Missing images that a refusal names."""
 
 
-def read_samples(data: Path, task: Task) -> Collection:
+def read_samples(data: Path, task: Naming) -> Collection:
     """Reads the samples of `data`: a CSV file or a folder.
 
-    A folder is read by its `manifest.csv` where it has one, else as Pascal VOC (`Annotations/`
-    and `JPEGImages/`), else as DDTI (a `.xml` for each case), else as one folder a class. What has
-    no label, or cannot be read, is dropped with its reason. Raises BadInput where no sample is
-    found, or where a label is written that is no class.
+    A folder is read by its `manifest.csv` where it has one; else, where there are XML files, as
+    Pascal VOC (`<annotation>`, in `Annotations/` or beside the pictures) or as DDTI (`<case>`);
+    else as one folder a class. What has no label, is not there, or cannot be read, is dropped with
+    its reason. Raises BadInput where no sample is found, where a label is written that is no class,
+    or where more than `MAX_MISSING` of the images are not there.
     """
-    if data.is_file():
-        found = read_csv(data, task)
-    elif (data / MANIFEST).is_file():
-        found = read_csv(data / MANIFEST, task)
-    elif (data / "Annotations").is_dir():
-        found = read_voc(data, task)
-    elif any(data.glob("*.xml")):
-        found = read_ddti(data, task)
-    elif data.is_dir():
-        found = read_class_folders(data, task)
-    else:
-        raise BadInput(f"{data}: no such file or folder")
-    _refuse_doubtful_names(found)
-    if not found.samples and found.dropped:
-        reasons = Counter(its.reason for its in found.dropped).items()
+    collection = _read(data, task)
+    _refuse_doubtful_names(collection)
+    collection = _without_missing(collection, data)
+    if not collection.samples and collection.dropped:
+        reasons = Counter(entry.reason for entry in collection.dropped).items()
         counts = ", ".join(f"{reason}: {count}" for reason, count in reasons)
         raise BadInput(f"{data}: no labelled images; all were dropped ({counts})")
-    if not found.samples:
+    if not collection.samples:
         raise BadInput(
             f"{data}: no labelled images; expected a CSV with path,label, a Pascal VOC folder, "
-            f"a DDTI folder, or the folders {' and '.join(task.labels)}"
+            f"a DDTI folder, or a folder for each class{task.examples}"
         )
-    return found
+    return collection
 
 
-def _refuse_doubtful_names(found: Collection) -> None:
+def class_names(data: Path) -> tuple[str, ...]:
+    """The classes that `data` itself names, in the order of the alphabet, before a task is fixed.
+
+    Of DDTI these are its TI-RADS grades. Raises BadInput as `read_samples` does, and where two
+    names differ only in capitals or spaces.
+    """
+    names = sorted({sample.label for sample in read_samples(data, AsWritten()).samples})
+    spellings: dict[str, str] = {}
+    for name in names:
+        other = spellings.setdefault("".join(name.casefold().split()), name)
+        if other != name:
+            raise BadInput(f"{data}: {other!r} and {name!r} differ only in spelling; use one")
+    return tuple(names)
+
+
+def _read(data: Path, task: Naming) -> Collection:
+    if data.is_file():
+        return read_csv(data, task)
+    if not data.is_dir():
+        raise BadInput(f"{data}: no such file or folder")
+    if (data / MANIFEST).is_file():
+        return read_csv(data / MANIFEST, task)
+    annotations = [path for path in list_files(data, True) if path.suffix.lower() == ".xml"]
+    roots = (read_xml(path) for path in annotations)
+    kind = next((root.tag for root in roots if root is not None), None)
+    if kind == "annotation" or (data / "Annotations").is_dir():
+        return read_voc(data, task)
+    if kind == "case" or any(path.parent == data for path in annotations):
+        return read_ddti(data, task)
+    return read_class_folders(data, task)
+
+
+def _without_missing(collection: Collection, data: Path) -> Collection:
+    """Drops the samples whose image is not there, before any is decoded.
+
+    Raises BadInput where they are more than `MAX_MISSING` of the images.
+    """
+    images = dict.fromkeys(sample.path for sample in collection.samples)
+    missing = {path: None for path in images if not path.is_file()}
+    if len(missing) > MAX_MISSING * len(images):
+        folder = data if data.is_dir() else data.parent
+        first = ", ".join(os.path.relpath(path, folder) for path in [*missing][:NAMED])
+        more = ", ..." if len(missing) > NAMED else ""
+        raise BadInput(
+            f"{data}: {len(missing)} of {len(images)} images are missing: {first}{more}; looked "
+            f"for in {folder.absolute()}, where the paths begin; move the images or the table, or "
+            "correct the paths"
+        )
+    kept = tuple(sample for sample in collection.samples if sample.path not in missing)
+    lost = tuple(
+        Dropped(str(sample.path), "missing")
+        for sample in collection.samples
+        if sample.path in missing
+    )
+    return replace(collection, samples=kept, dropped=(*collection.dropped, *lost))
+
+
+def _refuse_doubtful_names(collection: Collection) -> None:
     """Raises BadInput where a sample is listed twice or a name cannot be written down."""
-    paths = [str(sample.path) for sample in found.samples] + [its.path for its in found.dropped]
-    for path in paths:
-        if not path.isprintable():
-            raise BadInput(f"{path!r}: rename it, its name is not plain UTF-8")
+    paths = [sample.path for sample in collection.samples]
+    for path in [*map(str, paths), *(entry.path for entry in collection.dropped)]:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise BadInput(f"{path!r}: rename it, its name is not UTF-8") from None
     seen: set[tuple[str, int, Box | None]] = set()
-    for sample in found.samples:
+    for sample in collection.samples:
         entry = (os.path.normpath(sample.path), sample.frame, sample.box)
         if entry in seen:
             raise BadInput(f"{sample.path}: listed twice")

@@ -14,9 +14,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from devices import BadInput, Box
+from devices.capture.listing import list_files
 from devices.schema_io import read_json
 from train.importers.xml import read_xml
-from train.samples import Collection, Dropped, Sample, Task
+from train.samples import AsWritten, Collection, Dropped, Naming, Sample
 
 TIRADS = {"2": "benign", "3": "benign", "4c": "malignant", "5": "malignant"}
 """The usual choice for a task of these labels. 4a and 4b are left out: the rates of malignancy that
@@ -51,13 +52,15 @@ def parse_grades(text: str) -> dict[str, str]:
     return grades
 
 
-def read_ddti(folder: Path, task: Task) -> Collection:
+def read_ddti(folder: Path, task: Naming) -> Collection:
     """Samples from DDTI's layout: one for each outline, in its bounding box; the case is the group.
 
     A case is dropped where its grade is missing or not in `task.tirads`, a mark where it has no
     outline; an outline that is there twice counts once. Raises BadInput where the task maps no
     grade.
     """
+    if isinstance(task, AsWritten):
+        return _read_graded(folder, None)
     if not task.tirads:
         usual = ",".join(f"{grade}={label}" for grade, label in TIRADS.items())
         choice = ", ".join(f'"{grade}" = "{label}"' for grade, label in TIRADS.items())
@@ -65,16 +68,20 @@ def read_ddti(folder: Path, task: Task) -> Collection:
             f"{folder}: DDTI has TI-RADS grades, no classes; say which grade is which class, with "
             f"--tirads {usual} or in the recipe, under [task]: tirads = {{ {choice} }}"
         )
-    labels = {grade.lower(): label for grade, label in task.tirads.items()}
+    return _read_graded(folder, {grade.lower(): label for grade, label in task.tirads.items()})
+
+
+def _read_graded(folder: Path, labels: dict[str, str] | None) -> Collection:
+    """`labels` by grade; None where each grade is a class of its own."""
     samples: list[Sample] = []
     dropped: list[Dropped] = []
-    for file in sorted(folder.glob("*.xml")):
+    for file in [path for path in list_files(folder) if path.suffix.lower() == ".xml"]:
         root = read_xml(file)
         if root is None:
             dropped.append(Dropped(str(file), "unreadable"))
             continue
         grade = (root.findtext("tirads") or "").strip().lower()
-        if grade not in labels:
+        if not grade or (labels is not None and grade not in labels):
             dropped.append(Dropped(str(file), "grade not mapped" if grade else "no label"))
             continue
         for mark in root.iter("mark"):
@@ -86,8 +93,9 @@ def read_ddti(folder: Path, task: Task) -> Collection:
             elif not boxes:
                 dropped.append(Dropped(str(image), "no label"))
             else:
-                samples += [Sample(image, labels[grade], box, file.stem) for box in boxes]
-    return Collection(tuple(dict.fromkeys(samples)), tuple(dropped))
+                label = grade if labels is None else labels[grade]
+                samples += [Sample(image, label, box, file.stem) for box in boxes]
+    return Collection(tuple(dict.fromkeys(samples)), tuple(dropped), "DDTI")
 
 
 def _boxes(svg: str) -> list[Box] | None:

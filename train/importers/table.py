@@ -1,62 +1,142 @@
 """Samples from a table, a CSV file."""
 
+import codecs
 import csv
+import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from devices import BadInput
 from devices.capture.dicom import is_dicom
+from train.importers.columns import COLUMNS, SIZE_COLUMNS, columns_of
 from train.importers.dicom import patient_of
 from train.samples import (
     BOX_COLUMNS,
     PARTS,
     Collection,
     Dropped,
+    Naming,
     Part,
     Sample,
-    Task,
     box_between,
+    size_of,
 )
 
-PART_WORDS: dict[str, Part | None] = {"": None, "val": "validation"} | {its: its for its in PARTS}
+PART_WORDS: dict[str, Part | None] = {
+    "": None,
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "testing": "test",
+} | {part: part for part in PARTS}
 """What may stand in the column `split`."""
+DELIMITERS = ",;\t|"
+"""Between the cells; a spreadsheet writes semicolons where the comma stands in numbers."""
+DELIMITER_LINE = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)
+"""What spreadsheets write above a table, for themselves."""
 
 
-def read_csv(path: Path, task: Task) -> Collection:
+def read_csv(path: Path, task: Naming, root: Path | None = None) -> Collection:
     """Samples from a table with the columns `path,label` and, where known, a box and a `group`.
 
-    Paths are relative to the table. A column `frame` picks one of a DICOM file, from 0. Without a
-    group a DICOM file is of its patient, and each other image is a group of its own. A column
-    `split` says what an image is for: train, validation or test. A row without a label is dropped.
+    Paths are relative to the table; backslashes in them are understood. A column `frame` picks one
+    of a DICOM file, from 0. Without a group a DICOM file is of its patient, and each other image is
+    a group of its own. A column `split` says what an image is for: train, validation or test. The
+    columns `width` and `height` are those of the picture in which the box was drawn. A row without
+    a label is dropped. With `root` the table is one that sonolite wrote: paths are relative to
+    `root`, and each cell stands for itself, spaces and all.
+
+    Raises BadInput, naming the line, for what cannot be read, and for columns as `columns_of` does.
     """
-    samples, dropped = [], []
+    text = _decoded(path)
+    where, notes = str(path), []
+    skipped = 0
+    if written := DELIMITER_LINE.match(text):
+        text, skipped = text[written.end() :], 1
+    delimiter = written[1] if written else _delimiter(text)
+    samples: list[Sample] = []
+    dropped: list[Dropped] = []
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns = set(table.fieldnames or ())
-            if missing := {"path", "label"} - columns:
-                raise BadInput(f"{path}: no column {min(missing)!r} in the first line")
-            for row in table:
-                where = f"{path}, line {table.line_num}"
-                words = {name: (row.get(name) or "").strip() for name in columns}
-                if not words["path"]:
-                    raise BadInput(f"{where}: the path is empty")
-                image = path.parent / words["path"]
-                if not words["label"]:
-                    dropped.append(Dropped(str(image), "no label"))
-                    continue
-                samples.append(
-                    Sample(
-                        path=image,
-                        label=task.label(words["label"], where),
-                        box=box_between([words.get(name, "") for name in BOX_COLUMNS], where),
-                        group=words.get("group") or patient_of(image) or words["path"],
-                        frame=_frame(words.get("frame", ""), image, where),
-                        part=_part(words.get("split", ""), where),
-                    )
+        table = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=root is None
+        )
+        columns, others = columns_of(next(table, []), where)
+        if others:
+            names = ", ".join(repr(name) for name in others)
+            notes.append(f"{path.name}: columns that are not used: {names}")
+        for cells in table:
+            if not cells:
+                continue
+            line = f"{path}, line {table.line_num + skipped}"
+            if any(cell.strip() for cell in cells[len(columns) :]):
+                raise BadInput(f"{line}: {len(cells)} cells, but {len(columns)} columns")
+            row = dict.fromkeys(COLUMNS, "") | {
+                name: cell if root is not None else cell.strip()
+                for name, cell in zip(columns, cells, strict=False)
+                if name is not None
+            }
+            if not row["path"]:
+                raise BadInput(f"{line}: the path is empty")
+            image = root / row["path"] if root is not None else _image(path.parent, row["path"])
+            if not row["label"]:
+                dropped.append(Dropped(str(image), "no label"))
+                continue
+            corners = [row[name] for name in BOX_COLUMNS]
+            if delimiter != ",":
+                corners = [corner.replace(",", ".") for corner in corners]
+            samples.append(
+                Sample(
+                    path=image,
+                    label=task.label(row["label"], line),
+                    box=box_between(corners, line),
+                    group=row["group"] or patient_of(image) or row["path"],
+                    frame=_frame(row["frame"], image, line),
+                    part=_part(row["split"], line),
+                    size=size_of(*(row[name] for name in SIZE_COLUMNS)),
                 )
-    except (UnicodeDecodeError, csv.Error) as error:
+            )
+    except csv.Error as error:
+        raise BadInput(f"{path}: not a CSV file") from error
+    return Collection(tuple(samples), tuple(dropped), "table", tuple(notes))
+
+
+def _decoded(path: Path) -> str:
+    """The text of a table: UTF-8, or the UTF-16 that spreadsheets call Unicode."""
+    data = path.read_bytes()
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not a CSV file in UTF-8") from error
-    return Collection(tuple(samples), tuple(dropped))
+
+
+def _delimiter(text: str) -> str:
+    """What stands between the cells of the first line: what leaves the most known columns."""
+
+    def known(delimiter: str) -> int:
+        first_line = next(csv.reader(_lines(text), delimiter=delimiter, skipinitialspace=True), [])
+        return len({cell.strip().casefold() for cell in first_line} & {*COLUMNS})
+
+    try:
+        return max(DELIMITERS, key=known)
+    except csv.Error:
+        return ","
+
+
+def _lines(text: str) -> Iterator[str]:
+    yield from io.StringIO(text, newline="")
+
+
+def _image(folder: Path, name: str) -> Path:
+    """The image that a table calls `name`; a backslash may be part of it, or stand between folders.
+
+    `name` is tried as it is first.
+    """
+    image = folder / name
+    if "\\" in name and not image.exists():
+        return folder / name.replace("\\", "/")
+    return image
 
 
 def _frame(word: str, image: Path, where: str) -> int:

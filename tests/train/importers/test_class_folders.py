@@ -11,7 +11,7 @@ from tests.devices.capture.test_dicom import write_dicom
 from tests.train.test_samples import TASK
 from train.importers import read_samples
 from train.importers.class_folders import read_class_folders
-from train.samples import Dropped
+from train.samples import Dropped, read_pixels
 
 GREY = np.zeros((40, 60), np.uint8)
 
@@ -36,6 +36,38 @@ def test_what_is_hidden_is_passed_over(tmp_path: Path) -> None:
     found = read_class_folders(tmp_path, TASK)
     assert [its.group for its in found.samples] == ["p1", "p2"]
     assert found.dropped == ()
+
+
+def test_masks_beside_pictures_are_counted_and_not_learnt(tmp_path: Path) -> None:
+    names = ("scan (1).png", "scan (1)_mask.png", "scan (1)_mask_1.png", "scan (2).png")
+    for name in (*(f"benign/{name}" for name in names), "benign/masks/scan (2).png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    collection = read_class_folders(tmp_path, TASK)
+    assert [sample.path.name for sample in collection.samples] == [names[0], names[3]]
+    assert [entry.reason for entry in collection.dropped] == ["mask"] * 3
+
+
+def test_linked_folders_are_entered_and_circles_refused(tmp_path: Path) -> None:
+    for name in ("store/p1/a.png", "store/b/c.png", "data/benign/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "data" / "benign" / "p1").symlink_to(tmp_path / "store" / "p1")
+    (tmp_path / "data" / "malignant").symlink_to(tmp_path / "store" / "b")
+    groups = [sample.group for sample in read_class_folders(tmp_path / "data", TASK).samples]
+    assert groups == ["benign/d.png", "p1", "malignant/c.png"]
+    (tmp_path / "store" / "p1" / "up").symlink_to(tmp_path / "data")
+    with pytest.raises(BadInput, match="a link that leads back"):
+        read_samples(tmp_path / "data", TASK)
+
+
+@pytest.mark.parametrize("name", ["IM_0001", "a.IMA", "1.2.840.1", "a.png"])
+def test_a_dicom_file_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+    (tmp_path / "benign").mkdir()
+    write_dicom(tmp_path / "benign" / name, GREY)
+    (sample,) = read_class_folders(tmp_path, TASK).samples
+    assert sample.group.startswith("patient-")
+    assert read_pixels(sample).shape == GREY.shape
 
 
 def test_a_folder_that_is_no_class_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from devices import BadInput, Box
 from devices.capture.image import read_image
 from tests.train.test_samples import TASK
-from train.importers import read_samples
+from train.importers import class_names, read_samples
 from train.importers.ddti import TIRADS, parse_grades, read_ddti
 from train.samples import Collection, Dropped, Sample
 
@@ -49,6 +49,8 @@ def draw_graded(folder: Path, labelled: Path) -> Path:
 def test_each_outline_is_a_sample_in_its_bounding_box(tmp_path: Path) -> None:
     write_case(tmp_path, "4c", ("1", json.dumps([TRIANGLE, SQUARE])), ("2", json.dumps([SQUARE])))
     write_case(tmp_path, "2", ("1", json.dumps([SQUARE])), case="8")
+    for name in ("7_1.jpg", "7_2.jpg", "8_1.jpg"):
+        (tmp_path / name).touch()
     square = Box(100, 100, 20, 20)
     assert read_samples(tmp_path, GRADED) == Collection(
         (
@@ -63,6 +65,7 @@ def test_each_outline_is_a_sample_in_its_bounding_box(tmp_path: Path) -> None:
 
 def test_an_outline_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     write_case(tmp_path, "5", ("1", json.dumps([SQUARE, SQUARE])), ("1", json.dumps([SQUARE])))
+    (tmp_path / "7_1.jpg").touch()
     assert len(read_samples(tmp_path, GRADED).samples) == 1
 
 
@@ -131,6 +134,13 @@ def test_any_svg_is_read_or_dropped(tmp_path_factory: pytest.TempPathFactory, sv
     found = read_ddti(folder, GRADED)
     assert len(found.dropped) == 1
     assert found.dropped[0].reason in ("unreadable", "no label")
+
+
+def test_grades_are_classes_before_a_task_is_fixed(tmp_path: Path) -> None:
+    for case, grade in (("7", "4A"), ("8", "2"), ("9", "")):
+        write_case(tmp_path, grade, ("1", json.dumps([SQUARE])), case=case)
+        (tmp_path / f"{case}_1.jpg").touch()
+    assert class_names(tmp_path) == ("2", "4a")
 
 
 def test_grades_are_read_from_one_line() -> None:
