@@ -73,8 +73,8 @@ def _board(board: Board) -> Iterator[Finding]:
         yield Finding("board", "note", True, board.note)
     order = f"{', '.join(board.backends)}; models {', '.join(board.variants)}"
     yield Finding("board", "first to last", True, order)
-    for its in board.latency:
-        says = f"{its.milliseconds:g} ms, {its.backend}, {its.model} ({its.source})"
+    for figure in board.latency:
+        says = f"{figure.milliseconds:g} ms, {figure.backend}, {figure.model} ({figure.source})"
         yield Finding("board", "published", True, says)
 
 

@@ -177,11 +177,13 @@ def detect_board(root: Path = Path("/"), architecture: str | None = None) -> Boa
     """
     model, plugged = _model(root), _plugged(root)
     known = [read_board(name) for name in boards()]
-    fitting = [its for its in known if (architecture or platform.machine()) in its.architectures]
+    fitting = [
+        board for board in known if (architecture or platform.machine()) in board.architectures
+    ]
     ranked = [
-        *(its for its in fitting if plugged & set(its.usb)),
-        *(its for its in fitting if model.startswith(its.models)),
-        *(its for its in fitting if not (model or its.models or its.usb)),
+        *(board for board in fitting if plugged & set(board.usb)),
+        *(board for board in fitting if model.startswith(board.models)),
+        *(board for board in fitting if not (model or board.models or board.usb)),
     ]
     return ranked[0] if ranked else None
 
@@ -196,11 +198,11 @@ def _model(root: Path) -> str:
 
 def _plugged(root: Path) -> set[str]:
     """`vendor:product` of every USB device."""
-    found = set()
+    usb_ids = set()
     for vendor in root.glob("sys/bus/usb/devices/*/idVendor"):
         try:
             product = vendor.with_name("idProduct").read_text().strip()
-            found.add(f"{vendor.read_text().strip()}:{product}")
+            usb_ids.add(f"{vendor.read_text().strip()}:{product}")
         except OSError:
             continue  # unplugged meanwhile
-    return found
+    return usb_ids

@@ -165,8 +165,8 @@ def has_signal(pixels: Pixels) -> bool:
 
     Of such a picture nearly every pixel is as the one below it.
     """
-    seen = pixels[::STEP, ::STEP].astype(np.int16)
-    changes = np.abs(np.diff(seen, axis=0)) > NOISE
+    sparse = pixels[::STEP, ::STEP].astype(np.int16)
+    changes = np.abs(np.diff(sparse, axis=0)) > NOISE
     return bool(changes.reshape(*changes.shape[:2], -1).any(axis=2).mean() > FLAT)
 
 

@@ -111,10 +111,10 @@ class Phantom(CaptureDevice):
         if self._look is not None and plane > 0:
             self._add_nodule(echo, self._look, shift, plane)
         # Out of the plane the scatterers are others: the speckle turns from one field to the other.
-        turn = index / self.fps * 0.9
+        angle = index / self.fps * 0.9
         envelope = np.abs(
-            np.float32(np.cos(turn)) * self._speckle[0][:, shift : shift + w]
-            + np.float32(np.sin(turn)) * self._speckle[1][:, shift : shift + w]
+            np.float32(np.cos(angle)) * self._speckle[0][:, shift : shift + w]
+            + np.float32(np.sin(angle)) * self._speckle[1][:, shift : shift + w]
         )
         envelope *= echo
         decibels = 20 * np.log10(np.maximum(envelope, 1e-4))

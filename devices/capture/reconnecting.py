@@ -18,7 +18,7 @@ class Reconnecting(CaptureDevice):
     It is opened again in a thread of its own, which may last longer than a read, or than this.
     """
 
-    returns = True
+    reconnects = True
 
     def __init__(
         self,

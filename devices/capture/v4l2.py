@@ -56,7 +56,7 @@ class Mode(NamedTuple):
     fps: float
 
     def __str__(self) -> str:
-        word = next((its for its in FOURCC if FOURCC[its] == self.fourcc), self.fourcc)
+        word = next((name for name in FOURCC if FOURCC[name] == self.fourcc), self.fourcc)
         return f"{self.width}x{self.height} at {self.fps:.3g} frames/s, {word}"
 
 
@@ -137,31 +137,31 @@ def _modes(device: int) -> Iterator[Mode]:
 
 def _sizes(device: int, code: int) -> Iterator[tuple[int, int]]:
     """Every size in a format; where the driver does not tell, the one that is set."""
-    told = False
-    for _, _, kind, *its in _each(device, 74, SIZES, code):
-        told = True
+    answered = False
+    for _, _, kind, *numbers in _each(device, 74, SIZES, code):
+        answered = True
         if kind == DISCRETE:
-            yield its[0], its[1]
+            yield numbers[0], numbers[1]
         else:
-            least, most = (its[0], its[3]), (its[1], its[4])
+            least, most = (numbers[0], numbers[3]), (numbers[1], numbers[4])
             yield most
             for width, height in USUAL_SIZES:
                 if least[0] <= width <= most[0] and least[1] <= height <= most[1]:
                     yield width, height
-    if not told and (now := _ask(device, 4, PIX_FORMAT, CAPTURE)):
+    if not answered and (now := _ask(device, 4, PIX_FORMAT, CAPTURE)):
         yield now[1], now[2]
 
 
 def _rates(device: int, code: int, width: int, height: int) -> Iterator[float]:
     """Every rate in frames a second; 0 where the driver does not tell."""
-    told = False
+    answered = False
     for *_, kind, a, b, c, d, _, _ in _each(device, 75, INTERVALS, code, width, height):
-        told = True
+        answered = True
         fastest, slowest = b / a if a else 0.0, d / c if c else 0.0
         yield fastest
         if kind != DISCRETE:
             yield from (fps for fps in USUAL_RATES if slowest <= fps <= fastest)
-    if not told:
+    if not answered:
         yield 0.0
 
 

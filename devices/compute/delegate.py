@@ -45,8 +45,8 @@ class DelegateBackend(Interpreter):
         except OSError as error:
             raise HardwareMissing(f"{library}: cannot be loaded: {line(error)}") from error
         except ValueError as error:
-            said = " ".join(str(error).splitlines()[1:]) or "it does not say why"
-            raise HardwareMissing(f"{library}: refuses to start: {said}") from error
+            reason = " ".join(str(error).splitlines()[1:]) or "it does not say why"
+            raise HardwareMissing(f"{library}: refuses to start: {reason}") from error
         super().__init__(model, name, threads=1, delegates=[delegate])
         share = taken(self.operators)
         if share == 0:
@@ -60,9 +60,9 @@ def taken(operators: Sequence[Mapping[str, Any]]) -> float:
     An interpreter lists the model's operators, then one for each part that a delegate took: what
     lies between that one's inputs and outputs is what was taken.
     """
-    own = [its for its in operators if its["op_name"] != PART]
-    maker = {int(tensor): n for n, its in enumerate(own) for tensor in its["outputs"]}
-    found: set[int] = set()
+    own = [operator for operator in operators if operator["op_name"] != PART]
+    maker = {int(tensor): n for n, operator in enumerate(own) for tensor in operator["outputs"]}
+    delegated: set[int] = set()
     for part in operators:
         if part["op_name"] != PART:
             continue
@@ -71,8 +71,8 @@ def taken(operators: Sequence[Mapping[str, Any]]) -> float:
         while wanted:
             tensor = wanted.pop()
             number = maker.get(tensor)
-            if tensor in known or number is None or number in found:
+            if tensor in known or number is None or number in delegated:
                 continue
-            found.add(number)
-            wanted.extend(int(its) for its in own[number]["inputs"])
-    return len(found) / len(own) if own else math.nan
+            delegated.add(number)
+            wanted.extend(int(index) for index in own[number]["inputs"])
+    return len(delegated) / len(own) if own else math.nan

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from devices import BadInput, CheckFailed
 from devices.schema_io import read_json, write_json
-from edge_runtime.bench.contenders import Looped, Outcome, Task, Who
+from edge_runtime.bench.workloads import Looped, Outcome, Task, Who
 
 OURS: tuple[Who, ...] = ("decode", "invoke", "prepare", "every", "live")
 PEERS: dict[str, Who] = {"loop": "loop", "mediapipe": "mediapipe"}
@@ -106,12 +106,14 @@ def measure(
     every: dict[str, list[Measured]] = {}
     commands: list[Command] = []
     for number in range(rounds):
-        for who in (*OURS, *(PEERS[peer] for peer in against)):
-            progress(f"round {number + 1} of {rounds}: {who}")
-            paced = who in ("live", "prepare")
+        for workload in (*OURS, *(PEERS[peer] for peer in against)):
+            progress(f"round {number + 1} of {rounds}: {workload}")
+            paced = workload in ("live", "prepare")
             count = min(frames, LIVE_FRAMES) if paced else frames
-            task = Task(who, str(bundle), source, roi, count, threads, variant, time.monotonic())
-            every.setdefault(who, []).append(_summarise(_run(task)))
+            task = Task(
+                workload, str(bundle), source, roi, count, threads, variant, time.monotonic()
+            )
+            every.setdefault(workload, []).append(_summarise(_run(task)))
         progress(f"round {number + 1} of {rounds}: sonolite run")
         commands.append(_command(bundle, source, roi, threads, environment or {}))
     return Bench(
@@ -125,18 +127,18 @@ def measure(
         source=Path(source).name,
         frames=frames,
         threads=threads,
-        rounds={who: tuple(its) for who, its in every.items()},
+        rounds={workload: tuple(measurements) for workload, measurements in every.items()},
         commands=tuple(commands),
     )
 
 
 def _run(task: Task) -> Outcome:
     """One contender in a process of its own."""
-    words = [sys.executable, "-m", "edge_runtime.bench.contenders", json.dumps(asdict(task))]
+    words = [sys.executable, "-m", "edge_runtime.bench.workloads", json.dumps(asdict(task))]
     done = subprocess.run(words, capture_output=True, text=True)  # noqa: S603  our own module
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it says nothing"]
-        raise BadInput(f"{task.who}: cannot be measured: {said[-1]}")
+        errors = done.stderr.strip().splitlines() or ["it says nothing"]
+        raise BadInput(f"{task.workload}: cannot be measured: {errors[-1]}")
     fields = json.loads(done.stdout.splitlines()[-1])
     return Outcome(**{**fields, "latencies_ms": tuple(fields["latencies_ms"])})
 
@@ -147,8 +149,8 @@ def _summarise(outcome: Outcome) -> Measured:
         raise CheckFailed("a contender gave no result")
     longest = latencies[-1]
     histogram = [0] * BINS
-    for its in latencies:
-        histogram[min(BINS - 1, int(BINS * its / longest))] += 1
+    for latency in latencies:
+        histogram[min(BINS - 1, int(BINS * latency / longest))] += 1
     return Measured(
         frames=outcome.frames,
         ms_a_frame=1000 * outcome.seconds / outcome.frames,
@@ -203,8 +205,8 @@ def _most_resident(pid: int) -> float:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0.0
-    found = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(found[0].split()[1]) * 1024 / 1e6 if found else 0.0
+    peaks = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(peaks[0].split()[1]) * 1024 / 1e6 if peaks else 0.0
 
 
 def _processor() -> str:

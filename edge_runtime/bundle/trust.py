@@ -89,7 +89,10 @@ def require_trusted(name: str, signature: Signature | None, trusted: Mapping[byt
     if signature is None:
         raise BadInput(f"{name}: it is not signed")
     if signature.key not in trusted:
-        known = ", ".join(f"{its} {fingerprint(key)}" for key, its in trusted.items()) or "none"
+        known = (
+            ", ".join(f"{key_name} {fingerprint(key)}" for key, key_name in trusted.items())
+            or "none"
+        )
         raise BadInput(
             f"{name}: signed by the key {fingerprint(signature.key)}, which is not trusted here "
             f"(trusted: {known}); to trust it, put its public key into {trusted_folder()}"

@@ -54,7 +54,7 @@ def bench(
         raise BadInput(f"--against {strange[0]}: there are {', '.join(PEERS)}")
     if roi is not None:
         parse_roi(roi)
-    for path in (its for its in (out, plot) if its is not None):
+    for path in (path for path in (out, plot) if path is not None):
         refuse_unwritable(path)
     with ExitStack() as stack:
         environment = {}
@@ -65,7 +65,7 @@ def bench(
         else:
             opened = open_trusted(bundle, trusted_keys(), known_versions())
         status = stack.enter_context(Console(stderr=True).status("starting"))
-        found = measure(
+        figures = measure(
             opened.path,
             opened.id,
             source,
@@ -80,14 +80,14 @@ def bench(
         )
     if out is not None:
         with whole_file(out) as part:
-            part.write_bytes(write_bench(found))
+            part.write_bytes(write_bench(figures))
     if plot is not None:
         with whole_file(plot) as part:
-            cv2.imwrite(str(part), picture(found))
+            cv2.imwrite(str(part), picture(figures))
     if as_json:
-        print(write_bench(found).decode(), end="")
+        print(write_bench(figures).decode(), end="")
         return
-    head, *body = rows(found)
+    head, *body = rows(figures)
     table = Table(box=SIMPLE_HEAD)
     for number, title in enumerate(head):
         table.add_column(title, justify="right" if number else "left")
@@ -95,7 +95,7 @@ def bench(
         table.add_row(*map(cell, row))
     screen = Console()
     screen.print(table)
-    for name, value in ratios(found):
+    for name, value in ratios(figures):
         screen.print(f"{value:8.2f}  {name}", highlight=False, markup=False)
-    for path in (its for its in (out, plot) if its is not None):
+    for path in (path for path in (out, plot) if path is not None):
         say(f"saved {path}")

@@ -37,7 +37,9 @@ def deploy(
     source: Annotated[
         str | None, typer.Option(help="What it looks at, as of `run`; needed the first time.")
     ] = None,
-    roi: Annotated[str | None, typer.Option(help="x,y,w,h of the nodule on its screen.")] = None,
+    roi: Annotated[
+        str | None, typer.Option(help="x,y,w,h of the nodule on the screen of the device.")
+    ] = None,
     trial: Annotated[
         float | None, typer.Option(help="Seconds that a new release is tried; 60 at first.")
     ] = None,
@@ -65,31 +67,33 @@ def deploy(
     Example: sonolite deploy nodule.sonolite pi@bed-1 --board raspberry-pi-5 --source 0
     """
     named = {"source": source, "roi": roi, "trial_seconds": trial, "trial_state": reach}
-    settings = {name: its for name, its in named.items() if its is not None}
+    settings = {name: value for name, value in named.items() if value is not None}
 
-    def one(member: Member, meter: Meter, tell: Callable[[str], object]) -> dict[str, Any]:
+    def deploy_to(member: Member, meter: Meter, report: Callable[[str], object]) -> dict[str, Any]:
         if (kind := board or member.board) is None:
             raise BadInput("--board: what the device is has to be said")
         own = {"source": member.source, "roi": member.roi}
-        its = {name: value for name, value in own.items() if value is not None} | settings
-        request = Request(bundle, kind, member.root, its, wheels, trust, wait, force)
+        merged = {name: value for name, value in own.items() if value is not None} | settings
+        request = Request(bundle, kind, member.root, merged, wheels, trust, wait, force)
         with Device(member.address, member.ssh) as device:
             plan = make_plan(device, request)
             if dry_run:
                 return _said(plan)
-            return carry_out(plan, device, lambda step: tell(_line(step, plan)), meter)
+            return carry_out(plan, device, lambda step: report(_line(step, plan)), meter)
 
     with ExitStack() as stack:
         if target.endswith(".toml"):
             members = read_fleet(Path(target))
-            outcomes = list(roll_out(members, lambda its: one(its, _silent, lambda _: None)))
+            outcomes = list(
+                roll_out(members, lambda member: deploy_to(member, _silent, lambda _: None))
+            )
             show_outcomes(outcomes, as_json)
-            if any("error" in its or its["outcome"] == "not begun" for its in outcomes):
+            if any("error" in outcome or outcome["outcome"] == "not begun" for outcome in outcomes):
                 raise CheckFailed("the roll-out was not finished; see above")
             return
         meter = stack.enter_context(_Bars()).meter
         member = Member(address=target, root=root, ssh=ssh)
-        outcome = one(member, meter, lambda line: say(line))
+        outcome = deploy_to(member, meter, lambda line: say(line))
     if as_json:
         print(json.dumps(outcome))
     elif dry_run:
@@ -111,7 +115,7 @@ def _line(step: Step, plan: Plan) -> str:
     return printable(f"{step.name}{rights}: {step.says(plan)}")
 
 
-def _silent(what: str, total: int) -> Callable[[int], object]:  # noqa: ARG001
+def _silent(label: str, total: int) -> Callable[[int], object]:  # noqa: ARG001
     return lambda _: None
 
 
@@ -130,7 +134,7 @@ class _Bars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def meter(self, what: str, total: int) -> Callable[[int], object]:
+    def meter(self, label: str, total: int) -> Callable[[int], object]:
         """Begins a bar; what it returns moves it."""
-        task = self._bars.add_task(what, total=total)
+        task = self._bars.add_task(label, total=total)
         return lambda size: self._bars.advance(task, size)

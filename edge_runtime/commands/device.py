@@ -40,7 +40,7 @@ def _show(outcomes: list[dict[str, Any]], as_json: bool) -> None:
     if len(outcomes) == 1 and "error" in outcomes[0]:
         raise BadInput(f"{outcomes[0]['device']}: {outcomes[0]['error']}")
     show_outcomes(outcomes, as_json)
-    if any("error" in its for its in outcomes):
+    if any("error" in outcome for outcome in outcomes):
         raise CheckFailed("not every device did as it should; see above")
 
 
@@ -103,9 +103,9 @@ def doctor(
     answers = list(
         everywhere(_members(target, root, ssh), _on(lambda far: {"findings": far.doctor()}))
     )
-    if as_json or any("error" in its for its in answers):
+    if as_json or any("error" in answer for answer in answers):
         _show(answers, as_json)
         return
-    for its in answers:
-        print(its["device"])
-        show_outcomes(its["findings"], as_json=False)
+    for answer in answers:
+        print(answer["device"])
+        show_outcomes(answer["findings"], as_json=False)

@@ -46,8 +46,10 @@ def doctor(
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         table = Table("", "", "", "", box=SIMPLE_HEAD, show_header=False)
-        for its in findings:
-            table.add_row(its.part, its.name, "yes" if its.there else "no", cell(its.says))
+        for finding in findings:
+            table.add_row(
+                finding.part, finding.name, "yes" if finding.there else "no", cell(finding.says)
+            )
         Console().print(table)
-    if not any(its.there for its in findings if its.part == "compute"):
+    if not any(finding.there for finding in findings if finding.part == "compute"):
         raise HardwareMissing("no model of the bundle runs on this machine")

@@ -183,7 +183,7 @@ def _run(
         device = stack.enter_context(open_source(source))
         session = assemble(device, chain, roi, saved, budget, throttle)
         _announce(chain)
-        if evidence and not chain.classifier.explains:
+        if evidence and not chain.classifier.has_evidence:
             raise BadInput(f"--evidence: {chain.bundle.id} has no evidence map")
         admit()
         context = SinkContext(stop, device.fps, evidence)

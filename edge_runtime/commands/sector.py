@@ -95,14 +95,14 @@ def sector(
     else:
         if out is not None:
             _refuse_suffix(out)
-        seen = _look(source, frames)
+        search = _look(source, frames)
         if set_to is not None:
-            seen = replace(seen, outline=_parse_outline(set_to, seen.screen))
-        _tell(source, seen, set_to is not None, as_json)
+            search = replace(search, outline=_parse_outline(set_to, search.screen))
+        _tell(source, search, set_to is not None, as_json)
         if out is not None:
-            _draw(seen, out)
+            _draw(search, out)
         if save:
-            _save(path, source, seen, None if roi is None else parse_box(roi, "--roi"))
+            _save(path, source, search, None if roi is None else parse_box(roi, "--roi"))
 
 
 def _look(source: str, frames: int) -> Seen:
@@ -127,51 +127,51 @@ def _look(source: str, frames: int) -> Seen:
     return Seen(pixels, region.outline, count)
 
 
-def _tell(source: str, seen: Seen, was_set: bool, as_json: bool) -> None:
+def _tell(source: str, search: Seen, was_set: bool, as_json: bool) -> None:
     """What was found, and what is the matter with the picture."""
-    width, height = seen.screen
-    outline = seen.outline
+    width, height = search.screen
+    outline = search.outline
     box = None if outline is None else outline.box
     share = 0.0 if outline is None else outline.area / (width * height)
-    wrong = flaw(seen.pixels, box or Box(0, 0, width, height))
-    known = saved_regions_of(saved_regions_file(), source).get(seen.screen)
+    picture_flaw = flaw(search.pixels, box or Box(0, 0, width, height))
+    saved = saved_regions_of(saved_regions_file(), source).get(search.screen)
     if as_json:
         answer = {
             "source": name(source),
-            "screen": seen.screen,
-            "frames": seen.frames,
+            "screen": search.screen,
+            "frames": search.frames,
             "region": "set" if was_set else "found",
             "kind": outline and outline.kind,
             "box": box,
             "polygon": outline and outline.polygon,
             "share": round(share, 4),
-            "flaw": wrong,
-            "remembered": known is not None,
+            "flaw": picture_flaw,
+            "remembered": saved is not None,
         }
         print(json.dumps(answer))
         return
-    print(f"{name(source)}: a screen of {width} x {height}, {seen.frames} frames")
+    print(f"{name(source)}: a screen of {width} x {height}, {search.frames} frames")
     if outline is None or box is None:
         print("no ultrasound picture in it")
     else:
         print(f"{outline.kind} in {_text(box)}, {100 * share:.0f} % of the screen")
         if outline.kind is not Kind.RECTANGLE:
             print(" ".join(f"{x},{y}" for x, y in outline.polygon))
-    if wrong is not None:
-        print(f"it would not be judged: {wrong}")
-    if known is not None:
-        print(f"remembered: {_described(known)}")
+    if picture_flaw is not None:
+        print(f"it would not be judged: {picture_flaw}")
+    if saved is not None:
+        print(f"remembered: {_described(saved)}")
 
 
-def _save(path: Path, source: str, seen: Seen, roi: Box | None) -> None:
-    outline = seen.outline
+def _save(path: Path, source: str, search: Seen, roi: Box | None) -> None:
+    outline = search.outline
     if outline is None:
         raise BadInput(f"{name(source)}: no picture was found to remember; say where with --set")
     rectangle = outline.kind is Kind.RECTANGLE
     try:
         entry = SavedRegion(
             source=name(source),
-            screen=seen.screen,
+            screen=search.screen,
             polygon=None if rectangle else outline.polygon,
             box=outline.box if rectangle else None,
             roi=roi,
@@ -186,30 +186,30 @@ def _list(path: Path, as_json: bool) -> None:
     """Everything that is remembered."""
     sectors = read_saved_regions(path)
     if as_json:
-        print(json.dumps([_entry(its) for its in sectors], indent=2))
+        print(json.dumps([_entry(region) for region in sectors], indent=2))
         return
-    for its in sectors:
-        width, height = its.screen
-        print(f"{its.source}  {width} x {height}  {_described(its)}")
+    for region in sectors:
+        width, height = region.screen
+        print(f"{region.source}  {width} x {height}  {_described(region)}")
     if not sectors:
         say(f"{path}: nothing is remembered; see `sonolite sector --help`")
 
 
-def _entry(its: SavedRegion) -> dict[str, object]:
-    outline = its.outline
+def _entry(region: SavedRegion) -> dict[str, object]:
+    outline = region.outline
     return {
-        "source": its.source,
-        "screen": its.screen,
+        "source": region.source,
+        "screen": region.screen,
         "kind": outline.kind,
         "box": outline.box,
         "polygon": outline.polygon,
-        "roi": its.roi,
+        "roi": region.roi,
     }
 
 
-def _described(its: SavedRegion) -> str:
-    roi = "" if its.roi is None else f", judged in {_text(its.roi)}"
-    return f"{its.outline.kind} in {_text(its.outline.box)}{roi}"
+def _described(region: SavedRegion) -> str:
+    roi = "" if region.roi is None else f", judged in {_text(region.roi)}"
+    return f"{region.outline.kind} in {_text(region.outline.box)}{roi}"
 
 
 def _text(box: Box) -> str:
@@ -241,12 +241,12 @@ def _refuse_suffix(out: Path) -> None:
     refuse_unwritable(out)
 
 
-def _draw(seen: Seen, out: Path) -> None:
+def _draw(search: Seen, out: Path) -> None:
     """The last screen with the outline on it."""
-    pixels = seen.pixels
+    pixels = search.pixels
     drawn = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels.copy()
-    if seen.outline is not None:
-        corners = np.array(seen.outline.polygon, np.int32)
+    if search.outline is not None:
+        corners = np.array(search.outline.polygon, np.int32)
         cv2.polylines(drawn, [corners], True, GREEN, 2, cv2.LINE_AA)
     _, content = cv2.imencode(out.suffix, drawn)
     with whole_file(out) as part:

@@ -71,10 +71,10 @@ def read_fleet(path: Path) -> tuple[Member, ...]:
     shared = {field.name: getattr(fleet, field.name) for field in fields(_Shared)}
     members = []
     for entry in fleet.device:
-        said = {name: value for name, value in asdict(entry).items() if value is not None}
-        known = {name: value for name, value in shared.items() if value is not None}
-        members.append(Member(**(known | said)))
-    if len({(its.address, its.ssh, its.root) for its in members}) < len(members):
+        own_settings = {name: value for name, value in asdict(entry).items() if value is not None}
+        shared_settings = {name: value for name, value in shared.items() if value is not None}
+        members.append(Member(**(shared_settings | own_settings)))
+    if len({(member.address, member.ssh, member.root) for member in members}) < len(members):
         raise BadInput(f"{path}: a device stands there twice")
     return tuple(members)
 
@@ -110,8 +110,8 @@ def roll_out(
     while left and not failed:
         size = waves.pop(0) if waves else len(left)
         wave, left = left[:size], left[size:]
-        for said in everywhere(wave, do):
-            failed |= "error" in said
-            yield said
+        for answer in everywhere(wave, do):
+            failed |= "error" in answer
+            yield answer
     for member in left:
         yield {"device": member.address, "outcome": "not begun"}

@@ -47,25 +47,25 @@ class Installed:
 
     def status(self) -> dict[str, Any]:
         """See `edge_runtime.release.tool.status`."""
-        said: dict[str, Any] = json.loads(self.ask("status"))
-        return said
+        status: dict[str, Any] = json.loads(self.ask("status"))
+        return status
 
     def summary(self, everything: bool = False) -> dict[str, Any]:
         """What a person wants to know first; or all of it."""
-        its = self.status()
+        status = self.status()
         if everything:
-            return its
-        current = its["releases"].get(its["current"], {})
-        last = its["outcome"] or {}
-        said = f"{last.get('event', '')} {last.get('release', '')} {last.get('why', '')}"
+            return status
+        current = status["releases"].get(status["current"], {})
+        last = status["outcome"] or {}
+        last_outcome = f"{last.get('event', '')} {last.get('release', '')} {last.get('why', '')}"
         return {
             "bundle": current.get("bundle"),
-            "release": its["current"],
-            "previous": its["previous"],
-            "running": its["running"],
-            "state": its["state"],
-            "on trial": its["trial"] is not None,
-            "last outcome": said.strip(),
+            "release": status["current"],
+            "previous": status["previous"],
+            "running": status["running"],
+            "state": status["state"],
+            "on trial": status["trial"] is not None,
+            "last outcome": last_outcome.strip(),
         }
 
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:
@@ -86,9 +86,9 @@ class Installed:
         release = self._root / "current"
         program = str(release / ENVIRONMENT / "bin" / "sonolite")
         words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]
-        said = self._device.run([*words, str(release / BUNDLE), "--json"])
+        output = self._device.run([*words, str(release / BUNDLE), "--json"])
         try:
-            found: list[dict[str, Any]] = json.loads(said)
+            findings: list[dict[str, Any]] = json.loads(output)
         except ValueError as error:
             raise BadInput(f"{self._device.address}: its doctor does not answer") from error
-        return found
+        return findings

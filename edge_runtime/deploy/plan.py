@@ -117,8 +117,8 @@ class Plan:
         """Whether the device learns to trust the signer: the first one, or as the user says."""
         assert self.bundle.signature is not None
         pem = public_pem(self.bundle.signature.key).decode()
-        known = self.status["trusted"].values()
-        return pem not in known and (self.request.trust or not known)
+        trusted_keys = self.status["trusted"].values()
+        return pem not in trusted_keys and (self.request.trust or not trusted_keys)
 
     @property
     def new_config(self) -> bool:
@@ -174,15 +174,15 @@ def probe(device: Device, root: str) -> Facts:
     """What the host is. Raises BadInput where it has no Python, or says what nobody expects."""
     source = (resources.files("edge_runtime") / "deploy" / "probe.py").read_bytes()
     try:
-        said = device.run(["python3", "-I", "-", root], source)
+        output = device.run(["python3", "-I", "-", root], source)
     except BadInput as error:
         if "not found" in str(error):
             raise BadInput(f"{device.address}: it has no python3; install it there") from error
         raise
     try:
-        return read_json(said, Facts, "facts")
+        return read_json(output, Facts, "facts")
     except BadInput as error:
-        first = said.strip().splitlines()[:1]
+        first = output.strip().splitlines()[:1]
         raise BadInput(f"{device.address}: does not say what it is, but {first}") from error
 
 
@@ -206,8 +206,8 @@ def choose_python(address: str, board: Board, facts: Facts) -> tuple[str, str]:
 
 def ask_status(device: Device, python: str, root: str) -> dict[str, Any]:
     """What `release.pyz` says of a device."""
-    said = device.run([python, "-I", str(PurePosixPath(root) / TOOL), "status", root])
-    status: dict[str, Any] = json.loads(said)
+    output = device.run([python, "-I", str(PurePosixPath(root) / TOOL), "status", root])
+    status: dict[str, Any] = json.loads(output)
     return status
 
 

@@ -25,30 +25,30 @@ UNIT = "/etc/systemd/system/sonolite.service"
 
 def pythons() -> dict[str, str]:
     """Each Python on the path and its version; the plain `python3` of a folder comes first."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    for folder in dict.fromkeys(os.path.realpath(its) for its in folders if its):
+    for folder in dict.fromkeys(os.path.realpath(name) for name in folders if name):
         for path in [Path(folder, "python3"), *sorted(Path(folder).glob("python3.[0-9]*"))]:
             if not os.access(path, os.X_OK) or path.name.endswith("-config"):
                 continue
             try:
-                said = subprocess.check_output(  # noqa: S603
+                output = subprocess.check_output(  # noqa: S603
                     [str(path), "-I", "-S", "-c", ASK], stderr=subprocess.DEVNULL, timeout=20
                 )
             except (OSError, subprocess.SubprocessError):
                 continue
-            version, executable = said.decode().strip().split(" ", 1)
-            found.setdefault(executable, version)
-    return found
+            version, executable = output.decode().strip().split(" ", 1)
+            versions.setdefault(executable, version)
+    return versions
 
 
 def libc() -> list[str]:
     """The C library and its version, such as glibc and 2.36."""
     try:
-        said = os.confstr("CS_GNU_LIBC_VERSION") or ""
+        library = os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (ValueError, OSError):
-        said = ""
-    name, _, version = said.partition(" ")
+        library = ""
+    name, _, version = library.partition(" ")
     return [name, version]
 
 
@@ -78,7 +78,7 @@ def main(root: str) -> None:
         "user": pwd.getpwuid(os.getuid()).pw_name,
         "is_root": os.getuid() == 0,
         "systemd": Path("/run/systemd/system").is_dir(),
-        "groups": [its.gr_name for its in grp.getgrall() if its.gr_name in GROUPS],
+        "groups": [group.gr_name for group in grp.getgrall() if group.gr_name in GROUPS],
         "exists": Path(root).is_dir(),
         "writable": os.access(nearest(root), os.W_OK),
         "tool": digest(os.path.join(root, "release.pyz")),  # noqa: PTH118

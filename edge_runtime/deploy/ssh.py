@@ -85,11 +85,11 @@ class Device:
             code = process.wait()
             out.seek(0)
             err.seek(0)
-            said = out.read().decode("utf-8", "replace")
+            output = out.read().decode("utf-8", "replace")
             complaint = err.read().decode("utf-8", "replace").strip()
         if code == 0:
-            return said
-        last = complaint.splitlines()[-1] if complaint else said.strip() or f"ended with {code}"
+            return output
+        last = complaint.splitlines()[-1] if complaint else output.strip() or f"ended with {code}"
         if code == LOST:
             why = complaint.splitlines()[-1] if complaint else "the link broke; try again"
             raise HardwareMissing(f"{self.address}: {why}")

@@ -92,11 +92,11 @@ def _new_environment(plan: Plan) -> bool:
 
 def _wheels(plan: Plan, device: Device, meter: Meter) -> None:
     wheels = plan.environment.wheels
-    _send(plan, device, {its.sha256: its.path for its in wheels}, "wheels", meter)
+    _send(plan, device, {wheel.sha256: wheel.path for wheel in wheels}, "wheels", meter)
 
 
 def _environment(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
-    wheels = {its.path.name: its.sha256 for its in plan.environment.wheels}
+    wheels = {wheel.path.name: wheel.sha256 for wheel in plan.environment.wheels}
     device.run(plan.words("environment", plan.environment.name), json.dumps(wheels).encode())
 
 
@@ -131,10 +131,10 @@ def _must_switch(plan: Plan) -> bool:
 
 
 def _switch(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
-    its = plan.request
-    force = ["--force"] if its.force else []
+    request = plan.request
+    force = ["--force"] if request.force else []
     config = write_config(plan.config).encode() if plan.new_config else b""
-    device.run(plan.words("switch", plan.release, "--wait", f"{its.wait:g}", *force), config)
+    device.run(plan.words("switch", plan.release, "--wait", f"{request.wait:g}", *force), config)
 
 
 def _start(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
@@ -178,7 +178,7 @@ STEPS: tuple[Step, ...] = (
         "wheels",
         lambda plan: (
             f"send {len(plan.environment.wheels)} wheels, "
-            + _megabytes(sum(its.size for its in plan.environment.wheels))
+            + _megabytes(sum(wheel.size for wheel in plan.environment.wheels))
         ),
         _new_environment,
         _wheels,
@@ -250,7 +250,7 @@ def needed_steps(plan: Plan) -> list[Step]:
 
 
 def carry_out(
-    plan: Plan, device: Device, tell: Callable[[Step], object], meter: Meter
+    plan: Plan, device: Device, report: Callable[[Step], object], meter: Meter
 ) -> dict[str, Any]:
     """Does what is left to do, and tells of each step before it; returns what came of it.
 
@@ -258,7 +258,7 @@ def carry_out(
     """
     todo = needed_steps(plan)
     for step in todo:
-        tell(step)
+        report(step)
         step.do(plan, device, meter)
     return {
         "device": device.address,
@@ -276,17 +276,19 @@ def _put(plan: Plan, device: Device, name: str, content: bytes) -> None:
     device.run(["sh", "-c", PUT, "sh", path, sha256(content)], content)
 
 
-def _send(plan: Plan, device: Device, files: dict[str, Path], what: str, meter: Meter) -> None:
+def _send(plan: Plan, device: Device, files: dict[str, Path], label: str, meter: Meter) -> None:
     """Sends what is not there yet of files, by their sha256; a broken one is gone on with."""
-    here: dict[str, int] = json.loads(device.run(plan.words("received", *files)))
+    received: dict[str, int] = json.loads(device.run(plan.words("received", *files)))
     sizes = {digest: path.stat().st_size for digest, path in files.items()}
-    left = {digest: sizes[digest] - here[digest] for digest in files}
-    count = meter(what, sum(left.values()))
+    left = {digest: sizes[digest] - received[digest] for digest in files}
+    count = meter(label, sum(left.values()))
     for digest, path in files.items():
         if left[digest] < 0:
             raise BadInput(f"{path}: more of it is on the device than there is here; deploy again")
         with open(path, "rb") as file:
-            file.seek(here[digest])
+            file.seek(received[digest])
             device.run(
-                plan.words("receive", digest, str(here[digest]), str(sizes[digest])), file, count
+                plan.words("receive", digest, str(received[digest]), str(sizes[digest])),
+                file,
+                count,
             )

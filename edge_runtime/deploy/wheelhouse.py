@@ -47,7 +47,7 @@ class Environment:
     @property
     def name(self) -> str:
         """The sha256 of its parts: the same wheels on the same Python are one environment."""
-        parts = [self.python, *sorted(f"{its.path.name} {its.sha256}" for its in self.wheels)]
+        parts = [self.python, *sorted(f"{wheel.path.name} {wheel.sha256}" for wheel in self.wheels)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -68,9 +68,9 @@ def gather(
         own.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(own) as part:
             part.write_bytes(content)
-    sent = [*(its for its in wheels if not its.name.startswith("sonolite-")), own]
-    found = [Wheel(path, digest_of(path), path.stat().st_size) for path in sent]
-    return Environment(python, tuple(found))
+    sent = [*(wheel for wheel in wheels if not wheel.name.startswith("sonolite-")), own]
+    hashed = [Wheel(path, digest_of(path), path.stat().st_size) for path in sent]
+    return Environment(python, tuple(hashed))
 
 
 def download(board: Board, machine: str, version: str) -> Path:

@@ -55,8 +55,8 @@ def default_requests() -> list[BackendRequest]:
 
     A GPU has to be asked for: it takes its memory from the display, and is slower to start.
     """
-    there = ctypes.util.find_library("edgetpu") is not None
-    return [NAMED["edgetpu"], CPU] if there else [CPU]
+    has_edgetpu = ctypes.util.find_library("edgetpu") is not None
+    return [NAMED["edgetpu"], CPU] if has_edgetpu else [CPU]
 
 
 def default_threads(live: bool) -> int:
@@ -92,13 +92,15 @@ def find_candidates(
     `order` says which variant is tried first where a backend computes several.
     """
     for request in requests:
-        known = VARIANTS[request.kind]
-        for its in sorted(known, key=lambda its: order.index(its) if its in order else len(order)):
-            if its not in stage.variants or variant not in (None, its):
+        computed = VARIANTS[request.kind]
+        for name in sorted(
+            computed, key=lambda name: order.index(name) if name in order else len(order)
+        ):
+            if name not in stage.variants or variant not in (None, name):
                 continue
-            member = EDGETPU_MEMBER if request.kind == "edgetpu" else stage.variants[its]
+            member = EDGETPU_MEMBER if request.kind == "edgetpu" else stage.variants[name]
             if member in bundle.manifest.members:
-                yield Candidate(request, its, member)
+                yield Candidate(request, name, member)
 
 
 class FallbackChain:
@@ -127,16 +129,16 @@ class FallbackChain:
             contents = ", ".join(stage.variants)
             raise BadInput(f"{bundle.path}: no variant {variant}; there are {contents}")
         order = () if board is None else board.variants
-        self._candidates = list(find_candidates(bundle, stage, requests, variant, order))
-        if not self._candidates:
-            asked = "; ".join(f"{its.kind} takes {needs(its.kind)}" for its in requests)
+        self._chain = list(find_candidates(bundle, stage, requests, variant, order))
+        if not self._chain:
+            asked = "; ".join(f"{request.kind} takes {needs(request.kind)}" for request in requests)
             raise BadInput(f"{bundle.path}: holds no model for what was asked: {asked}")
         self.threads = threads
         """Of the CPU's interpreter."""
         self._any_picture = any_picture
-        self._at = 0
+        self._position = 0
         self._open: Classifier | None = None
-        self._turn = object()
+        self._attempt = object()
         self.refused: list[str] = []
         """What was preferred and why it does not compute."""
 
@@ -148,7 +150,7 @@ class FallbackChain:
         a thread that took so long to open it that another was begun.
         """
         while self._open is None:
-            candidate, turn = self._candidates[self._at], self._turn
+            candidate, attempt = self._chain[self._position], self._attempt
             try:
                 opened = Classifier(
                     self.bundle,
@@ -158,18 +160,18 @@ class FallbackChain:
                     self._any_picture,
                     candidate.request,
                 )
-                if turn is not self._turn:
+                if attempt is not self._attempt:
                     raise RuntimeError(f"{candidate}: opened too late")
                 self._open = opened
             except SonoliteError as error:
-                if turn is not self._turn:
+                if attempt is not self._attempt:
                     raise RuntimeError(f"{candidate}: refused too late") from error
-                if len(self._candidates) == 1:
+                if len(self._chain) == 1:
                     raise
                 self.refused.append(f"{candidate}: {error}")
-                if self._at + 1 == len(self._candidates):
+                if self._position + 1 == len(self._chain):
                     raise HardwareMissing("; ".join(self.refused)) from error
-                self._at += 1
+                self._position += 1
         return self._open
 
     def opened(self, within: float = OPENING_TIMEOUT) -> Classifier:
@@ -185,7 +187,7 @@ class FallbackChain:
                 return done.result(within)
             except TimeoutError:
                 candidate, reason = (
-                    self._candidates[self._at],
+                    self._chain[self._position],
                     f"hung for {within:g} s while it was opened",
                 )
                 if not self.fall_back(reason):
@@ -197,22 +199,22 @@ class FallbackChain:
 
         None where hardware computes, of which there is one, or where no way is open.
         """
-        if (first := self._open) is None or self._candidates[self._at].request.kind != "cpu":
+        if (first := self._open) is None or self._chain[self._position].request.kind != "cpu":
             return None
         return first.clone(threads=1)
 
     def fall_back(self, reason: str) -> bool:
         """Leaves the open way for the next one; False, and nothing happens, where there is none."""
-        if self._at + 1 == len(self._candidates):
+        if self._position + 1 == len(self._chain):
             return False
-        self.refused.append(f"{self._candidates[self._at]}: {reason}")
-        self._at += 1
+        self.refused.append(f"{self._chain[self._position]}: {reason}")
+        self._position += 1
         self.reopen()
         return True
 
     def reopen(self) -> None:
         """The same way is opened once more, with an interpreter of its own."""
-        self._open, self._turn = None, object()
+        self._open, self._attempt = None, object()
 
 
 def _settle(done: Future[Classifier], make: Callable[[], Classifier]) -> None:

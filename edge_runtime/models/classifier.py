@@ -98,8 +98,8 @@ class Classifier:
         if backend.shape != (1, side, side, 1):
             raise BadInput(f"{bundle.path}: {member} takes {backend.shape}, not {side} x {side}")
         self.backend: Backend = backend
-        self._still: tuple[NDArray[np.uint8], Prediction] | None = None
-        self.explains = self._prove()
+        self._previous: tuple[NDArray[np.uint8], Prediction] | None = None
+        self.has_evidence = self._prove()
         """Whether the model answers an evidence map."""
 
     def clone(self, threads: int) -> "Classifier":
@@ -137,10 +137,12 @@ class Classifier:
             predictions = [self.predict(tensor[np.newaxis]) for tensor in self._contents.golden]
         except (RuntimeError, ValueError) as error:
             raise BadInput(f"{path}: {self.variant} cannot be run: {error}") from error
-        maps = [its.evidence for its in predictions if its.evidence is not None]
-        if not all(its.ndim == 2 and np.isfinite(its).all() for its in maps):
+        maps = [
+            prediction.evidence for prediction in predictions if prediction.evidence is not None
+        ]
+        if not all(evidence.ndim == 2 and np.isfinite(evidence).all() for evidence in maps):
             raise BadInput(f"{path}: {self.variant} answers evidence that is no map of numbers")
-        answers = np.stack([its.probability for its in predictions])
+        answers = np.stack([prediction.probability for prediction in predictions])
         off = float(np.abs(answers - self._contents.answers).max())
         allowed = self.stage.golden_tolerance[self.variant]
         if not off <= allowed:
@@ -161,11 +163,14 @@ class Classifier:
         the answer is not a number.
         """
         # Views of bytes are compared no further than to the first that differs, mostly the first.
-        if self._still is not None and tensor.reshape(-1).data == self._still[0].reshape(-1).data:
-            return self._still[1]
-        self._still = None
+        if (
+            self._previous is not None
+            and tensor.reshape(-1).data == self._previous[0].reshape(-1).data
+        ):
+            return self._previous[1]
+        self._previous = None
         prediction = self._predict(tensor)
-        self._still = tensor, prediction
+        self._previous = tensor, prediction
         return prediction
 
     def _predict(self, tensor: NDArray[np.uint8]) -> Prediction:

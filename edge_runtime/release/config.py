@@ -69,13 +69,13 @@ def make_config(table: dict[str, Any], where: str) -> Config:
 
 def write_config(config: Config) -> str:
     """The text of a configuration, with what a person needs to edit it."""
-    lines = [f"{name} = {_value(its)}" for name, its in asdict(config).items()]
+    lines = [f"{name} = {_value(value)}" for name, value in asdict(config).items()]
     return HEAD + "\n".join(lines) + "\n"
 
 
-def _value(its: str | float) -> str:
-    if not isinstance(its, str):
-        return f"{float(its)}"
-    escaped = its.replace("\\", "\\\\").replace('"', '\\"')
+def _value(value: str | float) -> str:
+    if not isinstance(value, str):
+        return f"{float(value)}"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     plain = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c for c in escaped)
     return f'"{plain}"'

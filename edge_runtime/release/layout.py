@@ -145,13 +145,13 @@ def remove(folder: Path, mark: str) -> None:
 
 def record(layout: Layout, event: str, **facts: object) -> None:
     """Adds one line to the log of switches, and says it for the journal."""
-    said = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
+    entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
     path = layout.state("log.jsonl")
     with holding(layout.state("log.lock")):
         lines = path.read_text().splitlines() if path.exists() else []
-        kept = [*lines[1 - LOG_LINES :], json.dumps(said)]
+        kept = [*lines[1 - LOG_LINES :], json.dumps(entry)]
         write_file(path, ("\n".join(kept) + "\n").encode())
-    print(json.dumps(said), file=sys.stderr, flush=True)
+    print(json.dumps(entry), file=sys.stderr, flush=True)
 
 
 def read_log(layout: Layout) -> list[dict[str, Any]]:

@@ -24,10 +24,10 @@ def surplus(layout: Layout) -> tuple[list[Path], list[Path], list[Path]]:
     if trial:
         kept |= {name for name in (trial.release, trial.back, trial.before) if name}
     records = [read_json(layout.release(name) / RECORD) or {} for name in kept]
-    needed = {its.get("environment") for its in records}
+    needed = {release_record.get("environment") for release_record in records}
     return (
-        [its for its in _inside(layout.release("")) if its.name not in kept],
-        [its for its in _inside(layout.environment("")) if its.name not in needed],
+        [folder for folder in _inside(layout.release("")) if folder.name not in kept],
+        [folder for folder in _inside(layout.environment("")) if folder.name not in needed],
         _inside(layout.incoming("")),
     )
 
@@ -44,7 +44,7 @@ def prune(layout: Layout) -> list[str]:
             shutil.rmtree(path)
         else:
             path.unlink()
-    return [its.name for its in releases]
+    return [folder.name for folder in releases]
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -173,18 +173,18 @@ def _require_digest(digest: str) -> None:
         raise Refused(f"{digest!r} is no sha256")
 
 
-def _do(command: Sequence[str], what: str, seconds: float) -> str:
+def _do(command: Sequence[str], purpose: str, seconds: float) -> str:
     """Runs a command; its stdout. Raises Refused with the last line of what it said."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)  # noqa: S603
     except subprocess.TimeoutExpired as error:
-        raise Refused(f"{what}: not done in {seconds:.0f} s") from error
+        raise Refused(f"{purpose}: not done in {seconds:.0f} s") from error
     except OSError as error:
-        raise Refused(f"{what}: {command[0]}: {error.strerror}") from error
+        raise Refused(f"{purpose}: {command[0]}: {error.strerror}") from error
     if done.returncode:
-        said = (done.stderr + done.stdout).strip()
-        if "ensurepip" in said:
+        output = (done.stderr + done.stdout).strip()
+        if "ensurepip" in output:
             raise Refused("Python's venv is missing; on the device: apt install python3-venv")
-        last = said.splitlines()[-1] if said else f"ended with {done.returncode}"
-        raise Refused(f"{what}: {last.removeprefix('sonolite: ')}")
+        last = output.splitlines()[-1] if output else f"ended with {done.returncode}"
+        raise Refused(f"{purpose}: {last.removeprefix('sonolite: ')}")
     return done.stdout

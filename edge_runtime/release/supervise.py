@@ -139,12 +139,12 @@ class _Life:
         while not stop():
             if self._failed is not None:
                 return self._failed
-            said = self._listener.hear(TURN)
+            message = self._listener.receive(TURN)
             now = self._clock()
-            if said and said.get("MAINPID") == str(self._process.pid if self._process else 0):
-                self._check.beat(now, said.get("STATUS", ""))
-                self._note(now, said.get("STATUS", ""))
-                notify(READY=1, WATCHDOG=1, STATUS=said.get("STATUS", ""))
+            if message and message.get("MAINPID") == str(self._process.pid if self._process else 0):
+                self._check.beat(now, message.get("STATUS", ""))
+                self._note(now, message.get("STATUS", ""))
+                notify(READY=1, WATCHDOG=1, STATUS=message.get("STATUS", ""))
             elif self._check.starting:
                 notify(WATCHDOG=1)  # the judge has a limit for it
             if self._process is not None and (code := self._process.poll()) is not None:

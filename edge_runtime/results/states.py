@@ -23,7 +23,7 @@ class State(StrEnum):
 class Event(StrEnum):
     """What happens to a session."""
 
-    JUDGED = "a usable frame was judged in time"
+    CLASSIFIED = "a usable frame was judged in time"
     LATE = "the result is older than the budget"
     SILENT = "no frame came within the time-out"
     ABSENT = "no frame came for so long that the device counts as gone"

@@ -27,8 +27,8 @@ class LatencyHistogram:
         if total == 0:
             return math.nan
         rank = max(1, math.ceil(total * percent / 100))
-        found = int(np.searchsorted(np.cumsum(self._counts), rank))
-        return float(LEAST_MS * STEP**found)
+        bin_number = int(np.searchsorted(np.cumsum(self._counts), rank))
+        return float(LEAST_MS * STEP**bin_number)
 
 
 @dataclass

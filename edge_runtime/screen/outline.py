@@ -111,8 +111,8 @@ def moving(shrunk: Sequence[Pixels], screen: tuple[int, int]) -> Outline | None:
     changes = np.stack([np.asarray(cv2.absdiff(*pair), np.uint8) for pair in pairs])
     moved = changes > _background_noise(shrunk, changes)
     often = cv2.blur(np.asarray(moved.mean(axis=0, dtype=np.float32)), (3, 3))
-    found = cv2.erode((often >= CHANGES).astype(np.uint8), np.ones((3, 3), np.uint8))
-    return _largest(np.asarray(found, np.uint8), screen)  # eroded by as much as blur reached
+    changing = cv2.erode((often >= CHANGES).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return _largest(np.asarray(changing, np.uint8), screen)  # eroded by as much as blur reached
 
 
 def bright(shrunk: Pixels, screen: tuple[int, int]) -> Outline | None:

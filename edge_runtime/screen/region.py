@@ -41,9 +41,9 @@ class Window:
 
     def summarise(self, pixels: Pixels) -> NDArray[np.int16]:
         """As the function `summarise`; cells that are not wholly inside the outline are 0."""
-        seen = summarise(pixels, self.box)
-        seen[~self._whole] = 0
-        return seen
+        summary = summarise(pixels, self.box)
+        summary[~self._whole] = 0
+        return summary
 
 
 class Region:
@@ -59,7 +59,7 @@ class Region:
         self,
         roi: Box | None = None,
         saved: Mapping[Size, SavedRegion] | None = None,
-        told: Box | None = None,
+        device_region: Box | None = None,
     ) -> None:
         """`told` is where the source itself says its picture lies, as DICOM files do."""
         self.roi = roi
@@ -67,21 +67,21 @@ class Region:
         self.outline: Outline | None = None
         """The picture on the screen, None while there is none."""
         self._given = roi
-        self._remembered, self._told = saved or {}, told
+        self._saved, self._device_region = saved or {}, device_region
         self._screen: Size = (0, 0)
         self._fixed = self._settled = False
         self._count = 0
-        self._gathered: list[Pixels] = []
+        self._frames: list[Pixels] = []
         self._window: Window | None = None
 
     def forget(self) -> None:
         """What was found is searched anew, as on another device."""
-        sector = self._remembered.get(self._screen)
+        sector = self._saved.get(self._screen)
         self.roi = self._given or (None if sector is None else sector.roi)
-        self.outline = self._known() if sector is None else sector.outline
+        self.outline = self._device_outline() if sector is None else sector.outline
         self._window = None
         self._fixed, self._settled = self.outline is not None, False
-        self._count, self._gathered = 0, []
+        self._count, self._frames = 0, []
 
     def locate(self, pixels: Pixels, keep: bool = True) -> Box | None:
         """Returns the box to judge in `pixels`, or None where there is no picture in it.
@@ -132,13 +132,13 @@ class Region:
             box = Box(x, y, w, h)
         return flaw(pixels, box)
 
-    def _known(self) -> Outline | None:
+    def _device_outline(self) -> Outline | None:
         """The outline that the source told, where it lies on the screen."""
-        if self._told is None:
+        if self._device_region is None:
             return None
-        x, y, w, h = self._told
+        x, y, w, h = self._device_region
         fits = x + w <= self._screen[0] and y + h <= self._screen[1] and min(w, h) >= LEAST_SIDE
-        return around(self._told) if fits else None
+        return around(self._device_region) if fits else None
 
     def _search(self, pixels: Pixels) -> None:
         """Takes a look at some of the frames, and from enough of them the outline."""
@@ -148,20 +148,20 @@ class Region:
         whole = Box(0, 0, *self._screen)
         if flaw(pixels, whole) in (Flaw.BLACK, Flaw.NO_SIGNAL):
             return
-        self._gathered.append(shrink(pixels))
+        self._frames.append(shrink(pixels))
         if self.outline is None:
-            self.outline = bright(self._gathered[-1], self._screen)
-        if len(self._gathered) < GATHERED:
+            self.outline = bright(self._frames[-1], self._screen)
+        if len(self._frames) < GATHERED:
             return
-        found = moving(self._gathered, self._screen)
+        movement = moving(self._frames, self._screen)
         if not self._settled:
-            self._settled = found is not None
-            self._take(found or bright(self._gathered[-1], self._screen))
-        elif found is not None and self.outline is not None and grows(self.outline, found):
-            self._take(found)
-        self._gathered = []
+            self._settled = movement is not None
+            self._set_outline(movement or bright(self._frames[-1], self._screen))
+        elif movement is not None and self.outline is not None and grows(self.outline, movement):
+            self._set_outline(movement)
+        self._frames = []
 
-    def _take(self, outline: Outline | None) -> None:
+    def _set_outline(self, outline: Outline | None) -> None:
         self.outline, self._window = outline, None
 
     def _window_of(self, box: Box) -> Window | None:
@@ -174,10 +174,10 @@ class Region:
         return self._window if self._window.box == box else None
 
 
-def grows(outline: Outline, found: Outline) -> bool:
+def grows(outline: Outline, later: Outline) -> bool:
     """Whether `found` is the outline and more, not a part of it or something beside it."""
-    both = np.count_nonzero(outline.mask(outline.box) & found.mask(outline.box))
-    return found.area > GROWN * outline.area and bool(both >= KEPT * outline.area)
+    both = np.count_nonzero(outline.mask(outline.box) & later.mask(outline.box))
+    return later.area > GROWN * outline.area and bool(both >= KEPT * outline.area)
 
 
 def parse_roi(text: str) -> Box:

@@ -58,10 +58,10 @@ class SavedRegion:
         if (self.polygon is None) == (self.box is None):
             raise ValueError("either polygon or box is needed")
         width, height = self.screen
-        for its in filter(None, (self.box, self.roi)):
-            if min(its.x, its.y) < 0 or min(its.w, its.h) < LEAST_SIDE:
+        for rectangle in filter(None, (self.box, self.roi)):
+            if min(rectangle.x, rectangle.y) < 0 or min(rectangle.w, rectangle.h) < LEAST_SIDE:
                 raise ValueError(f"x and y are from 0, w and h from {LEAST_SIDE} pixels")
-            if its.x + its.w > width or its.y + its.h > height:
+            if rectangle.x + rectangle.w > width or rectangle.y + rectangle.h > height:
                 raise ValueError(f"lies outside the {width} x {height} screen")
         if self.polygon is not None:
             require_convex(self.polygon, self.screen)
@@ -119,7 +119,9 @@ def read_saved_regions(path: Path) -> tuple[SavedRegion, ...]:
 
 def saved_regions_of(path: Path, uri: str) -> dict[Size, SavedRegion]:
     """What is remembered of one source, by the size of its screen. Raises BadInput."""
-    return {its.screen: its for its in read_saved_regions(path) if its.source == name(uri)}
+    return {
+        region.screen: region for region in read_saved_regions(path) if region.source == name(uri)
+    }
 
 
 def save_region(path: Path, sector: SavedRegion) -> None:
@@ -131,7 +133,7 @@ def save_region(path: Path, sector: SavedRegion) -> None:
 
 def forget(path: Path, source: str) -> int:
     """Removes the entries of a source; returns how many there were. Raises BadInput."""
-    sizes = [its.screen for its in read_saved_regions(path) if its.source == source]
+    sizes = [region.screen for region in read_saved_regions(path) if region.source == source]
     if sizes:
         _write(path, _without(path, source, sizes))
     return len(sizes)
@@ -161,8 +163,8 @@ def _without(path: Path, source: str, sizes: Sequence[Size]) -> str:
         raise BadInput(f"{path}: each entry has to begin with a line [[sector]]")
     kept = (
         entry
-        for entry, its in zip(entries, sectors, strict=True)
-        if its.source != source or its.screen not in sizes
+        for entry, region in zip(entries, sectors, strict=True)
+        if region.source != source or region.screen not in sizes
     )
     return before + "".join(kept)
 

@@ -54,6 +54,6 @@ def _cells(box: Box) -> int:
     return max(2, min(CELLS, box.w // 2, box.h // 2, math.isqrt(box.w * box.h // CELL_PIXELS)))
 
 
-def differs(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
+def differs(previous: NDArray[np.int16], current: NDArray[np.int16]) -> bool:
     """Whether two summaries are of different pictures, not of one with other noise."""
-    return one.shape != other.shape or int(np.abs(one - other).max()) > SAME
+    return previous.shape != current.shape or int(np.abs(previous - current).max()) > SAME

@@ -70,8 +70,8 @@ def _session(
     try:
         device: CaptureDevice = open_source(config.source)
     except (BadInput, DeviceLost, HardwareMissing) as error:
-        seen = shown(config.source) if "://" in config.source else config.source
-        service.wait(stop, "no scanner", why=str(error).replace(config.source, seen))
+        public_uri = shown(config.source) if "://" in config.source else config.source
+        service.wait(stop, "no scanner", why=str(error).replace(config.source, public_uri))
         return
     if not device.live:
         device = Paced(device)
@@ -86,17 +86,17 @@ def _session(
             if stop.is_set():
                 ended.set()
 
-        service.examines = device.live
+        service.device_is_live = device.live
         try:
             summary, lost = session.run([], ended, heartbeat)
         except BadInput as error:  # a screen that the region does not lie on
-            if not (device.live and service.proven):
+            if not (device.live and service.passed_trial):
                 raise
             service.wait(stop, "no picture to judge", why=str(error))
             return
     if device.live:
         seconds, why = round(summary.seconds, 1), None if lost is None else str(lost)
-        service.say(
+        service.report(
             "session ended",
             read=summary.read,
             classified=summary.classified,
@@ -137,49 +137,49 @@ class _Service:
     def __init__(self, layout: Layout, release: str, bundle: Bundle, board: Board | None) -> None:
         self._layout, self._release, self._bundle = layout, release, bundle
         self.update_lock = UpdateLock(layout.root)
-        self.examines = False
+        self.device_is_live = False
         self.throttle = Throttle(board)
         self.regions = layout.root / FILE
         self._admitted = False
         self._state: State | None = None
-        self._said: str | None = None
-        self._beaten = float("-inf")
+        self._last_report: str | None = None
+        self._last_beat = float("-inf")
 
     def beat(self, state: State) -> None:
         """Tells the supervisor that the loop turns, and takes the device's lock while LIVE."""
         now = time.monotonic()
         changed = state is not self._state
-        if not changed and now - self._beaten < BEAT_SECONDS:
+        if not changed and now - self._last_beat < BEAT_SECONDS:
             return
-        self._beaten, self._state = now, state
+        self._last_beat, self._state = now, state
         notify(MAINPID=os.getpid(), STATUS=state, WATCHDOG=1)
-        if self.examines:
+        if self.device_is_live:
             self.update_lock.beat(now, state)
         if changed:
-            self.say("state", state=str(state))
-        if not self._admitted and self.proven:
+            self.report("state", state=str(state))
+        if not self._admitted and self.passed_trial:
             self._admit()
 
     @property
-    def proven(self) -> bool:
+    def passed_trial(self) -> bool:
         """Whether the release has passed its trial on this device."""
         return linked(self._layout, "good") == self._release
 
     def wait(self, stop: threading.Event, event: str, why: str) -> None:
         """Says why there is nothing to judge, and lets some time pass until the next attempt."""
-        self.say(event, why=why)
+        self.report(event, why=why)
         until = time.monotonic() + RETRY_SECONDS
         while not stop.is_set() and time.monotonic() < until:
             self.beat(State.LOST)
             stop.wait(2 * BEAT_SECONDS)
 
-    def say(self, event: str, **facts: object) -> None:
+    def report(self, event: str, **facts: object) -> None:
         """One line for the journal; the same again is not said again."""
-        said = {"event": event, "release": self._release, "bundle": self._bundle.id, **facts}
-        if (line := json.dumps(said)) != self._said:
-            self._said = line
+        record = {"event": event, "release": self._release, "bundle": self._bundle.id, **facts}
+        if (line := json.dumps(record)) != self._last_report:
+            self._last_report = line
             print(
-                json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **said}),
+                json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **record}),
                 flush=True,
             )
 
@@ -193,4 +193,4 @@ class _Service:
                 self._bundle.signature.key, manifest.name, manifest.version
             )
         except (BadInput, OSError) as error:  # the pictures matter more
-            self.say("version not noted", why=str(error))
+            self.report("version not noted", why=str(error))

@@ -52,10 +52,10 @@ class Account:
         self._screen: tuple[int, ...] | None = None
         """Height and width of the last screen."""
         self._backend, self._fallback = "", ""
-        self._trouble: str | None = None
+        self._cause: str | None = None
         """Why no frame comes, as the last result gave it."""
 
-    def computes(self, classifier: Classifier, fallback: str = "") -> None:
+    def set_classifier(self, classifier: Classifier, fallback: str = "") -> None:
         """From now on `classifier` computes; `fallback` says why no preferred backend does."""
         compute = classifier.backend.compute
         self._backend = f"{compute.kind} {compute.model} {compute.interpreter}"
@@ -67,18 +67,18 @@ class Account:
         if self.state is not State.LIVE:
             self._smoother.forget()
 
-    def without_frame(self, event: Event, trouble: str | None = None) -> Result | None:
+    def without_frame(self, event: Event, cause: str | None = None) -> Result | None:
         """Moves on although no frame came; returns a result to show if the state has changed, or
         the `trouble` with what comes instead.
         """
-        before, last_trouble = self.state, self._trouble
+        before, last_trouble = self.state, self._cause
         self.advance(event)
-        self._trouble = trouble
-        if self.state is before and trouble in (None, last_trouble):
+        self._cause = cause
+        if self.state is before and cause in (None, last_trouble):
             return None
         level = self._throttle.level
         withheld = level.reason if level is ThrottleLevel.WITHHELD else None
-        return self._result(None, NO_TIME, (), withheld or trouble or str(event))
+        return self._result(None, NO_TIME, (), withheld or cause or str(event))
 
     def conclude(self, prepared: PreparedFrame, prediction: Prediction | None) -> Result:
         """The result of a frame; `prediction` is None where inference failed or was not asked."""
@@ -96,7 +96,7 @@ class Account:
         elif self._live and age > self._budget:
             event = Event.LATE
         else:
-            event = Event.JUDGED
+            event = Event.CLASSIFIED
         self.advance(event)
         nodules: tuple[Nodule, ...] = ()
         reason = str(check.flaw if event is Event.UNUSABLE and check.flaw is not None else event)

@@ -51,7 +51,7 @@ class Helper:
             if (second := self._opened[1]) is None:
                 return prepared
             self._task = prepared, watchdog.INFERENCE_TIMEOUT
-            return replace(prepared, ahead=(first, second.predict(prepared.tensor)))
+            return replace(prepared, helper_prediction=(first, second.predict(prepared.tensor)))
         except (SonoliteError, RuntimeError, MemoryError):
             return prepared  # this only helps; the inference thread finds out what is wrong
         finally:

@@ -80,7 +80,7 @@ def run_session(
         device.live, chain.stage, chain.bundle.id, region, budget, throttle, clock, utc
     )
     queues = [SinkQueue(sink, device.live) for sink in sinks]
-    account.computes(chain.classifier, "; ".join(chain.refused))
+    account.set_classifier(chain.classifier, "; ".join(chain.refused))
     shared = Shared(device, chain, account, queues, stop, budget, throttle, clock)
     capture = threading.Thread(
         target=_capture, args=(shared, preparer), name="capture", daemon=True
@@ -131,8 +131,8 @@ def _watch(shared: Shared, heartbeat: Callable[[State], None]) -> SonoliteError 
         if shared.sinks_failed():
             return None
         shared.throttle.update()
-        if inference.turns != turns:
-            turns = inference.turns
+        if inference.iterations != turns:
+            turns = inference.iterations
             heartbeat(shared.account.state)
         now = uptime()
         if shared.helper.hangs(now):
@@ -166,7 +166,7 @@ def _capture(shared: Shared, preparer: Preparer) -> None:
         except DeviceStalled:
             continue  # the other side sees the silence by its own clock
         except DeviceLost as error:
-            if not device.returns:
+            if not device.reconnects:
                 slot.close(error)
                 return
             preparer.forget()
@@ -186,9 +186,9 @@ def _read(shared: Shared) -> Frame | None:
     except BadInput as error:  # one picture of a live device, and the next one may be sound
         no_signal = isinstance(error, NoSignal)
         slot.pass_over(str(Flaw.NO_SIGNAL) if no_signal else DAMAGED)
-        shared.trouble = str(error)
+        shared.capture_error = str(error)
         return None
-    shared.trouble = None
+    shared.capture_error = None
     if not shared.throttle.admits(frame.captured_at, device.fps):
         slot.pass_over(HOT)
         return None

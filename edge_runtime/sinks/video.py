@@ -67,11 +67,12 @@ class OverlayVideo:
             raise BadInput(f"--save {self._path}: no frame was read, so nothing is saved")
         self._writer.release()
         saved = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
-        found = max(0, int(saved.get(cv2.CAP_PROP_FRAME_COUNT)))
+        frame_count = max(0, int(saved.get(cv2.CAP_PROP_FRAME_COUNT)))
         saved.release()
-        if found != self._written:
+        if frame_count != self._written:
             raise BadInput(
-                f"--save {self._path}: holds {found} of {self._written} frames; is the disk full?"
+                f"--save {self._path}: holds {frame_count} of {self._written} frames; "
+                "is the disk full?"
             )
 
 

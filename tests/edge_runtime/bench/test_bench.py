@@ -8,9 +8,9 @@ import cv2
 import pytest
 
 from devices import BadInput, EndOfRecording
-from edge_runtime.bench.contenders import Looped, Paced
 from edge_runtime.bench.measure import BINS, Bench, read_bench, write_bench
 from edge_runtime.bench.report import TITLES, markdown, picture, ratios, rows
+from edge_runtime.bench.workloads import Looped, Paced
 from tests.conftest import refused, sonolite
 
 
@@ -137,7 +137,7 @@ def test_a_paced_recording_is_live(make_video: Callable[..., Path]) -> None:
 
 def test_mediapipe_runs_the_same_model(video: Path) -> None:
     pytest.importorskip("mediapipe", reason="mediapipe is not installed")
-    from edge_runtime.bench.contenders import Task, run
+    from edge_runtime.bench.workloads import Task, run
     from edge_runtime.bundle.shipped import SHIPPED
 
     task = Task("mediapipe", str(SHIPPED), str(video), "167,190,108,100", 20, 1, None, 0.0)

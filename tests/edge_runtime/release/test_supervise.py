@@ -203,14 +203,14 @@ def test_systemd_is_told_only_what_the_release_says(
 ) -> None:
     """Ready with the first beat, fed by each, and not a moment longer than it beats."""
     with Listener() as systemd, supervisor(layout, {VARIABLE: systemd.address}):
-        until(lambda: (systemd.hear(1) or {}).get("READY"))
-        said = systemd.hear(1) or {}
+        until(lambda: (systemd.receive(1) or {}).get("READY"))
+        said = systemd.receive(1) or {}
         assert (said["WATCHDOG"], said["STATUS"]) == ("1", "LIVE")
         os.kill(processes(layout)[0], signal.SIGSTOP)
         time.sleep(2 * TURN)
-        while systemd.hear(0.01):
+        while systemd.receive(0.01):
             pass
-        assert systemd.hear(4 * TURN) is None
+        assert systemd.receive(4 * TURN) is None
         os.kill(processes(layout)[0], signal.SIGCONT)
 
 

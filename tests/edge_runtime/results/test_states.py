@@ -14,7 +14,7 @@ EXPECTED = {
     S.LOST: (S.LIVE, S.STALE, S.LOST, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
     S.FAULT: (S.LIVE, S.FAULT, S.FAULT, S.LOST, S.FAULT, S.FAULT, S.LOST, S.FAULT),
 }
-EVENTS = (E.JUDGED, E.LATE, E.SILENT, E.ABSENT, E.UNUSABLE, E.REPEATED, E.GONE, E.FAILED)
+EVENTS = (E.CLASSIFIED, E.LATE, E.SILENT, E.ABSENT, E.UNUSABLE, E.REPEATED, E.GONE, E.FAILED)
 
 
 @pytest.mark.parametrize("state", State)
@@ -30,4 +30,4 @@ def test_the_table_is_complete_and_no_larger() -> None:
 
 def test_only_a_judged_frame_leads_to_live() -> None:
     leads = {event for row in TABLE.values() for event, state in row.items() if state is S.LIVE}
-    assert leads == {E.JUDGED}
+    assert leads == {E.CLASSIFIED}

@@ -254,5 +254,5 @@ def test_a_region_is_read(tmp_path: Path) -> None:
 def test_where_a_source_says_its_picture_lies_is_not_searched() -> None:
     speckle = np.random.default_rng(0).integers(20, 180, (240, 320), np.uint8)
     told = Box(40, 30, 200, 180)
-    assert Region(told=told).locate(speckle) == told
-    assert Region(told=Box(200, 30, 200, 180)).locate(speckle) != Box(200, 30, 200, 180)
+    assert Region(device_region=told).locate(speckle) == told
+    assert Region(device_region=Box(200, 30, 200, 180)).locate(speckle) != Box(200, 30, 200, 180)

@@ -49,7 +49,7 @@ def heard(
         thread.start()
         until = time.monotonic() + 30
         while not enough <= {beat["STATUS"] for beat in beats} and time.monotonic() < until:
-            if said := listener.hear(1):
+            if said := listener.receive(1):
                 beats.append(said)
         stop.set()
         thread.join(10)

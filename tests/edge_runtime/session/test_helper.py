@@ -123,7 +123,7 @@ def broken(
         monkeypatch.setattr(helper.backend, "run", run)
         return helper
 
-    monkeypatch.setattr(chain, "beside", open_second)
+    monkeypatch.setattr(chain, "open_second", open_second)
     backend = chain.classifier.backend
     monkeypatch.setattr(backend, "run", slowed(backend.run))
     monkeypatch.setattr(helper, "LONG", 0)
@@ -158,7 +158,7 @@ def test_where_it_cannot_be_opened_the_judge_judges(
         asked.append(True)
         raise error
 
-    monkeypatch.setattr(chain, "beside", open_second)
+    monkeypatch.setattr(chain, "open_second", open_second)
     results, summary, ended, _ = play(chain, pictures)
     assert {its.state for its in results} == {State.LIVE}
     assert (summary.classified, ended, len(asked)) == (FRAMES, None, 1)
@@ -174,7 +174,7 @@ def test_where_it_hangs_the_session_ends(
     chain = of(demo_bundle, CPU)
     broken(chain, monkeypatch, over.wait)
     if where == "opening":
-        monkeypatch.setattr(chain, "beside", over.wait)
+        monkeypatch.setattr(chain, "open_second", over.wait)
     try:
         _, summary, ended, _ = play(chain, pictures)
     finally:
@@ -203,19 +203,19 @@ def test_what_was_judged_beside_a_backend_that_was_given_up_is_judged_again(
     conclude, said = Account.conclude, []
 
     def spy(account, prepared, prediction):  # type: ignore[no-untyped-def]
-        if prepared.ahead is not None and prediction is prepared.ahead[1]:
-            said.append(prepared.ahead[0] is session_computes[-1])
+        if prepared.helper_prediction is not None and prediction is prepared.helper_prediction[1]:
+            said.append(prepared.helper_prediction[0] is session_computes[-1])
         return conclude(account, prepared, prediction)
 
     session_computes = [chain.classifier]
-    computes = Account.computes
+    computes = Account.set_classifier
 
     def noted(account, classifier, fallback=""):  # type: ignore[no-untyped-def]
         session_computes.append(classifier)
         computes(account, classifier, fallback)
 
     monkeypatch.setattr(Account, "conclude", spy)
-    monkeypatch.setattr(Account, "computes", noted)
+    monkeypatch.setattr(Account, "set_classifier", noted)
     results, *_ = play(chain, pictures)
     assert len(results) == FRAMES
     assert results[-1].fallback is not None

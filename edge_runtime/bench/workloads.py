@@ -1,6 +1,6 @@
 """One way to get through a recording's frames, timed in a process of its own.
 
-    python -m edge_runtime.bench.contenders '{"who": "every", ...}'
+    python -m edge_runtime.bench.workloads '{"workload": "every", ...}'
 
 prints one line of JSON. A process each, because memory and the time to the first result are
 measured too, and so that no contender inherits another's threads.
@@ -36,7 +36,7 @@ KEPT = 64
 class Task:
     """What one process is to do."""
 
-    who: Who
+    workload: Who
     bundle: str
     source: str
     roi: str | None
@@ -165,7 +165,7 @@ class Watch:
             first_result=self._first,
             rss_mb=now,
             growth_mb=now - self._early if self._early else 0.0,
-            latencies_ms=tuple(round(its, 4) for its in self.latencies.tolist()),
+            latencies_ms=tuple(round(latency, 4) for latency in self.latencies.tolist()),
             dropped=dropped,
             late=late,
         )
@@ -179,7 +179,7 @@ def resident() -> float:
 
 def run(task: Task) -> Outcome:
     """Does what `task` asks."""
-    return RUNS[task.who](task)
+    return RUNS[task.workload](task)
 
 
 def _decode(task: Task) -> Outcome:
@@ -225,7 +225,7 @@ def _interpreter(task: Task) -> tuple[Callable[[NDArray[np.uint8]], object], int
     )
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
-    outputs = [its["index"] for its in interpreter.get_output_details()]
+    outputs = [output["index"] for output in interpreter.get_output_details()]
 
     def infer(tensor: NDArray[np.uint8]) -> object:
         interpreter.set_tensor(entry["index"], tensor)
