@@ -9,7 +9,7 @@ from pathlib import Path
 
 from devices.boards import Sensors
 
-PLAUSIBLE = (-40.0, 150.0)
+PLAUSIBLE_CELSIUS = (-40.0, 150.0)
 """Degrees Celsius; a sensor that is off tells others."""
 LOW_DISK = 500_000_000
 """Free bytes: fewer do not hold another installation."""
@@ -63,7 +63,11 @@ def read_health(
     weak = list(_numbers(root, sensors.undervoltage))
     return Health(
         celsius=max(
-            (reading for reading in celsius if PLAUSIBLE[0] <= reading <= PLAUSIBLE[1]),
+            (
+                reading
+                for reading in celsius
+                if PLAUSIBLE_CELSIUS[0] <= reading <= PLAUSIBLE_CELSIUS[1]
+            ),
             default=None,
         ),
         throttled=_any(_flag(word, THROTTLED), *(state > 0 for state in states)),

@@ -14,13 +14,13 @@ import msgspec
 
 from devices.errors import BadInput
 
-Kind = TypeVar("Kind")
+Record = TypeVar("Record")
 _PLACE = re.compile(r"(?P<problem>.*) - at (?:`key` in )?`\$\.?(?P<where>[^`]*)`", re.DOTALL)
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _MISSING = re.compile(r"Object missing required field `(?P<entry>[^`]*)`")
 
 
-def read_json(content: bytes | str, kind: type[Kind], name: str, whole: bool = True) -> Kind:
+def read_json(content: bytes | str, kind: type[Record], name: str, whole: bool = True) -> Record:
     """Reads JSON as `kind`, a dataclass or a container of some.
 
     Raises BadInput, `name` first, naming the first entry that is wrong: one that `kind` does not
@@ -33,7 +33,7 @@ def read_json(content: bytes | str, kind: type[Kind], name: str, whole: bool = T
     return _convert(entries, kind, name, whole)
 
 
-def read_toml(content: bytes, kind: type[Kind], name: str) -> Kind:
+def read_toml(content: bytes, kind: type[Record], name: str) -> Record:
     """Reads the bytes of a TOML file as `kind`; see `read_json`."""
     try:
         entries = tomllib.loads(content.decode())
@@ -52,7 +52,7 @@ def plain(record: object) -> Any:
     return msgspec.to_builtins(record, enc_hook=lambda number: number.item())  # NumPy's
 
 
-def _convert(entries: object, kind: type[Kind], name: str, whole: bool) -> Kind:
+def _convert(entries: object, kind: type[Record], name: str, whole: bool) -> Record:
     try:
         record = msgspec.convert(entries, kind)
     except msgspec.ValidationError as error:

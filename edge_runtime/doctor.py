@@ -19,16 +19,16 @@ from devices.compute import Backend, GpuBackend
 from devices.health import LOW_DISK, LOW_MEMORY, read_health
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.golden import golden_tensors, read_golden
-from edge_runtime.models.backends import NAMED, find_candidates, needs
+from edge_runtime.models.backends import NAMED_BACKENDS, find_candidates, required_member
 from edge_runtime.models.classifier import Classifier
 
-LIBRARIES = {
+SOURCE_LIBRARIES = {
     "video files": ("opencv-python-headless", ""),
     "DICOM files": ("pydicom", "pip install 'sonolite[dicom]'"),
     "network streams": ("av", "pip install 'sonolite[stream]'"),
 }
 """What a kind of source needs, and how to get it where it is not of the base install."""
-RUNS = 30
+TIMED_RUNS = 30
 """Inferences that are timed, after as many that are not."""
 
 
@@ -44,7 +44,9 @@ class Finding:
     """What it is and how fast; or why it cannot be used, and how to get it."""
 
 
-def examine(bundle: Bundle, board: Board | None, root: Path = Path("/")) -> Iterator[Finding]:
+def examine_machine(
+    bundle: Bundle, board: Board | None, root: Path = Path("/")
+) -> Iterator[Finding]:
     """Looks at the machine, its sources of frames, and each model of `bundle` on each backend.
 
     `board` is what it is, None where it is of no known kind; its files are under `root`.
@@ -144,7 +146,7 @@ def _captures(devices: Path) -> Iterator[Finding]:
                 yield Finding("capture", str(path), True, str(camera.mode))
         except SonoliteError as error:
             yield Finding("capture", str(path), False, str(error))
-    for kind, (distribution, how) in LIBRARIES.items():
+    for kind, (distribution, how) in SOURCE_LIBRARIES.items():
         try:
             yield Finding("capture", kind, True, f"{distribution} {version(distribution)}")
         except PackageNotFoundError:
@@ -158,11 +160,11 @@ def _computes(bundle: Bundle) -> Iterator[Finding]:
     """
     stage = bundle.manifest.classifier
     golden = read_golden(bundle)
-    for kind, request in NAMED.items():
+    for kind, request in NAMED_BACKENDS.items():
         chain = list(find_candidates(bundle, stage, [request]))
         if not chain:
             yield Finding(
-                "compute", kind, False, f"the bundle holds no model for it: {needs(kind)}"
+                "compute", kind, False, f"the bundle holds no model for it: {required_member(kind)}"
             )
         for candidate in chain:
             name = f"{kind} {candidate.variant}"
@@ -186,8 +188,8 @@ def _computes(bundle: Bundle) -> Iterator[Finding]:
 def _milliseconds(backend: Backend, tensors: NDArray[np.uint8]) -> float:
     """The median time of one inference."""
     times = []
-    for number in range(2 * RUNS):
+    for number in range(2 * TIMED_RUNS):
         began = time.perf_counter()
         backend.run(tensors[number % len(tensors)][np.newaxis])
         times.append(time.perf_counter() - began)
-    return 1000 * float(np.median(times[RUNS:]))
+    return 1000 * float(np.median(times[TIMED_RUNS:]))

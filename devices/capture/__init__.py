@@ -36,10 +36,10 @@ def device_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], Captu
     """
     scheme, separator, rest = uri.partition(":")
     if scheme == "script" and separator:
-        from devices.capture.script import FPS, find_script, parse_script, play
+        from devices.capture.script import FPS, find_script, parse_script, play_script
         from devices.capture.scripted import Scripted
 
-        lines = play(parse_script(find_script(rest)), clock)
+        lines = play_script(parse_script(find_script(rest)), clock)
         return lambda: Scripted(lines, live=True, fps=FPS, clock=clock)
     return lambda: open_device(uri, clock)
 

@@ -30,7 +30,7 @@ Field = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Nodule:
+class NoduleLook:
     """How a nodule looks: the two textbook extremes (ACR TI-RADS lexicon, 2017)."""
 
     echo: float
@@ -46,8 +46,8 @@ class Nodule:
 
 
 LOOKS = {
-    "malignant": Nodule(0.28, 0.085, 0.115, 0.14, foci=14, halo=False),
-    "benign": Nodule(1.25, 0.125, 0.090, 0.02, foci=0, halo=True),
+    "malignant": NoduleLook(0.28, 0.085, 0.115, 0.14, foci=14, halo=False),
+    "benign": NoduleLook(1.25, 0.125, 0.090, 0.02, foci=0, halo=True),
 }
 
 
@@ -245,7 +245,7 @@ class Phantom(CaptureDevice):
                 patch += (np.float32(0.02) - patch) * inside
                 patch += np.float32(0.45) * inside * (1 - inside)
 
-    def _add_nodule(self, echo: Field, look: Nodule, shift: int, plane: float) -> None:
+    def _add_nodule(self, echo: Field, look: NoduleLook, shift: int, plane: float) -> None:
         """Draws the nodule's cross-section, `plane` of its full size, into the echogenicity."""
         h = self.picture.h
         a, b = look.half_width * h * plane, look.half_height * h * plane

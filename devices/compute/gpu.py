@@ -26,8 +26,8 @@ NO_ADAPTER = (
     "no GPU that LiteRT can use: it needs Vulkan, the loader and the GPU's driver: "
     "apt install libvulkan1 mesa-vulkan-drivers"
 )
-ADAPTER = re.compile(r"Selected adapter: (.+)")
-SPLIT = re.compile(r"(\d+) operations will run on the GPU, and the remaining (\d+) operations")
+ADAPTER_NOTE = re.compile(r"Selected adapter: (.+)")
+SPLIT_NOTE = re.compile(r"(\d+) operations will run on the GPU, and the remaining (\d+) operations")
 """What the accelerator says of itself; no function of the library tells it."""
 
 
@@ -60,7 +60,7 @@ class GpuBackend:
                 self._model = _open(litert, environment, model, gpu)
                 share = 1.0
             except RuntimeError as error:
-                if not ADAPTER.search(_notes()):
+                if not ADAPTER_NOTE.search(_notes()):
                     raise HardwareMissing(NO_ADAPTER) from error
                 try:
                     self._model = _open(litert, environment, model, gpu | cpu)
@@ -69,7 +69,7 @@ class GpuBackend:
                     raise BadInput(f"{name}: the GPU refuses the model: {reason}") from refusal
                 share = _share(_notes(), model)
             parts.callback(self._model.close)
-            note = ADAPTER.search(_notes())
+            note = ADAPTER_NOTE.search(_notes())
             self.adapter = note[1] if note else "unknown"
             """The GPU as its driver names it; `CPU / Software` in it is a GPU in name only."""
             if not share:
@@ -136,7 +136,7 @@ def _share(notes: str, model: bytes) -> float:
     Each float16 weight has an operator of its own that widens it. The GPU reads the weight as it
     is, and the accelerator counts the operator among those left over: it is none of the work.
     """
-    counts = SPLIT.search(notes)
+    counts = SPLIT_NOTE.search(notes)
     if not counts:
         return 0.0
     on_gpu, left = int(counts[1]), int(counts[2])

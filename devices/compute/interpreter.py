@@ -65,9 +65,13 @@ class Interpreter:
                 self.operators: list[dict[str, Any]] = list(details())
                 self._interpreter.allocate_tensors()
         except SystemError as error:  # tflite-runtime beside numpy 2
-            raise HardwareMissing(f"{self.library} does not work here: {line(error)}") from error
+            raise HardwareMissing(
+                f"{self.library} does not work here: {first_line(error)}"
+            ) from error
         except (ValueError, RuntimeError) as error:
-            raise BadInput(f"{name}: the interpreter refuses the model: {line(error)}") from error
+            raise BadInput(
+                f"{name}: the interpreter refuses the model: {first_line(error)}"
+            ) from error
         signatures = self._interpreter.get_signature_list()
         inputs = [entry for signature in signatures.values() for entry in signature["inputs"]]
         details = self._interpreter.get_input_details()
@@ -92,6 +96,6 @@ class Interpreter:
         }
 
 
-def line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of an interpreter's message, which may run over several."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from devices import Pixels
-from edge_runtime.bench.measure import BINS, Bench, Measured
+from edge_runtime.bench.measure import HISTOGRAM_BINS, Bench, Measurement
 
 TITLES = {
     "decode": "decoding alone",
@@ -20,12 +20,12 @@ TITLES = {
 }
 
 
-def middle(rounds: Sequence[Measured], of: Callable[[Measured], float]) -> float:
+def median_of_rounds(rounds: Sequence[Measurement], of: Callable[[Measurement], float]) -> float:
     """The median over the rounds."""
     return median(of(measurement) for measurement in rounds)
 
 
-def rows(bench: Bench) -> list[list[str]]:
+def bench_rows(bench: Bench) -> list[list[str]]:
     """A head, then a row for each contender; each figure the median of its rounds."""
     head = [
         "",
@@ -44,12 +44,12 @@ def rows(bench: Bench) -> list[list[str]]:
         table.append(
             [
                 TITLES[workload],
-                f"{middle(measurements, lambda round_: round_.ms_a_frame):.2f}",
-                *(f"{middle(measurements, of):.2f}" for of in (_p50, _p95, _p99)),
-                f"{middle(measurements, lambda round_: round_.longest):.1f}",
-                f"{middle(measurements, lambda round_: round_.cpu_ms_a_frame):.2f}",
-                f"{middle(measurements, lambda round_: round_.rss_mb):.0f}",
-                f"{middle(measurements, lambda round_: round_.first_result):.2f} s",
+                f"{median_of_rounds(measurements, lambda round_: round_.ms_a_frame):.2f}",
+                *(f"{median_of_rounds(measurements, of):.2f}" for of in (_p50, _p95, _p99)),
+                f"{median_of_rounds(measurements, lambda round_: round_.longest):.1f}",
+                f"{median_of_rounds(measurements, lambda round_: round_.cpu_ms_a_frame):.2f}",
+                f"{median_of_rounds(measurements, lambda round_: round_.rss_mb):.0f}",
+                f"{median_of_rounds(measurements, lambda round_: round_.first_result):.2f} s",
                 f"{max(round_.dropped for round_ in measurements)}",
             ]
         )
@@ -91,7 +91,10 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
     ratio("live: p99 over p50", (live.p99 / live.p50 for live in rounds["live"]))
     figures.append(("live: labels older than 100 ms", sum(live.late for live in rounds["live"])))
     figures.append(
-        ("every frame: memory grown after the first tenth, MB", middle(rounds["every"], _growth))
+        (
+            "every frame: memory grown after the first tenth, MB",
+            median_of_rounds(rounds["every"], _growth),
+        )
     )
     figures.append(
         (
@@ -107,7 +110,7 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
 
 def markdown(bench: Bench) -> str:
     """Both tables for a page."""
-    head, *body = rows(bench)
+    head, *body = bench_rows(bench)
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in body]
     lines += ["", "| ratio or figure | median |", "|---|---|"]
@@ -115,7 +118,7 @@ def markdown(bench: Bench) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture(bench: Bench) -> Pixels:
+def draw_histograms(bench: Bench) -> Pixels:
     """Histograms of all contenders' latencies below each other, on one scale; BGR."""
     wide, high, left = 640, 64, 250
     largest = {
@@ -130,8 +133,8 @@ def picture(bench: Bench) -> Pixels:
         _write(canvas, f"p50 {measurement.p50:.2f}  p99 {measurement.p99:.2f} ms", (8, base - 10))
         peak = max(measurement.histogram)
         for place, count in enumerate(measurement.histogram):
-            x0 = left + round(wide * place * measurement.longest / BINS / most)
-            x1 = left + round(wide * (place + 1) * measurement.longest / BINS / most)
+            x0 = left + round(wide * place * measurement.longest / HISTOGRAM_BINS / most)
+            x1 = left + round(wide * (place + 1) * measurement.longest / HISTOGRAM_BINS / most)
             if count and x0 < left + wide:
                 top = base - max(1, round((high - 14) * count / peak))
                 corner = (max(x0 + 1, min(x1, left + wide)), base)
@@ -147,17 +150,17 @@ def _write(canvas: Pixels, text: str, where: tuple[int, int]) -> None:
     cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
 
 
-def _p50(measurement: Measured) -> float:
+def _p50(measurement: Measurement) -> float:
     return measurement.p50
 
 
-def _p95(measurement: Measured) -> float:
+def _p95(measurement: Measurement) -> float:
     return measurement.p95
 
 
-def _p99(measurement: Measured) -> float:
+def _p99(measurement: Measurement) -> float:
     return measurement.p99
 
 
-def _growth(measurement: Measured) -> float:
+def _growth(measurement: Measurement) -> float:
     return measurement.growth_mb

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def widen(model: bytes, schema: Any) -> bytes:
+def widen_input(model: bytes, schema: Any) -> bytes:
     """A `.tflite` file with a slice in front that takes the first of three channels.
 
     `schema` is MediaPipe's `metadata_schema_py_generated`. All else stays: graph, weights, labels.

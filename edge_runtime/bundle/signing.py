@@ -26,11 +26,11 @@ KEY_VARIABLE = "SONOLITE_SIGNING_KEY"
 _PUBLIC, _PRIVATE = b"PUBLIC KEY", b"PRIVATE KEY"
 
 
-_BEFORE = {
+_DER_PREFIX = {
     _PUBLIC: bytes.fromhex("302a300506032b6570032100"),
     _PRIVATE: bytes.fromhex("302e020100300506032b657004220420"),
 }
-"""What stands before the 32 bytes of a key, by the label of its PEM file."""
+"""The bytes before the 32 bytes of a key (ASN.1 DER), by the label of its PEM file."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,17 @@ def public_pem(key: bytes) -> bytes:
     return _pem(_PUBLIC, key)
 
 
+def read_public(pem: bytes) -> bytes:
+    """The 32 bytes of a public key in PEM.
+
+    Raises ValueError where there is no such PEM, and BadInput for a key of another kind.
+    """
+    return _from_pem(_PUBLIC, pem)
+
+
 def _pem(label: bytes, key: bytes) -> bytes:
     """The 32 bytes of a key as PEM."""
-    content = base64.b64encode(_BEFORE[label] + key)
+    content = base64.b64encode(_DER_PREFIX[label] + key)
     return b"-----BEGIN %b-----\n%b\n-----END %b-----\n" % (label, content, label)
 
 
@@ -96,7 +104,7 @@ def _from_pem(label: bytes, pem: bytes) -> bytes:
         raise ValueError("no such PEM")
     content = base64.b64decode(b"".join(block[2].split()), validate=True)
     before, key = content[:-32], content[-32:]
-    if before != _BEFORE[label]:
+    if before != _DER_PREFIX[label]:
         raise BadInput("not an Ed25519 key")
     return key
 

@@ -12,7 +12,7 @@ from edge_runtime.bundle.archive import CARD, Bundle, open_bundle
 from edge_runtime.bundle.gate import Gate, read_gate, rows
 from edge_runtime.bundle.signing import fingerprint
 from edge_runtime.commands.options import BundleArgument, JsonOption, trusted_keys
-from edge_runtime.text import cell, printable
+from edge_runtime.text import printable, table_cell
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
@@ -57,7 +57,7 @@ def _variants(bundle: Bundle, gate: Gate) -> Table:
         **rows(gate.variants),
         "in the bundle": ["yes" if variant in held else "no" for variant in variants],
     }.items():
-        table.add_row(cell(name), *map(cell, cells))
+        table.add_row(table_cell(name), *map(table_cell, cells))
     return table
 
 

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.text import cell
+from edge_runtime.text import table_cell
 
 
 def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
@@ -22,7 +22,7 @@ def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
     for name in columns:
         table.add_column(name, overflow="fold", min_width=max(map(len, name.split())))
     for outcome in outcomes:
-        table.add_row(*(cell(_text(outcome.get(name))) for name in columns))
+        table.add_row(*(table_cell(_text(outcome.get(name))) for name in columns))
     Console().print(table)
 
 

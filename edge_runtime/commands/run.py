@@ -15,7 +15,7 @@ from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
 from edge_runtime.bundle.preprocess import parse
 from edge_runtime.bundle.shipped import open_shipped
-from edge_runtime.bundle.trust import known_versions
+from edge_runtime.bundle.trust import admitted_versions
 from edge_runtime.commands.options import (
     BundleArgument,
     JsonOption,
@@ -30,7 +30,7 @@ from edge_runtime.screen.region import parse_roi
 from edge_runtime.screen.saved_regions import saved_regions_file, saved_regions_of
 from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.session.assemble import assemble, open_source
-from edge_runtime.session.pipeline import BUDGET
+from edge_runtime.session.pipeline import LATENCY_BUDGET
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.text import say
@@ -70,7 +70,7 @@ def run(
     ] = None,
     budget: Annotated[
         float, typer.Option(min=0.01, max=10, help="Seconds until a live result is stale.")
-    ] = BUDGET,
+    ] = LATENCY_BUDGET,
     save: Annotated[
         Path | None, typer.Option(help="A video with the overlay, .mp4 or .avi.")
     ] = None,
@@ -99,7 +99,7 @@ def run(
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
         raise BadInput("--evidence is drawn into a video; name it with --save")
-    versions = known_versions()
+    versions = admitted_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     manifest, signature = opened.manifest, opened.signature
     assert signature is not None
@@ -138,7 +138,7 @@ def demo(
     _refuse_source(save, source)
     with open_shipped() as bundle:
         chain = FallbackChain(bundle, bundle.manifest.classifier, any_picture=simulated)
-        _run(chain, source, roi, BUDGET, [f"video:{save}"], evidence, as_json)
+        _run(chain, source, roi, LATENCY_BUDGET, [f"video:{save}"], evidence, as_json)
     say(f"saved {save}")
     if simulated:
         say("note: the model never saw a simulated neck; its labels here mean nothing")

@@ -14,31 +14,31 @@ import typer
 from devices import BadInput, Box, DeviceStalled, EndOfRecording, NoSignal, Pixels
 from devices.capture import open_device
 from edge_runtime.files import refuse_unwritable, whole_file
-from edge_runtime.screen.flaws import flaw
-from edge_runtime.screen.outline import Kind, Outline, around
+from edge_runtime.screen.flaws import find_flaw
+from edge_runtime.screen.outline import Outline, Shape, rectangle_outline
 from edge_runtime.screen.region import Region, parse_box
 from edge_runtime.screen.saved_regions import (
     SavedRegion,
-    Size,
-    forget,
-    name,
+    ScreenSize,
+    forget_regions,
     read_saved_regions,
     require_convex,
     save_region,
     saved_regions_file,
     saved_regions_of,
+    source_key,
 )
 from edge_runtime.text import say
 
-PATIENCE = 10.0
+SILENCE_TIMEOUT = 10.0
 """Seconds that a source may be silent."""
-SUFFIXES = (".png", ".jpg")
-GREEN = (80, 220, 80)
+PICTURE_SUFFIXES = (".png", ".jpg")
+OUTLINE_COLOUR = (80, 220, 80)
 """Of the line that is drawn; blue, green, red."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScreenSearch:
     """What a look at a source gave."""
 
     pixels: Pixels
@@ -47,7 +47,7 @@ class Seen:
     frames: int
 
     @property
-    def screen(self) -> Size:
+    def screen(self) -> ScreenSize:
         """Width and height."""
         height, width = self.pixels.shape[:2]
         return width, height
@@ -88,29 +88,29 @@ def sector(
             raise BadInput("--source is missing: which screen is meant?")
         _list(path, as_json)
     elif forget_it:
-        count = forget(path, name(source))
+        count = forget_regions(path, source_key(source))
         if not count:
-            raise BadInput(f"{path}: nothing is remembered for {name(source)}")
+            raise BadInput(f"{path}: nothing is remembered for {source_key(source)}")
         say(f"{path}: {count} forgotten")
     else:
         if out is not None:
             _refuse_suffix(out)
-        search = _look(source, frames)
+        search = _search_screen(source, frames)
         if set_to is not None:
             search = replace(search, outline=_parse_outline(set_to, search.screen))
-        _tell(source, search, set_to is not None, as_json)
+        _report(source, search, set_to is not None, as_json)
         if out is not None:
             _draw(search, out)
         if save:
             _save(path, source, search, None if roi is None else parse_box(roi, "--roi"))
 
 
-def _look(source: str, frames: int) -> Seen:
+def _search_screen(source: str, frames: int) -> ScreenSearch:
     """Reads frames as a session would, and returns what was found in them."""
     region = Region()
     pixels, count = None, 0
     with open_device(source) as device:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + SILENCE_TIMEOUT
         while count < frames:
             try:
                 frame = device.read(1.0)
@@ -120,24 +120,24 @@ def _look(source: str, frames: int) -> Seen:
                 if time.monotonic() > until:
                     raise
                 continue
-            pixels, count, until = frame.pixels, count + 1, time.monotonic() + PATIENCE
+            pixels, count, until = frame.pixels, count + 1, time.monotonic() + SILENCE_TIMEOUT
             region.locate(pixels, keep=frame.timestamp is not None)
     if pixels is None:
-        raise BadInput(f"{name(source)}: it has no frames")
-    return Seen(pixels, region.outline, count)
+        raise BadInput(f"{source_key(source)}: it has no frames")
+    return ScreenSearch(pixels, region.outline, count)
 
 
-def _tell(source: str, search: Seen, was_set: bool, as_json: bool) -> None:
+def _report(source: str, search: ScreenSearch, was_set: bool, as_json: bool) -> None:
     """What was found, and what is the matter with the picture."""
     width, height = search.screen
     outline = search.outline
     box = None if outline is None else outline.box
     share = 0.0 if outline is None else outline.area / (width * height)
-    picture_flaw = flaw(search.pixels, box or Box(0, 0, width, height))
+    picture_flaw = find_flaw(search.pixels, box or Box(0, 0, width, height))
     saved = saved_regions_of(saved_regions_file(), source).get(search.screen)
     if as_json:
         answer = {
-            "source": name(source),
+            "source": source_key(source),
             "screen": search.screen,
             "frames": search.frames,
             "region": "set" if was_set else "found",
@@ -150,12 +150,12 @@ def _tell(source: str, search: Seen, was_set: bool, as_json: bool) -> None:
         }
         print(json.dumps(answer))
         return
-    print(f"{name(source)}: a screen of {width} x {height}, {search.frames} frames")
+    print(f"{source_key(source)}: a screen of {width} x {height}, {search.frames} frames")
     if outline is None or box is None:
         print("no ultrasound picture in it")
     else:
         print(f"{outline.kind} in {_text(box)}, {100 * share:.0f} % of the screen")
-        if outline.kind is not Kind.RECTANGLE:
+        if outline.kind is not Shape.RECTANGLE:
             print(" ".join(f"{x},{y}" for x, y in outline.polygon))
     if picture_flaw is not None:
         print(f"it would not be judged: {picture_flaw}")
@@ -163,14 +163,16 @@ def _tell(source: str, search: Seen, was_set: bool, as_json: bool) -> None:
         print(f"remembered: {_described(saved)}")
 
 
-def _save(path: Path, source: str, search: Seen, roi: Box | None) -> None:
+def _save(path: Path, source: str, search: ScreenSearch, roi: Box | None) -> None:
     outline = search.outline
     if outline is None:
-        raise BadInput(f"{name(source)}: no picture was found to remember; say where with --set")
-    rectangle = outline.kind is Kind.RECTANGLE
+        raise BadInput(
+            f"{source_key(source)}: no picture was found to remember; say where with --set"
+        )
+    rectangle = outline.kind is Shape.RECTANGLE
     try:
         entry = SavedRegion(
-            source=name(source),
+            source=source_key(source),
             screen=search.screen,
             polygon=None if rectangle else outline.polygon,
             box=outline.box if rectangle else None,
@@ -216,14 +218,14 @@ def _text(box: Box) -> str:
     return ",".join(map(str, box))
 
 
-def _parse_outline(text: str, screen: Size) -> Outline:
+def _parse_outline(text: str, screen: ScreenSize) -> Outline:
     """Reads `x,y,w,h` or `x,y x,y x,y ...`. Raises BadInput where it is neither, or off screen."""
     words = text.split()
     if len(words) < 3:
         box = parse_box(text, "--set")
         if box.x + box.w > screen[0] or box.y + box.h > screen[1]:
             raise BadInput(f"--set {text}: lies outside the {screen[0]} x {screen[1]} screen")
-        return around(box)
+        return rectangle_outline(box)
     if not all(re.fullmatch(r"\d{1,5},\d{1,5}", word) for word in words):
         raise BadInput(f"--set {text}: corners are needed as x,y x,y x,y ...")
     pairs = (word.split(",") for word in words)
@@ -236,18 +238,20 @@ def _parse_outline(text: str, screen: Size) -> Outline:
 
 
 def _refuse_suffix(out: Path) -> None:
-    if out.suffix.lower() not in SUFFIXES:
-        raise BadInput(f"--out {out}: a name that ends in {' or '.join(SUFFIXES)} is needed")
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        raise BadInput(
+            f"--out {out}: a name that ends in {' or '.join(PICTURE_SUFFIXES)} is needed"
+        )
     refuse_unwritable(out)
 
 
-def _draw(search: Seen, out: Path) -> None:
+def _draw(search: ScreenSearch, out: Path) -> None:
     """The last screen with the outline on it."""
     pixels = search.pixels
     drawn = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels.copy()
     if search.outline is not None:
         corners = np.array(search.outline.polygon, np.int32)
-        cv2.polylines(drawn, [corners], True, GREEN, 2, cv2.LINE_AA)
+        cv2.polylines(drawn, [corners], True, OUTLINE_COLOUR, 2, cv2.LINE_AA)
     _, content = cv2.imencode(out.suffix, drawn)
     with whole_file(out) as part:
         part.write_bytes(content.tobytes())

@@ -6,7 +6,7 @@ from typing import Any
 
 from devices import BadInput
 from edge_runtime.deploy.plan import require_root
-from edge_runtime.deploy.ssh import Device
+from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import BUNDLE, ENVIRONMENT, TOOL, TRUSTED
 
 TOOL_SCRIPT = """\
@@ -31,22 +31,22 @@ $rights journalctl -u sonolite -o cat -n "$1" --no-pager
 """Who is in none of these groups sees an empty journal, and no error (journalctl(1))."""
 
 
-class Installed:
+class DeployedDevice:
     """The tool of a device, at the far end of a connection."""
 
-    def __init__(self, device: Device, root: str) -> None:
+    def __init__(self, device: SshDevice, root: str) -> None:
         """Raises BadInput for a root that cannot be one."""
         require_root(root)
         self._device, self._root = device, PurePosixPath(root)
 
     def ask(self, action: str, *arguments: str) -> str:
-        """What an action of the tool says. Raises what `Device.run` does."""
+        """What an action of the tool says. Raises what `SshDevice.run` does."""
         tool = str(self._root / TOOL)
         words = ["sh", "-c", TOOL_SCRIPT, "sh", tool, action, str(self._root), *arguments]
         return self._device.run(words)
 
     def status(self) -> dict[str, Any]:
-        """See `edge_runtime.release.tool.status`."""
+        """See `edge_runtime.release.tool.release_status`."""
         status: dict[str, Any] = json.loads(self.ask("status"))
         return status
 

@@ -15,18 +15,18 @@ from typing import IO
 
 from devices import BadInput, CheckFailed, HardwareMissing
 
-OPTIONS = (
+SSH_OPTIONS = (
     *("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-T"),
     *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
     *("-o", "ControlMaster=auto", "-o", "ControlPersist=60"),
 )
-ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
-LOST = 255
+ADDRESS_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
+SSH_FAILED = 255
 """ssh's own exit code, where it is not the command's."""
 _CHUNK = 1 << 16
 
 
-class Device:
+class SshDevice:
     """The far end of one SSH connection."""
 
     def __init__(self, address: str, ssh: str = "") -> None:
@@ -34,7 +34,7 @@ class Device:
 
         Raises BadInput where one of them cannot be what it says.
         """
-        if not ADDRESS.fullmatch(address):
+        if not ADDRESS_PATTERN.fullmatch(address):
             raise BadInput(f"{address!r}: USER@HOST is needed, or a name of ~/.ssh/config")
         try:
             options = shlex.split(ssh)
@@ -47,9 +47,9 @@ class Device:
         """Bytes given to the device so far."""
         self._folder = Path(tempfile.mkdtemp(prefix="sono-"))
         # The user's options first: of two, ssh takes the first.
-        self._ssh = ["ssh", *options, *OPTIONS, "-o", f"ControlPath={self._folder / 's'}"]
+        self._ssh = ["ssh", *options, *SSH_OPTIONS, "-o", f"ControlPath={self._folder / 's'}"]
 
-    def __enter__(self) -> "Device":
+    def __enter__(self) -> "SshDevice":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,7 +90,7 @@ class Device:
         if code == 0:
             return output
         last = complaint.splitlines()[-1] if complaint else output.strip() or f"ended with {code}"
-        if code == LOST:
+        if code == SSH_FAILED:
             why = complaint.splitlines()[-1] if complaint else "the link broke; try again"
             raise HardwareMissing(f"{self.address}: {why}")
         if code == 1:

@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl
 
 from devices import BadInput, HardwareMissing, SonoliteError
 from devices.boards import Board
-from devices.compute import EDGETPU, Kind
+from devices.compute import EDGETPU, BackendKind
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.manifest import EDGETPU_MEMBER, ClassifierStage, Variant
 from edge_runtime.models.classifier import CPU, BackendRequest, Classifier
 from edge_runtime.models.watchdog import OPENING_TIMEOUT
 
-VARIANTS: dict[Kind, tuple[Variant, ...]] = {
+COMPUTABLE_VARIANTS: dict[BackendKind, tuple[Variant, ...]] = {
     "cpu": ("int8", "float32", "float16", "dynamic"),
     "gpu": ("float16", "float32"),
     "edgetpu": ("int8",),
@@ -25,7 +25,7 @@ VARIANTS: dict[Kind, tuple[Variant, ...]] = {
 """What each kind computes, the fastest first; on a CPU dynamic is slower than float32."""
 
 
-NAMED: dict[Kind, BackendRequest] = {
+NAMED_BACKENDS: dict[BackendKind, BackendRequest] = {
     "cpu": CPU,
     "gpu": BackendRequest("gpu"),
     "edgetpu": BackendRequest("edgetpu", EDGETPU),
@@ -37,7 +37,7 @@ def parse_backend(word: str) -> BackendRequest:
 
     Raises BadInput where it is none of these.
     """
-    for kind, request in NAMED.items():
+    for kind, request in NAMED_BACKENDS.items():
         if word == kind:
             return request
     library, _, query = word.partition("?")
@@ -56,7 +56,7 @@ def default_requests() -> list[BackendRequest]:
     A GPU has to be asked for: it takes its memory from the display, and is slower to start.
     """
     has_edgetpu = ctypes.util.find_library("edgetpu") is not None
-    return [NAMED["edgetpu"], CPU] if has_edgetpu else [CPU]
+    return [NAMED_BACKENDS["edgetpu"], CPU] if has_edgetpu else [CPU]
 
 
 def default_threads(live: bool) -> int:
@@ -69,7 +69,7 @@ def default_threads(live: bool) -> int:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class BackendCandidate:
     """One model on one backend."""
 
     request: BackendRequest
@@ -86,13 +86,13 @@ def find_candidates(
     requests: Sequence[BackendRequest],
     variant: Variant | None = None,
     order: Sequence[Variant] = (),
-) -> Iterator[Candidate]:
+) -> Iterator[BackendCandidate]:
     """All that a bundle holds for the wishes, in their order: nothing in it failed the gate.
 
     `order` says which variant is tried first where a backend computes several.
     """
     for request in requests:
-        computed = VARIANTS[request.kind]
+        computed = COMPUTABLE_VARIANTS[request.kind]
         for name in sorted(
             computed, key=lambda name: order.index(name) if name in order else len(order)
         ):
@@ -100,7 +100,7 @@ def find_candidates(
                 continue
             member = EDGETPU_MEMBER if request.kind == "edgetpu" else stage.variants[name]
             if member in bundle.manifest.members:
-                yield Candidate(request, name, member)
+                yield BackendCandidate(request, name, member)
 
 
 class FallbackChain:
@@ -122,7 +122,7 @@ class FallbackChain:
         """
         self.bundle, self.stage = bundle, stage
         if board is not None:
-            requests = requests or [NAMED[kind] for kind in board.backends]
+            requests = requests or [NAMED_BACKENDS[kind] for kind in board.backends]
             threads = threads or board.threads
         requests = requests or default_requests()
         if variant is not None and variant not in stage.variants:
@@ -131,7 +131,9 @@ class FallbackChain:
         order = () if board is None else board.variants
         self._chain = list(find_candidates(bundle, stage, requests, variant, order))
         if not self._chain:
-            asked = "; ".join(f"{request.kind} takes {needs(request.kind)}" for request in requests)
+            asked = "; ".join(
+                f"{request.kind} takes {required_member(request.kind)}" for request in requests
+            )
             raise BadInput(f"{bundle.path}: holds no model for what was asked: {asked}")
         self.threads = threads
         """Of the CPU's interpreter."""
@@ -225,6 +227,6 @@ def _settle(done: Future[Classifier], make: Callable[[], Classifier]) -> None:
         done.set_exception(error)
 
 
-def needs(kind: Kind) -> str:
+def required_member(kind: BackendKind) -> str:
     """What a bundle has to hold for a kind of backend."""
-    return EDGETPU_MEMBER if kind == "edgetpu" else " or ".join(VARIANTS[kind])
+    return EDGETPU_MEMBER if kind == "edgetpu" else " or ".join(COMPUTABLE_VARIANTS[kind])

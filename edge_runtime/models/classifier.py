@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput
-from devices.compute import Backend, CpuBackend, DelegateBackend, GpuBackend, Kind
+from devices.compute import Backend, BackendKind, CpuBackend, DelegateBackend, GpuBackend
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.golden import golden_tensors, read_golden
 from edge_runtime.bundle.manifest import EDGETPU_MEMBER, ClassifierStage, Variant
 from edge_runtime.bundle.scope import Scope, read_scope
 
-PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
+CPU_PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
 """On a CPU: int8 is the fastest, and dynamic slower than float32."""
 
 
@@ -24,7 +24,7 @@ PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
 class BackendRequest:
     """A backend that somebody wants."""
 
-    kind: Kind
+    kind: BackendKind
     library: str = ""
     """Of a delegate."""
     options: tuple[tuple[str, str], ...] = ()
@@ -81,7 +81,7 @@ class Classifier:
         self.bundle, self.stage = bundle, stage
         self._labels = len(stage.labels)
         if variant is None:
-            variant = next(name for name in PREFERENCE if name in stage.variants)
+            variant = next(name for name in CPU_PREFERENCE if name in stage.variants)
         if variant not in stage.variants:
             raise BadInput(
                 f"{bundle.path}: no variant {variant}; there are {', '.join(stage.variants)}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from edge_runtime.bundle.manifest import ClassifierStage
 
 TOO_CLOSE = "too close to the threshold"
-BELOW = "no label reaches its threshold"
+BELOW_THRESHOLD = "no label reaches its threshold"
 
 
 def decide(smoothed: Mapping[str, float], stage: ClassifierStage) -> tuple[str | None, str | None]:
@@ -24,7 +24,7 @@ def decide(smoothed: Mapping[str, float], stage: ClassifierStage) -> tuple[str |
         return (stage.positive if distance >= 0 else stage.labels[0]), None
     reached = [label for label in stage.labels if smoothed[label] >= thresholds[label]]
     if not reached:
-        return None, BELOW
+        return None, BELOW_THRESHOLD
     label = max(reached, key=smoothed.__getitem__)
     if smoothed[label] - thresholds[label] < margin:
         return None, TOO_CLOSE

@@ -9,12 +9,12 @@ import socket
 import tempfile
 from pathlib import Path
 
-VARIABLE = "NOTIFY_SOCKET"
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"
 
 
 def notify(**facts: str | int) -> None:
     """Says `NAME=VALUE` of each fact to who started this process; nothing where nobody listens."""
-    address = os.environ.get(VARIABLE)
+    address = os.environ.get(NOTIFY_VARIABLE)
     if not address:
         return
     if address.startswith("@"):

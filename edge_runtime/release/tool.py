@@ -14,28 +14,28 @@ from typing import Any
 from edge_runtime.release.layout import (
     COMPLETE,
     CONFIG,
-    EXAMINATION,
+    EXAMINATION_LOCK,
     LINKS,
-    POLL,
+    POLL_SECONDS,
     RECORD,
     TRUSTED,
     Layout,
     Refused,
-    holding,
-    is_held,
-    linked,
-    prepare,
-    read_json,
-    read_log,
+    hold_lock,
+    is_locked,
+    make_folders,
+    read_event_log,
+    read_json_file,
+    read_link,
 )
-from edge_runtime.release.prune import prune, surplus
-from edge_runtime.release.stage import make_environment, receive, received, stage
-from edge_runtime.release.supervise import BEGIN_SECONDS, start, supervise
-from edge_runtime.release.switch import go_back, switch, trial_of_current
+from edge_runtime.release.prune import find_surplus, remove_surplus
+from edge_runtime.release.stage import make_environment, receive_file, received_size, stage_release
+from edge_runtime.release.supervise import SUPERVISOR_START_SECONDS, start_supervisor, supervise
+from edge_runtime.release.switch import roll_back, switch_release, trial_of_current
 
 BROKEN_SECONDS = 60.0
 """That what a broken deployment began here may still take to end."""
-OUTCOMES = ("passed", "fell back", "failed", "went back", "not switched")
+TRIAL_OUTCOMES = ("passed", "fell back", "failed", "went back", "not switched")
 """The events of the log that end a trial."""
 
 
@@ -58,25 +58,25 @@ def _act(layout: Layout, options: argparse.Namespace) -> int:
         case "supervise":
             supervise(layout)
         case "start":
-            start(layout)
+            start_supervisor(layout)
         case "prepare":
-            prepare(layout)
+            make_folders(layout)
         case "status":
-            print(json.dumps(status(layout)))
+            print(json.dumps(release_status(layout)))
         case "log":
-            print("\n".join(json.dumps(line) for line in read_log(layout)[-options.lines :]))
+            print("\n".join(json.dumps(line) for line in read_event_log(layout)[-options.lines :]))
         case "received":
-            print(json.dumps({digest: received(layout, digest) for digest in options.digest}))
+            print(json.dumps({digest: received_size(layout, digest) for digest in options.digest}))
         case "receive":
             with open(0, "rb", closefd=False) as pipe:
-                receive(layout, options.digest, options.offset, options.size, pipe)
+                receive_file(layout, options.digest, options.offset, options.size, pipe)
         case "await":
             return _await(layout, options.release)
         case "back":
-            print(json.dumps({"release": go_back(layout, options.wait, options.force)}))
+            print(json.dumps({"release": roll_back(layout, options.wait, options.force)}))
         case _:
             busy = "another deployment is at work here"
-            with holding(layout.state("deploy.lock"), BROKEN_SECONDS, busy):
+            with hold_lock(layout.state("deploy.lock"), BROKEN_SECONDS, busy):
                 return _deploy(layout, options)
     return 0
 
@@ -87,12 +87,12 @@ def _deploy(layout: Layout, options: argparse.Namespace) -> int:
         case "environment":
             make_environment(layout, options.environment, _wheels())
         case "stage":
-            name = stage(layout, options.digest, options.environment, options.board)
+            name = stage_release(layout, options.digest, options.environment, options.board)
             print(json.dumps({"release": name}))
         case "switch":
-            switch(layout, options.release, options.wait, options.force, sys.stdin.read())
+            switch_release(layout, options.release, options.wait, options.force, sys.stdin.read())
         case "prune":
-            print(json.dumps({"gone": prune(layout)}))
+            print(json.dumps({"gone": remove_surplus(layout)}))
     return 0
 
 
@@ -109,25 +109,25 @@ def _wheels() -> dict[str, str]:
     return wheels
 
 
-def status(layout: Layout) -> dict[str, Any]:
+def release_status(layout: Layout) -> dict[str, Any]:
     """What is on this device and how it does."""
-    links = {name: linked(layout, name) for name in LINKS}
-    running = is_held(layout.state("supervisor.lock"))
-    note = read_json(layout.state("status.json")) or {}
+    links = {name: read_link(layout, name) for name in LINKS}
+    running = is_locked(layout.state("supervisor.lock"))
+    note = read_json_file(layout.state("status.json")) or {}
     trial = trial_of_current(layout)
-    outcomes = [line for line in read_log(layout) if line["event"] in OUTCOMES]
+    outcomes = [line for line in read_event_log(layout) if line["event"] in TRIAL_OUTCOMES]
     config = layout.root / CONFIG
     return {
         **links,
         "running": running,
         "state": note.get("state") if running and note.get("release") == links["current"] else None,
-        "examination": is_held(layout.state(EXAMINATION)),
+        "examination": is_locked(layout.state(EXAMINATION_LOCK)),
         "trial": None if trial is None else trial.release,
         "outcome": outcomes[-1] if outcomes else None,
         "releases": _records(layout.release(""), RECORD),
         "environments": list(_records(layout.environment(""), COMPLETE)),
         "config": config.read_text() if config.exists() else None,
-        "surplus": any(surplus(layout)),
+        "surplus": any(find_surplus(layout)),
         "trusted": {path.name: path.read_text() for path in layout.root.glob(f"{TRUSTED}/*.pem")},
     }
 
@@ -137,7 +137,7 @@ def _records(folder: Path, mark: str) -> dict[str, Any]:
     if not folder.is_dir():
         return {}
     records = {
-        path.name: read_json(path / mark) for path in folder.iterdir() if path.name[0] != "."
+        path.name: read_json_file(path / mark) for path in folder.iterdir() if path.name[0] != "."
     }
     return {name: record for name, record in records.items() if record}
 
@@ -146,15 +146,15 @@ def _await(layout: Layout, release: str) -> int:
     """Waits until a trial is judged; says how it ended."""
     last_alive = time.monotonic()
     while (trial := trial_of_current(layout)) is not None and trial.release == release:
-        if is_held(layout.state("supervisor.lock")):
+        if is_locked(layout.state("supervisor.lock")):
             last_alive = time.monotonic()
-        elif time.monotonic() - last_alive >= BEGIN_SECONDS:
+        elif time.monotonic() - last_alive >= SUPERVISOR_START_SECONDS:
             raise Refused("the service is not running, so that the release is not tried")
-        time.sleep(POLL)
+        time.sleep(POLL_SECONDS)
     ended = [
         line
-        for line in read_log(layout)
-        if line["event"] in OUTCOMES and line.get("release") == release
+        for line in read_event_log(layout)
+        if line["event"] in TRIAL_OUTCOMES and line.get("release") == release
     ]
     if not ended:
         raise Refused(f"the release {release} was never tried")

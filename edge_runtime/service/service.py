@@ -14,14 +14,14 @@ from devices import BadInput, CaptureDevice, DeviceLost, Frame, HardwareMissing
 from devices.boards import Board, read_board
 from devices.capture.stream import shown
 from edge_runtime.bundle.archive import Bundle, open_trusted
-from edge_runtime.bundle.trust import VERSIONS, Versions, read_trusted
+from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.release.config import Config, read_config
-from edge_runtime.release.layout import BUNDLE, CONFIG, TRUSTED, Layout, Refused, linked
+from edge_runtime.release.layout import BUNDLE, CONFIG, TRUSTED, Layout, Refused, read_link
 from edge_runtime.release.notify import notify
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import parse_roi
-from edge_runtime.screen.saved_regions import FILE, saved_regions_of
+from edge_runtime.screen.saved_regions import REGIONS_FILE, saved_regions_of
 from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.throttle import Throttle
@@ -32,12 +32,12 @@ RETRY_SECONDS = 2.0
 """Between two attempts to open a scanner that is not there."""
 
 
-def device_versions(layout: Layout) -> Versions:
+def device_versions(layout: Layout) -> AdmittedVersions:
     """The newest versions that passed their trial on a device."""
-    return Versions(layout.state(VERSIONS))
+    return AdmittedVersions(layout.state(VERSIONS_FILE))
 
 
-def serve(layout: Layout, release: str, stop: threading.Event) -> None:
+def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
     """Runs a release until `stop` is set; where there is no scanner it waits for one.
 
     Raises BadInput where the configuration or the bundle cannot be used, and for a region that does
@@ -74,7 +74,7 @@ def _session(
         service.wait(stop, "no scanner", why=str(error).replace(config.source, public_uri))
         return
     if not device.live:
-        device = Paced(device)
+        device = PacedRecording(device)
     with device:
         # A model that is refused ends the service; only a refused picture is waited for, below.
         saved = saved_regions_of(service.regions, config.source)
@@ -110,7 +110,7 @@ def _session(
         raise lost  # inference hung again and again: the process has to begin anew
 
 
-class Paced(CaptureDevice):
+class PacedRecording(CaptureDevice):
     """A recording that is read no faster than it was made."""
 
     live = False
@@ -139,7 +139,7 @@ class _Service:
         self.update_lock = UpdateLock(layout.root)
         self.device_is_live = False
         self.throttle = Throttle(board)
-        self.regions = layout.root / FILE
+        self.regions = layout.root / REGIONS_FILE
         self._admitted = False
         self._state: State | None = None
         self._last_report: str | None = None
@@ -163,7 +163,7 @@ class _Service:
     @property
     def passed_trial(self) -> bool:
         """Whether the release has passed its trial on this device."""
-        return linked(self._layout, "good") == self._release
+        return read_link(self._layout, "good") == self._release
 
     def wait(self, stop: threading.Event, event: str, why: str) -> None:
         """Says why there is nothing to judge, and lets some time pass until the next attempt."""

@@ -10,7 +10,7 @@ from edge_runtime.bundle.manifest import ClassifierStage
 from edge_runtime.models.classifier import Classifier, Prediction
 from edge_runtime.nodules.decide import decide
 from edge_runtime.nodules.smoothing import Smoother
-from edge_runtime.results.result import Latency, Nodule, Result
+from edge_runtime.results.result import FrameLatency, Nodule, Result
 from edge_runtime.results.states import Event, State, next_state
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.region import Region
@@ -18,7 +18,7 @@ from edge_runtime.session.prepare import PreparedFrame
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.session.throttle_levels import ThrottleLevel
 
-NO_TIME = Latency(0, 0, 0, 0)
+NO_LATENCY = FrameLatency(0, 0, 0, 0)
 OUT_OF_SCOPE = "unlike the pictures that the model learnt from"
 
 
@@ -78,7 +78,7 @@ class Account:
             return None
         level = self._throttle.level
         withheld = level.reason if level is ThrottleLevel.WITHHELD else None
-        return self._result(None, NO_TIME, (), withheld or cause or str(event))
+        return self._result(None, NO_LATENCY, (), withheld or cause or str(event))
 
     def conclude(self, prepared: PreparedFrame, prediction: Prediction | None) -> Result:
         """The result of a frame; `prediction` is None where inference failed or was not asked."""
@@ -103,7 +103,7 @@ class Account:
         if prediction is not None:
             nodules = (self._decide(prepared, prediction, reason),)
         self._count(reason, nodules, age)
-        latency = Latency(
+        latency = FrameLatency(
             wait=1000 * (prepared.began - frame.captured_at),
             prepare=1000 * (prepared.ended - prepared.began),
             infer=1000 * (done - prepared.ended),
@@ -150,7 +150,7 @@ class Account:
     def _result(
         self,
         prepared: PreparedFrame | None,
-        latency: Latency,
+        latency: FrameLatency,
         nodules: tuple[Nodule, ...],
         reason: str,
     ) -> Result:

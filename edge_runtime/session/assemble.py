@@ -14,8 +14,8 @@ from edge_runtime.models.backends import FallbackChain, default_threads
 from edge_runtime.results.states import State
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.region import Region, parse_roi
-from edge_runtime.screen.saved_regions import SavedRegion, Size
-from edge_runtime.session.pipeline import BUDGET, run_session
+from edge_runtime.screen.saved_regions import SavedRegion, ScreenSize
+from edge_runtime.session.pipeline import LATENCY_BUDGET, run_session
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.sink import Sink
 
@@ -61,8 +61,8 @@ def assemble(
     device: CaptureDevice,
     chain: FallbackChain,
     roi: str | None = None,
-    saved: Mapping[Size, SavedRegion] | None = None,
-    budget: float = BUDGET,
+    saved: Mapping[ScreenSize, SavedRegion] | None = None,
+    budget: float = LATENCY_BUDGET,
     throttle: Throttle | None = None,
 ) -> Session:
     """Opens the models for an open device.

@@ -22,11 +22,11 @@ from edge_runtime.session.silence import Silence
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.queue import SinkQueue
 
-PULSE = 0.05
+WATCH_INTERVAL = 0.05
 """Seconds between two looks at the threads."""
 
 
-class Shared:
+class SessionContext:
     """The parts that all threads of one session share."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Shared:
 class InferenceThread(threading.Thread):
     """Classifies frame after frame; a thread that hangs is left behind, and another replaces it."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SessionContext) -> None:
         super().__init__(name="inference", daemon=True)
         self._shared = shared
         self._task: tuple[PreparedFrame | None, float] | None = None
@@ -107,7 +107,7 @@ class InferenceThread(threading.Thread):
         prepared, allowed = task
         if waited <= shared.frame_timeout:
             return False
-        if not shared.lock.acquire(timeout=PULSE):
+        if not shared.lock.acquire(timeout=WATCH_INTERVAL):
             return False  # a result is being handed over
         try:
             if self._task is not task:

@@ -133,5 +133,5 @@ class Preparer:
         """Whether a live device shows the same picture in the box again and again."""
         if not self._live:
             return False
-        summary = self._region.summarise(frame.pixels, box)
+        summary = self._region.cell_means(frame.pixels, box)
         return self._stillness.is_frozen(summary, frame.captured_at)

@@ -11,12 +11,12 @@ import numpy as np
 from devices import BadInput, Pixels
 from edge_runtime.files import whole_file
 from edge_runtime.results.result import Result
-from edge_runtime.sinks.overlay import draw
+from edge_runtime.sinks.overlay import draw_result
 
-FOURCC = {".mp4": "mp4v", ".avi": "MJPG"}
+VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 """By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
 
-ROOM, LOOK = 4_000_000, 25
+MIN_DISK_BYTES, DISK_CHECK_FRAMES = 4_000_000, 25
 """Bytes that a disk must have left, and after how many frames it is looked again: OpenCV writes on
 without a word when it is full, and the video could not be closed."""
 
@@ -27,7 +27,7 @@ class OverlayVideo:
     wants_pixels, latest_only = True, False
 
     def __init__(self, path: Path, part: Path, fps: float, evidence: bool) -> None:
-        """Writes to `part`; the user called it `path`. `evidence` as for `draw`."""
+        """Writes to `part`; the user called it `path`. `evidence` as for `draw_result`."""
         self._path, self._part, self._fps, self._evidence = path, part, fps, evidence
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -39,13 +39,16 @@ class OverlayVideo:
         """
         if self._writer is None and result.frame is None:
             return
-        if self._written % LOOK == 0 and shutil.disk_usage(self._part.parent).free < ROOM:
+        if (
+            self._written % DISK_CHECK_FRAMES == 0
+            and shutil.disk_usage(self._part.parent).free < MIN_DISK_BYTES
+        ):
             raise BadInput(f"--save {self._path}: the disk is full")
-        screen = draw(pixels, result, self._evidence)
+        screen = draw_result(pixels, result, self._evidence)
         height, width = screen.shape[:2]
         if self._writer is None:
             self._size = (width - width % 2, height - height % 2)  # codecs want even numbers
-            fourcc = cv2.VideoWriter.fourcc(*FOURCC[self._part.suffix])
+            fourcc = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self._part.suffix])
             self._writer = cv2.VideoWriter(
                 str(self._part), cv2.CAP_FFMPEG, fourcc, self._fps, self._size
             )
@@ -82,8 +85,8 @@ def overlay_video(path: Path, fps: float, evidence: bool = False) -> Iterator[Ov
 
     Raises BadInput for a suffix that is not known or a place that cannot be written to.
     """
-    if path.suffix not in FOURCC:
-        raise BadInput(f"--save {path}: the name must end in {' or '.join(FOURCC)}")
+    if path.suffix not in VIDEO_CODECS:
+        raise BadInput(f"--save {path}: the name must end in {' or '.join(VIDEO_CODECS)}")
     with whole_file(path) as part:
         video = OverlayVideo(path, part, fps, evidence)
         yield video

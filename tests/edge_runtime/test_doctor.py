@@ -32,7 +32,9 @@ def test_without_a_bundle_the_shipped_one_is_tried() -> None:
 def test_what_is_missing_is_said_with_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(doctor.LIBRARIES, "DICOM files", ("no-such-library", "pip install it"))
+    monkeypatch.setitem(
+        doctor.SOURCE_LIBRARIES, "DICOM files", ("no-such-library", "pip install it")
+    )
     cameras, _, dicom, _ = doctor._captures(tmp_path)
     assert not cameras.there
     assert "is a grabber plugged in?" in cameras.says
