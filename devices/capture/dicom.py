@@ -244,8 +244,8 @@ def _times(dataset: "Dataset", frames: int) -> tuple[float, ...]:
         rate = dataset.get("CineRate") or dataset.get("RecommendedDisplayFrameRate")
         step = float(dataset.get("FrameTime") or 0) / 1000 or (1 / float(rate) if rate else 0.0)
         steps = [0.0, *[step] * (frames - 1)]
-    told = np.isfinite(steps).all() and min(steps) >= 0 and sum(steps) > 0
-    return tuple(accumulate(steps)) if told else ()
+    usable = np.isfinite(steps).all() and min(steps) >= 0 and sum(steps) > 0
+    return tuple(accumulate(steps)) if usable else ()
 
 
 def _region(dataset: "Dataset") -> Box | None:
