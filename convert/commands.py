@@ -14,7 +14,7 @@ from devices import BadInput
 from devices.quiet import quiet
 from edge_runtime.bundle.manifest import NAME, REFERENCE, Variant
 from edge_runtime.bundle.signing import read_signing_key
-from edge_runtime.bundle.trust import known_versions
+from edge_runtime.bundle.trust import admitted_versions
 from edge_runtime.files import refuse_existing
 from train.commands import TIRADS_HELP
 from train.terminal import figures_table, progress_bar, tracked
@@ -142,7 +142,7 @@ def validate(
     from edge_runtime.commands.options import trusted_keys
     from train.importers.ddti import parse_grades
 
-    opened = open_trusted(bundle, trusted_keys(), known_versions())
+    opened = open_trusted(bundle, trusted_keys(), admitted_versions())
     with progress_bar() as bar:
         grades = parse_grades(tirads) if tirads else {}
         done = validate_bundle(opened, data, out_of_scope, grades, lambda name: tracked(bar, name))

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 24
+MAX_BUFFERS = 24
 """Arrays that are kept: more than a session has under way at once, its slow sinks included."""
 
 
@@ -18,18 +18,18 @@ class Buffers:
 
     def __init__(self) -> None:
         self._shape: tuple[int, ...] = ()
-        self._kept: list[NDArray[np.uint8]] = []
+        self._buffers: list[NDArray[np.uint8]] = []
 
     def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """An array of `shape` with whatever was in it before. For one thread."""
         if shape != self._shape:
-            self._shape, self._kept = shape, []
-        for buffer in self._kept:
+            self._shape, self._buffers = shape, []
+        for buffer in self._buffers:
             if sys.getrefcount(buffer) <= _NOBODY:
                 return buffer
         buffer = np.empty(shape, np.uint8)
-        if len(self._kept) < MOST:
-            self._kept.append(buffer)
+        if len(self._buffers) < MAX_BUFFERS:
+            self._buffers.append(buffer)
         return buffer
 
 

@@ -56,7 +56,7 @@ class CaptureDevice(ABC):
     live: bool
     """True where frames go by whether or not they are read; False for a recording, whose every
     frame waits its turn."""
-    returns: bool = False
+    reconnects: bool = False
     """Whether frames may come again after DeviceLost."""
     fps: float
     """The nominal frame rate in frames a second, for a saved video; stills say 1."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from devices.boards import Sensors
 
-PLAUSIBLE = (-40.0, 150.0)
+PLAUSIBLE_CELSIUS = (-40.0, 150.0)
 """Degrees Celsius; a sensor that is off tells others."""
 LOW_DISK = 500_000_000
 """Free bytes: fewer do not hold another installation."""
@@ -58,16 +58,25 @@ def read_health(
     """
     word = None if sensors.firmware is None else _number(root / sensors.firmware.lstrip("/"), 16)
     counts = list(_numbers(root, sensors.throttle_counts))
-    celsius = [its / 1000 for its in _numbers(root, sensors.temperature)]
+    celsius = [millidegrees / 1000 for millidegrees in _numbers(root, sensors.temperature)]
     states = list(_cooling(root, sensors.cooling))
     weak = list(_numbers(root, sensors.undervoltage))
     return Health(
-        celsius=max((its for its in celsius if PLAUSIBLE[0] <= its <= PLAUSIBLE[1]), default=None),
+        celsius=max(
+            (
+                reading
+                for reading in celsius
+                if PLAUSIBLE_CELSIUS[0] <= reading <= PLAUSIBLE_CELSIUS[1]
+            ),
+            default=None,
+        ),
         throttled=_any(_flag(word, THROTTLED), *(state > 0 for state in states)),
         was_throttled=_any(_flag(word, THROTTLED << SINCE_START), *(count > 0 for count in counts)),
         undervoltage=_any(_flag(word, UNDERVOLTAGE), *(alarm > 0 for alarm in weak)),
         was_undervoltage=_flag(word, UNDERVOLTAGE << SINCE_START),
-        megahertz=max((its / 1000 for its in _numbers(root, sensors.frequency)), default=None),
+        megahertz=max(
+            (kilohertz / 1000 for kilohertz in _numbers(root, sensors.frequency)), default=None
+        ),
         disk_free=_disk_free(disk),
         memory_free=_memory_free(root / "proc/meminfo"),
         clock_synchronised=_clock_synchronised(root, kernel_clock or ask_kernel_clock),
@@ -76,7 +85,7 @@ def read_health(
 
 def troubles(health: Health) -> list[str]:
     """What a person should see to, one line each; nothing of what is not known."""
-    told = (
+    conditions = (
         (health.throttled, "the processor is throttled"),
         (health.undervoltage, "under-voltage: the power supply or its cable is too weak"),
         (health.clock_synchronised is False, "the clock is not synchronised"),
@@ -86,7 +95,7 @@ def troubles(health: Health) -> list[str]:
             "the memory is nearly full",
         ),
     )
-    return [line for wrong, line in told if wrong]
+    return [line for present, line in conditions if present]
 
 
 def ask_kernel_clock() -> bool | None:
@@ -117,7 +126,11 @@ def _cooling(root: Path, types: tuple[str, ...]) -> Iterator[int]:
     for path in root.glob("sys/class/thermal/cooling_device*/type"):
         kind = _text(path)
         state = _number(path.with_name("cur_state"))
-        if kind is not None and state is not None and any(fnmatch(kind, its) for its in types):
+        if (
+            kind is not None
+            and state is not None
+            and any(fnmatch(kind, pattern) for pattern in types)
+        ):
             yield state
 
 
@@ -150,9 +163,9 @@ def _flag(word: int | None, bits: int) -> bool | None:
     return None if word is None else bool(word & bits)
 
 
-def _any(*told: bool | None) -> bool | None:
+def _any(*flags: bool | None) -> bool | None:
     """Whether anything says yes; None where nothing says anything."""
-    known = [its for its in told if its is not None]
+    known = [flag for flag in flags if flag is not None]
     return any(known) if known else None
 
 

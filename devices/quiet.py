@@ -10,9 +10,9 @@ from typing import IO, TextIO
 
 from devices.errors import SonoliteError
 
-_turn = threading.Lock()
+_lock = threading.Lock()
 _users = 0
-_held = ExitStack()
+_redirection = ExitStack()
 _notes: IO[bytes] | None = None
 _terminal: TextIO | None = None
 
@@ -27,7 +27,7 @@ def quiet() -> Iterator[None]:
     that never leaves, stuck in a library, costs no more than the libraries' notes.
     """
     global _users
-    with _turn:
+    with _lock:
         if not _users:
             _redirect()
         _users += 1
@@ -41,20 +41,20 @@ def quiet() -> Iterator[None]:
             os.write(_terminal.fileno(), _notes.read())
         raise
     finally:
-        with _turn:
+        with _lock:
             _users -= 1
             if not _users:
-                _held.close()
+                _redirection.close()
 
 
 def _redirect() -> None:
-    """Leads descriptor 2 to a file until `_held` is closed."""
+    """Leads descriptor 2 to a file until `_redirection` is closed."""
     global _notes, _terminal
     python_stderr = sys.stderr
-    _notes = _held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  `_held` closes it
-    _terminal = _held.enter_context(os.fdopen(os.dup(2), "w", buffering=1))
-    _held.callback(os.dup2, _terminal.fileno(), 2)
+    _notes = _redirection.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  `_redirection` closes it
+    _terminal = _redirection.enter_context(os.fdopen(os.dup(2), "w", buffering=1))
+    _redirection.callback(os.dup2, _terminal.fileno(), 2)
     os.dup2(_notes.fileno(), 2)
     if python_stderr is sys.__stderr__:
         sys.stderr = _terminal
-        _held.callback(setattr, sys, "stderr", python_stderr)
+        _redirection.callback(setattr, sys, "stderr", python_stderr)

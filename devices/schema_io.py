@@ -14,13 +14,13 @@ import msgspec
 
 from devices.errors import BadInput
 
-Kind = TypeVar("Kind")
-_PLACE = re.compile(r"(?P<what>.*) - at (?:`key` in )?`\$\.?(?P<where>[^`]*)`", re.DOTALL)
+Record = TypeVar("Record")
+_PLACE = re.compile(r"(?P<problem>.*) - at (?:`key` in )?`\$\.?(?P<where>[^`]*)`", re.DOTALL)
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _MISSING = re.compile(r"Object missing required field `(?P<entry>[^`]*)`")
 
 
-def read_json(content: bytes | str, kind: type[Kind], name: str, whole: bool = True) -> Kind:
+def read_json(content: bytes | str, kind: type[Record], name: str, whole: bool = True) -> Record:
     """Reads JSON as `kind`, a dataclass or a container of some.
 
     Raises BadInput, `name` first, naming the first entry that is wrong: one that `kind` does not
@@ -33,7 +33,7 @@ def read_json(content: bytes | str, kind: type[Kind], name: str, whole: bool = T
     return _convert(entries, kind, name, whole)
 
 
-def read_toml(content: bytes, kind: type[Kind], name: str) -> Kind:
+def read_toml(content: bytes, kind: type[Record], name: str) -> Record:
     """Reads the bytes of a TOML file as `kind`; see `read_json`."""
     try:
         entries = tomllib.loads(content.decode())
@@ -52,7 +52,7 @@ def plain(record: object) -> Any:
     return msgspec.to_builtins(record, enc_hook=lambda number: number.item())  # NumPy's
 
 
-def _convert(entries: object, kind: type[Kind], name: str, whole: bool) -> Kind:
+def _convert(entries: object, kind: type[Record], name: str, whole: bool) -> Record:
     try:
         record = msgspec.convert(entries, kind)
     except msgspec.ValidationError as error:
@@ -64,12 +64,15 @@ def _convert(entries: object, kind: type[Kind], name: str, whole: bool) -> Kind:
 
 def _explain(error: msgspec.ValidationError, entries: object, kind: object) -> str:
     """What is wrong, in one line: where, then what."""
-    what, where = str(error), ""
-    if place := _PLACE.fullmatch(what):
-        what, where = place["what"], _named(place["where"], str(error), deepcopy(entries), kind)
-    if missing := _MISSING.fullmatch(what):
-        where, what = f"{where}.{missing['entry']}".lstrip("."), "is missing"
-    return f"{where}: {what}" if where else what
+    problem, where = str(error), ""
+    if place := _PLACE.fullmatch(problem):
+        problem, where = (
+            place["problem"],
+            _named(place["where"], str(error), deepcopy(entries), kind),
+        )
+    if missing := _MISSING.fullmatch(problem):
+        where, problem = f"{where}.{missing['entry']}".lstrip("."), "is missing"
+    return f"{where}: {problem}" if where else problem
 
 
 def _named(where: str, error: str, entries: Any, kind: Any) -> str:
@@ -81,9 +84,9 @@ def _named(where: str, error: str, entries: Any, kind: Any) -> str:
     for name, index in _STEP.findall(where):
         step: str | int = int(index) if index.isdecimal() else name
         if index == "...":
-            for step, its in dict(inner).items():
+            for step, entry in dict(inner).items():
                 inner.clear()
-                inner[step] = its
+                inner[step] = entry
                 if _refusal(entries, kind) == error:
                     break
             else:
@@ -104,14 +107,14 @@ def _refusal(entries: object, kind: Any) -> str | None:
 def _unknown(given: Any, known: Any, where: str = "") -> str:
     """The first entry of `given` that was left out of `known`, what was made of it; else empty."""
     if isinstance(given, dict):
-        for name, its in given.items():
+        for name, value in given.items():
             inner = f"{where}.{name}" if where else str(name)
             if name not in known:
                 return inner
-            if found := _unknown(its, known[name], inner):
-                return found
+            if unknown := _unknown(value, known[name], inner):
+                return unknown
     elif isinstance(given, list):
-        for index, (its, one) in enumerate(zip(given, known, strict=True)):
-            if found := _unknown(its, one, f"{where}[{index}]"):
-                return found
+        for index, (value, known_item) in enumerate(zip(given, known, strict=True)):
+            if unknown := _unknown(value, known_item, f"{where}[{index}]"):
+                return unknown
     return ""

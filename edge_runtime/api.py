@@ -58,13 +58,13 @@ from pathlib import Path
 from devices import BadInput, Box, CaptureDevice, Pixels
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.shipped import open_shipped
-from edge_runtime.bundle.trust import known_versions, read_trusted, trusted_folder
+from edge_runtime.bundle.trust import admitted_versions, read_trusted, trusted_folder
 from edge_runtime.models.backends import FallbackChain, parse_backend
 from edge_runtime.nodules.decide import OUT_OF_SCOPE, decide
 from edge_runtime.results.result import Nodule, Result
 from edge_runtime.results.summary import Summary
 from edge_runtime.session.assemble import assemble, open_source
-from edge_runtime.session.pipeline import BUDGET
+from edge_runtime.session.pipeline import LATENCY_BUDGET
 from edge_runtime.sinks.sink import Sink
 
 RESULTS_AHEAD = 8
@@ -79,7 +79,7 @@ def load_bundle(path: Path | str, trusted: Path | str | None = None) -> Bundle:
     key, or older than a version that ran on this machine.
     """
     folder = trusted_folder() if trusted is None else Path(trusted)
-    return open_trusted(Path(path), read_trusted(folder).keys, known_versions())
+    return open_trusted(Path(path), read_trusted(folder).keys, admitted_versions())
 
 
 def load_shipped_bundle() -> Bundle:
@@ -156,7 +156,7 @@ def classify_source(
     source: str | CaptureDevice,
     sinks: Sequence[Sink],
     roi: str | None = None,
-    budget: float = BUDGET,
+    budget: float = LATENCY_BUDGET,
     stop: threading.Event | None = None,
     whole_picture: bool = False,
     prevalence: str | None = None,
@@ -189,7 +189,7 @@ def results_of(
     model: Model,
     source: str | CaptureDevice,
     roi: str | None = None,
-    budget: float = BUDGET,
+    budget: float = LATENCY_BUDGET,
     whole_picture: bool = False,
     prevalence: str | None = None,
 ) -> Iterator[Result]:

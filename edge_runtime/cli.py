@@ -63,6 +63,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _fail(line: str, code: int) -> NoReturn:
     """Says one line, whatever its words hold, and ends with `code`."""
-    one = printable(" ".join(line.split()))
-    say(f"sonolite: {one}")
+    text = printable(" ".join(line.split()))
+    say(f"sonolite: {text}")
     sys.exit(code)

@@ -20,10 +20,10 @@ from devices.compute import Backend, GpuBackend
 from devices.health import LOW_DISK, LOW_MEMORY, read_health
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.golden import golden_tensors, read_golden
-from edge_runtime.models.backends import NAMED, find_candidates, needs
+from edge_runtime.models.backends import NAMED_BACKENDS, find_candidates, required_member
 from edge_runtime.models.classifier import Classifier
 
-RUNS = 30
+TIMED_RUNS = 30
 """Inferences that are timed, after as many that are not."""
 
 
@@ -39,7 +39,9 @@ class Finding:
     """What it is and how fast; or why it cannot be used, and how to get it."""
 
 
-def examine(bundle: Bundle, board: Board | None, root: Path = Path("/")) -> Iterator[Finding]:
+def examine_machine(
+    bundle: Bundle, board: Board | None, root: Path = Path("/")
+) -> Iterator[Finding]:
     """Looks at the machine, its sources of frames, and each model of `bundle` on each backend.
 
     `board` is what it is, None where it is of no known kind; its files are under `root`.
@@ -68,8 +70,8 @@ def _board(board: Board) -> Iterator[Finding]:
         yield Finding("board", "note", True, board.note)
     order = f"{', '.join(board.backends)}; models {', '.join(board.variants)}"
     yield Finding("board", "first to last", True, order)
-    for its in board.latency:
-        says = f"{its.milliseconds:g} ms, {its.backend}, {its.model} ({its.source})"
+    for figure in board.latency:
+        says = f"{figure.milliseconds:g} ms, {figure.backend}, {figure.model} ({figure.source})"
         yield Finding("board", "published", True, says)
 
 
@@ -159,11 +161,11 @@ def _computes(bundle: Bundle) -> Iterator[Finding]:
     """
     stage = bundle.manifest.classifier
     golden = read_golden(bundle)
-    for kind, request in NAMED.items():
+    for kind, request in NAMED_BACKENDS.items():
         chain = list(find_candidates(bundle, stage, [request]))
         if not chain:
             yield Finding(
-                "compute", kind, False, f"the bundle holds no model for it: {needs(kind)}"
+                "compute", kind, False, f"the bundle holds no model for it: {required_member(kind)}"
             )
         for candidate in chain:
             name = f"{kind} {candidate.variant}"
@@ -187,8 +189,8 @@ def _computes(bundle: Bundle) -> Iterator[Finding]:
 def _milliseconds(backend: Backend, tensors: NDArray[np.uint8]) -> float:
     """The median time of one inference."""
     times = []
-    for number in range(2 * RUNS):
+    for number in range(2 * TIMED_RUNS):
         began = time.perf_counter()
         backend.run(tensors[number % len(tensors)][np.newaxis])
         times.append(time.perf_counter() - began)
-    return 1000 * float(np.median(times[RUNS:]))
+    return 1000 * float(np.median(times[TIMED_RUNS:]))

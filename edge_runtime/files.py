@@ -17,7 +17,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Whatever stops the block before its end, a kill included, leaves the old file as it was.
     Raises BadInput where the folder cannot be written to or the disk is full.
     """
-    part = _part_beside(path)
+    part = _temporary_path(path)
     try:
         yield part
         with open(part, "rb+") as written:
@@ -39,7 +39,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises BadInput where `path` exists already (nothing is ever overwritten) or cannot be made.
     """
     refuse_existing(path)
-    part = _part_beside(path)
+    part = _temporary_path(path)
     try:
         part.mkdir()
         yield part
@@ -72,7 +72,7 @@ def refuse_unwritable(path: Path) -> None:
         raise BadInput(f"{path}: the folder {path.parent} cannot be written to")
 
 
-def _part_beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     """The temporary name keeps the suffix, because video writers choose their format by it."""
     refuse_unwritable(path)
     _sweep(path)

@@ -18,7 +18,7 @@ def printable(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
 
 
-def cell(text: str) -> "Text":
+def table_cell(text: str) -> "Text":
     """A table's cell with somebody else's words, none of which is read as markup."""
     from rich.text import Text  # here: a live session that nobody watches does without rich
 

@@ -8,19 +8,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from devices.compute.backend import Kind
+from devices.compute.backend import BackendKind, Variant
 from devices.errors import BadInput
 from devices.schema_io import read_toml
 
 Architecture = Literal["aarch64", "x86_64"]
 Purpose = Literal["setup", "run", "cameras", "gpu", "edgetpu"]
-Variant = Literal["int8", "float16", "float32", "dynamic"]
-Release = Annotated[str, Meta(pattern=r"\A\d{1,2}\.\d{1,3}\Z")]
+VersionNumber = Annotated[str, Meta(pattern=r"\A\d{1,2}\.\d{1,3}\Z")]
 """Two numbers, such as the `3.11` of a Python."""
 KernelFile = Annotated[str, Meta(pattern=r"\A/(sys|proc)/.+\Z")]
-Package = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9+.-]+\Z")]
+DebianPackage = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9+.-]+\Z")]
 Celsius = Annotated[float, Meta(ge=0, le=125)]
-Source = Annotated[str, Meta(min_length=1)]
+Citation = Annotated[str, Meta(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Thermal:
     withheld: Celsius
     hysteresis: Annotated[float, Meta(gt=0, le=30)]
     """Degrees below the limit that count as cool again."""
-    source: Source
+    source: Citation
 
     def __post_init__(self) -> None:
         if not self.half < self.quarter < self.single < self.withheld:
@@ -63,7 +62,7 @@ class Thermal:
 
 
 @dataclass(frozen=True, slots=True)
-class Capture:
+class CaptureSettings:
     """What a V4L2 grabber is best asked for on this board; the address of a source asks for it."""
 
     format: Literal["YUYV", "MJPG"]
@@ -74,13 +73,13 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class PublishedLatency:
     """One published figure: how long a model takes on this board."""
 
     model: str
-    backend: Kind
+    backend: BackendKind
     milliseconds: Annotated[float, Meta(gt=0)]
-    source: Source
+    source: Citation
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +89,19 @@ class Board:
     name: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9-]{0,40}\Z")]
     about: str
     architectures: Annotated[tuple[Architecture, ...], Meta(min_length=1)]
-    python: tuple[Release, Release]
+    python: tuple[VersionNumber, VersionNumber]
     """The oldest and the newest that will do."""
-    glibc: Release
+    glibc: VersionNumber
     """The oldest that will do; no wheel that needs a newer one is taken."""
     interpreter: Literal["ai-edge-litert", "tflite-runtime"]
-    backends: Annotated[tuple[Kind, ...], Meta(min_length=1)]
+    backends: Annotated[tuple[BackendKind, ...], Meta(min_length=1)]
     """In order of preference."""
     variants: Annotated[tuple[Variant, ...], Meta(min_length=1)]
     """In order of preference, among those that a backend can run."""
     threads: Annotated[int, Meta(ge=1, le=64)]
     thermal: Thermal
-    capture: Capture
-    packages: dict[Purpose, tuple[Package, ...]]
+    capture: CaptureSettings
+    packages: dict[Purpose, tuple[DebianPackage, ...]]
     """Debian packages, by what they are needed for."""
     sensors: Sensors = field(default_factory=Sensors)
     models: tuple[str, ...] = ()
@@ -111,7 +110,7 @@ class Board:
     """Vendor and product of a USB device that makes a machine such a board."""
     note: str | None = None
     """What a person has to know or to do first."""
-    latency: tuple[Latency, ...] = ()
+    latency: tuple[PublishedLatency, ...] = ()
 
     def __post_init__(self) -> None:
         if _numbers(self.python[0]) > _numbers(self.python[1]):
@@ -144,7 +143,7 @@ def _numbers(version: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def boards() -> list[str]:
+def board_names() -> list[str]:
     """The names of the boards in the package."""
     folder = resources.files(__name__)
     return sorted(Path(item.name).stem for item in folder.iterdir() if item.name.endswith(".toml"))
@@ -155,13 +154,13 @@ def read_board(name: str) -> Board:
 
     Raises BadInput where there is none, or naming the file and the first entry that is wrong.
     """
-    if name in boards():
+    if name in board_names():
         content = (resources.files(__name__) / f"{name}.toml").read_bytes()
     elif name.endswith(".toml") and Path(name).is_file():
         content = Path(name).read_bytes()
     else:
         raise BadInput(
-            f"no board {name!r}; there are {', '.join(boards())}, or give the path of a .toml"
+            f"no board {name!r}; there are {', '.join(board_names())}, or give the path of a .toml"
         )
     board = read_toml(content, Board, f"board {name}")
     if board.name != Path(name).name.removesuffix(".toml"):
@@ -176,12 +175,14 @@ def detect_board(root: Path = Path("/"), architecture: str | None = None) -> Boa
     neither is any machine of its architecture without a device tree, a PC.
     """
     model, plugged = _model(root), _plugged(root)
-    known = [read_board(name) for name in boards()]
-    fitting = [its for its in known if (architecture or platform.machine()) in its.architectures]
+    known = [read_board(name) for name in board_names()]
+    fitting = [
+        board for board in known if (architecture or platform.machine()) in board.architectures
+    ]
     ranked = [
-        *(its for its in fitting if plugged & set(its.usb)),
-        *(its for its in fitting if model.startswith(its.models)),
-        *(its for its in fitting if not (model or its.models or its.usb)),
+        *(board for board in fitting if plugged & set(board.usb)),
+        *(board for board in fitting if model.startswith(board.models)),
+        *(board for board in fitting if not (model or board.models or board.usb)),
     ]
     return ranked[0] if ranked else None
 
@@ -196,11 +197,11 @@ def _model(root: Path) -> str:
 
 def _plugged(root: Path) -> set[str]:
     """`vendor:product` of every USB device."""
-    found = set()
+    usb_ids = set()
     for vendor in root.glob("sys/bus/usb/devices/*/idVendor"):
         try:
             product = vendor.with_name("idProduct").read_text().strip()
-            found.add(f"{vendor.read_text().strip()}:{product}")
+            usb_ids.add(f"{vendor.read_text().strip()}:{product}")
         except OSError:
             continue  # unplugged meanwhile
-    return found
+    return usb_ids

@@ -7,10 +7,10 @@ that an old one is never taken for a new one; one that was waited for counts as 
 came, unless the wait was so long that it may itself have been held back.
 """
 
-AT_ONCE = 0.003
+IMMEDIATE_SECONDS = 0.003
 """Seconds; a picture that lies there is taken sooner. One of up to 100 a second is waited for
 longer, where its reader does not take all the time between two."""
-LONG, TIMES = 0.2, 3
+MIN_HELD_SECONDS, HELD_FACTOR = 0.2, 3
 """A wait of so many seconds, and so many times the longer one of the two before it, may have been
 of a line that held back."""
 
@@ -30,9 +30,9 @@ class ArrivalTime:
         Every message counts, whatever is in it.
         """
         waited = arrived - asked
-        if waited < AT_ONCE:
+        if waited < IMMEDIATE_SECONDS:
             return self._empty
-        held_back = waited >= max(LONG, TIMES * max(self._waits))
+        held_back = waited >= max(MIN_HELD_SECONDS, HELD_FACTOR * max(self._waits))
         self._waits = (self._waits[1], waited)
         self._empty = asked if held_back else arrived
         return self._empty

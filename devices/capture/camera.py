@@ -13,27 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.capture.jpeg import decode_jpeg
-from devices.capture.v4l2 import FOURCC, Mode, ModeRequest, choose, offered
+from devices.capture.v4l2 import PIXEL_FORMATS, Mode, ModeRequest, choose_mode, offered_modes
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, NoSignal
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
 # OpenCV waits so long, in whole seconds, for the first picture of all, which it throws away.
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
 
-TO_BGR = {"YUYV": cv2.COLOR_YUV2BGR_YUYV, "UYVY": cv2.COLOR_YUV2BGR_UYVY}
+YUV_TO_BGR = {"YUYV": cv2.COLOR_YUV2BGR_YUYV, "UYVY": cv2.COLOR_YUV2BGR_UYVY}
 """Formats of two bytes a pixel."""
-BUFFERS = 2
+DRIVER_BUFFERS = 2
 """One is filled while the other is read; more would hold older pictures."""
-SLICE = 0.1
+WAIT_SLICE = 0.1
 """Seconds of a wait, after which it is seen whether the camera has been closed."""
-BLOCKED = 2.0
-"""Seconds of a read that is to end after SLICE, after which it counts as blocked for good."""
+BLOCKED_AFTER = 2.0
+"""Seconds of a read that is to end after WAIT_SLICE, after which it counts as blocked for good."""
 MAX_DAMAGED = 25
 """Damaged pictures in a row after which nothing useful is to be expected."""
 
-STEP = 8
+SIGNAL_STRIDE = 8
 """Pixels between those that are looked at for a signal."""
-NOISE, FLAT = 8, 0.02
+MAX_NOISE, MAX_EDGE_SHARE = 8, 0.02
 """Grey levels between a pixel and the one below it that may be noise; and the share of pixels that
 differ by more even on a test picture, at the edges of its bars. An ultrasound picture that fills a
 twentieth of the screen differs at twice as many."""
@@ -57,7 +57,7 @@ class Camera(CaptureDevice):
         path = f"/dev/video{device}" if isinstance(device, int) else device
         self._path, self._clock, request = Path(path), clock, request or ModeRequest()
         try:
-            asked = choose(offered(self._path), request)
+            asked = choose_mode(offered_modes(self._path), request)
         except BadInput as error:
             raise BadInput(f"camera {path}: {error}") from error
         self._capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
@@ -68,7 +68,7 @@ class Camera(CaptureDevice):
             (cv2.CAP_PROP_FRAME_WIDTH, asked.width),
             (cv2.CAP_PROP_FRAME_HEIGHT, asked.height),
             (cv2.CAP_PROP_FPS, asked.fps),
-            (cv2.CAP_PROP_BUFFERSIZE, BUFFERS),
+            (cv2.CAP_PROP_BUFFERSIZE, DRIVER_BUFFERS),
             (cv2.CAP_PROP_CONVERT_RGB, 0),
         ):
             if value or name == cv2.CAP_PROP_CONVERT_RGB:
@@ -89,7 +89,7 @@ class Camera(CaptureDevice):
         One that a driver blocks is left alone: the camera is given back with the process.
         """
         self._closed = True
-        if self._busy.acquire(timeout=BLOCKED):
+        if self._busy.acquire(timeout=BLOCKED_AFTER):
             try:
                 self._capture.release()
             finally:
@@ -128,7 +128,7 @@ class Camera(CaptureDevice):
                 if self._closed:
                     raise DeviceLost(f"camera {self._path}: closed")
                 began = time.monotonic()
-                wait = max(0.001, min(SLICE, deadline - began))
+                wait = max(0.001, min(WAIT_SLICE, deadline - began))
                 try:
                     ready, _ = cv2.VideoCapture.waitAny([self._capture], int(1e9 * wait))
                     ok, data = self._capture.retrieve() if ready else (False, None)
@@ -148,11 +148,11 @@ class Camera(CaptureDevice):
         Raises DeviceLost where its size is another than was agreed: it must be opened anew.
         """
         _, width, height, _ = self.mode
-        if self.mode.fourcc in TO_BGR:
+        if self.mode.fourcc in YUV_TO_BGR:
             if data.size != 2 * width * height:
                 return None
             pairs = data.reshape(height, width, 2)
-            return np.asarray(cv2.cvtColor(pairs, TO_BGR[self.mode.fourcc]), dtype=np.uint8)
+            return np.asarray(cv2.cvtColor(pairs, YUV_TO_BGR[self.mode.fourcc]), dtype=np.uint8)
         pixels = decode_jpeg(data.reshape(-1))
         if pixels is not None and pixels.shape[:2] != (height, width):
             now = f"{pixels.shape[1]}x{pixels.shape[0]}"
@@ -165,9 +165,9 @@ def has_signal(pixels: Pixels) -> bool:
 
     Of such a picture nearly every pixel is as the one below it.
     """
-    seen = pixels[::STEP, ::STEP].astype(np.int16)
-    changes = np.abs(np.diff(seen, axis=0)) > NOISE
-    return bool(changes.reshape(*changes.shape[:2], -1).any(axis=2).mean() > FLAT)
+    sparse = pixels[::SIGNAL_STRIDE, ::SIGNAL_STRIDE].astype(np.int16)
+    changes = np.abs(np.diff(sparse, axis=0)) > MAX_NOISE
+    return bool(changes.reshape(*changes.shape[:2], -1).any(axis=2).mean() > MAX_EDGE_SHARE)
 
 
 def open_camera(uri: str, clock: Clock = time.monotonic) -> Camera:
@@ -187,9 +187,9 @@ def parse_camera(uri: str) -> tuple[str, ModeRequest]:
         raise BadInput(f"{uri}: {error}") from error
     requests: dict[str, Any] = {}
     for name, word in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in WISHES:
-            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(WISHES)}")
-        field, read = WISHES[name]
+        if name not in MODE_OPTIONS:
+            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(MODE_OPTIONS)}")
+        field, read = MODE_OPTIONS[name]
         try:
             requests[field] = read(word)
         except (ValueError, KeyError) as error:
@@ -202,8 +202,8 @@ def _size(word: str) -> tuple[int, int]:
     return width, height
 
 
-WISHES: dict[str, tuple[str, Callable[[str], Any]]] = {
+MODE_OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "size": ("size", _size),
     "fps": ("fps", float),
-    "format": ("fourcc", FOURCC.__getitem__),
+    "format": ("fourcc", PIXEL_FORMATS.__getitem__),
 }

@@ -32,7 +32,7 @@ Field = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Nodule:
+class NoduleLook:
     """How a nodule looks: the two textbook extremes (ACR TI-RADS lexicon, 2017)."""
 
     echo: float
@@ -48,8 +48,8 @@ class Nodule:
 
 
 LOOKS = {
-    "malignant": Nodule(0.28, 0.085, 0.115, 0.14, foci=14, halo=False),
-    "benign": Nodule(1.25, 0.125, 0.090, 0.02, foci=0, halo=True),
+    "malignant": NoduleLook(0.28, 0.085, 0.115, 0.14, foci=14, halo=False),
+    "benign": NoduleLook(1.25, 0.125, 0.090, 0.02, foci=0, halo=True),
 }
 
 
@@ -125,10 +125,10 @@ class Phantom(CaptureDevice):
         if self._look is not None and plane > 0:
             self._add_nodule(echo, self._look, shift, plane)
         # Out of the plane the scatterers are others: the speckle turns from one field to the other.
-        turn = index / self.fps * 0.9
+        angle = index / self.fps * 0.9
         envelope = np.abs(
-            np.float32(np.cos(turn)) * self._speckle[0][:, shift : shift + w]
-            + np.float32(np.sin(turn)) * self._speckle[1][:, shift : shift + w]
+            np.float32(np.cos(angle)) * self._speckle[0][:, shift : shift + w]
+            + np.float32(np.sin(angle)) * self._speckle[1][:, shift : shift + w]
         )
         envelope *= echo
         decibels = 20 * np.log10(np.maximum(envelope, 1e-4))
@@ -259,7 +259,7 @@ class Phantom(CaptureDevice):
                 patch += (np.float32(0.02) - patch) * inside
                 patch += np.float32(0.45) * inside * (1 - inside)
 
-    def _add_nodule(self, echo: Field, look: Nodule, shift: int, plane: float) -> None:
+    def _add_nodule(self, echo: Field, look: NoduleLook, shift: int, plane: float) -> None:
         """Draws the nodule's cross-section, `plane` of its full size, into the echogenicity."""
         h = self.picture.h
         a, b = look.half_width * h * plane, look.half_height * h * plane

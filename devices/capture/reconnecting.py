@@ -8,7 +8,7 @@ from dataclasses import replace
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing
 from devices.frame import CaptureDevice, Clock, Frame
 
-FIRST, MOST = 1.0, 30.0
+MIN_DELAY, MAX_DELAY = 1.0, 30.0
 """Seconds until the first attempt, and between later ones at most; each waits twice as long."""
 
 
@@ -18,7 +18,7 @@ class Reconnecting(CaptureDevice):
     It is opened again in a thread of its own, which may last longer than a read, or than this.
     """
 
-    returns = True
+    reconnects = True
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Reconnecting(CaptureDevice):
         self._device: CaptureDevice | None = opener()
         self.live, self.fps = self._device.live, self._device.fps
         self.region, self.notes = self._device.region, self._device.notes
-        self._delay, self._next = FIRST, 0.0
+        self._delay, self._next = MIN_DELAY, 0.0
         self._frames = self._before = 0
 
     def read(self, timeout: float) -> Frame:
@@ -57,7 +57,7 @@ class Reconnecting(CaptureDevice):
             raise
         finally:
             self.damaged += device.damaged - damaged
-        self._delay = FIRST
+        self._delay = MIN_DELAY
         self._frames = self._before + frame.index + 1
         return replace(frame, index=self._frames - 1) if self._before else frame
 
@@ -80,7 +80,7 @@ class Reconnecting(CaptureDevice):
             opened, self._opened, self._opening = self._opened, None, False
             if isinstance(opened, CaptureDevice):
                 self._device = opened
-        self._delay = min(2 * self._delay, MOST)
+        self._delay = min(2 * self._delay, MAX_DELAY)
         if isinstance(opened, CaptureDevice):
             self.fps = opened.fps
             return opened

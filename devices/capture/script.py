@@ -20,18 +20,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from devices.capture.phantom import Phantom
-from devices.capture.scripted import Line, Scripted, SizeChange, Stall, Torn, Unplug
+from devices.capture.scripted import Scripted, ScriptEvent, SizeChange, Stall, Torn, Unplug
 from devices.capture.size import check_size
 from devices.errors import BadInput
 from devices.frame import Clock
 
 FPS = 20.0
-MOST = 1_000_000
+MAX_COUNT = 1_000_000
 """Pictures in one line: half a day of them."""
-SHIPPED = resources.files("devices") / "capture" / "scripts"
+SCRIPTS_FOLDER = resources.files("devices") / "capture" / "scripts"
 
 
-class Step(NamedTuple):
+class ScriptLine(NamedTuple):
     """One line of a script; `value` is what `WORDS` made of what stands behind the word."""
 
     word: str
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 def _count(text: str) -> int:
     count = int(text)
-    if not 1 <= count <= MOST:
+    if not 1 <= count <= MAX_COUNT:
         raise ValueError(text)
     return count
 
@@ -80,7 +80,7 @@ def find_script(name: str) -> str:
 
     Raises BadInput for a file that cannot be read.
     """
-    shipped = SHIPPED / f"{name}.txt"
+    shipped = SCRIPTS_FOLDER / f"{name}.txt"
     if name.isidentifier() and shipped.is_file():
         return shipped.read_text()
     path = Path(name)
@@ -90,7 +90,7 @@ def find_script(name: str) -> str:
         raise BadInput(f"{name}: not a script that can be read") from error
 
 
-def parse_script(text: str) -> tuple[Step, ...]:
+def parse_script(text: str) -> tuple[ScriptLine, ...]:
     """Reads a script. Raises BadInput, naming the line, for what is none."""
     steps = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -103,7 +103,7 @@ def parse_script(text: str) -> tuple[Step, ...]:
                 raise BadInput(f"{where}: no file, and none of {', '.join(WORDS)}")
             example, read = WORDS[word]
             try:
-                steps.append(Step(word, read(value.strip())))
+                steps.append(ScriptLine(word, read(value.strip())))
             except ValueError as error:
                 raise BadInput(f"{where}: write it like {example!r}") from error
     if not steps:
@@ -111,7 +111,9 @@ def parse_script(text: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def play(steps: Iterable[Step], clock: Clock = time.monotonic) -> Iterator[Line]:
+def play_script(
+    steps: Iterable[ScriptLine], clock: Clock = time.monotonic
+) -> Iterator[ScriptEvent]:
     """The script's lines with pictures of the simulated probe, which come in their time."""
     phantom = Phantom(fps=FPS, clock=clock)
     for word, value in steps:
@@ -144,7 +146,7 @@ def script_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], Scrip
 
     Raises BadInput where it is no script.
     """
-    lines = play(parse_script(find_script(uri.partition(":")[2])), clock)
+    lines = play_script(parse_script(find_script(uri.partition(":")[2])), clock)
     return lambda: Scripted(lines, live=True, fps=FPS, clock=clock)
 
 

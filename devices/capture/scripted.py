@@ -11,9 +11,9 @@ import numpy as np
 from devices.errors import DeviceLost, DeviceStalled, EndOfRecording
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
-BLOCK = 16
+CODEC_BLOCK_ROWS = 16
 """Rows that video codecs code together: damage begins at a multiple of them."""
-UNWRITTEN = (0, 135, 0)
+UNWRITTEN_BGR = (0, 135, 0)
 """The green, in BGR, of a video buffer that is all zeros: Y, Cb and Cr of 0 (ITU-R BT.601)."""
 
 
@@ -44,7 +44,7 @@ class Torn:
     seed: int = 0
 
 
-Line = Pixels | Exception | Stall | Unplug | SizeChange | Torn
+ScriptEvent = Pixels | Exception | Stall | Unplug | SizeChange | Torn
 
 
 class Scripted(CaptureDevice):
@@ -56,7 +56,7 @@ class Scripted(CaptureDevice):
 
     def __init__(
         self,
-        script: Iterable[Line],
+        script: Iterable[ScriptEvent],
         live: bool = False,
         fps: float = 20.0,
         clock: Clock = time.monotonic,
@@ -121,15 +121,15 @@ class Scripted(CaptureDevice):
 def tear(pixels: Pixels, seed: int) -> Pixels:
     """Returns a copy without its lower part, as decoders leave a picture of which data is missing.
 
-    From a multiple of BLOCK rows on there is flat grey, the last good row again and again, or, in
-    colour, the green of a buffer that was never written; `seed` chooses.
+    The lost part begins at a multiple of CODEC_BLOCK_ROWS rows. It is flat grey, the last good row
+    repeated, or, in colour, the green of a buffer that was never written; `seed` chooses.
     """
     dice = np.random.default_rng(seed)
-    blocks = len(pixels) // BLOCK
-    row = BLOCK * int(dice.integers(max(1, blocks // 4), max(2, 3 * blocks // 4)))
+    blocks = len(pixels) // CODEC_BLOCK_ROWS
+    row = CODEC_BLOCK_ROWS * int(dice.integers(max(1, blocks // 4), max(2, 3 * blocks // 4)))
     fills = [np.asarray(128, np.uint8), pixels[row - 1]]
     if pixels.ndim == 3:
-        fills.append(np.asarray(UNWRITTEN, np.uint8))
+        fills.append(np.asarray(UNWRITTEN_BGR, np.uint8))
     torn = pixels.copy()
     torn[row:] = fills[int(dice.integers(len(fills)))]
     return torn

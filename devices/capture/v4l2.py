@@ -29,19 +29,19 @@ CAPTURE = 1
 """The capability and the buffer type."""
 DISCRETE = 1
 """The kind of a size or interval that is one; any other is a range."""
-FOURCC = {"mjpeg": "MJPG", "yuyv": "YUYV", "uyvy": "UYVY"}
+PIXEL_FORMATS = {"mjpeg": "MJPG", "yuyv": "YUYV", "uyvy": "UYVY"}
 """The formats that are read, by the word for each."""
 
-MOST_ANSWERS = 256
+MAX_ANSWERS = 256
 """To one question; a driver without an end is not asked for ever."""
 
 USUAL_SIZES = ((640, 480), (720, 576), (800, 600), (1024, 768), (1280, 720), (1920, 1080))
 USUAL_RATES = (10.0, 15.0, 20.0, 25.0, 30.0, 50.0, 60.0)
 """What is tried where the device offers a range."""
 
-LEAST, MOST = 640 * 480, 1280 * 720
+MIN_PIXELS, MAX_FULL_RATE_PIXELS = 640 * 480, 1280 * 720
 """Pixels of a screen, unless asked otherwise: a model sees less than 300 a side."""
-FLUENT, USUAL_RATE = 25.0, 30.0
+FLUENT_RATE, USUAL_RATE = 25.0, 30.0
 """Frames a second below which a faster format is better than a finer one; and the usual."""
 RATE_SLACK = 0.5
 """Between the rate that is asked for and the one that is offered: 30 is often 29.97."""
@@ -56,7 +56,9 @@ class Mode(NamedTuple):
     fps: float
 
     def __str__(self) -> str:
-        word = next((its for its in FOURCC if FOURCC[its] == self.fourcc), self.fourcc)
+        word = next(
+            (name for name in PIXEL_FORMATS if PIXEL_FORMATS[name] == self.fourcc), self.fourcc
+        )
         return f"{self.width}x{self.height} at {self.fps:.3g} frames/s, {word}"
 
 
@@ -76,7 +78,7 @@ class ModeRequest(NamedTuple):
         )
 
 
-def choose(modes: Sequence[Mode], request: ModeRequest) -> Mode:
+def choose_mode(modes: Sequence[Mode], request: ModeRequest) -> Mode:
     """Returns the best of the modes that `wish` allows. Raises BadInput where it allows none.
 
     A screen of usual size before a small one, a fluent rate before a fine screen, and what is not
@@ -85,22 +87,24 @@ def choose(modes: Sequence[Mode], request: ModeRequest) -> Mode:
     allowed = [mode for mode in modes if request.allows(mode)]
     if not allowed:
         offers = "; ".join(map(str, sorted(modes, key=_merit, reverse=True)[:4]))
-        raise BadInput(f"it does not offer that; it has {offers or 'none of ' + ', '.join(FOURCC)}")
+        raise BadInput(
+            f"it does not offer that; it has {offers or 'none of ' + ', '.join(PIXEL_FORMATS)}"
+        )
     return max(allowed, key=_merit)
 
 
 def _merit(mode: Mode) -> tuple[float, ...]:
     pixels = mode.width * mode.height
     return (
-        pixels >= LEAST,
-        min(mode.fps, FLUENT),
-        pixels if pixels <= MOST else -pixels,
-        mode.fourcc != FOURCC["mjpeg"],
+        pixels >= MIN_PIXELS,
+        min(mode.fps, FLUENT_RATE),
+        pixels if pixels <= MAX_FULL_RATE_PIXELS else -pixels,
+        mode.fourcc != PIXEL_FORMATS["mjpeg"],
         -abs(mode.fps - USUAL_RATE),
     )
 
 
-def offered(path: Path) -> list[Mode]:
+def offered_modes(path: Path) -> list[Mode]:
     """What the device `path` offers in the formats that are read; empty where it does not tell.
 
     Raises HardwareMissing where it is no capture device, is in use, or may not be opened.
@@ -128,7 +132,7 @@ def _modes(device: int) -> Iterator[Mode]:
     """Every mode, a range as what is usual within it."""
     for _, _, _, _, code in _each(device, 2, FORMAT, CAPTURE):
         fourcc = code.to_bytes(4, "little").decode("latin-1")
-        if fourcc not in FOURCC.values():
+        if fourcc not in PIXEL_FORMATS.values():
             continue
         for width, height in _sizes(device, code):
             for fps in _rates(device, code, width, height):
@@ -137,37 +141,37 @@ def _modes(device: int) -> Iterator[Mode]:
 
 def _sizes(device: int, code: int) -> Iterator[tuple[int, int]]:
     """Every size in a format; where the driver does not tell, the one that is set."""
-    told = False
-    for _, _, kind, *its in _each(device, 74, SIZES, code):
-        told = True
+    answered = False
+    for _, _, kind, *numbers in _each(device, 74, SIZES, code):
+        answered = True
         if kind == DISCRETE:
-            yield its[0], its[1]
+            yield numbers[0], numbers[1]
         else:
-            least, most = (its[0], its[3]), (its[1], its[4])
+            least, most = (numbers[0], numbers[3]), (numbers[1], numbers[4])
             yield most
             for width, height in USUAL_SIZES:
                 if least[0] <= width <= most[0] and least[1] <= height <= most[1]:
                     yield width, height
-    if not told and (now := _ask(device, 4, PIX_FORMAT, CAPTURE)):
+    if not answered and (now := _ask(device, 4, PIX_FORMAT, CAPTURE)):
         yield now[1], now[2]
 
 
 def _rates(device: int, code: int, width: int, height: int) -> Iterator[float]:
     """Every rate in frames a second; 0 where the driver does not tell."""
-    told = False
+    answered = False
     for *_, kind, a, b, c, d, _, _ in _each(device, 75, INTERVALS, code, width, height):
-        told = True
+        answered = True
         fastest, slowest = b / a if a else 0.0, d / c if c else 0.0
         yield fastest
         if kind != DISCRETE:
             yield from (fps for fps in USUAL_RATES if slowest <= fps <= fastest)
-    if not told:
+    if not answered:
         yield 0.0
 
 
 def _each(device: int, number: int, form: Struct, *about: int) -> Iterator[tuple[int, ...]]:
     """The answers for index 0, 1 ... until the driver has no more."""
-    for index in range(MOST_ANSWERS):
+    for index in range(MAX_ANSWERS):
         answer = _ask(device, number, form, index, *about)
         if answer is None:
             return

@@ -1,6 +1,6 @@
 """Tensors through: backends that run a model, one file each."""
 
-from devices.compute.backend import Backend, Compute, Kind, Outputs
+from devices.compute.backend import Backend, BackendKind, Compute, Outputs
 from devices.compute.cpu import CpuBackend
 from devices.compute.delegate import EDGETPU, DelegateBackend
 from devices.compute.gpu import GpuBackend
@@ -8,10 +8,10 @@ from devices.compute.gpu import GpuBackend
 __all__ = [
     "EDGETPU",
     "Backend",
+    "BackendKind",
     "Compute",
     "CpuBackend",
     "DelegateBackend",
     "GpuBackend",
-    "Kind",
     "Outputs",
 ]

@@ -6,7 +6,10 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["cpu", "gpu", "edgetpu", "delegate"]
+BackendKind = Literal["cpu", "gpu", "edgetpu", "delegate"]
+"""What runs the operators of a model."""
+Variant = Literal["float32", "float16", "dynamic", "int8"]
+"""The arithmetic of a model file: one network is converted into up to four of them."""
 Outputs = dict[str, NDArray[np.float32]]
 """float32 arrays by output name, such as `probability` ``[1, classes]``."""
 
@@ -15,7 +18,7 @@ Outputs = dict[str, NDArray[np.float32]]
 class Compute:
     """What a backend really is; written into every result."""
 
-    kind: Kind
+    kind: BackendKind
     interpreter: str
     """The library and its version, such as `ai-edge-litert 2.3.0`."""
     model: str

@@ -9,14 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from devices.compute.backend import Compute, Kind
-from devices.compute.interpreter import Interpreter, find_interpreter, line
+from devices.compute.backend import BackendKind, Compute
+from devices.compute.interpreter import Interpreter, find_interpreter, first_line
 from devices.errors import BadInput, HardwareMissing
 from devices.quiet import quiet
 
 EDGETPU = "libedgetpu.so.1"
 """What coral.ai's package for Debian installs; the loader finds it by this name."""
-PART = "DELEGATE"
+DELEGATE_OPERATOR = "DELEGATE"
 """What an interpreter calls the operator that stands for a part which a delegate took."""
 
 
@@ -29,7 +29,7 @@ class DelegateBackend(Interpreter):
         name: str,
         library: str,
         options: Mapping[str, str] | None = None,
-        kind: Kind = "delegate",
+        kind: BackendKind = "delegate",
     ) -> None:
         """Opens `model`, the verified bytes of the bundle's member `name`.
 
@@ -43,36 +43,36 @@ class DelegateBackend(Interpreter):
                 ctypes.CDLL(library)  # what load_delegate leaves of a missing one fails when freed
                 delegate = module.load_delegate(library, dict(options or {}))
         except OSError as error:
-            raise HardwareMissing(f"{library}: cannot be loaded: {line(error)}") from error
+            raise HardwareMissing(f"{library}: cannot be loaded: {first_line(error)}") from error
         except ValueError as error:
-            said = " ".join(str(error).splitlines()[1:]) or "it does not say why"
-            raise HardwareMissing(f"{library}: refuses to start: {said}") from error
+            reason = " ".join(str(error).splitlines()[1:]) or "it does not say why"
+            raise HardwareMissing(f"{library}: refuses to start: {reason}") from error
         super().__init__(model, name, threads=1, delegates=[delegate])
-        share = taken(self.operators)
+        share = delegated_share(self.operators)
         if share == 0:
             raise BadInput(f"{name}: {library} takes none of its operators")
         self.compute = Compute(kind, self.library, name, threads=1, share=share)
 
 
-def taken(operators: Sequence[Mapping[str, Any]]) -> float:
+def delegated_share(operators: Sequence[Mapping[str, Any]]) -> float:
     """The share of a model's operators that a delegate took on, 0..1; NaN of an empty list.
 
     An interpreter lists the model's operators, then one for each part that a delegate took: what
     lies between that one's inputs and outputs is what was taken.
     """
-    own = [its for its in operators if its["op_name"] != PART]
-    maker = {int(tensor): n for n, its in enumerate(own) for tensor in its["outputs"]}
-    found: set[int] = set()
+    own = [operator for operator in operators if operator["op_name"] != DELEGATE_OPERATOR]
+    maker = {int(tensor): n for n, operator in enumerate(own) for tensor in operator["outputs"]}
+    delegated: set[int] = set()
     for part in operators:
-        if part["op_name"] != PART:
+        if part["op_name"] != DELEGATE_OPERATOR:
             continue
         known = {int(tensor) for tensor in part["inputs"]}
         wanted = [int(tensor) for tensor in part["outputs"]]
         while wanted:
             tensor = wanted.pop()
             number = maker.get(tensor)
-            if tensor in known or number is None or number in found:
+            if tensor in known or number is None or number in delegated:
                 continue
-            found.add(number)
-            wanted.extend(int(its) for its in own[number]["inputs"])
-    return len(found) / len(own) if own else math.nan
+            delegated.add(number)
+            wanted.extend(int(index) for index in own[number]["inputs"])
+    return len(delegated) / len(own) if own else math.nan

@@ -26,8 +26,8 @@ NO_ADAPTER = (
     "no GPU that LiteRT can use: it needs Vulkan, the loader and the GPU's driver: "
     "apt install libvulkan1 mesa-vulkan-drivers"
 )
-ADAPTER = re.compile(r"Selected adapter: (.+)")
-SPLIT = re.compile(r"(\d+) operations will run on the GPU, and the remaining (\d+) operations")
+ADAPTER_NOTE = re.compile(r"Selected adapter: (.+)")
+SPLIT_NOTE = re.compile(r"(\d+) operations will run on the GPU, and the remaining (\d+) operations")
 """What the accelerator says of itself; no function of the library tells it."""
 
 
@@ -60,7 +60,7 @@ class GpuBackend:
                 self._model = _open(litert, environment, model, gpu)
                 share = 1.0
             except RuntimeError as error:
-                if not ADAPTER.search(_notes()):
+                if not ADAPTER_NOTE.search(_notes()):
                     raise HardwareMissing(NO_ADAPTER) from error
                 try:
                     self._model = _open(litert, environment, model, gpu | cpu)
@@ -69,8 +69,8 @@ class GpuBackend:
                     raise BadInput(f"{name}: the GPU refuses the model: {reason}") from refusal
                 share = _share(_notes(), model)
             parts.callback(self._model.close)
-            found = ADAPTER.search(_notes())
-            self.adapter = found[1] if found else "unknown"
+            note = ADAPTER_NOTE.search(_notes())
+            self.adapter = note[1] if note else "unknown"
             """The GPU as its driver names it; `CPU / Software` in it is a GPU in name only."""
             if not share:
                 raise BadInput(f"{name}: the GPU ({self.adapter}) knows none of its operators")
@@ -78,8 +78,8 @@ class GpuBackend:
             (entry,) = signature["inputs"]
             self._inputs = {entry: self._model.create_input_buffer_by_name(self._key, entry)}
             self._outputs = {
-                its: self._model.create_output_buffer_by_name(self._key, its)
-                for its in signature["outputs"]
+                output: self._model.create_output_buffer_by_name(self._key, output)
+                for output in signature["outputs"]
             }
             for buffer in (*self._inputs.values(), *self._outputs.values()):
                 parts.callback(buffer.destroy)
@@ -136,10 +136,10 @@ def _share(notes: str, model: bytes) -> float:
     Each float16 weight has an operator of its own that widens it. The GPU reads the weight as it
     is, and the accelerator counts the operator among those left over: it is none of the work.
     """
-    found = SPLIT.search(notes)
-    if not found:
+    counts = SPLIT_NOTE.search(notes)
+    if not counts:
         return 0.0
-    on_gpu, left = int(found[1]), int(found[2])
+    on_gpu, left = int(counts[1]), int(counts[2])
     tensors = find_interpreter()[0].Interpreter(model_content=model).get_tensor_details()
     widened = sum(tensor["dtype"] is np.float16 for tensor in tensors)
     return on_gpu / (on_gpu + left - widened)

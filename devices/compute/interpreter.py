@@ -65,18 +65,22 @@ class Interpreter:
                 self.operators: list[dict[str, Any]] = list(details())
                 self._interpreter.allocate_tensors()
         except SystemError as error:  # tflite-runtime beside numpy 2
-            raise HardwareMissing(f"{self.library} does not work here: {line(error)}") from error
+            raise HardwareMissing(
+                f"{self.library} does not work here: {first_line(error)}"
+            ) from error
         except (ValueError, RuntimeError) as error:
-            raise BadInput(f"{name}: the interpreter refuses the model: {line(error)}") from error
+            raise BadInput(
+                f"{name}: the interpreter refuses the model: {first_line(error)}"
+            ) from error
         signatures = self._interpreter.get_signature_list()
-        inputs = [entry for its in signatures.values() for entry in its["inputs"]]
+        inputs = [entry for signature in signatures.values() for entry in signature["inputs"]]
         details = self._interpreter.get_input_details()
         if len(inputs) != 1 or len(details) != 1 or details[0]["dtype"] is not np.uint8:
             raise BadInput(f"{name}: not a model of the contract: one uint8 input")
         self._input: int = details[0]["index"]
         runner = self._interpreter.get_signature_runner(next(iter(signatures)))
         self._outputs = {
-            output: int(its["index"]) for output, its in runner.get_output_details().items()
+            output: int(tensor["index"]) for output, tensor in runner.get_output_details().items()
         }
         self.shape: tuple[int, ...] = tuple(int(size) for size in details[0]["shape"])
 
@@ -92,6 +96,6 @@ class Interpreter:
         }
 
 
-def line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of an interpreter's message, which may run over several."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

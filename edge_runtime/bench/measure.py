@@ -15,19 +15,19 @@ from msgspec import Meta
 
 from devices import BadInput, CheckFailed
 from devices.schema_io import read_json, write_json
-from edge_runtime.bench.contenders import Looped, Outcome, Task, Who
+from edge_runtime.bench.workloads import LoopedRecording, RawMeasurement, Task, WorkloadName
 
-OURS: tuple[Who, ...] = ("decode", "invoke", "prepare", "every", "live")
-PEERS: dict[str, Who] = {"loop": "loop", "mediapipe": "mediapipe"}
+OWN_WORKLOADS: tuple[WorkloadName, ...] = ("decode", "invoke", "prepare", "every", "live")
+PEER_WORKLOADS: dict[str, WorkloadName] = {"loop": "loop", "mediapipe": "mediapipe"}
 """What one may be held against."""
 LIVE_FRAMES = 300
 """Of the contenders that wait for a clock: ten seconds a round."""
-BINS = 60
+HISTOGRAM_BINS = 60
 """Of a histogram, from 0 to its contender's largest latency."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """One contender in one round."""
 
     frames: int
@@ -42,12 +42,14 @@ class Measured:
     growth_mb: float
     dropped: int
     late: int
-    histogram: Annotated[tuple[int, ...], Meta(min_length=BINS, max_length=BINS)]
+    histogram: Annotated[
+        tuple[int, ...], Meta(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
+    ]
     """Latencies in equal bins from 0 to `longest`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CommandMeasurement:
     """`sonolite run` as a shell starts it."""
 
     first_result: float
@@ -65,8 +67,8 @@ class Bench:
     source: str
     frames: int
     threads: int
-    rounds: dict[str, tuple[Measured, ...]]
-    commands: tuple[Command, ...]
+    rounds: dict[str, tuple[Measurement, ...]]
+    commands: tuple[CommandMeasurement, ...]
 
 
 def read_bench(path: Path) -> Bench:
@@ -101,17 +103,19 @@ def measure(
     `name` is what the bundle is called in the record, `environment` adds to that of `sonolite run`.
     `progress` is told what comes next. Raises BadInput where a contender cannot run.
     """
-    with Looped(source, 1) as recording:  # what it is not is better told by this process
+    with LoopedRecording(source, 1) as recording:  # what it is not is better told by this process
         recording.read(1.0)
-    every: dict[str, list[Measured]] = {}
-    commands: list[Command] = []
+    every: dict[str, list[Measurement]] = {}
+    commands: list[CommandMeasurement] = []
     for number in range(rounds):
-        for who in (*OURS, *(PEERS[peer] for peer in against)):
-            progress(f"round {number + 1} of {rounds}: {who}")
-            paced = who in ("live", "prepare")
+        for workload in (*OWN_WORKLOADS, *(PEER_WORKLOADS[peer] for peer in against)):
+            progress(f"round {number + 1} of {rounds}: {workload}")
+            paced = workload in ("live", "prepare")
             count = min(frames, LIVE_FRAMES) if paced else frames
-            task = Task(who, str(bundle), source, roi, count, threads, variant, time.monotonic())
-            every.setdefault(who, []).append(_summarise(_run(task)))
+            task = Task(
+                workload, str(bundle), source, roi, count, threads, variant, time.monotonic()
+            )
+            every.setdefault(workload, []).append(_summarise(_run(task)))
         progress(f"round {number + 1} of {rounds}: sonolite run")
         commands.append(_command(bundle, source, roi, threads, environment or {}))
     return Bench(
@@ -125,31 +129,31 @@ def measure(
         source=Path(source).name,
         frames=frames,
         threads=threads,
-        rounds={who: tuple(its) for who, its in every.items()},
+        rounds={workload: tuple(measurements) for workload, measurements in every.items()},
         commands=tuple(commands),
     )
 
 
-def _run(task: Task) -> Outcome:
+def _run(task: Task) -> RawMeasurement:
     """One contender in a process of its own."""
-    words = [sys.executable, "-m", "edge_runtime.bench.contenders", json.dumps(asdict(task))]
+    words = [sys.executable, "-m", "edge_runtime.bench.workloads", json.dumps(asdict(task))]
     done = subprocess.run(words, capture_output=True, text=True)  # noqa: S603  our own module
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it says nothing"]
-        raise BadInput(f"{task.who}: cannot be measured: {said[-1]}")
+        errors = done.stderr.strip().splitlines() or ["it says nothing"]
+        raise BadInput(f"{task.workload}: cannot be measured: {errors[-1]}")
     fields = json.loads(done.stdout.splitlines()[-1])
-    return Outcome(**{**fields, "latencies_ms": tuple(fields["latencies_ms"])})
+    return RawMeasurement(**{**fields, "latencies_ms": tuple(fields["latencies_ms"])})
 
 
-def _summarise(outcome: Outcome) -> Measured:
+def _summarise(outcome: RawMeasurement) -> Measurement:
     latencies = sorted(outcome.latencies_ms)
     if not latencies:
         raise CheckFailed("a contender gave no result")
     longest = latencies[-1]
-    histogram = [0] * BINS
-    for its in latencies:
-        histogram[min(BINS - 1, int(BINS * its / longest))] += 1
-    return Measured(
+    histogram = [0] * HISTOGRAM_BINS
+    for latency in latencies:
+        histogram[min(HISTOGRAM_BINS - 1, int(HISTOGRAM_BINS * latency / longest))] += 1
+    return Measurement(
         frames=outcome.frames,
         ms_a_frame=1000 * outcome.seconds / outcome.frames,
         p50=_percentile(latencies, 50),
@@ -173,7 +177,7 @@ def _percentile(ordered: Sequence[float], percent: int) -> float:
 
 def _command(
     bundle: Path, source: str, roi: str | None, threads: int, environment: dict[str, str]
-) -> Command:
+) -> CommandMeasurement:
     """Starts the command as a person would, and reads its first line."""
     words = [sys.executable, "-m", "edge_runtime", "run", str(bundle), "--source", source, "--json"]
     words += ["--threads", str(threads)] + ([] if roi is None else ["--roi", roi])
@@ -191,20 +195,20 @@ def _command(
         first = time.monotonic() - began
         most = 0.0
         for _ in process.stdout:
-            most = max(most, _most_resident(process.pid))
+            most = max(most, _peak_megabytes(process.pid))
         if not line:
             raise BadInput(f"sonolite run: {process.stderr.read().strip().splitlines()[-1]}")
-    return Command(first, most)
+    return CommandMeasurement(first, most)
 
 
-def _most_resident(pid: int) -> float:
+def _peak_megabytes(pid: int) -> float:
     """The most memory that a process ever held, in 10^6 bytes (proc(5), VmHWM)."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0.0
-    found = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(found[0].split()[1]) * 1024 / 1e6 if found else 0.0
+    peaks = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(peaks[0].split()[1]) * 1024 / 1e6 if peaks else 0.0
 
 
 def _processor() -> str:

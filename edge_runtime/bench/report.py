@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from devices import Pixels
-from edge_runtime.bench.measure import BINS, Bench, Measured
+from edge_runtime.bench.measure import HISTOGRAM_BINS, Bench, Measurement
 
 TITLES = {
     "decode": "decoding alone",
@@ -20,12 +20,12 @@ TITLES = {
 }
 
 
-def middle(rounds: Sequence[Measured], of: Callable[[Measured], float]) -> float:
+def median_of_rounds(rounds: Sequence[Measurement], of: Callable[[Measurement], float]) -> float:
     """The median over the rounds."""
-    return median(of(its) for its in rounds)
+    return median(of(measurement) for measurement in rounds)
 
 
-def rows(bench: Bench) -> list[list[str]]:
+def bench_rows(bench: Bench) -> list[list[str]]:
     """A head, then a row for each contender; each figure the median of its rounds."""
     head = [
         "",
@@ -39,39 +39,39 @@ def rows(bench: Bench) -> list[list[str]]:
         "first result",
         "lost",
     ]
-    found = [head]
-    for who, its in bench.rounds.items():
-        found.append(
+    table = [head]
+    for workload, measurements in bench.rounds.items():
+        table.append(
             [
-                TITLES[who],
-                f"{middle(its, lambda one: one.ms_a_frame):.2f}",
-                *(f"{middle(its, of):.2f}" for of in (_p50, _p95, _p99)),
-                f"{middle(its, lambda one: one.longest):.1f}",
-                f"{middle(its, lambda one: one.cpu_ms_a_frame):.2f}",
-                f"{middle(its, lambda one: one.rss_mb):.0f}",
-                f"{middle(its, lambda one: one.first_result):.2f} s",
-                f"{max(one.dropped for one in its)}",
+                TITLES[workload],
+                f"{median_of_rounds(measurements, lambda round_: round_.ms_a_frame):.2f}",
+                *(f"{median_of_rounds(measurements, of):.2f}" for of in (_p50, _p95, _p99)),
+                f"{median_of_rounds(measurements, lambda round_: round_.longest):.1f}",
+                f"{median_of_rounds(measurements, lambda round_: round_.cpu_ms_a_frame):.2f}",
+                f"{median_of_rounds(measurements, lambda round_: round_.rss_mb):.0f}",
+                f"{median_of_rounds(measurements, lambda round_: round_.first_result):.2f} s",
+                f"{max(round_.dropped for round_ in measurements)}",
             ]
         )
-    return found
+    return table
 
 
 def ratios(bench: Bench) -> list[tuple[str, float]]:
     """What the figures come to: each the median over the rounds of a ratio within one round."""
     rounds = bench.rounds
-    found: list[tuple[str, float]] = []
+    figures: list[tuple[str, float]] = []
 
     def bare(n: int) -> float:
         return rounds["decode"][n].ms_a_frame + rounds["invoke"][n].ms_a_frame
 
     def ratio(name: str, each: Iterable[float]) -> None:
-        found.append((name, median(each)))
+        figures.append((name, median(each)))
 
-    for who in ("every", "loop", "mediapipe"):
-        its = [one.ms_a_frame for one in rounds.get(who, ())]
-        if its:
-            name = f"{TITLES[who]}, over decoding + inference"
-            ratio(name, (ours / bare(n) for n, ours in enumerate(its)))
+    for workload in ("every", "loop", "mediapipe"):
+        times = [measurement.ms_a_frame for measurement in rounds.get(workload, ())]
+        if times:
+            name = f"{TITLES[workload]}, over decoding + inference"
+            ratio(name, (ours / bare(n) for n, ours in enumerate(times)))
     ratio(
         "sonolite, every frame, over the slower of the two",
         (
@@ -83,26 +83,34 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
     )
     ratio(
         "live: p50 from capture to result, over prepare and infer",
-        (its.p50 / alone.p50 for its, alone in zip(rounds["live"], rounds["prepare"], strict=True)),
-    )
-    ratio("live: p99 over p50", (its.p99 / its.p50 for its in rounds["live"]))
-    found.append(("live: labels older than 100 ms", sum(its.late for its in rounds["live"])))
-    found.append(
-        ("every frame: memory grown after the first tenth, MB", middle(rounds["every"], _growth))
-    )
-    found.append(
         (
-            "sonolite run: seconds to the first result",
-            median(its.first_result for its in bench.commands),
+            live.p50 / prepare.p50
+            for live, prepare in zip(rounds["live"], rounds["prepare"], strict=True)
+        ),
+    )
+    ratio("live: p99 over p50", (live.p99 / live.p50 for live in rounds["live"]))
+    figures.append(("live: labels older than 100 ms", sum(live.late for live in rounds["live"])))
+    figures.append(
+        (
+            "every frame: memory grown after the first tenth, MB",
+            median_of_rounds(rounds["every"], _growth),
         )
     )
-    found.append(("sonolite run: most memory, MB", median(its.rss_mb for its in bench.commands)))
-    return found
+    figures.append(
+        (
+            "sonolite run: seconds to the first result",
+            median(command.first_result for command in bench.commands),
+        )
+    )
+    figures.append(
+        ("sonolite run: most memory, MB", median(command.rss_mb for command in bench.commands))
+    )
+    return figures
 
 
 def markdown(bench: Bench) -> str:
     """Both tables for a page."""
-    head, *body = rows(bench)
+    head, *body = bench_rows(bench)
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in body]
     lines += ["", "| ratio or figure | median |", "|---|---|"]
@@ -110,20 +118,23 @@ def markdown(bench: Bench) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture(bench: Bench) -> Pixels:
+def draw_histograms(bench: Bench) -> Pixels:
     """Histograms of all contenders' latencies below each other, on one scale; BGR."""
     wide, high, left = 640, 64, 250
-    shown = {who: max(its, key=lambda one: one.frames) for who, its in bench.rounds.items()}
-    most = 1.25 * max(its.p99 for its in shown.values())
-    canvas = np.full((high * (len(shown) + 1), left + wide + 50, 3), 255, np.uint8)
-    for number, (who, its) in enumerate(shown.items()):
+    largest = {
+        workload: max(measurements, key=lambda measurement: measurement.frames)
+        for workload, measurements in bench.rounds.items()
+    }
+    most = 1.25 * max(measurement.p99 for measurement in largest.values())
+    canvas = np.full((high * (len(largest) + 1), left + wide + 50, 3), 255, np.uint8)
+    for number, (workload, measurement) in enumerate(largest.items()):
         base = high * (number + 1)
-        _write(canvas, TITLES[who], (8, base - 28))
-        _write(canvas, f"p50 {its.p50:.2f}  p99 {its.p99:.2f} ms", (8, base - 10))
-        peak = max(its.histogram)
-        for place, count in enumerate(its.histogram):
-            x0 = left + round(wide * place * its.longest / BINS / most)
-            x1 = left + round(wide * (place + 1) * its.longest / BINS / most)
+        _write(canvas, TITLES[workload], (8, base - 28))
+        _write(canvas, f"p50 {measurement.p50:.2f}  p99 {measurement.p99:.2f} ms", (8, base - 10))
+        peak = max(measurement.histogram)
+        for place, count in enumerate(measurement.histogram):
+            x0 = left + round(wide * place * measurement.longest / HISTOGRAM_BINS / most)
+            x1 = left + round(wide * (place + 1) * measurement.longest / HISTOGRAM_BINS / most)
             if count and x0 < left + wide:
                 top = base - max(1, round((high - 14) * count / peak))
                 corner = (max(x0 + 1, min(x1, left + wide)), base)
@@ -131,7 +142,7 @@ def picture(bench: Bench) -> Pixels:
         cv2.line(canvas, (left, base), (left + wide, base), (120, 120, 120), 1)
     for tick in range(5):
         x = left + wide * tick // 4
-        _write(canvas, f"{most * tick / 4:.1f} ms", (x - 20, high * len(shown) + 22))
+        _write(canvas, f"{most * tick / 4:.1f} ms", (x - 20, high * len(largest) + 22))
     return canvas
 
 
@@ -139,17 +150,17 @@ def _write(canvas: Pixels, text: str, where: tuple[int, int]) -> None:
     cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
 
 
-def _p50(its: Measured) -> float:
-    return its.p50
+def _p50(measurement: Measurement) -> float:
+    return measurement.p50
 
 
-def _p95(its: Measured) -> float:
-    return its.p95
+def _p95(measurement: Measurement) -> float:
+    return measurement.p95
 
 
-def _p99(its: Measured) -> float:
-    return its.p99
+def _p99(measurement: Measurement) -> float:
+    return measurement.p99
 
 
-def _growth(its: Measured) -> float:
-    return its.growth_mb
+def _growth(measurement: Measurement) -> float:
+    return measurement.growth_mb

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def widen(model: bytes, schema: Any) -> bytes:
+def widen_input(model: bytes, schema: Any) -> bytes:
     """A `.tflite` file with a slice in front that takes the first of three channels.
 
     `schema` is MediaPipe's `metadata_schema_py_generated`. All else stays: graph, weights, labels.
@@ -50,7 +50,7 @@ def widen(model: bytes, schema: Any) -> bytes:
     main.inputs = [wide]
     signature.inputs[0].tensorIndex = wide
 
-    (number,) = [its.buffer for its in graph.metadata if its.name == b"TFLITE_METADATA"]
+    (number,) = [entry.buffer for entry in graph.metadata if entry.name == b"TFLITE_METADATA"]
     described = bytes(np.asarray(graph.buffers[number].data, np.uint8))
     metadata = schema.ModelMetadataT.InitFromPackedBuf(described)
     picture = metadata.subgraphMetadata[0].inputTensorMetadata[0]

@@ -21,13 +21,13 @@ from nacl.signing import SigningKey
 from devices import BadInput
 from edge_runtime.bundle.manifest import (
     MEMBER_NAME,
+    BundleMember,
     Manifest,
-    Member,
     read_manifest,
     write_manifest,
 )
 from edge_runtime.bundle.signing import Signature, read_signature, sign
-from edge_runtime.bundle.trust import Versions, require_trusted
+from edge_runtime.bundle.trust import AdmittedVersions, require_trusted
 from edge_runtime.files import whole_file
 
 SUFFIX = ".sonolite"
@@ -105,7 +105,7 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def open_trusted(
-    path: Path, trusted: Mapping[bytes, str], versions: Versions | None = None
+    path: Path, trusted: Mapping[bytes, str], versions: AdmittedVersions | None = None
 ) -> Bundle:
     """Opens a bundle that one of the `trusted` keys signed; see `edge_runtime.bundle.trust`.
 
@@ -217,10 +217,10 @@ def _check_members(
             raise BadInput(f"{path}: {name} is not what the manifest promises (sha256)")
 
 
-def list_members(contents: Mapping[str, bytes]) -> dict[str, Member]:
+def list_members(contents: Mapping[str, bytes]) -> dict[str, BundleMember]:
     """What the manifest says of its members: the size and the hash of each."""
     return {
-        name: Member(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        name: BundleMember(size=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in sorted(contents.items())
     }
 

@@ -53,15 +53,15 @@ def rows(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
     """A table of the figures by their names in words, a column for each variant."""
     named = {
         " ".join(_WORDS.get(word, word) for word in name.split("_")): [
-            str(its.figures.get(name, "")) for its in comparisons
+            str(comparison.figures.get(name, "")) for comparison in comparisons
         ]
         for name in comparisons[0].figures
     }
-    return named | {"limits": [_limits(its) for its in comparisons]}
+    return named | {"limits": [_limits(comparison) for comparison in comparisons]}
 
 
-def _limits(its: Comparison) -> str:
-    return "not judged" if its.failures is None else "; ".join(its.failures) or "held"
+def _limits(comparison: Comparison) -> str:
+    return "not judged" if comparison.failures is None else "; ".join(comparison.failures) or "held"
 
 
 _WORDS = {"auroc": "AUROC", "ece": "ECE", "mcnemar": "McNemar's p"}

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from devices import BadInput
+from devices.compute.backend import Variant as Variant
 from devices.schema_io import read_json, write_json
 from edge_runtime.bundle import preprocess
 
 SCHEMA: Literal[2] = 2
-Variant = Literal["float32", "float16", "dynamic", "int8"]
 EDGETPU_MEMBER = "int8_edgetpu.tflite"
 """The member with int8 as compiled for the Edge TPU, beside the plain one."""
 REFERENCE: Variant = "float32"
@@ -25,7 +25,7 @@ MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,40}\.[a-z0-9]{1,8}")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class BundleMember:
     """One file of the bundle besides the manifest itself."""
 
     size: Annotated[int, Meta(ge=0)]
@@ -150,7 +150,7 @@ class Manifest:
     version: Annotated[int, Meta(ge=1)]
     stages: Annotated[tuple[Stage, ...], Meta(min_length=1, max_length=8)]
     origin: Origin
-    members: dict[str, Member]
+    members: dict[str, BundleMember]
 
     def __post_init__(self) -> None:
         if len([stage for stage in self.stages if isinstance(stage, ClassifierStage)]) != 1:

@@ -108,7 +108,7 @@ class Resize:
         return Picture(np.asarray(resized, dtype=np.uint8), None)
 
 
-STEPS: dict[str, type[Gray] | type[Crop] | type[Resize]] = {
+PREPROCESSING_STEPS: dict[str, type[Gray] | type[Crop] | type[Resize]] = {
     "gray": Gray,
     "crop": Crop,
     "resize": Resize,
@@ -179,9 +179,11 @@ def parse(text: str) -> Preprocessing:
 def _parse_step(part: str, text: str) -> Gray | Crop | Resize:
     """One step, `name` or `name(value)` or `name(argument=value)`, made with its numbers."""
     match = _STEP.fullmatch(part.strip())
-    if match is None or match["name"] not in STEPS:
-        raise BadInput(f"preprocessing {text!r}: no step {part!r}; there are {', '.join(STEPS)}")
-    kind = STEPS[match["name"]]
+    if match is None or match["name"] not in PREPROCESSING_STEPS:
+        raise BadInput(
+            f"preprocessing {text!r}: no step {part!r}; there are {', '.join(PREPROCESSING_STEPS)}"
+        )
+    kind = PREPROCESSING_STEPS[match["name"]]
     expected = [(field.name, field.type) for field in fields(kind)]
     given = match["arguments"].split(",") if match["arguments"] else []
     if len(given) != len(expected):

@@ -44,7 +44,9 @@ def read_scope(content: bytes) -> Scope:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             scope = Scope(arrays["mean"], arrays["whitening"], float(arrays["limit"]))
-        finite = all(np.isfinite(its).all() for its in (scope.mean, scope.whitening, scope.limit))
+        finite = all(
+            np.isfinite(array).all() for array in (scope.mean, scope.whitening, scope.limit)
+        )
     except Exception as error:  # NumPy raises whatever a damaged file leads it to
         raise BadInput("scope.npz: not what it should be") from error
     if scope.mean.ndim != 1 or scope.whitening.shape != scope.mean.shape * 2 or not finite:

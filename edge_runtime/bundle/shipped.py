@@ -7,12 +7,12 @@ from importlib import resources
 from edge_runtime.bundle.archive import SUFFIX, Bundle, open_trusted
 from edge_runtime.bundle.trust import read_trusted
 
-SHIPPED = resources.files("edge_runtime") / f"demo{SUFFIX}"
+SHIPPED_BUNDLE = resources.files("edge_runtime") / f"demo{SUFFIX}"
 DEMO_KEYS = resources.files("edge_runtime") / "demo_keys"
 
 
 @contextmanager
 def open_shipped() -> Iterator[Bundle]:
     """The verified bundle; its file is there as long as the block."""
-    with resources.as_file(SHIPPED) as path, resources.as_file(DEMO_KEYS) as keys:
+    with resources.as_file(SHIPPED_BUNDLE) as path, resources.as_file(DEMO_KEYS) as keys:
         yield open_trusted(path, read_trusted(keys).keys)

@@ -26,11 +26,11 @@ KEY_VARIABLE = "SONOLITE_SIGNING_KEY"
 _PUBLIC, _PRIVATE = b"PUBLIC KEY", b"PRIVATE KEY"
 
 
-_BEFORE = {
+_DER_PREFIX = {
     _PUBLIC: bytes.fromhex("302a300506032b6570032100"),
     _PRIVATE: bytes.fromhex("302e020100300506032b657004220420"),
 }
-"""What stands before the 32 bytes of a key, by the label of its PEM file."""
+"""The bytes before the 32 bytes of a key (ASN.1 DER), by the label of its PEM file."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def new_key(path: Path, public: Path) -> str:
     Returns the fingerprint. Raises BadInput where either exists, or where `path` lies in a run,
     which is handed on.
     """
-    for its in (path, public):
-        its.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_existing(its)
+    for key_path in (path, public):
+        key_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_existing(key_path)
     refuse_in_run(path)
     key = SigningKey.generate()
     # Never into a file that somebody else put there.
@@ -81,9 +81,17 @@ def public_pem(key: bytes) -> bytes:
     return _pem(_PUBLIC, key)
 
 
+def read_public(pem: bytes) -> bytes:
+    """The 32 bytes of a public key in PEM.
+
+    Raises ValueError where there is no such PEM, and BadInput for a key of another kind.
+    """
+    return _from_pem(_PUBLIC, pem)
+
+
 def _pem(label: bytes, key: bytes) -> bytes:
     """The 32 bytes of a key as PEM."""
-    content = base64.b64encode(_BEFORE[label] + key)
+    content = base64.b64encode(_DER_PREFIX[label] + key)
     return b"-----BEGIN %b-----\n%b\n-----END %b-----\n" % (label, content, label)
 
 
@@ -91,12 +99,12 @@ def _from_pem(label: bytes, pem: bytes) -> bytes:
     """The 32 bytes of the key in PEM. Raises ValueError where there is none, BadInput where it is
     of another kind.
     """
-    found = re.search(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", pem, re.DOTALL)
-    if found is None or found[1] != label:
+    block = re.search(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", pem, re.DOTALL)
+    if block is None or block[1] != label:
         raise ValueError("no such PEM")
-    content = base64.b64decode(b"".join(found[2].split()), validate=True)
+    content = base64.b64decode(b"".join(block[2].split()), validate=True)
     before, key = content[:-32], content[-32:]
-    if before != _BEFORE[label]:
+    if before != _DER_PREFIX[label]:
         raise BadInput("not an Ed25519 key")
     return key
 
@@ -114,19 +122,19 @@ def read_signing_key(path: Path | None) -> SigningKey:
     """
     if path is None and (pem := os.environ.get(KEY_VARIABLE)):
         return _private(pem.encode(), KEY_VARIABLE)
-    its = path or configuration_folder() / SIGNING_KEY
+    key_path = path or configuration_folder() / SIGNING_KEY
     try:
-        if its.is_file() and its.stat().st_mode & 0o077:
-            raise BadInput(f"{its}: others can read this signing key; chmod 600 {its}")
-        refuse_in_run(its)
-        return _private(its.read_bytes(), str(its))
+        if key_path.is_file() and key_path.stat().st_mode & 0o077:
+            raise BadInput(f"{key_path}: others can read this signing key; chmod 600 {key_path}")
+        refuse_in_run(key_path)
+        return _private(key_path.read_bytes(), str(key_path))
     except FileNotFoundError:
         raise BadInput(
-            f"{its}: there is no signing key; make one with `sonolite keys new`, "
+            f"{key_path}: there is no signing key; make one with `sonolite keys new`, "
             f"or name it with --key or {KEY_VARIABLE}"
         ) from None
     except OSError as error:
-        raise BadInput(f"{its}: {error.strerror}") from error
+        raise BadInput(f"{key_path}: {error.strerror}") from error
 
 
 def _private(pem: bytes, where: str) -> SigningKey:

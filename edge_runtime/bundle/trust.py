@@ -16,26 +16,26 @@ from pathlib import Path
 
 from devices import BadInput
 from devices.schema_io import read_json
-from edge_runtime.bundle.signing import _PUBLIC, Signature, _from_pem, fingerprint
+from edge_runtime.bundle.signing import Signature, fingerprint, read_public
 from edge_runtime.files import configuration_folder, state_folder, whole_file
 
 TRUST_VARIABLE = "SONOLITE_TRUST"
 """Names the folder of trusted keys."""
-SIGNING_KEY, TRUSTED, VERSIONS = "signing.pem", "trusted", "versions.json"
+TRUSTED_FOLDER, VERSIONS_FILE = "trusted", "versions.json"
 
 
 def trusted_folder() -> Path:
     """The folder whose public keys are trusted: as the environment says, or a person's own."""
-    return Path(os.environ.get(TRUST_VARIABLE) or configuration_folder() / TRUSTED)
+    return Path(os.environ.get(TRUST_VARIABLE) or configuration_folder() / TRUSTED_FOLDER)
 
 
-def known_versions() -> "Versions":
+def admitted_versions() -> "AdmittedVersions":
     """The versions that ran on this machine."""
-    return Versions(state_folder() / VERSIONS)
+    return AdmittedVersions(state_folder() / VERSIONS_FILE)
 
 
 @dataclass(frozen=True)
-class Trusted:
+class TrustedKeys:
     """What lies in a folder of trusted keys."""
 
     keys: dict[bytes, str]
@@ -44,7 +44,7 @@ class Trusted:
     """Of each file that is trusted for nothing, one line that says why."""
 
 
-def read_trusted(folder: Path) -> Trusted:
+def read_trusted(folder: Path) -> TrustedKeys:
     """Reads the trusted keys, `*.pem` of a folder; none where it is not there.
 
     A file that is not a public Ed25519 key, or that anybody can write, is trusted for nothing and
@@ -61,7 +61,7 @@ def read_trusted(folder: Path) -> Trusted:
             keys[_public(path)] = path.stem
         except BadInput as error:
             refused.append(str(error))
-    return Trusted(keys, tuple(refused))
+    return TrustedKeys(keys, tuple(refused))
 
 
 def _public(path: Path) -> bytes:
@@ -70,7 +70,7 @@ def _public(path: Path) -> bytes:
         raise BadInput(f"{path}: not a file")
     _refuse_open_to_all(path)
     try:
-        return _from_pem(_PUBLIC, path.read_bytes())
+        return read_public(path.read_bytes())
     except ValueError as error:
         raise BadInput(f"{path}: not a public key in PEM") from error
     except OSError as error:
@@ -89,7 +89,10 @@ def require_trusted(name: str, signature: Signature | None, trusted: Mapping[byt
     if signature is None:
         raise BadInput(f"{name}: it is not signed")
     if signature.key not in trusted:
-        known = ", ".join(f"{its} {fingerprint(key)}" for key, its in trusted.items()) or "none"
+        known = (
+            ", ".join(f"{key_name} {fingerprint(key)}" for key, key_name in trusted.items())
+            or "none"
+        )
         raise BadInput(
             f"{name}: signed by the key {fingerprint(signature.key)}, which is not trusted here "
             f"(trusted: {known}); to trust it, put its public key into {trusted_folder()}"
@@ -97,7 +100,7 @@ def require_trusted(name: str, signature: Signature | None, trusted: Mapping[byt
     return signature.key
 
 
-class Versions:
+class AdmittedVersions:
     """The newest version of each bundle that was admitted here, by its signer and name.
 
     An older one is refused, so that a model that was withdrawn does not come back. Of equal

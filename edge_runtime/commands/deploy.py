@@ -13,13 +13,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from devices import BadInput, CheckFailed
 from edge_runtime.commands.options import BundleArgument
 from edge_runtime.commands.outcomes import show_outcomes
-from edge_runtime.deploy.fleet import Member, read_fleet, roll_out
-from edge_runtime.deploy.plan import ROOT, Plan, Request, make_plan
-from edge_runtime.deploy.ssh import Device
-from edge_runtime.deploy.steps import Meter, Step, carry_out, needed_steps
+from edge_runtime.deploy.fleet import FleetDevice, read_fleet, roll_out
+from edge_runtime.deploy.plan import DeploymentPlan, DeploymentRequest, make_plan
+from edge_runtime.deploy.ssh import SshDevice
+from edge_runtime.deploy.steps import DeploymentStep, ProgressMeter, carry_out, needed_steps
+from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
 
-Target = Annotated[str, typer.Argument(help="USER@HOST, a name of ~/.ssh/config, or fleet.toml.")]
+TargetArgument = Annotated[
+    str, typer.Argument(help="USER@HOST, a name of ~/.ssh/config, or fleet.toml.")
+]
 RootOption = Annotated[str, typer.Option(help="Where the device keeps its releases.")]
 SshOption = Annotated[str, typer.Option(help='More options for ssh, as in "-p 2222 -i KEY".')]
 ForceOption = Annotated[bool, typer.Option("--force", help="Even during an examination.")]
@@ -30,14 +33,16 @@ WaitOption = Annotated[
 
 def deploy(
     bundle: BundleArgument,
-    target: Target,
+    target: TargetArgument,
     board: Annotated[
         str | None, typer.Option(help="What the device is; see docs/boards.md.")
     ] = None,
     source: Annotated[
         str | None, typer.Option(help="What it looks at, as of `run`; needed the first time.")
     ] = None,
-    roi: Annotated[str | None, typer.Option(help="x,y,w,h of the nodule on its screen.")] = None,
+    roi: Annotated[
+        str | None, typer.Option(help="x,y,w,h of the nodule on the screen of the device.")
+    ] = None,
     trial: Annotated[
         float | None, typer.Option(help="Seconds that a new release is tried; 60 at first.")
     ] = None,
@@ -45,7 +50,7 @@ def deploy(
         str | None,
         typer.Option(help="State it has to reach: LIVE, or LOST where no scanner is attached."),
     ] = None,
-    root: RootOption = ROOT,
+    root: RootOption = DEFAULT_ROOT,
     ssh: SshOption = "",
     wheels: Annotated[
         Path | None, typer.Option(help="A folder of the device's wheels, instead of the network.")
@@ -65,31 +70,35 @@ def deploy(
     Example: sonolite deploy nodule.sonolite pi@bed-1 --board raspberry-pi-5 --source 0
     """
     named = {"source": source, "roi": roi, "trial_seconds": trial, "trial_state": reach}
-    settings = {name: its for name, its in named.items() if its is not None}
+    settings = {name: value for name, value in named.items() if value is not None}
 
-    def one(member: Member, meter: Meter, tell: Callable[[str], object]) -> dict[str, Any]:
+    def deploy_to(
+        member: FleetDevice, meter: ProgressMeter, report: Callable[[str], object]
+    ) -> dict[str, Any]:
         if (kind := board or member.board) is None:
             raise BadInput("--board: what the device is has to be said")
         own = {"source": member.source, "roi": member.roi}
-        its = {name: value for name, value in own.items() if value is not None} | settings
-        request = Request(bundle, kind, member.root, its, wheels, trust, wait, force)
-        with Device(member.address, member.ssh) as device:
+        merged = {name: value for name, value in own.items() if value is not None} | settings
+        request = DeploymentRequest(bundle, kind, member.root, merged, wheels, trust, wait, force)
+        with SshDevice(member.address, member.ssh) as device:
             plan = make_plan(device, request)
             if dry_run:
                 return _said(plan)
-            return carry_out(plan, device, lambda step: tell(_line(step, plan)), meter)
+            return carry_out(plan, device, lambda step: report(_line(step, plan)), meter)
 
     with ExitStack() as stack:
         if target.endswith(".toml"):
             members = read_fleet(Path(target))
-            outcomes = list(roll_out(members, lambda its: one(its, _silent, lambda _: None)))
+            outcomes = list(
+                roll_out(members, lambda member: deploy_to(member, _silent, lambda _: None))
+            )
             show_outcomes(outcomes, as_json)
-            if any("error" in its or its["outcome"] == "not begun" for its in outcomes):
+            if any("error" in outcome or outcome["outcome"] == "not begun" for outcome in outcomes):
                 raise CheckFailed("the roll-out was not finished; see above")
             return
         meter = stack.enter_context(_Bars()).meter
-        member = Member(address=target, root=root, ssh=ssh)
-        outcome = one(member, meter, lambda line: say(line))
+        member = FleetDevice(address=target, root=root, ssh=ssh)
+        outcome = deploy_to(member, meter, lambda line: say(line))
     if as_json:
         print(json.dumps(outcome))
     elif dry_run:
@@ -100,18 +109,18 @@ def deploy(
         say(f"{target}: {outcome['bundle']} runs; {outcome['sent_bytes'] / 1e6:.1f} MB were sent")
 
 
-def _said(plan: Plan) -> dict[str, Any]:
+def _said(plan: DeploymentPlan) -> dict[str, Any]:
     """What a deployment would do."""
     would = [_line(step, plan) for step in needed_steps(plan)]
     return {"outcome": "dry run", "release": plan.release, "bundle": plan.bundle.id, "would": would}
 
 
-def _line(step: Step, plan: Plan) -> str:
+def _line(step: DeploymentStep, plan: DeploymentPlan) -> str:
     rights = " (as root)" if step.as_root(plan) else ""
     return printable(f"{step.name}{rights}: {step.says(plan)}")
 
 
-def _silent(what: str, total: int) -> Callable[[int], object]:  # noqa: ARG001
+def _silent(label: str, total: int) -> Callable[[int], object]:  # noqa: ARG001
     return lambda _: None
 
 
@@ -130,7 +139,7 @@ class _Bars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def meter(self, what: str, total: int) -> Callable[[int], object]:
+    def meter(self, label: str, total: int) -> Callable[[int], object]:
         """Begins a bar; what it returns moves it."""
-        task = self._bars.add_task(what, total=total)
+        task = self._bars.add_task(label, total=total)
         return lambda size: self._bars.advance(task, size)

@@ -15,10 +15,10 @@ from devices import HardwareMissing
 from devices.boards import detect_board, read_board
 from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.shipped import open_shipped
-from edge_runtime.bundle.trust import known_versions
+from edge_runtime.bundle.trust import admitted_versions
 from edge_runtime.commands.options import trusted_keys
-from edge_runtime.doctor import examine
-from edge_runtime.text import cell
+from edge_runtime.doctor import examine_machine
+from edge_runtime.text import table_cell
 
 
 def doctor(
@@ -40,14 +40,19 @@ def doctor(
         if bundle is None:
             opened = stack.enter_context(open_shipped())
         else:
-            opened = open_trusted(bundle, trusted_keys(), known_versions())
-        findings = list(examine(opened, known))
+            opened = open_trusted(bundle, trusted_keys(), admitted_versions())
+        findings = list(examine_machine(opened, known))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         table = Table("", "", "", "", box=SIMPLE_HEAD, show_header=False)
-        for its in findings:
-            table.add_row(its.part, its.name, "yes" if its.there else "no", cell(its.says))
+        for finding in findings:
+            table.add_row(
+                finding.part,
+                finding.name,
+                "yes" if finding.there else "no",
+                table_cell(finding.says),
+            )
         Console().print(table)
-    if not any(its.there for its in findings if its.part == "compute"):
+    if not any(finding.there for finding in findings if finding.part == "compute"):
         raise HardwareMissing("no model of the bundle runs on this machine")

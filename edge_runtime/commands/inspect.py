@@ -12,7 +12,7 @@ from edge_runtime.bundle.archive import CARD, Bundle, open_bundle
 from edge_runtime.bundle.gate import Gate, read_gate, rows
 from edge_runtime.bundle.signing import fingerprint
 from edge_runtime.commands.options import BundleArgument, JsonOption, trusted_keys
-from edge_runtime.text import cell, printable
+from edge_runtime.text import printable, table_cell
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
@@ -45,9 +45,9 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 def _variants(bundle: Bundle, gate: Gate) -> Table:
     """Each variant's size, operations and comparison with float, those left out too."""
     held = bundle.manifest.classifier.variants
-    variants = [its.variant for its in gate.variants]
+    variants = [comparison.variant for comparison in gate.variants]
     sizes = {name: f"{bundle.manifest.members[held[name]].size:,}" for name in held}
-    kinds = {name: f"{len(its)} kinds" for name, its in gate.operators.items()}
+    kinds = {name: f"{len(counts)} kinds" for name, counts in gate.operators.items()}
     table = Table("", box=SIMPLE_HEAD)
     for variant in variants:
         table.add_column(variant, justify="right")
@@ -57,11 +57,11 @@ def _variants(bundle: Bundle, gate: Gate) -> Table:
         **rows(gate.variants),
         "in the bundle": ["yes" if variant in held else "no" for variant in variants],
     }.items():
-        table.add_row(cell(name), *map(cell, cells))
+        table.add_row(table_cell(name), *map(table_cell, cells))
     return table
 
 
 def _signer(bundle: Bundle) -> str | None:
     """What the key that signed a bundle is called here; None where `run` does not trust it."""
-    known = trusted_keys()
-    return None if bundle.signature is None else known.get(bundle.signature.key)
+    key_names = trusted_keys()
+    return None if bundle.signature is None else key_names.get(bundle.signature.key)

@@ -17,7 +17,7 @@ keys = typer.Typer(help="The keys that bundles are signed with, and those that a
 
 
 @keys.command("new")
-def new(
+def new_keys(
     out: Annotated[
         Path | None, typer.Option(help="The signing key's file; else your configuration's.")
     ] = None,

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.text import cell
+from edge_runtime.text import table_cell
 
 
 def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
@@ -16,13 +16,13 @@ def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps(list(outcomes), indent=2))
         return
-    names = list(dict.fromkeys(key for its in outcomes for key in its))
-    shown = [name for name in names if not any(_deep(its.get(name)) for its in outcomes)]
+    names = list(dict.fromkeys(key for outcome in outcomes for key in outcome))
+    columns = [name for name in names if not any(_deep(outcome.get(name)) for outcome in outcomes)]
     table = Table(box=SIMPLE_HEAD)
-    for name in shown:
+    for name in columns:
         table.add_column(name, overflow="fold", min_width=max(map(len, name.split())))
-    for its in outcomes:
-        table.add_row(*(cell(_text(its.get(name))) for name in shown))
+    for outcome in outcomes:
+        table.add_row(*(table_cell(_text(outcome.get(name))) for name in columns))
     Console().print(table)
 
 

@@ -15,7 +15,7 @@ from devices.capture.registry import examples, scheme_of
 from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
 from edge_runtime.bundle.shipped import open_shipped
-from edge_runtime.bundle.trust import known_versions
+from edge_runtime.bundle.trust import admitted_versions
 from edge_runtime.commands.options import (
     BundleArgument,
     JsonOption,
@@ -30,7 +30,7 @@ from edge_runtime.screen.region import parse_roi
 from edge_runtime.screen.saved_regions import saved_regions_file, saved_regions_of
 from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.session.assemble import assemble, open_source
-from edge_runtime.session.pipeline import BUDGET
+from edge_runtime.session.pipeline import LATENCY_BUDGET
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.single import SingleResult
@@ -77,7 +77,7 @@ def run(
     ] = None,
     budget: Annotated[
         float, typer.Option(min=0.01, max=10, help="Seconds until a live result is stale.")
-    ] = BUDGET,
+    ] = LATENCY_BUDGET,
     save: Annotated[
         Path | None,
         typer.Option(help="A video with the overlay, .mp4 or .avi; of a single picture .png."),
@@ -109,7 +109,7 @@ def run(
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
         raise BadInput("--evidence is drawn into a video; name it with --save")
-    versions = known_versions()
+    versions = admitted_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     manifest, signature = opened.manifest, opened.signature
     assert signature is not None
@@ -203,7 +203,7 @@ def _run(
     as_json: bool,
     whole_picture: bool,
     prevalence: str | None,
-    budget: float = BUDGET,
+    budget: float = LATENCY_BUDGET,
     admit: Callable[[], None] = lambda: None,
     throttle: Throttle | None = None,
 ) -> None:
@@ -220,7 +220,7 @@ def _run(
         device = stack.enter_context(open_source(source))
         session = assemble(device, chain, roi, saved, budget, throttle, whole_picture, prevalence)
         _announce(chain)
-        if evidence and not chain.classifier.explains:
+        if evidence and not chain.classifier.has_evidence:
             raise BadInput(f"--evidence: {chain.bundle.id} has no evidence map")
         admit()
         context = SinkContext(stop, device.live, device.fps, evidence)

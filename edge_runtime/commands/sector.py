@@ -14,31 +14,31 @@ import typer
 from devices import BadInput, Box, DeviceStalled, EndOfRecording, NoSignal, Pixels
 from devices.capture import open_device
 from edge_runtime.files import refuse_unwritable, whole_file
-from edge_runtime.screen.flaws import flaw
-from edge_runtime.screen.outline import Kind, Outline, around
+from edge_runtime.screen.flaws import find_flaw
+from edge_runtime.screen.outline import Outline, Shape, rectangle_outline
 from edge_runtime.screen.region import Region, parse_box
 from edge_runtime.screen.saved_regions import (
     SavedRegion,
-    Size,
-    forget,
-    name,
+    ScreenSize,
+    forget_regions,
     read_saved_regions,
     require_convex,
     save_region,
     saved_regions_file,
     saved_regions_of,
+    source_key,
 )
 from edge_runtime.text import say
 
-PATIENCE = 10.0
+SILENCE_TIMEOUT = 10.0
 """Seconds that a source may be silent."""
-SUFFIXES = (".png", ".jpg")
-GREEN = (80, 220, 80)
+PICTURE_SUFFIXES = (".png", ".jpg")
+OUTLINE_COLOUR = (80, 220, 80)
 """Of the line that is drawn; blue, green, red."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScreenSearch:
     """What a look at a source gave."""
 
     pixels: Pixels
@@ -47,7 +47,7 @@ class Seen:
     frames: int
 
     @property
-    def screen(self) -> Size:
+    def screen(self) -> ScreenSize:
         """Width and height."""
         height, width = self.pixels.shape[:2]
         return width, height
@@ -88,29 +88,29 @@ def sector(
             raise BadInput("--source is missing: which screen is meant?")
         _list(path, as_json)
     elif forget_it:
-        count = forget(path, name(source))
+        count = forget_regions(path, source_key(source))
         if not count:
-            raise BadInput(f"{path}: nothing is remembered for {name(source)}")
+            raise BadInput(f"{path}: nothing is remembered for {source_key(source)}")
         say(f"{path}: {count} forgotten")
     else:
         if out is not None:
             _refuse_suffix(out)
-        seen = _look(source, frames)
+        search = _search_screen(source, frames)
         if set_to is not None:
-            seen = replace(seen, outline=_parse_outline(set_to, seen.screen))
-        _tell(source, seen, set_to is not None, as_json)
+            search = replace(search, outline=_parse_outline(set_to, search.screen))
+        _report(source, search, set_to is not None, as_json)
         if out is not None:
-            _draw(seen, out)
+            _draw(search, out)
         if save:
-            _save(path, source, seen, None if roi is None else parse_box(roi, "--roi"))
+            _save(path, source, search, None if roi is None else parse_box(roi, "--roi"))
 
 
-def _look(source: str, frames: int) -> Seen:
+def _search_screen(source: str, frames: int) -> ScreenSearch:
     """Reads frames as a session would, and returns what was found in them."""
     region = Region()
     pixels, count = None, 0
     with open_device(source) as device:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + SILENCE_TIMEOUT
         while count < frames:
             try:
                 frame = device.read(1.0)
@@ -120,58 +120,60 @@ def _look(source: str, frames: int) -> Seen:
                 if time.monotonic() > until:
                     raise
                 continue
-            pixels, count, until = frame.pixels, count + 1, time.monotonic() + PATIENCE
+            pixels, count, until = frame.pixels, count + 1, time.monotonic() + SILENCE_TIMEOUT
             region.locate(pixels, keep=frame.timestamp is not None)
     if pixels is None:
-        raise BadInput(f"{name(source)}: it has no frames")
-    return Seen(pixels, region.outline, count)
+        raise BadInput(f"{source_key(source)}: it has no frames")
+    return ScreenSearch(pixels, region.outline, count)
 
 
-def _tell(source: str, seen: Seen, was_set: bool, as_json: bool) -> None:
+def _report(source: str, search: ScreenSearch, was_set: bool, as_json: bool) -> None:
     """What was found, and what is the matter with the picture."""
-    width, height = seen.screen
-    outline = seen.outline
+    width, height = search.screen
+    outline = search.outline
     box = None if outline is None else outline.box
     share = 0.0 if outline is None else outline.area / (width * height)
-    wrong = flaw(seen.pixels, box or Box(0, 0, width, height))
-    known = saved_regions_of(saved_regions_file(), source).get(seen.screen)
+    picture_flaw = find_flaw(search.pixels, box or Box(0, 0, width, height))
+    saved = saved_regions_of(saved_regions_file(), source).get(search.screen)
     if as_json:
         answer = {
-            "source": name(source),
-            "screen": seen.screen,
-            "frames": seen.frames,
+            "source": source_key(source),
+            "screen": search.screen,
+            "frames": search.frames,
             "region": "set" if was_set else "found",
             "kind": outline and outline.kind,
             "box": box,
             "polygon": outline and outline.polygon,
             "share": round(share, 4),
-            "flaw": wrong,
-            "remembered": known is not None,
+            "flaw": picture_flaw,
+            "remembered": saved is not None,
         }
         print(json.dumps(answer))
         return
-    print(f"{name(source)}: a screen of {width} x {height}, {seen.frames} frames")
+    print(f"{source_key(source)}: a screen of {width} x {height}, {search.frames} frames")
     if outline is None or box is None:
         print("no ultrasound picture in it")
     else:
         print(f"{outline.kind} in {_text(box)}, {100 * share:.0f} % of the screen")
-        if outline.kind is not Kind.RECTANGLE:
+        if outline.kind is not Shape.RECTANGLE:
             print(" ".join(f"{x},{y}" for x, y in outline.polygon))
-    if wrong is not None:
-        print(f"it would not be judged: {wrong}")
-    if known is not None:
-        print(f"remembered: {_described(known)}")
+    if picture_flaw is not None:
+        print(f"it would not be judged: {picture_flaw}")
+    if saved is not None:
+        print(f"remembered: {_described(saved)}")
 
 
-def _save(path: Path, source: str, seen: Seen, roi: Box | None) -> None:
-    outline = seen.outline
+def _save(path: Path, source: str, search: ScreenSearch, roi: Box | None) -> None:
+    outline = search.outline
     if outline is None:
-        raise BadInput(f"{name(source)}: no picture was found to remember; say where with --set")
-    rectangle = outline.kind is Kind.RECTANGLE
+        raise BadInput(
+            f"{source_key(source)}: no picture was found to remember; say where with --set"
+        )
+    rectangle = outline.kind is Shape.RECTANGLE
     try:
         entry = SavedRegion(
-            source=name(source),
-            screen=seen.screen,
+            source=source_key(source),
+            screen=search.screen,
             polygon=None if rectangle else outline.polygon,
             box=outline.box if rectangle else None,
             roi=roi,
@@ -186,44 +188,44 @@ def _list(path: Path, as_json: bool) -> None:
     """Everything that is remembered."""
     sectors = read_saved_regions(path)
     if as_json:
-        print(json.dumps([_entry(its) for its in sectors], indent=2))
+        print(json.dumps([_entry(region) for region in sectors], indent=2))
         return
-    for its in sectors:
-        width, height = its.screen
-        print(f"{its.source}  {width} x {height}  {_described(its)}")
+    for region in sectors:
+        width, height = region.screen
+        print(f"{region.source}  {width} x {height}  {_described(region)}")
     if not sectors:
         say(f"{path}: nothing is remembered; see `sonolite sector --help`")
 
 
-def _entry(its: SavedRegion) -> dict[str, object]:
-    outline = its.outline
+def _entry(region: SavedRegion) -> dict[str, object]:
+    outline = region.outline
     return {
-        "source": its.source,
-        "screen": its.screen,
+        "source": region.source,
+        "screen": region.screen,
         "kind": outline.kind,
         "box": outline.box,
         "polygon": outline.polygon,
-        "roi": its.roi,
+        "roi": region.roi,
     }
 
 
-def _described(its: SavedRegion) -> str:
-    roi = "" if its.roi is None else f", judged in {_text(its.roi)}"
-    return f"{its.outline.kind} in {_text(its.outline.box)}{roi}"
+def _described(region: SavedRegion) -> str:
+    roi = "" if region.roi is None else f", judged in {_text(region.roi)}"
+    return f"{region.outline.kind} in {_text(region.outline.box)}{roi}"
 
 
 def _text(box: Box) -> str:
     return ",".join(map(str, box))
 
 
-def _parse_outline(text: str, screen: Size) -> Outline:
+def _parse_outline(text: str, screen: ScreenSize) -> Outline:
     """Reads `x,y,w,h` or `x,y x,y x,y ...`. Raises BadInput where it is neither, or off screen."""
     words = text.split()
     if len(words) < 3:
         box = parse_box(text, "--set")
         if box.x + box.w > screen[0] or box.y + box.h > screen[1]:
             raise BadInput(f"--set {text}: lies outside the {screen[0]} x {screen[1]} screen")
-        return around(box)
+        return rectangle_outline(box)
     if not all(re.fullmatch(r"\d{1,5},\d{1,5}", word) for word in words):
         raise BadInput(f"--set {text}: corners are needed as x,y x,y x,y ...")
     pairs = (word.split(",") for word in words)
@@ -236,18 +238,20 @@ def _parse_outline(text: str, screen: Size) -> Outline:
 
 
 def _refuse_suffix(out: Path) -> None:
-    if out.suffix.lower() not in SUFFIXES:
-        raise BadInput(f"--out {out}: a name that ends in {' or '.join(SUFFIXES)} is needed")
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        raise BadInput(
+            f"--out {out}: a name that ends in {' or '.join(PICTURE_SUFFIXES)} is needed"
+        )
     refuse_unwritable(out)
 
 
-def _draw(seen: Seen, out: Path) -> None:
+def _draw(search: ScreenSearch, out: Path) -> None:
     """The last screen with the outline on it."""
-    pixels = seen.pixels
+    pixels = search.pixels
     drawn = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels.copy()
-    if seen.outline is not None:
-        corners = np.array(seen.outline.polygon, np.int32)
-        cv2.polylines(drawn, [corners], True, GREEN, 2, cv2.LINE_AA)
+    if search.outline is not None:
+        corners = np.array(search.outline.polygon, np.int32)
+        cv2.polylines(drawn, [corners], True, OUTLINE_COLOUR, 2, cv2.LINE_AA)
     _, content = cv2.imencode(out.suffix, drawn)
     with whole_file(out) as part:
         part.write_bytes(content.tobytes())

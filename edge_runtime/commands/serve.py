@@ -12,14 +12,16 @@ from edge_runtime.commands.options import stopped_by_signals
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.release.layout import TRUSTED, Layout
 from edge_runtime.service.service import device_versions
-from edge_runtime.service.service import serve as run_release
+from edge_runtime.service.service import run_service as run_release
 
-Root = Annotated[Path, typer.Argument(help="Where the device keeps its releases.")]
+RootArgument = Annotated[Path, typer.Argument(help="Where the device keeps its releases.")]
 
 release = typer.Typer(help="What a device asks of a release that it was sent.")
 
 
-def serve(root: Root, name: Annotated[str, typer.Argument(help="The release's name.")]) -> None:
+def serve(
+    root: RootArgument, name: Annotated[str, typer.Argument(help="The release's name.")]
+) -> None:
     """Run a release as the device's service does; `config.toml` says on what.
 
     Example: sonolite serve /opt/sonolite 0a1b2c3d4e5f
@@ -29,9 +31,9 @@ def serve(root: Root, name: Annotated[str, typer.Argument(help="The release's na
 
 
 @release.command("check")
-def check(
+def check_release(
     bundle: Annotated[Path, typer.Argument(help="The bundle as it was sent.")],
-    root: Root,
+    root: RootArgument,
     board: Annotated[str, typer.Option(help="Whose backends are tried; see docs/boards.md.")] = "",
 ) -> None:
     """Hold a bundle against this device's keys, its newest versions, and the golden frames.
@@ -48,4 +50,4 @@ def check(
 
 @release.callback()
 def _group() -> None:
-    """Keeps `check` a word of its own, although it is the only one."""
+    """Keeps `check_release` a word of its own, although it is the only one."""

@@ -20,23 +20,23 @@ from msgspec import Meta
 
 from devices import BadInput, SonoliteError
 from devices.schema_io import read_toml
-from edge_runtime.deploy.plan import ROOT
+from edge_runtime.release.layout import DEFAULT_ROOT
 
-WAVES = (1, 10)
+WAVE_SIZES = (1, 10)
 """Devices of the first waves of a roll-out; the last one is all that are left."""
-AT_ONCE = 8
+MAX_CONNECTIONS = 8
 """Connections at a time."""
 
 
 @dataclass(frozen=True)
-class Member:
+class FleetDevice:
     """One device of a fleet, with all that is said of it."""
 
     address: str
     board: str | None = None
     source: str | None = None
     roi: str | None = None
-    root: str = ROOT
+    root: str = DEFAULT_ROOT
     ssh: str = ""
 
 
@@ -61,7 +61,7 @@ class _Fleet(_Shared):
     device: Annotated[tuple[_Entry, ...], Meta(min_length=1)]
 
 
-def read_fleet(path: Path) -> tuple[Member, ...]:
+def read_fleet(path: Path) -> tuple[FleetDevice, ...]:
     """The devices of a list. Raises BadInput, naming the first thing wrong in it."""
     try:
         content = path.read_bytes()
@@ -71,47 +71,47 @@ def read_fleet(path: Path) -> tuple[Member, ...]:
     shared = {field.name: getattr(fleet, field.name) for field in fields(_Shared)}
     members = []
     for entry in fleet.device:
-        said = {name: value for name, value in asdict(entry).items() if value is not None}
-        known = {name: value for name, value in shared.items() if value is not None}
-        members.append(Member(**(known | said)))
-    if len({(its.address, its.ssh, its.root) for its in members}) < len(members):
+        own_settings = {name: value for name, value in asdict(entry).items() if value is not None}
+        shared_settings = {name: value for name, value in shared.items() if value is not None}
+        members.append(FleetDevice(**(shared_settings | own_settings)))
+    if len({(member.address, member.ssh, member.root) for member in members}) < len(members):
         raise BadInput(f"{path}: a device stands there twice")
     return tuple(members)
 
 
-def everywhere(
-    members: Sequence[Member], do: Callable[[Member], dict[str, Any]]
+def on_every_device(
+    members: Sequence[FleetDevice], do: Callable[[FleetDevice], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Does the same to each device, some at a time; each answer says whose it is, in order.
 
     What one of them raises for a user to read is its answer: `error`.
     """
 
-    def answer(member: Member) -> dict[str, Any]:
+    def answer(member: FleetDevice) -> dict[str, Any]:
         try:
             return {"device": member.address, **do(member)}
         except SonoliteError as error:
             line = str(error).removeprefix(f"{member.address}: ")
             return {"device": member.address, "outcome": "failed", "error": line}
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(MAX_CONNECTIONS) as pool:
         yield from pool.map(answer, members)
 
 
 def roll_out(
-    members: Sequence[Member], do: Callable[[Member], dict[str, Any]]
+    members: Sequence[FleetDevice], do: Callable[[FleetDevice], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Does it to one device, then to ten, then to all; after a wave with a failure to no other.
 
     Those that were spared answer that they were not begun.
     """
-    left, waves = list(members), list(WAVES)
+    left, waves = list(members), list(WAVE_SIZES)
     failed = False
     while left and not failed:
         size = waves.pop(0) if waves else len(left)
         wave, left = left[:size], left[size:]
-        for said in everywhere(wave, do):
-            failed |= "error" in said
-            yield said
+        for answer in on_every_device(wave, do):
+            failed |= "error" in answer
+            yield answer
     for member in left:
         yield {"device": member.address, "outcome": "not begun"}

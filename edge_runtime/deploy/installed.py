@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from edge_runtime.deploy.plan import require_root
-from edge_runtime.deploy.ssh import Device
+from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import BUNDLE, ENVIRONMENT, TOOL, TRUSTED
 
 TOOL_SCRIPT = """\
@@ -29,10 +29,10 @@ $rights journalctl -u sonolite -o cat -n "$1" --no-pager
 """Who is in none of these groups sees an empty journal, and no error (journalctl(1))."""
 
 
-class Installed:
+class DeployedDevice:
     """The tool of a device, at the far end of a connection."""
 
-    def __init__(self, device: Device, root: str) -> None:
+    def __init__(self, device: SshDevice, root: str) -> None:
         """Raises BadInput for a root that cannot be one."""
         require_root(root)
         self._device, self._root = device, PurePosixPath(root)
@@ -49,20 +49,20 @@ class Installed:
 
     def summary(self, everything: bool = False) -> dict[str, Any]:
         """What a person wants to know first; or all of it."""
-        its = self.status()
+        status = self.status()
         if everything:
-            return its
-        current = its["releases"].get(its["current"], {})
-        last = its["outcome"] or {}
-        said = f"{last.get('event', '')} {last.get('release', '')} {last.get('why', '')}"
+            return status
+        current = status["releases"].get(status["current"], {})
+        last = status["outcome"] or {}
+        last_outcome = f"{last.get('event', '')} {last.get('release', '')} {last.get('why', '')}"
         return {
             "bundle": current.get("bundle"),
-            "release": its["current"],
-            "previous": its["previous"],
-            "running": its["running"],
-            "state": its["state"],
-            "on trial": its["trial"] is not None,
-            "last outcome": said.strip(),
+            "release": status["current"],
+            "previous": status["previous"],
+            "running": status["running"],
+            "state": status["state"],
+            "on trial": status["trial"] is not None,
+            "last outcome": last_outcome.strip(),
         }
 
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:

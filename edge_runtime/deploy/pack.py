@@ -32,7 +32,7 @@ def pack_wheel() -> tuple[str, bytes]:
     """The name and the bytes of a wheel of the device's half (Binary distribution format, PyPA)."""
     release = version("sonolite")
     info = f"sonolite-{release}.dist-info"
-    files = {name: its for package in PACKAGES for name, its in _sources(package).items()}
+    files = {name: content for package in PACKAGES for name, content in _sources(package).items()}
     # No more than it must say: a word changed in the README is no new environment.
     files[f"{info}/METADATA"] = (
         f"Metadata-Version: 2.1\nName: sonolite\nVersion: {release}\n".encode()
@@ -43,7 +43,7 @@ def pack_wheel() -> tuple[str, bytes]:
     files[f"{info}/entry_points.txt"] = (
         b"[console_scripts]\nsonolite = edge_runtime.__main__:main\n"
     )
-    lines = [f"{name},{_hash(its)},{len(its)}" for name, its in sorted(files.items())]
+    lines = [f"{name},{_hash(content)},{len(content)}" for name, content in sorted(files.items())]
     files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
     return f"sonolite-{release}-py3-none-any.whl", _zip(files)
 

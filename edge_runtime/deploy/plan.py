@@ -13,17 +13,16 @@ from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.signing import fingerprint, public_pem
 from edge_runtime.bundle.trust import read_trusted, trusted_folder
 from edge_runtime.deploy.pack import pack_tool
-from edge_runtime.deploy.ssh import Device
-from edge_runtime.deploy.wheelhouse import Environment, gather
+from edge_runtime.deploy.ssh import SshDevice
+from edge_runtime.deploy.wheelhouse import Environment, gather_wheels
 from edge_runtime.release.config import Config, make_config, parse_config
-from edge_runtime.release.layout import TOOL, Refused
-from edge_runtime.release.stage import digest_of, name_of
+from edge_runtime.release.layout import DEFAULT_ROOT, TOOL, Refused
+from edge_runtime.release.stage import file_sha256, release_name
 
-ROOT = "/opt/sonolite"
-UNPACKED = 5
+UNPACKED_FACTOR = 5
 """Bytes on the device's disk for one of a wheel: as it was sent, unpacked, and compiled."""
-SPARE = 50_000_000
-EMPTY: dict[str, Any] = {
+SPARE_BYTES = 50_000_000
+EMPTY_STATUS: dict[str, Any] = {
     "current": None,
     "good": None,
     "running": False,
@@ -37,12 +36,12 @@ EMPTY: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Request:
+class DeploymentRequest:
     """What is to be deployed, and how."""
 
     bundle: Path
     board: str
-    root: str = ROOT
+    root: str = DEFAULT_ROOT
     settings: dict[str, Any] | None = None
     """Of the device's configuration; what is not named stays."""
     wheels: Path | None = None
@@ -55,8 +54,8 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What a host says of itself; see `edge_runtime.deploy.probe`."""
+class HostFacts:
+    """What a host says of itself; see `edge_runtime.deploy.probe_host`."""
 
     machine: str
     system: str
@@ -74,11 +73,11 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeploymentPlan:
     """All that the steps need to know."""
 
-    request: Request
-    facts: Facts
+    request: DeploymentRequest
+    facts: HostFacts
     status: dict[str, Any]
     bundle: Bundle
     digest: str
@@ -89,7 +88,7 @@ class Plan:
     @property
     def release(self) -> str:
         """The name that the release will have, or has."""
-        return name_of(self.digest, self.environment.name)
+        return release_name(self.digest, self.environment.name)
 
     @property
     def unit(self) -> str:
@@ -116,8 +115,8 @@ class Plan:
         """Whether the device learns to trust the signer: the first one, or as the user says."""
         assert self.bundle.signature is not None
         pem = public_pem(self.bundle.signature.key).decode()
-        known = self.status["trusted"].values()
-        return pem not in known and (self.request.trust or not known)
+        trusted_keys = self.status["trusted"].values()
+        return pem not in trusted_keys and (self.request.trust or not trusted_keys)
 
     @property
     def new_config(self) -> bool:
@@ -135,57 +134,57 @@ class Plan:
         return list(words) if self.facts.is_root else ["sudo", "-n", *words]
 
 
-def make_plan(device: Device, request: Request) -> Plan:
+def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
     """Asks a device what it is and what it has; nothing there is touched.
 
-    Raises BadInput where the bundle, the board or the device will not do, and what `Device.run`
+    Raises BadInput where the bundle, the board or the device will not do, and what `SshDevice.run`
     raises.
     """
     require_root(request.root)
     board = read_board(request.board)
     bundle = open_trusted(request.bundle, read_trusted(trusted_folder()).keys)
-    facts = probe(device, request.root)
+    facts = probe_host(device, request.root)
     python, version = choose_python(device.address, board, facts)
-    status = EMPTY
+    status = EMPTY_STATUS
     if facts.tool is not None:
         status = ask_status(device, python, request.root)
     config = _config(request, status)
-    environment = gather(board, facts.machine, python, version, request.wheels)
-    needed = 2 * request.bundle.stat().st_size + SPARE
+    environment = gather_wheels(board, facts.machine, python, version, request.wheels)
+    needed = 2 * request.bundle.stat().st_size + SPARE_BYTES
     if environment.name not in status["environments"]:
-        needed += UNPACKED * sum(wheel.size for wheel in environment.wheels)
+        needed += UNPACKED_FACTOR * sum(wheel.size for wheel in environment.wheels)
     if facts.free < needed:
         free = f"{facts.free // 10**6} MB are free on its disk"
         raise BadInput(f"{device.address}: {free}, {needed // 10**6} are needed")
-    return Plan(
+    return DeploymentPlan(
         request,
         facts,
         status,
         bundle,
-        digest_of(request.bundle),
+        file_sha256(request.bundle),
         environment,
         config,
         pack_tool(),
     )
 
 
-def probe(device: Device, root: str) -> Facts:
+def probe_host(device: SshDevice, root: str) -> HostFacts:
     """What the host is. Raises BadInput where it has no Python, or says what nobody expects."""
     source = (resources.files("edge_runtime") / "deploy" / "probe.py").read_bytes()
     try:
-        said = device.run(["python3", "-I", "-", root], source)
+        output = device.run(["python3", "-I", "-", root], source)
     except BadInput as error:
         if "not found" in str(error):
             raise BadInput(f"{device.address}: it has no python3; install it there") from error
         raise
     try:
-        return read_json(said, Facts, "facts")
+        return read_json(output, HostFacts, "facts")
     except BadInput as error:
-        first = said.strip().splitlines()[:1]
+        first = output.strip().splitlines()[:1]
         raise BadInput(f"{device.address}: does not say what it is, but {first}") from error
 
 
-def choose_python(address: str, board: Board, facts: Facts) -> tuple[str, str]:
+def choose_python(address: str, board: Board, facts: HostFacts) -> tuple[str, str]:
     """The device's first Python that will do, and its version.
 
     Raises BadInput where the machine is another one than the board, or too old.
@@ -203,14 +202,14 @@ def choose_python(address: str, board: Board, facts: Facts) -> tuple[str, str]:
     raise BadInput(f"{address}: no {board.name}: {why}")
 
 
-def ask_status(device: Device, python: str, root: str) -> dict[str, Any]:
+def ask_status(device: SshDevice, python: str, root: str) -> dict[str, Any]:
     """What `release.pyz` says of a device."""
     tool = str(PurePosixPath(root) / TOOL)
     status: dict[str, Any] = device.read([python, "-I", tool, "status", root])
     return status
 
 
-def _config(request: Request, status: dict[str, Any]) -> Config:
+def _config(request: DeploymentRequest, status: dict[str, Any]) -> Config:
     """The configuration as it is to be."""
     old = status["config"]
     settings = {} if old is None else asdict(_old_config(old))
@@ -237,9 +236,9 @@ def require_root(root: str) -> None:
     if not path.is_absolute() or ".." in path.parts or not all(c.isalnum() for c in letters):
         raise BadInput(f"--root {root}: an absolute path of letters, digits and / . _ - is needed")
     if len(path.parts) < 3:
-        raise BadInput(f"--root {root}: a folder of its own is needed, such as {ROOT}")
+        raise BadInput(f"--root {root}: a folder of its own is needed, such as {DEFAULT_ROOT}")
 
 
-def sha256(content: bytes) -> str:
+def content_sha256(content: bytes) -> str:
     """The digest of bytes."""
     return hashlib.sha256(content).hexdigest()

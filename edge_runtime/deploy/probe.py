@@ -17,49 +17,51 @@ import subprocess
 import sys
 from pathlib import Path
 
-ASK = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.executable)"
-GROUPS = ("video", "render", "plugdev", "apex")
+VERSION_QUERY = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.executable)"
+HARDWARE_GROUPS = ("video", "render", "plugdev", "apex")
 """Those that own grabbers, GPUs and Edge TPUs on Debian."""
-UNIT = "/etc/systemd/system/sonolite.service"
+UNIT_PATH = "/etc/systemd/system/sonolite.service"
 
 
-def pythons() -> dict[str, str]:
+def find_pythons() -> dict[str, str]:
     """Each Python on the path and its version; the plain `python3` of a folder comes first."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    for folder in dict.fromkeys(os.path.realpath(its) for its in folders if its):
+    for folder in dict.fromkeys(os.path.realpath(name) for name in folders if name):
         for path in [Path(folder, "python3"), *sorted(Path(folder).glob("python3.[0-9]*"))]:
             if not os.access(path, os.X_OK) or path.name.endswith("-config"):
                 continue
             try:
-                said = subprocess.check_output(  # noqa: S603
-                    [str(path), "-I", "-S", "-c", ASK], stderr=subprocess.DEVNULL, timeout=20
+                output = subprocess.check_output(  # noqa: S603
+                    [str(path), "-I", "-S", "-c", VERSION_QUERY],
+                    stderr=subprocess.DEVNULL,
+                    timeout=20,
                 )
             except (OSError, subprocess.SubprocessError):
                 continue
-            version, executable = said.decode().strip().split(" ", 1)
-            found.setdefault(executable, version)
-    return found
+            version, executable = output.decode().strip().split(" ", 1)
+            versions.setdefault(executable, version)
+    return versions
 
 
-def libc() -> list[str]:
+def c_library() -> list[str]:
     """The C library and its version, such as glibc and 2.36."""
     try:
-        said = os.confstr("CS_GNU_LIBC_VERSION") or ""
+        library = os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (ValueError, OSError):
-        said = ""
-    name, _, version = said.partition(" ")
+        library = ""
+    name, _, version = library.partition(" ")
     return [name, version]
 
 
-def nearest(path: str) -> str:
+def nearest_folder(path: str) -> str:
     """The deepest folder of a path that exists."""
     while not Path(path).is_dir():
         path = os.path.dirname(path)  # noqa: PTH120
     return path
 
 
-def digest(path: str) -> str | None:
+def sha256_of(path: str) -> str | None:
     """The sha256 of a file, None where there is none to read."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -72,17 +74,17 @@ def main(root: str) -> None:
     facts = {
         "machine": platform.machine(),
         "system": platform.system(),
-        "libc": libc(),
-        "pythons": pythons(),
-        "free": shutil.disk_usage(nearest(root)).free,
+        "libc": c_library(),
+        "pythons": find_pythons(),
+        "free": shutil.disk_usage(nearest_folder(root)).free,
         "user": pwd.getpwuid(os.getuid()).pw_name,
         "is_root": os.getuid() == 0,
         "systemd": Path("/run/systemd/system").is_dir(),
-        "groups": [its.gr_name for its in grp.getgrall() if its.gr_name in GROUPS],
+        "groups": [group.gr_name for group in grp.getgrall() if group.gr_name in HARDWARE_GROUPS],
         "exists": Path(root).is_dir(),
-        "writable": os.access(nearest(root), os.W_OK),
-        "tool": digest(os.path.join(root, "release.pyz")),  # noqa: PTH118
-        "unit": digest(UNIT),
+        "writable": os.access(nearest_folder(root), os.W_OK),
+        "tool": sha256_of(os.path.join(root, "release.pyz")),  # noqa: PTH118
+        "unit": sha256_of(UNIT_PATH),
     }
     print(json.dumps(facts))
 

@@ -18,13 +18,13 @@ from typing import IO, Any
 
 from devices import BadInput, CheckFailed, HardwareMissing
 
-OPTIONS = (
+SSH_OPTIONS = (
     *("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-T"),
     *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
     *("-o", "ControlMaster=auto", "-o", "ControlPersist=60"),
 )
-ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
-LOST = 255
+ADDRESS_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
+SSH_FAILED = 255
 """ssh's own exit code, where it is not the command's."""
 _CHUNK = 1 << 16
 LONGEST = 60
@@ -32,7 +32,7 @@ LONGEST = 60
 to it (unix(7), sun_path)."""
 
 
-class Device:
+class SshDevice:
     """The far end of one SSH connection."""
 
     def __init__(self, address: str, ssh: str = "") -> None:
@@ -40,7 +40,7 @@ class Device:
 
         Raises BadInput where one of them cannot be what it says.
         """
-        if not ADDRESS.fullmatch(address):
+        if not ADDRESS_PATTERN.fullmatch(address):
             raise BadInput(f"{address!r}: USER@HOST is needed, or a name of ~/.ssh/config")
         try:
             options = shlex.split(ssh)
@@ -53,9 +53,9 @@ class Device:
         """Bytes given to the device so far."""
         self._folder = Path(tempfile.mkdtemp(prefix="sono-", dir=_short_folder()))
         # The user's options first: of two, ssh takes the first.
-        self._ssh = ["ssh", *options, *OPTIONS, "-o", f"ControlPath={self._folder / 's'}"]
+        self._ssh = ["ssh", *options, *SSH_OPTIONS, "-o", f"ControlPath={self._folder / 's'}"]
 
-    def __enter__(self) -> "Device":
+    def __enter__(self) -> "SshDevice":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,12 +93,12 @@ class Device:
             out.seek(0)
             err.seek(0)
             # A shell may greet even those that are no persons: what comes before is not the answer.
-            said = out.read().decode("utf-8", "replace").rpartition(f"{mark}\n")[2]
+            output = out.read().decode("utf-8", "replace").rpartition(f"{mark}\n")[2]
             complaint = err.read().decode("utf-8", "replace").strip()
         if code == 0:
-            return said
-        last = complaint.splitlines()[-1] if complaint else said.strip() or f"ended with {code}"
-        if code == LOST:
+            return output
+        last = complaint.splitlines()[-1] if complaint else output.strip() or f"ended with {code}"
+        if code == SSH_FAILED:
             why = complaint.splitlines()[-1] if complaint else "the link broke; try again"
             raise HardwareMissing(f"{self.address}: {why}")
         if code == 1:
@@ -106,15 +106,15 @@ class Device:
         raise BadInput(f"{self.address}: {last}")
 
     def read(self, words: Sequence[str], content: bytes = b"") -> Any:
-        """What a command on the device says in JSON.
+        """The JSON that a command on the device prints.
 
-        Raises what `run` does, and BadInput where it is none.
+        Raises as `run` does, and BadInput where the command prints something else.
         """
-        said = self.run(words, content)
+        output = self.run(words, content)
         try:
-            return json.loads(said)
+            return json.loads(output)
         except ValueError as error:
-            line = next(iter(said.split("\n")), "")[:80]
+            line = next(iter(output.split("\n")), "")[:80]
             raise BadInput(f"{self.address}: answers something else: {line!r}") from error
 
     def _send(

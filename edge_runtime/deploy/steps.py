@@ -10,15 +10,16 @@ from typing import Any
 
 from devices import BadInput
 from edge_runtime.bundle.signing import public_pem
-from edge_runtime.deploy.plan import Plan, ask_status, sha256
-from edge_runtime.deploy.ssh import Device
+from edge_runtime.deploy.plan import DeploymentPlan, ask_status, content_sha256
+from edge_runtime.deploy.probe import UNIT_PATH
+from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.config import write_config
 from edge_runtime.release.layout import TOOL, TRUSTED
 
-Meter = Callable[[str, int], Callable[[int], object]]
+ProgressMeter = Callable[[str, int], Callable[[int], object]]
 """Is told what is sent and its bytes; what it returns is told of each chunk."""
 
-PREPARE = """\
+PREPARE_SCRIPT = """\
 set -eu
 if [ "$3" = service ]; then
     getent group sonolite > /dev/null || groupadd --system sonolite
@@ -32,7 +33,7 @@ mkdir -p "$1"
 chown "$2:$group" "$1"
 chmod 2775 "$1"
 """
-PUT = """\
+PUT_SCRIPT = """\
 set -eu
 umask 022
 cat > "$1.sent"
@@ -40,7 +41,7 @@ echo "$2  $1.sent" | sha256sum -c --status
 sync "$1.sent"
 mv "$1.sent" "$1"
 """
-UNIT = """\
+UNIT_SCRIPT = """\
 set -eu
 umask 022
 cat > "$1.sent"
@@ -48,96 +49,95 @@ mv "$1.sent" "$1"
 systemctl daemon-reload
 systemctl enable --quiet sonolite
 """
-UNIT_PATH = "/etc/systemd/system/sonolite.service"
 
 
 @dataclass(frozen=True)
-class Step:
+class DeploymentStep:
     """One thing that a deployment does to a device."""
 
     name: str
-    says: Callable[[Plan], str]
-    needed: Callable[[Plan], bool]
-    do: Callable[[Plan, Device, Meter], None]
-    as_root: Callable[[Plan], bool] = lambda _: False
+    says: Callable[[DeploymentPlan], str]
+    needed: Callable[[DeploymentPlan], bool]
+    do: Callable[[DeploymentPlan, SshDevice, ProgressMeter], None]
+    as_root: Callable[[DeploymentPlan], bool] = lambda _: False
 
 
-def _must_prepare(plan: Plan) -> bool:
+def _must_prepare(plan: DeploymentPlan) -> bool:
     unknown = plan.facts.systemd and plan.facts.unit is None
     return unknown or not (plan.facts.exists and plan.facts.writable)
 
 
-def _prepare_as_root(plan: Plan) -> bool:
+def _prepare_as_root(plan: DeploymentPlan) -> bool:
     return plan.facts.systemd or not plan.facts.writable
 
 
-def _prepare(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+def _prepare(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
     kind = "service" if plan.facts.systemd else "plain"
-    words = ["sh", "-c", PREPARE, "sh", plan.request.root, plan.facts.user, kind]
+    words = ["sh", "-c", PREPARE_SCRIPT, "sh", plan.request.root, plan.facts.user, kind]
     device.run(plan.sudo(*words) if _prepare_as_root(plan) else words)
 
 
-def _new_tool(plan: Plan) -> bool:
-    return plan.facts.tool != sha256(plan.tool)
+def _new_tool(plan: DeploymentPlan) -> bool:
+    return plan.facts.tool != content_sha256(plan.tool)
 
 
-def _tool(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+def _tool(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
     _put(plan, device, TOOL, plan.tool)
     device.run(plan.words("prepare"))
 
 
-def _new_environment(plan: Plan) -> bool:
+def _new_environment(plan: DeploymentPlan) -> bool:
     return plan.environment.name not in plan.status["environments"]
 
 
-def _wheels(plan: Plan, device: Device, meter: Meter) -> None:
+def _wheels(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:
     wheels = plan.environment.wheels
-    _send(plan, device, {its.sha256: its.path for its in wheels}, "wheels", meter)
+    _send(plan, device, {wheel.sha256: wheel.path for wheel in wheels}, "wheels", meter)
 
 
-def _environment(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
-    wheels = {its.path.name: its.sha256 for its in plan.environment.wheels}
+def _environment(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
+    wheels = {wheel.path.name: wheel.sha256 for wheel in plan.environment.wheels}
     device.run(plan.words("environment", plan.environment.name), json.dumps(wheels).encode())
 
 
-def _new_release(plan: Plan) -> bool:
+def _new_release(plan: DeploymentPlan) -> bool:
     return plan.release not in plan.status["releases"]
 
 
-def _bundle(plan: Plan, device: Device, meter: Meter) -> None:
+def _bundle(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:
     _send(plan, device, {plan.digest: plan.request.bundle}, "bundle", meter)
 
 
-def _trust(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+def _trust(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
     assert plan.bundle.signature is not None
     _put(plan, device, f"{TRUSTED}/{plan.key_name}", public_pem(plan.bundle.signature.key))
 
 
-def _stage(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+def _stage(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
     words = (plan.digest, plan.environment.name, plan.request.board)
     device.run(plan.words("stage", *words))
 
 
-def _new_unit(plan: Plan) -> bool:
-    return plan.facts.systemd and plan.facts.unit != sha256(plan.unit.encode())
+def _new_unit(plan: DeploymentPlan) -> bool:
+    return plan.facts.systemd and plan.facts.unit != content_sha256(plan.unit.encode())
 
 
-def _unit(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
-    device.run(plan.sudo("sh", "-c", UNIT, "sh", UNIT_PATH), plan.unit.encode())
+def _unit(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
+    device.run(plan.sudo("sh", "-c", UNIT_SCRIPT, "sh", UNIT_PATH), plan.unit.encode())
 
 
-def _must_switch(plan: Plan) -> bool:
+def _must_switch(plan: DeploymentPlan) -> bool:
     return plan.new_config or not plan.release == plan.status["current"] == plan.status["good"]
 
 
-def _switch(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
-    its = plan.request
-    force = ["--force"] if its.force else []
+def _switch(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
+    request = plan.request
+    force = ["--force"] if request.force else []
     config = write_config(plan.config).encode() if plan.new_config else b""
-    device.run(plan.words("switch", plan.release, "--wait", f"{its.wait:g}", *force), config)
+    device.run(plan.words("switch", plan.release, "--wait", f"{request.wait:g}", *force), config)
 
 
-def _start(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+def _start(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
     if ask_status(device, plan.environment.python, plan.request.root)["running"]:
         return
     if plan.facts.systemd:
@@ -146,15 +146,15 @@ def _start(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
         device.run(plan.words("start"))
 
 
-def _try(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+def _try(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
     device.run(plan.words("await", plan.release))
 
 
-def _prune(plan: Plan, device: Device, meter: Meter) -> None:  # noqa: ARG001
+def _prune(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
     device.run(plan.words("prune"))
 
 
-def _any(plan: Plan) -> bool:
+def _any(plan: DeploymentPlan) -> bool:
     return _must_switch(plan) or _new_release(plan)
 
 
@@ -162,8 +162,8 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-STEPS: tuple[Step, ...] = (
-    Step(
+DEPLOYMENT_STEPS: tuple[DeploymentStep, ...] = (
+    DeploymentStep(
         "prepare",
         lambda plan: (
             f"make {plan.request.root}, owned by {plan.facts.user}"
@@ -173,30 +173,32 @@ STEPS: tuple[Step, ...] = (
         _prepare,
         _prepare_as_root,
     ),
-    Step("tool", lambda plan: f"send {TOOL}, {len(plan.tool)} bytes", _new_tool, _tool),
-    Step(
+    DeploymentStep("tool", lambda plan: f"send {TOOL}, {len(plan.tool)} bytes", _new_tool, _tool),
+    DeploymentStep(
         "wheels",
         lambda plan: (
             f"send {len(plan.environment.wheels)} wheels, "
-            + _megabytes(sum(its.size for its in plan.environment.wheels))
+            + _megabytes(sum(wheel.size for wheel in plan.environment.wheels))
         ),
         _new_environment,
         _wheels,
     ),
-    Step(
+    DeploymentStep(
         "environment",
         lambda plan: f"make the environment {plan.environment.name[:12]} of them, offline",
         _new_environment,
         _environment,
     ),
-    Step(
+    DeploymentStep(
         "bundle",
         lambda plan: f"send {plan.bundle.id}, {_megabytes(plan.request.bundle.stat().st_size)}",
         _new_release,
         _bundle,
     ),
-    Step("trust", lambda plan: f"trust its signer, {plan.key_name}", lambda p: p.sends_key, _trust),
-    Step(
+    DeploymentStep(
+        "trust", lambda plan: f"trust its signer, {plan.key_name}", lambda p: p.sends_key, _trust
+    ),
+    DeploymentStep(
         "stage",
         lambda plan: (
             f"check its signature, version and golden frames there; release {plan.release}"
@@ -204,14 +206,14 @@ STEPS: tuple[Step, ...] = (
         _new_release,
         _stage,
     ),
-    Step(
+    DeploymentStep(
         "unit",
         lambda _: f"install {UNIT_PATH}, started on boot; a running service takes it then",
         _new_unit,
         _unit,
         lambda _: True,
     ),
-    Step(
+    DeploymentStep(
         "switch",
         lambda plan: (
             ("write config.toml and " if plan.new_config else "") + f"switch to {plan.release}"
@@ -219,14 +221,14 @@ STEPS: tuple[Step, ...] = (
         _must_switch,
         _switch,
     ),
-    Step(
+    DeploymentStep(
         "start",
         lambda _: "start the service",
         lambda plan: not plan.status["running"],
         _start,
         lambda plan: plan.facts.systemd,
     ),
-    Step(
+    DeploymentStep(
         "trial",
         lambda plan: (
             f"try it for {plan.config.trial_seconds:g} s, until {plan.config.trial_state}; "
@@ -235,7 +237,7 @@ STEPS: tuple[Step, ...] = (
         lambda plan: _must_switch(plan) or plan.status["trial"] == plan.release,
         _try,
     ),
-    Step(
+    DeploymentStep(
         "prune",
         lambda _: "remove releases that nothing goes back to",
         lambda plan: _any(plan) or plan.status.get("surplus", False),  # older tools do not say
@@ -244,21 +246,24 @@ STEPS: tuple[Step, ...] = (
 )
 
 
-def needed_steps(plan: Plan) -> list[Step]:
+def needed_steps(plan: DeploymentPlan) -> list[DeploymentStep]:
     """What is left to do."""
-    return [step for step in STEPS if step.needed(plan)]
+    return [step for step in DEPLOYMENT_STEPS if step.needed(plan)]
 
 
 def carry_out(
-    plan: Plan, device: Device, tell: Callable[[Step], object], meter: Meter
+    plan: DeploymentPlan,
+    device: SshDevice,
+    report: Callable[[DeploymentStep], object],
+    meter: ProgressMeter,
 ) -> dict[str, Any]:
     """Does what is left to do, and tells of each step before it; returns what came of it.
 
-    Raises what `Device.run` does: CheckFailed where the release fell back.
+    Raises what `SshDevice.run` does: CheckFailed where the release fell back.
     """
     todo = needed_steps(plan)
     for step in todo:
-        tell(step)
+        report(step)
         step.do(plan, device, meter)
     return {
         "device": device.address,
@@ -270,23 +275,31 @@ def carry_out(
     }
 
 
-def _put(plan: Plan, device: Device, name: str, content: bytes) -> None:
+def _put(plan: DeploymentPlan, device: SshDevice, name: str, content: bytes) -> None:
     """Puts a small file below the root, whole or not at all."""
     path = str(PurePosixPath(plan.request.root) / name)
-    device.run(["sh", "-c", PUT, "sh", path, sha256(content)], content)
+    device.run(["sh", "-c", PUT_SCRIPT, "sh", path, content_sha256(content)], content)
 
 
-def _send(plan: Plan, device: Device, files: dict[str, Path], what: str, meter: Meter) -> None:
+def _send(
+    plan: DeploymentPlan,
+    device: SshDevice,
+    files: dict[str, Path],
+    label: str,
+    meter: ProgressMeter,
+) -> None:
     """Sends what is not there yet of files, by their sha256; a broken one is gone on with."""
-    here: dict[str, int] = device.read(plan.words("received", *files))
+    received: dict[str, int] = device.read(plan.words("received", *files))
     sizes = {digest: path.stat().st_size for digest, path in files.items()}
-    left = {digest: sizes[digest] - here[digest] for digest in files}
-    count = meter(what, sum(left.values()))
+    left = {digest: sizes[digest] - received[digest] for digest in files}
+    count = meter(label, sum(left.values()))
     for digest, path in files.items():
         if left[digest] < 0:
             raise BadInput(f"{path}: more of it is on the device than there is here; deploy again")
         with open(path, "rb") as file:
-            file.seek(here[digest])
+            file.seek(received[digest])
             device.run(
-                plan.words("receive", digest, str(here[digest]), str(sizes[digest])), file, count
+                plan.words("receive", digest, str(received[digest]), str(sizes[digest])),
+                file,
+                count,
             )

@@ -20,11 +20,11 @@ from devices import BadInput
 from devices.boards import Board
 from edge_runtime.deploy.pack import pack_wheel
 from edge_runtime.files import whole_file, whole_folder
-from edge_runtime.release.stage import digest_of
+from edge_runtime.release.stage import file_sha256
 
-LOCKS = {"ai-edge-litert": "device.txt", "tflite-runtime": "tflite-runtime.txt"}
+LOCK_FILES = {"ai-edge-litert": "device.txt", "tflite-runtime": "tflite-runtime.txt"}
 """By a board's interpreter."""
-MINUTES = 30
+DOWNLOAD_MINUTES = 30
 
 
 @dataclass(frozen=True)
@@ -47,41 +47,41 @@ class Environment:
     @property
     def name(self) -> str:
         """The sha256 of its parts: the same wheels on the same Python are one environment."""
-        parts = [self.python, *sorted(f"{its.path.name} {its.sha256}" for its in self.wheels)]
+        parts = [self.python, *sorted(f"{wheel.path.name} {wheel.sha256}" for wheel in self.wheels)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def gather(
+def gather_wheels(
     board: Board, machine: str, python: str, version: str, given: Path | None
 ) -> Environment:
     """The wheels for a device, and the project's own; `given` is a folder of wheels to take.
 
     Raises BadInput where they cannot be had.
     """
-    folder = given or download(board, machine, version)
+    folder = given or download_wheels(board, machine, version)
     wheels = sorted(folder.glob("*.whl")) if folder.is_dir() else []
     if given is not None and not given.is_dir():
         raise BadInput(f"--wheels {given}: no such folder")
     name, content = pack_wheel()
-    own = cache() / hashlib.sha256(content).hexdigest() / name
+    own = wheel_cache() / hashlib.sha256(content).hexdigest() / name
     if not own.is_file():
         own.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(own) as part:
             part.write_bytes(content)
-    sent = [*(its for its in wheels if not its.name.startswith("sonolite-")), own]
-    found = [Wheel(path, digest_of(path), path.stat().st_size) for path in sent]
-    return Environment(python, tuple(found))
+    sent = [*(wheel for wheel in wheels if not wheel.name.startswith("sonolite-")), own]
+    hashed = [Wheel(path, file_sha256(path), path.stat().st_size) for path in sent]
+    return Environment(python, tuple(hashed))
 
 
-def download(board: Board, machine: str, version: str) -> Path:
+def download_wheels(board: Board, machine: str, version: str) -> Path:
     """The folder of the wheels for `version` of Python on `machine`; downloaded only once.
 
     Raises BadInput where pip cannot get one of them.
     """
-    lock = for_target(read_lock(LOCKS[board.interpreter]), machine, version)
+    lock = lock_for_target(read_lock_file(LOCK_FILES[board.interpreter]), machine, version)
     tags = board.platforms(machine)  # type: ignore[arg-type]
     digest = hashlib.sha256("\n".join([lock, version, *tags]).encode()).hexdigest()
-    folder = cache() / digest[:32]
+    folder = wheel_cache() / digest[:32]
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -99,10 +99,12 @@ def download(board: Board, machine: str, version: str) -> Path:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=60 * MINUTES,
+                timeout=60 * DOWNLOAD_MINUTES,
             )
         except subprocess.TimeoutExpired as error:
-            raise BadInput(f"the wheels were not downloaded in {MINUTES} minutes") from error
+            raise BadInput(
+                f"the wheels were not downloaded in {DOWNLOAD_MINUTES} minutes"
+            ) from error
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             last = (errors or done.stderr.splitlines() or ["pip said nothing"])[-1]
@@ -110,12 +112,12 @@ def download(board: Board, machine: str, version: str) -> Path:
     return folder
 
 
-def read_lock(name: str) -> str:
+def read_lock_file(name: str) -> str:
     """A lock file as it ships with this package."""
     return (resources.files("edge_runtime") / "deploy" / name).read_text()
 
 
-def for_target(lock: str, machine: str, version: str) -> str:
+def lock_for_target(lock: str, machine: str, version: str) -> str:
     """The lines of a lock that hold on the target; pip would ask this machine instead.
 
     Raises BadInput where a line is not of a lock.
@@ -143,6 +145,6 @@ def for_target(lock: str, machine: str, version: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def cache() -> Path:
+def wheel_cache() -> Path:
     """Where wheels are kept (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sonolite"

@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl
 
 from devices import BadInput, HardwareMissing, SonoliteError
 from devices.boards import Board
-from devices.compute import EDGETPU, Kind
+from devices.compute import EDGETPU, BackendKind
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.manifest import EDGETPU_MEMBER, ClassifierStage, Variant
 from edge_runtime.models.classifier import CPU, BackendRequest, Classifier
 from edge_runtime.models.watchdog import OPENING_TIMEOUT
 
-VARIANTS: dict[Kind, tuple[Variant, ...]] = {
+COMPUTABLE_VARIANTS: dict[BackendKind, tuple[Variant, ...]] = {
     "cpu": ("int8", "float32", "float16", "dynamic"),
     "gpu": ("float16", "float32"),
     "edgetpu": ("int8",),
@@ -25,7 +25,7 @@ VARIANTS: dict[Kind, tuple[Variant, ...]] = {
 """What each kind computes, the fastest first; on a CPU dynamic is slower than float32."""
 
 
-NAMED: dict[Kind, BackendRequest] = {
+NAMED_BACKENDS: dict[BackendKind, BackendRequest] = {
     "cpu": CPU,
     "gpu": BackendRequest("gpu"),
     "edgetpu": BackendRequest("edgetpu", EDGETPU),
@@ -37,7 +37,7 @@ def parse_backend(word: str) -> BackendRequest:
 
     Raises BadInput where it is none of these.
     """
-    for kind, request in NAMED.items():
+    for kind, request in NAMED_BACKENDS.items():
         if word == kind:
             return request
     library, _, query = word.partition("?")
@@ -55,8 +55,8 @@ def default_requests() -> list[BackendRequest]:
 
     A GPU has to be asked for: it takes its memory from the display, and is slower to start.
     """
-    there = ctypes.util.find_library("edgetpu") is not None
-    return [NAMED["edgetpu"], CPU] if there else [CPU]
+    has_edgetpu = ctypes.util.find_library("edgetpu") is not None
+    return [NAMED_BACKENDS["edgetpu"], CPU] if has_edgetpu else [CPU]
 
 
 def default_threads(live: bool) -> int:
@@ -69,7 +69,7 @@ def default_threads(live: bool) -> int:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class BackendCandidate:
     """One model on one backend."""
 
     request: BackendRequest
@@ -86,19 +86,21 @@ def find_candidates(
     requests: Sequence[BackendRequest],
     variant: Variant | None = None,
     order: Sequence[Variant] = (),
-) -> Iterator[Candidate]:
+) -> Iterator[BackendCandidate]:
     """All that a bundle holds for the wishes, in their order: nothing in it failed the gate.
 
     `order` says which variant is tried first where a backend computes several.
     """
     for request in requests:
-        known = VARIANTS[request.kind]
-        for its in sorted(known, key=lambda its: order.index(its) if its in order else len(order)):
-            if its not in stage.variants or variant not in (None, its):
+        computed = COMPUTABLE_VARIANTS[request.kind]
+        for name in sorted(
+            computed, key=lambda name: order.index(name) if name in order else len(order)
+        ):
+            if name not in stage.variants or variant not in (None, name):
                 continue
-            member = EDGETPU_MEMBER if request.kind == "edgetpu" else stage.variants[its]
+            member = EDGETPU_MEMBER if request.kind == "edgetpu" else stage.variants[name]
             if member in bundle.manifest.members:
-                yield Candidate(request, its, member)
+                yield BackendCandidate(request, name, member)
 
 
 class FallbackChain:
@@ -120,23 +122,25 @@ class FallbackChain:
         """
         self.bundle, self.stage = bundle, stage
         if board is not None:
-            requests = requests or [NAMED[kind] for kind in board.backends]
+            requests = requests or [NAMED_BACKENDS[kind] for kind in board.backends]
             threads = threads or board.threads
         requests = requests or default_requests()
         if variant is not None and variant not in stage.variants:
             contents = ", ".join(stage.variants)
             raise BadInput(f"{bundle.path}: no variant {variant}; there are {contents}")
         order = () if board is None else board.variants
-        self._candidates = list(find_candidates(bundle, stage, requests, variant, order))
-        if not self._candidates:
-            asked = "; ".join(f"{its.kind} takes {needs(its.kind)}" for its in requests)
+        self._chain = list(find_candidates(bundle, stage, requests, variant, order))
+        if not self._chain:
+            asked = "; ".join(
+                f"{request.kind} takes {required_member(request.kind)}" for request in requests
+            )
             raise BadInput(f"{bundle.path}: holds no model for what was asked: {asked}")
         self.threads = threads
         """Of the CPU's interpreter."""
         self._any_picture = any_picture
-        self._at = 0
+        self._position = 0
         self._open: Classifier | None = None
-        self._turn = object()
+        self._attempt = object()
         self.refused: list[str] = []
         """What was preferred and why it does not compute."""
 
@@ -148,7 +152,7 @@ class FallbackChain:
         a thread that took so long to open it that another was begun.
         """
         while self._open is None:
-            candidate, turn = self._candidates[self._at], self._turn
+            candidate, attempt = self._chain[self._position], self._attempt
             try:
                 opened = Classifier(
                     self.bundle,
@@ -158,18 +162,18 @@ class FallbackChain:
                     self._any_picture,
                     candidate.request,
                 )
-                if turn is not self._turn:
+                if attempt is not self._attempt:
                     raise RuntimeError(f"{candidate}: opened too late")
                 self._open = opened
             except SonoliteError as error:
-                if turn is not self._turn:
+                if attempt is not self._attempt:
                     raise RuntimeError(f"{candidate}: refused too late") from error
-                if len(self._candidates) == 1:
+                if len(self._chain) == 1:
                     raise
                 self.refused.append(f"{candidate}: {error}")
-                if self._at + 1 == len(self._candidates):
+                if self._position + 1 == len(self._chain):
                     raise HardwareMissing("; ".join(self.refused)) from error
-                self._at += 1
+                self._position += 1
         return self._open
 
     def opened(self, within: float = OPENING_TIMEOUT) -> Classifier:
@@ -185,7 +189,7 @@ class FallbackChain:
                 return done.result(within)
             except TimeoutError:
                 candidate, reason = (
-                    self._candidates[self._at],
+                    self._chain[self._position],
                     f"hung for {within:g} s while it was opened",
                 )
                 if not self.fall_back(reason):
@@ -197,22 +201,22 @@ class FallbackChain:
 
         None where hardware computes, of which there is one, or where no way is open.
         """
-        if (first := self._open) is None or self._candidates[self._at].request.kind != "cpu":
+        if (first := self._open) is None or self._chain[self._position].request.kind != "cpu":
             return None
         return first.clone(threads=1)
 
     def fall_back(self, reason: str) -> bool:
         """Leaves the open way for the next one; False, and nothing happens, where there is none."""
-        if self._at + 1 == len(self._candidates):
+        if self._position + 1 == len(self._chain):
             return False
-        self.refused.append(f"{self._candidates[self._at]}: {reason}")
-        self._at += 1
+        self.refused.append(f"{self._chain[self._position]}: {reason}")
+        self._position += 1
         self.reopen()
         return True
 
     def reopen(self) -> None:
         """The same way is opened once more, with an interpreter of its own."""
-        self._open, self._turn = None, object()
+        self._open, self._attempt = None, object()
 
 
 def _settle(done: Future[Classifier], make: Callable[[], Classifier]) -> None:
@@ -223,6 +227,6 @@ def _settle(done: Future[Classifier], make: Callable[[], Classifier]) -> None:
         done.set_exception(error)
 
 
-def needs(kind: Kind) -> str:
+def required_member(kind: BackendKind) -> str:
     """What a bundle has to hold for a kind of backend."""
-    return EDGETPU_MEMBER if kind == "edgetpu" else " or ".join(VARIANTS[kind])
+    return EDGETPU_MEMBER if kind == "edgetpu" else " or ".join(COMPUTABLE_VARIANTS[kind])

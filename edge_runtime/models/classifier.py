@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput
-from devices.compute import Backend, CpuBackend, DelegateBackend, GpuBackend, Kind
+from devices.compute import Backend, BackendKind, CpuBackend, DelegateBackend, GpuBackend
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.golden import golden_tensors, read_golden
 from edge_runtime.bundle.manifest import EDGETPU_MEMBER, ClassifierStage, Variant
 from edge_runtime.bundle.scope import Scope, read_scope
 
-PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
+CPU_PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
 """On a CPU: int8 is the fastest, and dynamic slower than float32."""
 
 
@@ -24,7 +24,7 @@ PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
 class BackendRequest:
     """A backend that somebody wants."""
 
-    kind: Kind
+    kind: BackendKind
     library: str = ""
     """Of a delegate."""
     options: tuple[tuple[str, str], ...] = ()
@@ -81,7 +81,7 @@ class Classifier:
         self.bundle, self.stage = bundle, stage
         self._labels = len(stage.labels)
         if variant is None:
-            variant = next(name for name in PREFERENCE if name in stage.variants)
+            variant = next(name for name in CPU_PREFERENCE if name in stage.variants)
         if variant not in stage.variants:
             raise BadInput(
                 f"{bundle.path}: no variant {variant}; there are {', '.join(stage.variants)}"
@@ -98,8 +98,8 @@ class Classifier:
         if backend.shape != (1, side, side, 1):
             raise BadInput(f"{bundle.path}: {member} takes {backend.shape}, not {side} x {side}")
         self.backend: Backend = backend
-        self._still: tuple[NDArray[np.uint8], Prediction] | None = None
-        self.explains = self._prove()
+        self._previous: tuple[NDArray[np.uint8], Prediction] | None = None
+        self.has_evidence = self._prove()
         """Whether the model answers an evidence map."""
 
     def clone(self, threads: int) -> "Classifier":
@@ -137,10 +137,12 @@ class Classifier:
             predictions = [self.predict(tensor[np.newaxis]) for tensor in self._contents.golden]
         except (RuntimeError, ValueError) as error:
             raise BadInput(f"{path}: {self.variant} cannot be run: {error}") from error
-        maps = [its.evidence for its in predictions if its.evidence is not None]
-        if not all(its.ndim == 2 and np.isfinite(its).all() for its in maps):
+        maps = [
+            prediction.evidence for prediction in predictions if prediction.evidence is not None
+        ]
+        if not all(evidence.ndim == 2 and np.isfinite(evidence).all() for evidence in maps):
             raise BadInput(f"{path}: {self.variant} answers evidence that is no map of numbers")
-        answers = np.stack([its.probability for its in predictions])
+        answers = np.stack([prediction.probability for prediction in predictions])
         off = float(np.abs(answers - self._contents.answers).max())
         allowed = self.stage.golden_tolerance[self.variant]
         if not off <= allowed:
@@ -161,11 +163,14 @@ class Classifier:
         the answer is not a number.
         """
         # Views of bytes are compared no further than to the first that differs, mostly the first.
-        if self._still is not None and tensor.reshape(-1).data == self._still[0].reshape(-1).data:
-            return self._still[1]
-        self._still = None
+        if (
+            self._previous is not None
+            and tensor.reshape(-1).data == self._previous[0].reshape(-1).data
+        ):
+            return self._previous[1]
+        self._previous = None
         prediction = self._predict(tensor)
-        self._still = tensor, prediction
+        self._previous = tensor, prediction
         return prediction
 
     def _predict(self, tensor: NDArray[np.uint8]) -> Prediction:

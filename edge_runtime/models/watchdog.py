@@ -11,7 +11,7 @@ class Watchdog:
     def __init__(self) -> None:
         self.task: object | None = None
         """Another object for each; None for none. For the thread that is at it."""
-        self._seen: object | None = None
+        self._last_task: object | None = None
         self._since = 0.0
 
     def waited(self, now: float) -> float:
@@ -19,6 +19,6 @@ class Watchdog:
 
         `now` are seconds awake: a process that was halted is no task that was.
         """
-        if self.task is not self._seen:
-            self._seen, self._since = self.task, now
-        return 0.0 if self._seen is None else now - self._since
+        if self.task is not self._last_task:
+            self._last_task, self._since = self.task, now
+        return 0.0 if self._last_task is None else now - self._since

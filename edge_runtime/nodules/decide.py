@@ -6,7 +6,7 @@ from edge_runtime.bundle.manifest import ClassifierStage
 
 TOO_CLOSE = "too close to the threshold"
 OUT_OF_SCOPE = "unlike the pictures that the model learnt from"
-BELOW = "no label reaches its threshold"
+BELOW_THRESHOLD = "no label reaches its threshold"
 
 
 def decide(smoothed: Mapping[str, float], stage: ClassifierStage) -> tuple[str | None, str | None]:
@@ -25,7 +25,7 @@ def decide(smoothed: Mapping[str, float], stage: ClassifierStage) -> tuple[str |
         return (stage.positive if distance >= 0 else stage.labels[0]), None
     reached = [label for label in stage.labels if smoothed[label] >= thresholds[label]]
     if not reached:
-        return None, BELOW
+        return None, BELOW_THRESHOLD
     label = max(reached, key=smoothed.__getitem__)
     if smoothed[label] - thresholds[label] < margin:
         return None, TOO_CLOSE

@@ -7,11 +7,11 @@ from typing import Any
 
 from edge_runtime.release.layout import Refused
 
-STATES = ("LIVE", "SEARCHING", "STALE", "FROZEN", "LOST")
+TRIAL_STATES = ("LIVE", "SEARCHING", "STALE", "FROZEN", "LOST")
 """What a trial may ask for: any of `edge_runtime.results.states.State` but FAULT."""
-LEAST_TRIAL, MOST_TRIAL = 2.0, 3600.0
+MIN_TRIAL_SECONDS, MAX_TRIAL_SECONDS = 2.0, 3600.0
 
-HEAD = """\
+CONFIG_HEAD = """\
 # What this device looks at. Edit it; the service begins anew by itself.
 # source: as in `sonolite run --source`. roi: "x,y,w,h" of the nodule on the screen, or "".
 # whole_picture: true classifies the whole picture where no nodule is marked.
@@ -65,17 +65,19 @@ def make_config(table: dict[str, Any], where: str) -> Config:
     if not table.get("source"):
         raise Refused(f"{where}: the setting source is missing")
     config = Config(**table)
-    if config.trial_state not in STATES:
-        raise Refused(f"{where}: trial_state is one of {', '.join(STATES)}")
-    if not LEAST_TRIAL <= config.trial_seconds <= MOST_TRIAL:
-        raise Refused(f"{where}: trial_seconds lies in {LEAST_TRIAL:g} to {MOST_TRIAL:g}")
+    if config.trial_state not in TRIAL_STATES:
+        raise Refused(f"{where}: trial_state is one of {', '.join(TRIAL_STATES)}")
+    if not MIN_TRIAL_SECONDS <= config.trial_seconds <= MAX_TRIAL_SECONDS:
+        raise Refused(
+            f"{where}: trial_seconds lies in {MIN_TRIAL_SECONDS:g} to {MAX_TRIAL_SECONDS:g}"
+        )
     return config
 
 
 def write_config(config: Config) -> str:
     """The text of a configuration, with what a person needs to edit it."""
     lines = [f"{name} = {_value(value)}" for name, value in asdict(config).items()]
-    return HEAD + "\n".join(lines) + "\n"
+    return CONFIG_HEAD + "\n".join(lines) + "\n"
 
 
 def _value(value: str | float) -> str:

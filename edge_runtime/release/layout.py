@@ -29,11 +29,13 @@ from typing import Any
 
 BUNDLE, RECORD, ENVIRONMENT, COMPLETE = "bundle.sonolite", "release.json", "environment", "complete"
 TOOL, CONFIG, TRUSTED = "release.pyz", "config.toml", "trusted"
-EXAMINATION = "examination.lock"
+DEFAULT_ROOT = "/opt/sonolite"
+"""Where a device keeps its releases unless the user names another folder."""
+EXAMINATION_LOCK = "examination.lock"
 """Held while a session is LIVE."""
 LOG_LINES = 1000
 """Of the log of switches; older ones are forgotten."""
-POLL = 0.1
+POLL_SECONDS = 0.1
 """Seconds between two looks at a lock that somebody holds."""
 
 
@@ -72,16 +74,16 @@ FOLDERS = ("releases", "environments", "incoming", TRUSTED, "state")
 LINKS = ("current", "previous", "good")
 
 
-def prepare(layout: Layout) -> None:
+def make_folders(layout: Layout) -> None:
     """Makes the folders. The state is for the service's group too, and so is the root's."""
     for name in FOLDERS:
         (layout.root / name).mkdir(exist_ok=True)
     layout.state("").chmod(0o2775)
-    for name in (EXAMINATION, "switch.lock", "deploy.lock", "supervisor.lock"):
+    for name in (EXAMINATION_LOCK, "switch.lock", "deploy.lock", "supervisor.lock"):
         os.close(_open_lock(layout.state(name)))
 
 
-def linked(layout: Layout, name: str) -> str | None:
+def read_link(layout: Layout, name: str) -> str | None:
     """The release that a link names, None where there is no such link."""
     try:
         return layout.link(name).readlink().name
@@ -89,7 +91,7 @@ def linked(layout: Layout, name: str) -> str | None:
         return None
 
 
-def link(layout: Layout, name: str, release: str) -> None:
+def set_link(layout: Layout, name: str, release: str) -> None:
     """Lets `current`, `previous` or `good` name a release."""
     new = layout.link(f".{name}.new")
     new.unlink(missing_ok=True)
@@ -115,12 +117,12 @@ def write_file(path: Path, content: bytes, durable: bool = True) -> None:
         sync_folder(path.parent)
 
 
-def write_json(path: Path, content: Any, durable: bool = True) -> None:
+def write_json_file(path: Path, content: Any, durable: bool = True) -> None:
     """Writes JSON whole or not at all; see `write_file`."""
     write_file(path, (json.dumps(content, indent=2) + "\n").encode(), durable)
 
 
-def read_json(path: Path) -> Any:
+def read_json_file(path: Path) -> Any:
     """Reads JSON, None where there is no such file or it is damaged."""
     try:
         return json.loads(path.read_bytes())
@@ -137,24 +139,24 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def remove(folder: Path, mark: str) -> None:
+def remove_whole(folder: Path, mark: str) -> None:
     """Removes a folder that counts as whole by its file `mark`: that one first."""
     (folder / mark).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
 
-def record(layout: Layout, event: str, **facts: object) -> None:
+def log_event(layout: Layout, event: str, **facts: object) -> None:
     """Adds one line to the log of switches, and says it for the journal."""
-    said = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
+    entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
     path = layout.state("log.jsonl")
-    with holding(layout.state("log.lock")):
+    with hold_lock(layout.state("log.lock")):
         lines = path.read_text().splitlines() if path.exists() else []
-        kept = [*lines[1 - LOG_LINES :], json.dumps(said)]
+        kept = [*lines[1 - LOG_LINES :], json.dumps(entry)]
         write_file(path, ("\n".join(kept) + "\n").encode())
-    print(json.dumps(said), file=sys.stderr, flush=True)
+    print(json.dumps(entry), file=sys.stderr, flush=True)
 
 
-def read_log(layout: Layout) -> list[dict[str, Any]]:
+def read_event_log(layout: Layout) -> list[dict[str, Any]]:
     """The log of switches, oldest first."""
     path = layout.state("log.jsonl")
     lines = path.read_text().splitlines() if path.exists() else []
@@ -162,7 +164,7 @@ def read_log(layout: Layout) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def holding(path: Path, wait: float = 10.0, busy: str = "") -> Iterator[None]:
+def hold_lock(path: Path, wait: float = 10.0, busy: str = "") -> Iterator[None]:
     """Holds the lock of a file (flock(2)), which ends with the process whatever ends that.
 
     Raises Refused, saying `busy`, where another holds it for longer than `wait` seconds.
@@ -173,13 +175,13 @@ def holding(path: Path, wait: float = 10.0, busy: str = "") -> Iterator[None]:
         while not try_lock(handle):
             if time.monotonic() >= until:
                 raise Refused(busy or f"{path}: held by another process")
-            time.sleep(POLL)
+            time.sleep(POLL_SECONDS)
         yield
     finally:
         os.close(handle)
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether some process holds the lock of a file."""
     if not path.exists():
         return False

@@ -9,20 +9,20 @@ import socket
 import tempfile
 from pathlib import Path
 
-VARIABLE = "NOTIFY_SOCKET"
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"
 
 
 def notify(**facts: str | int) -> None:
     """Says `NAME=VALUE` of each fact to who started this process; nothing where nobody listens."""
-    address = os.environ.get(VARIABLE)
+    address = os.environ.get(NOTIFY_VARIABLE)
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    said = "\n".join(f"{name}={value}" for name, value in facts.items())
+    message = "\n".join(f"{name}={value}" for name, value in facts.items())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out:
         try:
-            out.sendto(said.encode(), address)
+            out.sendto(message.encode(), address)
         except OSError:
             return  # the listener is gone or slow: it must not stop the frames
 
@@ -41,11 +41,11 @@ class Listener:
         self._socket.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def hear(self, timeout: float) -> dict[str, str] | None:
+    def receive(self, timeout: float) -> dict[str, str] | None:
         """What was said next, None where nothing was within `timeout` seconds."""
         self._socket.settimeout(timeout)
         try:
-            said = self._socket.recv(4096).decode("utf-8", "replace")
+            message = self._socket.recv(4096).decode("utf-8", "replace")
         except TimeoutError:
             return None
-        return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+        return dict(line.split("=", 1) for line in message.splitlines() if "=" in line)

@@ -8,43 +8,43 @@ from edge_runtime.release.layout import (
     LINKS,
     RECORD,
     Layout,
-    linked,
-    read_json,
-    remove,
+    read_json_file,
+    read_link,
+    remove_whole,
 )
 from edge_runtime.release.switch import read_trial
 
 
-def surplus(layout: Layout) -> tuple[list[Path], list[Path], list[Path]]:
+def find_surplus(layout: Layout) -> tuple[list[Path], list[Path], list[Path]]:
     """Releases but current, previous, the last good and one on trial, the environments that none
     of these needs, and what was sent.
     """
     trial = read_trial(layout)
-    kept = {name for link in LINKS if (name := linked(layout, link))}
+    kept = {name for link in LINKS if (name := read_link(layout, link))}
     if trial:
         kept |= {name for name in (trial.release, trial.back, trial.before) if name}
-    records = [read_json(layout.release(name) / RECORD) or {} for name in kept]
-    needed = {its.get("environment") for its in records}
+    records = [read_json_file(layout.release(name) / RECORD) or {} for name in kept]
+    needed = {release_record.get("environment") for release_record in records}
     return (
-        [its for its in _inside(layout.release("")) if its.name not in kept],
-        [its for its in _inside(layout.environment("")) if its.name not in needed],
+        [folder for folder in _inside(layout.release("")) if folder.name not in kept],
+        [folder for folder in _inside(layout.environment("")) if folder.name not in needed],
         _inside(layout.incoming("")),
     )
 
 
-def prune(layout: Layout) -> list[str]:
+def remove_surplus(layout: Layout) -> list[str]:
     """Removes what is surplus; returns the names of the releases that went."""
-    releases, environments, sent = surplus(layout)
+    releases, environments, sent = find_surplus(layout)
     for folder in releases:
-        remove(folder, RECORD)
+        remove_whole(folder, RECORD)
     for folder in environments:
-        remove(folder, COMPLETE)
+        remove_whole(folder, COMPLETE)
     for path in sent:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-    return [its.name for its in releases]
+    return [folder.name for folder in releases]
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -21,11 +21,11 @@ from edge_runtime.release.layout import (
     RECORD,
     Layout,
     Refused,
-    holding,
-    read_json,
-    record,
+    hold_lock,
+    log_event,
+    read_json_file,
     sync_folder,
-    write_json,
+    write_json_file,
 )
 
 CHECK_SECONDS, INSTALL_SECONDS = 180.0, 1800.0
@@ -35,14 +35,14 @@ WHEEL = re.compile(r"[A-Za-z0-9_.+!-]+\.whl")
 _CHUNK = 1 << 20
 
 
-class Pipe(Protocol):
+class ByteStream(Protocol):
     """What content arrives by."""
 
     def read1(self, size: int, /) -> bytes:
         """Returns what is there, at most `size` bytes; nothing at the end."""
 
 
-def received(layout: Layout, digest: str) -> int:
+def received_size(layout: Layout, digest: str) -> int:
     """The bytes of a file that are here already."""
     _require_digest(digest)
     for path in (layout.incoming(digest), layout.incoming(f"{digest}.part")):
@@ -51,7 +51,7 @@ def received(layout: Layout, digest: str) -> int:
     return 0
 
 
-def receive(layout: Layout, digest: str, offset: int, size: int, content: Pipe) -> None:
+def receive_file(layout: Layout, digest: str, offset: int, size: int, content: ByteStream) -> None:
     """Goes on with a file from `offset`, and gives it its name once its `size` and hash are right.
 
     Raises Refused where another length is here by now, where the link breaks, which leaves what
@@ -61,7 +61,7 @@ def receive(layout: Layout, digest: str, offset: int, size: int, content: Pipe) 
     part, whole = layout.incoming(f"{digest}.part"), layout.incoming(digest)
     if whole.exists():
         return
-    with holding(layout.state("incoming.lock"), 10, "another deployment sends to this device"):
+    with hold_lock(layout.state("incoming.lock"), 10, "another deployment sends to this device"):
         with open(part, "ab") as file:
             if file.tell() != offset:
                 raise Refused(f"{file.tell()} bytes are here, not {offset}; try again")
@@ -71,14 +71,14 @@ def receive(layout: Layout, digest: str, offset: int, size: int, content: Pipe) 
             os.fsync(file.fileno())
             if file.tell() < size:
                 raise Refused("the link broke; deploy again, and it goes on from there")
-        if digest_of(part) != digest:
+        if file_sha256(part) != digest:
             part.unlink()
             raise Refused("what arrived is not what was sent; try again")
         part.replace(whole)
         sync_folder(whole.parent)
 
 
-def digest_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """The sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -102,22 +102,24 @@ def make_environment(layout: Layout, name: str, wheels: Mapping[str, str]) -> No
             raise Refused(f"{file!r} is no wheel's name")
         _require_digest(digest)
         os.link(layout.incoming(digest), gathered / file)
-        if digest_of(gathered / file) != digest:
+        if file_sha256(gathered / file) != digest:
             raise Refused(f"{file}: not what was sent; try again")
-    _do([sys.executable, "-m", "venv", str(folder)], "the environment", INSTALL_SECONDS)
+    _run_command([sys.executable, "-m", "venv", str(folder)], "the environment", INSTALL_SECONDS)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--isolated", "--quiet"]
     quiet = ["--disable-pip-version-check", "--no-index", "--no-deps", "--no-cache-dir"]
     sent = [str(gathered / file) for file in wheels]
-    _do([*pip, "install", *quiet, *sent], "the wheels", INSTALL_SECONDS)
-    _do([*pip, "uninstall", "--yes", "pip", "setuptools"], "pip's own end", INSTALL_SECONDS)
+    _run_command([*pip, "install", *quiet, *sent], "the wheels", INSTALL_SECONDS)
+    _run_command(
+        [*pip, "uninstall", "--yes", "pip", "setuptools"], "pip's own end", INSTALL_SECONDS
+    )
     shutil.rmtree(gathered)
     for tests in folder.glob("lib/python*/site-packages/**/tests"):
         shutil.rmtree(tests)  # the libraries' own: 17 MB that no device runs
     os.sync()
-    write_json(folder / COMPLETE, dict(wheels))
+    write_json_file(folder / COMPLETE, dict(wheels))
 
 
-def stage(layout: Layout, digest: str, environment: str, board: str) -> str:
+def stage_release(layout: Layout, digest: str, environment: str, board: str) -> str:
     """Makes a release of a bundle that was sent, once this device has proven it; returns its name.
 
     Raises Refused where the bundle is not sound, not signed by a key that this device trusts,
@@ -125,9 +127,9 @@ def stage(layout: Layout, digest: str, environment: str, board: str) -> str:
     """
     _require_digest(digest)
     _require_digest(environment)
-    name = name_of(digest, environment)
+    name = release_name(digest, environment)
     folder = layout.release(name)
-    if read_json(folder / RECORD):
+    if read_json_file(folder / RECORD):
         return name
     sent = layout.incoming(digest)
     if not sent.exists():
@@ -137,16 +139,16 @@ def stage(layout: Layout, digest: str, environment: str, board: str) -> str:
     sonolite = layout.environment(environment) / "bin" / "sonolite"
     check = [str(sonolite), "release", "check", str(sent), str(layout.root), "--board", board]
     try:
-        bundle = _do(check, "the check", CHECK_SECONDS).strip()
+        bundle = _run_command(check, "the check", CHECK_SECONDS).strip()
     except Refused as error:
-        record(layout, "refused", bundle=digest[:12], why=str(error))
+        log_event(layout, "refused", bundle=digest[:12], why=str(error))
         raise
     part = folder.with_name(f".{name}.part")
     for old in (part, folder):
         shutil.rmtree(old, ignore_errors=True)
     part.mkdir()
     shutil.copyfile(sent, part / BUNDLE)
-    if digest_of(part / BUNDLE) != digest:
+    if file_sha256(part / BUNDLE) != digest:
         raise Refused("the bundle changed while it was copied; deploy again")
     (part / ENVIRONMENT).symlink_to(Path("..", "..", "environments", environment))
     made: dict[str, Any] = {
@@ -156,14 +158,14 @@ def stage(layout: Layout, digest: str, environment: str, board: str) -> str:
         "board": board,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_json(part / RECORD, made)
+    write_json_file(part / RECORD, made)
     os.sync()
     part.rename(folder)
     sync_folder(folder.parent)
     return name
 
 
-def name_of(digest: str, environment: str) -> str:
+def release_name(digest: str, environment: str) -> str:
     """A release is what it is made of: the same again is the same release."""
     return hashlib.sha256(f"{digest} {environment}".encode()).hexdigest()[:12]
 
@@ -173,18 +175,18 @@ def _require_digest(digest: str) -> None:
         raise Refused(f"{digest!r} is no sha256")
 
 
-def _do(command: Sequence[str], what: str, seconds: float) -> str:
+def _run_command(command: Sequence[str], purpose: str, seconds: float) -> str:
     """Runs a command; its stdout. Raises Refused with the last line of what it said."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)  # noqa: S603
     except subprocess.TimeoutExpired as error:
-        raise Refused(f"{what}: not done in {seconds:.0f} s") from error
+        raise Refused(f"{purpose}: not done in {seconds:.0f} s") from error
     except OSError as error:
-        raise Refused(f"{what}: {command[0]}: {error.strerror}") from error
+        raise Refused(f"{purpose}: {command[0]}: {error.strerror}") from error
     if done.returncode:
-        said = (done.stderr + done.stdout).strip()
-        if "ensurepip" in said:
+        output = (done.stderr + done.stdout).strip()
+        if "ensurepip" in output:
             raise Refused("Python's venv is missing; on the device: apt install python3-venv")
-        last = said.splitlines()[-1] if said else f"ended with {done.returncode}"
-        raise Refused(f"{what}: {last.removeprefix('sonolite: ')}")
+        last = output.splitlines()[-1] if output else f"ended with {done.returncode}"
+        raise Refused(f"{purpose}: {last.removeprefix('sonolite: ')}")
     return done.stdout

@@ -19,29 +19,29 @@ from edge_runtime.release.config import read_config
 from edge_runtime.release.layout import (
     CONFIG,
     ENVIRONMENT,
-    POLL,
+    POLL_SECONDS,
     TOOL,
     TRUSTED,
     Layout,
     Refused,
-    holding,
-    is_held,
-    linked,
-    record,
-    write_json,
+    hold_lock,
+    is_locked,
+    log_event,
+    read_link,
+    write_json_file,
 )
-from edge_runtime.release.notify import VARIABLE, Listener, notify
-from edge_runtime.release.switch import begin, fall_back, passed, trial_of_current
+from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener, notify
+from edge_runtime.release.switch import fail_trial, pass_trial, release_to_start, trial_of_current
 from edge_runtime.release.trial import Trial, TrialCheck
 from edge_runtime.release.uptime_clock import UptimeClock
 
-TURN = 0.25
+BEAT_TIMEOUT = 0.25
 """Seconds of one turn of the supervisor, without a beat."""
-END_SECONDS = 5.0
+STOP_SECONDS = 5.0
 """That a process which beats may take to end; one that hangs gets none."""
-BEGIN_SECONDS = 10.0
+SUPERVISOR_START_SECONDS = 10.0
 """That a supervisor may take to begin."""
-MOST_LOG = 1 << 20
+MAX_LOG_BYTES = 1 << 20
 """Bytes of service.log, from which on it begins anew."""
 STATUS_SECONDS = 2.0
 """Between two notes of the state on the disk, which may be a card that wears out."""
@@ -58,10 +58,10 @@ def supervise(layout: Layout) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))
     busy = f"{layout.root}: a supervisor is at work already"
-    with holding(layout.state("supervisor.lock"), 0, busy), Listener() as listener:
+    with hold_lock(layout.state("supervisor.lock"), 0, busy), Listener() as listener:
         while not asked:
-            release, trial = begin(layout)
-            life = _Life(layout, release, trial, listener)
+            release, trial = release_to_start(layout)
+            life = _ReleaseRun(layout, release, trial, listener)
             try:
                 why = life.live(lambda: bool(asked))
             finally:
@@ -69,21 +69,21 @@ def supervise(layout: Layout) -> None:
             if why is None:
                 continue
             if trial is None:
-                record(layout, "ended", release=release, why=why)
+                log_event(layout, "ended", release=release, why=why)
                 raise Refused(f"the release {release}: {why}")
-            fall_back(layout, trial, why)
+            fail_trial(layout, trial, why)
         notify(STOPPING=1)
 
 
-def start(layout: Layout) -> None:
+def start_supervisor(layout: Layout) -> None:
     """Starts a supervisor that outlives its caller, where no systemd does; it writes service.log.
 
     Raises Refused where it does not begin.
     """
-    if is_held(layout.state("supervisor.lock")):
+    if is_locked(layout.state("supervisor.lock")):
         return
     log = layout.state("service.log")
-    long = log.exists() and log.stat().st_size > MOST_LOG
+    long = log.exists() and log.stat().st_size > MAX_LOG_BYTES
     with open(log, "wb" if long else "ab") as out:
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", layout.root / TOOL, "supervise", layout.root],
@@ -92,14 +92,14 @@ def start(layout: Layout) -> None:
             stderr=out,
             start_new_session=True,
         )
-    until = time.monotonic() + BEGIN_SECONDS
-    while not is_held(layout.state("supervisor.lock")):
+    until = time.monotonic() + SUPERVISOR_START_SECONDS
+    while not is_locked(layout.state("supervisor.lock")):
         if process.poll() is not None or time.monotonic() >= until:
             raise Refused("the service does not begin; see its log")
-        time.sleep(POLL)
+        time.sleep(POLL_SECONDS)
 
 
-class _Life:
+class _ReleaseRun:
     """One start of a release."""
 
     def __init__(
@@ -107,14 +107,14 @@ class _Life:
     ) -> None:
         self._layout, self._release, self._trial = layout, release, trial
         self._listener = listener
-        self._config = _edited(layout)
+        self._config = _config_mtime(layout)
         self._state, self._noted = "", -STATUS_SECONDS
         with suppress(OSError):  # a disk that cannot be written to: the pictures matter more
             layout.state("status.json").unlink(missing_ok=True)
         program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
         around = {
             **os.environ,
-            VARIABLE: listener.address,
+            NOTIFY_VARIABLE: listener.address,
             "SONOLITE_TRUST": str(layout.root / TRUSTED),
             "PYTHONUNBUFFERED": "1",
         }
@@ -129,7 +129,7 @@ class _Life:
                 [program, "serve", layout.root, release],
                 env=around,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=partial(end_with, os.getpid()),
+                preexec_fn=partial(end_with_parent, os.getpid()),
             )
         except (OSError, Refused) as error:
             self._failed = f"it cannot be started: {error}"
@@ -139,18 +139,18 @@ class _Life:
         while not stop():
             if self._failed is not None:
                 return self._failed
-            said = self._listener.hear(TURN)
+            message = self._listener.receive(BEAT_TIMEOUT)
             now = self._clock()
-            if said and said.get("MAINPID") == str(self._process.pid if self._process else 0):
-                self._check.beat(now, said.get("STATUS", ""))
-                self._note(now, said.get("STATUS", ""))
-                notify(READY=1, WATCHDOG=1, STATUS=said.get("STATUS", ""))
+            if message and message.get("MAINPID") == str(self._process.pid if self._process else 0):
+                self._check.beat(now, message.get("STATUS", ""))
+                self._note(now, message.get("STATUS", ""))
+                notify(READY=1, WATCHDOG=1, STATUS=message.get("STATUS", ""))
             elif self._check.starting:
                 notify(WATCHDOG=1)  # the judge has a limit for it
             if self._process is not None and (code := self._process.poll()) is not None:
                 return f"it ended with {code}"
             if self._trial and self._check.passed():
-                passed(self._layout, self._trial)
+                pass_trial(self._layout, self._trial)
                 self._check, self._trial = TrialCheck(now, None), None
             if (why := self._check.failure(now)) is not None:
                 return why
@@ -164,7 +164,7 @@ class _Life:
             return
         self._process.terminate()
         try:
-            drain_timeout = 0 if self._check.failure(self._clock()) else END_SECONDS
+            drain_timeout = 0 if self._check.failure(self._clock()) else STOP_SECONDS
             self._process.wait(drain_timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
@@ -172,10 +172,12 @@ class _Life:
 
     def _changed(self) -> bool:
         """Whether something else is to run now than what was started."""
-        if linked(self._layout, "current") != self._release:
+        if read_link(self._layout, "current") != self._release:
             return True
         trial = trial_of_current(self._layout)
-        return _edited(self._layout) != self._config or (trial is not None and trial.starts == 0)
+        return _config_mtime(self._layout) != self._config or (
+            trial is not None and trial.starts == 0
+        )
 
     def _note(self, now: float, state: str) -> None:
         """Writes the state down for `device status`."""
@@ -183,10 +185,10 @@ class _Life:
             self._state, self._noted = state, now
             note = {"release": self._release, "state": state}
             with suppress(OSError):
-                write_json(self._layout.state("status.json"), note, durable=False)
+                write_json_file(self._layout.state("status.json"), note, durable=False)
 
 
-def _edited(layout: Layout) -> int:
+def _config_mtime(layout: Layout) -> int:
     """When the configuration was written; 0 where there is none."""
     try:
         return (layout.root / CONFIG).stat().st_mtime_ns
@@ -194,7 +196,7 @@ def _edited(layout: Layout) -> int:
         return 0
 
 
-def end_with(supervisor: int) -> None:
+def end_with_parent(supervisor: int) -> None:
     """Has the kernel end this process with the one that forked it (prctl(2)).
 
     A release without a supervisor would hold the scanner that the next one needs. A supervisor

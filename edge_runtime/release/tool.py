@@ -14,85 +14,85 @@ from typing import Any
 from edge_runtime.release.layout import (
     COMPLETE,
     CONFIG,
-    EXAMINATION,
+    EXAMINATION_LOCK,
     LINKS,
-    POLL,
+    POLL_SECONDS,
     RECORD,
     TRUSTED,
     Layout,
     Refused,
-    holding,
-    is_held,
-    linked,
-    prepare,
-    read_json,
-    read_log,
+    hold_lock,
+    is_locked,
+    make_folders,
+    read_event_log,
+    read_json_file,
+    read_link,
 )
-from edge_runtime.release.prune import prune, surplus
-from edge_runtime.release.stage import make_environment, receive, received, stage
-from edge_runtime.release.supervise import BEGIN_SECONDS, start, supervise
-from edge_runtime.release.switch import go_back, switch, trial_of_current
+from edge_runtime.release.prune import find_surplus, remove_surplus
+from edge_runtime.release.stage import make_environment, receive_file, received_size, stage_release
+from edge_runtime.release.supervise import SUPERVISOR_START_SECONDS, start_supervisor, supervise
+from edge_runtime.release.switch import roll_back, switch_release, trial_of_current
 
 BROKEN_SECONDS = 60.0
 """That what a broken deployment began here may still take to end."""
-OUTCOMES = ("passed", "fell back", "failed", "went back", "not switched")
+TRIAL_OUTCOMES = ("passed", "fell back", "failed", "went back", "not switched")
 """The events of the log that end a trial."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """One action on the device of the layout's root."""
-    its = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     os.umask(0o022)
-    layout = Layout(Path(its.root))
+    layout = Layout(Path(options.root))
     try:
-        sys.exit(_act(layout, its))
+        sys.exit(_act(layout, options))
     except Refused as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
 
 
-def _act(layout: Layout, its: argparse.Namespace) -> int:
+def _act(layout: Layout, options: argparse.Namespace) -> int:
     """The exit code."""
-    match its.action:
+    match options.action:
         case "supervise":
             supervise(layout)
         case "start":
-            start(layout)
+            start_supervisor(layout)
         case "prepare":
-            prepare(layout)
+            make_folders(layout)
         case "status":
-            print(json.dumps(status(layout)))
+            print(json.dumps(release_status(layout)))
         case "log":
-            print("\n".join(json.dumps(line) for line in read_log(layout)[-its.lines :]))
+            print("\n".join(json.dumps(line) for line in read_event_log(layout)[-options.lines :]))
         case "received":
-            print(json.dumps({one: received(layout, one) for one in its.digest}))
+            print(json.dumps({digest: received_size(layout, digest) for digest in options.digest}))
         case "receive":
             with open(0, "rb", closefd=False) as pipe:
-                receive(layout, its.digest, its.offset, its.size, pipe)
+                receive_file(layout, options.digest, options.offset, options.size, pipe)
         case "await":
-            return _await(layout, its.release)
+            return _await(layout, options.release)
         case "back":
-            print(json.dumps({"release": go_back(layout, its.wait, its.force)}))
+            print(json.dumps({"release": roll_back(layout, options.wait, options.force)}))
         case _:
             busy = "another deployment is at work here"
-            with holding(layout.state("deploy.lock"), BROKEN_SECONDS, busy):
-                return _deploy(layout, its)
+            with hold_lock(layout.state("deploy.lock"), BROKEN_SECONDS, busy):
+                return _deploy(layout, options)
     return 0
 
 
-def _deploy(layout: Layout, its: argparse.Namespace) -> int:
+def _deploy(layout: Layout, options: argparse.Namespace) -> int:
     """The actions of which only one may be at work."""
-    match its.action:
+    match options.action:
         case "environment":
-            make_environment(layout, its.environment, _wheels())
+            make_environment(layout, options.environment, _wheels())
         case "stage":
-            name = stage(layout, its.digest, its.environment, its.board)
+            name = stage_release(layout, options.digest, options.environment, options.board)
             print(json.dumps({"release": name}))
         case "switch":
-            switch(layout, its.release, its.wait, its.force, sys.stdin.read())
+            switch_release(layout, options.release, options.wait, options.force, sys.stdin.read())
         case "prune":
-            print(json.dumps({"gone": prune(layout)}))
+            print(json.dumps({"gone": remove_surplus(layout)}))
     return 0
 
 
@@ -102,30 +102,32 @@ def _wheels() -> dict[str, str]:
         wheels = json.load(sys.stdin)
     except ValueError as error:
         raise Refused("the list of wheels is not JSON") from error
-    if not isinstance(wheels, dict) or not all(isinstance(its, str) for its in wheels.values()):
+    if not isinstance(wheels, dict) or not all(
+        isinstance(digest, str) for digest in wheels.values()
+    ):
         raise Refused("the list of wheels names no digests")
     return wheels
 
 
-def status(layout: Layout) -> dict[str, Any]:
+def release_status(layout: Layout) -> dict[str, Any]:
     """What is on this device and how it does."""
-    links = {name: linked(layout, name) for name in LINKS}
-    running = is_held(layout.state("supervisor.lock"))
-    note = read_json(layout.state("status.json")) or {}
+    links = {name: read_link(layout, name) for name in LINKS}
+    running = is_locked(layout.state("supervisor.lock"))
+    note = read_json_file(layout.state("status.json")) or {}
     trial = trial_of_current(layout)
-    outcomes = [line for line in read_log(layout) if line["event"] in OUTCOMES]
+    outcomes = [line for line in read_event_log(layout) if line["event"] in TRIAL_OUTCOMES]
     config = layout.root / CONFIG
     return {
         **links,
         "running": running,
         "state": note.get("state") if running and note.get("release") == links["current"] else None,
-        "examination": is_held(layout.state(EXAMINATION)),
+        "examination": is_locked(layout.state(EXAMINATION_LOCK)),
         "trial": None if trial is None else trial.release,
         "outcome": outcomes[-1] if outcomes else None,
         "releases": _records(layout.release(""), RECORD),
         "environments": list(_records(layout.environment(""), COMPLETE)),
         "config": config.read_text() if config.exists() else None,
-        "surplus": any(surplus(layout)),
+        "surplus": any(find_surplus(layout)),
         "trusted": {path.name: path.read_text() for path in layout.root.glob(f"{TRUSTED}/*.pem")},
     }
 
@@ -134,23 +136,25 @@ def _records(folder: Path, mark: str) -> dict[str, Any]:
     """The folders that are whole, with what their record says."""
     if not folder.is_dir():
         return {}
-    found = {its.name: read_json(its / mark) for its in folder.iterdir() if its.name[0] != "."}
-    return {name: record for name, record in found.items() if record}
+    records = {
+        path.name: read_json_file(path / mark) for path in folder.iterdir() if path.name[0] != "."
+    }
+    return {name: record for name, record in records.items() if record}
 
 
 def _await(layout: Layout, release: str) -> int:
     """Waits until a trial is judged; says how it ended."""
-    seen = time.monotonic()
+    last_alive = time.monotonic()
     while (trial := trial_of_current(layout)) is not None and trial.release == release:
-        if is_held(layout.state("supervisor.lock")):
-            seen = time.monotonic()
-        elif time.monotonic() - seen >= BEGIN_SECONDS:
+        if is_locked(layout.state("supervisor.lock")):
+            last_alive = time.monotonic()
+        elif time.monotonic() - last_alive >= SUPERVISOR_START_SECONDS:
             raise Refused("the service is not running, so that the release is not tried")
-        time.sleep(POLL)
+        time.sleep(POLL_SECONDS)
     ended = [
         line
-        for line in read_log(layout)
-        if line["event"] in OUTCOMES and line.get("release") == release
+        for line in read_event_log(layout)
+        if line["event"] in TRIAL_OUTCOMES and line.get("release") == release
     ]
     if not ended:
         raise Refused(f"the release {release} was never tried")
@@ -177,16 +181,16 @@ def _parser() -> argparse.ArgumentParser:
         "prune": (),
     }
     for action, names in words.items():
-        its = actions.add_parser(action)
-        its.add_argument("root")
+        subparser = actions.add_parser(action)
+        subparser.add_argument("root")
         for name in names:
             if name == "--force":
-                its.add_argument(name, action="store_true")
+                subparser.add_argument(name, action="store_true")
             elif name.endswith("+"):
-                its.add_argument(name[:-1], nargs="+")
+                subparser.add_argument(name[:-1], nargs="+")
             else:
                 kind = {"offset": int, "size": int, "--wait": float, "--lines": int}.get(name, str)
-                its.add_argument(name, type=kind, default=0)
+                subparser.add_argument(name, type=kind, default=0)
     return parser
 
 

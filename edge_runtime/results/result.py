@@ -15,7 +15,7 @@ NOTICE = "research use only, not for diagnosis"
 
 
 @dataclass(frozen=True)
-class Latency:
+class FrameLatency:
     """Milliseconds, by part of the way from the capture of the frame to its result."""
 
     wait: float
@@ -100,7 +100,7 @@ class Result:
     """The share of each label at which `adjusted` holds; None where nobody gave it."""
     region: Literal["given", "found"]
     """Whether the user gave that part, or it was found."""
-    latency_ms: Latency
+    latency_ms: FrameLatency
     rate: str
     """How many frames are classified: `full`, or on a hot device `half`, `quarter`, `single` (one a
     second) or `withheld`."""
@@ -170,4 +170,4 @@ def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
 
 _NAMES = [field.name for field in fields(Result) if field.name != "nodules"]
 _NODULE_NAMES = [field.name for field in fields(Nodule) if field.name not in ("window", "evidence")]
-_LATENCIES = [field.name for field in fields(Latency)]
+_LATENCIES = [field.name for field in fields(FrameLatency)]

@@ -23,7 +23,7 @@ class State(StrEnum):
 class Event(StrEnum):
     """What happens to a session."""
 
-    JUDGED = "a usable frame was judged in time"
+    CLASSIFIED = "a usable frame was judged in time"
     LATE = "the result is older than the budget"
     SILENT = "no frame came within the time-out"
     ABSENT = "no frame came for so long that the device counts as gone"
@@ -33,21 +33,30 @@ class Event(StrEnum):
     FAILED = "inference failed"
 
 
-S = State
-ROWS: dict[State, tuple[State, ...]] = {
+_S = State
+_ROWS: dict[State, tuple[State, ...]] = {
     # Columns as in Event: JUDGED, LATE, SILENT, ABSENT, UNUSABLE, REPEATED, GONE, FAILED.
-    S.SEARCHING: (S.LIVE, S.STALE, S.SEARCHING, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
-    S.LIVE: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
-    S.STALE: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
-    S.FROZEN: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    _S.SEARCHING: (
+        _S.LIVE,
+        _S.STALE,
+        _S.SEARCHING,
+        _S.LOST,
+        _S.SEARCHING,
+        _S.FROZEN,
+        _S.LOST,
+        _S.FAULT,
+    ),
+    _S.LIVE: (_S.LIVE, _S.STALE, _S.STALE, _S.LOST, _S.SEARCHING, _S.FROZEN, _S.LOST, _S.FAULT),
+    _S.STALE: (_S.LIVE, _S.STALE, _S.STALE, _S.LOST, _S.SEARCHING, _S.FROZEN, _S.LOST, _S.FAULT),
+    _S.FROZEN: (_S.LIVE, _S.STALE, _S.STALE, _S.LOST, _S.SEARCHING, _S.FROZEN, _S.LOST, _S.FAULT),
     # A device that is back has to show a picture first.
-    S.LOST: (S.LIVE, S.STALE, S.LOST, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    _S.LOST: (_S.LIVE, _S.STALE, _S.LOST, _S.LOST, _S.SEARCHING, _S.FROZEN, _S.LOST, _S.FAULT),
     # Only a frame that was judged in time proves that inference works again.
-    S.FAULT: (S.LIVE, S.FAULT, S.FAULT, S.LOST, S.FAULT, S.FAULT, S.LOST, S.FAULT),
+    _S.FAULT: (_S.LIVE, _S.FAULT, _S.FAULT, _S.LOST, _S.FAULT, _S.FAULT, _S.LOST, _S.FAULT),
 }
-TABLE = {state: dict(zip(Event, row, strict=True)) for state, row in ROWS.items()}
+TRANSITIONS = {state: dict(zip(Event, row, strict=True)) for state, row in _ROWS.items()}
 
 
 def next_state(state: State, event: Event) -> State:
     """The state that follows. Raises KeyError for a pair that is not in the table."""
-    return TABLE[state][event]
+    return TRANSITIONS[state][event]

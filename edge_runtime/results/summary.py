@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-LEAST_MS, MOST_MS, STEP = 0.01, 100_000.0, 1.01
-BINS = math.ceil(math.log(MOST_MS / LEAST_MS) / math.log(STEP)) + 2
+MIN_MS, MAX_MS, BIN_RATIO = 0.01, 100_000.0, 1.01
+LATENCY_BINS = math.ceil(math.log(MAX_MS / MIN_MS) / math.log(BIN_RATIO)) + 2
 
 
 class LatencyHistogram:
     """Milliseconds in logarithmic bins of 1 %: percentiles to within 1 %, constant memory."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros(BINS, dtype=np.int64)
+        self._counts = np.zeros(LATENCY_BINS, dtype=np.int64)
 
     def add(self, milliseconds: float) -> None:
         """Counts one latency."""
-        clipped = min(max(milliseconds, LEAST_MS), MOST_MS)
-        self._counts[round(math.log(clipped / LEAST_MS) / math.log(STEP))] += 1
+        clipped = min(max(milliseconds, MIN_MS), MAX_MS)
+        self._counts[round(math.log(clipped / MIN_MS) / math.log(BIN_RATIO))] += 1
 
     def percentile(self, percent: float) -> float:
         """The latency that `percent` of all stay within, in milliseconds; NaN where none is."""
@@ -27,8 +27,8 @@ class LatencyHistogram:
         if total == 0:
             return math.nan
         rank = max(1, math.ceil(total * percent / 100))
-        found = int(np.searchsorted(np.cumsum(self._counts), rank))
-        return float(LEAST_MS * STEP**found)
+        bin_number = int(np.searchsorted(np.cumsum(self._counts), rank))
+        return float(MIN_MS * BIN_RATIO**bin_number)
 
 
 @dataclass

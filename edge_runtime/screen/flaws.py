@@ -12,33 +12,33 @@ from numpy.typing import NDArray
 
 from devices import Box, Pixels
 
-LEAST_SIDE = 64
+MIN_PICTURE_SIDE = 64
 """Pixels of the picture's shorter side: half of what common models take."""
-SAMPLE = 4
+SAMPLE_STRIDE = 4
 """Every fourth pixel of every fourth row is looked at: thicker than a caliper's line."""
-MOST_SAMPLES = 160
+MAX_SAMPLES = 160
 """A side; of larger pictures fewer are looked at."""
-DARK = 12
+DARK_LEVEL = 12
 """Grey levels up to this show nothing; compression leaves some of it in a screen's background."""
-LIT = 0.01
+MIN_LIT_SHARE = 0.01
 """Share of pixels that show anything, below which the picture is black."""
-BLOWN, BLOWN_SHARE = 250, 0.2
+SATURATED_LEVEL, MAX_SATURATED_SHARE = 250, 0.2
 """Grey levels from which a pixel is saturated, and the share of them from which the picture is.
 The most in a still is 0.04."""
-PLAIN, PLAIN_SHARE, PLAIN_LEVEL = 8, 0.9, 40
+PLAIN_TOLERANCE, PLAIN_SHARE, PLAIN_LEVEL = 8, 0.9, 40
 """Levels around the median, the share of pixels within them, and the median's brightest channel
 from which a screen is of one colour; text may stand on it."""
-COLOURED, COLOURED_SHARE = 64, 0.001
+COLOURED_LEVELS, COLOURED_SHARE = 64, 0.001
 """Of 255, between a pixel's channels, and the share of such pixels, neighbours coloured too. Bluish
 grey maps reach 48; thin calipers and logos make up 0.0006 of a picture at most."""
 TINTED_SHARE = 0.2
 """Coloured pixels beyond which a tinted grey map is taken off first."""
 BARS_SHARE = 0.4
 """Of coloured pixels, in columns of one colour each, from which they are a test picture."""
-REPEATED, SPOILT, REPEATED_SHARE = 2, 0.02, 0.06
+MAX_ROW_CHANGE, MAX_CHANGED_SHARE, MIN_REPEATED_SHARE = 2, 0.02, 0.06
 """Grey levels by which a repeated row differs from the one above, the share of pixels that differ
 by more all the same, and the share of the picture's rows that are such, one below the other."""
-SPECKLED = 0.3
+MIN_SPECKLED_SHARE = 0.3
 """Share of a dark row's pixels that differ from the one beside, as an echo's do; where there is
 none, rows are alike without anything missing."""
 
@@ -46,7 +46,7 @@ none, rows are alike without anything missing."""
 class Flaw(StrEnum):
     """Why a frame is withheld."""
 
-    TOO_SMALL = f"the picture is smaller than {LEAST_SIDE} pixels"
+    TOO_SMALL = f"the picture is smaller than {MIN_PICTURE_SIDE} pixels"
     BLACK = "the picture is black"
     NO_SIGNAL = "the grabber has no signal"
     TORN = "a part of the picture is missing"
@@ -54,17 +54,17 @@ class Flaw(StrEnum):
     COLOUR = "colour Doppler is on"
 
 
-def flaw(pixels: Pixels, box: Box) -> Flaw | None:
+def find_flaw(pixels: Pixels, box: Box) -> Flaw | None:
     """The first flaw of the picture in `box`, or None; raises nothing, whatever the pixels are."""
     if pixels.ndim != 2 and pixels.shape[2:] != (3,):
         return Flaw.TOO_SMALL
     x, y, w, h = box
     inside = pixels[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
-    if min(inside.shape[:2]) < LEAST_SIDE:
+    if min(inside.shape[:2]) < MIN_PICTURE_SIDE:
         return Flaw.TOO_SMALL
     sample = _sample(inside)
     green = sample if sample.ndim == 2 else np.ascontiguousarray(sample[..., 1])
-    if np.count_nonzero(green > DARK) < LIT * green.size:
+    if np.count_nonzero(green > DARK_LEVEL) < MIN_LIT_SHARE * green.size:
         # A screen of one dark colour is not black: blue and red weigh little in the grey.
         return Flaw.NO_SIGNAL if _is_plain(sample, green) else Flaw.BLACK
     coloured = _coloured(sample)
@@ -72,7 +72,7 @@ def flaw(pixels: Pixels, box: Box) -> Flaw | None:
         return Flaw.NO_SIGNAL
     if _repeats_rows(green):
         return Flaw.TORN
-    if np.count_nonzero(green >= BLOWN) > BLOWN_SHARE * green.size:
+    if np.count_nonzero(green >= SATURATED_LEVEL) > MAX_SATURATED_SHARE * green.size:
         return Flaw.SATURATED
     return Flaw.COLOUR if _has_flow(coloured, sample) else None
 
@@ -80,7 +80,7 @@ def flaw(pixels: Pixels, box: Box) -> Flaw | None:
 def _sample(inside: Pixels) -> Pixels:
     """Single pixels in equal steps, not means: a mean would make thin marks pale, not absent."""
     height, width = inside.shape[:2]
-    size = (min(width // SAMPLE, MOST_SAMPLES), min(height // SAMPLE, MOST_SAMPLES))
+    size = (min(width // SAMPLE_STRIDE, MAX_SAMPLES), min(height // SAMPLE_STRIDE, MAX_SAMPLES))
     return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
@@ -90,20 +90,20 @@ def _coloured(sample: Pixels) -> NDArray[np.bool_]:
         return np.zeros(sample.shape, np.bool_)
     blue, green, red = cv2.split(sample)
     most, least = cv2.max(cv2.max(blue, green), red), cv2.min(cv2.min(blue, green), red)
-    return np.asarray(cv2.subtract(most, least) > COLOURED)
+    return np.asarray(cv2.subtract(most, least) > COLOURED_LEVELS)
 
 
 def _is_plain(sample: Pixels, green: Pixels) -> bool:
     """Whether nearly all is of one colour, as a grabber's blue screen."""
     levels = np.sort(green[::8, ::8], axis=None)
     others = round((1 - PLAIN_SHARE) * len(levels))
-    if int(levels[-1 - others]) - int(levels[others]) > 2 * PLAIN:
+    if int(levels[-1 - others]) - int(levels[others]) > 2 * PLAIN_TOLERANCE:
         return False  # what is left without that share on either side would lie around the median
     coarse = sample[::8, ::8].reshape(-1, 1 if sample.ndim == 2 else 3)
     middle = np.sort(coarse, axis=0)[len(coarse) // 2].astype(np.int16)  # a tenth of np.median
     if middle.max() < PLAIN_LEVEL:
         return False
-    near = (np.abs(coarse - middle) <= PLAIN).all(axis=1)
+    near = (np.abs(coarse - middle) <= PLAIN_TOLERANCE).all(axis=1)
     return bool(np.count_nonzero(near) >= PLAIN_SHARE * len(near))
 
 
@@ -112,7 +112,7 @@ def _is_test_picture(coloured: NDArray[np.bool_], sample: Pixels) -> bool:
     upper = len(sample) // 2
     if np.count_nonzero(coloured[:upper]) < BARS_SHARE * coloured[:upper].size:
         return False
-    return float(cv2.absdiff(sample[: upper - 1], sample[1:upper]).mean()) < REPEATED
+    return float(cv2.absdiff(sample[: upper - 1], sample[1:upper]).mean()) < MAX_ROW_CHANGE
 
 
 def _repeats_rows(green: Pixels) -> bool:
@@ -120,14 +120,14 @@ def _repeats_rows(green: Pixels) -> bool:
 
     It may be grey, green, or the last row that came; a dark one cannot be told from no echo.
     """
-    least = max(3, REPEATED_SHARE * len(green))
-    down = np.asarray(cv2.absdiff(green[1:], green[:-1]) > REPEATED)
+    least = max(3, MIN_REPEATED_SHARE * len(green))
+    down = np.asarray(cv2.absdiff(green[1:], green[:-1]) > MAX_ROW_CHANGE)
     changed = cv2.reduce(down.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
-    same = np.asarray(changed <= SPOILT * green.shape[1])
+    same = np.asarray(changed <= MAX_CHANGED_SHARE * green.shape[1])
     if np.count_nonzero(same) < least or _longest(same) < least:
         return False
-    across = cv2.absdiff(green[1:, 1:], green[1:, :-1]) > REPEATED
-    speckled = np.count_nonzero(across, axis=1) >= SPECKLED * green.shape[1]
+    across = cv2.absdiff(green[1:, 1:], green[1:, :-1]) > MAX_ROW_CHANGE
+    speckled = np.count_nonzero(across, axis=1) >= MIN_SPECKLED_SHARE * green.shape[1]
     bright = green[1:].mean(axis=1, dtype=np.float32) >= PLAIN_LEVEL
     return _longest(same & (bright | speckled)) >= least
 
@@ -151,12 +151,12 @@ def _has_flow(coloured: NDArray[np.bool_], sample: Pixels) -> bool:
 
 def _without_tint(sample: Pixels) -> Pixels:
     """The sample with each channel scaled so that its lit pixels are grey in the median."""
-    lit = sample[sample.max(axis=2) > DARK]
+    lit = sample[sample.max(axis=2) > DARK_LEVEL]
     middle = np.median(lit, axis=0) if len(lit) else np.ones(3)
     return np.asarray(np.clip(sample * (middle.mean() / np.maximum(middle, 1)), 0, 255), np.uint8)
 
 
-SPARSE = 4
+DARK_STRIDE = 4
 """Every fourth pixel of every fourth row tells whether a picture went dark."""
 
 
@@ -164,6 +164,6 @@ def is_dark(pixels: Pixels, box: Box) -> bool:
     """Whether less than a hundredth of the box shows anything, as after a lost signal."""
     x, y, w, h = box
     inside = pixels[y : y + h, x : x + w]
-    sparse = inside[::SPARSE, ::SPARSE]
+    sparse = inside[::DARK_STRIDE, ::DARK_STRIDE]
     channel = sparse if sparse.ndim == 2 else sparse[..., 1]  # green carries most of the luma
-    return 100 * int(np.count_nonzero(channel > DARK)) < channel.size
+    return 100 * int(np.count_nonzero(channel > DARK_LEVEL)) < channel.size

@@ -11,32 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import Box, Pixels
-from edge_runtime.screen.flaws import DARK
+from edge_runtime.screen.flaws import DARK_LEVEL
 
 Corner = tuple[int, int]
 Mask = NDArray[np.uint8]
 """``H x W``, 0 outside."""
 
-LEAST_SHARE = 0.05
+MIN_OUTLINE_SHARE = 0.05
 """Of the screen; anything smaller is a logo or a scale."""
-LONG_SIDE = 320
+SEARCH_SIDE = 320
 """The search runs on pictures of this size: it need not be finer than a few pixels."""
-ENOUGH = 8
+MIN_MOVING_FRAMES = 8
 """Frames from which on movement is told from compression's pulses."""
-CHANGES = 0.1
+MIN_CHANGE_SHARE = 0.1
 """Share of frame pairs in which a place of the picture changes: speckle does in most, in its
 darkest parts in a fifth; text and scales do with key frames only, in 0.08 at most."""
-THIN = 9
+MARK_WIDTH = 9
 """Pixels of the small picture; what is thinner is text, a tick, or an arm of a body mark."""
-NARROW = 0.15
+MIN_ROW_WIDTH = 0.15
 """Of the picture's width, that its rows have at least; the narrowest apex seen has 0.4."""
-RECTANGULAR = 0.98
+RECTANGLE_FILL = 0.98
 """Share of its box that a rectangle fills at least; the steepest trapezoid seen fills 0.965."""
-CURVED = 0.05
+MIN_CURVATURE = 0.05
 """Of the width, by which a sector's lower edge bends at least."""
 
 
-class Kind(StrEnum):
+class Shape(StrEnum):
     """The shapes that probes make: linear, linear with steered lines, curved or phased."""
 
     RECTANGLE = "rectangle"
@@ -61,15 +61,15 @@ class Outline:
         return int(np.count_nonzero(self.mask(self.box)))
 
     @cached_property
-    def kind(self) -> Kind:
+    def kind(self) -> Shape:
         """The shape, by how much of the box it fills and how its lower edge bends."""
         _, _, w, h = self.box
         inside = self.mask(self.box)
-        if self.area >= RECTANGULAR * w * h:
-            return Kind.RECTANGLE
+        if self.area >= RECTANGLE_FILL * w * h:
+            return Shape.RECTANGLE
         # How far below the lower end of a side the lowest point lies: nothing for a straight edge.
         bottoms = [h - 1 - int(np.argmax(inside[::-1, side])) for side in (0, w - 1)]
-        return Kind.SECTOR if h - 1 - max(bottoms) >= CURVED * w else Kind.TRAPEZOID
+        return Shape.SECTOR if h - 1 - max(bottoms) >= MIN_CURVATURE * w else Shape.TRAPEZOID
 
     def mask(self, box: Box) -> Mask:
         """255 inside the polygon, for the pixels of `box`."""
@@ -82,42 +82,42 @@ class Outline:
         return np.array(self.polygon, np.int32)
 
 
-def around(box: Box) -> Outline:
+def rectangle_outline(box: Box) -> Outline:
     """The outline of a rectangular picture."""
     x, y, w, h = box
     return Outline(((x, y), (x + w - 1, y), (x + w - 1, y + h - 1), (x, y + h - 1)))
 
 
-def shrink(pixels: Pixels) -> Pixels:
-    """The grey picture that is searched, its longer side LONG_SIDE or less."""
+def shrink_for_search(pixels: Pixels) -> Pixels:
+    """The grey picture that is searched, its longer side SEARCH_SIDE or less."""
     height, width = pixels.shape[:2]
-    scale = max(1.0, max(height, width) / LONG_SIDE)
+    scale = max(1.0, max(height, width) / SEARCH_SIDE)
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     gray = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
     return np.asarray(gray, np.uint8)
 
 
-def moving(shrunk: Sequence[Pixels], screen: tuple[int, int]) -> Outline | None:
+def find_moving(shrunk: Sequence[Pixels], screen: tuple[int, int]) -> Outline | None:
     """The picture on a screen of `(width, height)`: the largest area that keeps changing, which
     scales, text, logos and calipers do not.
 
-    The frames went through `shrink`. Returns None where hardly anything moves, or for fewer than
-    ENOUGH frames.
+    The frames went through `shrink_for_search`. Returns None where hardly anything moves, or for
+    fewer than MIN_MOVING_FRAMES frames.
     """
-    if len(shrunk) < ENOUGH:
+    if len(shrunk) < MIN_MOVING_FRAMES:
         return None
     pairs = itertools.pairwise(shrunk)
     changes = np.stack([np.asarray(cv2.absdiff(*pair), np.uint8) for pair in pairs])
     moved = changes > _background_noise(shrunk, changes)
     often = cv2.blur(np.asarray(moved.mean(axis=0, dtype=np.float32)), (3, 3))
-    found = cv2.erode((often >= CHANGES).astype(np.uint8), np.ones((3, 3), np.uint8))
-    return _largest(np.asarray(found, np.uint8), screen)  # eroded by as much as blur reached
+    changing = cv2.erode((often >= MIN_CHANGE_SHARE).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return _largest(np.asarray(changing, np.uint8), screen)  # eroded by as much as blur reached
 
 
-def bright(shrunk: Pixels, screen: tuple[int, int]) -> Outline | None:
+def find_bright(shrunk: Pixels, screen: tuple[int, int]) -> Outline | None:
     """The picture, as far as one frame tells: the largest bright area; None where there is none."""
-    return _largest((shrunk > DARK).astype(np.uint8), screen)
+    return _largest((shrunk > DARK_LEVEL).astype(np.uint8), screen)
 
 
 def _background_noise(shrunk: Sequence[Pixels], changes: Pixels) -> int:
@@ -133,14 +133,14 @@ def _largest(mask: Mask, screen: tuple[int, int]) -> Outline | None:
     Gaps inside the picture (vessels, shadows) are closed and thin marks (text, ticks) opened away
     before the parts are compared.
     """
-    square = np.ones((THIN, THIN), np.uint8)
+    square = np.ones((MARK_WIDTH, MARK_WIDTH), np.uint8)
     mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, square), np.uint8)
     mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, square), np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
         return None
     largest = np.asarray(max(contours, key=cv2.contourArea), np.int32)
-    if cv2.contourArea(largest) < LEAST_SHARE * mask.size:
+    if cv2.contourArea(largest) < MIN_OUTLINE_SHARE * mask.size:
         return None
     return _hull(_without_narrow_ends(largest), mask.shape[::-1], screen)
 
@@ -151,7 +151,7 @@ def _without_narrow_ends(contour: NDArray[np.int32]) -> NDArray[np.int32]:
     left, right = np.full(y.max() + 1, x.max()), np.full(y.max() + 1, x.min())
     np.minimum.at(left, y, x)
     np.maximum.at(right, y, x)
-    rows = np.flatnonzero(right - left >= NARROW * (x.max() - x.min()))
+    rows = np.flatnonzero(right - left >= MIN_ROW_WIDTH * (x.max() - x.min()))
     return contour[(y >= rows[0]) & (y <= rows[-1])] if len(rows) else contour
 
 
@@ -162,10 +162,10 @@ def _hull(
     x, y, w, h = cv2.boundingRect(contour)
     hull = cv2.convexHull(contour)
     scale = np.array(screen) / searched
-    if cv2.contourArea(hull) + cv2.arcLength(hull, True) / 2 >= RECTANGULAR * w * h:
+    if cv2.contourArea(hull) + cv2.arcLength(hull, True) / 2 >= RECTANGLE_FILL * w * h:
         left, top = np.floor(scale * (x, y)).astype(int)
         right, bottom = np.minimum(np.ceil(scale * (x + w, y + h)).astype(int), screen)
-        return around(Box(int(left), int(top), int(right - left), int(bottom - top)))
+        return rectangle_outline(Box(int(left), int(top), int(right - left), int(bottom - top)))
     few = cv2.approxPolyDP(hull, 1.0, True).reshape(-1, 2)
     # The middle of a small pixel is the middle of those that it stands for.
     corners = np.clip(np.round((few + 0.5) * scale - 0.5), 0, np.array(screen) - 1)

@@ -7,27 +7,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
-from edge_runtime.screen.flaws import LEAST_SIDE, Flaw, flaw, is_dark
-from edge_runtime.screen.outline import Kind, Outline, around, bright, moving, shrink
-from edge_runtime.screen.saved_regions import SavedRegion, Size
-from edge_runtime.screen.stillness import summarise
+from edge_runtime.screen.flaws import MIN_PICTURE_SIDE, Flaw, find_flaw, is_dark
+from edge_runtime.screen.outline import (
+    Outline,
+    Shape,
+    find_bright,
+    find_moving,
+    rectangle_outline,
+    shrink_for_search,
+)
+from edge_runtime.screen.saved_regions import SavedRegion, ScreenSize
+from edge_runtime.screen.stillness import cell_means
 
-GATHERED = 15
+SEARCH_FRAMES = 15
 """Frames in which movement is looked for."""
-EVERY, LATER = 2, 32
+SEARCH_STRIDE, SETTLED_STRIDE = 2, 32
 """Every second frame is looked at until the picture is found, which takes a second at 30 frames/s;
 then a few, because a probe that was in the air shows more of its picture on the neck."""
-GROWN, KEPT = 1.05, 0.97
+MIN_GROWTH, MIN_OVERLAP = 1.05, 0.97
 """What is found later is larger by this factor, and holds this share of what was found before."""
 
 
-class Window:
+class OutlinedBox:
     """What lies inside an outline: for the model, and for the check that the picture moves."""
 
     def __init__(self, outline: Outline) -> None:
         self.box = outline.box
         self._mask = outline.mask(self.box)
-        self._whole = summarise(self._mask, Box(0, 0, self.box.w, self.box.h)) == 255
+        self._whole = cell_means(self._mask, Box(0, 0, self.box.w, self.box.h)) == 255
         self._black = np.zeros((0, 0), np.uint8)
 
     def cut(self, pixels: Pixels) -> Pixels:
@@ -39,30 +46,32 @@ class Window:
         cv2.copyTo(inside, self._mask, self._black)
         return self._black
 
-    def summarise(self, pixels: Pixels) -> NDArray[np.int16]:
-        """As the function `summarise`; cells that are not wholly inside the outline are 0."""
-        seen = summarise(pixels, self.box)
-        seen[~self._whole] = 0
-        return seen
+    def cell_means(self, pixels: Pixels) -> NDArray[np.int16]:
+        """As the function `cell_means`; cells that are not wholly inside the outline are 0."""
+        summary = cell_means(pixels, self.box)
+        summary[~self._whole] = 0
+        return summary
 
 
 class Region:
-    """The part of the screen that is judged: as the user said, else as it is remembered for a
-    screen of this size, else the picture that is found.
+    """The part of the screen that is classified.
 
-    At first that is the bright area of one frame. Once something moved for GATHERED frames it is
-    what moves, kept until the screen changes its size, so that the box does not flutter; later it
-    only grows.
+    The user's region comes first, then a region that was saved for a screen of this size, then the
+    region that the device names, then the picture that the search finds.
+
+    The search begins with the bright area of one frame. After SEARCH_FRAMES frames with movement it
+    takes the area that moves. That area stays until the screen changes its size, so that the box
+    does not flutter; later it only grows.
     """
 
     def __init__(
         self,
         roi: Box | None = None,
-        saved: Mapping[Size, SavedRegion] | None = None,
-        told: Box | None = None,
+        saved: Mapping[ScreenSize, SavedRegion] | None = None,
+        device_region: Box | None = None,
         whole: bool = True,
     ) -> None:
-        """`told` is where the source itself says its picture lies, as DICOM files do.
+        """`device_region` is where the device itself says its picture lies, as DICOM files do.
 
         With `whole` the whole picture is classified where there is no region of interest.
         """
@@ -72,21 +81,21 @@ class Region:
         self.outline: Outline | None = None
         """The picture on the screen, None while there is none."""
         self._given = roi
-        self._remembered, self._told = saved or {}, told
-        self._screen: Size = (0, 0)
+        self._saved, self._device_region = saved or {}, device_region
+        self._screen: ScreenSize = (0, 0)
         self._fixed = self._settled = False
         self._count = 0
-        self._gathered: list[Pixels] = []
-        self._window: Window | None = None
+        self._frames: list[Pixels] = []
+        self._window: OutlinedBox | None = None
 
     def forget(self) -> None:
         """What was found is searched anew, as on another device."""
-        sector = self._remembered.get(self._screen)
+        sector = self._saved.get(self._screen)
         self.roi = self._given or (None if sector is None else sector.roi)
-        self.outline = self._known() if sector is None else sector.outline
+        self.outline = self._device_outline() if sector is None else sector.outline
         self._window = None
         self._fixed, self._settled = self.outline is not None, False
-        self._count, self._gathered = 0, []
+        self._count, self._frames = 0, []
 
     def locate(self, pixels: Pixels, keep: bool = True) -> Box | None:
         """Returns the box to judge in `pixels`, or None where there is no picture in it.
@@ -117,10 +126,10 @@ class Region:
         x, y, w, h = box
         return pixels[y : y + h, x : x + w] if window is None else window.cut(pixels)
 
-    def summarise(self, pixels: Pixels, box: Box) -> NDArray[np.int16]:
+    def cell_means(self, pixels: Pixels, box: Box) -> NDArray[np.int16]:
         """The summary of the box that `locate` gave, without what is outside the outline."""
         window = self._window_of(box)
-        return summarise(pixels, box) if window is None else window.summarise(pixels)
+        return cell_means(pixels, box) if window is None else window.cell_means(pixels)
 
     def flaw(self, pixels: Pixels, box: Box | None) -> Flaw | None:
         """Why what `locate` gave is not to be judged; where it gave None, why the screen is not.
@@ -129,60 +138,64 @@ class Region:
         """
         height, width = pixels.shape[:2]
         if box is None:
-            return flaw(pixels, Box(0, 0, width, height))
+            return find_flaw(pixels, Box(0, 0, width, height))
         if self.roi is not None:
-            w, h = max(box.w, LEAST_SIDE), max(box.h, LEAST_SIDE)
+            w, h = max(box.w, MIN_PICTURE_SIDE), max(box.h, MIN_PICTURE_SIDE)
             x = max(0, min(box.x + (box.w - w) // 2, width - w))
             y = max(0, min(box.y + (box.h - h) // 2, height - h))
             box = Box(x, y, w, h)
-        return flaw(pixels, box)
+        return find_flaw(pixels, box)
 
-    def _known(self) -> Outline | None:
+    def _device_outline(self) -> Outline | None:
         """The outline that the source told, where it lies on the screen."""
-        if self._told is None:
+        if self._device_region is None:
             return None
-        x, y, w, h = self._told
-        fits = x + w <= self._screen[0] and y + h <= self._screen[1] and min(w, h) >= LEAST_SIDE
-        return around(self._told) if fits else None
+        x, y, w, h = self._device_region
+        fits = (
+            x + w <= self._screen[0] and y + h <= self._screen[1] and min(w, h) >= MIN_PICTURE_SIDE
+        )
+        return rectangle_outline(self._device_region) if fits else None
 
     def _search(self, pixels: Pixels) -> None:
         """Takes a look at some of the frames, and from enough of them the outline."""
         count, self._count = self._count, self._count + 1
-        if self.outline is not None and count % (LATER if self._settled else EVERY):
+        if self.outline is not None and count % (
+            SETTLED_STRIDE if self._settled else SEARCH_STRIDE
+        ):
             return
         whole = Box(0, 0, *self._screen)
-        if flaw(pixels, whole) in (Flaw.BLACK, Flaw.NO_SIGNAL):
+        if find_flaw(pixels, whole) in (Flaw.BLACK, Flaw.NO_SIGNAL):
             return
-        self._gathered.append(shrink(pixels))
+        self._frames.append(shrink_for_search(pixels))
         if self.outline is None:
-            self.outline = bright(self._gathered[-1], self._screen)
-        if len(self._gathered) < GATHERED:
+            self.outline = find_bright(self._frames[-1], self._screen)
+        if len(self._frames) < SEARCH_FRAMES:
             return
-        found = moving(self._gathered, self._screen)
+        movement = find_moving(self._frames, self._screen)
         if not self._settled:
-            self._settled = found is not None
-            self._take(found or bright(self._gathered[-1], self._screen))
-        elif found is not None and self.outline is not None and grows(self.outline, found):
-            self._take(found)
-        self._gathered = []
+            self._settled = movement is not None
+            self._set_outline(movement or find_bright(self._frames[-1], self._screen))
+        elif movement is not None and self.outline is not None and is_grown(self.outline, movement):
+            self._set_outline(movement)
+        self._frames = []
 
-    def _take(self, outline: Outline | None) -> None:
+    def _set_outline(self, outline: Outline | None) -> None:
         self.outline, self._window = outline, None
 
-    def _window_of(self, box: Box) -> Window | None:
+    def _window_of(self, box: Box) -> OutlinedBox | None:
         """What lies inside the outline, None where that is the whole box."""
         outline = self.outline
-        if self.roi is not None or outline is None or outline.kind is Kind.RECTANGLE:
+        if self.roi is not None or outline is None or outline.kind is Shape.RECTANGLE:
             return None
         if self._window is None:
-            self._window = Window(outline)
+            self._window = OutlinedBox(outline)
         return self._window if self._window.box == box else None
 
 
-def grows(outline: Outline, found: Outline) -> bool:
+def is_grown(outline: Outline, later: Outline) -> bool:
     """Whether `found` is the outline and more, not a part of it or something beside it."""
-    both = np.count_nonzero(outline.mask(outline.box) & found.mask(outline.box))
-    return found.area > GROWN * outline.area and bool(both >= KEPT * outline.area)
+    both = np.count_nonzero(outline.mask(outline.box) & later.mask(outline.box))
+    return later.area > MIN_GROWTH * outline.area and bool(both >= MIN_OVERLAP * outline.area)
 
 
 def parse_roi(text: str) -> Box:

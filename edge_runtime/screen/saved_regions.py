@@ -26,16 +26,16 @@ from devices.capture.registry import scheme_of
 from devices.capture.stream import shown
 from devices.schema_io import read_toml
 from edge_runtime.files import configuration_folder, whole_file
-from edge_runtime.screen.outline import Corner, Outline, around
+from edge_runtime.screen.outline import Corner, Outline, rectangle_outline
 
-FILE = "sectors.toml"
-LEAST_SIDE = 8
+REGIONS_FILE = "sectors.toml"
+MIN_REGION_SIDE = 8
 """Pixels of a box or a polygon, each way; as of `--roi`."""
 _ENTRY = re.compile(r"^(?=\[\[sector\]\])", re.MULTILINE)
 
 Pixel = Annotated[int, Meta(ge=0, le=16_384)]
 Side = Annotated[int, Meta(ge=1, le=16_384)]
-Size = tuple[Side, Side]
+ScreenSize = tuple[Side, Side]
 """Width and height of a screen."""
 
 
@@ -44,8 +44,8 @@ class SavedRegion:
     """One entry: where the picture lies on a source's screen of one size."""
 
     source: Annotated[str, Meta(min_length=1, max_length=4096)]
-    """As `name` gives it."""
-    screen: Size
+    """As `source_key` gives it."""
+    screen: ScreenSize
     polygon: (
         Annotated[tuple[tuple[Pixel, Pixel], ...], Meta(min_length=3, max_length=64)] | None
     ) = None
@@ -59,10 +59,10 @@ class SavedRegion:
         if (self.polygon is None) == (self.box is None):
             raise ValueError("either polygon or box is needed")
         width, height = self.screen
-        for its in filter(None, (self.box, self.roi)):
-            if min(its.x, its.y) < 0 or min(its.w, its.h) < LEAST_SIDE:
-                raise ValueError(f"x and y are from 0, w and h from {LEAST_SIDE} pixels")
-            if its.x + its.w > width or its.y + its.h > height:
+        for rectangle in filter(None, (self.box, self.roi)):
+            if min(rectangle.x, rectangle.y) < 0 or min(rectangle.w, rectangle.h) < MIN_REGION_SIDE:
+                raise ValueError(f"x and y are from 0, w and h from {MIN_REGION_SIDE} pixels")
+            if rectangle.x + rectangle.w > width or rectangle.y + rectangle.h > height:
                 raise ValueError(f"lies outside the {width} x {height} screen")
         if self.polygon is not None:
             require_convex(self.polygon, self.screen)
@@ -71,7 +71,7 @@ class SavedRegion:
     def outline(self) -> Outline:
         """The picture's outline."""
         if self.box is not None:
-            return around(self.box)
+            return rectangle_outline(self.box)
         assert self.polygon is not None
         return Outline(self.polygon)
 
@@ -81,7 +81,7 @@ class _File:
     sector: tuple[SavedRegion, ...] = ()
 
 
-def require_convex(polygon: Sequence[Corner], screen: Size) -> None:
+def require_convex(polygon: Sequence[Corner], screen: ScreenSize) -> None:
     """Raises ValueError where the corners are no convex polygon on the screen."""
     width, height = screen
     if any(not (0 <= x < width and 0 <= y < height) for x, y in polygon):
@@ -90,16 +90,16 @@ def require_convex(polygon: Sequence[Corner], screen: Size) -> None:
     if not cv2.isContourConvex(corners):
         raise ValueError("the polygon is not convex, or its corners are out of order")
     _x, _y, w, h = cv2.boundingRect(corners)
-    if min(w, h) < LEAST_SIDE:
-        raise ValueError(f"the polygon is narrower than {LEAST_SIDE} pixels")
+    if min(w, h) < MIN_REGION_SIDE:
+        raise ValueError(f"the polygon is narrower than {MIN_REGION_SIDE} pixels")
 
 
 def saved_regions_file() -> Path:
     """Where a person's sectors are remembered."""
-    return configuration_folder() / FILE
+    return configuration_folder() / REGIONS_FILE
 
 
-def name(uri: str) -> str:
+def source_key(uri: str) -> str:
     """What a source is remembered by: its URI without password and query, the whole path of a file,
     the device of a camera's index.
     """
@@ -119,9 +119,13 @@ def read_saved_regions(path: Path) -> tuple[SavedRegion, ...]:
     return _parse(_read(path), path)
 
 
-def saved_regions_of(path: Path, uri: str) -> dict[Size, SavedRegion]:
+def saved_regions_of(path: Path, uri: str) -> dict[ScreenSize, SavedRegion]:
     """What is remembered of one source, by the size of its screen. Raises BadInput."""
-    return {its.screen: its for its in read_saved_regions(path) if its.source == name(uri)}
+    return {
+        region.screen: region
+        for region in read_saved_regions(path)
+        if region.source == source_key(uri)
+    }
 
 
 def save_region(path: Path, sector: SavedRegion) -> None:
@@ -131,9 +135,9 @@ def save_region(path: Path, sector: SavedRegion) -> None:
     _write(path, text + ("\n" if text.strip() else "") + _entry(sector))
 
 
-def forget(path: Path, source: str) -> int:
+def forget_regions(path: Path, source: str) -> int:
     """Removes the entries of a source; returns how many there were. Raises BadInput."""
-    sizes = [its.screen for its in read_saved_regions(path) if its.source == source]
+    sizes = [region.screen for region in read_saved_regions(path) if region.source == source]
     if sizes:
         _write(path, _without(path, source, sizes))
     return len(sizes)
@@ -154,7 +158,7 @@ def _parse(text: str, path: Path) -> tuple[SavedRegion, ...]:
     return read_toml(text.encode(errors="surrogatepass"), _File, str(path)).sector
 
 
-def _without(path: Path, source: str, sizes: Sequence[Size]) -> str:
+def _without(path: Path, source: str, sizes: Sequence[ScreenSize]) -> str:
     """The file's text without some entries; whatever else a person wrote stays."""
     text = _read(path)
     before, *entries = _ENTRY.split(text)
@@ -163,8 +167,8 @@ def _without(path: Path, source: str, sizes: Sequence[Size]) -> str:
         raise BadInput(f"{path}: each entry has to begin with a line [[sector]]")
     kept = (
         entry
-        for entry, its in zip(entries, sectors, strict=True)
-        if its.source != source or its.screen not in sizes
+        for entry, region in zip(entries, sectors, strict=True)
+        if region.source != source or region.screen not in sizes
     )
     return before + "".join(kept)
 

@@ -11,12 +11,12 @@ from devices import Box, Pixels
 FROZEN_AFTER = 1.0
 """Seconds of one and the same picture after which it counts as frozen."""
 
-CELLS, CELL_PIXELS = 32, 64
+MAX_CELLS, MIN_CELL_PIXELS = 32, 64
 """At most so many cells a side, of at least so many pixels each: noise of a deviation of 5 grey
 levels moves a mean over 64 pixels by less than 3."""
 
 
-SAME = 6
+SAME_LEVELS = 6
 """Grey levels that no cell of a still picture moves by. In eleven real sweeps, of necks, lungs and
 eyes, nothing stayed within it for longer than 0.28 s."""
 
@@ -30,12 +30,12 @@ class Stillness:
 
     def is_frozen(self, summary: NDArray[np.int16], at: float) -> bool:
         """Whether the picture of `summary`, captured at `at` seconds, is FROZEN."""
-        if self._last is None or differs(self._last, summary):
+        if self._last is None or is_other_picture(self._last, summary):
             self._last, self._changed_at = summary, at
         return at - self._changed_at >= FROZEN_AFTER
 
 
-def summarise(pixels: Pixels, box: Box) -> NDArray[np.int16]:
+def cell_means(pixels: Pixels, box: Box) -> NDArray[np.int16]:
     """The mean grey of each cell of the box, int16 ``[n, n]``: what noise hardly moves.
 
     Cells are whole pixels, which are averaged four times as fast as parts of them; what is left
@@ -51,9 +51,11 @@ def summarise(pixels: Pixels, box: Box) -> NDArray[np.int16]:
 
 def _cells(box: Box) -> int:
     """How many cells across, and down."""
-    return max(2, min(CELLS, box.w // 2, box.h // 2, math.isqrt(box.w * box.h // CELL_PIXELS)))
+    return max(
+        2, min(MAX_CELLS, box.w // 2, box.h // 2, math.isqrt(box.w * box.h // MIN_CELL_PIXELS))
+    )
 
 
-def differs(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
+def is_other_picture(previous: NDArray[np.int16], current: NDArray[np.int16]) -> bool:
     """Whether two summaries are of different pictures, not of one with other noise."""
-    return one.shape != other.shape or int(np.abs(one - other).max()) > SAME
+    return previous.shape != current.shape or int(np.abs(previous - current).max()) > SAME_LEVELS

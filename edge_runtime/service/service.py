@@ -14,14 +14,14 @@ from devices import BadInput, CaptureDevice, DeviceLost, Frame, HardwareMissing
 from devices.boards import Board, read_board
 from devices.capture.stream import shown
 from edge_runtime.bundle.archive import Bundle, open_trusted
-from edge_runtime.bundle.trust import VERSIONS, Versions, read_trusted
+from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.release.config import Config, read_config
-from edge_runtime.release.layout import BUNDLE, CONFIG, TRUSTED, Layout, Refused, linked
+from edge_runtime.release.layout import BUNDLE, CONFIG, TRUSTED, Layout, Refused, read_link
 from edge_runtime.release.notify import notify
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import parse_roi
-from edge_runtime.screen.saved_regions import FILE, saved_regions_of
+from edge_runtime.screen.saved_regions import REGIONS_FILE, saved_regions_of
 from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.throttle import Throttle
@@ -32,12 +32,12 @@ RETRY_SECONDS = 2.0
 """Between two attempts to open a scanner that is not there."""
 
 
-def device_versions(layout: Layout) -> Versions:
+def device_versions(layout: Layout) -> AdmittedVersions:
     """The newest versions that passed their trial on a device."""
-    return Versions(layout.state(VERSIONS))
+    return AdmittedVersions(layout.state(VERSIONS_FILE))
 
 
-def serve(layout: Layout, release: str, stop: threading.Event) -> None:
+def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
     """Runs a release until `stop` is set; where there is no scanner it waits for one.
 
     Raises BadInput where the configuration or the bundle cannot be used, and for a region that does
@@ -70,11 +70,11 @@ def _session(
     try:
         device: CaptureDevice = open_source(config.source)
     except (BadInput, DeviceLost, HardwareMissing) as error:
-        seen = shown(config.source) if "://" in config.source else config.source
-        service.wait(stop, "no scanner", why=str(error).replace(config.source, seen))
+        public_uri = shown(config.source) if "://" in config.source else config.source
+        service.wait(stop, "no scanner", why=str(error).replace(config.source, public_uri))
         return
     if not device.live:
-        device = Paced(device)
+        device = PacedRecording(device)
     with device:
         # A model that is refused ends the service; only a refused picture is waited for, below.
         saved = saved_regions_of(service.regions, config.source)
@@ -94,17 +94,17 @@ def _session(
             if stop.is_set():
                 ended.set()
 
-        service.examines = device.live
+        service.device_is_live = device.live
         try:
             summary, lost = session.run([], ended, heartbeat)
         except BadInput as error:  # a screen that the region does not lie on
-            if not (device.live and service.proven):
+            if not (device.live and service.passed_trial):
                 raise
             service.wait(stop, "no picture to judge", why=str(error))
             return
     if device.live:
         seconds, why = round(summary.seconds, 1), None if lost is None else str(lost)
-        service.say(
+        service.report(
             "session ended",
             read=summary.read,
             classified=summary.classified,
@@ -118,7 +118,7 @@ def _session(
         raise lost  # inference hung again and again: the process has to begin anew
 
 
-class Paced(CaptureDevice):
+class PacedRecording(CaptureDevice):
     """A recording that is read no faster than it was made."""
 
     live = False
@@ -145,49 +145,49 @@ class _Service:
     def __init__(self, layout: Layout, release: str, bundle: Bundle, board: Board | None) -> None:
         self._layout, self._release, self._bundle = layout, release, bundle
         self.update_lock = UpdateLock(layout.root)
-        self.examines = False
+        self.device_is_live = False
         self.throttle = Throttle(board)
-        self.regions = layout.root / FILE
+        self.regions = layout.root / REGIONS_FILE
         self._admitted = False
         self._state: State | None = None
-        self._said: str | None = None
-        self._beaten = float("-inf")
+        self._last_report: str | None = None
+        self._last_beat = float("-inf")
 
     def beat(self, state: State) -> None:
         """Tells the supervisor that the loop turns, and takes the device's lock while LIVE."""
         now = time.monotonic()
         changed = state is not self._state
-        if not changed and now - self._beaten < BEAT_SECONDS:
+        if not changed and now - self._last_beat < BEAT_SECONDS:
             return
-        self._beaten, self._state = now, state
+        self._last_beat, self._state = now, state
         notify(MAINPID=os.getpid(), STATUS=state, WATCHDOG=1)
-        if self.examines:
+        if self.device_is_live:
             self.update_lock.beat(now, state)
         if changed:
-            self.say("state", state=str(state))
-        if not self._admitted and self.proven:
+            self.report("state", state=str(state))
+        if not self._admitted and self.passed_trial:
             self._admit()
 
     @property
-    def proven(self) -> bool:
+    def passed_trial(self) -> bool:
         """Whether the release has passed its trial on this device."""
-        return linked(self._layout, "good") == self._release
+        return read_link(self._layout, "good") == self._release
 
     def wait(self, stop: threading.Event, event: str, why: str) -> None:
         """Says why there is nothing to judge, and lets some time pass until the next attempt."""
-        self.say(event, why=why)
+        self.report(event, why=why)
         until = time.monotonic() + RETRY_SECONDS
         while not stop.is_set() and time.monotonic() < until:
             self.beat(State.LOST)
             stop.wait(2 * BEAT_SECONDS)
 
-    def say(self, event: str, **facts: object) -> None:
+    def report(self, event: str, **facts: object) -> None:
         """One line for the journal; the same again is not said again."""
-        said = {"event": event, "release": self._release, "bundle": self._bundle.id, **facts}
-        if (line := json.dumps(said)) != self._said:
-            self._said = line
+        record = {"event": event, "release": self._release, "bundle": self._bundle.id, **facts}
+        if (line := json.dumps(record)) != self._last_report:
+            self._last_report = line
             print(
-                json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **said}),
+                json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **record}),
                 flush=True,
             )
 
@@ -201,4 +201,4 @@ class _Service:
                 self._bundle.signature.key, manifest.name, manifest.version
             )
         except (BadInput, OSError) as error:  # the pictures matter more
-            self.say("version not noted", why=str(error))
+            self.report("version not noted", why=str(error))

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from edge_runtime.release.layout import EXAMINATION, Layout, try_lock
+from edge_runtime.release.layout import DEFAULT_ROOT, EXAMINATION_LOCK, Layout, try_lock
 from edge_runtime.results.states import State
 
 ROOT_VARIABLE = "SONOLITE_ROOT"
-DEFAULT_ROOT = Path("/opt/sonolite")
+"""Names the folder of a device's releases, where that is not DEFAULT_ROOT."""
 
 
 class UpdateLock:
@@ -22,7 +22,7 @@ class UpdateLock:
 
     def __init__(self, root: Path | None = None) -> None:
         root = root or Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
-        self._path = Layout(root).state(EXAMINATION)
+        self._path = Layout(root).state(EXAMINATION_LOCK)
         self._handle: int | None = None
         self._last = float("-inf")
 

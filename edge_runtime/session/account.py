@@ -11,7 +11,7 @@ from edge_runtime.models.classifier import Classifier, Prediction
 from edge_runtime.nodules.decide import OUT_OF_SCOPE, decide
 from edge_runtime.nodules.prevalence import at_prevalence
 from edge_runtime.nodules.smoothing import Smoother
-from edge_runtime.results.result import Latency, Nodule, Result
+from edge_runtime.results.result import FrameLatency, Nodule, Result
 from edge_runtime.results.states import Event, State, next_state
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.region import Region
@@ -19,7 +19,7 @@ from edge_runtime.session.prepare import PreparedFrame
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.session.throttle_levels import ThrottleLevel
 
-NO_TIME = Latency(0, 0, 0, 0)
+NO_LATENCY = FrameLatency(0, 0, 0, 0)
 UNMARKED = "no nodule is marked"
 
 
@@ -57,10 +57,10 @@ class Account:
         self._screen: tuple[int, ...] | None = None
         """Height and width of the last screen."""
         self._backend, self._fallback = "", ""
-        self._trouble: str | None = None
+        self._cause: str | None = None
         """Why no frame comes, as the last result gave it."""
 
-    def computes(self, classifier: Classifier, fallback: str = "") -> None:
+    def set_classifier(self, classifier: Classifier, fallback: str = "") -> None:
         """From now on `classifier` computes; `fallback` says why no preferred backend does."""
         compute = classifier.backend.compute
         self._backend = f"{compute.kind} {compute.model} {compute.interpreter}"
@@ -72,18 +72,18 @@ class Account:
         if self.state is not State.LIVE:
             self._smoother.forget()
 
-    def without_frame(self, event: Event, trouble: str | None = None) -> Result | None:
+    def without_frame(self, event: Event, cause: str | None = None) -> Result | None:
         """Moves on although no frame came; returns a result to show if the state has changed, or
         the `trouble` with what comes instead.
         """
-        before, last_trouble = self.state, self._trouble
+        before, last_trouble = self.state, self._cause
         self.advance(event)
-        self._trouble = trouble
-        if self.state is before and trouble in (None, last_trouble):
+        self._cause = cause
+        if self.state is before and cause in (None, last_trouble):
             return None
         level = self._throttle.level
         withheld = level.reason if level is ThrottleLevel.WITHHELD else None
-        return self._result(None, NO_TIME, (), withheld or trouble or str(event))
+        return self._result(None, NO_LATENCY, (), withheld or cause or str(event))
 
     def conclude(self, prepared: PreparedFrame, prediction: Prediction | None) -> Result:
         """The result of a frame; `prediction` is None where inference failed or was not asked."""
@@ -101,16 +101,16 @@ class Account:
         elif self._live and age > self._budget:
             event = Event.LATE
         else:
-            event = Event.JUDGED
+            event = Event.CLASSIFIED
         self.advance(event)
         nodules: tuple[Nodule, ...] = ()
         reason = str(check.flaw if event is Event.UNUSABLE and check.flaw is not None else event)
-        if event is Event.JUDGED and prepared.unmarked:
+        if event is Event.CLASSIFIED and prepared.unmarked:
             reason = UNMARKED
         if prediction is not None:
             nodules = (self._decide(prepared, prediction, reason),)
         self._count(reason, nodules, age)
-        latency = Latency(
+        latency = FrameLatency(
             wait=1000 * (prepared.began - frame.captured_at),
             prepare=1000 * (prepared.ended - prepared.began),
             infer=1000 * (done - prepared.ended),
@@ -162,7 +162,7 @@ class Account:
     def _result(
         self,
         prepared: PreparedFrame | None,
-        latency: Latency,
+        latency: FrameLatency,
         nodules: tuple[Nodule, ...],
         reason: str,
     ) -> Result:

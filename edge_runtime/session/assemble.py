@@ -15,8 +15,8 @@ from edge_runtime.nodules.prevalence import parse_prevalence
 from edge_runtime.results.states import State
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.region import Region, parse_roi
-from edge_runtime.screen.saved_regions import SavedRegion, Size
-from edge_runtime.session.pipeline import BUDGET, run_session
+from edge_runtime.screen.saved_regions import SavedRegion, ScreenSize
+from edge_runtime.session.pipeline import LATENCY_BUDGET, run_session
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.sink import Sink
 
@@ -64,8 +64,8 @@ def assemble(
     device: CaptureDevice,
     chain: FallbackChain,
     roi: str | None = None,
-    saved: Mapping[Size, SavedRegion] | None = None,
-    budget: float = BUDGET,
+    saved: Mapping[ScreenSize, SavedRegion] | None = None,
+    budget: float = LATENCY_BUDGET,
     throttle: Throttle | None = None,
     whole_picture: bool = False,
     prevalence: str | None = None,

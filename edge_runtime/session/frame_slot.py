@@ -4,15 +4,15 @@ import threading
 from collections import Counter, deque
 from typing import Generic, TypeVar
 
-CAPACITY, LOW = 3, 1
+RECORDING_CAPACITY, REFILL_LEVEL = 3, 1
 """Frames of a recording that are read ahead, and how few are left when reading goes on: a thread
 that is woken for every single frame spends as much on that as on decoding."""
 
 
-F = TypeVar("F")
+_F = TypeVar("_F")
 
 
-class FrameSlot(Generic[F]):
+class FrameSlot(Generic[_F]):
     """Hands frames over: the newest one of a live device, each one of a recording.
 
     Live, a frame that nobody took in time is replaced and counted as dropped: an old picture is
@@ -22,7 +22,7 @@ class FrameSlot(Generic[F]):
 
     def __init__(self, every_frame: bool) -> None:
         self._every_frame = every_frame
-        self._frames: deque[F] = deque()
+        self._frames: deque[_F] = deque()
         self._changed = threading.Condition()
         self._end: Exception | None = None
         self._lost: Exception | None = None
@@ -34,12 +34,14 @@ class FrameSlot(Generic[F]):
         self.passed_over: Counter[str] = Counter()
         """Frames that were read and not handed over, by cause."""
 
-    def put(self, frame: F) -> None:
+    def put(self, frame: _F) -> None:
         """Adds a frame; waits for room in a recording, unless the slot was closed."""
         with self._changed:
             self.read += 1
             if self._every_frame:
-                self._changed.wait_for(lambda: len(self._frames) < CAPACITY or self.closed)
+                self._changed.wait_for(
+                    lambda: len(self._frames) < RECORDING_CAPACITY or self.closed
+                )
             elif self._frames:
                 self._frames.clear()
                 self.dropped += 1
@@ -58,7 +60,7 @@ class FrameSlot(Generic[F]):
             self.read += 1
             self.passed_over[cause] += 1
 
-    def take(self, timeout: float) -> F | None:
+    def take(self, timeout: float) -> _F | None:
         """The next frame, or None after `timeout` seconds; the end is raised once all is taken.
 
         So is a loss, but only once, and before any frame that came after it.
@@ -72,7 +74,7 @@ class FrameSlot(Generic[F]):
                 raise lost
             if self._frames:
                 frame = self._frames.popleft()
-                if len(self._frames) == LOW or not self._every_frame:
+                if len(self._frames) == REFILL_LEVEL or not self._every_frame:
                     self._changed.notify_all()
                 return frame
             if self._end is not None:

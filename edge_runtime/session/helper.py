@@ -12,13 +12,13 @@ from edge_runtime.models import watchdog
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import Classifier
 from edge_runtime.models.watchdog import Watchdog
-from edge_runtime.session.frame_slot import CAPACITY, FrameSlot
+from edge_runtime.session.frame_slot import RECORDING_CAPACITY, FrameSlot
 from edge_runtime.session.prepare import PreparedFrame
 
-LONG = 240
+MIN_FRAMES_READ = 240
 """Frames of a recording after which a second interpreter pays, which takes a tenth of a second to
 open."""
-BEHIND = CAPACITY - 1
+MIN_FRAMES_WAITING = RECORDING_CAPACITY - 1
 """So many frames wait when the capturing thread classifies one itself: it would soon have to wait
 for room."""
 
@@ -42,7 +42,12 @@ class Helper:
 
         `first` is the classifier of the inference thread.
         """
-        if prepared.tensor is None or self._cores == 1 or slot.read < LONG or slot.waiting < BEHIND:
+        if (
+            prepared.tensor is None
+            or self._cores == 1
+            or slot.read < MIN_FRAMES_READ
+            or slot.waiting < MIN_FRAMES_WAITING
+        ):
             return prepared
         try:
             if self._opened is None or self._opened[0] is not first:
@@ -51,7 +56,7 @@ class Helper:
             if (second := self._opened[1]) is None:
                 return prepared
             self._task = prepared, watchdog.INFERENCE_TIMEOUT
-            return replace(prepared, ahead=(first, second.predict(prepared.tensor)))
+            return replace(prepared, helper_prediction=(first, second.predict(prepared.tensor)))
         except (SonoliteError, RuntimeError, MemoryError):
             return prepared  # this only helps; the inference thread finds out what is wrong
         finally:

@@ -22,11 +22,11 @@ from edge_runtime.session.silence import Silence
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.queue import SinkQueue
 
-PULSE = 0.05
+WATCH_INTERVAL = 0.05
 """Seconds between two looks at the threads."""
 
 
-class Shared:
+class SessionContext:
     """The parts that all threads of one session share."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Shared:
         self.device, self.chain, self.account, self.queues = device, chain, account, queues
         self.stop, self.budget, self.throttle, self.clock = stop, budget, throttle, clock
         self.slot: FrameSlot[PreparedFrame] = FrameSlot(every_frame=not device.live)
-        self.trouble: str | None = None
+        self.capture_error: str | None = None
         """Why the pictures of a live device cannot be used, since the last one that could."""
         self.classifier: Classifier | None = None
         """The classifier that the session's results name."""
@@ -71,7 +71,7 @@ class Shared:
 class InferenceThread(threading.Thread):
     """Classifies frame after frame; a thread that hangs is left behind, and another replaces it."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SessionContext) -> None:
         super().__init__(name="inference", daemon=True)
         self._shared = shared
         self._task: tuple[PreparedFrame | None, float] | None = None
@@ -79,7 +79,7 @@ class InferenceThread(threading.Thread):
         self._watchdog = Watchdog()
         self._abandoned = False
         self._blank: Pixels = np.zeros((240, 320), np.uint8)
-        self.turns = 0
+        self.iterations = 0
         """How many times the thread has dealt with a frame, or with none in time."""
         self.ended: SonoliteError | None = None
         self.crash: Exception | None = None
@@ -107,7 +107,7 @@ class InferenceThread(threading.Thread):
         prepared, allowed = task
         if waited <= shared.frame_timeout:
             return False
-        if not shared.lock.acquire(timeout=PULSE):
+        if not shared.lock.acquire(timeout=WATCH_INTERVAL):
             return False  # a result is being handed over
         try:
             if self._task is not task:
@@ -130,7 +130,7 @@ class InferenceThread(threading.Thread):
         shared = self._shared
         silence = Silence(shared.clock())
         while not shared.stop.is_set() and not self._abandoned:
-            self.turns += 1
+            self.iterations += 1
             try:
                 prepared = shared.slot.take(shared.frame_timeout)
                 now = shared.clock()
@@ -142,7 +142,7 @@ class InferenceThread(threading.Thread):
                     raise
                 with shared.lock:
                     self._without_frame(Event.GONE, str(error))
-                if shared.device.returns:
+                if shared.device.reconnects:
                     continue  # if it ends for good, the slot says so next
                 return error
             if prepared is not None:
@@ -150,7 +150,9 @@ class InferenceThread(threading.Thread):
             elif shared.device.live:
                 lost = silence.is_lost(now, shared.frame_timeout)
                 with shared.lock:
-                    self._without_frame(Event.ABSENT if lost else Event.SILENT, shared.trouble)
+                    self._without_frame(
+                        Event.ABSENT if lost else Event.SILENT, shared.capture_error
+                    )
         return None
 
     def _classify(self, prepared: PreparedFrame) -> None:
@@ -161,8 +163,11 @@ class InferenceThread(threading.Thread):
         if prepared.tensor is not None:
             try:
                 classifier = self._classifier(prepared)
-                if prepared.ahead is not None and prepared.ahead[0] is classifier:
-                    prediction = prepared.ahead[1]
+                if (
+                    prepared.helper_prediction is not None
+                    and prepared.helper_prediction[0] is classifier
+                ):
+                    prediction = prepared.helper_prediction[1]
                 else:
                     self._task = prepared, watchdog.INFERENCE_TIMEOUT
                     prediction = classifier.predict(prepared.tensor)
@@ -189,12 +194,12 @@ class InferenceThread(threading.Thread):
         if classifier is not shared.classifier:
             with shared.lock:
                 shared.classifier = classifier
-                shared.account.computes(classifier, "; ".join(shared.chain.refused))
+                shared.account.set_classifier(classifier, "; ".join(shared.chain.refused))
         return classifier
 
-    def _without_frame(self, event: Event, trouble: str | None = None) -> None:
+    def _without_frame(self, event: Event, cause: str | None = None) -> None:
         """Moves the session; a change is shown, and never the last picture as if it were live."""
-        if changed := self._shared.account.without_frame(event, trouble):
+        if changed := self._shared.account.without_frame(event, cause):
             self._shared.publish(changed, self._blank)
 
 

@@ -34,18 +34,23 @@ from edge_runtime.results.summary import Summary
 from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
 from edge_runtime.session.account import Account, utc_now
-from edge_runtime.session.inference import PULSE, InferenceThread, Shared, keep_to_cores
+from edge_runtime.session.inference import (
+    WATCH_INTERVAL,
+    InferenceThread,
+    SessionContext,
+    keep_to_cores,
+)
 from edge_runtime.session.prepare import PreparedFrame, Preparer
 from edge_runtime.session.silence import READ_TIMEOUT
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.queue import SinkQueue
 from edge_runtime.sinks.sink import Sink
 
-BUDGET = 0.25
+LATENCY_BUDGET = 0.25
 """Seconds from capture to result after which a live result is stale."""
-HANDOVER = 0.002
+HANDOVER_TIMEOUT = 0.002
 """Seconds that the inference thread usually takes to begin with a live frame, and more."""
-RESTARTS = 3
+MAX_RESTARTS = 3
 """How often a hung inference is begun anew before the session ends."""
 
 DAMAGED = "damaged, or of a kind that cannot be used"
@@ -60,7 +65,7 @@ def run_session(
     region: Region,
     sinks: Sequence[Sink],
     stop: threading.Event,
-    budget: float = BUDGET,
+    budget: float = LATENCY_BUDGET,
     clock: Clock = time.monotonic,
     utc: Callable[[], datetime] = utc_now,
     heartbeat: Callable[[State], None] = lambda _: None,
@@ -82,8 +87,8 @@ def run_session(
         device.live, chain.stage, chain.bundle.id, region, budget, throttle, clock, utc, prevalence
     )
     queues = [SinkQueue(sink, device.live) for sink in sinks]
-    account.computes(chain.classifier, "; ".join(chain.refused))
-    shared = Shared(device, chain, account, queues, stop, budget, throttle, clock)
+    account.set_classifier(chain.classifier, "; ".join(chain.refused))
+    shared = SessionContext(device, chain, account, queues, stop, budget, throttle, clock)
     capture = threading.Thread(
         target=_capture, args=(shared, preparer), name="capture", daemon=True
     )
@@ -106,7 +111,7 @@ def run_session(
     return summary, ended
 
 
-def _count(summary: Summary, shared: Shared) -> None:
+def _count(summary: Summary, shared: SessionContext) -> None:
     """Adds the frames that no thread classified, and the results that no sink took."""
     slot, damaged = shared.slot, shared.device.damaged
     summary.read = slot.read + damaged
@@ -116,12 +121,12 @@ def _count(summary: Summary, shared: Shared) -> None:
     summary.not_judged.update(slot.passed_over)
 
 
-def _watch(shared: Shared, heartbeat: Callable[[State], None]) -> SonoliteError | None:
+def _watch(shared: SessionContext, heartbeat: Callable[[State], None]) -> SonoliteError | None:
     """Starts the inference thread, again where it hangs, and waits for its end."""
     restarts, turns, uptime = 0, 0, UptimeClock(shared.clock)
     inference = InferenceThread(shared)
     while True:
-        inference.join(PULSE)
+        inference.join(WATCH_INTERVAL)
         if inference.crash is not None:
             raise inference.crash
         if not inference.is_alive():
@@ -133,8 +138,8 @@ def _watch(shared: Shared, heartbeat: Callable[[State], None]) -> SonoliteError 
         if shared.sinks_failed():
             return None
         shared.throttle.update()
-        if inference.turns != turns:
-            turns = inference.turns
+        if inference.iterations != turns:
+            turns = inference.iterations
             heartbeat(shared.account.state)
         now = uptime()
         if shared.helper.hangs(now):
@@ -143,13 +148,13 @@ def _watch(shared: Shared, heartbeat: Callable[[State], None]) -> SonoliteError 
             continue
         if not shared.chain.fall_back(f"hung for {watchdog.INFERENCE_TIMEOUT:g} s"):
             shared.chain.reopen()  # nobody shares an interpreter with a thread that is stuck in it
-        if shared.stop.is_set() or restarts == RESTARTS:
+        if shared.stop.is_set() or restarts == MAX_RESTARTS:
             return HardwareMissing(f"inference hung {restarts + 1} times, and was given up")
         restarts, turns = restarts + 1, 0
         inference = InferenceThread(shared)
 
 
-def _capture(shared: Shared, preparer: Preparer) -> None:
+def _capture(shared: SessionContext, preparer: Preparer) -> None:
     """Reads until the device ends or `stop` is set; the slot carries the reason to the reader."""
     keep_to_cores(slice(-1, None))
     device, slot = shared.device, shared.slot
@@ -162,13 +167,13 @@ def _capture(shared: Shared, preparer: Preparer) -> None:
                     prepared = shared.helper.predict(prepared, shared.classifier, slot)
                 slot.put(prepared)
                 if device.live:  # or the check would keep inference from its beginning
-                    slot.wait_until_taken(HANDOVER)
+                    slot.wait_until_taken(HANDOVER_TIMEOUT)
                 preparer.check(prepared)
             frame = prepared = None  # others' now: their pixels may be used again
         except DeviceStalled:
             continue  # the other side sees the silence by its own clock
         except DeviceLost as error:
-            if not device.returns:
+            if not device.reconnects:
                 slot.close(error)
                 return
             preparer.forget()
@@ -178,7 +183,7 @@ def _capture(shared: Shared, preparer: Preparer) -> None:
             return
 
 
-def _read(shared: Shared) -> Frame | None:
+def _read(shared: SessionContext) -> Frame | None:
     """The next frame, None for a frame that is counted and not classified."""
     device, slot = shared.device, shared.slot
     if not device.live:
@@ -188,9 +193,9 @@ def _read(shared: Shared) -> Frame | None:
     except BadInput as error:  # one picture of a live device, and the next one may be sound
         no_signal = isinstance(error, NoSignal)
         slot.pass_over(str(Flaw.NO_SIGNAL) if no_signal else DAMAGED)
-        shared.trouble = str(error)
+        shared.capture_error = str(error)
         return None
-    shared.trouble = None
+    shared.capture_error = None
     if not shared.throttle.admits(frame.captured_at, device.fps):
         slot.pass_over(HOT)
         return None

@@ -57,7 +57,7 @@ class PreparedFrame:
     ended: float
     """When the tensor was ready."""
     check: FrameCheck = field(default_factory=FrameCheck)
-    ahead: tuple[Classifier, Prediction] | None = None
+    helper_prediction: tuple[Classifier, Prediction] | None = None
     """The prediction of the second classifier, and the first one that it helps."""
 
 
@@ -77,7 +77,7 @@ class Preparer:
         self._shape = (1, side, side, 1)
         self._tensors, self._grays = Buffers(), Buffers()
         self._stillness = Stillness()
-        self._seen = False
+        self._located = False
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         """Returns the prepared `frame`; `check` has to follow.
@@ -116,10 +116,10 @@ class Preparer:
         try:
             box = self._region.locate(frame.pixels, keep=frame.timestamp is not None)
         except BadInput:
-            if not self._live or not self._seen:
+            if not self._live or not self._located:
                 raise
             return None
-        self._seen = True
+        self._located = True
         return box
 
     def _tensor(self, pixels: Pixels, box: Box) -> tuple[Box, NDArray[np.uint8]]:
@@ -138,5 +138,5 @@ class Preparer:
         """Whether a live device shows the same picture in the box again and again."""
         if not self._live:
             return False
-        summary = self._region.summarise(frame.pixels, box)
+        summary = self._region.cell_means(frame.pixels, box)
         return self._stillness.is_frozen(summary, frame.captured_at)

@@ -10,7 +10,7 @@ from devices.boards import Board
 from devices.health import Health, read_health, troubles
 from edge_runtime.session.throttle_levels import ThrottleLevel, ThrottleState, next_throttle_state
 
-EVERY = 1.0
+READING_INTERVAL = 1.0
 """Seconds between two readings."""
 
 
@@ -41,7 +41,7 @@ class Throttle:
         now = self._clock()
         if self._board is None or now < self._next:
             return
-        self._next = now + EVERY
+        self._next = now + READING_INTERVAL
         health = self._read(self._board)
         self._state = next_throttle_state(
             self._state, self._board.thermal, health.celsius, health.throttled, now

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from devices.boards import Thermal
 
-DWELL = 10.0
+COOLING_SECONDS = 10.0
 """Seconds that a device must have been cool before it climbs one rung."""
 
 
@@ -69,11 +69,12 @@ def next_throttle_state(
     throttled: bool | None,
     now: float,
 ) -> ThrottleState:
-    """Where a device stands after a reading at `now`, monotonic seconds.
+    """The state that follows a reading at `now`, monotonic seconds.
 
-    It falls at once, to the rung of its temperature, and at least to HALF while it is throttled. It
-    climbs one rung after DWELL seconds in which it was neither throttled nor within the hysteresis
-    of the rung's own limit. None is a sensor that gave nothing.
+    A hot device classifies fewer frames at once: its level follows the temperature, and is at least
+    HALF while the processor is throttled. The level goes back by one after COOLING_SECONDS in which
+    the processor was not throttled and the temperature lay below the level's limit by more than the
+    hysteresis. `celsius` and `throttled` are None where the sensor gave nothing.
     """
     celsius = state.celsius if celsius is None else celsius
     demanded = _demanded(thermal, celsius, throttled)
@@ -82,7 +83,7 @@ def next_throttle_state(
     if state.level is ThrottleLevel.FULL or throttled or not _cool(state.level, thermal, celsius):
         return ThrottleState(state.level, None, celsius)
     since = now if state.cool_since is None else state.cool_since
-    if now - since < DWELL:
+    if now - since < COOLING_SECONDS:
         return ThrottleState(state.level, since, celsius)
     return ThrottleState(ThrottleLevel(state.level - 1), None, celsius)
 

@@ -1,6 +1,6 @@
-"""Opens sinks by URI, as `devices.capture` opens sources: the registry of their kinds.
+"""Opens a sink by its URI, as `devices.capture` opens a source.
 
-To send results to a new place, write a sink in a file of its own and add its scheme to SCHEMES.
+To send results to a new place, write the sink in a new file and add its scheme to SINK_SCHEMES.
 """
 
 import threading
@@ -35,10 +35,10 @@ def open_sink(uri: str, context: SinkContext) -> AbstractContextManager[Sink]:
     Raises BadInput for a scheme that is not known, and as the sink does.
     """
     scheme, separator, rest = uri.partition(":")
-    if not separator or scheme not in SCHEMES:
-        known = ", ".join(f"{name}:" for name in SCHEMES)
+    if not separator or scheme not in SINK_SCHEMES:
+        known = ", ".join(f"{name}:" for name in SINK_SCHEMES)
         raise BadInput(f"--sink {uri}: no such kind of sink; there are {known}")
-    return SCHEMES[scheme](rest, context)
+    return SINK_SCHEMES[scheme](rest, context)
 
 
 def _json_lines(rest: str, context: SinkContext) -> AbstractContextManager[Sink]:
@@ -59,7 +59,7 @@ def _terminal(rest: str, context: SinkContext) -> Iterator[Sink]:  # noqa: ARG00
         yield terminal
 
 
-SCHEMES: dict[str, Callable[[str, SinkContext], AbstractContextManager[Sink]]] = {
+SINK_SCHEMES: dict[str, Callable[[str, SinkContext], AbstractContextManager[Sink]]] = {
     "jsonl": _json_lines,
     "video": _video,
     "terminal": _terminal,

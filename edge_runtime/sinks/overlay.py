@@ -15,18 +15,24 @@ Color = tuple[int, int, int]
 WHITE: Color = (235, 235, 235)
 POSITIVE: Color = (60, 170, 255)  # amber; colours are blue, green, red
 NEGATIVE: Color = (190, 200, 60)  # teal: both are told apart without red and green
-LABELS: tuple[Color, ...] = (NEGATIVE, POSITIVE, (230, 150, 200), (120, 220, 240), (170, 230, 160))
+LABEL_COLORS: tuple[Color, ...] = (
+    NEGATIVE,
+    POSITIVE,
+    (230, 150, 200),
+    (120, 220, 240),
+    (170, 230, 160),
+)
 """Of more than two labels, in their order and again from the first."""
 ABSTAINED: Color = (190, 190, 190)
 NOT_LIVE: Color = (70, 70, 240)
-BAND = 0.075
+BAND_HEIGHT = 0.075
 """Height of the bands above and below the picture, in parts of the screen's height."""
-FULL, MOST = 10.0, 0.5
+FULL_TINT_EVIDENCE, MAX_TINT = 10.0, 0.5
 """The log-odds from which on a place has full colour, and how much of the picture that covers. The
 evidence of the packaged model is beyond 8 somewhere in half of the pictures it was validated on."""
 
 
-def draw(pixels: Pixels, result: Result, evidence: bool = False) -> Pixels:
+def draw_result(pixels: Pixels, result: Result, evidence: bool = False) -> Pixels:
     """Returns a BGR copy of `pixels`, taller by two bands, with box, label and state.
 
     The bands hold the text, so that no mark of the scanner is covered. With `evidence` the window
@@ -34,7 +40,7 @@ def draw(pixels: Pixels, result: Result, evidence: bool = False) -> Pixels:
     """
     bgr = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
     height, _width = bgr.shape[:2]
-    band = max(18, round(BAND * height))
+    band = max(18, round(BAND_HEIGHT * height))
     canvas = np.asarray(
         cv2.copyMakeBorder(bgr, band, band, 0, 0, cv2.BORDER_CONSTANT, value=(30, 24, 20)),
         dtype=np.uint8,
@@ -66,7 +72,7 @@ def _tint(screen: Pixels, evidence: NDArray[np.float32], window: Box) -> None:
     left, top = max(x, 0), max(y, 0)
     inside = screen[top : y + h, left : x + w]
     places = evidence[..., np.newaxis]
-    strength = MOST * np.minimum(np.abs(places) / FULL, 1)
+    strength = MAX_TINT * np.minimum(np.abs(places) / FULL_TINT_EVIDENCE, 1)
     colors = np.where(places > 0, *np.asarray([POSITIVE, NEGATIVE], np.float32))
     coarse = np.concatenate([colors * strength, 1 - strength], axis=2, dtype=np.float32)
     down, across = evidence.shape[0] / h, evidence.shape[1] / w
@@ -94,7 +100,7 @@ def _color(result: Result, nodule: Nodule | None) -> Color:
         return ABSTAINED
     if len(nodule.thresholds) == 1:
         return POSITIVE if nodule.label in nodule.thresholds else NEGATIVE
-    return LABELS[list(nodule.probability).index(nodule.label) % len(LABELS)]
+    return LABEL_COLORS[list(nodule.probability).index(nodule.label) % len(LABEL_COLORS)]
 
 
 def _headline(result: Result, nodule: Nodule | None) -> str:

@@ -23,7 +23,7 @@ class SinkQueue:
 
     def __init__(self, sink: Sink, live: bool) -> None:
         self._sink, self._live = sink, live
-        self._most = (
+        self._capacity = (
             1
             if sink.latest_only and live
             else PIXEL_CAPACITY
@@ -32,7 +32,7 @@ class SinkQueue:
         )
         self._waiting: deque[tuple[Result, Pixels]] = deque()
         self._changed = threading.Condition()
-        self._closed = self._impatient = False
+        self._closed = self._draining = False
         self.lost = 0
         self.error: Exception | None = None
         """What the sink failed with; it is told nothing more then."""
@@ -44,7 +44,7 @@ class SinkQueue:
         """Hands over one result; waits for room only where the session is not live."""
         with self._changed:
             self._changed.wait_for(self._has_room)
-            if len(self._waiting) >= self._most:
+            if len(self._waiting) >= self._capacity:
                 self._waiting.popleft()
                 self.lost += 1
             if not self._ended:
@@ -54,7 +54,7 @@ class SinkQueue:
     def stop_waiting(self) -> None:
         """From now on nobody waits for room: the session has been asked to end."""
         with self._changed:
-            self._impatient = True
+            self._draining = True
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -71,8 +71,8 @@ class SinkQueue:
         self.lost += len(self._waiting)
 
     def _has_room(self) -> bool:
-        waits = not (self._live or self._impatient or self._ended)
-        return len(self._waiting) < self._most or not waits
+        waits = not (self._live or self._draining or self._ended)
+        return len(self._waiting) < self._capacity or not waits
 
     @property
     def _ended(self) -> bool:

@@ -6,7 +6,7 @@ import cv2
 
 from devices import BadInput, Pixels
 from edge_runtime.results.result import Result
-from edge_runtime.sinks.overlay import draw
+from edge_runtime.sinks.overlay import draw_result
 
 STILLS = (".png", ".jpg")
 
@@ -30,7 +30,7 @@ class OverlayStill:
                 f"--save {self._path}: the source has more than one picture; "
                 "save them as .mp4 or .avi"
             )
-        screen = draw(pixels, result, self._evidence)
+        screen = draw_result(pixels, result, self._evidence)
         ok, coded = cv2.imencode(self._part.suffix, screen)
         if not ok:
             raise BadInput(f"--save {self._path}: the picture cannot be written")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from devices import Pixels
 from edge_runtime.results.result import NOTICE, Result, describe_score
-from edge_runtime.text import cell, printable
+from edge_runtime.text import printable, table_cell
 
 
 class Terminal:
@@ -76,7 +76,7 @@ def _table(result: Result) -> Table:
         "bundle": result.bundle,
     }
     for name, value in rows.items():
-        table.add_row(cell(name), cell(value))
+        table.add_row(table_cell(name), table_cell(value))
     return table
 
 

@@ -13,16 +13,16 @@ from devices import BadInput, Pixels
 from edge_runtime.files import whole_file
 from edge_runtime.results.result import Result
 from edge_runtime.sinks.mp4 import remux
-from edge_runtime.sinks.overlay import draw
+from edge_runtime.sinks.overlay import draw_result
 from edge_runtime.sinks.still import STILLS, OverlayStill
 
 VIDEOS = (".mp4", ".avi")
-FOURCC = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+VIDEO_CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
 BROKEN_OFF = {".mp4": ".mkv", ".avi": ".avi"}
 """How a video of each suffix is written: a killed process leaves a file that plays."""
 
-ROOM, LOOK = 4_000_000, 25
+MIN_DISK_BYTES, DISK_CHECK_FRAMES = 4_000_000, 25
 """Bytes that a disk must have left, and after how many frames it is looked again: OpenCV writes on
 without a word when it is full, and the video could not be closed."""
 
@@ -35,7 +35,7 @@ class OverlayVideo:
     def __init__(self, path: Path, part: Path, fps: float, evidence: bool) -> None:
         """Writes to `part`, whose suffix is one of FOURCC; the user called it `path`.
 
-        `evidence` as for `draw`.
+        `evidence` as for `draw_result`.
         """
         self._path, self._part, self._fps, self._evidence = path, part, fps, evidence
         self._writer: cv2.VideoWriter | None = None
@@ -48,13 +48,16 @@ class OverlayVideo:
         """
         if self._writer is None and result.frame is None:
             return
-        if self._written % LOOK == 0 and shutil.disk_usage(self._part.parent).free < ROOM:
+        if (
+            self._written % DISK_CHECK_FRAMES == 0
+            and shutil.disk_usage(self._part.parent).free < MIN_DISK_BYTES
+        ):
             raise BadInput(f"--save {self._path}: the disk is full")
-        screen = draw(pixels, result, self._evidence)
+        screen = draw_result(pixels, result, self._evidence)
         height, width = screen.shape[:2]
         if self._writer is None:
             self._size = (width - width % 2, height - height % 2)  # codecs want even numbers
-            fourcc = cv2.VideoWriter.fourcc(*FOURCC[self._part.suffix])
+            fourcc = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self._part.suffix])
             self._writer = cv2.VideoWriter(
                 str(self._part.absolute()), cv2.CAP_FFMPEG, fourcc, self._fps, self._size
             )

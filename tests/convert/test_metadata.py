@@ -17,7 +17,7 @@ from convert.metadata import with_metadata
 from convert.tflite import convert
 from devices.compute import CpuBackend
 from devices.compute.interpreter import find_interpreter
-from edge_runtime.bench.wide import widen
+from edge_runtime.bench.wide import widen_input
 from edge_runtime.bundle.golden import golden_tensors
 from edge_runtime.bundle.manifest import Variant
 from edge_runtime.bundle.preprocess import parse
@@ -184,7 +184,7 @@ def test_mediapipe_classifies_as_the_interpreter(
 ) -> None:
     """From the file alone, but for a first operator that takes one of three equal channels."""
     backend = CpuBackend(described, "m.tflite")
-    with classifier(widen(described, schema)) as theirs:
+    with classifier(widen_input(described, schema)) as theirs:
         for picture in pictures[:, None]:
             colours = np.ascontiguousarray(picture[0].repeat(3, axis=2))
             result = theirs.classify(mediapipe.Image(mediapipe.ImageFormat.SRGB, colours))

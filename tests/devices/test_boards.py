@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from devices import BadInput
-from devices.boards import boards, detect_board, read_board
+from devices.boards import board_names, detect_board, read_board
 
 PI = (Path(__file__).parents[2] / "devices" / "boards" / "raspberry-pi-5.toml").read_text()
 
@@ -32,7 +32,7 @@ def write_machine(root: Path, model: str = "", usb: tuple[str, ...] = ()) -> Pat
 
 
 def test_the_shipped_boards_read() -> None:
-    assert boards() == [
+    assert board_names() == [
         "coral-dev-board",
         "coral-usb",
         "jetson-orin-nano",
@@ -40,7 +40,7 @@ def test_the_shipped_boards_read() -> None:
         "raspberry-pi-5",
         "x86-64",
     ]
-    for name in boards():
+    for name in board_names():
         board = read_board(name)
         assert board.name == name
         assert board.backends[-1] == "cpu"  # what every machine has
@@ -57,7 +57,7 @@ def test_a_system_with_too_old_a_python_says_what_it_needs(name: str) -> None:
 
 
 def test_every_figure_and_every_limit_has_its_source() -> None:
-    for name in boards():
+    for name in board_names():
         board = read_board(name)
         assert board.thermal.source
         for latency in board.latency:

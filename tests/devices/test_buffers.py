@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.buffers import MOST, Buffers
+from devices.buffers import MAX_BUFFERS, Buffers
 
 
 def test_an_array_that_nobody_holds_is_given_again() -> None:
@@ -26,7 +26,7 @@ def test_another_shape_forgets_the_first() -> None:
     assert buffers.take((5,)).shape == (5,)
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=4 * MOST))
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=4 * MAX_BUFFERS))
 def test_what_is_held_is_never_painted_over(steps: list[tuple[bool, int]]) -> None:
     buffers = Buffers()
     held = []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.boards import Board, Sensors, boards, read_board
+from devices.boards import Board, Sensors, board_names, read_board
 from tests.conftest import sonolite
 
 PAGE = (Path(__file__).parents[2] / "docs" / "boards.md").read_text()
@@ -40,7 +40,7 @@ def test_the_example_has_every_entry_that_the_table_tells_of(tmp_path: Path) -> 
 
 def test_every_board_is_named() -> None:
     listed = next(line for line in PAGE.splitlines() if line.startswith("    coral"))
-    assert listed.split() == boards()
+    assert listed.split() == board_names()
 
 
 def test_the_ladder_has_the_degrees_of_the_raspberry_pi() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devices.capture.phantom import Phantom
-from edge_runtime.sinks.video import FOURCC
+from edge_runtime.sinks.video import VIDEO_CODECS
 from tests.conftest import draw_labelled, sonolite
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,9 @@ def write_sweep(path: Path) -> None:
     """The video that the README calls sweep.mp4."""
     import cv2
 
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*FOURCC[".mp4"]), 20.0, (640, 480))
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter.fourcc(*VIDEO_CODECS[".mp4"]), 20.0, (640, 480)
+    )
     phantom = Phantom(live=False)
     for index in range(8):
         writer.write(phantom.render(index))

@@ -20,9 +20,9 @@ from devices import BadInput, EndOfRecording
 from devices.capture import open_device
 from edge_runtime.bundle.archive import Bundle, write_bundle
 from edge_runtime.commands.run import DEMO_ROI
-from edge_runtime.deploy.plan import ROOT
-from edge_runtime.deploy.ssh import Device
-from edge_runtime.release.stage import digest_of
+from edge_runtime.deploy.ssh import SshDevice
+from edge_runtime.release.layout import DEFAULT_ROOT
+from edge_runtime.release.stage import file_sha256
 from tests.conftest import SWEEPS, sonolite
 from tests.edge_runtime.deploy.conftest import Wire, answer, refuses
 from tests.edge_runtime.deploy.test_deploy import damage
@@ -55,8 +55,8 @@ def test_the_service_runs_under_systemd_as_its_own_user(bed: Bed) -> None:
 
 
 def test_it_takes_no_more_than_it_may(bed: Bed) -> None:
-    used = int(bed.machine.say(f"sudo du -s --block-size=1 {ROOT}").split()[0])
-    print(f"{ROOT}: {used / 1e6:.0f} MB")
+    used = int(bed.machine.say(f"sudo du -s --block-size=1 {DEFAULT_ROOT}").split()[0])
+    print(f"{DEFAULT_ROOT}: {used / 1e6:.0f} MB")
     assert used <= MOST_BYTES
 
 
@@ -100,17 +100,17 @@ def test_it_decides_frame_by_frame_as_this_machine_does(
             pytest.skip("the real sweeps are not here")
         here, there = str(tmp_path / "sweep.avi"), "/tmp/sweep.avi"
         write_lossless(SWEEPS / source, Path(here))
-        with Device(bed.far.address, bed.far.ssh) as device:
+        with SshDevice(bed.far.address, bed.far.ssh) as device:
             device.run(["sh", "-c", f"cat > {there}"], Path(here).read_bytes())
     words = ["--variant", "int8", "--backend", "cpu", "--roi", DEMO_ROI, "--any-picture", "--json"]
     folder = resources.files("edge_runtime") / "demo_keys"
     monkeypatch.setenv("SONOLITE_TRUST", str(folder))
     mine = sonolite("run", demo_path, "--source", here, *words)
     assert mine.code == 0, mine
-    current = f"{ROOT}/current"
+    current = f"{DEFAULT_ROOT}/current"
     run = [f"{current}/environment/bin/sonolite", "run", f"{current}/bundle.sonolite"]
     its = bed.machine.say(
-        f"SONOLITE_TRUST={ROOT}/trusted {shlex.join([*run, '--source', there, *words])}"
+        f"SONOLITE_TRUST={DEFAULT_ROOT}/trusted {shlex.join([*run, '--source', there, *words])}"
     )
     pairs = list(
         zip(
@@ -146,12 +146,12 @@ def test_the_device_itself_refuses_what_is_not_sound(
     refuses(bed.deploy(bundle), why)
     status = bed.status()
     environment = status["releases"][status["current"]]["environment"]
-    digest, size = digest_of(bundle), str(bundle.stat().st_size)
-    tool = ["python3", "-I", f"{ROOT}/release.pyz"]
-    with Device(bed.far.address, bed.far.ssh) as device:
-        device.run([*tool, "receive", ROOT, digest, "0", size], bundle.read_bytes())
+    digest, size = file_sha256(bundle), str(bundle.stat().st_size)
+    tool = ["python3", "-I", f"{DEFAULT_ROOT}/release.pyz"]
+    with SshDevice(bed.far.address, bed.far.ssh) as device:
+        device.run([*tool, "receive", DEFAULT_ROOT, digest, "0", size], bundle.read_bytes())
         with pytest.raises(BadInput, match=why):
-            device.run([*tool, "stage", ROOT, digest, environment, BOARD])
+            device.run([*tool, "stage", DEFAULT_ROOT, digest, environment, BOARD])
     assert bed.status()["current"] == status["current"]
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.capture.arrival import AT_ONCE, LONG, ArrivalTime
+from devices.capture.arrival import IMMEDIATE_SECONDS, MIN_HELD_SECONDS, ArrivalTime
 
 PERIOD = 0.04
 
@@ -51,8 +51,8 @@ def test_no_picture_is_said_to_be_newer_than_it_came_nor_older_than_the_one_befo
         asked, now = now + busy, now + busy + wait
         stamp = arrival.came(asked, now)
         assert before <= stamp <= now
-        if wait >= LONG:
+        if wait >= MIN_HELD_SECONDS:
             assert stamp >= asked
-        if now - asked < AT_ONCE:
+        if now - asked < IMMEDIATE_SECONDS:
             assert stamp == pytest.approx(before)
         before = stamp

@@ -203,7 +203,7 @@ def test_a_driver_that_blocks_for_ever_does_not_keep_a_session_from_its_end(
     plug: Plug, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read that hangs in the driver holds the camera, and no signal reaches it."""
-    monkeypatch.setattr("devices.capture.camera.BLOCKED", 0.2)
+    monkeypatch.setattr("devices.capture.camera.BLOCKED_AFTER", 0.2)
     camera = Camera(str(plug(MODES).path))
     camera.read(2.0)
     began = time.monotonic()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from devices import BadInput, DeviceLost, DeviceStalled, EndOfRecording, Pixels
 from devices.capture import device_opener
 from devices.capture.reconnecting import Reconnecting
-from devices.capture.script import SHIPPED, WORDS, find_script, parse_script, play
+from devices.capture.script import SCRIPTS_FOLDER, WORDS, find_script, parse_script, play_script
 from devices.capture.scripted import SizeChange, Stall, Torn, Unplug
 
 
@@ -38,7 +38,7 @@ def test_commas_and_lines_are_the_same_and_comments_are_none() -> None:
 def test_each_step_plays_what_it_says() -> None:
     clock = ticking()
     steps = parse_script("frames 2, still 2, black 2, torn 2, stall 3, size 64x48, unplug")
-    lines = list(play(steps, lambda: next(clock)))
+    lines = list(play_script(steps, lambda: next(clock)))
     events = [line for line in lines if not isinstance(line, np.ndarray)]
     assert events == [Torn(0), Torn(1), Stall(3), SizeChange(64, 48), Unplug()]
     pictures: list[Pixels] = [line for line in lines if isinstance(line, np.ndarray)]
@@ -90,7 +90,7 @@ def test_a_script_may_be_a_file(tmp_path: Path) -> None:
 
 def test_every_word_is_in_a_script_that_ships() -> None:
     words = set()
-    for file in SHIPPED.iterdir():
+    for file in SCRIPTS_FOLDER.iterdir():
         words |= {step.word for step in parse_script(find_script(file.name[: -len(".txt")]))}
     assert words == set(WORDS)
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from devices import DeviceLost, DeviceStalled, EndOfRecording, Frame, Pixels
 from devices.capture.reconnecting import Reconnecting
 from devices.capture.scripted import (
-    BLOCK,
-    UNWRITTEN,
-    Line,
+    CODEC_BLOCK_ROWS,
+    UNWRITTEN_BGR,
     Scripted,
+    ScriptEvent,
     SizeChange,
     Stall,
     Torn,
@@ -69,7 +69,7 @@ def test_closing_ends_a_stall() -> None:
 
 def test_the_next_device_goes_on_with_the_script() -> None:
     time = Time()
-    script: list[Line] = [GREY, Unplug(), COLOUR, Stall(2), GREY, Unplug(), GREY]
+    script: list[ScriptEvent] = [GREY, Unplug(), COLOUR, Stall(2), GREY, Unplug(), GREY]
     lines = iter(script)
     device = Reconnecting(
         lambda: Scripted(lines, live=True, clock=time, wait=time.wait), time, time.wait
@@ -105,19 +105,19 @@ def test_what_is_torn_is_whole_above_and_flat_below(seed: int, pixels: Pixels) -
     assert np.array_equal(torn, tear(pixels, seed))
     bad = np.flatnonzero((torn != pixels).reshape(len(pixels), -1).any(axis=1))
     assert len(bad) >= len(pixels) // 5
-    assert bad[0] % BLOCK == 0
+    assert bad[0] % CODEC_BLOCK_ROWS == 0
     assert (bad == np.arange(bad[0], len(pixels))).all()
     assert (torn[bad[0] :] == torn[-1]).all()
 
 
 def test_pictures_are_torn_in_each_of_the_known_ways() -> None:
     lowest = [tear(COLOUR, seed)[-1] for seed in range(30)]
-    green = sum((row == UNWRITTEN).all() for row in lowest)
+    green = sum((row == UNWRITTEN_BGR).all() for row in lowest)
     grey = sum((row == 128).all() for row in lowest)
     assert min(green, grey, 30 - green - grey) >= 3
 
 
-EVENTS: st.SearchStrategy[Line] = st.one_of(
+EVENTS: st.SearchStrategy[ScriptEvent] = st.one_of(
     st.just(GREY),
     st.builds(Stall, st.floats(0.01, 5)),
     st.builds(Unplug),
@@ -127,7 +127,7 @@ EVENTS: st.SearchStrategy[Line] = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=30))
-def test_every_picture_of_any_script_comes_once_and_in_its_time(script: list[Line]) -> None:
+def test_every_picture_of_any_script_comes_once_and_in_its_time(script: list[ScriptEvent]) -> None:
     time = Time()
     lines = iter(script)
     device = Reconnecting(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from devices import BadInput, HardwareMissing
 from devices.compute import CpuBackend, DelegateBackend
-from devices.compute.delegate import PART, taken
+from devices.compute.delegate import DELEGATE_OPERATOR, delegated_share
 from edge_runtime.bundle.archive import Bundle
 
 Opener = Callable[..., DelegateBackend]
@@ -77,9 +77,9 @@ def test_a_failure_in_mid_stream_is_raised(opened: Opener) -> None:
 def test_in_a_chain_the_share_is_what_lies_between(first: int, last: int) -> None:
     chain = [{"op_name": "MUL", "inputs": [n], "outputs": [n + 1]} for n in range(7)]
     first, last = sorted((first, last))
-    part = {"op_name": PART, "inputs": [first], "outputs": [last + 1]}
-    assert taken([*chain, part]) == pytest.approx((last - first + 1) / 7)
+    part = {"op_name": DELEGATE_OPERATOR, "inputs": [first], "outputs": [last + 1]}
+    assert delegated_share([*chain, part]) == pytest.approx((last - first + 1) / 7)
 
 
 def test_of_a_library_that_lists_nothing_the_share_is_unknown() -> None:
-    assert np.isnan(taken([]))
+    assert np.isnan(delegated_share([]))

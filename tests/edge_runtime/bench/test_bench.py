@@ -8,9 +8,9 @@ import cv2
 import pytest
 
 from devices import BadInput, EndOfRecording
-from edge_runtime.bench.contenders import Looped, Paced
-from edge_runtime.bench.measure import BINS, Bench, read_bench, write_bench
-from edge_runtime.bench.report import TITLES, markdown, picture, ratios, rows
+from edge_runtime.bench.measure import HISTOGRAM_BINS, Bench, read_bench, write_bench
+from edge_runtime.bench.report import TITLES, bench_rows, draw_histograms, markdown, ratios
+from edge_runtime.bench.workloads import LiveRecording, LoopedRecording
 from tests.conftest import refused, sonolite
 
 
@@ -56,7 +56,7 @@ def test_latencies_are_in_order_and_all_are_counted(found: Bench) -> None:
     for (its,) in found.rounds.values():
         assert 0 < its.p50 <= its.p95 <= its.p99 <= its.longest
         assert sum(its.histogram) == its.frames
-        assert len(its.histogram) == BINS
+        assert len(its.histogram) == HISTOGRAM_BINS
 
 
 def test_the_command_itself_is_started_and_its_memory_seen(found: Bench) -> None:
@@ -70,7 +70,7 @@ def test_what_is_kept_is_read_again(kept: Path, found: Bench) -> None:
 
 
 def test_a_row_and_a_ratio_come_from_the_rounds(found: Bench) -> None:
-    head, *body = rows(found)
+    head, *body = bench_rows(found)
     assert [row[0] for row in body] == [TITLES[who] for who in found.rounds]
     assert {len(row) for row in body} == {len(head)}
     every, bare = found.rounds["every"][0], (found.rounds[who][0] for who in ("decode", "invoke"))
@@ -80,7 +80,7 @@ def test_a_row_and_a_ratio_come_from_the_rounds(found: Bench) -> None:
 
 
 def test_the_picture_shows_a_histogram_for_each(kept: Path, found: Bench) -> None:
-    drawn = picture(found)
+    drawn = draw_histograms(found)
     assert drawn.shape[0] > 60 * len(found.rounds)
     saved = cv2.imread(str(kept.with_suffix(".png")))
     assert saved is not None
@@ -122,14 +122,14 @@ def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_recording_is_repeated_with_one_count(make_video: Callable[..., Path]) -> None:
-    with Looped(str(make_video("three.mp4", frames=3)), 7) as device:
+    with LoopedRecording(str(make_video("three.mp4", frames=3)), 7) as device:
         assert [device.read(1).index for _ in range(7)] == list(range(7))
         with pytest.raises(EndOfRecording):
             device.read(1)
 
 
 def test_a_paced_recording_is_live(make_video: Callable[..., Path]) -> None:
-    with Paced(str(make_video("three.mp4", frames=3)), 3) as device:
+    with LiveRecording(str(make_video("three.mp4", frames=3)), 3) as device:
         first, second = device.read(1), device.read(1)
     assert device.live
     assert second.captured_at - first.captured_at > 0.02
@@ -137,8 +137,8 @@ def test_a_paced_recording_is_live(make_video: Callable[..., Path]) -> None:
 
 def test_mediapipe_runs_the_same_model(video: Path) -> None:
     pytest.importorskip("mediapipe", reason="mediapipe is not installed")
-    from edge_runtime.bench.contenders import Task, run
-    from edge_runtime.bundle.shipped import SHIPPED
+    from edge_runtime.bench.workloads import Task, run_task
+    from edge_runtime.bundle.shipped import SHIPPED_BUNDLE
 
-    task = Task("mediapipe", str(SHIPPED), str(video), "167,190,108,100", 20, 1, None, 0.0)
-    assert run(task).frames == 20
+    task = Task("mediapipe", str(SHIPPED_BUNDLE), str(video), "167,190,108,100", 20, 1, None, 0.0)
+    assert run_task(task).frames == 20

@@ -30,8 +30,8 @@ from edge_runtime.bundle.signing import (
 )
 from edge_runtime.bundle.trust import (
     TRUST_VARIABLE,
-    VERSIONS,
-    Versions,
+    VERSIONS_FILE,
+    AdmittedVersions,
     read_trusted,
     require_trusted,
     trusted_folder,
@@ -168,7 +168,7 @@ def test_an_older_version_is_refused_unless_it_is_asked_for(
 
 
 def test_another_signers_versions_are_counted_apart(tmp_path: Path) -> None:
-    versions = Versions(tmp_path / VERSIONS)
+    versions = AdmittedVersions(tmp_path / VERSIONS_FILE)
     versions.admit(bytes(32), "a", 9)
     versions.require_not_older(bytes(31) + b"1", "a", 1)
     versions.require_not_older(bytes(32), "b", 1)
@@ -183,17 +183,17 @@ def test_whatever_runs_a_model_refuses_an_older_one(
     key = person / "config" / "sonolite" / "signing.pem"
     path = signed(person / "1.sonolite", demo_bundle, contents, key, 1)
     (own,) = read_trusted(person / "config" / "sonolite" / "trusted").keys
-    Versions(state_folder() / VERSIONS).admit(own, demo_bundle.manifest.name, 2)
+    AdmittedVersions(state_folder() / VERSIONS_FILE).admit(own, demo_bundle.manifest.name, 2)
     for words in (("doctor", path), ("validate", path, "--data", person)):
         refused(sonolite(*words), "version 1 is older than 2")
 
 
 def test_a_damaged_count_of_versions_lets_nothing_pass(tmp_path: Path) -> None:
-    path = tmp_path / VERSIONS
+    path = tmp_path / VERSIONS_FILE
     for text in ("", "{", "[]", '{"a": "2"}', '{"a": 1.5}'):
         path.write_text(text)
         with pytest.raises(BadInput, match="damaged"):
-            Versions(path).require_not_older(bytes(32), "a", 1)
+            AdmittedVersions(path).require_not_older(bytes(32), "a", 1)
 
 
 def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:

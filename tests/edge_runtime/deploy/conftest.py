@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.release.layout import ENVIRONMENT, TOOL, Layout
-from edge_runtime.release.tool import status
+from edge_runtime.release.tool import release_status
 from tests.conftest import Outcome, sonolite
 
 ROOT = Path(__file__).parents[3]
@@ -150,7 +150,7 @@ class Site:
         )
 
     def status(self) -> dict[str, Any]:
-        return status(self.layout)
+        return release_status(self.layout)
 
     def runs(self, seconds: float = 10) -> bool:
         """Whether the service runs the current release and is LIVE; waits a little for it."""

@@ -10,9 +10,9 @@ import pytest
 
 from devices import BadInput, HardwareMissing
 from edge_runtime.bundle.archive import Bundle, open_bundle, write_bundle
-from edge_runtime.deploy.ssh import Device
-from edge_runtime.release.layout import EXAMINATION, holding, linked, read_log
-from edge_runtime.release.stage import digest_of
+from edge_runtime.deploy.ssh import SshDevice
+from edge_runtime.release.layout import EXAMINATION_LOCK, hold_lock, read_event_log, read_link
+from edge_runtime.release.stage import file_sha256
 from edge_runtime.service.service import device_versions
 from tests.conftest import sonolite
 from tests.edge_runtime.deploy.conftest import (
@@ -80,11 +80,17 @@ def test_a_new_model_sends_little_else_and_can_be_left_again(site: Site, version
     assert site.status()["good"] == second
 
     assert site.ask("rollback").code == 0
-    assert (linked(site.layout, "current"), linked(site.layout, "previous")) == (first, second)
+    assert (read_link(site.layout, "current"), read_link(site.layout, "previous")) == (
+        first,
+        second,
+    )
     assert site.runs()
     assert site.ask("rollback").code == 0
-    assert linked(site.layout, "current") == second
-    assert [line["event"] for line in read_log(site.layout)][-2:] == ["went back", "went back"]
+    assert read_link(site.layout, "current") == second
+    assert [line["event"] for line in read_event_log(site.layout)][-2:] == [
+        "went back",
+        "went back",
+    ]
 
 
 def test_a_dry_run_says_each_step_and_does_none(site: Site, version: Version) -> None:
@@ -117,7 +123,7 @@ def test_an_older_version_is_refused_on_the_device(site: Site, version: Version)
     done = site.deploy(bundle, "--trust")
     refuses(done, "version 2 is older than 3")
     assert site.status()["current"] == running
-    assert read_log(site.layout)[-1]["event"] == "refused"
+    assert read_event_log(site.layout)[-1]["event"] == "refused"
 
 
 def test_a_signer_whom_only_the_host_trusts_is_refused_on_the_device(
@@ -147,10 +153,10 @@ def test_what_is_wrong_with_a_bundle_is_found_on_the_device_too(
         write_bundle(bundle, demo_bundle.manifest, contents, None)
     why = "CRC" if kind == "tampered" else "not signed"
     refuses(site.deploy(bundle), why)
-    digest = digest_of(bundle)
+    digest = file_sha256(bundle)
     tool = ["python3", "-I", str(site.root / "release.pyz")]
     size = str(bundle.stat().st_size)
-    with Device(site.far.address, site.far.ssh) as device:
+    with SshDevice(site.far.address, site.far.ssh) as device:
         device.run([*tool, "receive", str(site.root), digest, "0", size], bundle.read_bytes())
         words = [*tool, "stage", str(site.root), digest, environment(site), "x86-64"]
         with pytest.raises(BadInput, match=why):
@@ -177,7 +183,7 @@ def test_a_host_that_is_not_there_is_missing_hardware(demo_path: Path, shipped: 
 
 def test_a_link_that_breaks_without_a_word_is_called_so(far: Far) -> None:
     with (
-        Device(far.address, far.ssh) as device,
+        SshDevice(far.address, far.ssh) as device,
         pytest.raises(HardwareMissing, match="the link broke"),
     ):
         device.run(["sh", "-c", "exit 255"])
@@ -224,7 +230,7 @@ def test_an_upload_goes_on_where_the_link_broke(site: Site, version: Version) ->
     with Wire(site.far, breaks_after=0.8 * size) as wire:
         done = replace(site, far=wire.far).deploy(bundle, "--trust")
     assert done.code == 3, done
-    part = site.layout.incoming(f"{digest_of(bundle)}.part")
+    part = site.layout.incoming(f"{file_sha256(bundle)}.part")
     here = part.stat().st_size
     assert here > 0
     done = site.deploy(bundle, "--trust")
@@ -239,7 +245,7 @@ def test_no_way_back_is_said(site: Site) -> None:
 def test_an_examination_holds_off_an_update_unless_forced(site: Site, version: Version) -> None:
     running = site.status()["current"]
     bundle = version(2)
-    with holding(site.layout.state(EXAMINATION)):
+    with hold_lock(site.layout.state(EXAMINATION_LOCK)):
         began = time.monotonic()
         done = site.deploy(bundle, "--trust", "--wait", "0.5")
         assert time.monotonic() - began < 20
@@ -248,7 +254,7 @@ def test_an_examination_holds_off_an_update_unless_forced(site: Site, version: V
         assert site.status()["current"] == running
         assert site.deploy(bundle, "--force").code == 0
     assert site.status()["previous"] == running
-    switched = [line for line in read_log(site.layout) if line["event"] == "switched"]
+    switched = [line for line in read_event_log(site.layout) if line["event"] == "switched"]
     assert switched[-1]["forced"] is True
 
 

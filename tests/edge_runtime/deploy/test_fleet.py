@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, CheckFailed
-from edge_runtime.deploy.fleet import WAVES, Member, read_fleet, roll_out
+from edge_runtime.deploy.fleet import WAVE_SIZES, FleetDevice, read_fleet, roll_out
 from tests.conftest import refused, sonolite
 from tests.edge_runtime.deploy.conftest import Site
 
@@ -23,8 +23,8 @@ def test_a_device_takes_what_the_fleet_says_unless_it_says_its_own(tmp_path: Pat
         '[[device]]\naddress = "pi@b"\nsource = "1"\nssh = "-J gate"\n'
     )
     assert read_fleet(path) == (
-        Member(address="pi@a", board="raspberry-pi-5", source="0"),
-        Member(address="pi@b", board="raspberry-pi-5", source="1", ssh="-J gate"),
+        FleetDevice(address="pi@a", board="raspberry-pi-5", source="0"),
+        FleetDevice(address="pi@b", board="raspberry-pi-5", source="1", ssh="-J gate"),
     )
 
 
@@ -50,16 +50,16 @@ def test_what_is_wrong_with_a_list_is_named(tmp_path: Path, text: str, word: str
 def test_a_roll_out_begins_no_device_after_the_wave_of_a_failure(count: int, bad: int) -> None:
     begun: list[str] = []
 
-    def do(member: Member) -> dict[str, Any]:
+    def do(member: FleetDevice) -> dict[str, Any]:
         begun.append(member.address)
         if member.address == str(bad):
             raise CheckFailed(f"{member.address}: fell back")
         return {"outcome": "passed"}
 
-    members = [Member(address=str(number)) for number in range(count)]
+    members = [FleetDevice(address=str(number)) for number in range(count)]
     outcomes = list(roll_out(members, do))
     assert [its["device"] for its in outcomes] == [its.address for its in members]
-    ends = [WAVES[0], sum(WAVES), count]
+    ends = [WAVE_SIZES[0], sum(WAVE_SIZES), count]
     expected = next((end for end in ends if bad < end), count) if bad < count else count
     assert sorted(begun) == sorted(str(number) for number in range(min(expected, count)))
     spared = [its for its in outcomes if its["outcome"] == "not begun"]

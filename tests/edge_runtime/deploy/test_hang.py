@@ -12,7 +12,7 @@ from devices import Box
 from edge_runtime.bundle.archive import CARD, GATE, Bundle, list_members, write_bundle
 from edge_runtime.bundle.golden import GOLDEN, Golden, write_golden
 from edge_runtime.bundle.signing import read_signing_key
-from edge_runtime.release.layout import linked, read_log
+from edge_runtime.release.layout import read_event_log, read_link
 from tests.edge_runtime.deploy.conftest import Site
 
 TRIAL = 15.0
@@ -61,14 +61,14 @@ def hanging(demo_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.mark.install
 def test_it_falls_back_within_the_trial_and_five_seconds(shipped: Site, hanging: Path) -> None:
-    before = linked(shipped.layout, "current")
+    before = read_link(shipped.layout, "current")
     shipped.boot()
     done = shipped.deploy(hanging, "--trust", source="phantom:", trial=TRIAL)
     assert done.code == 1, done
     assert "hang" in done.stderr
-    assert linked(shipped.layout, "current") == before
+    assert read_link(shipped.layout, "current") == before
     assert shipped.runs(20)
-    switched, fell = read_log(shipped.layout)[-2:]
+    switched, fell = read_event_log(shipped.layout)[-2:]
     assert (switched["event"], fell["event"]) == ("switched", "fell back")
     took = datetime.fromisoformat(fell["at"]) - datetime.fromisoformat(switched["at"])
     assert took.total_seconds() <= TRIAL + 5

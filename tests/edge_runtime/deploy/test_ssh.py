@@ -11,7 +11,7 @@ import pytest
 
 from devices import BadInput, CheckFailed
 from edge_runtime.deploy.pack import pack_tool
-from edge_runtime.deploy.ssh import Device
+from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import TOOL
 from tests.conftest import refused, sonolite
 from tests.edge_runtime.deploy.conftest import Far, sshd, usual_environment
@@ -46,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_what_a_shell_says_before_it_obeys_is_not_the_answer(greeting: Far) -> None:
-    with Device(greeting.address, greeting.ssh) as device:
+    with SshDevice(greeting.address, greeting.ssh) as device:
         assert device.run(["echo", "a b"]) == "a b\n"
         assert device.run(["cat"], b"in") == "in"
         assert device.read(["echo", '{"a": 1}']) == {"a": 1}
@@ -92,5 +92,5 @@ def test_a_long_folder_for_temporary_files_does_not_part_the_connection(
     folder = tmp_path / ("x" * 120)
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with Device(far.address, far.ssh) as device:
+    with SshDevice(far.address, far.ssh) as device:
         assert device.run(["echo", "here"]) == "here\n"

@@ -11,16 +11,22 @@ import pytest
 from devices import BadInput
 from devices.boards import read_board
 from edge_runtime.deploy.pack import pack_wheel
-from edge_runtime.deploy.wheelhouse import LOCKS, download, for_target, gather, read_lock
-from edge_runtime.release.stage import digest_of
+from edge_runtime.deploy.wheelhouse import (
+    LOCK_FILES,
+    download_wheels,
+    gather_wheels,
+    lock_for_target,
+    read_lock_file,
+)
+from edge_runtime.release.stage import file_sha256
 from tests.edge_runtime.deploy.conftest import SOURCE, Site, answer, sshd
 
 HASH = "--hash=sha256:" + "0" * 64
 
 
-@pytest.mark.parametrize("name", LOCKS.values())
+@pytest.mark.parametrize("name", LOCK_FILES.values())
 def test_the_locks_ship_with_the_package(name: str) -> None:
-    assert "==" in read_lock(name)
+    assert "==" in read_lock_file(name)
 
 
 def test_a_line_holds_on_the_target_not_on_this_machine() -> None:
@@ -31,19 +37,19 @@ def test_a_line_holds_on_the_target_not_on_this_machine() -> None:
         f"d==4 ; sys_platform == 'win32' \\\n    {HASH}\n"
         f"e==5 \\\n    {HASH} \\\n    {HASH}\n"
     )
-    assert [line[:4] for line in for_target(lock, "aarch64", "3.11.2").splitlines()] == [
+    assert [line[:4] for line in lock_for_target(lock, "aarch64", "3.11.2").splitlines()] == [
         *("a==1", "c==3", "e==5")
     ]
-    assert [line[:4] for line in for_target(lock, "x86_64", "3.13.0").splitlines()] == [
+    assert [line[:4] for line in lock_for_target(lock, "x86_64", "3.13.0").splitlines()] == [
         *("b==2", "e==5")
     ]
-    assert for_target(lock, "x86_64", "3.13.0").count(HASH) == 3
+    assert lock_for_target(lock, "x86_64", "3.13.0").count(HASH) == 3
 
 
 @pytest.mark.parametrize("line", ["numpy==2", "numpy --hash=sha256:0", "-r other.txt"])
 def test_a_line_without_a_version_or_a_hash_is_refused(line: str) -> None:
     with pytest.raises(BadInput, match="pins no hash"):
-        for_target(line, "x86_64", "3.11.2")
+        lock_for_target(line, "x86_64", "3.11.2")
 
 
 def test_an_environment_is_what_it_is_made_of(
@@ -54,7 +60,7 @@ def test_an_environment_is_what_it_is_made_of(
     wheels.mkdir()
 
     def name(python: str = "/usr/bin/python3") -> str:
-        return gather(board, "x86_64", python, "3.11.2", wheels).name
+        return gather_wheels(board, "x86_64", python, "3.11.2", wheels).name
 
     alone = name()
     assert name() == alone != name("/usr/bin/python3.12")
@@ -63,7 +69,7 @@ def test_an_environment_is_what_it_is_made_of(
     (wheels / "other-1-py3-none-any.whl").write_bytes(b"2")
     assert len({alone, other, name()}) == 3
     with pytest.raises(BadInput, match="no such folder"):
-        gather(board, "x86_64", "python3", "3.11.2", tmp_path / "none")
+        gather_wheels(board, "x86_64", "python3", "3.11.2", tmp_path / "none")
 
 
 def test_the_packed_wheel_installs_and_runs(tmp_path: Path) -> None:
@@ -97,16 +103,16 @@ def test_the_wheels_of_a_board_can_be_had_and_are_kept(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     its = read_board(board)
-    folder = download(its, its.architectures[0], "3.11.2")
+    folder = download_wheels(its, its.architectures[0], "3.11.2")
     names = {path.name.split("-")[0] for path in folder.glob("*.whl")}
     assert {"numpy", "ai_edge_litert", "opencv_python_headless", "typer"} <= names
     native = [path.name for path in folder.glob("*linux*.whl")]
     assert native
     assert all(its.architectures[0] in name for name in native)
-    before = {path: digest_of(path) for path in folder.iterdir()}
+    before = {path: file_sha256(path) for path in folder.iterdir()}
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert download(its, its.architectures[0], "3.11.2") == folder
-    assert {path: digest_of(path) for path in folder.iterdir()} == before
+    assert download_wheels(its, its.architectures[0], "3.11.2") == folder
+    assert {path: file_sha256(path) for path in folder.iterdir()} == before
 
 
 @pytest.mark.install

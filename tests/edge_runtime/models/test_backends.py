@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from devices import BadInput, HardwareMissing, Pixels
 from devices.boards import read_board
 from edge_runtime.bundle.archive import Bundle, open_bundle
-from edge_runtime.models.backends import NAMED, FallbackChain, default_threads, parse_backend
+from edge_runtime.models.backends import (
+    NAMED_BACKENDS,
+    FallbackChain,
+    default_threads,
+    parse_backend,
+)
 from edge_runtime.models.classifier import CPU, BackendRequest, Classifier
 
 
@@ -76,9 +81,9 @@ def test_where_all_are_refused_each_reason_is_told(demo_bundle: Bundle, stand_in
 
 def test_a_bundle_without_a_model_for_the_request_says_what_it_needs(demo_bundle: Bundle) -> None:
     with pytest.raises(BadInput, match="gpu takes float16 or float32"):
-        chain(demo_bundle, [NAMED["gpu"]])
+        chain(demo_bundle, [NAMED_BACKENDS["gpu"]])
     with pytest.raises(BadInput, match=r"edgetpu takes int8_edgetpu\.tflite"):
-        chain(demo_bundle, [NAMED["edgetpu"]])
+        chain(demo_bundle, [NAMED_BACKENDS["edgetpu"]])
 
 
 def test_a_renewed_one_has_an_interpreter_of_its_own(demo_bundle: Bundle) -> None:

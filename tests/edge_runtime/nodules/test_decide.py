@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.manifest import ClassifierStage, OperatingPoint
-from edge_runtime.nodules.decide import BELOW, TOO_CLOSE, decide
+from edge_runtime.nodules.decide import BELOW_THRESHOLD, TOO_CLOSE, decide
 
 BREAST = {"benign": 0.4, "malignant": 0.3, "normal": 0.5}
 
@@ -48,7 +48,7 @@ def test_the_threshold_and_its_margin_decide(demo_bundle: Bundle) -> None:
     [
         (0.6, 0.3, 0.1, ("benign", None)),
         (0.39, 0.36, 0.25, ("malignant", None)),
-        (0.38, 0.2, 0.42, (None, BELOW)),
+        (0.38, 0.2, 0.42, (None, BELOW_THRESHOLD)),
         (0.1, 0.4, 0.505, (None, TOO_CLOSE)),
     ],
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.release.config import Config, write_config
-from edge_runtime.release.layout import COMPLETE, Layout, link, prepare
-from edge_runtime.release.stage import receive, stage
+from edge_runtime.release.layout import COMPLETE, Layout, make_folders, set_link
+from edge_runtime.release.stage import receive_file, stage_release
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = f"""#!{sys.executable}
@@ -47,7 +47,7 @@ def send(layout: Layout, content: bytes) -> str:
     os.write(write, content)
     os.close(write)
     with open(read, "rb") as pipe:
-        receive(layout, digest, 0, len(content), pipe)
+        receive_file(layout, digest, 0, len(content), pipe)
     return digest
 
 
@@ -56,7 +56,7 @@ def layout(tmp_path: Path) -> Layout:
     """A device with an environment and a configuration, and no release."""
     its = Layout(tmp_path / "root")
     its.root.mkdir()
-    prepare(its)
+    make_folders(its)
     make_environment(its, ENVIRONMENT)
     write_settings(its)
     return its
@@ -78,7 +78,7 @@ def write_settings(layout: Layout, seconds: float = 2, state: str = "LIVE") -> N
 @pytest.fixture
 def staged(layout: Layout) -> Callable[[str], str]:
     """Stages a release that does as its name says; returns its name."""
-    return lambda kind: stage(layout, send(layout, kind.encode()), ENVIRONMENT, "x86-64")
+    return lambda kind: stage_release(layout, send(layout, kind.encode()), ENVIRONMENT, "x86-64")
 
 
 @pytest.fixture
@@ -86,5 +86,5 @@ def good(layout: Layout, staged: Callable[[str], str]) -> str:
     """A release that passed long ago, and is current."""
     name = staged("lives")
     for its in ("good", "previous", "current"):
-        link(layout, its, name)
+        set_link(layout, its, name)
     return name

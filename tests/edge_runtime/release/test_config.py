@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.release.config import STATES, Config, parse_config, write_config
+from edge_runtime.release.config import TRIAL_STATES, Config, parse_config, write_config
 from edge_runtime.release.layout import Refused
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=40)
@@ -19,7 +19,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_siz
     prevalence=WORDS,
     board=WORDS,
     seconds=st.floats(2, 3600),
-    state=st.sampled_from(STATES),
+    state=st.sampled_from(TRIAL_STATES),
 )
 def test_what_is_written_is_read_back(
     source: str,

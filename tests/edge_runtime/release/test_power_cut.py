@@ -21,18 +21,25 @@ from edge_runtime.release.layout import (
     LINKS,
     RECORD,
     Layout,
-    linked,
-    read_json,
-    read_log,
+    read_event_log,
+    read_json_file,
+    read_link,
 )
-from edge_runtime.release.prune import prune
-from edge_runtime.release.stage import name_of, receive, received, stage
-from edge_runtime.release.switch import begin, fall_back, go_back, passed, read_trial, switch
+from edge_runtime.release.prune import remove_surplus
+from edge_runtime.release.stage import receive_file, received_size, release_name, stage_release
+from edge_runtime.release.switch import (
+    fail_trial,
+    pass_trial,
+    read_trial,
+    release_to_start,
+    roll_back,
+    switch_release,
+)
 from tests.edge_runtime.release.conftest import ENVIRONMENT, ROOT, make_environment
 
 CONTENT = b"lives again"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-NEW = name_of(DIGEST, ENVIRONMENT)
+NEW = release_name(DIGEST, ENVIRONMENT)
 
 CUT = f"""
 import os, signal, sys
@@ -62,43 +69,43 @@ step(layout)
 def send(layout: Layout) -> None:
     sent = layout.root / "sent"
     sent.write_bytes(CONTENT)
-    here = received(layout, DIGEST)
+    here = received_size(layout, DIGEST)
     with open(sent, "rb") as file:
         file.seek(here)
-        receive(layout, DIGEST, here, len(CONTENT), file)
+        receive_file(layout, DIGEST, here, len(CONTENT), file)
 
 
 def make(layout: Layout) -> None:
-    stage(layout, DIGEST, ENVIRONMENT, "x86-64")
+    stage_release(layout, DIGEST, ENVIRONMENT, "x86-64")
 
 
 def change(layout: Layout) -> None:
-    switch(layout, NEW)
+    switch_release(layout, NEW)
 
 
 def start(layout: Layout) -> None:
-    begin(layout)
+    release_to_start(layout)
 
 
 def accept(layout: Layout) -> None:
     trial = read_trial(layout)
     if trial is not None:
-        passed(layout, trial)
+        pass_trial(layout, trial)
 
 
 def tidy(layout: Layout) -> None:
-    prune(layout)
+    remove_surplus(layout)
 
 
 def refuse(layout: Layout) -> None:
     trial = read_trial(layout)
     if trial is not None:
-        fall_back(layout, trial, "for a test")
+        fail_trial(layout, trial, "for a test")
 
 
 def back(layout: Layout) -> None:
-    if linked(layout, "current") == NEW:
-        go_back(layout, 0, False)
+    if read_link(layout, "current") == NEW:
+        roll_back(layout, 0, False)
 
 
 STEPS: dict[str, Callable[[Layout], None]] = {
@@ -141,7 +148,7 @@ def test_a_power_cut_leaves_a_device_that_starts_and_goes_on(
             if again != "start":  # that was it, and too many would end the trial
                 STEPS[again](there)
         starts(there)
-        assert linked(there, "current") == (good if step in ("refuse", "back") else NEW), cut
+        assert read_link(there, "current") == (good if step in ("refuse", "back") else NEW), cut
         assert not read_trial(there)
         assert [path.name for path in there.root.rglob("*.part")] == []
         if done.returncode == 0:
@@ -153,14 +160,14 @@ def test_a_power_cut_leaves_a_device_that_starts_and_goes_on(
 
 def starts(layout: Layout) -> None:
     """What a start runs is whole, and so is the log; every link names a release."""
-    release, trial = begin(layout)
-    assert release == linked(layout, "current")
+    release, trial = release_to_start(layout)
+    assert release == read_link(layout, "current")
     folder = layout.release(release)
     assert (
-        read_json(folder / RECORD)["sha256"]
+        read_json_file(folder / RECORD)["sha256"]
         == hashlib.sha256((folder / BUNDLE).read_bytes()).hexdigest()
     )
     assert os.access(folder / "environment" / "bin" / "sonolite", os.X_OK)
     assert trial is None or (trial.release == release and trial.back != release)
     assert all((layout.link(name) / RECORD).is_file() for name in LINKS)
-    assert read_log(layout) or trial is None
+    assert read_event_log(layout) or trial is None

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.release.layout import Layout, Refused, link, linked, read_json
-from edge_runtime.release.prune import prune, surplus
-from edge_runtime.release.stage import make_environment, receive, received, stage
+from edge_runtime.release.layout import Layout, Refused, read_json_file, read_link, set_link
+from edge_runtime.release.prune import find_surplus, remove_surplus
+from edge_runtime.release.stage import make_environment, receive_file, received_size, stage_release
 from tests.edge_runtime.release.conftest import ENVIRONMENT
 from tests.edge_runtime.release.conftest import make_environment as stand_in
 
@@ -18,13 +18,13 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 def arrives(layout: Layout, content: bytes, offset: int = 0) -> None:
-    receive(layout, DIGEST, offset, len(CONTENT), io.BytesIO(content))
+    receive_file(layout, DIGEST, offset, len(CONTENT), io.BytesIO(content))
 
 
 def test_what_a_broken_link_left_is_gone_on_with(layout: Layout) -> None:
     with pytest.raises(Refused, match="the link broke"):
         arrives(layout, CONTENT[:4])
-    assert received(layout, DIGEST) == 4
+    assert received_size(layout, DIGEST) == 4
     arrives(layout, CONTENT[4:], 4)
     assert layout.incoming(DIGEST).read_bytes() == CONTENT
     arrives(layout, b"ignored")
@@ -35,13 +35,13 @@ def test_what_goes_on_in_the_wrong_place_is_refused(layout: Layout) -> None:
         arrives(layout, CONTENT[:4])
     with pytest.raises(Refused, match="4 bytes are here, not 2"):
         arrives(layout, CONTENT[2:], 2)
-    assert received(layout, DIGEST) == 4
+    assert received_size(layout, DIGEST) == 4
 
 
 def test_another_file_is_thrown_away_and_sent_anew(layout: Layout) -> None:
     with pytest.raises(Refused, match="not what was sent"):
         arrives(layout, b"x" * len(CONTENT))
-    assert received(layout, DIGEST) == 0
+    assert received_size(layout, DIGEST) == 0
     arrives(layout, CONTENT)
 
 
@@ -57,7 +57,7 @@ def test_a_bundle_that_its_environment_refuses_is_no_release(layout: Layout) -> 
     )
     arrives(layout, CONTENT)
     with pytest.raises(Refused, match="it is not signed"):
-        stage(layout, DIGEST, ENVIRONMENT, "x86-64")
+        stage_release(layout, DIGEST, ENVIRONMENT, "x86-64")
     assert list(layout.release("").iterdir()) == []
 
 
@@ -66,20 +66,20 @@ def test_pruning_leaves_what_can_be_gone_back_to(
 ) -> None:
     old, good, previous, current = (staged(f"lives {n}") for n in range(4))
     for name, its in (("good", good), ("previous", previous), ("current", current)):
-        link(layout, name, its)
+        set_link(layout, name, its)
     unused = hashlib.sha256(b"unused").hexdigest()
     stand_in(layout, unused)
     arrives(layout, CONTENT)
-    assert any(surplus(layout))
-    assert prune(layout) == [old]
-    assert not any(surplus(layout))
+    assert any(find_surplus(layout))
+    assert remove_surplus(layout) == [old]
+    assert not any(find_surplus(layout))
     assert {its.name for its in layout.release("").iterdir()} == {good, previous, current}
     assert [its.name for its in layout.environment("").iterdir()] == [ENVIRONMENT]
     assert list(layout.incoming("").iterdir()) == []
-    assert linked(layout, "current") == current
+    assert read_link(layout, "current") == current
 
 
 def test_a_release_says_what_it_is_made_of(layout: Layout, good: str) -> None:
-    record = read_json(Path(layout.release(good), "release.json"))
+    record = read_json_file(Path(layout.release(good), "release.json"))
     assert set(record) == {"bundle", "sha256", "environment", "board", "made"}
     assert record["environment"] == ENVIRONMENT

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.release.layout import Layout, is_held, linked, read_log
-from edge_runtime.release.notify import VARIABLE, Listener
-from edge_runtime.release.supervise import TURN, end_with
-from edge_runtime.release.switch import read_trial, switch, trial_of_current
+from edge_runtime.release.layout import Layout, is_locked, read_event_log, read_link
+from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
+from edge_runtime.release.supervise import BEAT_TIMEOUT, end_with_parent
+from edge_runtime.release.switch import read_trial, switch_release, trial_of_current
 from tests.edge_runtime.release.conftest import ROOT, write_settings
 
 Staged = Callable[[str], str]
@@ -36,7 +36,7 @@ def supervisor(
         text=True,
     ) as process:
         try:
-            until(lambda: is_held(layout.state("supervisor.lock")))
+            until(lambda: is_locked(layout.state("supervisor.lock")))
             yield process
         finally:
             process.terminate()
@@ -66,14 +66,14 @@ def processes(layout: Layout) -> list[int]:
 def test_a_release_that_lives_passes(layout: Layout, good: str, staged: Staged) -> None:
     new = staged("lives again")
     with supervisor(layout):
-        switch(layout, new)
+        switch_release(layout, new)
         until(lambda: not read_trial(layout))
-    assert {name: linked(layout, name) for name in ("current", "previous", "good")} == {
+    assert {name: read_link(layout, name) for name in ("current", "previous", "good")} == {
         "current": new,
         "previous": good,
         "good": new,
     }
-    assert read_log(layout)[-1]["event"] == "passed"
+    assert read_event_log(layout)[-1]["event"] == "passed"
 
 
 @pytest.mark.parametrize(
@@ -94,15 +94,15 @@ def test_a_release_that_fails_here_is_gone_back_from_in_time(
     with supervisor(layout) as process:
         until(lambda: processes(layout))
         began = time.monotonic()
-        switch(layout, bad)
-        until(lambda: linked(layout, "current") == good)
+        switch_release(layout, bad)
+        until(lambda: read_link(layout, "current") == good)
         until(lambda: processes(layout))
         assert time.monotonic() - began <= TRIAL + 5
         assert process.poll() is None
-    last = read_log(layout)[-1]
+    last = read_event_log(layout)[-1]
     assert (last["event"], last["release"], last["to"]) == ("fell back", bad, good)
     assert why in last["why"]
-    assert linked(layout, "previous") == linked(layout, "good") == good
+    assert read_link(layout, "previous") == read_link(layout, "good") == good
 
 
 def test_a_state_that_cannot_be_written_down_ends_no_release(layout: Layout, good: str) -> None:
@@ -111,7 +111,7 @@ def test_a_state_that_cannot_be_written_down_ends_no_release(layout: Layout, goo
     in_the_way.mkdir(parents=True)
     with supervisor(layout) as process:
         until(lambda: processes(layout))
-        time.sleep(3 * TURN)
+        time.sleep(3 * BEAT_TIMEOUT)
         assert process.poll() is None
         assert processes(layout)
     assert in_the_way.is_dir()
@@ -123,47 +123,47 @@ def test_a_release_that_cannot_be_started_is_gone_back_from(
     bad = staged("lives elsewhere")
     (layout.release(bad) / "environment").unlink()
     with supervisor(layout):
-        switch(layout, bad)
-        until(lambda: linked(layout, "current") == good)
-    assert "cannot be started" in read_log(layout)[-1]["why"]
+        switch_release(layout, bad)
+        until(lambda: read_link(layout, "current") == good)
+    assert "cannot be started" in read_event_log(layout)[-1]["why"]
 
 
 def test_a_trial_goes_on_after_a_power_cut(layout: Layout, good: str, staged: Staged) -> None:
     new = staged("lives again")
     write_settings(layout, seconds=4)
     with supervisor(layout) as process:
-        switch(layout, new)
+        switch_release(layout, new)
         until(lambda: (trial := read_trial(layout)) and trial.starts == 1)
         process.kill()
     until(lambda: not processes(layout))
     assert trial_of_current(layout)
     with supervisor(layout):
         until(lambda: not read_trial(layout))
-    assert linked(layout, "good") == new
+    assert read_link(layout, "good") == new
 
 
 def test_a_trial_that_takes_the_machine_down_is_not_repeated_for_ever(
     layout: Layout, good: str, staged: Staged
 ) -> None:
     new = staged("lives again")
-    switch(layout, new)
+    switch_release(layout, new)
     for _ in range(2):
         with supervisor(layout) as process:
             until(lambda: processes(layout))
             process.kill()
         until(lambda: not processes(layout))
     with supervisor(layout):
-        until(lambda: linked(layout, "current") == good)
-    assert "interrupted 2 times" in read_log(layout)[-1]["why"]
+        until(lambda: read_link(layout, "current") == good)
+    assert "interrupted 2 times" in read_event_log(layout)[-1]["why"]
 
 
 def test_the_first_release_has_nothing_behind_it_and_says_why_it_failed(
     layout: Layout, staged: Staged
 ) -> None:
-    switch(layout, staged("searches"))
+    switch_release(layout, staged("searches"))
     with supervisor(layout):
         until(lambda: not read_trial(layout))
-    assert [line["event"] for line in read_log(layout)][:2] == ["switched", "failed"]
+    assert [line["event"] for line in read_event_log(layout)][:2] == ["switched", "failed"]
 
 
 def test_a_proven_release_that_ends_ends_its_supervisor_too(
@@ -174,7 +174,7 @@ def test_a_proven_release_that_ends_ends_its_supervisor_too(
         until(lambda: processes(layout))
         os.kill(processes(layout)[0], signal.SIGKILL)
         assert process.wait(10) == 2
-    assert read_log(layout)[-1]["event"] == "ended"
+    assert read_event_log(layout)[-1]["event"] == "ended"
 
 
 def test_no_release_outlives_its_supervisor(layout: Layout, good: str) -> None:
@@ -186,7 +186,7 @@ def test_no_release_outlives_its_supervisor(layout: Layout, good: str) -> None:
 
 def test_a_release_whose_supervisor_died_before_it_began_does_not_begin() -> None:
     another = os.getppid()
-    with subprocess.Popen(["sleep", "60"], preexec_fn=partial(end_with, another)) as release:
+    with subprocess.Popen(["sleep", "60"], preexec_fn=partial(end_with_parent, another)) as release:
         assert release.wait(10) == -signal.SIGKILL
 
 
@@ -202,15 +202,15 @@ def test_systemd_is_told_only_what_the_release_says(
     layout: Layout, good: str, staged: Staged
 ) -> None:
     """Ready with the first beat, fed by each, and not a moment longer than it beats."""
-    with Listener() as systemd, supervisor(layout, {VARIABLE: systemd.address}):
-        until(lambda: (systemd.hear(1) or {}).get("READY"))
-        said = systemd.hear(1) or {}
+    with Listener() as systemd, supervisor(layout, {NOTIFY_VARIABLE: systemd.address}):
+        until(lambda: (systemd.receive(1) or {}).get("READY"))
+        said = systemd.receive(1) or {}
         assert (said["WATCHDOG"], said["STATUS"]) == ("1", "LIVE")
         os.kill(processes(layout)[0], signal.SIGSTOP)
-        time.sleep(2 * TURN)
-        while systemd.hear(0.01):
+        time.sleep(2 * BEAT_TIMEOUT)
+        while systemd.receive(0.01):
             pass
-        assert systemd.hear(4 * TURN) is None
+        assert systemd.receive(4 * BEAT_TIMEOUT) is None
         os.kill(processes(layout)[0], signal.SIGCONT)
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.release.config import STATES
+from edge_runtime.release.config import TRIAL_STATES
 from edge_runtime.release.trial import (
     LAST_BEAT_SECONDS,
     SILENT_SECONDS,
@@ -84,10 +84,10 @@ def test_failed_inference_fails_a_trial_at_once_and_a_proven_release_never() -> 
 
 @given(
     beats=st.dictionaries(
-        st.integers(0, 200).map(lambda n: n * STEP), st.sampled_from([*STATES, "FAULT"])
+        st.integers(0, 200).map(lambda n: n * STEP), st.sampled_from([*TRIAL_STATES, "FAULT"])
     ),
     seconds=st.integers(2, 30),
-    state=st.sampled_from(STATES),
+    state=st.sampled_from(TRIAL_STATES),
 )
 def test_every_trial_ends_in_time_and_none_passes_without_its_state(
     beats: dict[float, str], seconds: int, state: str

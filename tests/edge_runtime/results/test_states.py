@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_runtime.results.states import TABLE, Event, State, next_state
+from edge_runtime.results.states import TRANSITIONS, Event, State, next_state
 
 S, E = State, Event
 EXPECTED = {
@@ -14,7 +14,7 @@ EXPECTED = {
     S.LOST: (S.LIVE, S.STALE, S.LOST, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
     S.FAULT: (S.LIVE, S.FAULT, S.FAULT, S.LOST, S.FAULT, S.FAULT, S.LOST, S.FAULT),
 }
-EVENTS = (E.JUDGED, E.LATE, E.SILENT, E.ABSENT, E.UNUSABLE, E.REPEATED, E.GONE, E.FAILED)
+EVENTS = (E.CLASSIFIED, E.LATE, E.SILENT, E.ABSENT, E.UNUSABLE, E.REPEATED, E.GONE, E.FAILED)
 
 
 @pytest.mark.parametrize("state", State)
@@ -24,10 +24,12 @@ def test_each_cell(state: State, event: Event) -> None:
 
 
 def test_the_table_is_complete_and_no_larger() -> None:
-    assert set(TABLE) == set(State)
-    assert all(set(row) == set(Event) for row in TABLE.values())
+    assert set(TRANSITIONS) == set(State)
+    assert all(set(row) == set(Event) for row in TRANSITIONS.values())
 
 
 def test_only_a_judged_frame_leads_to_live() -> None:
-    leads = {event for row in TABLE.values() for event, state in row.items() if state is S.LIVE}
-    assert leads == {E.JUDGED}
+    leads = {
+        event for row in TRANSITIONS.values() for event, state in row.items() if state is S.LIVE
+    }
+    assert leads == {E.CLASSIFIED}

@@ -11,7 +11,7 @@ from devices import Box, Pixels
 from devices.capture.image import read_image
 from devices.capture.phantom import Phantom
 from devices.capture.video import Video
-from edge_runtime.screen.flaws import Flaw, flaw
+from edge_runtime.screen.flaws import Flaw, find_flaw
 from tests.conftest import SWEEPS, TN5000
 
 SWEEP = SWEEPS / "seq24.mp4"
@@ -51,25 +51,25 @@ def bars(width: int = 640, height: int = 480) -> Pixels:
 
 
 def test_an_ordinary_picture_has_no_flaw() -> None:
-    assert flaw(picture(), whole(picture())) is None
+    assert find_flaw(picture(), whole(picture())) is None
 
 
 def test_a_grey_picture_may_have_one_channel() -> None:
     gray = picture()[..., 1]
-    assert flaw(gray, whole(gray)) is None
+    assert find_flaw(gray, whole(gray)) is None
 
 
 @pytest.mark.parametrize("level", [0, 10])
 def test_a_lost_signal_is_black(level: int) -> None:
     screen = np.full((480, 640, 3), level, np.uint8)
-    assert flaw(screen, whole(screen)) is Flaw.BLACK
+    assert find_flaw(screen, whole(screen)) is Flaw.BLACK
 
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (128, 0, 0), (90, 90, 90)])
 def test_a_grabbers_plain_screen_is_no_signal(colour: tuple[int, int, int]) -> None:
     screen = np.full((480, 640, 3), colour, np.uint8)
     cv2.putText(screen, "NO SIGNAL", (180, 240), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (255, 255, 255), 2)
-    assert flaw(screen, whole(screen)) is Flaw.NO_SIGNAL
+    assert find_flaw(screen, whole(screen)) is Flaw.NO_SIGNAL
 
 
 @given(level=st.integers(60, 220), noise=st.integers(0, 3), share=st.floats(0, 0.06))
@@ -79,30 +79,30 @@ def test_a_noisy_plain_screen_with_a_line_of_a_menu_is_no_signal(
     dice = np.random.default_rng(level)
     screen = (level + dice.integers(-noise, noise + 1, (480, 640, 3))).astype(np.uint8)
     screen[: int(480 * share)] = dice.integers(0, 256, (int(480 * share), 640, 3))
-    assert flaw(screen, whole(screen)) is Flaw.NO_SIGNAL
+    assert find_flaw(screen, whole(screen)) is Flaw.NO_SIGNAL
 
 
 def test_colour_bars_are_no_signal() -> None:
-    assert flaw(bars(), whole(bars())) is Flaw.NO_SIGNAL
+    assert find_flaw(bars(), whole(bars())) is Flaw.NO_SIGNAL
 
 
 def test_a_picture_that_is_blown_out_is_saturated() -> None:
     blown = np.clip(5.0 * picture(), 0, 255).astype(np.uint8)
-    assert flaw(blown, whole(blown)) is Flaw.SATURATED
+    assert find_flaw(blown, whole(blown)) is Flaw.SATURATED
 
 
 @pytest.mark.parametrize("side", [8, 63])
 def test_a_picture_below_any_models_input_is_too_small(side: int) -> None:
-    assert flaw(picture(), Box(100, 100, side, 200)) is Flaw.TOO_SMALL
+    assert find_flaw(picture(), Box(100, 100, side, 200)) is Flaw.TOO_SMALL
 
 
 def test_the_smallest_picture_that_is_large_enough() -> None:
-    assert flaw(picture(), Box(100, 100, 64, 64)) is not Flaw.TOO_SMALL
+    assert find_flaw(picture(), Box(100, 100, 64, 64)) is not Flaw.TOO_SMALL
 
 
 def test_flow_is_colour_doppler() -> None:
     shown = flow(picture(), 24)
-    assert flaw(shown, whole(shown)) is Flaw.COLOUR
+    assert find_flaw(shown, whole(shown)) is Flaw.COLOUR
 
 
 def test_thin_coloured_calipers_are_not() -> None:
@@ -110,19 +110,19 @@ def test_thin_coloured_calipers_are_not() -> None:
     for x, y in ((100, 100), (300, 120), (200, 60), (210, 200)):
         cv2.drawMarker(shown, (x, y), (0, 255, 255), cv2.MARKER_CROSS, 13, 2)
         cv2.putText(shown, "1", (x + 8, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 255, 255), 1)
-    assert flaw(shown, whole(shown)) is None
+    assert find_flaw(shown, whole(shown)) is None
 
 
 @pytest.mark.parametrize("tint", [(0.5, 0.8, 1.0), (1.0, 0.85, 0.7)])
 def test_a_tinted_grey_map_is_not(tint: tuple[float, float, float]) -> None:
     shown = np.clip(2.0 * picture() * np.array(tint), 0, 255).astype(np.uint8)
-    assert flaw(shown, whole(shown)) is None
+    assert find_flaw(shown, whole(shown)) is None
 
 
 def test_flow_on_a_tinted_grey_map_is() -> None:
     tinted = np.clip(2.0 * picture() * np.array((0.5, 0.8, 1.0)), 0, 255).astype(np.uint8)
     shown = flow(tinted, 40)
-    assert flaw(shown, whole(shown)) is Flaw.COLOUR
+    assert find_flaw(shown, whole(shown)) is Flaw.COLOUR
 
 
 @pytest.mark.parametrize("left", [0.3, 0.6, 0.9])
@@ -131,7 +131,7 @@ def test_a_lower_part_that_did_not_come_is_missing(left: float, fill: str) -> No
     torn = picture()
     row = int(left * len(torn))
     torn[row:] = {"grey": 128, "green": (0, 135, 0), "last row": torn[120]}[fill]
-    assert flaw(torn, whole(torn)) is Flaw.TORN
+    assert find_flaw(torn, whole(torn)) is Flaw.TORN
 
 
 @given(
@@ -139,7 +139,7 @@ def test_a_lower_part_that_did_not_come_is_missing(left: float, fill: str) -> No
     box=st.tuples(*[st.integers(-50, 300)] * 4),
 )
 def test_no_array_makes_it_raise(pixels: Pixels, box: tuple[int, int, int, int]) -> None:
-    assert flaw(pixels, Box(*box)) in (None, *Flaw)
+    assert find_flaw(pixels, Box(*box)) in (None, *Flaw)
 
 
 @given(
@@ -148,7 +148,7 @@ def test_no_array_makes_it_raise(pixels: Pixels, box: tuple[int, int, int, int])
 def test_no_picture_makes_it_raise(height: int, width: int, grey: bool, seed: int) -> None:
     shape = (height, width) if grey else (height, width, 3)
     pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-    assert flaw(pixels, Box(0, 0, width, height)) in (None, *Flaw)
+    assert find_flaw(pixels, Box(0, 0, width, height)) in (None, *Flaw)
 
 
 @needs_sweeps
@@ -158,7 +158,7 @@ def test_no_frame_of_a_real_sweep_has_a_flaw(name: str) -> None:
         frames = {"seq07.mp4": 56, "seq24.mp4": 125, "seq92.mp4": 107}[name]
         for _ in range(frames):
             pixels = video.read(1.0).pixels
-            assert flaw(pixels, whole(pixels)) is None
+            assert find_flaw(pixels, whole(pixels)) is None
 
 
 @needs_sweeps
@@ -166,18 +166,18 @@ def test_no_frame_of_a_real_sweep_has_a_flaw(name: str) -> None:
 def test_flow_on_a_real_sweep_is_colour_doppler(radius: int) -> None:
     with Video(SWEEP) as video:
         shown = flow(video.read(1.0).pixels, radius)
-    assert flaw(shown, Box(104, 0, 480, 438)) is Flaw.COLOUR
+    assert find_flaw(shown, Box(104, 0, 480, 438)) is Flaw.COLOUR
 
 
 @pytest.mark.skipif(not TN5000.is_dir(), reason="TN5000 is not here")
 def test_grey_stills_have_no_flaw_and_calipers_are_no_flow() -> None:
     """Every tenth; all 3,902 grey stills and all 90 with coloured marks passed."""
     stills = sorted((TN5000 / "JPEGImages").iterdir())[::10]
-    flaws = [flaw(pixels, whole(pixels)) for pixels in map(read_image, stills)]
+    flaws = [find_flaw(pixels, whole(pixels)) for pixels in map(read_image, stills)]
     assert len([its for its in flaws if its is not None]) <= GREY_FLAWED * len(stills)
 
 
 @pytest.mark.skipif(not TN5000.is_dir(), reason="TN5000 is not here")
 def test_the_one_still_with_flow_is_withheld() -> None:
     pixels = read_image(TN5000 / "JPEGImages" / "001824.jpg")
-    assert flaw(pixels, whole(pixels)) is Flaw.COLOUR
+    assert find_flaw(pixels, whole(pixels)) is Flaw.COLOUR

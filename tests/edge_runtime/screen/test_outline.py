@@ -10,7 +10,15 @@ import pytest
 from devices import Box, Pixels
 from devices.capture.phantom import Phantom
 from devices.capture.video import Video
-from edge_runtime.screen.outline import Corner, Kind, Outline, around, bright, moving, shrink
+from edge_runtime.screen.outline import (
+    Corner,
+    Outline,
+    Shape,
+    find_bright,
+    find_moving,
+    rectangle_outline,
+    shrink_for_search,
+)
 from tests.conftest import SWEEPS
 
 ELSEWHERE = SWEEPS.parent / "not_thyroid"
@@ -85,7 +93,7 @@ def test_it_is_found_on_real_screens_as_a_person_draws_it(path: Path) -> None:
     if not path.is_file():
         pytest.skip("the real sweeps are not here")
     frames = every_second(path)
-    found = moving([shrink(pixels) for pixels in frames], size(frames[0]))
+    found = find_moving([shrink_for_search(pixels) for pixels in frames], size(frames[0]))
     assert found is not None
     assert overlap(found, Outline(SCREENS[path])) >= (0.92 if path.name == HARD else 0.95)
 
@@ -93,16 +101,16 @@ def test_it_is_found_on_real_screens_as_a_person_draws_it(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("seq24.mp4", Kind.RECTANGLE),
-        ("seq92.mp4", Kind.TRAPEZOID),
-        ("seq07.mp4", Kind.SECTOR),
+        ("seq24.mp4", Shape.RECTANGLE),
+        ("seq92.mp4", Shape.TRAPEZOID),
+        ("seq07.mp4", Shape.SECTOR),
     ],
 )
-def test_the_kind_of_a_real_sweep(name: str, kind: Kind) -> None:
+def test_the_kind_of_a_real_sweep(name: str, kind: Shape) -> None:
     if not SWEEPS.is_dir():
         pytest.skip("the real sweeps are not here")
     frames = every_second(SWEEPS / name)
-    found = moving([shrink(pixels) for pixels in frames], size(frames[0]))
+    found = find_moving([shrink_for_search(pixels) for pixels in frames], size(frames[0]))
     assert found is not None
     assert found.kind is kind
 
@@ -114,7 +122,7 @@ def test_what_stands_still_is_kept_out(noise: float) -> None:
         cv2.rectangle(pixels, (0, 100), (90, 400), 180, -1)  # a menu, larger than a scale
         cv2.rectangle(pixels, (560, 0), (640, 330), 90, -1)
         cv2.putText(pixels, "Thyroid 12 MHz", (400, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1)
-    found = moving([shrink(pixels) for pixels in frames], (640, 480))
+    found = find_moving([shrink_for_search(pixels) for pixels in frames], (640, 480))
     assert found is not None
     assert overlap(found, TRAPEZOID) > 0.94
 
@@ -123,7 +131,7 @@ def test_a_menu_that_opens_once_does_not_move() -> None:
     frames = speckled(filled(TRAPEZOID), frames=15)
     for pixels in frames[7:]:
         pixels[:, 560:] = np.maximum(pixels[:, 560:], 120)
-    found = moving([shrink(pixels) for pixels in frames], (640, 480))
+    found = find_moving([shrink_for_search(pixels) for pixels in frames], (640, 480))
     assert found is not None
     assert overlap(found, TRAPEZOID) > 0.94
 
@@ -131,53 +139,55 @@ def test_a_menu_that_opens_once_does_not_move() -> None:
 def test_a_shadow_that_hides_a_side_is_bridged() -> None:
     mask = filled(TRAPEZOID)
     mask[80:300, 150:320] = 0
-    found = moving([shrink(pixels) for pixels in speckled(mask)], (640, 480))
+    found = find_moving([shrink_for_search(pixels) for pixels in speckled(mask)], (640, 480))
     assert found is not None
     assert overlap(found, TRAPEZOID) > 0.94
 
 
 def test_a_still_screen_has_no_moving_picture() -> None:
-    shrunk = shrink(speckled(filled(TRAPEZOID), frames=1)[0])
-    assert moving([shrunk] * 15, (640, 480)) is None
+    shrunk = shrink_for_search(speckled(filled(TRAPEZOID), frames=1)[0])
+    assert find_moving([shrunk] * 15, (640, 480)) is None
 
 
 def test_few_frames_do_not_tell_what_moves() -> None:
     frames = speckled(filled(TRAPEZOID), frames=5)
-    assert moving([shrink(pixels) for pixels in frames], (640, 480)) is None
+    assert find_moving([shrink_for_search(pixels) for pixels in frames], (640, 480)) is None
 
 
 @pytest.mark.parametrize("screen", [(320, 240), (640, 480), (1920, 1080)])
 def test_the_phantoms_picture_is_found_in_one_frame(screen: tuple[int, int]) -> None:
     phantom = Phantom(width=screen[0], height=screen[1])
-    found = bright(shrink(phantom.render(0)), screen)
+    found = find_bright(shrink_for_search(phantom.render(0)), screen)
     assert found is not None
-    assert overlap(found, around(phantom.picture)) > 0.93
-    assert found.kind is Kind.RECTANGLE
+    assert overlap(found, rectangle_outline(phantom.picture)) > 0.93
+    assert found.kind is Shape.RECTANGLE
 
 
 def test_a_trapezoid_is_found_in_one_frame() -> None:
     screen = np.where(filled(TRAPEZOID) > 0, 90, 0).astype(np.uint8)
     cv2.putText(screen, "Thyroid 12 MHz", (400, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1)
-    found = bright(shrink(screen), (640, 480))
+    found = find_bright(shrink_for_search(screen), (640, 480))
     assert found is not None
     assert overlap(found, TRAPEZOID) > 0.97
-    assert found.kind is Kind.TRAPEZOID
+    assert found.kind is Shape.TRAPEZOID
 
 
 @pytest.mark.parametrize("level", [0, 5])
 def test_a_dark_screen_has_no_picture(level: int) -> None:
-    assert bright(shrink(np.full((480, 640, 3), level, np.uint8)), (640, 480)) is None
+    assert (
+        find_bright(shrink_for_search(np.full((480, 640, 3), level, np.uint8)), (640, 480)) is None
+    )
 
 
 def test_text_alone_is_no_picture() -> None:
     screen = np.zeros((480, 640), np.uint8)
     cv2.putText(screen, "NO SIGNAL", (100, 240), cv2.FONT_HERSHEY_SIMPLEX, 2, 255, 3)
-    assert bright(shrink(screen), (640, 480)) is None
+    assert find_bright(shrink_for_search(screen), (640, 480)) is None
 
 
 def test_a_picture_without_a_screen_around_it_is_found_whole() -> None:
-    found = bright(shrink(np.full((300, 400), 90, np.uint8)), (400, 300))
-    assert found == around(Box(0, 0, 400, 300))
+    found = find_bright(shrink_for_search(np.full((300, 400), 90, np.uint8)), (400, 300))
+    assert found == rectangle_outline(Box(0, 0, 400, 300))
 
 
 def test_box_and_mask_of_an_outline_agree() -> None:
@@ -188,5 +198,5 @@ def test_box_and_mask_of_an_outline_agree() -> None:
 
 
 def test_the_outline_of_a_box_is_that_box() -> None:
-    assert around(Box(10, 20, 30, 40)).box == Box(10, 20, 30, 40)
-    assert around(Box(10, 20, 30, 40)).area == 1200
+    assert rectangle_outline(Box(10, 20, 30, 40)).box == Box(10, 20, 30, 40)
+    assert rectangle_outline(Box(10, 20, 30, 40)).area == 1200

@@ -12,13 +12,13 @@ from hypothesis.extra import numpy as arrays
 from devices import BadInput, Box, Pixels
 from devices.capture.phantom import Phantom
 from edge_runtime.screen.flaws import Flaw
-from edge_runtime.screen.outline import Kind, Outline
-from edge_runtime.screen.region import GATHERED, LATER, Region, parse_roi
+from edge_runtime.screen.outline import Outline, Shape
+from edge_runtime.screen.region import SEARCH_FRAMES, SETTLED_STRIDE, Region, parse_roi
 from edge_runtime.screen.saved_regions import SavedRegion
-from edge_runtime.screen.stillness import differs
+from edge_runtime.screen.stillness import is_other_picture
 from tests.edge_runtime.screen.test_outline import TRAPEZOID, filled, overlap, speckled
 
-SETTLED = 2 * GATHERED
+SETTLED = 2 * SEARCH_FRAMES
 """Frames, of which every second is looked at."""
 
 
@@ -58,7 +58,7 @@ def test_a_screen_that_stands_still_is_looked_at_until_something_moves() -> None
     worklist = speckle(640, 480)
     region = settled([worklist])
     assert region.outline is not None
-    assert region.outline.kind is Kind.RECTANGLE
+    assert region.outline.kind is Shape.RECTANGLE
     for number in range(SETTLED):
         region.locate(frames[number % len(frames)])
     assert overlap(region.outline, TRAPEZOID) > 0.94
@@ -72,7 +72,7 @@ def test_a_picture_that_shows_more_later_grows() -> None:
     assert region.outline is not None
     small = region.outline
     frames = speckled(mask)
-    for number in range(2 * GATHERED * LATER):
+    for number in range(2 * SEARCH_FRAMES * SETTLED_STRIDE):
         region.locate(frames[number % len(frames)])
     assert region.outline.area > 3 * small.area
     assert overlap(region.outline, TRAPEZOID) > 0.94
@@ -84,7 +84,7 @@ def test_a_picture_that_shows_less_later_does_not_shrink() -> None:
     before = region.outline
     mask[150:] = 0
     frames = speckled(mask)
-    for number in range(2 * GATHERED * LATER):
+    for number in range(2 * SEARCH_FRAMES * SETTLED_STRIDE):
         region.locate(frames[number % len(frames)])
     assert region.outline == before
 
@@ -137,8 +137,8 @@ def test_a_clock_beside_a_trapezoid_does_not_hide_that_it_froze() -> None:
     cv2.putText(later, "13:00", (45, 100), cv2.FONT_HERSHEY_SIMPLEX, 1.2, 255, 3)
     box = region.locate(frozen)
     assert box is not None
-    assert not differs(region.summarise(frozen, box), region.summarise(later, box))
-    assert differs(region.summarise(frozen, box), region.summarise(frames[1], box))
+    assert not is_other_picture(region.cell_means(frozen, box), region.cell_means(later, box))
+    assert is_other_picture(region.cell_means(frozen, box), region.cell_means(frames[1], box))
 
 
 REMEMBERED = SavedRegion("phantom:", (640, 480), polygon=TRAPEZOID.polygon)
@@ -204,7 +204,7 @@ def test_no_screen_makes_it_raise(pixels: Pixels) -> None:
         assert region.flaw(pixels, box) in (None, *Flaw)
         if box is not None:
             assert region.cut(pixels, box).shape[:2] == (box.h, box.w)
-            region.summarise(pixels, box)
+            region.cell_means(pixels, box)
 
 
 def test_what_was_found_is_kept_until_the_size_changes() -> None:
@@ -254,5 +254,5 @@ def test_a_region_is_read(tmp_path: Path) -> None:
 def test_where_a_source_says_its_picture_lies_is_not_searched() -> None:
     speckle = np.random.default_rng(0).integers(20, 180, (240, 320), np.uint8)
     told = Box(40, 30, 200, 180)
-    assert Region(told=told).locate(speckle) == told
-    assert Region(told=Box(200, 30, 200, 180)).locate(speckle) != Box(200, 30, 200, 180)
+    assert Region(device_region=told).locate(speckle) == told
+    assert Region(device_region=Box(200, 30, 200, 180)).locate(speckle) != Box(200, 30, 200, 180)

@@ -8,15 +8,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
-from edge_runtime.screen.outline import Outline, around
+from edge_runtime.screen.outline import Outline, rectangle_outline
 from edge_runtime.screen.saved_regions import (
     SavedRegion,
-    forget,
-    name,
+    forget_regions,
     read_saved_regions,
     save_region,
     saved_regions_file,
     saved_regions_of,
+    source_key,
 )
 
 CAMERA = "v4l2:///dev/video0"
@@ -52,7 +52,7 @@ def written(tmp_path: Path) -> Path:
 def test_what_a_person_writes_is_read(written: Path) -> None:
     camera, network = read_saved_regions(written)
     assert camera.outline == Outline(POLYGON)
-    assert network.outline == around(Box(100, 50, 800, 600))
+    assert network.outline == rectangle_outline(Box(100, 50, 800, 600))
     assert network.roi is None
 
 
@@ -83,14 +83,14 @@ def test_what_else_a_person_wrote_stays(written: Path) -> None:
     assert text.startswith("# The scanner in room 4.\n")
     assert "# by cable" in text
     assert len(read_saved_regions(written)) == 2
-    assert forget(written, CAMERA) == 1
+    assert forget_regions(written, CAMERA) == 1
     assert "# by cable" in written.read_text()
 
 
 def test_all_of_a_source_is_forgotten(path: Path) -> None:
     save_region(path, SECTOR)
-    assert forget(path, CAMERA) == 1
-    assert forget(path, CAMERA) == 0
+    assert forget_regions(path, CAMERA) == 1
+    assert forget_regions(path, CAMERA) == 0
     assert read_saved_regions(path) == ()
 
 
@@ -184,7 +184,7 @@ def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_a_source_is_called_without_what_is_secret(uri: str, says: str) -> None:
-    assert name(uri) == says
+    assert source_key(uri) == says
 
 
 def test_the_file_lies_beside_the_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Hand:
         self.account = Account(
             True, stage, bundle.id, region, budget, Throttle(), clock, lambda: self.wall
         )
-        self.account.computes(classifier)
+        self.account.set_classifier(classifier)
         self.index = itertools.count()
 
     def judge(self, pixels: Pixels, age: float = 0.0) -> Result:

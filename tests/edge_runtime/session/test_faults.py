@@ -19,8 +19,8 @@ from edge_runtime.models.classifier import CPU, BackendRequest
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event, State
 from edge_runtime.screen.region import Region
-from edge_runtime.session.inference import PULSE
-from edge_runtime.session.pipeline import DAMAGED, RESTARTS, run_session
+from edge_runtime.session.inference import WATCH_INTERVAL
+from edge_runtime.session.pipeline import DAMAGED, MAX_RESTARTS, run_session
 from tests.conftest import Collected
 
 PROVEN = 8
@@ -113,9 +113,9 @@ class Halted:
     def run(self, tensor):  # type: ignore[no-untyped-def]
         self._count += 1
         if self._count == self._at:
-            time.sleep(3 * PULSE)  # for the watcher to look
+            time.sleep(3 * WATCH_INTERVAL)  # for the watcher to look
             self._stood = 60.0
-            time.sleep(3 * PULSE)
+            time.sleep(3 * WATCH_INTERVAL)
         return self._backend.run(tensor)
 
 
@@ -170,7 +170,7 @@ def test_inference_that_hangs_again_and_again_ends_the_session(
     with Following(pictures[:9], sink) as device:
         summary, ended = run_session(device, its, Region(), [sink], threading.Event(), budget=0.2)
     assert isinstance(ended, HardwareMissing)
-    assert summary.not_judged[str(Event.FAILED)] == RESTARTS + 1
+    assert summary.not_judged[str(Event.FAILED)] == MAX_RESTARTS + 1
     assert all(result.label is None for result in sink.results)
 
 

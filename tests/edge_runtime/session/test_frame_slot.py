@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from devices import DeviceLost, EndOfRecording, Frame
-from edge_runtime.session.frame_slot import CAPACITY, FrameSlot
+from edge_runtime.session.frame_slot import RECORDING_CAPACITY, FrameSlot
 
 
 def frame(index: int) -> Frame:
@@ -59,17 +59,17 @@ def test_closing_frees_a_reader_that_waits_for_room() -> None:
     slot: FrameSlot[Frame] = FrameSlot(every_frame=True)
 
     def fill() -> None:
-        for index in range(CAPACITY + 1):
+        for index in range(RECORDING_CAPACITY + 1):
             slot.put(frame(index))
 
     thread = threading.Thread(target=fill)
     thread.start()
-    while slot.read <= CAPACITY:  # the last one is counted before it waits for room
+    while slot.read <= RECORDING_CAPACITY:  # the last one is counted before it waits for room
         pass
     slot.close(EndOfRecording("stopped"))
     thread.join(5)
     assert not thread.is_alive()
-    assert slot.drain() == CAPACITY + 1
+    assert slot.drain() == RECORDING_CAPACITY + 1
 
 
 def test_the_first_reason_for_the_end_stays() -> None:

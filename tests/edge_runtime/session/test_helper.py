@@ -84,7 +84,7 @@ def test_both_threads_together_say_what_one_says_alone(
     demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone, *_ = play(of(demo_bundle, CPU), pictures)
-    monkeypatch.setattr(helper, "LONG", 0)
+    monkeypatch.setattr(helper, "MIN_FRAMES_READ", 0)
     chain = of(demo_bundle, CPU)
     backend = chain.classifier.backend
     monkeypatch.setattr(backend, "run", slowed(backend.run))
@@ -99,7 +99,7 @@ def test_both_threads_together_say_what_one_says_alone(
 def test_hardware_is_not_asked_by_two(
     demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(helper, "LONG", 0)
+    monkeypatch.setattr(helper, "MIN_FRAMES_READ", 0)
     chain = of(demo_bundle, BackendRequest("delegate", str(stand_in)))
     backend = chain.classifier.backend
     monkeypatch.setattr(backend, "run", slowed(backend.run))
@@ -126,7 +126,7 @@ def broken(
     monkeypatch.setattr(chain, "open_second", open_second)
     backend = chain.classifier.backend
     monkeypatch.setattr(backend, "run", slowed(backend.run))
-    monkeypatch.setattr(helper, "LONG", 0)
+    monkeypatch.setattr(helper, "MIN_FRAMES_READ", 0)
 
 
 def test_where_it_fails_the_judge_judges(
@@ -187,7 +187,7 @@ def test_what_was_judged_beside_a_backend_that_was_given_up_is_judged_again(
     demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its results would else be called the next one's."""
-    monkeypatch.setattr(helper, "LONG", 0)
+    monkeypatch.setattr(helper, "MIN_FRAMES_READ", 0)
     chain = of(demo_bundle, CPU, BackendRequest("cpu"))
     first = chain.classifier.backend
     slow, count = slowed(first.run), 0
@@ -203,19 +203,19 @@ def test_what_was_judged_beside_a_backend_that_was_given_up_is_judged_again(
     conclude, said = Account.conclude, []
 
     def spy(account, prepared, prediction):  # type: ignore[no-untyped-def]
-        if prepared.ahead is not None and prediction is prepared.ahead[1]:
-            said.append(prepared.ahead[0] is session_computes[-1])
+        if prepared.helper_prediction is not None and prediction is prepared.helper_prediction[1]:
+            said.append(prepared.helper_prediction[0] is session_computes[-1])
         return conclude(account, prepared, prediction)
 
     session_computes = [chain.classifier]
-    computes = Account.computes
+    computes = Account.set_classifier
 
     def noted(account, classifier, fallback=""):  # type: ignore[no-untyped-def]
         session_computes.append(classifier)
         computes(account, classifier, fallback)
 
     monkeypatch.setattr(Account, "conclude", spy)
-    monkeypatch.setattr(Account, "computes", noted)
+    monkeypatch.setattr(Account, "set_classifier", noted)
     results, *_ = play(chain, pictures)
     assert len(results) == FRAMES
     assert results[-1].fallback is not None

@@ -11,7 +11,7 @@ import pytest
 
 from devices import BadInput, DeviceLost, DeviceStalled, Frame, NoSignal, Pixels, SonoliteError
 from devices.capture.reconnecting import Reconnecting
-from devices.capture.scripted import Line, Scripted, Stall
+from devices.capture.scripted import Scripted, ScriptEvent, Stall
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
@@ -155,7 +155,7 @@ def test_a_silent_device_is_stale_and_soon_lost_without_a_label_or_its_last_pict
     chain: FallbackChain, pictures: list[Pixels], until: list[State]
 ) -> None:
     shown: list[tuple[State, str | None, bool]] = []
-    script: list[Line] = [*pictures[:3], DeviceStalled("no frame"), pictures[3]]
+    script: list[ScriptEvent] = [*pictures[:3], DeviceStalled("no frame"), pictures[3]]
 
     class Screen:
         wants_pixels, latest_only = True, False
@@ -174,7 +174,7 @@ def test_a_silent_device_is_stale_and_soon_lost_without_a_label_or_its_last_pict
     assert {state for state, _, _ in shown} == {State.LIVE}
 
 
-def states_of(script: Iterable[Line], chain: FallbackChain) -> list[State]:
+def states_of(script: Iterable[ScriptEvent], chain: FallbackChain) -> list[State]:
     """Those of a live device that says 50 frames/s, as they follow each other; in haste."""
     sink = Collected()
     with Scripted(script, live=True, fps=50) as device:
@@ -230,10 +230,10 @@ def test_a_stream_of_another_size_and_rate_is_judged_as_it_is_now(
     chain: FallbackChain, pictures: list[Pixels]
 ) -> None:
     """As after a server has been set to something else: never STALE for being slower."""
-    slowly: list[Line] = []
+    slowly: list[ScriptEvent] = []
     for picture in pictures[:4]:
         slowly += [Stall(0.3), np.asarray(cv2.resize(picture, None, fx=2, fy=2), np.uint8)]
-    quickly: list[Line] = [*pictures[:4], DeviceLost("set anew")]
+    quickly: list[ScriptEvent] = [*pictures[:4], DeviceLost("set anew")]
     lives = iter(((quickly, 50.0), (slowly, 3.0)))
 
     def opener() -> Scripted:

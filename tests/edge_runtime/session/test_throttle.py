@@ -16,8 +16,8 @@ from edge_runtime.models.classifier import CPU
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import Region
 from edge_runtime.session.pipeline import run_session
-from edge_runtime.session.throttle import EVERY, Throttle
-from edge_runtime.session.throttle_levels import DWELL, ThrottleLevel
+from edge_runtime.session.throttle import READING_INTERVAL, Throttle
+from edge_runtime.session.throttle_levels import COOLING_SECONDS, ThrottleLevel
 from tests.conftest import Collected
 
 BOARD = read_board("raspberry-pi-5")
@@ -37,7 +37,7 @@ class Warm:
 
     def becomes(self, celsius: float) -> None:
         self.health = replace(self.health, celsius=celsius)
-        self.now += EVERY
+        self.now += READING_INTERVAL
         self.throttle.update()
 
 
@@ -51,7 +51,7 @@ def test_without_a_board_every_frame_is_taken() -> None:
 def test_health_is_read_once_a_second() -> None:
     warm = Warm()
     for _ in range(40):
-        warm.now += EVERY / 10
+        warm.now += READING_INTERVAL / 10
         warm.throttle.update()
     assert 4 <= warm.reads <= 5
 
@@ -68,7 +68,7 @@ def test_a_board_that_has_cooled_takes_all_again() -> None:
     warm = Warm()
     warm.becomes(BOARD.thermal.half + 1)
     warm.becomes(40)
-    warm.now += DWELL
+    warm.now += COOLING_SECONDS
     warm.becomes(40)
     assert warm.throttle.level is ThrottleLevel.FULL
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.boards import boards, read_board
+from devices.boards import board_names, read_board
 from edge_runtime.session.throttle_levels import (
-    DWELL,
+    COOLING_SECONDS,
     ThrottleLevel,
     ThrottleState,
     next_throttle_state,
@@ -57,7 +57,9 @@ def test_the_boards_limits_are_the_levels(celsius: float, level: ThrottleLevel) 
 
 
 def test_a_throttled_device_judges_half_however_cool_its_sensor() -> None:
-    assert levels((1, 50, True), (DWELL, 50, True), (1, 50, False), (DWELL, 50, False)) == [
+    assert levels(
+        (1, 50, True), (COOLING_SECONDS, 50, True), (1, 50, False), (COOLING_SECONDS, 50, False)
+    ) == [
         ThrottleLevel.HALF,
         ThrottleLevel.HALF,
         ThrottleLevel.HALF,
@@ -67,9 +69,11 @@ def test_a_throttled_device_judges_half_however_cool_its_sensor() -> None:
 
 def test_a_level_is_climbed_after_its_dwell_and_below_its_hysteresis() -> None:
     assert levels((1, 80, False), (1, 75, False), (50, 75, False)) == [ThrottleLevel.QUARTER] * 3
-    waiting = levels((1, 80, False), (1, 74.9, False), (DWELL - 0.1, 74.9, False))
+    waiting = levels((1, 80, False), (1, 74.9, False), (COOLING_SECONDS - 0.1, 74.9, False))
     assert waiting == [ThrottleLevel.QUARTER] * 3
-    climbed = levels((1, 80, False), (1, 74.9, False), (DWELL, 74.9, False), (60, 74.9, False))
+    climbed = levels(
+        (1, 80, False), (1, 74.9, False), (COOLING_SECONDS, 74.9, False), (60, 74.9, False)
+    )
     assert climbed == [
         ThrottleLevel.QUARTER,
         ThrottleLevel.QUARTER,
@@ -95,7 +99,7 @@ def test_it_never_swings_faster_than_its_dwell(readings: list[Reading]) -> None:
         if after < before:
             assert after == before - 1
             assert changed is not None
-            assert now - changed >= DWELL - 1e-6
+            assert now - changed >= COOLING_SECONDS - 1e-6
         if after != before:
             changed = now
 
@@ -113,7 +117,7 @@ def test_hotter_never_judges_more(pairs: list[tuple[Reading, float, bool]]) -> N
 
 @given(READINGS)
 def test_the_cold_brings_every_frame_back(readings: list[Reading]) -> None:
-    cold = [(DWELL, 20.0, False)] * (2 * len(ThrottleLevel))
+    cold = [(COOLING_SECONDS, 20.0, False)] * (2 * len(ThrottleLevel))
     assert walk([*readings, *cold])[-1][1] is ThrottleLevel.FULL
 
 
@@ -157,7 +161,7 @@ def test_every_level_but_the_full_one_says_why() -> None:
     assert [level for level in ThrottleLevel if level.reason is None] == [ThrottleLevel.FULL]
 
 
-@pytest.mark.parametrize("name", boards())
+@pytest.mark.parametrize("name", board_names())
 def test_every_board_climbs_back_from_each_of_its_limits(name: str) -> None:
     """The hysteresis of no level reaches below what a device at rest may be."""
     thermal = read_board(name).thermal

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from devices import Box, Pixels
-from edge_runtime.results.result import Latency, Nodule, Result
+from edge_runtime.results.result import FrameLatency, Nodule, Result
 from edge_runtime.results.states import State
 from edge_runtime.sinks import overlay
 
@@ -36,7 +36,7 @@ RESULT = Result(
     prevalence={"benign": 0.3, "malignant": 0.7},
     adjusted_prevalence=None,
     region="given",
-    latency_ms=Latency(1, 2, 3, 6),
+    latency_ms=FrameLatency(1, 2, 3, 6),
     rate="full",
     health=(),
     backend="cpu int8.tflite ai-edge-litert 2.3.0",
@@ -60,7 +60,7 @@ def texts(monkeypatch: pytest.MonkeyPatch, result: Result, pixels: Pixels) -> li
         write(canvas, text, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(overlay, "_write", spy)
-    overlay.draw(pixels, result)
+    overlay.draw_result(pixels, result)
     return said
 
 
@@ -98,7 +98,7 @@ def test_outside_live_no_label_is_drawn(
 
 
 def test_the_picture_itself_keeps_every_pixel_but_the_box(screen: Pixels) -> None:
-    drawn = overlay.draw(screen, RESULT)
+    drawn = overlay.draw_result(screen, RESULT)
     band = (drawn.shape[0] - screen.shape[0]) // 2
     changed = np.argwhere((drawn[band:-band] != screen).any(axis=2))
     assert changed.min(axis=0).tolist() == [99, 99]
@@ -107,8 +107,8 @@ def test_the_picture_itself_keeps_every_pixel_but_the_box(screen: Pixels) -> Non
 
 def test_evidence_tints_the_window_by_what_it_speaks_for(screen: Pixels) -> None:
     result = with_nodule(box=Box(110, 110, 9, 9))
-    plain = overlay.draw(screen, result).astype(int)
-    tinted = overlay.draw(screen, result, evidence=True)
+    plain = overlay.draw_result(screen, result).astype(int)
+    tinted = overlay.draw_result(screen, result, evidence=True)
     band = (tinted.shape[0] - screen.shape[0]) // 2
     changed = np.argwhere((tinted != plain).any(axis=2))
     assert changed.min(axis=0).tolist() == [80 + band, 85]
@@ -122,20 +122,20 @@ def test_evidence_tints_the_window_by_what_it_speaks_for(screen: Pixels) -> None
     "window", [Box(-30, -40, 80, 80), Box(300, 200, 80, 80), Box(-50, -50, 900, 900)]
 )
 def test_of_what_overhangs_the_screen_nothing_is_tinted(screen: Pixels, window: Box) -> None:
-    plain = overlay.draw(screen, RESULT)
-    drawn = overlay.draw(screen, with_nodule(window=window), evidence=True)
+    plain = overlay.draw_result(screen, RESULT)
+    drawn = overlay.draw_result(screen, with_nodule(window=window), evidence=True)
     assert drawn.shape == plain.shape
     assert (drawn != plain).any()
 
 
 def test_without_a_label_nothing_is_tinted(screen: Pixels) -> None:
     silent = with_nodule(label=None, evidence=None)
-    plain = overlay.draw(screen, silent)
-    assert (overlay.draw(screen, silent, evidence=True) == plain).all()
+    plain = overlay.draw_result(screen, silent)
+    assert (overlay.draw_result(screen, silent, evidence=True) == plain).all()
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (240, 320, 3), (1080, 1920, 3)])
 def test_every_size_of_screen_can_be_drawn_on(shape: tuple[int, ...]) -> None:
-    drawn = overlay.draw(np.zeros(shape, np.uint8), replace(RESULT, nodules=(), box=None))
+    drawn = overlay.draw_result(np.zeros(shape, np.uint8), replace(RESULT, nodules=(), box=None))
     assert drawn.shape[1:] == (shape[1], 3)
     assert drawn.max() > 100

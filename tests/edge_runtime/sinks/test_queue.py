@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from devices import BadInput, Pixels
-from edge_runtime.results.result import Latency, Result
+from edge_runtime.results.result import FrameLatency, Result
 from edge_runtime.results.states import State
 from edge_runtime.sinks import queue
 from edge_runtime.sinks.queue import PIXEL_CAPACITY, RECORD_CAPACITY, SinkQueue
@@ -27,7 +27,7 @@ RESULT = Result(
     prevalence={},
     adjusted_prevalence=None,
     region="given",
-    latency_ms=Latency(0, 0, 0, 0),
+    latency_ms=FrameLatency(0, 0, 0, 0),
     rate="full",
     health=(),
     backend="cpu m.tflite x",

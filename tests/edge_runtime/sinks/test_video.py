@@ -19,7 +19,7 @@ from devices.capture import open_device
 from devices.capture.phantom import Phantom
 from devices.capture.promised import promised_frames
 from edge_runtime.results.states import State
-from edge_runtime.sinks.overlay import draw
+from edge_runtime.sinks.overlay import draw_result
 from edge_runtime.sinks.video import OverlayVideo, overlay_file
 from tests.edge_runtime.sinks.test_overlay import RESULT
 
@@ -92,7 +92,7 @@ def test_an_mp4_holds_the_frames_that_were_written(tmp_path: Path, fps: float, f
         pictures = list(saved.decode(stream))
     assert len(pictures) == frames
     last = pictures[-1].to_ndarray(format="bgr24")
-    shown = draw(screens(frames)[-1], RESULT)
+    shown = draw_result(screens(frames)[-1], RESULT)
     assert np.abs(last.astype(int) - shown[: len(last), : last.shape[1]]).mean() < 6
     assert pictures[-1].time == pytest.approx((frames - 1) / fps, abs=2e-3)
 

@@ -1,6 +1,6 @@
 """One way to get through a recording's frames, timed in a process of its own.
 
-    python -m edge_runtime.bench.contenders '{"who": "every", ...}'
+    python -m edge_runtime.bench.workloads '{"workload": "every", ...}'
 
 prints one line of JSON. A process each, because memory and the time to the first result are
 measured too, and so that no contender inherits another's threads.
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from devices import BadInput, Box, CaptureDevice, EndOfRecording, Frame, Pixels
 from devices.capture import open_device
 
-Who = Literal["decode", "invoke", "prepare", "every", "live", "loop", "mediapipe"]
-RATE = 30.0
+WorkloadName = Literal["decode", "invoke", "prepare", "every", "live", "loop", "mediapipe"]
+LIVE_RATE = 30.0
 """Frames a second of the live contender."""
-KEPT = 64
+PREPARED_PICTURES = 64
 """Pictures that are prepared beforehand where only inference is timed."""
 
 
@@ -36,7 +36,7 @@ KEPT = 64
 class Task:
     """What one process is to do."""
 
-    who: Who
+    workload: WorkloadName
     bundle: str
     source: str
     roi: str | None
@@ -48,7 +48,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RawMeasurement:
     """What one process measured."""
 
     frames: int
@@ -71,7 +71,7 @@ class Outcome:
     """Live results older than 100 ms that were given a label; there must be none."""
 
 
-class Looped(CaptureDevice):
+class LoopedRecording(CaptureDevice):
     """A recording, over and over, until so many frames were read."""
 
     live = False
@@ -107,26 +107,26 @@ class Looped(CaptureDevice):
         self._device.close()
 
 
-class Paced(Looped):
-    """The same as a live device: one frame every 1/RATE seconds, whether it is wanted or not."""
+class LiveRecording(LoopedRecording):
+    """A recording that plays like a live device: one frame every 1 / LIVE_RATE seconds."""
 
     live = True
 
     def __init__(self, source: str, frames: int) -> None:
         super().__init__(source, frames)
-        self.fps = RATE
+        self.fps = LIVE_RATE
         self._began: float | None = None
 
     def read(self, timeout: float) -> Frame:
         """Returns the next frame when its time has come; see `CaptureDevice.read`."""
         frame = super().read(timeout)
         self._began = self._began or time.monotonic()
-        time.sleep(max(0.0, self._began + frame.index / RATE - time.monotonic()))
+        time.sleep(max(0.0, self._began + frame.index / LIVE_RATE - time.monotonic()))
         now = time.monotonic()
         return replace(frame, captured_at=now, timestamp=now)
 
 
-class Watch:
+class Stopwatch:
     """Takes the time of one frame after the other, and of all of them."""
 
     def __init__(self, task: Task) -> None:
@@ -143,7 +143,7 @@ class Watch:
         if len(self.latencies) == 1:
             self._first = time.monotonic() - self._task.spawned
         if len(self.latencies) == self._task.frames // 10:
-            self._early = resident()
+            self._early = resident_megabytes()
 
     def each(self, steps: Iterator[object]) -> None:
         """Runs through `steps`, each of which ends one frame."""
@@ -153,38 +153,38 @@ class Watch:
             self.frame(1000 * (now - before))
             before = now
 
-    def outcome(self, dropped: int = 0, late: int = 0) -> Outcome:
+    def outcome(self, dropped: int = 0, late: int = 0) -> RawMeasurement:
         """All that was measured until now."""
         seconds = time.perf_counter() - self._began
         cpu = time.process_time() - self._cpu
-        now = resident()
-        return Outcome(
+        now = resident_megabytes()
+        return RawMeasurement(
             frames=len(self.latencies),
             seconds=seconds,
             cpu_seconds=cpu,
             first_result=self._first,
             rss_mb=now,
             growth_mb=now - self._early if self._early else 0.0,
-            latencies_ms=tuple(round(its, 4) for its in self.latencies.tolist()),
+            latencies_ms=tuple(round(latency, 4) for latency in self.latencies.tolist()),
             dropped=dropped,
             late=late,
         )
 
 
-def resident() -> float:
+def resident_megabytes() -> float:
     """The resident memory of this process in 10^6 bytes (proc(5), statm)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def run(task: Task) -> Outcome:
+def run_task(task: Task) -> RawMeasurement:
     """Does what `task` asks."""
-    return RUNS[task.who](task)
+    return WORKLOADS[task.workload](task)
 
 
-def _decode(task: Task) -> Outcome:
+def _decode(task: Task) -> RawMeasurement:
     """OpenCV alone where it is a video, else the device alone."""
-    watch = Watch(task)
+    watch = Stopwatch(task)
     watch.each(_plain_frames(task))
     return watch.outcome()
 
@@ -192,7 +192,7 @@ def _decode(task: Task) -> Outcome:
 def _plain_frames(task: Task) -> Iterator[Pixels]:
     """The frames as the simplest program reads them."""
     if Path(task.source).suffix.lower() not in (".mp4", ".avi", ".mov", ".mkv", ".m4v"):
-        device = Looped(task.source, task.frames)
+        device = LoopedRecording(task.source, task.frames)
         for _ in range(task.frames):
             yield device.read(1.0).pixels
         return
@@ -225,7 +225,7 @@ def _interpreter(task: Task) -> tuple[Callable[[NDArray[np.uint8]], object], int
     )
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
-    outputs = [its["index"] for its in interpreter.get_output_details()]
+    outputs = [output["index"] for output in interpreter.get_output_details()]
 
     def infer(tensor: NDArray[np.uint8]) -> object:
         interpreter.set_tensor(entry["index"], tensor)
@@ -249,18 +249,18 @@ def _resized(task: Task, pixels: Pixels, side: int) -> NDArray[np.uint8]:
     return np.asarray(small, np.uint8).reshape(1, side, side, 1)
 
 
-def _invoke(task: Task) -> Outcome:
+def _invoke(task: Task) -> RawMeasurement:
     """The interpreter alone, on pictures that are ready."""
     infer, side = _interpreter(task)
-    few = replace(task, frames=min(KEPT, task.frames))
+    few = replace(task, frames=min(PREPARED_PICTURES, task.frames))
     ready = [_resized(task, pixels, side) for pixels in _plain_frames(few)]
     infer(ready[0])
-    watch = Watch(task)
+    watch = Stopwatch(task)
     watch.each(infer(ready[n % len(ready)]) for n in range(task.frames))
     return watch.outcome()
 
 
-def _prepare(task: Task) -> Outcome:
+def _prepare(task: Task) -> RawMeasurement:
     """Our preparation and the bare interpreter, one after the other, at the live rate.
 
     What the live contender is held against: a processor that has slept between two frames is slower
@@ -272,9 +272,9 @@ def _prepare(task: Task) -> Outcome:
     infer, _ = _interpreter(task)
     preprocessing = parse(open_bundle(Path(task.bundle)).manifest.classifier.preprocessing)
     box = None if task.roi is None else Box(*(int(word) for word in task.roi.split(",")))
-    device = Paced(task.source, task.frames)
+    device = LiveRecording(task.source, task.frames)
     infer(preprocessing(device.read(1.0).pixels, box))
-    watch = Watch(task)
+    watch = Stopwatch(task)
     for _ in range(task.frames - 1):
         frame = device.read(1.0)
         infer(preprocessing(frame.pixels, box))
@@ -282,15 +282,15 @@ def _prepare(task: Task) -> Outcome:
     return watch.outcome()
 
 
-def _loop(task: Task) -> Outcome:
+def _loop(task: Task) -> RawMeasurement:
     """The loop that one writes first: read, turn grey, resize, infer."""
     infer, side = _interpreter(task)
-    watch = Watch(task)
+    watch = Stopwatch(task)
     watch.each(infer(_resized(task, pixels, side)) for pixels in _plain_frames(task))
     return watch.outcome()
 
 
-def _ours(task: Task, device: CaptureDevice) -> Outcome:
+def _ours(task: Task, device: CaptureDevice) -> RawMeasurement:
     """The whole way of `sonolite run`, its results written as JSON to nowhere."""
     from edge_runtime.bundle.archive import open_bundle
     from edge_runtime.models.backends import FallbackChain
@@ -318,7 +318,7 @@ def _ours(task: Task, device: CaptureDevice) -> Outcome:
         with device:
             # The models are opened before the time is taken, as the bare interpreter is.
             session = assemble(device, chain, task.roi, budget=0.1, whole_picture=True)
-            watch = Watch(task)
+            watch = Stopwatch(task)
             summary, ended = session.run([Written()], stop)
     if ended is not None and not isinstance(ended, EndOfRecording):
         raise ended
@@ -326,11 +326,11 @@ def _ours(task: Task, device: CaptureDevice) -> Outcome:
     return watch.outcome(dropped, late)
 
 
-def _mediapipe(task: Task) -> Outcome:
+def _mediapipe(task: Task) -> RawMeasurement:
     """MediaPipe's ImageClassifier for video, on the same graph for three channels."""
     import importlib
 
-    from edge_runtime.bench.wide import widen
+    from edge_runtime.bench.wide import widen_input
 
     try:
         mp: Any = importlib.import_module("mediapipe")
@@ -339,7 +339,7 @@ def _mediapipe(task: Task) -> Outcome:
         raise BadInput(f"mediapipe is not installed here: {error}") from error
     tasks = mp.tasks
     options = tasks.vision.ImageClassifierOptions(
-        base_options=tasks.BaseOptions(model_asset_buffer=widen(_model(task), schema)),
+        base_options=tasks.BaseOptions(model_asset_buffer=widen_input(_model(task), schema)),
         running_mode=tasks.vision.RunningMode.VIDEO,
     )
     with tasks.vision.ImageClassifier.create_from_options(options) as classifier:
@@ -348,23 +348,23 @@ def _mediapipe(task: Task) -> Outcome:
             for number, pixels in enumerate(_plain_frames(task)):
                 cut = cv2.cvtColor(_window(task, pixels), cv2.COLOR_BGR2RGB)
                 image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(cut))
-                yield classifier.classify_for_video(image, round(1000 * number / RATE))
+                yield classifier.classify_for_video(image, round(1000 * number / LIVE_RATE))
 
-        watch = Watch(task)
+        watch = Stopwatch(task)
         watch.each(steps())
         return watch.outcome()
 
 
-RUNS: dict[Who, Callable[[Task], Outcome]] = {
+WORKLOADS: dict[WorkloadName, Callable[[Task], RawMeasurement]] = {
     "decode": _decode,
     "invoke": _invoke,
     "prepare": _prepare,
-    "every": lambda task: _ours(task, Looped(task.source, task.frames)),
-    "live": lambda task: _ours(task, Paced(task.source, task.frames)),
+    "every": lambda task: _ours(task, LoopedRecording(task.source, task.frames)),
+    "live": lambda task: _ours(task, LiveRecording(task.source, task.frames)),
     "loop": _loop,
     "mediapipe": _mediapipe,
 }
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(run(Task(**json.loads(sys.argv[1]))))))
+    print(json.dumps(asdict(run_task(Task(**json.loads(sys.argv[1]))))))
