@@ -57,7 +57,11 @@ class Far:
 
 @contextmanager
 def sshd(folder: Path, environment: str) -> Iterator[Far]:
-    """An sshd of this user's, with keys of its own, whose sessions have `environment`."""
+    """An sshd of this user's, with keys of its own, whose sessions have `environment`.
+
+    The user's shell may set other variables before a command (bash reads ~/.bashrc even then), so
+    the command gets `environment` after that.
+    """
     if SSHD is None:
         pytest.skip("there is no sshd; install openssh-server")
     for name in ("host", "user"):
@@ -77,7 +81,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
-SetEnv {environment}
+ForceCommand env {environment} sh -c "$SSH_ORIGINAL_COMMAND"
 """
     )
     key = (folder / "host.pub").read_text()
