@@ -20,9 +20,10 @@ demo: .venv/device
 test: .venv/host lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
-# The tests that take minutes each: make test-slow
+# The tests that take minutes each, and those that hold the program to a time, with the limits of a
+# machine that does nothing else.
 test-slow: .venv/host
-	$(BIN)/pytest -m slow $(TESTS)
+	SONOLITE_QUIET=1 $(BIN)/pytest -m "slow or timing" $(TESTS)
 
 # The programs that tests run: an SSH server, a browser and others. On a machine of your own, note
 # that Debian starts the SSH server as a service.

@@ -141,9 +141,29 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     return folder
 
 
+QUIET = "SONOLITE_QUIET" in os.environ
+"""Whether nothing else runs on this machine, as `make test-slow` takes it."""
+
+Within = Callable[[float], float]
+
+
+@pytest.fixture
+def within() -> Within:
+    """`within(seconds)`: the limit for what the program promises to do in that time.
+
+    On a machine that has other work only a hang is told from an answer.
+    """
+    return lambda seconds: seconds if QUIET else max(60.0, 10 * seconds)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of a module in one process, and those on one deployed device."""
+    """Keeps the tests of a module in one process, and those on one deployed device.
+
+    Marks what holds the program to a time.
+    """
     for item in items:
+        if "within" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timing)
         package = item.path.parent
         place = package if package.name == "deploy" else item.path
         item.add_marker(pytest.mark.xdist_group(str(place.relative_to(item.config.rootpath))))

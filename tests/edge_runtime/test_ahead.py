@@ -170,8 +170,8 @@ def test_where_it_cannot_be_opened_the_judge_judges(
 def test_where_it_hangs_the_session_ends(
     demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr(watched, "HUNG_AFTER", 0.3)
-    monkeypatch.setattr(watched, "OPENS_WITHIN", 0.6)
+    monkeypatch.setattr(watched, "HUNG_AFTER", 1.0)
+    monkeypatch.setattr(watched, "OPENS_WITHIN", 2.0)
     over = threading.Event()
     ways = of(demo_bundle, CPU)
     broken(ways, monkeypatch, over.wait)
