@@ -7,8 +7,8 @@ BIN := .venv/bin
 DIST := dist
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-# Processes that run the tests: one a core, and about 2 GB of memory each.
-WORKERS ?= $(shell nproc)
+# Processes that run the tests: one a core, of which each takes up to 2 GB of memory.
+WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4)}')
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PROGRAMS = $(shell sed 's/\#.*//' requirements/debian.txt)
 
@@ -18,7 +18,7 @@ demo: .venv/device
 	$(BIN)/sonolite demo
 
 test: .venv/host lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 # The tests that take minutes each, and those that hold the program to a time, with the limits of a
 # machine that does nothing else.
