@@ -7,13 +7,34 @@ BIN := .venv/bin
 DIST := dist
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test host lint lock ship deb sbom
+# Processes that run the tests: one a core, of which each takes up to 2 GB of memory.
+WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4)}')
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+PROGRAMS = $(shell sed 's/\#.*//' requirements/debian.txt)
+
+.PHONY: demo test test-slow test-programs host lint lock ship deb sbom
 
 demo: .venv/device
 	$(BIN)/sonolite demo
 
 test: .venv/host lint
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(TESTS)
+
+# The tests that take minutes each, and those that hold the program to a time, with the limits of a
+# machine that does nothing else.
+test-slow: .venv/host
+	SONOLITE_QUIET=1 $(BIN)/pytest -m "slow or timing" $(TESTS)
+
+# The programs that tests run: an SSH server, a browser and others. On a machine of your own, note
+# that Debian starts the SSH server as a service.
+test-programs:
+	@if ! command -v apt-get > /dev/null; then \
+		echo "there is no apt-get: install by hand what requirements/debian.txt lists"; \
+	elif dpkg-query --show --showformat '$${db:Status-Status}\n' $(PROGRAMS) 2>&1 | grep -qvx installed; then \
+		$(SUDO) apt-get --quiet update && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends \
+			install $(PROGRAMS); \
+	fi
 
 host: .venv/host
 

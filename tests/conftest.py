@@ -1,5 +1,6 @@
 """What many tests stand on: labelled pictures of the phantom, a trained run, bundles."""
 
+import fcntl
 import io
 import os
 import shutil
@@ -106,17 +107,92 @@ main(sys.argv[1:])
 """A `sonolite train` that is killed while it prepares its eighth batch."""
 
 
+WORKER = "PYTEST_XDIST_WORKER"
+"""Names a process of several that run the tests, in the environment of that process."""
+if WORKER in os.environ:
+    # Two processes fill two cores; with more threads each they only wait for one another.
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
+
+Shared = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """`shared(name, make)`: a folder that `make` fills once for all processes of the test run.
+
+    The first process that asks for the folder makes it; the others wait. Nobody may change it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if WORKER in os.environ:
+        root = root.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        path, complete = root / name, root / f"{name}.complete"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not complete.exists():
+                shutil.rmtree(path, ignore_errors=True)
+                path.mkdir()
+                make(path)
+                complete.touch()
+        return path
+
+    return folder
+
+
+QUIET = "SONOLITE_QUIET" in os.environ
+"""Whether nothing else runs on this machine, as `make test-slow` takes it."""
+
+Within = Callable[[float], float]
+
+
+@pytest.fixture
+def within() -> Within:
+    """`within(seconds)`: the limit for what the program promises to do in that time.
+
+    On a machine that has other work only a hang is told from an answer.
+    """
+    return lambda seconds: seconds if QUIET else max(60.0, 10 * seconds)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests of a module in one process, and those on one deployed device.
+
+    Marks what holds the program to a time. Several processes begin with what takes long, so that
+    they end together.
+    """
+    if WORKER in os.environ:
+        order = {"deploy": 0, "convert": 1, "train": 2, "end_to_end": 3}
+        items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+    for item in items:
+        if "within" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timing)
+        package = item.path.parent
+        place = package if package.name == "deploy" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(item.config.rootpath))))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Somebody with a signing key who trusts the demo's too, instead of whoever runs the tests."""
+def _person(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Iterator[Path]:
+    """Somebody with a signing key who trusts the demo's too, instead of whoever runs the tests.
+
+    Each process has a copy of its own, which tests may change.
+    """
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CONFIG_HOME", str(folder))
+            done = sonolite("keys", "new")
+            assert done.code == 0, done
+            shipped = resources.files("edge_runtime") / "demo_keys" / "demo.pem"
+            (trusted_folder() / "demo.pem").write_bytes(shipped.read_bytes())
+
     home = tmp_path_factory.mktemp("home")
+    shutil.copytree(shared("person", make), home / "config")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
-        done = sonolite("keys", "new")
-        assert done.code == 0, done
-        shipped = resources.files("edge_runtime") / "demo_keys" / "demo.pem"
-        (trusted_folder() / "demo.pem").write_bytes(shipped.read_bytes())
         yield home
 
 
@@ -146,9 +222,9 @@ def draw_labelled(folder: Path, patients: int = 15, images: int = 2, first: int 
 
 
 @pytest.fixture(scope="session")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labelled(shared: Shared) -> Path:
     """60 images of 30 patients, half of them malignant; a folder with a manifest."""
-    return draw_labelled(tmp_path_factory.mktemp("images") / "phantoms")
+    return shared("images", lambda folder: draw_labelled(folder / "phantoms")) / "phantoms"
 
 
 @pytest.fixture(scope="session")
@@ -167,49 +243,59 @@ def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def messy(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
+def messy(shared: Shared, labelled: Path) -> Path:
     """Class folders as people have them: two scanners, a picture twice, and what is none."""
-    folder = tmp_path_factory.mktemp("messy") / "images"
-    shutil.copytree(labelled, folder)
-    (folder / "manifest.csv").unlink()
-    for label in ("benign", "malignant"):
-        for patient in range(1, 15, 2):
-            for image in (folder / label / f"{label}{patient:02}").iterdir():
-                cv2.imwrite(str(image), cv2.resize(read_image(image), (400, 300)))
-    shutil.copy(folder / "benign" / "benign00" / "0.png", folder / "benign" / "benign04" / "a.png")
-    (folder / "benign" / "benign01" / "broken.png").write_text("no image")
-    cv2.imwrite(str(folder / "benign" / "benign02" / "small.png"), np.zeros((40, 40), np.uint8))
-    return folder
+
+    def make(place: Path) -> None:
+        folder = place / "images"
+        shutil.copytree(labelled, folder)
+        (folder / "manifest.csv").unlink()
+        for label in ("benign", "malignant"):
+            for patient in range(1, 15, 2):
+                for image in (folder / label / f"{label}{patient:02}").iterdir():
+                    cv2.imwrite(str(image), cv2.resize(read_image(image), (400, 300)))
+        benign = folder / "benign"
+        shutil.copy(benign / "benign00" / "0.png", benign / "benign04" / "a.png")
+        (benign / "benign01" / "broken.png").write_text("no image")
+        cv2.imwrite(str(benign / "benign02" / "small.png"), np.zeros((40, 40), np.uint8))
+
+    return shared("messy", make) / "images"
 
 
 @pytest.fixture(scope="session")
-def slim_run(tmp_path_factory: pytest.TempPathFactory, messy: Path) -> Path:
+def slim_run(shared: Shared, messy: Path) -> Path:
     """A run of inverted residuals on those images, with evidence, embedding and scope."""
-    folder = tmp_path_factory.mktemp("slim")
-    (folder / "slim.toml").write_text(SLIM)
-    words = ("train", messy, "--recipe", folder / "slim.toml", "--out", folder / "run")
-    done = sonolite(*words)
-    assert done.code == 0, done
-    assert "1 dropped: unreadable" in done.stderr
-    return folder / "run"
+
+    def make(folder: Path) -> None:
+        (folder / "slim.toml").write_text(SLIM)
+        words = ("train", messy, "--recipe", folder / "slim.toml", "--out", folder / "run")
+        done = sonolite(*words)
+        assert done.code == 0, done
+        assert "1 dropped: unreadable" in done.stderr
+
+    return shared("slim", make) / "run"
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, labelled: Path, tiny_recipe: Path) -> Path:
+def run_folder(shared: Shared, labelled: Path, tiny_recipe: Path) -> Path:
     """A run that `sonolite train` made of the phantom's images."""
-    folder = tmp_path_factory.mktemp("run") / "run"
-    done = sonolite("train", labelled, "--recipe", tiny_recipe, "--out", folder)
-    assert done.code == 0, done
-    return folder
+
+    def make(folder: Path) -> None:
+        done = sonolite("train", labelled, "--recipe", tiny_recipe, "--out", folder / "run")
+        assert done.code == 0, done
+
+    return shared("run", make) / "run"
 
 
 @pytest.fixture(scope="session")
-def bundle_path(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
+def bundle_path(shared: Shared, run_folder: Path) -> Path:
     """The bundle that `sonolite convert` made of that run."""
-    path = tmp_path_factory.mktemp("bundle") / "tiny.sonolite"
-    done = sonolite("convert", run_folder, "--out", path)
-    assert done.code == 0, done
-    return path
+
+    def make(folder: Path) -> None:
+        done = sonolite("convert", run_folder, "--out", folder / "tiny.sonolite")
+        assert done.code == 0, done
+
+    return shared("bundle", make) / "tiny.sonolite"
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,9 @@ def find_pythons() -> dict[str, str]:
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     for folder in dict.fromkeys(os.path.realpath(name) for name in folders if name):
         for path in [Path(folder, "python3"), *sorted(Path(folder).glob("python3.[0-9]*"))]:
-            if not os.access(path, os.X_OK) or path.name.endswith("-config"):
+            # Beside them stand scripts such as python3.11-config and python3.11-gdb.py.
+            named = re.fullmatch(r"python3(\.\d+)?", path.name)
+            if named is None or not os.access(path, os.X_OK):
                 continue
             try:
                 output = subprocess.check_output(  # noqa: S603

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY, sonolite
+from tests.conftest import TINY, Shared, sonolite
 
 NETWORK = """[network]
 kind = "efficientnet-lite"
@@ -18,22 +18,26 @@ RECIPE = (
 ).replace("label_agreement = 0.90", "label_agreement = 0.0")
 
 
-@pytest.fixture(scope="package")
-def scoped_run(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
-    folder = tmp_path_factory.mktemp("scoped")
-    (folder / "lite.toml").write_text(
-        RECIPE.replace("auroc_drop = 0.05", "auroc_drop = 1.0").replace(
-            "sensitivity_drop = 0.20", "sensitivity_drop = 1.0"
+@pytest.fixture(scope="session")
+def scoped_run(shared: Shared, labelled: Path) -> Path:
+    def make(folder: Path) -> None:
+        (folder / "lite.toml").write_text(
+            RECIPE.replace("auroc_drop = 0.05", "auroc_drop = 1.0").replace(
+                "sensitivity_drop = 0.20", "sensitivity_drop = 1.0"
+            )
         )
-    )
-    done = sonolite("train", labelled, "--recipe", folder / "lite.toml", "--out", folder / "run")
-    assert done.code == 0, done
-    return folder / "run"
+        words = ("train", labelled, "--recipe", folder / "lite.toml", "--out", folder / "run")
+        done = sonolite(*words)
+        assert done.code == 0, done
+
+    return shared("scoped", make) / "run"
 
 
-@pytest.fixture(scope="package")
-def scoped_bundle(scoped_run: Path) -> Path:
-    path = scoped_run.parent / "lite.sonolite"
-    done = sonolite("convert", scoped_run, "--out", path, "--variants", "float32,int8")
-    assert done.code == 0, done
-    return path
+@pytest.fixture(scope="session")
+def scoped_bundle(shared: Shared, scoped_run: Path) -> Path:
+    def make(folder: Path) -> None:
+        words = ("convert", scoped_run, "--out", folder / "lite.sonolite")
+        done = sonolite(*words, "--variants", "float32,int8")
+        assert done.code == 0, done
+
+    return shared("scoped_bundle", make) / "lite.sonolite"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.bundle.archive import GATE, open_bundle
+from edge_runtime.bundle.archive import GATE, Bundle, open_bundle
 from edge_runtime.bundle.scope import read_scope
 from edge_runtime.models.classifier import Classifier
 from tests.conftest import sonolite
@@ -109,17 +109,21 @@ def test_an_embedding_that_is_no_number_gives_no_label(
         classifier.predict(picture)
 
 
-def test_a_layer_may_be_kept_in_float_by_the_name_of_its_normalisation(
-    scoped_run: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "a.sonolite"
+@pytest.fixture(scope="module")
+def small_bundle(scoped_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Of int8 alone, with a layer in float."""
+    path = tmp_path_factory.mktemp("small") / "a.sonolite"
     words = ("--variants", "int8", "--keep-float", "stem_norm")
     done = sonolite("convert", scoped_run, "--out", path, *words)
     assert done.code == 0, done
-    assert json.loads(open_bundle(path).read(GATE))["float_layers_of_int8"] == ["stem_norm"]
+    return open_bundle(path)
 
 
-def test_a_bundle_for_a_small_device_holds_int8_alone(scoped_run: Path, tmp_path: Path) -> None:
-    path = tmp_path / "small.sonolite"
-    assert sonolite("convert", scoped_run, "--out", path, "--variants", "int8").code == 0
-    assert set(open_bundle(path).manifest.classifier.variants) == {"int8"}
+def test_a_layer_may_be_kept_in_float_by_the_name_of_its_normalisation(
+    small_bundle: Bundle,
+) -> None:
+    assert json.loads(small_bundle.read(GATE))["float_layers_of_int8"] == ["stem_norm"]
+
+
+def test_a_bundle_for_a_small_device_holds_int8_alone(small_bundle: Bundle) -> None:
+    assert set(small_bundle.manifest.classifier.variants) == {"int8"}

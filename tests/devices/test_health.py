@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from devices.boards import Sensors, read_board
 from devices.health import Health, ask_kernel_clock, read_health, troubles
+from tests.conftest import Within
 
 PI = read_board("raspberry-pi-5").sensors
 JETSON = read_board("jetson-orin-nano").sensors
@@ -169,7 +170,7 @@ def test_no_content_of_a_sensor_is_an_error(
     read(root, PI, {})
 
 
-def test_a_reading_takes_less_than_a_millisecond(tmp_path: Path) -> None:
+def test_a_reading_takes_less_than_a_millisecond(tmp_path: Path, within: Within) -> None:
     """The best of many, since other programs run here too."""
     root = write(tmp_path, {f"sys/class/thermal/thermal_zone{n}/temp": "5" for n in range(9)})
     took = []
@@ -177,4 +178,4 @@ def test_a_reading_takes_less_than_a_millisecond(tmp_path: Path) -> None:
         began = time.perf_counter()
         read_health(JETSON, tmp_path, root)
         took.append(time.perf_counter() - began)
-    assert min(took) < 1e-3
+    assert min(took) < within(1e-3)

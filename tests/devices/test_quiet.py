@@ -50,14 +50,14 @@ def test_a_thread_that_never_leaves_takes_no_line_from_the_others(
     def stuck() -> None:
         with quiet():
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
 
     thread = threading.Thread(target=stuck)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     with quiet():
         os.write(2, b"a library's note\n")
     leave.set()
-    thread.join(10)
+    thread.join(60)
     os.write(2, b"a line of ours\n")
     assert capfd.readouterr().err == "a line of ours\n"

@@ -36,21 +36,30 @@ def write_sweep(path: Path) -> None:
     writer.release()
 
 
-def test_the_walk_with_your_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "recipe", ["tiny", pytest.param("shipped", marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_the_walk_with_your_own_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_recipe: Path, recipe: str
+) -> None:
+    """In short with a recipe that learns in seconds, at length as it stands."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name, first in (("my-images", 0), ("other-images", 9)):
         draw_labelled(tmp_path / name, patients=9, first=first)
     write_sweep(tmp_path / "sweep.mp4")
-    ran = [shlex.split(line) for line in commands() if line.startswith("sonolite ")]
-    assert {words[1] for words in ran} == {
+    walk = [shlex.split(line) for line in commands() if line.startswith("sonolite ")]
+    assert {words[1] for words in walk} == {
         *("train", "evaluate", "compare", "convert", "validate", "inspect", "run", "demo"),
         *("keys", "doctor", "bench"),
     }
-    for words in ran:
+    for words in walk:
         if ">" in words:
             words = words[: words.index(">")]
-        done = sonolite(*words[1:])
+        more: list[str | Path] = (
+            ["--recipe", tiny_recipe] if words[1] == "train" and recipe == "tiny" else []
+        )
+        done = sonolite(*words[1:], *more)
         allowed = {0, 1} if words[1] == "validate" else {0}  # so few images may break a limit
         assert done.code in allowed, (words, done)
     assert (tmp_path / "overlay.mp4").is_file()

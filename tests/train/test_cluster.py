@@ -55,7 +55,7 @@ def together(*commands: Sequence[str | Path], programs: Sequence[str] = ()) -> l
     ]
     ended = []
     for its in running:
-        stdout, stderr = its.communicate(timeout=120)
+        stdout, stderr = its.communicate(timeout=500)
         ended.append(Outcome(its.returncode, stdout, stderr))
     return ended
 
@@ -82,6 +82,7 @@ def test_two_workers_learn_what_one_learns_alone(tmp_path: Path, labelled: Path)
     assert auroc == pytest.approx(alone_auroc, abs=0.02)
 
 
+@pytest.mark.slow
 def test_two_workers_teach_a_student(tmp_path: Path, labelled: Path) -> None:
     """Nothing is mixed: a worker mixes the pictures of its share alone."""
     recipe = tmp_path / "a.toml"
@@ -100,9 +101,26 @@ def test_two_workers_teach_a_student(tmp_path: Path, labelled: Path) -> None:
         assert b.validation_loss == pytest.approx(a.validation_loss, abs=1e-3)
 
 
-def test_a_lost_worker_ends_the_training_and_resume_goes_on_to_the_same_result(
-    tmp_path: Path, messy: Path
-) -> None:
+def assert_lost(outcomes: list[Outcome]) -> None:
+    """Asserts that the second worker was killed, and that the chief says what to do."""
+    chief, lost = outcomes
+    assert lost.code == -signal.SIGKILL, lost
+    assert chief.code == 2, chief
+    *_, line = chief.stderr.strip().splitlines()
+    assert line.startswith(
+        "sonolite: another worker is gone; start all of them again with --resume"
+    )
+
+
+def test_a_lost_worker_ends_the_training(tmp_path: Path, labelled: Path, tiny_recipe: Path) -> None:
+    words: list[str | Path] = ["train", labelled, "--recipe", tiny_recipe]
+    words += ["--out", tmp_path / "run"]
+    assert_lost(together(words, words, programs=[SONOLITE, KILLED]))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_resume_after_a_lost_worker_goes_on_to_the_same_result(tmp_path: Path, messy: Path) -> None:
     """With statistics, dropout and a schedule; the second worker is killed in an epoch."""
     recipe = tmp_path / "a.toml"
     recipe.write_text(SLIM.replace("epochs = 2", "epochs = 4"))
@@ -110,14 +128,7 @@ def test_a_lost_worker_ends_the_training_and_resume_goes_on_to_the_same_result(
     whole = together([*words, tmp_path / "a"], [*words, tmp_path / "a"])
     assert [its.code for its in whole] == [0, 0], whole
     broken = [*words, tmp_path / "b"]
-    chief, lost = together(broken, broken, programs=[SONOLITE, KILLED])
-    assert lost.code == -signal.SIGKILL, lost
-    assert chief.code == 2, chief
-    *_, line = chief.stderr.strip().splitlines()
-    assert line.startswith(
-        "sonolite: another worker is gone; start all of them again with --resume"
-    )
-    assert not (tmp_path / "b").exists()
+    assert_lost(together(broken, broken, programs=[SONOLITE, KILLED]))
     chief, other = together([*broken, "--resume"], [*broken, "--resume"])
     assert chief.code == other.code == 0, (chief, other)
     assert "epoch 1:" not in chief.stderr

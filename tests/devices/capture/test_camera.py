@@ -24,7 +24,7 @@ from devices.capture.image import read_image
 from devices.capture.phantom import Phantom
 from devices.capture.reconnecting import Reconnecting
 from devices.capture.v4l2 import ModeRequest
-from tests.conftest import TN5000
+from tests.conftest import TN5000, Within
 from tests.devices.capture.conftest import Grabber
 
 MODES = "YUYV 640 480 30 YUYV 1280 720 10 MJPG 640 480 60 MJPG 1280 720 30"
@@ -104,7 +104,7 @@ def test_any_uri_is_a_mode_or_refused(text: str) -> None:
     assert isinstance(request, ModeRequest)
 
 
-def test_silence_is_a_stall_after_the_time_out(plug: Plug) -> None:
+def test_silence_is_a_stall_after_the_time_out(plug: Plug, within: Within) -> None:
     grabber = plug(MODES)
     with Camera(str(grabber.path)) as camera:
         camera.read(2.0)
@@ -114,7 +114,7 @@ def test_silence_is_a_stall_after_the_time_out(plug: Plug) -> None:
         began = time.monotonic()
         with pytest.raises(DeviceStalled):
             camera.read(0.3)
-        assert 0.25 < time.monotonic() - began < 0.6
+        assert 0.25 < time.monotonic() - began < within(0.6)
         grabber.tell("live")
         camera.read(2.0)
 
@@ -155,7 +155,7 @@ def test_another_size_is_a_loss_and_then_the_new_size(plug: Plug) -> None:
             read_on(camera, 2.0)
 
 
-def test_a_cable_that_is_pulled_is_a_loss_and_put_back_a_frame(plug: Plug) -> None:
+def test_a_cable_that_is_pulled_is_a_loss_and_put_back_a_frame(plug: Plug, within: Within) -> None:
     grabber = plug(MODES)
     with Reconnecting(lambda: Camera(str(grabber.path))) as device:
         before = device.read(2.0)
@@ -163,10 +163,10 @@ def test_a_cable_that_is_pulled_is_a_loss_and_put_back_a_frame(plug: Plug) -> No
         began = time.monotonic()
         with pytest.raises(DeviceLost, match="gone; is it still plugged in"):
             read_on(device, 1.0)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < within(1.0)
         grabber.tell("live")
         after = None
-        while after is None and time.monotonic() < began + 10:
+        while after is None and time.monotonic() < began + 120:
             try:
                 after = device.read(1.0)
             except DeviceStalled:
@@ -175,7 +175,7 @@ def test_a_cable_that_is_pulled_is_a_loss_and_put_back_a_frame(plug: Plug) -> No
     assert after.index > before.index
 
 
-def test_closing_ends_a_read_in_another_thread(plug: Plug) -> None:
+def test_closing_ends_a_read_in_another_thread(plug: Plug, within: Within) -> None:
     grabber = plug(MODES)
     camera = Camera(str(grabber.path))
     camera.read(2.0)
@@ -193,14 +193,14 @@ def test_closing_ends_a_read_in_another_thread(plug: Plug) -> None:
     time.sleep(0.2)
     began = time.monotonic()
     camera.close()
-    reader.join(5.0)
-    assert time.monotonic() - began < 0.5
+    reader.join(60.0)
+    assert time.monotonic() - began < within(0.5)
     assert len(raised) == 1
     camera.close()
 
 
 def test_a_driver_that_blocks_for_ever_does_not_keep_a_session_from_its_end(
-    plug: Plug, monkeypatch: pytest.MonkeyPatch
+    plug: Plug, monkeypatch: pytest.MonkeyPatch, within: Within
 ) -> None:
     """A read that hangs in the driver holds the camera, and no signal reaches it."""
     monkeypatch.setattr("devices.capture.camera.BLOCKED_AFTER", 0.2)
@@ -209,7 +209,7 @@ def test_a_driver_that_blocks_for_ever_does_not_keep_a_session_from_its_end(
     began = time.monotonic()
     with camera._busy:
         camera.close()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < within(1.0)
     with pytest.raises(DeviceLost, match="closed"):
         camera.read(1.0)
     camera.close()

@@ -24,6 +24,7 @@ from devices.capture.scripted import Scripted, Unplug
 from devices.capture.stream import Stream
 from devices.capture.video import Video
 from devices.frame import MAX_RATE
+from tests.conftest import Within
 from tests.devices.capture.conftest import Grabber, entries
 from tests.devices.capture.test_dicom import write_jpegs
 from tests.devices.capture.test_stream import H264, jpeg, live, rtsp, serving
@@ -207,7 +208,7 @@ SOURCES: dict[str, Callable[[ExitStack, Callable[[str], Grabber]], Source]] = {
 def read(device: CaptureDevice, count: int) -> list[Frame]:
     """So many frames, each of which may be late."""
     frames: list[Frame] = []
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while len(frames) < count and time.monotonic() < end:
         with suppress(DeviceStalled):
             frames.append(device.read(1.0))
@@ -215,28 +216,28 @@ def read(device: CaptureDevice, count: int) -> list[Frame]:
 
 
 def test_live_frames_are_counted_and_their_stamps_rise(source: Source) -> None:
-    ahead = 1e6
-    with source.open(lambda: time.monotonic() + ahead) as device:
+    helper = 1e6
+    with source.open(lambda: time.monotonic() + helper) as device:
         assert device.live
         assert 1 <= device.fps <= MAX_RATE
         frames = read(device, 5)
     assert [frame.index for frame in frames] == list(range(5))
     stamps = [frame.captured_at for frame in frames]
     assert stamps == sorted(stamps)
-    assert stamps[0] > ahead
+    assert stamps[0] > helper
     assert [frame.timestamp for frame in frames] == stamps
     for frame in frames:
         check_pixels(frame.pixels)
 
 
-def test_a_source_that_goes_is_a_loss_within_a_second(source: Source) -> None:
+def test_a_source_that_goes_is_a_loss_within_a_second(source: Source, within: Within) -> None:
     with source.open(time.monotonic) as device:
         read(device, 3)
         source.pull()
         began = time.monotonic()
         with pytest.raises(DeviceLost) as lost:
             read(device, 1_000_000)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < within(1.0)
     assert "\n" not in str(lost.value)
 
 
@@ -261,7 +262,7 @@ def test_a_device_that_is_closed_gives_no_frame(source: Source) -> None:
         device.read(1.0)
 
 
-def test_closing_ends_a_read_in_another_thread(source: Source) -> None:
+def test_closing_ends_a_read_in_another_thread(source: Source, within: Within) -> None:
     device = source.open(time.monotonic)
     begun, ended = threading.Event(), threading.Event()
 
@@ -275,7 +276,7 @@ def test_closing_ends_a_read_in_another_thread(source: Source) -> None:
 
     thread = threading.Thread(target=reading, daemon=True)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     device.close()
-    assert ended.wait(1.5)
+    assert ended.wait(within(1.5))
     thread.join()

@@ -173,7 +173,7 @@ def test_what_a_server_held_back_is_as_old_as_its_silence() -> None:
             for _ in range(5):
                 peer.sendall(data)
                 time.sleep(0.03)
-            time.sleep(0.4)
+            time.sleep(2.0)
             peer.sendall(5 * data)
             for _ in range(3):
                 time.sleep(0.03)
@@ -186,9 +186,9 @@ def test_what_a_server_held_back_is_as_old_as_its_silence() -> None:
             frame = device.read(5.0)
             ages.append(time.monotonic() - frame.captured_at)
         server.join()
-    assert np.median(ages[:5]) < 0.2
-    assert min(ages[5:10]) > 0.35
-    assert min(ages[10:]) < 0.2
+    assert np.median(ages[:5]) < 1.0
+    assert min(ages[5:10]) > 1.75
+    assert min(ages[10:]) < 1.0
 
 
 def test_a_message_in_single_bytes_is_put_together() -> None:
@@ -418,7 +418,7 @@ def test_closing_ends_a_read_in_another_thread() -> None:
         reader.start()
         begun.wait()
         device.close()
-        reader.join(5.0)
+        reader.join(60)
         assert raised == [DeviceLost]
         device.close()
         with pytest.raises(DeviceLost):

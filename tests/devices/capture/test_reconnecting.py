@@ -166,7 +166,7 @@ def test_closing_ends_the_wait() -> None:
 
     threading.Thread(target=read, daemon=True).start()
     device.close()
-    assert ended.wait(5)
+    assert ended.wait(60)
 
 
 def test_ten_thousand_returns_leave_one_device_and_nothing_else() -> None:
@@ -195,7 +195,7 @@ def test_ten_thousand_returns_leave_one_device_and_nothing_else() -> None:
         """How many threads still open a device, but for those that are at their end."""
         threads = [its for its in threading.enumerate() if its.name == "opening"]
         for thread in threads:
-            thread.join(5.0)
+            thread.join(60)
         return sum(thread.is_alive() for thread in threads)
 
     time = Time()
@@ -249,7 +249,7 @@ class Slow:
         self.attempts += 1
         if self.attempts == 1:
             return Scripted([GONE], live=True)
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         device = Scripted([PICTURE], live=True)
         device.close = self.closed.set  # type: ignore[method-assign]
         return device
@@ -289,10 +289,10 @@ def test_closing_waits_for_no_opening_and_closes_what_comes_of_it() -> None:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     device.close()
-    reader.join(5.0)
+    reader.join(60)
     assert [str(error) for error in raised] == ["the device was closed"]
     slow.go.set()
-    assert slow.attempts == 1 or slow.closed.wait(5.0)
+    assert slow.attempts == 1 or slow.closed.wait(60)
 
 
 def test_what_was_opened_and_never_read_is_closed() -> None:
@@ -302,7 +302,7 @@ def test_what_was_opened_and_never_read_is_closed() -> None:
         device.read(0.0)
     slow.go.set()
     opening = next(its for its in threading.enumerate() if its.name == "opening")
-    opening.join(5.0)
+    opening.join(60)
     device.close()
     assert slow.closed.is_set()
 

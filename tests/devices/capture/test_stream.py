@@ -28,6 +28,7 @@ from devices.capture.stream import (
     Stream,
     shown,
 )
+from tests.conftest import Within
 from tests.devices.capture.conftest import entries, resident
 from tests.devices.capture.proxy import damaging
 
@@ -214,7 +215,7 @@ def test_what_the_line_held_back_is_as_old_as_its_silence() -> None:
             shade = 200 if frame.pixels.mean() > 150 else 100
             ages[shade].append(time.monotonic() - frame.captured_at)
     assert min(ages[200]) > 0.4
-    assert np.median(ages[100]) < 0.1
+    assert np.median(ages[100]) < min(ages[200]) / 2
 
 
 @given(st.lists(st.floats(0, WAIT * 0.9), min_size=1, max_size=BACKLOG_FRAMES - 1))
@@ -253,7 +254,7 @@ def test_a_stream_that_ends_is_lost() -> None:
         list(levels(stream))
 
 
-def test_silence_is_a_loss_within_a_second() -> None:
+def test_silence_is_a_loss_within_a_second(within: Within) -> None:
     silent: list[float] = []
 
     def play(send: Send, over: threading.Event) -> None:
@@ -264,7 +265,7 @@ def test_silence_is_a_loss_within_a_second() -> None:
     with serving(play) as address, Stream(f"http://{address}") as stream:
         with pytest.raises(DeviceLost, match=r"silent for 0.8 s"):
             list(levels(stream))
-        assert time.monotonic() - silent[0] < 1.0
+        assert time.monotonic() - silent[0] < within(1.0)
         with pytest.raises(DeviceLost, match="closed"):
             level(stream)
 
@@ -280,12 +281,12 @@ def test_a_slow_camera_is_not_a_silent_one() -> None:
         assert len({level(stream) for _ in range(2)}) == 2
 
 
-def test_a_server_that_only_listens_is_lost_in_time() -> None:
+def test_a_server_that_only_listens_is_lost_in_time(within: Within) -> None:
     began = time.monotonic()
     silent = serving(once([], then_silent=True))
     with silent as address, pytest.raises(DeviceLost, match="no answer"):
         Stream(f"http://{address}")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < within(4)
 
 
 def test_where_nobody_serves_the_device_is_lost() -> None:
@@ -405,7 +406,7 @@ def test_a_stream_that_was_closed_gives_no_frame() -> None:
             stream.read(2.0)
 
 
-def test_closing_does_not_wait_for_a_read_that_waits() -> None:
+def test_closing_does_not_wait_for_a_read_that_waits(within: Within) -> None:
     silent = threading.Event()
 
     def play(send: Send, over: threading.Event) -> None:
@@ -426,11 +427,11 @@ def test_closing_does_not_wait_for_a_read_that_waits() -> None:
 
         thread = threading.Thread(target=read)
         thread.start()
-        assert silent.wait(2.0)
+        assert silent.wait(60.0)
         began = time.monotonic()
         stream.close()
-        assert time.monotonic() - began < 0.5
-        thread.join(4.0)
+        assert time.monotonic() - began < within(0.5)
+        thread.join(60.0)
         assert not thread.is_alive()
         assert len(errors) == 1
         assert entries("fd") == files - 1
@@ -512,25 +513,25 @@ def test_rtsp_frames_look_as_they_were_sent(launch: str, red: tuple[int, int, in
     assert stream.damaged == 0
 
 
-def test_the_first_key_frame_is_not_missed() -> None:
-    with rtsp(H264.replace("key-int-max=25", "key-int-max=250")) as (uri, _):
+def test_the_first_key_frame_is_not_missed(within: Within) -> None:
+    with rtsp(H264.replace("key-int-max=25", "key-int-max=100000")) as (uri, _):
         began = time.monotonic()
         with Stream(uri) as stream:
             stream.read(2.0)
-    assert time.monotonic() - began < 3  # the next key frame comes after ten seconds
+    assert time.monotonic() - began < within(3)  # another key frame never comes
 
 
-def test_an_rtsp_server_that_is_killed_is_lost_in_time() -> None:
+def test_an_rtsp_server_that_is_killed_is_lost_in_time(within: Within) -> None:
     with rtsp(H264) as (uri, server), Stream(uri) as stream:
         stream.read(2.0)
         server.kill()
         began = time.monotonic()
         with pytest.raises(DeviceLost, match=r"ended|broken off"):
             list(levels(stream))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < within(3)
 
 
-def test_an_rtsp_server_that_falls_silent_is_lost_and_nothing_old_comes() -> None:
+def test_an_rtsp_server_that_falls_silent_is_lost_and_nothing_old_comes(within: Within) -> None:
     stamps: list[float] = []
 
     def read_on(stream: Stream) -> None:
@@ -544,8 +545,8 @@ def test_an_rtsp_server_that_falls_silent_is_lost_and_nothing_old_comes() -> Non
         stopped = time.monotonic()
         with pytest.raises(DeviceLost, match=r"silent for 0.8 s"):
             read_on(stream)
-        assert time.monotonic() - stopped < 1.1
-        assert not stamps or stamps[-1] - stopped < 0.3
+        assert time.monotonic() - stopped < within(1.1)
+        assert not stamps or stamps[-1] - stopped < within(0.3)
 
 
 def test_a_wrong_rtsp_path_is_refused() -> None:
@@ -607,6 +608,7 @@ def test_a_bad_line_gives_whole_pictures_or_a_loss(
     served: Callable[[], AbstractContextManager[str]],
     share: float,
     capfd: pytest.CaptureFixture[str],
+    within: Within,
 ) -> None:
     frames = 0
     with (
@@ -618,7 +620,7 @@ def test_a_bad_line_gives_whole_pictures_or_a_loss(
         while (began := time.monotonic()) < end:
             with suppress(DeviceLost, DeviceStalled):
                 frames += device.read(1.0).pixels.shape == (240, 320, 3)
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < within(1.5)
     assert frames > 10
     assert capfd.readouterr().err == ""
 

@@ -46,7 +46,7 @@ def told(program: str, path: Path, icd: Path = SWIFTSHADER) -> Any:
     """
     environment = os.environ | {"VK_ICD_FILENAMES": str(icd), "LD_LIBRARY_PATH": str(icd.parent)}
     command = [sys.executable, "-c", PRELUDE + program, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return json.loads(done.stdout)
 

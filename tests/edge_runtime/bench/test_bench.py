@@ -61,7 +61,7 @@ def test_latencies_are_in_order_and_all_are_counted(found: Bench) -> None:
 
 def test_the_command_itself_is_started_and_its_memory_seen(found: Bench) -> None:
     (command,) = found.commands
-    assert 0.1 < command.first_result < 60
+    assert 0.1 < command.first_result < 600
     assert 20 < command.rss_mb < 1000
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from devices.capture.phantom import Phantom
 from edge_runtime.bundle.archive import GATE, list_members, open_bundle, write_bundle
 from edge_runtime.commands.run import DEMO_ROI
-from tests.conftest import SWEEPS, refused, sonolite
+from tests.conftest import SWEEPS, Within, refused, sonolite
 from tests.devices.capture.test_dicom import write_dicom
 
 SONOLITE = str(Path(sys.executable).parent / "sonolite")
@@ -228,7 +228,7 @@ def test_ctrl_c_ends_with_the_summary_and_keeps_the_video(demo_path: Path, tmp_p
             process.stdout.readline()
         os.kill(process.pid, signal.SIGINT)
         rest, said = process.stdout.read(), process.stderr.read().decode()
-        assert process.wait(20) == 0, said
+        assert process.wait(300) == 0, said
     results = 5 + len(rest.splitlines())
     assert f" read, {results} classified" in said
     assert "p50" in said
@@ -247,7 +247,7 @@ def test_ctrl_c_ends_with_the_summary_and_keeps_the_video(demo_path: Path, tmp_p
     ],
 )
 def test_sigterm_ends_every_state_at_once_with_the_summary(
-    demo_path: Path, script: str, state: str
+    demo_path: Path, script: str, state: str, within: Within
 ) -> None:
     command = [SONOLITE, "run", str(demo_path), "--source", f"script:{script}", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -258,16 +258,16 @@ def test_sigterm_ends_every_state_at_once_with_the_summary(
         asked = time.monotonic()
         process.terminate()
         process.stdout.read()
-        assert process.wait(20) == 0
-        assert time.monotonic() - asked < 5
+        assert process.wait(300) == 0
+        assert time.monotonic() - asked < within(5)
         assert process.stderr.read().decode().startswith("frames: ")
 
 
-def test_sigterm_ends_fault_at_once_too(demo_path: Path, stand_in: Path) -> None:
+def test_sigterm_ends_fault_at_once_too(demo_path: Path, stand_in: Path, within: Within) -> None:
     """While an inference hangs, and is not given up yet."""
     hanging = f"{stand_in}?hang=12"
     code = (
-        "from edge_runtime.models import watchdog; watchdog.INFERENCE_TIMEOUT = 0.5; "
+        "from edge_runtime.models import watchdog; watchdog.INFERENCE_TIMEOUT = 1.5; "
         "from edge_runtime.cli import main; import sys; main(sys.argv[1:])"
     )
     words = ["run", str(demo_path), "--source", "phantom:", "--backend", hanging, "--json"]
@@ -280,8 +280,8 @@ def test_sigterm_ends_fault_at_once_too(demo_path: Path, stand_in: Path) -> None
         asked = time.monotonic()
         process.terminate()
         process.stdout.read()
-        process.wait(20)
-        assert time.monotonic() - asked < 5
+        process.wait(300)
+        assert time.monotonic() - asked < within(5)
         assert b"Traceback" not in process.stderr.read()
 
 
@@ -297,7 +297,7 @@ def test_a_reader_that_goes_ends_the_session_and_keeps_the_video(
         process.stdout.readline()
         process.stdout.close()
         said = process.stderr.read().decode()
-        assert process.wait(20) == 0, said
+        assert process.wait(300) == 0, said
     assert said.startswith("frames: ")
     assert "Traceback" not in said
     assert len(frames_of(out)) >= 1
@@ -369,9 +369,9 @@ def test_words_of_a_strange_bundle_do_not_command_the_terminal(
     assert "\x1b" not in done.stdout
 
 
-def test_the_first_result_comes_soon(demo_path: Path) -> None:
+def test_the_first_result_comes_soon(demo_path: Path, within: Within) -> None:
     """A shell that waits for a picture is a shell that nobody uses."""
     started = time.monotonic()
     command = [SONOLITE, "run", str(demo_path), "--source", "phantom:?frames=1&live=no"]
     subprocess.run(command, check=True, capture_output=True)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < within(15)

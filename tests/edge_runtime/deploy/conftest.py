@@ -26,6 +26,10 @@ ROOT = Path(__file__).parents[3]
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 SOURCE = "phantom:?live=no&fps=4"
 """A recording without an end, at a pace that leaves the machine to others."""
+TRIAL = 4.0
+"""Seconds of a trial, in which a stand-in has to begin however busy the machine is."""
+REAL_TRIAL = 20.0
+"""As much for the real service."""
 
 
 STAND_IN = f"""#!{sys.executable}
@@ -56,10 +60,13 @@ class Far:
 
 
 @contextmanager
-def sshd(folder: Path, environment: str, more: str = "") -> Iterator[Far]:
+def sshd(
+    folder: Path, environment: str, command: str = 'sh -c "$SSH_ORIGINAL_COMMAND"'
+) -> Iterator[Far]:
     """An sshd of this user's, with keys of its own, whose sessions have `environment`.
 
-    `more` are lines of its configuration.
+    The user's shell may set other variables before a command (bash reads ~/.bashrc even then), so
+    the `command` that runs what was asked for gets `environment` after that.
     """
     if SSHD is None:
         pytest.skip("there is no sshd; install openssh-server")
@@ -80,15 +87,14 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
-SetEnv {environment}
-{more}
+ForceCommand env {environment} {command}
 """
     )
     key = (folder / "host.pub").read_text()
     (folder / "known").write_text(f"[127.0.0.1]:{port} {key}")
     words: list[str | Path] = [SSHD, "-D", "-f", folder / "config", "-E", folder / "log"]
     with subprocess.Popen(words) as server:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not listens(port):
             assert server.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < until
@@ -137,7 +143,9 @@ class Site:
     def layout(self) -> Layout:
         return Layout(self.root)
 
-    def deploy(self, bundle: Path, *more: str, source: str = SOURCE, trial: float = 2) -> Outcome:
+    def deploy(
+        self, bundle: Path, *more: str, source: str = SOURCE, trial: float = TRIAL
+    ) -> Outcome:
         return sonolite(
             *("deploy", bundle, self.far.address, "--board", "x86-64", "--root", self.root),
             *("--ssh", self.far.ssh, "--wheels", self.wheels, "--source", source),
@@ -152,7 +160,7 @@ class Site:
     def status(self) -> dict[str, Any]:
         return release_status(self.layout)
 
-    def runs(self, seconds: float = 10) -> bool:
+    def runs(self, seconds: float = 60) -> bool:
         """Whether the service runs the current release and is LIVE; waits a little for it."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -170,7 +178,7 @@ class Site:
                 continue
             if str(self.root).encode() in words and int(process.name) != os.getpid():
                 os.kill(int(process.name), signal.SIGKILL)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while self.status()["running"]:
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -196,7 +204,7 @@ def shipped(
 ) -> Iterator[Site]:
     """A device that the shipped bundle was deployed to, from nothing."""
     site = Site(far, tmp_path_factory.mktemp("shipped") / "root", no_wheels)
-    done = site.deploy(demo_path, trial=8)
+    done = site.deploy(demo_path, trial=REAL_TRIAL)
     assert done.code == 0, done
     yield site
     site.cut_power()
@@ -214,7 +222,9 @@ def site(shipped: Site, demo_path: Path, tmp_path: Path) -> Iterator[Site]:
     program.write_text(STAND_IN)
     program.chmod(0o755)
     config = root / "config.toml"
-    config.write_text(config.read_text().replace("trial_seconds = 8.0", "trial_seconds = 2.0"))
+    trial = f"trial_seconds = {REAL_TRIAL}"
+    assert trial in config.read_text()
+    config.write_text(config.read_text().replace(trial, f"trial_seconds = {TRIAL}"))
     copy.boot()
     assert copy.runs()
     yield copy

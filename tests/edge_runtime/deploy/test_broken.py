@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge_runtime.deploy.conftest import SOURCE, Site, answer
+from tests.edge_runtime.deploy.conftest import REAL_TRIAL, SOURCE, TRIAL, Site, answer
 
 KILLED = """
 import os, signal, sys
@@ -25,11 +25,12 @@ main(sys.argv[2:])
 """
 
 
-def kill_at(step: str, site: Site, bundle: Path, *more: str) -> None:
+def kill_at(step: str, site: Site, bundle: Path, *more: str, trial: float = TRIAL) -> None:
     """Deploys, and is killed before `step`."""
     words: Sequence[str | Path] = (
         *("deploy", bundle, site.far.address, "--board", "x86-64", "--root", site.root),
-        *("--ssh", site.far.ssh, "--wheels", site.wheels, "--source", SOURCE, "--trial", "2"),
+        *("--ssh", site.far.ssh, "--wheels", site.wheels, "--source", SOURCE),
+        *("--trial", str(trial)),
         *more,
     )
     done = subprocess.run([sys.executable, "-c", KILLED, step, *words], check=False)
@@ -62,8 +63,8 @@ def test_a_first_deployment_killed_at_each_step_is_finished(
 ) -> None:
     site = Site(shipped.far, tmp_path / "root", shipped.wheels)
     for step in ("prepare", "tool", "wheels", "environment", "stage", "switch", "start"):
-        kill_at(step, site, demo_path)
-    done = site.deploy(demo_path, trial=20)
+        kill_at(step, site, demo_path, trial=REAL_TRIAL)
+    done = site.deploy(demo_path, trial=REAL_TRIAL)
     site.cut_power()
     assert done.code == 0, done
     assert not list((site.root / "incoming").iterdir())

@@ -14,7 +14,7 @@ from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import EXAMINATION_LOCK, hold_lock, read_event_log, read_link
 from edge_runtime.release.stage import file_sha256
 from edge_runtime.service.service import device_versions
-from tests.conftest import sonolite
+from tests.conftest import Within, sonolite
 from tests.edge_runtime.deploy.conftest import (
     Far,
     Site,
@@ -40,7 +40,7 @@ def test_the_shipped_bundle_was_deployed_from_nothing_and_runs(shipped: Site) ->
     shipped.cut_power()
     assert asked(shipped)["state"] is None
     shipped.boot()
-    assert shipped.runs(30)
+    assert shipped.runs()
     assert asked(shipped)["good"] == asked(shipped)["current"]
     lines = [json.loads(line) for line in shipped.ask("logs").stdout.splitlines()]
     assert "LIVE" in {line.get("state") for line in lines}
@@ -64,7 +64,9 @@ def test_what_a_power_cut_left_behind_is_removed_by_the_same_again(
     assert not left.exists()
 
 
-def test_a_new_model_sends_little_else_and_can_be_left_again(site: Site, version: Version) -> None:
+def test_a_new_model_sends_little_else_and_can_be_left_again(
+    site: Site, version: Version, within: Within
+) -> None:
     """Over 10 Mbit/s; counted on the wire, both ways, the keys' exchange and all."""
     first = site.status()["current"]
     bundle = version(2)
@@ -72,7 +74,7 @@ def test_a_new_model_sends_little_else_and_can_be_left_again(site: Site, version
     with Wire(site.far, bits=10e6) as wire:
         done = replace(site, far=wire.far).deploy(bundle, "--trust")
     assert done.code == 0, done
-    assert time.monotonic() - began <= 30  # 2 of them are the trial's
+    assert time.monotonic() - began <= within(30)
     assert answer(done)["outcome"] == "passed"
     assert bundle.stat().st_size < wire.bytes <= 1.2 * bundle.stat().st_size
     assert answer(done)["sent_bytes"] <= wire.bytes
@@ -242,13 +244,15 @@ def test_no_way_back_is_said(site: Site) -> None:
     refuses(site.ask("rollback"), "no other release")
 
 
-def test_an_examination_holds_off_an_update_unless_forced(site: Site, version: Version) -> None:
+def test_an_examination_holds_off_an_update_unless_forced(
+    site: Site, version: Version, within: Within
+) -> None:
     running = site.status()["current"]
     bundle = version(2)
     with hold_lock(site.layout.state(EXAMINATION_LOCK)):
         began = time.monotonic()
         done = site.deploy(bundle, "--trust", "--wait", "0.5")
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < within(20)
         refuses(done, "an examination is under way")
         refuses(site.ask("rollback", "--wait", "0"), "an examination is under way")
         assert site.status()["current"] == running

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import sonolite
-from tests.edge_runtime.deploy.conftest import ROOT, SOURCE, Site
+from tests.edge_runtime.deploy.conftest import ROOT, SOURCE, TRIAL, Site
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
 
@@ -52,7 +52,7 @@ def test_the_walk_from_the_first_deployment_to_a_fleet(
             [] if "fleet.toml" in words else ["--root", site.root, "--ssh", site.far.ssh]
         )
         more: list[str | Path] = (
-            ["--wheels", site.wheels, "--trial", "2", "--trust"] if "deploy" in words else []
+            ["--wheels", site.wheels, "--trial", str(TRIAL), "--trust"] if "deploy" in words else []
         )
         done = sonolite(*(names.get(word, word) for word in words), *here, *more)
         assert done.code == 0, (words, done)

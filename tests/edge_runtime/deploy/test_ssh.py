@@ -31,7 +31,7 @@ def greeting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
     script = folder / "greet.sh"
     script.write_text(GREETING)
     script.chmod(0o755)
-    with sshd(folder, usual_environment(), f"ForceCommand {script}") as far:
+    with sshd(folder, usual_environment(), str(script)) as far:
         yield far
 
 

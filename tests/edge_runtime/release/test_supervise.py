@@ -16,10 +16,10 @@ from edge_runtime.release.layout import Layout, is_locked, read_event_log, read_
 from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
 from edge_runtime.release.supervise import BEAT_TIMEOUT, end_with_parent
 from edge_runtime.release.switch import read_trial, switch_release, trial_of_current
-from tests.edge_runtime.release.conftest import ROOT, write_settings
+from tests.conftest import Within
+from tests.edge_runtime.release.conftest import ROOT, TRIAL, write_settings
 
 Staged = Callable[[str], str]
-TRIAL = 2.0
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def supervisor(
             process.communicate()
 
 
-def until(true: Callable[[], object], seconds: float = 20) -> None:
+def until(true: Callable[[], object], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -88,7 +88,7 @@ def test_a_release_that_lives_passes(layout: Layout, good: str, staged: Staged) 
     ],
 )
 def test_a_release_that_fails_here_is_gone_back_from_in_time(
-    layout: Layout, good: str, staged: Staged, kind: str, why: str
+    layout: Layout, good: str, staged: Staged, kind: str, why: str, within: Within
 ) -> None:
     bad = staged(kind)
     with supervisor(layout) as process:
@@ -97,7 +97,7 @@ def test_a_release_that_fails_here_is_gone_back_from_in_time(
         switch_release(layout, bad)
         until(lambda: read_link(layout, "current") == good)
         until(lambda: processes(layout))
-        assert time.monotonic() - began <= TRIAL + 5
+        assert time.monotonic() - began <= within(TRIAL + 5)
         assert process.poll() is None
     last = read_event_log(layout)[-1]
     assert (last["event"], last["release"], last["to"]) == ("fell back", bad, good)
@@ -130,7 +130,7 @@ def test_a_release_that_cannot_be_started_is_gone_back_from(
 
 def test_a_trial_goes_on_after_a_power_cut(layout: Layout, good: str, staged: Staged) -> None:
     new = staged("lives again")
-    write_settings(layout, seconds=4)
+    write_settings(layout, seconds=2 * TRIAL)
     with supervisor(layout) as process:
         switch_release(layout, new)
         until(lambda: (trial := read_trial(layout)) and trial.starts == 1)
@@ -173,7 +173,7 @@ def test_a_proven_release_that_ends_ends_its_supervisor_too(
     with supervisor(layout) as process:
         until(lambda: processes(layout))
         os.kill(processes(layout)[0], signal.SIGKILL)
-        assert process.wait(10) == 2
+        assert process.wait(120) == 2
     assert read_event_log(layout)[-1]["event"] == "ended"
 
 
@@ -186,8 +186,10 @@ def test_no_release_outlives_its_supervisor(layout: Layout, good: str) -> None:
 
 def test_a_release_whose_supervisor_died_before_it_began_does_not_begin() -> None:
     another = os.getppid()
-    with subprocess.Popen(["sleep", "60"], preexec_fn=partial(end_with_parent, another)) as release:
-        assert release.wait(10) == -signal.SIGKILL
+    with subprocess.Popen(
+        ["sleep", "600"], preexec_fn=partial(end_with_parent, another)
+    ) as release:
+        assert release.wait(120) == -signal.SIGKILL
 
 
 def test_a_changed_configuration_starts_the_release_anew(layout: Layout, good: str) -> None:
@@ -207,7 +209,7 @@ def test_systemd_is_told_only_what_the_release_says(
         said = systemd.receive(1) or {}
         assert (said["WATCHDOG"], said["STATUS"]) == ("1", "LIVE")
         os.kill(processes(layout)[0], signal.SIGSTOP)
-        time.sleep(2 * BEAT_TIMEOUT)
+        time.sleep(8 * BEAT_TIMEOUT)
         while systemd.receive(0.01):
             pass
         assert systemd.receive(4 * BEAT_TIMEOUT) is None
@@ -216,6 +218,6 @@ def test_systemd_is_told_only_what_the_release_says(
 
 def test_only_one_supervisor_works_on_a_device(layout: Layout, good: str) -> None:
     with supervisor(layout), supervisor(layout) as second:
-        assert second.wait(10) == 2
+        assert second.wait(120) == 2
         assert second.stderr is not None
         assert "a supervisor is at work already" in second.stderr.read()

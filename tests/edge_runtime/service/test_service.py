@@ -54,12 +54,12 @@ def heard(
         monkeypatch.setenv(NOTIFY_VARIABLE, listener.address)
         thread = threading.Thread(target=run_service, args=(layout, NAME, stop))
         thread.start()
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not enough <= {beat["STATUS"] for beat in beats} and time.monotonic() < until:
             if said := listener.receive(1):
                 beats.append(said)
         stop.set()
-        thread.join(10)
+        thread.join(60)
     assert not thread.is_alive()
     assert enough <= {beat["STATUS"] for beat in beats}
     return beats
@@ -128,7 +128,7 @@ def test_a_model_that_is_refused_ends_a_proven_release_too(
     (layout.root / "config.toml").write_text(write_config(Config("phantom:")))
     monkeypatch.setattr("edge_runtime.models.backends.Classifier", refuse)
     stop = threading.Event()
-    late = threading.Timer(5, stop.set)
+    late = threading.Timer(60, stop.set)
     late.start()
     with pytest.raises(BadInput, match="golden frames"):
         run_service(layout, NAME, stop)

@@ -35,7 +35,7 @@ class Following(Scripted):
         self._sink = sink
 
     def read(self, timeout: float) -> Frame:
-        waited = time.monotonic() + 20
+        waited = time.monotonic() + 120
         while len([its for its in self._sink.results if its.frame is not None]) < self._index:
             assert time.monotonic() < waited
             time.sleep(0.001)
@@ -86,12 +86,12 @@ class Hanging:
 def test_an_inference_that_hangs_is_left_behind_and_another_begun(
     demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 0.3)
+    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 1.0)
     sink = Collected()
     its = chain(demo_bundle, CPU)
     monkeypatch.setattr(its.classifier, "backend", Hanging(its, 5))
     with Following(pictures[:12], sink) as device:
-        summary, ended = run_session(device, its, Region(), [sink], threading.Event(), budget=0.2)
+        summary, ended = run_session(device, its, Region(), [sink], threading.Event(), budget=1.0)
     states = [result.state for result in sink.results if result.frame is not None]
     assert states[:5] == [State.LIVE] * 4 + [State.FAULT]
     assert states[-1] is State.LIVE
@@ -128,7 +128,7 @@ def test_a_process_that_was_halted_does_not_take_its_inference_for_one_that_hang
     monkeypatch.setattr(its.classifier, "backend", halted)
     with Following(pictures[:12], sink) as device:
         summary, _ = run_session(
-            device, its, Region(), [sink], threading.Event(), budget=0.2, clock=halted.clock
+            device, its, Region(), [sink], threading.Event(), budget=1.0, clock=halted.clock
         )
     assert str(Event.FAILED) not in summary.not_judged
     assert its.classifier.backend is halted
@@ -137,11 +137,11 @@ def test_a_process_that_was_halted_does_not_take_its_inference_for_one_that_hang
 def test_an_accelerator_that_hangs_is_not_trusted_again(
     demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 0.3)
+    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 1.0)
     sink = Collected()
     its = chain(demo_bundle, failing(stand_in, "hang", 4), CPU)
     with Following(pictures[:8], sink) as device:
-        run_session(device, its, Region(), [sink], threading.Event(), budget=0.2)
+        run_session(device, its, Region(), [sink], threading.Event(), budget=1.0)
     last = sink.results[-1]
     assert last.backend.split()[0] == "cpu"
     assert last.fallback is not None
@@ -151,11 +151,11 @@ def test_an_accelerator_that_hangs_is_not_trusted_again(
 def test_while_an_inference_hangs_nothing_stays_live(
     demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 0.6)
+    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 3.0)
     sink = Collected()
     its = chain(demo_bundle, failing(stand_in, "hang", 4), CPU)
     with Following(pictures[:8], sink) as device:
-        run_session(device, its, Region(), [sink], threading.Event(), budget=0.2)
+        run_session(device, its, Region(), [sink], threading.Event(), budget=1.0)
     said = [(result.state, result.frame) for result in sink.results]
     at = said.index((State.LIVE, 2))
     assert said[at + 1 : at + 3] == [(State.STALE, None), (State.FAULT, 3)]
@@ -164,11 +164,11 @@ def test_while_an_inference_hangs_nothing_stays_live(
 def test_inference_that_hangs_again_and_again_ends_the_session(
     demo_bundle: Bundle, stand_in: Path, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 0.3)
+    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 1.0)
     sink = Collected()
     its = chain(demo_bundle, failing(stand_in, "hang", 1))
     with Following(pictures[:9], sink) as device:
-        summary, ended = run_session(device, its, Region(), [sink], threading.Event(), budget=0.2)
+        summary, ended = run_session(device, its, Region(), [sink], threading.Event(), budget=1.0)
     assert isinstance(ended, HardwareMissing)
     assert summary.not_judged[str(Event.FAILED)] == MAX_RESTARTS + 1
     assert all(result.label is None for result in sink.results)
@@ -267,11 +267,11 @@ def test_the_command_ends_with_exit_code_three_where_inference_hangs_for_good(
     """A thread that is stuck in a library must not keep the process from ending."""
     hanging = f"{stand_in}?hang={PROVEN + 5}"
     code = (
-        "from edge_runtime.models import watchdog; watchdog.INFERENCE_TIMEOUT = 0.3; "
+        "from edge_runtime.models import watchdog; watchdog.INFERENCE_TIMEOUT = 1.0; "
         "from edge_runtime.cli import main; import sys; main(sys.argv[1:])"
     )
     words = ["run", str(demo_path), "--source", "phantom:", "--backend", hanging, "--json"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=300)
     assert done.returncode == 3, done.stderr
     assert b"inference hung 4 times" in done.stderr.splitlines()[-1]
 

@@ -168,8 +168,8 @@ def test_where_it_cannot_be_opened_the_judge_judges(
 def test_where_it_hangs_the_session_ends(
     demo_bundle: Bundle, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 0.3)
-    monkeypatch.setattr(watchdog, "OPENING_TIMEOUT", 0.6)
+    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 1.0)
+    monkeypatch.setattr(watchdog, "OPENING_TIMEOUT", 2.0)
     over = threading.Event()
     chain = of(demo_bundle, CPU)
     broken(chain, monkeypatch, over.wait)

@@ -22,7 +22,7 @@ from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
 from edge_runtime.session import pipeline, silence
 from edge_runtime.session.pipeline import run_session
-from tests.conftest import Collected
+from tests.conftest import Collected, Within
 
 BLACK = np.zeros((240, 320, 3), np.uint8)
 
@@ -114,7 +114,7 @@ def test_a_device_that_comes_back_is_live_again_and_never_shown_as_if_it_had_not
 
         def read(self, timeout: float) -> Frame:
             if self._index:
-                heard.wait(10)
+                heard.wait(60)
                 heard.clear()
             return super().read(timeout)
 
@@ -174,18 +174,20 @@ def test_a_silent_device_is_stale_and_soon_lost_without_a_label_or_its_last_pict
     assert {state for state, _, _ in shown} == {State.LIVE}
 
 
-def states_of(script: Iterable[ScriptEvent], chain: FallbackChain) -> list[State]:
+def states_of(
+    script: Iterable[ScriptEvent], chain: FallbackChain, budget: float = 0.25
+) -> list[State]:
     """Those of a live device that says 50 frames/s, as they follow each other; in haste."""
     sink = Collected()
     with Scripted(script, live=True, fps=50) as device:
-        run_session(device, chain, Region(), [sink], threading.Event(), budget=0.05)
+        run_session(device, chain, Region(), [sink], threading.Event(), budget=budget)
     return [state for state, _ in itertools.groupby(its.state for its in sink.results)]
 
 
 def test_a_device_slower_than_it_says_is_not_gone_between_its_frames(
     chain: FallbackChain, pictures: list[Pixels]
 ) -> None:
-    script = [line for picture in pictures[:5] for line in (picture, Stall(0.3))]
+    script = [line for picture in pictures[:5] for line in (picture, Stall(0.6))]
     assert set(states_of(script, chain)) == {State.LIVE, State.STALE}
 
 
@@ -199,7 +201,7 @@ def test_what_has_shown_nothing_yet_is_searched_and_not_lost(
 def test_frames_that_cannot_be_used_are_no_silence(
     chain: FallbackChain, pictures: list[Pixels]
 ) -> None:
-    damaged = [line for _ in range(10) for line in (Stall(0.06), BadInput("damaged"))]
+    damaged = [line for _ in range(10) for line in (Stall(0.1), BadInput("damaged"))]
     script = [*pictures[:4], *damaged, pictures[4]]
     assert State.LOST not in states_of(script, chain)
 
@@ -207,10 +209,10 @@ def test_frames_that_cannot_be_used_are_no_silence(
 def test_pictures_that_a_grabber_makes_up_are_counted_and_their_device_is_there(
     chain: FallbackChain, pictures: list[Pixels]
 ) -> None:
-    made_up = [line for _ in range(10) for line in (Stall(0.06), NoSignal("a test picture"))]
+    made_up = [line for _ in range(10) for line in (Stall(0.1), NoSignal("a test picture"))]
     sink = Collected()
     with Scripted([*pictures[:4], *made_up, pictures[4]], live=True, fps=50) as device:
-        summary, _ = run_session(device, chain, Region(), [sink], threading.Event(), budget=0.05)
+        summary, _ = run_session(device, chain, Region(), [sink], threading.Event(), budget=0.25)
     assert State.LOST not in {its.state for its in sink.results}
     assert "a test picture" in {its.reason for its in sink.results if its.state is State.STALE}
     assert summary.not_judged[str(Flaw.NO_SIGNAL)] == 10
@@ -218,10 +220,10 @@ def test_pictures_that_a_grabber_makes_up_are_counted_and_their_device_is_there(
 
 
 def test_why_no_picture_of_a_source_can_be_used_is_shown_once(chain: FallbackChain) -> None:
-    refused = [line for _ in range(8) for line in (Stall(0.06), BadInput("uint16 pixels"))]
+    refused = [line for _ in range(8) for line in (Stall(0.1), BadInput("uint16 pixels"))]
     sink = Collected()
     with Scripted(refused, live=True, fps=50) as device:
-        run_session(device, chain, Region(), [sink], threading.Event(), budget=0.05)
+        run_session(device, chain, Region(), [sink], threading.Event(), budget=0.25)
     shown = [(its.state, its.reason) for its in sink.results if its.reason == "uint16 pixels"]
     assert shown == [(State.SEARCHING, "uint16 pixels")]
 
@@ -232,9 +234,9 @@ def test_a_stream_of_another_size_and_rate_is_judged_as_it_is_now(
     """As after a server has been set to something else: never STALE for being slower."""
     slowly: list[ScriptEvent] = []
     for picture in pictures[:4]:
-        slowly += [Stall(0.3), np.asarray(cv2.resize(picture, None, fx=2, fy=2), np.uint8)]
+        slowly += [Stall(0.9), np.asarray(cv2.resize(picture, None, fx=2, fy=2), np.uint8)]
     quickly: list[ScriptEvent] = [*pictures[:4], DeviceLost("set anew")]
-    lives = iter(((quickly, 50.0), (slowly, 3.0)))
+    lives = iter(((quickly, 50.0), (slowly, 1.0)))
 
     def opener() -> Scripted:
         script, rate = next(lives)
@@ -252,14 +254,14 @@ def test_a_stream_of_another_size_and_rate_is_judged_as_it_is_now(
                 stop.set()
 
     with device:
-        run_session(device, chain, Region(), [sink, Last()], stop, budget=0.25)
+        run_session(device, chain, Region(), [sink, Last()], stop, budget=0.75)
     states = [state for state, _ in itertools.groupby(its.state for its in sink.results)]
     assert states[:3] == [State.LIVE, State.LOST, State.LIVE]
     assert State.STALE not in states
 
 
 def test_a_device_that_blocks_for_ever_keeps_no_session_from_its_end(
-    chain: FallbackChain, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+    chain: FallbackChain, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch, within: Within
 ) -> None:
     monkeypatch.setattr(pipeline, "READ_TIMEOUT", 0.1)
     over, stop = threading.Event(), threading.Event()
@@ -287,7 +289,7 @@ def test_a_device_that_blocks_for_ever_keeps_no_session_from_its_end(
         )
     finally:
         over.set()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < within(5)
     assert [its.state for its in shown][-2:] == [State.STALE, State.LOST]
     assert all(its.label is None for its in shown[-2:])
     assert summary.read == 3

@@ -47,7 +47,7 @@ class Gated:
 
     def write(self, result: Result, pixels: Pixels) -> None:
         self.asked.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         if self._error is not None:
             raise self._error
         self.told.append(result.sequence)
@@ -73,7 +73,7 @@ def test_a_live_picture_never_waits_and_what_was_given_up_is_counted() -> None:
     box = SinkQueue(sink, live=True)
     first, *rest = results(PIXEL_CAPACITY + 6)
     box.put(first, SCREEN)
-    assert sink.asked.wait(10)  # it holds the first one; the queue is empty
+    assert sink.asked.wait(60)  # it holds the first one; the queue is empty
     for result in rest:
         box.put(result, SCREEN)
     sink.open.set()
@@ -92,10 +92,10 @@ def test_a_recording_waits_for_room() -> None:
 
     putting = threading.Thread(target=put)
     putting.start()
-    assert sink.asked.wait(10)
+    assert sink.asked.wait(60)
     assert putting.is_alive()
     sink.open.set()
-    putting.join(10)
+    putting.join(60)
     box.close()
     assert sink.told == list(range(PIXEL_CAPACITY + 4))
 
@@ -140,7 +140,7 @@ def test_who_shows_what_is_now_is_told_the_newest_alone() -> None:
     box = SinkQueue(sink, live=True)
     first, *rest = results(9)
     box.put(first, SCREEN)
-    assert sink.asked.wait(10)
+    assert sink.asked.wait(60)
     for result in rest:
         box.put(result, SCREEN)
     sink.open.set()
