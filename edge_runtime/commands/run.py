@@ -14,7 +14,7 @@ from devices import BadInput
 from devices.boards import read_board
 from devices.capture import device_opener
 from devices.capture.reconnecting import Reconnecting
-from devices.capture.registry import examples, scheme_of
+from devices.capture.registry import examples, on_disk, scheme_of
 from edge_runtime.bundle import open_trusted
 from edge_runtime.commands.options import (
     DEMO_KEYS,
@@ -142,7 +142,7 @@ def demo(
 
 def _refuse_source(save: Path, source: str) -> None:
     """Raises BadInput where the saved video would take the place of what it is made from."""
-    if Path(source).exists() and Path(source).resolve() in (save.resolve(), save.resolve().parent):
+    if on_disk(source) and Path(source).resolve() in (save.resolve(), save.resolve().parent):
         raise BadInput(f"--save {save}: would overwrite or lie among the source {source}")
 
 
