@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from devices.capture.kinds import DICOM, IMAGES, Kind, kind_of
-from devices.capture.registry import FILES, FOLDER, SCHEMES, prefixes, scheme_of
+from devices.capture.registry import FILES, FOLDER, SCHEMES, on_disk, prefixes, scheme_of
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
 
@@ -24,7 +24,7 @@ def device_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], Captu
     A script goes on where the device before it was unplugged. Raises BadInput where it is none.
     """
     source = scheme_of(uri)
-    if source is not None and source.scheme == "script" and not _exists(uri):
+    if source is not None and source.scheme == "script" and not on_disk(uri):
         from devices.capture.script import script_opener
 
         return script_opener(uri, clock)
@@ -39,7 +39,7 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
     camera = uri.isdecimal() and uri.isascii() and len(uri) <= MAX_DIGITS
-    if uri and not camera and _exists(uri):
+    if not camera and on_disk(uri):
         path = Path(uri)
         source = FOLDER if path.is_dir() else FILES[kind_of(path) or Kind.VIDEO]
         return source.open(path, clock)
@@ -53,10 +53,3 @@ def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
         scheme = uri.partition("://")[0]
         raise BadInput(f"{shown(uri)}: no capture device for {scheme}://; there are {prefixes()}")
     raise BadInput(f"{uri}: no such file or folder")
-
-
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except (OSError, ValueError):  # longer than a name may be
-        return False

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.errors import BadInput
+from devices.quiet import quiet
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -256,6 +257,9 @@ def decode_frame(dataset: "Dataset", data: bytes, subsampled: bool) -> NDArray[A
     coded = dataset.file_meta.TransferSyntaxUID not in UNCODED
     frame.PixelData = encapsulate([data]) if coded else data
     frame["PixelData"].VR = "OB" if coded or dataset.BitsAllocated == 8 else "OW"
+    if dataset.file_meta.TransferSyntaxUID == RLE:
+        with quiet():  # its decoder is in Rust, and tells stderr when it panics
+            return pixel_array(frame, raw=colour, decoding_plugin=DECODER)
     return pixel_array(frame, raw=colour, decoding_plugin=DECODER)
 
 

@@ -31,7 +31,7 @@ class ImageFolder(CaptureDevice):
         paths = list_pictures(path) if path.is_dir() else [path]
         if not paths:
             kinds = ", ".join(sorted(IMAGES | DICOM))
-            raise BadInput(f"{path}: no image and no DICOM file in this folder ({kinds})")
+            raise BadInput(f"{path}: no image in this folder, and no DICOM file ({kinds})")
         self._clock = clock
         self._paths = iter(paths)
         self._pictures: Generator[tuple[Pixels, str], None, None] | None = None

@@ -166,3 +166,11 @@ def prefixes() -> str:
 def examples() -> str:
     """How sources are written, for a help text."""
     return ", ".join(("0", *(source.example for source in (*SCHEMES, *FILES.values(), FOLDER))))
+
+
+def on_disk(name: str) -> bool:
+    """Whether there is a file or folder of this name; any text may be asked for."""
+    try:
+        return bool(name) and Path(name).exists()
+    except (OSError, ValueError):
+        return False

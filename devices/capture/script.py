@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from devices.capture.phantom import Phantom
+from devices.capture.registry import on_disk
 from devices.capture.scripted import Scripted, ScriptEvent, SizeChange, Stall, Torn, Unplug
 from devices.capture.size import check_size
 from devices.errors import BadInput
@@ -85,7 +86,7 @@ def find_script(name: str) -> str:
         return shipped.read_text()
     path = Path(name)
     try:
-        return path.read_text() if path.is_file() else name
+        return path.read_text() if on_disk(name) and path.is_file() else name
     except (OSError, ValueError) as error:
         raise BadInput(f"{name}: not a script that can be read") from error
 

@@ -118,6 +118,7 @@ class Stream(CaptureDevice):
         self._closed = False
         self._index = 0
         self._began = 0.0
+        """When the picture began that is handed out next, where they come behind."""
         self._connection: Connection | None = self._connect()
         self.fps = nominal_rate(float(self._connection.video.guessed_rate or 0))
 

@@ -11,7 +11,7 @@ import typer
 
 from devices import BadInput
 from devices.boards import read_board
-from devices.capture.registry import examples, scheme_of
+from devices.capture.registry import examples, on_disk, scheme_of
 from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
 from edge_runtime.bundle.shipped import open_shipped
@@ -180,7 +180,7 @@ def demo(
 
 def _refuse_source(save: Path, source: str) -> None:
     """Raises BadInput where the saved video would overwrite the source."""
-    if Path(source).exists() and Path(source).resolve() in (save.resolve(), save.resolve().parent):
+    if on_disk(source) and Path(source).resolve() in (save.resolve(), save.resolve().parent):
         raise BadInput(f"--save {save}: would overwrite or lie among the source {source}")
 
 

@@ -257,9 +257,10 @@ def test_the_same_times_in_any_of_three_units_are_the_same(tmp_path: Path, secon
         assert read_header(path).times[1] == pytest.approx(seconds, rel=1e-5)
 
 
-def test_a_decoder_that_panics_is_a_refusal() -> None:
+def test_a_decoder_that_panics_is_a_refusal(capfd: pytest.CaptureFixture[str]) -> None:
     path = CASES.parent / "fuzz" / "rle_panic.dcm"
     if not path.exists():
         pytest.skip("the shared cases are not on this machine")
     with pytest.raises(BadInput, match=r"rle_panic.dcm"):
         read_frame(path)
+    assert capfd.readouterr().err == ""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, DeviceLost, DeviceStalled, EndOfRecording, Pixels
-from devices.capture import device_opener
+from devices.capture import device_opener, open_device
 from devices.capture.reconnecting import Reconnecting
 from devices.capture.script import SCRIPTS_FOLDER, WORDS, find_script, parse_script, play_script
 from devices.capture.scripted import SizeChange, Stall, Torn, Unplug
@@ -113,3 +113,9 @@ def test_a_script_named_by_its_uri_goes_on_after_the_cable_was_out() -> None:
             with suppress(DeviceLost, DeviceStalled):
                 shapes.append(device.read(1.0).pixels.shape[:2])
     assert shapes == [(480, 640)] * 2 + [(48, 64)] * 2
+
+
+def test_a_script_may_be_longer_than_the_name_of_a_file() -> None:
+    script = ", ".join(["frames 1"] * 600)
+    with open_device(f"script:{script}") as device:
+        assert device.live

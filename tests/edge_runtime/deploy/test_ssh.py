@@ -74,8 +74,8 @@ def test_a_device_that_answers_nonsense_does_not_cost_the_others(
     members = ((greeting, root), (far, broken), (far, root))
     fleet.write_text(
         "".join(
-            f'[[device]]\naddress = "{its.address}"\nssh = "{its.ssh}"\nroot = "{folder}"\n'
-            for its, folder in members
+            f'[[device]]\naddress = "{host.address}"\nssh = "{host.ssh}"\nroot = "{folder}"\n'
+            for host, folder in members
         )
     )
     done = sonolite("device", "status", fleet, "--json")
