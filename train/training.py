@@ -16,6 +16,7 @@ from train.cluster import ALONE, Cluster, join
 from train.dataset import Dataset, patch_sets, read_dataset
 from train.duplicates import join_groups
 from train.fit import Callbacks, fit, fit_as_worker
+from train.leaks import leaks_table
 from train.measurement import measure_fitted
 from train.report import Findings, report_page
 from train.resume import begin, refuse_taken, set_aside, unfinished
