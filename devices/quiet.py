@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, TextIO
 
-from devices.errors import SonoliteError
-
 _lock = threading.Lock()
 _users = 0
 _redirection = ExitStack()
@@ -33,10 +31,9 @@ def quiet() -> Iterator[None]:
         _users += 1
     try:
         yield
-    except (SonoliteError, KeyboardInterrupt):
-        raise
-    except Exception:
-        if _notes is not None and _terminal is not None:
+    except Exception as error:
+        # What ends a command on purpose, such as Ctrl-C that was heeded, has an exit code.
+        if not hasattr(error, "exit_code") and _notes is not None and _terminal is not None:
             _notes.seek(0)
             os.write(_terminal.fileno(), _notes.read())
         raise

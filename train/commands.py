@@ -85,22 +85,26 @@ def train(
 
     On several machines: the same command on each, with TensorFlow's TF_CONFIG.
     """
-    from train.cluster import read_cluster
-    from train.cross_validation import cross_validate
-    from train.fit import Callbacks
+    from train.arguments import check_training
     from train.importers.ddti import parse_grades
-    from train.training import train_run
 
     if folds and hold_out:
         raise BadInput("--folds and --hold-out: one of them")
     if part_groups and not hold_out:
         raise BadInput("--part-groups goes with --hold-out")
+    grades = parse_grades(tirads) if tirads else None
+    check_training(data, recipe, out, resume, folds is not None, grades)
+
+    from train.cluster import read_cluster
+    from train.cross_validation import cross_validate
+    from train.fit import Callbacks
+    from train.training import train_run
+
     if folds and read_cluster(os.environ)[0]:
         raise BadInput("--folds: not on several machines; unset TF_CONFIG")
     with progress_bar() as bar:
         console = bar.console
         callbacks = training_callbacks(bar, Callbacks)
-        grades = parse_grades(tirads) if tirads else None
         if folds:
             summary = cross_validate(data, recipe, out, seed, folds, resume, callbacks, grades)
         else:
@@ -188,12 +192,16 @@ def evaluate(
 
     Example: sonolite evaluate run --data other-hospital --out-of-scope lungs
     """
-    from train.evaluation import evaluate_run
+    from train.arguments import check_evaluation
     from train.importers.ddti import parse_grades
+
+    grades = parse_grades(tirads) if tirads else None
+    check_evaluation(run, data, out_of_scope, grades)
+
+    from train.evaluation import evaluate_run
     from train.run import read_run
 
     trained = read_run(run, images)
-    grades = parse_grades(tirads) if tirads else None
     with progress_bar() as bar:
         evaluation = evaluate_run(
             trained,
@@ -237,6 +245,10 @@ def compare(
 
     Example: sonolite compare run
     """
+    from train.arguments import require_run
+
+    require_run(run)
+
     from train.compare import compare as compare_methods
     from train.compare import comparison_table, markdown_table
     from train.run import read_run

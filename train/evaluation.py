@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from devices import BadInput, EndOfRecording, Pixels
 from devices.capture import open_device
+from devices.capture.listing import list_files, masks_among
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.preprocess import Preprocessing
 from train.duplicates import NAMED, find_common, fingerprint, refuse_common
@@ -66,6 +67,8 @@ def evaluate_run(
     recipe = run.record.recipe
     task = recipe.task if tirads is None else recipe.task.graded(tirads)
     collection = read_samples(data, task)
+    for line in (f"data: {collection.summary}", *collection.notes):
+        note(line)
     preprocessing = preprocess.parse(recipe.preprocessing)
     loaded = load(collection, preprocessing, progress)
     require_both_classes(loaded.samples, task, str(data))
@@ -149,15 +152,19 @@ def read_pictures_under(
 def pictures_under(path: Path) -> Iterator[Pixels]:
     """The pictures of a file, or of all files in a folder: images, and a frame a second of videos.
 
-    Files that are neither are passed over. Raises BadInput where there is no picture at all.
+    Folders are read as `devices.capture.listing` says. Masks beside pictures are left out, and
+    files that are neither are passed over. Raises BadInput where there is no picture at all.
     """
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder")
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    files = list_files(path, recursive=True) if path.is_dir() else [path]
+    masks = masks_among(files)
     empty = True
     for file in files:
+        if file in masks:
+            continue
         try:
-            device = open_device(str(file))
+            device = open_device(str(file.absolute()))  # or a name may be taken for a URI
         except BadInput:
             continue
         with device, suppress(EndOfRecording, BadInput):

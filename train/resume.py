@@ -10,7 +10,6 @@ from devices import BadInput
 from devices.schema_io import write_json
 from edge_runtime.files import refuse_existing, whole_file
 from train.recipe import Recipe
-from train.run import refuse_strangers
 
 
 def unfinished(out: Path) -> Path:
@@ -31,6 +30,8 @@ def refuse_taken(out: Path, resume: bool) -> None:
     if resume and not left.exists():
         raise BadInput(f"{left}: there is no unfinished training to go on with")
     if resume and out.exists():
+        from train.run import refuse_strangers  # here, as it loads TensorFlow
+
         refuse_strangers(out)
 
 

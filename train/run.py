@@ -22,6 +22,7 @@ from devices import BadInput
 from devices.schema_io import read_json, write_json
 from edge_runtime.bundle.scope import Scope, read_scope, write_scope
 from edge_runtime.files import whole_folder
+from train.arguments import require_run
 from train.duplicates import Pair
 from train.importers.table import read_csv
 from train.learner import Epoch
@@ -292,9 +293,7 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
 
 def read_record(folder: Path) -> Record:
     """Reads `run.json` alone. Raises BadInput where this is no run of this version."""
-    for name in ("run.json", "split.csv", "model.keras"):
-        if not (folder / name).is_file():
-            raise BadInput(f"{folder}: not a run, it has no {name}")
+    require_run(folder)
     written = folder / "run.json"
     record = read_json(written.read_bytes(), Record, str(written))
     if record.schema != SCHEMA:

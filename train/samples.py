@@ -29,6 +29,14 @@ MIN_BOX = 8
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
+PART_WORDS: dict[str, Part | None] = {
+    "": None,
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "testing": "test",
+} | {part: part for part in PARTS}
+"""What people call the parts, in small letters."""
 
 Reason = Literal[
     "missing",
@@ -210,6 +218,8 @@ def check(pixels: Pixels, sample: Sample) -> Reason | None:
     """Why a sample cannot be used, judged by its pixels and its box; None where it can."""
     if min(pixels.shape[:2]) < MIN_PICTURE:
         return "too small"
+    if _is_mask(pixels):
+        return "mask"
     if sample.box is None:
         return None
     if sample.size is not None and sample.size != pixels.shape[1::-1]:
@@ -223,6 +233,12 @@ def check(pixels: Pixels, sample: Sample) -> Reason | None:
     except BadInput:
         return "box outside the picture"
     return None
+
+
+def _is_mask(pixels: Pixels) -> bool:
+    """Whether a picture is black and white, and nothing between, as no ultrasound is."""
+    black = pixels == 0
+    return bool(np.all(black | (pixels == 255)) and not np.all(black) and np.any(black))
 
 
 def load_pictures(

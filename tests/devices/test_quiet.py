@@ -18,7 +18,7 @@ try:
         os.write(2, b"native note\\n")
         print("python line", file=sys.stderr)
         {last}
-except (BadInput, ZeroDivisionError):
+except (BadInput, RuntimeError, ZeroDivisionError):
     pass
 os.write(2, b"after\\n")
 """
@@ -36,6 +36,12 @@ def test_native_notes_are_kept_back() -> None:
 
 def test_a_foreseen_error_keeps_them_back_too() -> None:
     assert stderr_of("raise BadInput('x')") == "python line\nafter\n"
+
+
+def test_an_end_with_an_exit_code_keeps_them_back() -> None:
+    """As Ctrl-C ends a training, once what was learnt is written."""
+    ending = "import typer; raise typer.Exit(130)"
+    assert "native note" not in stderr_of(ending)
 
 
 def test_a_crash_shows_them() -> None:

@@ -86,6 +86,15 @@ def test_a_sample_that_cannot_be_used_is_told_why(
     assert check(np.zeros((height, width), np.uint8), sample_of(box)) == reason
 
 
+def test_black_and_white_alone_is_a_mask_and_no_picture() -> None:
+    mask = np.zeros((80, 90), np.uint8)
+    mask[20:40, 30:60] = 255
+    assert check(mask, sample_of(None)) == "mask"
+    assert check(np.dstack([mask] * 3), sample_of(Box(20, 20, 30, 30))) == "mask"
+    mask[0, 0] = 128
+    assert check(mask, sample_of(None)) is None
+
+
 @given(box=st.builds(Box, *[st.integers(-20, 120)] * 2, *[st.integers(8, 120)] * 2))
 def test_a_sample_that_passes_can_be_cropped(box: Box) -> None:
     if check(SCREEN, sample_of(box)) is None:

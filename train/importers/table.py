@@ -13,6 +13,7 @@ from train.importers.columns import COLUMNS, SIZE_COLUMNS, columns_of
 from train.importers.dicom import patient_of
 from train.samples import (
     BOX_COLUMNS,
+    PART_WORDS,
     PARTS,
     Collection,
     Dropped,
@@ -23,14 +24,6 @@ from train.samples import (
     size_of,
 )
 
-PART_WORDS: dict[str, Part | None] = {
-    "": None,
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "testing": "test",
-} | {part: part for part in PARTS}
-"""What may stand in the column `split`."""
 DELIMITERS = ",;\t|"
 """Between the cells; a spreadsheet writes semicolons where the comma stands in numbers."""
 DELIMITER_LINE = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)

@@ -9,7 +9,7 @@ import pytest
 from devices import BadInput
 from tests.devices.capture.test_dicom import write_dicom
 from tests.train.test_samples import TASK
-from train.importers import read_samples
+from train.importers import class_names, read_samples
 from train.importers.class_folders import read_class_folders
 from train.samples import Dropped, read_pixels
 
@@ -46,6 +46,22 @@ def test_masks_beside_pictures_are_counted_and_not_learnt(tmp_path: Path) -> Non
     collection = read_class_folders(tmp_path, TASK)
     assert [sample.path.name for sample in collection.samples] == [names[0], names[3]]
     assert [entry.reason for entry in collection.dropped] == ["mask"] * 3
+
+
+def test_folders_of_a_split_hold_the_classes(tmp_path: Path) -> None:
+    names = ("train/benign/a.png", "train/malignant/p1/b.png", "Val/benign/a.png")
+    for name in (*names, "test/malignant/d.png", "notes/e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    collection = read_samples(tmp_path, TASK)
+    assert {(sample.label, sample.group, sample.part) for sample in collection.samples} == {
+        ("benign", "train/benign/a.png", "train"),
+        ("malignant", "p1", "train"),
+        ("benign", "Val/benign/a.png", "validation"),
+        ("malignant", "test/malignant/d.png", "test"),
+    }
+    assert class_names(tmp_path) == ("benign", "malignant")
+    assert collection.summary == "class folders in a split, 2 classes, 4 images"
 
 
 def test_linked_folders_are_entered_and_circles_refused(tmp_path: Path) -> None:
