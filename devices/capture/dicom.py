@@ -26,7 +26,7 @@ from devices.capture.dicom_pixels import (
     READ,
     RLE,
     UNCODED,
-    Layout,
+    PixelLayout,
     codestream,
     decode_frame,
     find_frames,
@@ -203,7 +203,7 @@ def _reading(path: Path, fault: str) -> Iterator[None]:
             raise BadInput(f"{path}: {fault}") from error
 
 
-def _open(path: Path) -> tuple["Dataset", Header, Layout]:
+def _open(path: Path) -> tuple["Dataset", Header, PixelLayout]:
     """The attributes in `TAGS`, in our words too, and where the frames lie.
 
     Raises BadInput where they belong to no picture we can decode.
@@ -301,7 +301,7 @@ def _region(dataset: "Dataset") -> Box | None:
 
 
 def _read_pixels(
-    file: BinaryIO, path: Path, dataset: "Dataset", layout: Layout, index: int
+    file: BinaryIO, path: Path, dataset: "Dataset", layout: PixelLayout, index: int
 ) -> tuple[Pixels, str | None]:
     """Frame `index` as it is shown, and what of the header it contradicts."""
     data = _stream(file, path, dataset, layout, index)
@@ -321,7 +321,9 @@ def _read_pixels(
     return np.ascontiguousarray(values[..., ::-1]), None if as_told else OTHER_COLOURS
 
 
-def _stream(file: BinaryIO, path: Path, dataset: "Dataset", layout: Layout, index: int) -> bytes:
+def _stream(
+    file: BinaryIO, path: Path, dataset: "Dataset", layout: PixelLayout, index: int
+) -> bytes:
     """The bytes of frame `index`. Raises BadInput where a coded one has not the header's size."""
     data = read_span(file, layout.spans[index])
     if dataset.file_meta.TransferSyntaxUID in UNCODED | {RLE}:

@@ -16,6 +16,7 @@ import imagesize
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.capture.image import JPEG_BEGIN
 from devices.errors import BadInput
 from devices.quiet import quiet
 
@@ -47,7 +48,7 @@ PIXEL_MODULE = (
 IMPLICIT_VR = "1.2.840.10008.1.2"
 UNDEFINED = 0xFFFFFFFF
 ITEM, DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
-JPEG_BEGIN, J2K_BEGIN = b"\xff\xd8\xff", b"\xff\x4f\xff\x51"
+J2K_BEGIN = b"\xff\x4f\xff\x51"
 JP2_BEGIN = b"\x00\x00\x00\x0cjP  "
 NEXT_JPEG = re.compile(rb"\xff\xd9\0?(?=\xff\xd8\xff)")
 """The end of a JPEG, a byte that makes its length even, and the beginning of the next one."""
@@ -57,7 +58,7 @@ LOSSLESS = 0xFFC3
 
 NEUTRAL = 4
 """By how much two channels of grey may differ: JPEG's rounding."""
-MOST, FEW = 0.75, 0.25
+GREY_SHARE, COLOUR_SHARE = 0.75, 0.25
 """Shares of grey pixels: a picture that is grey in one reading of its channels and not in the other
 is what it is grey in. Ultrasound is, but for its marks and its flow."""
 
@@ -65,7 +66,7 @@ Span = tuple[tuple[int, int], ...]
 """Where the bytes of a frame lie in the file: offset and length of each of its parts."""
 
 
-class Layout(NamedTuple):
+class PixelLayout(NamedTuple):
     """What lies in the pixel data."""
 
     spans: tuple[Span, ...]
@@ -74,7 +75,7 @@ class Layout(NamedTuple):
     """Uncoded YBR_FULL_422: two pixels share their colour."""
 
 
-def find_frames(path: Path, file: BinaryIO, dataset: "Dataset", stated: int) -> Layout:
+def find_frames(path: Path, file: BinaryIO, dataset: "Dataset", stated: int) -> PixelLayout:
     """Finds every frame; `file` stands at the pixel data, `stated` frames are in the header.
 
     There may be more frames than stated. Raises BadInput where there are fewer, and ValueError or
@@ -91,13 +92,13 @@ def find_frames(path: Path, file: BinaryIO, dataset: "Dataset", stated: int) -> 
         start, end = file.tell(), path.stat().st_size
         layout = _uncoded(dataset, stated, start, min(length, end - start))
     else:
-        layout = Layout(_coded(file, syntax, path.stat().st_size), False)
+        layout = PixelLayout(_coded(file, syntax, path.stat().st_size), False)
     if len(layout.spans) < stated:
         raise BadInput(f"{path}: {len(layout.spans)} of {stated} frames can be read")
     return layout
 
 
-def _uncoded(dataset: "Dataset", stated: int, start: int, length: int) -> Layout:
+def _uncoded(dataset: "Dataset", stated: int, start: int, length: int) -> PixelLayout:
     """Frames of equal size, one behind the other.
 
     Of three samples YBR_FULL_422 stores two for each pixel (PS3.3, C.7.6.3.1.2), all else three:
@@ -123,7 +124,7 @@ def _uncoded(dataset: "Dataset", stated: int, start: int, length: int) -> Layout
     count, rest = divmod(length, size)
     if count > stated and rest > 1:  # PS3.5, 8.1.1: one byte makes the length even
         raise ValueError("a part of a frame behind more frames than stated")
-    return Layout(tuple(((start + index * size, size),) for index in range(count)), subsampled)
+    return PixelLayout(tuple(((start + index * size, size),) for index in range(count)), subsampled)
 
 
 def _coded(file: BinaryIO, syntax: str, size: int) -> tuple[Span, ...]:
@@ -274,7 +275,7 @@ def is_ybr(dataset: "Dataset", data: bytes, values: NDArray[Any], subsampled: bo
     sample = values[::2, ::2].astype(np.int16)
     as_rgb = float((np.ptp(sample, axis=2) <= NEUTRAL).mean())
     as_ybr = float((np.abs(sample[..., 1:] - 128).max(axis=2) <= NEUTRAL).mean())
-    if max(as_rgb, as_ybr) >= MOST and min(as_rgb, as_ybr) <= FEW:
+    if max(as_rgb, as_ybr) >= GREY_SHARE and min(as_rgb, as_ybr) <= COLOUR_SHARE:
         return as_ybr > as_rgb
     syntax = dataset.file_meta.TransferSyntaxUID
     by_stream = None

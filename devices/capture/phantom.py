@@ -53,7 +53,7 @@ LOOKS = {
 }
 
 
-OPTIONS: dict[str, Callable[[str], Any]] = {
+PHANTOM_OPTIONS: dict[str, Callable[[str], Any]] = {
     "seed": int,
     "fps": float,
     "frames": int,
@@ -309,10 +309,10 @@ def open_phantom(uri: str, clock: Clock = time.monotonic) -> Phantom:
     """The simulated probe with the options of its URI. Raises BadInput for one that is none."""
     options = {}
     for name, word in parse_qsl(uri.partition("?")[2], keep_blank_values=True):
-        if name not in OPTIONS:
-            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(OPTIONS)}")
+        if name not in PHANTOM_OPTIONS:
+            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(PHANTOM_OPTIONS)}")
         try:
-            options[name] = OPTIONS[name](word)
+            options[name] = PHANTOM_OPTIONS[name](word)
         except (ValueError, KeyError) as error:
             raise BadInput(f"{uri}: {word!r} is no value for {name}") from error
     return Phantom(**options, clock=clock)

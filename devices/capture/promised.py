@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 Atom = tuple[bytes, int, int]
 """Type, and where the content begins and ends."""
-MOST = 1_000_000
+MAX_ATOMS = 1_000_000
 """Boxes of a file that are looked at."""
 
 
@@ -32,7 +32,7 @@ def promised_frames(path: Path) -> int | None:
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Atom]:
-    for _ in range(MOST):
+    for _ in range(MAX_ATOMS):
         file.seek(start)
         if start + 8 > end:
             return

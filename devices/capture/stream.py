@@ -43,7 +43,7 @@ MAX_DAMAGED = 25
 
 # An answer may name other addresses, but open no file and no port of this machine.
 PROTOCOLS = "rtsp,rtp,tcp,http,https,tls"
-OPTIONS = {
+STREAM_OPTIONS = {
     "rtsp": {
         "rtsp_transport": "tcp",  # over UDP a lost packet is a damaged picture
         "allowed_media_types": "video",
@@ -54,7 +54,7 @@ OPTIONS = {
     },
     "http": {"fflags": "nobuffer", "protocol_whitelist": PROTOCOLS},
 }
-OPTIONS["https"] = OPTIONS["http"]
+STREAM_OPTIONS["https"] = STREAM_OPTIONS["http"]
 DECODER = {
     "flags": "low_delay",
     "threads": "1",  # each further thread holds a frame back
@@ -113,7 +113,7 @@ class Stream(CaptureDevice):
         PYAV.require()
         self._uri, self._clock = uri, clock
         self._name = shown(uri)
-        self._options = OPTIONS[_scheme(uri)]
+        self._options = STREAM_OPTIONS[_scheme(uri)]
         self._busy = threading.Lock()
         self._closed = False
         self._index = 0
@@ -277,7 +277,7 @@ def _scheme(uri: str) -> str:
     """The scheme of an address that can be called. Raises BadInput for any other."""
     try:
         parts = urlsplit(uri)
-        called = parts.scheme in OPTIONS and bool(parts.hostname) and parts.port != 0
+        called = parts.scheme in STREAM_OPTIONS and bool(parts.hostname) and parts.port != 0
     except ValueError:
         called = False
     if not called:

@@ -83,5 +83,7 @@ class DeployedDevice:
         release = self._root / "current"
         program = str(release / ENVIRONMENT / "bin" / "sonolite")
         words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]
-        found: list[dict[str, Any]] = self._device.read([*words, str(release / BUNDLE), "--json"])
-        return found
+        findings: list[dict[str, Any]] = self._device.read(
+            [*words, str(release / BUNDLE), "--json"]
+        )
+        return findings

@@ -14,7 +14,7 @@ import numpy as np
 
 SCALE = 1000
 """Ticks of a frame."""
-CHUNK = 32
+FRAMES_A_CHUNK = 32
 """Frames that are listed together."""
 MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 """Of a picture that is shown as it is."""
@@ -39,7 +39,7 @@ def remux(source: Path, target: Path, fps: float, size: tuple[int, int]) -> int:
             file.write(struct.pack(">I4sQ", 1, b"mdat", 0))
             while (read := capture.read())[0]:
                 packet = np.asarray(read[1], np.uint8).tobytes()
-                if len(sizes) % CHUNK == 0:
+                if len(sizes) % FRAMES_A_CHUNK == 0:
                     offsets.append(file.tell())
                 sizes.append(len(packet))
                 if capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME):
@@ -66,8 +66,8 @@ def _movie(
     rate, count = round(SCALE * fps), len(sizes)
     duration = SCALE * count
     width, height = size
-    full, rest = divmod(count, CHUNK)
-    runs = [(1, CHUNK)] * bool(full) + [(full + 1, rest)] * bool(rest)
+    full, rest = divmod(count, FRAMES_A_CHUNK)
+    runs = [(1, FRAMES_A_CHUNK)] * bool(full) + [(full + 1, rest)] * bool(rest)
     entry = _box(
         b"mp4v",
         struct.pack(">6xH16x2H2I4xH32x2H", 1, width, height, 72 << 16, 72 << 16, 1, 24, 0xFFFF),

@@ -8,7 +8,7 @@ from devices import BadInput, Pixels
 from edge_runtime.results.result import Result
 from edge_runtime.sinks.overlay import draw_result
 
-STILLS = (".png", ".jpg")
+STILL_SUFFIXES = (".png", ".jpg")
 
 
 class OverlayStill:

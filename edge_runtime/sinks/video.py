@@ -14,9 +14,9 @@ from edge_runtime.files import whole_file
 from edge_runtime.results.result import Result
 from edge_runtime.sinks.mp4 import remux
 from edge_runtime.sinks.overlay import draw_result
-from edge_runtime.sinks.still import STILLS, OverlayStill
+from edge_runtime.sinks.still import STILL_SUFFIXES, OverlayStill
 
-VIDEOS = (".mp4", ".avi")
+VIDEO_SUFFIXES = (".mp4", ".avi")
 VIDEO_CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
 BROKEN_OFF = {".mp4": ".mkv", ".avi": ".avi"}
@@ -101,15 +101,15 @@ def overlay_file(
 
     Raises BadInput for a suffix that is not known or a place that cannot be written to.
     """
-    if path.suffix not in VIDEOS + STILLS:
+    if path.suffix not in VIDEO_SUFFIXES + STILL_SUFFIXES:
         raise BadInput(
-            f"--save {path}: the name must end in {' or '.join(VIDEOS)}, "
-            f"for a single picture in {' or '.join(STILLS)}"
+            f"--save {path}: the name must end in {' or '.join(VIDEO_SUFFIXES)}, "
+            f"for a single picture in {' or '.join(STILL_SUFFIXES)}"
         )
-    if live and path.suffix in STILLS:
-        raise BadInput(f"--save {path}: a live device gives a video, {' or '.join(VIDEOS)}")
+    if live and path.suffix in STILL_SUFFIXES:
+        raise BadInput(f"--save {path}: a live device gives a video, {' or '.join(VIDEO_SUFFIXES)}")
     with whole_file(path) as part:
-        if path.suffix in STILLS:
+        if path.suffix in STILL_SUFFIXES:
             still = OverlayStill(path, part, evidence)
             yield still
             still.finish()
