@@ -1,4 +1,4 @@
-"""The account of a session: its state, the result of each frame, and what became of each."""
+"""The account of a session: its state, and the result or the loss of every frame."""
 
 import itertools
 import time
@@ -23,12 +23,12 @@ OUT_OF_SCOPE = "unlike the pictures that the model learnt from"
 
 
 def utc_now() -> datetime:
-    """The wall clock's time; it may be set while a session runs, which the record then shows."""
+    """The time of the wall clock, in UTC. Somebody may set the clock while a session runs."""
     return datetime.now(UTC)
 
 
 class Account:
-    """The state of one session; each frame, and each event without one, moves it."""
+    """The state of one session. Every frame moves it, and so does the absence of frames."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Account:
         clock: Clock = time.monotonic,
         utc: Callable[[], datetime] = utc_now,
     ) -> None:
-        """`bundle` is its id; a live result that is older than `budget` seconds is stale."""
+        """`bundle` is the id of the bundle. A live result is stale after `budget` seconds."""
         self.state = State.SEARCHING
         self.summary = Summary()
         self._live, self._budget, self._clock, self._utc = live, budget, clock, utc
@@ -53,10 +53,10 @@ class Account:
         """Height and width of the last screen."""
         self._backend, self._fallback = "", ""
         self._cause: str | None = None
-        """Why no frame comes, as the last result gave it."""
+        """Why no frame comes, as in the last result."""
 
     def set_classifier(self, classifier: Classifier, fallback: str = "") -> None:
-        """From now on `classifier` computes; `fallback` says why no preferred backend does."""
+        """Names `classifier` in later results; `fallback` says why no preferred backend runs."""
         compute = classifier.backend.compute
         self._backend = f"{compute.kind} {compute.model} {compute.interpreter}"
         self._fallback = fallback
@@ -68,8 +68,10 @@ class Account:
             self._smoother.forget()
 
     def without_frame(self, event: Event, cause: str | None = None) -> Result | None:
-        """Moves on although no frame came; returns a result to show if the state has changed, or
-        the `trouble` with what comes instead.
+        """Moves the state although no frame came.
+
+        `cause` says why the pictures of the device cannot be used. Returns a result where the state
+        or the cause has changed, else None.
         """
         before, last_trouble = self.state, self._cause
         self.advance(event)
@@ -81,12 +83,12 @@ class Account:
         return self._result(None, NO_LATENCY, (), withheld or cause or str(event))
 
     def conclude(self, prepared: PreparedFrame, prediction: Prediction | None) -> Result:
-        """The result of a frame; `prediction` is None where inference failed or was not asked."""
+        """The result of a frame; `prediction` is None where inference failed or did not run."""
         frame, check = prepared.frame, prepared.check
         check.wait()
         if self._screen != (screen := frame.pixels.shape[:2]):
             self._screen = screen
-            self._smoother.forget()  # the region is searched anew, as on another device
+            self._smoother.forget()  # the search for the region begins again, as on another device
         done = self._clock()
         age = done - frame.captured_at
         if check.event is not None:
@@ -112,7 +114,7 @@ class Account:
         return self._result(prepared, latency, nodules, reason)
 
     def _decide(self, prepared: PreparedFrame, prediction: Prediction, reason: str) -> Nodule:
-        """The nodule of a prediction; outside LIVE it has no label, for the `reason` given."""
+        """The nodule of a prediction. Outside LIVE it has no label, and `reason` says why."""
         assert prepared.box is not None
         assert prepared.window is not None
         stage, score = self._stage, prediction.out_of_scope_score
@@ -180,7 +182,7 @@ class Account:
         )
 
     def _as_utc(self, at: float) -> str:
-        """The wall time of a monotonic moment, for the record only."""
+        """The wall time of a monotonic moment; no decision depends on it."""
         then = self._utc() - timedelta(seconds=self._clock() - at)
         return then.isoformat(timespec="milliseconds")
 

@@ -1,4 +1,4 @@
-"""Puts a session together: a device, the models of a bundle, and where the picture lies.
+"""Assembles a session: a capture device, the models of a bundle, and the region to classify.
 
 `sonolite run`, the deployed service and `bench` all begin here.
 """
@@ -50,9 +50,9 @@ class Session:
 
 
 def open_source(source: str) -> Reconnecting:
-    """Opens the capture device of a URI, which is opened again whenever it has gone.
+    """Opens the capture device of a URI; a device that is lost is opened again.
 
-    Raises BadInput, DeviceLost or HardwareMissing where it cannot be opened now.
+    Raises BadInput, DeviceLost or HardwareMissing where the device cannot be opened now.
     """
     return Reconnecting(device_opener(source))
 
@@ -67,9 +67,9 @@ def assemble(
 ) -> Session:
     """Opens the models for an open device.
 
-    `roi` is `x,y,w,h` on the screen; without it the picture lies where `saved` says for the size of
-    the screen, else where the device says, else where it is found.
-    Raises BadInput for a region that is none, and BadInput or HardwareMissing where no backend
+    `roi` is `x,y,w,h` on the screen. Without it the region comes from `saved`, by the size of the
+    screen, then from the device, then from a search of the screen.
+    Raises BadInput for an `roi` that is no region, and BadInput or HardwareMissing where no backend
     opens a model.
     """
     region = Region(parse_roi(roi) if roi else None, saved, device.region)
