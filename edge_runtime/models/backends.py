@@ -208,7 +208,7 @@ class FallbackChain:
         return first.clone(threads=1)
 
     def fall_back(self, reason: str) -> bool:
-        """Leaves the open backend for the next; does nothing and returns False where none is left."""
+        """Leaves the open backend for the next; returns False, and does nothing, without a next."""
         if self._position + 1 == len(self._chain):
             return False
         self.refused.append(f"{self._chain[self._position]}: {reason}")
