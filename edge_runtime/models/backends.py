@@ -3,6 +3,7 @@ frames.
 """
 
 import ctypes.util
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.manifest import EDGETPU_MEMBER, ClassifierStage, Variant
 from edge_runtime.models.classifier import CPU, BackendRequest, Classifier
 from edge_runtime.models.watchdog import OPENING_TIMEOUT
+
+_LOGGER = logging.getLogger(__name__)
 
 COMPUTABLE_VARIANTS: dict[BackendKind, tuple[Variant, ...]] = {
     "cpu": ("int8", "float32", "float16", "dynamic"),
@@ -171,7 +174,7 @@ class FallbackChain:
                     raise RuntimeError(f"{candidate}: refused too late") from error
                 if len(self._chain) == 1:
                     raise
-                self.refused.append(f"{candidate}: {error}")
+                self._refuse(str(error))
                 if self._position + 1 == len(self._chain):
                     raise HardwareMissing("; ".join(self.refused)) from error
                 self._position += 1
@@ -211,10 +214,15 @@ class FallbackChain:
         """Leaves the open backend for the next; returns False, and does nothing, without a next."""
         if self._position + 1 == len(self._chain):
             return False
-        self.refused.append(f"{self._chain[self._position]}: {reason}")
+        self._refuse(reason)
         self._position += 1
         self.reopen()
         return True
+
+    def _refuse(self, reason: str) -> None:
+        """Notes why the backend of this position does not compute."""
+        self.refused.append(f"{self._chain[self._position]}: {reason}")
+        _LOGGER.warning("backend refused: %s", self.refused[-1])
 
     def reopen(self) -> None:
         """Has the same backend opened once more, with a new interpreter."""

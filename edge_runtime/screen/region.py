@@ -35,16 +35,16 @@ class OutlinedBox:
         self.box = outline.box
         self._mask = outline.mask(self.box)
         self._whole = cell_means(self._mask, Box(0, 0, self.box.w, self.box.h)) == 255
-        self._black = np.zeros((0, 0), np.uint8)
+        self._cut_out = np.zeros((0, 0), np.uint8)
 
     def cut(self, pixels: Pixels) -> Pixels:
         """The pixels of the box, black outside the outline; the next call overwrites the array."""
         x, y, w, h = self.box
         inside = pixels[y : y + h, x : x + w]
-        if self._black.shape != inside.shape:
-            self._black = np.zeros(inside.shape, np.uint8)
-        cv2.copyTo(inside, self._mask, self._black)
-        return self._black
+        if self._cut_out.shape != inside.shape:
+            self._cut_out = np.zeros(inside.shape, np.uint8)
+        cv2.copyTo(inside, self._mask, self._cut_out)
+        return self._cut_out
 
     def cell_means(self, pixels: Pixels) -> NDArray[np.int16]:
         """The mean grey of each cell; a cell that is not wholly inside the outline has 0."""
@@ -85,9 +85,9 @@ class Region:
 
     def forget(self) -> None:
         """Begins the search again, as for another device."""
-        sector = self._saved.get(self._screen)
-        self.roi = self._given or (None if sector is None else sector.roi)
-        self.outline = self._device_outline() if sector is None else sector.outline
+        saved = self._saved.get(self._screen)
+        self.roi = self._given or (None if saved is None else saved.roi)
+        self.outline = self._device_outline() if saved is None else saved.outline
         self._window = None
         self._fixed, self._settled = self.outline is not None, False
         self._count, self._frames = 0, []

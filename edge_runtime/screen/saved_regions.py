@@ -127,11 +127,11 @@ def saved_regions_of(path: Path, uri: str) -> dict[ScreenSize, SavedRegion]:
     }
 
 
-def save_region(path: Path, sector: SavedRegion) -> None:
+def save_region(path: Path, region: SavedRegion) -> None:
     """Saves a region; it replaces an entry of the same source and size. Raises BadInput."""
-    text = _without(path, sector.source, (sector.screen,))
+    text = _without(path, region.source, (region.screen,))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(path, text + ("\n" if text.strip() else "") + _entry(sector))
+    _write(path, text + ("\n" if text.strip() else "") + _entry(region))
 
 
 def forget_regions(path: Path, source: str) -> int:
@@ -161,25 +161,25 @@ def _without(path: Path, source: str, sizes: Sequence[ScreenSize]) -> str:
     """The text of the file without some entries; the rest of the text stays as it is."""
     text = _read(path)
     before, *entries = _ENTRY.split(text)
-    sectors = _parse(text, path)
-    if len(entries) != len(sectors):
+    regions = _parse(text, path)
+    if len(entries) != len(regions):
         raise BadInput(f"{path}: each entry has to begin with a line [[sector]]")
     kept = (
         entry
-        for entry, region in zip(entries, sectors, strict=True)
+        for entry, region in zip(entries, regions, strict=True)
         if region.source != source or region.screen not in sizes
     )
     return before + "".join(kept)
 
 
-def _entry(sector: SavedRegion) -> str:
+def _entry(region: SavedRegion) -> str:
     """An entry as TOML; strings and lists of numbers are the same in JSON."""
     values = {
-        "source": sector.source,
-        "screen": sector.screen,
-        "polygon": sector.polygon,
-        "box": sector.box,
-        "roi": sector.roi,
+        "source": region.source,
+        "screen": region.screen,
+        "polygon": region.polygon,
+        "box": region.box,
+        "roi": region.roi,
     }
     lines = (
         f"{key} = {json.dumps(value, ensure_ascii=False)}"

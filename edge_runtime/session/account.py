@@ -1,6 +1,7 @@
 """The account of a session: its state, and the result or the loss of every frame."""
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from edge_runtime.screen.region import Region
 from edge_runtime.session.prepare import PreparedFrame
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.session.throttle_levels import ThrottleLevel
+
+_LOGGER = logging.getLogger(__name__)
 
 NO_LATENCY = FrameLatency(0, 0, 0, 0)
 OUT_OF_SCOPE = "unlike the pictures that the model learnt from"
@@ -63,7 +66,9 @@ class Account:
 
     def advance(self, event: Event) -> None:
         """Moves to the state that follows `event`; smoothing begins anew after LIVE."""
-        self.state = next_state(self.state, event)
+        before, self.state = self.state, next_state(self.state, event)
+        if self.state is not before:
+            _LOGGER.info("state %s, was %s: %s", self.state, before, event)
         if self.state is not State.LIVE:
             self._smoother.forget()
 

@@ -8,6 +8,7 @@ the capturing thread classifies a frame too where inference is behind, so that b
 The watching thread computes nothing: it sees an inference that hangs, and Ctrl-C can stop it.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ from edge_runtime.session.silence import READ_TIMEOUT
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.queue import SinkQueue
 from edge_runtime.sinks.sink import Sink
+
+_LOGGER = logging.getLogger(__name__)
 
 LATENCY_BUDGET = 0.25
 """Seconds from capture to result after which a live result is stale."""
@@ -143,6 +146,7 @@ def _watch(shared: SessionContext, heartbeat: Callable[[State], None]) -> Sonoli
             return HardwareMissing("the second classifier hung, and the session ended")
         if not inference.hangs(now):
             continue
+        _LOGGER.warning("inference hung for %g s", watchdog.INFERENCE_TIMEOUT)
         if not shared.chain.fall_back(f"hung for {watchdog.INFERENCE_TIMEOUT:g} s"):
             shared.chain.reopen()  # the thread that hangs keeps the old interpreter
         if shared.stop.is_set() or restarts == MAX_RESTARTS:
@@ -173,6 +177,7 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
             if not device.reconnects:
                 slot.close(error)
                 return
+            _LOGGER.warning("the capture device is lost, and is opened again")
             preparer.forget()
             slot.lose(error)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""A video of the screens with their results drawn in."""
+"""A video of the screens, with the results drawn in."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,28 +14,29 @@ from edge_runtime.results.result import Result
 from edge_runtime.sinks.overlay import draw_result
 
 VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
-"""By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
+"""The codec of each suffix: OpenCV writes it on every machine, and most players read it."""
 
 MIN_DISK_BYTES, DISK_CHECK_FRAMES = 4_000_000, 25
-"""Bytes that a disk must have left, and after how many frames it is looked again: OpenCV writes on
-without a word when it is full, and the video could not be closed."""
+"""Bytes that must be free on the disk, and the frames between two checks. OpenCV does not report a
+full disk, and could not close the video there."""
 
 
 class OverlayVideo:
-    """Writes each screen with its result drawn in."""
+    """Writes each screen with the result drawn in."""
 
     wants_pixels, latest_only = True, False
 
     def __init__(self, path: Path, part: Path, fps: float, evidence: bool) -> None:
-        """Writes to `part`; the user called it `path`. `evidence` as for `draw_result`."""
+        """Writes to `part`, which takes the name `path` at the end."""
         self._path, self._part, self._fps, self._evidence = path, part, fps, evidence
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._written = 0
 
     def write(self, result: Result, pixels: Pixels) -> None:
-        """Writes one screen; see `Sink.write`. The device's first one decides the size of the
-        video: what is said before there is one is not in there.
+        """Writes one screen; see `Sink.write`.
+
+        The first frame of the device decides the size of the video. Results before it are left out.
         """
         if self._writer is None and result.frame is None:
             return
@@ -62,9 +63,9 @@ class OverlayVideo:
         self._written += 1
 
     def finish(self) -> None:
-        """Closes the video and looks whether it is whole: OpenCV says nothing of a full disk.
+        """Closes the video and checks that it is whole, because OpenCV does not report a full disk.
 
-        Raises BadInput where it is not, or where nothing was written.
+        Raises BadInput where frames are missing, or where nothing was written.
         """
         if self._writer is None:
             raise BadInput(f"--save {self._path}: no frame was read, so nothing is saved")
@@ -81,9 +82,9 @@ class OverlayVideo:
 
 @contextmanager
 def overlay_video(path: Path, fps: float, evidence: bool = False) -> Iterator[OverlayVideo]:
-    """A video that takes its name only once it is whole.
+    """A video that takes the name `path` when it is whole.
 
-    Raises BadInput for a suffix that is not known or a place that cannot be written to.
+    Raises BadInput for an unknown suffix, or where the folder cannot be written to.
     """
     if path.suffix not in VIDEO_CODECS:
         raise BadInput(f"--save {path}: the name must end in {' or '.join(VIDEO_CODECS)}")
