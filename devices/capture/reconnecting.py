@@ -1,5 +1,6 @@
-"""A live device that is opened again when it has gone."""
+"""A live device that is opened again after it was lost."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -8,14 +9,16 @@ from dataclasses import replace
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing
 from devices.frame import CaptureDevice, Clock, Frame
 
+_LOGGER = logging.getLogger(__name__)
+
 MIN_DELAY, MAX_DELAY = 1.0, 30.0
-"""Seconds until the first attempt, and between later ones at most; each waits twice as long."""
+"""Seconds before the first attempt, and before a later one at most; each wait is twice the last."""
 
 
 class Reconnecting(CaptureDevice):
-    """Whatever `opener` opens, again and again; frames are counted on over all of its lives.
+    """A device that `opener` opens again after each loss; the index of the frames goes on.
 
-    It is opened again in a thread of its own, which may last longer than a read, or than this.
+    A separate thread opens the device. It may take longer than a read, and outlive this object.
     """
 
     reconnects = True
@@ -26,9 +29,9 @@ class Reconnecting(CaptureDevice):
         clock: Clock = time.monotonic,
         wait: Callable[[float], object] | None = None,
     ) -> None:
-        """Opens the device. Raises what `opener` does: one that was never there is an error.
+        """Opens the device. Raises the error of `opener` where that fails the first time.
 
-        `wait` passes so many seconds; without it they are waited out, unless the device is closed.
+        `wait` passes some seconds; the default waits until they are over or the device is closed.
         """
         self._opener, self._clock = opener, clock
         self._changed = threading.Condition()
@@ -62,10 +65,10 @@ class Reconnecting(CaptureDevice):
         return replace(frame, index=self._frames - 1) if self._before else frame
 
     def _reopen(self, timeout: float) -> CaptureDevice:
-        """The device, where it is there again."""
+        """The device, if it can be opened again; else raises DeviceStalled."""
         if not self._opening and (left := self._next - self._clock()) > 0:
             self._wait(min(left, timeout))
-            raise DeviceStalled(f"the device has gone; it is tried again in {left:.0f} s")
+            raise DeviceStalled(f"the device has gone; opening is tried again in {left:.0f} s")
         with self._changed:
             if self._closed:
                 raise DeviceLost("the device was closed")
@@ -83,14 +86,17 @@ class Reconnecting(CaptureDevice):
         self._delay = min(2 * self._delay, MAX_DELAY)
         if isinstance(opened, CaptureDevice):
             self.fps = opened.fps
+            _LOGGER.info("the capture device is open again")
             return opened
         if not isinstance(opened, BadInput | DeviceLost | HardwareMissing):
             raise opened
         self._next = self._clock() + self._delay
+        # The error is not logged: it may name the file or the address of a patient's picture.
+        _LOGGER.info("the capture device does not open; next attempt in %g s", self._delay)
         raise DeviceStalled(f"the device has gone: {opened}") from opened
 
     def _attempt(self) -> None:
-        """Opens the device; what was closed meanwhile is closed at once."""
+        """Opens the device, and closes it at once if this object was closed meanwhile."""
         opened: CaptureDevice | Exception
         try:
             opened = self._opener()
@@ -109,7 +115,7 @@ class Reconnecting(CaptureDevice):
             self._changed.wait_for(lambda: self._closed, seconds)
 
     def close(self) -> None:
-        """Gives back what the device holds, and ends a wait for it."""
+        """Closes the device, and ends a wait for it."""
         with self._changed:
             self._closed = True
             opened, self._opened = self._opened, None

@@ -1,1 +1,1 @@
-"""What a model file is, and who made it: the archive, its manifest, signature and trust."""
+"""The bundle, a signed model file: archive, manifest, signature, trust, and contents."""

@@ -1,10 +1,10 @@
-"""A bundle, `NAME.sonolite`: a zip of stored members, every one of them hashed in the manifest.
+"""A bundle, `NAME.sonolite`: a zip of stored members, with the hash of each in the manifest.
 
-Opening checks the whole archive before any model byte is parsed: no member is missing, doubled,
-deflated, encrypted, unlisted or named like a path, each has the size and the hash that the
-manifest promises, the signature is of the manifest, and every byte around them is the one that
-`write_bundle` puts there. What `Bundle.read` returns has been checked again, so that a file that
-changes underneath is noticed. Whether the signer is trusted is another question: `open_trusted`.
+Opening checks the whole archive before any model byte is parsed. No member is missing, doubled,
+compressed, encrypted, unlisted or named like a path. Each member has the size and the hash of the
+manifest. The signature belongs to the manifest. All bytes between the members are those that
+`write_bundle` writes. `Bundle.read` checks the hash again, so that a file that changes later is
+noticed. `open_bundle` does not ask whether the signer is trusted; `open_trusted` does.
 """
 
 import hashlib
@@ -40,27 +40,27 @@ MAX_MANIFEST = 1 << 20
 MAX_BUNDLE = 1 << 30
 _CHUNK = 1 << 20
 _DATE_1980 = 1 << 5 | 1
-"""1 January 1980 in MS-DOS's format."""
+"""1 January 1980 in the format of MS-DOS."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose every byte has been checked."""
+    """A bundle; every byte was checked."""
 
     path: Path
     manifest: Manifest
     digest: str
-    """sha256 of `manifest.json`: it covers every other member through its hash."""
+    """The sha256 of `manifest.json`, which holds the hash of every other member."""
     signature: Signature | None
-    """Sound, but not yet trusted; none where nobody signed."""
+    """A sound signature, of a key that may not be trusted; None where nobody signed."""
 
     @property
     def id(self) -> str:
-        """Name, version and the first twelve digits of the digest; written into every result."""
+        """Name, version and the first twelve digits of the digest; part of every result."""
         return f"{self.manifest.name} {self.manifest.version} {self.digest[:12]}"
 
     def read(self, member: str) -> bytes:
-        """The checked bytes of a member. Raises BadInput where there is none or it has changed."""
+        """The checked bytes of a member. Raises BadInput where it is missing or has changed."""
         if member not in self.manifest.members:
             raise BadInput(f"{self.path}: no member {member}")
         try:
@@ -74,9 +74,9 @@ class Bundle:
 
 
 def open_bundle(path: Path) -> Bundle:
-    """Checks a bundle from end to end and returns it; see the module's text.
+    """Checks a bundle from end to end and returns it; the text of the module lists the checks.
 
-    Raises BadInput, saying which member is wrong and how.
+    Raises BadInput, which names the wrong member and the error.
     """
     try:
         if path.exists() and not path.is_file():
@@ -109,8 +109,8 @@ def open_trusted(
 ) -> Bundle:
     """Opens a bundle that one of the `trusted` keys signed; see `edge_runtime.bundle.trust`.
 
-    Raises BadInput where it is not sound, not signed, signed by another key, or older than what
-    `versions` knows.
+    Raises BadInput where the bundle is not sound, is not signed, is signed by another key, or is
+    older than the version in `versions`.
     """
     bundle = open_bundle(path)
     key = require_trusted(str(path), bundle.signature, trusted)
@@ -126,7 +126,9 @@ def _signature(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, manifest: bytes
 
 
 def _check_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The archive's directory, every byte of which is as `write_bundle` lays it, or BadInput."""
+    """The entries of the archive. Raises BadInput where one byte of the directory is not as
+    `write_bundle` writes it.
+    """
     if len(archive.filelist) > MAX_MEMBERS:
         raise BadInput(f"{path}: more than {MAX_MEMBERS} members")
     entries: dict[str, zipfile.ZipInfo] = {}
@@ -146,10 +148,10 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.Zi
 
 
 def _check_layout(path: Path, entries: Mapping[str, zipfile.ZipInfo]) -> None:
-    """Raises BadInput unless all that is not a member's content is what `write_bundle` writes.
+    """Raises BadInput unless all bytes outside the contents are those that `write_bundle` writes.
 
-    An archive of the same names, sizes and checksums is laid out without its contents and held
-    against the file: no byte before, between or after the members is free to say something else.
+    The headers and the directory are made anew from names, sizes and checksums, and compared with
+    the file. So no byte before, between or after the members can hide anything.
     """
     with open(path, "rb") as file:
         for name, info in entries.items():
@@ -165,7 +167,7 @@ def _check_layout(path: Path, entries: Mapping[str, zipfile.ZipInfo]) -> None:
 
 
 def _member_info(name: str, crc: int = 0, size: int = 0) -> zipfile.ZipInfo:
-    """The zip entry of a member: dated 1980, so that no clock is in the bytes."""
+    """The zip entry of a member, with the date 1980, so that the bytes do not depend on a clock."""
     info = zipfile.ZipInfo(name)
     info.external_attr = (stat.S_IFREG | 0o644) << 16
     info.CRC, info.file_size, info.compress_size = crc, size, size
@@ -173,9 +175,9 @@ def _member_info(name: str, crc: int = 0, size: int = 0) -> zipfile.ZipInfo:
 
 
 def _directory(entries: Mapping[str, zipfile.ZipInfo]) -> tuple[bytes, int]:
-    """The central directory of members laid one after the other, and where it begins.
+    """The central directory of members that lie one after the other, and where it begins.
 
-    APPNOTE.TXT 4.3.12 and 4.3.16.
+    See APPNOTE.TXT 4.3.12 and 4.3.16.
     """
     records, start = b"", 0
     for name, entry in entries.items():
@@ -199,7 +201,7 @@ def _check_members(
     entries: Mapping[str, zipfile.ZipInfo],
     manifest: Manifest,
 ) -> None:
-    """Holds every member against the manifest: there, listed, of its size, of its hash."""
+    """Compares every member with the manifest: it is there, listed, and has the size and hash."""
     if extra := set(entries) - set(manifest.members) - {MANIFEST, SIGNATURE}:
         raise BadInput(f"{path}: the member {min(extra)} is not in the manifest")
     for name, promised in manifest.members.items():
@@ -218,7 +220,7 @@ def _check_members(
 
 
 def list_members(contents: Mapping[str, bytes]) -> dict[str, BundleMember]:
-    """What the manifest says of its members: the size and the hash of each."""
+    """The entries of the members in the manifest: the size and the hash of each."""
     return {
         name: BundleMember(size=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in sorted(contents.items())
@@ -231,10 +233,10 @@ def write_bundle(
     contents: Mapping[str, bytes],
     key: SigningKey | None,
 ) -> Bundle:
-    """Writes a bundle, signed by `key`, whole or not at all, and returns it as it was read back.
+    """Writes a bundle, signed by `key`, whole or not at all; reads it again and returns it.
 
-    The same manifest, contents and key give the same bytes. Raises BadInput where the two do not
-    belong together or `path` cannot be written.
+    The same manifest, contents and key give the same bytes. Raises BadInput where manifest and
+    contents do not belong together, or `path` cannot be written.
     """
     text = write_manifest(manifest)
     head = {MANIFEST: text}

@@ -1,4 +1,4 @@
-"""What the release gate measured of a bundle's variants: `gate.json`, as a device reads it."""
+"""`gate.json` as a device reads it: the figures that the release gate measured of each variant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from edge_runtime.bundle.manifest import Variant
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One thing that was measured."""
+    """One measured figure."""
 
     value: int | float
     interval: tuple[float, float] | None = None
-    """Its 95 % interval, where there is one."""
+    """The 95 % interval, where there is one."""
 
     def __str__(self) -> str:
         """The value, and the interval on a line of its own."""
@@ -29,14 +29,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One variant against float32, on one set of pictures, or alone."""
+    """The figures of one variant on one set of pictures, compared with float32 if possible."""
 
     variant: Variant
     figures: dict[str, Figure]
-    """By name, what its task is measured by; none of a variant that could not be made or run."""
+    """The figures by name; empty for a variant that could not be made or run."""
     failures: tuple[str, ...] | None
-    """What lies below its limit, in words; empty for a variant that holds, and None where there was
-    no float32 to hold it against."""
+    """The limits that the variant fails, in words; empty where it keeps all limits, and None where
+    there was no float32 to compare with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Gate:
     """The part of `gate.json` that is shown on a device."""
 
     variants: Annotated[tuple[Comparison, ...], Meta(min_length=1)]
-    """float32 first; those that failed are not in the bundle."""
+    """float32 comes first. A variant that failed is not in the bundle."""
     operators: dict[Variant, dict[str, int]]
-    """The operations of each variant's graph, and the highest version of each."""
+    """The operators in the graph of each variant, and the highest version of each."""
 
 
 def rows(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
-    """A table of the figures by their names in words, a column for each variant."""
+    """A table: a row for each figure, by the name in words, with a cell for each variant."""
     named = {
         " ".join(_WORDS.get(word, word) for word in name.split("_")): [
             str(comparison.figures.get(name, "")) for comparison in comparisons
@@ -68,5 +68,5 @@ _WORDS = {"auroc": "AUROC", "ece": "ECE", "mcnemar": "McNemar's p"}
 
 
 def read_gate(bundle: Bundle) -> Gate:
-    """Reads the gate of a bundle. Raises BadInput where it is not one."""
+    """Reads `gate.json` of a bundle. Raises BadInput where it is damaged."""
     return read_json(bundle.read(GATE), Gate, f"{bundle.path}: {GATE}", whole=False)

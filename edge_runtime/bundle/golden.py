@@ -1,4 +1,4 @@
-"""Golden frames: pictures with the float model's answers, which prove a backend on a device."""
+"""Golden frames: pictures with the answers of the float model, to check a backend on a device."""
 
 import io
 import zipfile
@@ -13,29 +13,27 @@ from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.preprocess import Preprocessing
 
 GOLDEN = "golden.npz"
-
-
 MAX_GOLDEN = 1 << 26
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Frames with the float model's answers, to prove a backend before it goes live."""
+    """Frames with the answers of the float model, to check a backend before a session begins."""
 
     frames: tuple[Pixels, ...]
-    """uint8 ``[H, W, 3]`` each; from the phantom, so that no patient's picture travels."""
+    """uint8 ``[H, W, 3]`` each; made by the phantom, so that no patient's picture is passed on."""
     box: Box
-    """The box that is judged in each of them."""
+    """The box to classify in each frame."""
     probability: NDArray[np.float32]
-    """float32 ``[N, classes]``: what the Keras model answered."""
+    """float32 ``[N, labels]``: the answers of the Keras model."""
 
 
 def golden_tensors(
     frames: Sequence[Pixels], box: Box, preprocessing: Preprocessing
 ) -> NDArray[np.uint8]:
-    """What a model sees of golden frames, uint8 ``[N, side, side, 1]``.
+    """The tensors of golden frames, uint8 ``[N, side, side, 1]``.
 
-    The answers are made from these tensors, and held against them on the device.
+    The float model answers these tensors on the host, and each backend answers them on the device.
     """
     return np.concatenate([preprocessing(frame, box) for frame in frames])
 
@@ -53,7 +51,7 @@ def write_golden(golden: Golden) -> bytes:
 
 
 def read_golden(bundle: Bundle) -> Golden:
-    """The golden frames of a bundle. Raises BadInput where they are not what they should be."""
+    """The golden frames of a bundle. Raises BadInput where the member does not hold any."""
     content = io.BytesIO(bundle.read(GOLDEN))
     try:
         with zipfile.ZipFile(content) as packed:
@@ -64,7 +62,7 @@ def read_golden(bundle: Bundle) -> Golden:
             probability = arrays["probability"]
     except BadInput:
         raise
-    except Exception as error:  # numpy and zipfile raise whatever the bytes lead them to
+    except Exception as error:  # numpy and zipfile raise many kinds of errors for damaged bytes
         raise BadInput(f"{bundle.path}: {GOLDEN} holds no golden frames") from error
     sound = (
         frames.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a bundle holds, as types that refuse anything else."""
+"""`manifest.json`: the contents of a bundle, as types that refuse other contents."""
 
 import re
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from edge_runtime.bundle import preprocess
 
 SCHEMA: Literal[2] = 2
 EDGETPU_MEMBER = "int8_edgetpu.tflite"
-"""The member with int8 as compiled for the Edge TPU, beside the plain one."""
+"""The member with the int8 model compiled for the Edge TPU, in addition to the plain model."""
 REFERENCE: Variant = "float32"
-"""The variant that the others are held against; a bundle for a small device may lack it."""
+"""The variant that the others are compared with; a bundle for a small device may lack it."""
 
 NAME = r"\A[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}\Z"
 Name = Annotated[str, Meta(pattern=NAME)]
@@ -26,7 +26,7 @@ MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,40}\.[a-z0-9]{1,8}")
 
 @dataclass(frozen=True, slots=True)
 class BundleMember:
-    """One file of the bundle besides the manifest itself."""
+    """One file of the bundle other than the manifest."""
 
     size: Annotated[int, Meta(ge=0)]
     sha256: Sha256
@@ -34,14 +34,14 @@ class BundleMember:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """The probabilities from which labels are given."""
+    """The probabilities from which on a label is given."""
 
     thresholds: dict[Name, Share]
-    """With two labels the positive one's alone, with more each label's."""
+    """The threshold of each label; of two labels only that of the positive label."""
     sensitivity: Share
-    """The sensitivity that was asked for when the thresholds were chosen."""
+    """The sensitivity that the thresholds were chosen for."""
     chosen_on: str
-    """The data they were chosen on, never the test split."""
+    """The data that the thresholds were chosen on; never the test split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +49,28 @@ class Decision:
     """How probabilities over time become a label."""
 
     smoothing_seconds: Annotated[float, Meta(ge=0, le=60)]
-    """Time constant of the exponential mean over frames; 0 judges every frame alone."""
+    """Time constant of the exponential mean over frames; 0 does not smooth."""
     margin: Annotated[float, Meta(ge=0, lt=0.5)]
-    """Closer than this to the threshold no label is given."""
+    """There is no label where the probability is closer than this to the threshold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far a variant may stay behind float32 before it is refused."""
+    """How far a variant may stay behind float32 before the gate refuses it."""
 
     auroc_drop: Share
-    """Of the AUROC difference's 95 % interval the lower limit may not lie beyond it."""
+    """The lower limit of the 95 % interval of the AUROC difference may lie this far below 0."""
     sensitivity_drop: Share
+    """The sensitivity may be smaller by this much."""
     label_agreement: Share
-    """The least share of pictures on which both give the same label."""
+    """The smallest share of pictures with the same label."""
 
 
 class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="classifier"):
-    """A model that gives a picture its label, with everything that is needed to run it.
+    """A model that gives a picture a label, with all the facts that are needed to run it.
 
-    The model takes `picture`, uint8 ``[1, side, side, 1]``, and answers `probability`, float32
-    ``[1, labels]``, calibrated. `side` is that of the preprocessing.
+    The input is `picture`, uint8 ``[1, side, side, 1]``, with the side of the preprocessing. The
+    output is `probability`, float32 ``[1, labels]``, calibrated.
     """
 
     name: Name
@@ -84,14 +85,14 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     probabilities hold at this prevalence."""
     preprocessing: str
     variants: dict[Variant, str]
-    """Which member holds which variant."""
+    """The member of each variant."""
     operating_point: OperatingPoint
     decision: Decision
     limits: Limits
     golden_tolerance: dict[Variant, Share]
-    """The largest difference to the golden answers that each variant may show on a device."""
+    """The largest difference from the golden answers that each variant may show on a device."""
     scopes: dict[Variant, str] = {}
-    """Which member holds the scope of which variant; none where the model has no embedding."""
+    """The member with the scope of each variant; empty where the model has no embedding."""
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels):
@@ -116,22 +117,22 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 
     @property
     def is_binary(self) -> bool:
-        """Whether there are two labels, one of which is the positive one."""
+        """Whether there are two labels; one of them is the positive label."""
         return len(self.labels) == 2
 
     @property
     def positive(self) -> str:
-        """Of two labels the one that the threshold speaks of: the last."""
+        """The positive label of two, which the threshold belongs to: the last label."""
         return self.labels[-1]
 
 
 Stage = ClassifierStage
-"""One model of a bundle, told apart by `kind`; another kind joins this union."""
+"""One model of a bundle. `kind` names the type; a new type of stage joins this union."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the model comes from: enough to find the run that made it."""
+    """The origin of the model: enough to find the run that made it."""
 
     recipe: str
     seed: int
@@ -143,7 +144,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The whole of `manifest.json`."""
+    """The contents of `manifest.json`."""
 
     schema: Literal[2]
     name: Name

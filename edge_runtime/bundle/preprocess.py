@@ -1,8 +1,8 @@
-"""From a picture to the tensor a model reads, as one string that training and the device share.
+"""From a picture to the tensor of a model, by one string that training and the device share.
 
-The string names steps of the registry below, joined by `|`, such as
-`gray|crop(context=1.6)|resize(160)`. It is stored in the recipe, in the run and in the bundle, and
-this module is the only reader of it: what the network was trained on is what it is given later.
+The string joins steps of the registry below with `|`, as in `gray|crop(context=1.6)|resize(160)`.
+The recipe, the run and the bundle store it, and only this module reads it: so the network gets the
+same tensors on the device as in training.
 """
 
 import re
@@ -19,7 +19,7 @@ from devices.buffers import Buffers
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels on their way through the steps, and the box within them, where one is known."""
+    """Pixels on their way through the steps, and a box in them, where there is one."""
 
     pixels: Pixels
     box: Box | None
@@ -30,7 +30,7 @@ class Gray:
     """One channel: ITU-R BT.601 luma, as `cv2.COLOR_BGR2GRAY` computes it."""
 
     def __call__(self, picture: Picture, buffers: Buffers | None = None) -> Picture:
-        """Grey pixels stay as they are; others turn grey in an array of `buffers`, or a new one."""
+        """Returns the grey picture, in an array of `buffers` or a new one; grey pixels stay."""
         if picture.pixels.ndim == 2:
             return picture
         room = None if buffers is None else buffers.take(picture.pixels.shape[:2])
@@ -40,10 +40,10 @@ class Gray:
 
 @dataclass(frozen=True)
 class Crop:
-    """A square window around the box, `context` times its longer side; black beyond the picture.
+    """A square window around the box, `context` times the longer side; black beyond the picture.
 
-    Without a box it is the smallest square around the whole picture, so that the shape of what is
-    seen never changes.
+    Without a box it is the smallest square around the whole picture, so that shapes keep their
+    proportions.
     """
 
     context: float
@@ -53,7 +53,7 @@ class Crop:
             raise ValueError("context is a factor from 1 to 4")
 
     def window(self, width: int, height: int, box: Box | None) -> Box:
-        """The square in a picture of that size, which it may overhang.
+        """The square in a picture of that size; the square may overhang the picture.
 
         Raises BadInput where the box lies outside the picture.
         """
@@ -62,7 +62,9 @@ class Crop:
             side = max(w, h)
         else:
             x, y, w, h = box
-            if x < 0 or y < 0 or x + w > width + 1 or y + h > height + 1:  # VOC counts from 1
+            if (
+                x < 0 or y < 0 or x + w > width + 1 or y + h > height + 1
+            ):  # VOC annotations count from 1
                 raise BadInput(
                     f"the box {x},{y},{w},{h} lies outside the {width} x {height} picture"
                 )
@@ -89,9 +91,9 @@ class Crop:
 
 @dataclass(frozen=True)
 class Resize:
-    """A square of `side` pixels; averaged when it shrinks, interpolated when it grows.
+    """A square of `side` pixels: a larger picture is averaged, a smaller one interpolated.
 
-    Both ways give the same pixels on x86 and on ARM, which plain INTER_LINEAR does not.
+    Both methods give the same pixels on x86 and on ARM; plain INTER_LINEAR does not.
     """
 
     side: int
@@ -101,7 +103,7 @@ class Resize:
             raise ValueError("side is 16 to 1024 pixels")
 
     def __call__(self, picture: Picture, out: Pixels | None = None) -> Picture:
-        """Changes height and width, each to `side`; in `out`, ``side x side``, where given."""
+        """Makes height and width equal to `side`; writes into `out`, ``side x side``, if given."""
         shrinks = max(picture.pixels.shape[:2]) > self.side
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR_EXACT
         resized = cv2.resize(picture.pixels, (self.side, self.side), dst=out, interpolation=how)
@@ -134,11 +136,11 @@ class Preprocessing:
 
     @property
     def crops(self) -> bool:
-        """Whether a box matters; where not, the whole picture is taken."""
+        """Whether the steps use the box; else they take the whole picture."""
         return self.crop is not None
 
     def window(self, width: int, height: int, box: Box | None) -> Box:
-        """What of a picture of that size the tensor shows; it may overhang the picture."""
+        """The part of a picture of that size in the tensor; it may overhang the picture."""
         whole = Box(0, 0, width, height)
         return whole if self.crop is None else self.crop.window(width, height, box)
 
@@ -149,12 +151,12 @@ class Preprocessing:
         out: NDArray[np.uint8] | None = None,
         buffers: Buffers | None = None,
     ) -> NDArray[np.uint8]:
-        """Returns uint8 ``[1, side, side, 1]``, the tensor of the model contract.
+        """Returns the tensor of the model contract, uint8 ``[1, side, side, 1]``.
 
-        It is `out` where that is given; with `buffers` no array of pixels is made on the way.
-        Raises BadInput where the box does not touch the picture.
+        The tensor is `out` if given; `buffers` lends the arrays for the pixels in between.
+        Raises BadInput where the box lies outside the picture.
         """
-        # Turning grey works pixel by pixel, so that it may as well be done to the window alone.
+        # Gray works pixel by pixel, so that it may run after Crop, on fewer pixels.
         picture = Picture(pixels, box)
         if self.crop is not None:
             picture = self.crop(picture)
@@ -164,7 +166,7 @@ class Preprocessing:
 
 
 def parse(text: str) -> Preprocessing:
-    """Reads a preprocessing string. Raises BadInput, naming the step that is wrong."""
+    """Reads a preprocessing string. Raises BadInput, which names the wrong step."""
     steps = [_parse_step(part, text) for part in text.split("|")]
     match steps:
         case [Gray() as gray, Resize() as resize]:
@@ -177,7 +179,7 @@ def parse(text: str) -> Preprocessing:
 
 
 def _parse_step(part: str, text: str) -> Gray | Crop | Resize:
-    """One step, `name` or `name(value)` or `name(argument=value)`, made with its numbers."""
+    """Reads one step: `name`, `name(value)` or `name(argument=value)`."""
     match = _STEP.fullmatch(part.strip())
     if match is None or match["name"] not in PREPROCESSING_STEPS:
         raise BadInput(

@@ -1,4 +1,4 @@
-"""The bundle in the package, and the key that signed it."""
+"""The bundle in the package, and the public key of the signer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +13,6 @@ DEMO_KEYS = resources.files("edge_runtime") / "demo_keys"
 
 @contextmanager
 def open_shipped() -> Iterator[Bundle]:
-    """The verified bundle; its file is there as long as the block."""
+    """The verified bundle in the package; the file exists as long as the block runs."""
     with resources.as_file(SHIPPED_BUNDLE) as path, resources.as_file(DEMO_KEYS) as keys:
         yield open_trusted(path, read_trusted(keys).keys)

@@ -1,8 +1,8 @@
 """Ed25519 signatures (RFC 8032) over a bundle's manifest, and the PEM files of their keys.
 
-Keys are PEM files (RFC 7468), as OpenSSL writes and reads them; before the 32 bytes of an Ed25519
-key the same few bytes always stand (RFC 8410, section 10). A signing key is private: it lies in a
-file that its owner alone can read, or in the environment.
+Keys are PEM files (RFC 7468), as OpenSSL writes and reads them. The same few bytes stand before the
+32 bytes of every Ed25519 key (RFC 8410, section 10). A signing key is private: it lies in a file
+that only the owner can read, or in the environment.
 """
 
 import base64
@@ -20,12 +20,8 @@ from edge_runtime.files import configuration_folder, refuse_existing, whole_file
 
 SIGNING_KEY = "signing.pem"
 KEY_VARIABLE = "SONOLITE_SIGNING_KEY"
-"""Holds a signing key itself, as PEM; for build servers."""
-
-
+"""The variable with a signing key as PEM; for build servers."""
 _PUBLIC, _PRIVATE = b"PUBLIC KEY", b"PRIVATE KEY"
-
-
 _DER_PREFIX = {
     _PUBLIC: bytes.fromhex("302a300506032b6570032100"),
     _PRIVATE: bytes.fromhex("302e020100300506032b657004220420"),
@@ -35,10 +31,10 @@ _DER_PREFIX = {
 
 @dataclass(frozen=True)
 class Signature:
-    """What the member `signature` of a bundle holds: 32 bytes of key, 64 of signature."""
+    """The member `signature` of a bundle: 32 bytes of the key, 64 bytes of the signature."""
 
     key: bytes
-    """The public key of whoever signed."""
+    """The public key of the signer."""
     over_manifest: bytes
 
     def to_bytes(self) -> bytes:
@@ -47,22 +43,22 @@ class Signature:
 
 
 def fingerprint(key: bytes) -> str:
-    """The first twelve digits of a public key's sha256: what a person compares."""
+    """The first twelve digits of the sha256 of a public key, for people to compare."""
     return hashlib.sha256(key).hexdigest()[:12]
 
 
 def new_key(path: Path, public: Path) -> str:
-    """Writes a new signing key to `path`, for its owner alone, and its public half to `public`.
+    """Writes a new signing key to `path`, for the owner only, and the public key to `public`.
 
-    Returns the fingerprint. Raises BadInput where either exists, or where `path` lies in a run,
-    which is handed on.
+    Returns the fingerprint. Raises BadInput where one of the files exists, or where `path` lies in
+    a run, because people pass runs on.
     """
     for key_path in (path, public):
         key_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_existing(key_path)
     refuse_in_run(path)
     key = SigningKey.generate()
-    # Never into a file that somebody else put there.
+    # O_EXCL: never write into a file that somebody else put there.
     alone = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with whole_file(path) as part, open(os.open(part, alone, 0o600), "wb") as file:
         file.write(_pem(_PRIVATE, bytes(key)))
@@ -96,8 +92,9 @@ def _pem(label: bytes, key: bytes) -> bytes:
 
 
 def _from_pem(label: bytes, pem: bytes) -> bytes:
-    """The 32 bytes of the key in PEM. Raises ValueError where there is none, BadInput where it is
-    of another kind.
+    """The 32 bytes of the key in PEM.
+
+    Raises ValueError where there is no such PEM, and BadInput for a key of another kind.
     """
     block = re.search(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", pem, re.DOTALL)
     if block is None or block[1] != label:
@@ -110,15 +107,15 @@ def _from_pem(label: bytes, pem: bytes) -> bytes:
 
 
 def refuse_in_run(path: Path) -> None:
-    """Raises BadInput where a signing key lies in the folder of a run, which is handed on."""
+    """Raises BadInput for a signing key in the folder of a run, because people pass runs on."""
     if any((folder / "run.json").exists() for folder in path.resolve().parents):
         raise BadInput(f"{path}: a signing key does not belong in a run")
 
 
 def read_signing_key(path: Path | None) -> SigningKey:
-    """The key of `path`, else of the environment, else of the person's configuration.
+    """The signing key from `path`, else from the environment, else from the user's configuration.
 
-    Raises BadInput where there is none, where others can read its file, or where it is no key.
+    Raises BadInput where there is no key, where others can read the file, or where it is no key.
     """
     if path is None and (pem := os.environ.get(KEY_VARIABLE)):
         return _private(pem.encode(), KEY_VARIABLE)
@@ -152,7 +149,7 @@ def sign(key: SigningKey, manifest: bytes) -> Signature:
 
 
 def read_signature(content: bytes, manifest: bytes) -> Signature:
-    """Reads the member `signature`. Raises BadInput where it is not of this manifest."""
+    """Reads the member `signature`. Raises BadInput where it does not belong to the manifest."""
     signature = Signature(content[:32], content[32:])
     try:
         VerifyKey(signature.key).verify(manifest, signature.over_manifest)

@@ -1,10 +1,6 @@
-"""Who made a bundle: Ed25519 signatures (RFC 8032), the keys that a device trusts, and the newest
-version that it has seen.
+"""The bundles that a device accepts: signed by a trusted key, and not older than one that ran.
 
-Keys are PEM files (RFC 7468), as OpenSSL writes and reads them; before the 32 bytes of an Ed25519
-key the same few bytes always stand (RFC 8410, section 10). A signing key is private: it lies in a
-file that its owner alone can read, or in the environment. A device trusts the public keys of one
-folder.
+A device trusts the public keys in one folder, and keeps the newest version of each bundle.
 """
 
 import fcntl
@@ -20,36 +16,36 @@ from edge_runtime.bundle.signing import Signature, fingerprint, read_public
 from edge_runtime.files import configuration_folder, state_folder, whole_file
 
 TRUST_VARIABLE = "SONOLITE_TRUST"
-"""Names the folder of trusted keys."""
+"""The variable with the folder of the trusted keys."""
 TRUSTED_FOLDER, VERSIONS_FILE = "trusted", "versions.json"
 
 
 def trusted_folder() -> Path:
-    """The folder whose public keys are trusted: as the environment says, or a person's own."""
+    """The folder of the trusted keys: from the environment, else from the user's configuration."""
     return Path(os.environ.get(TRUST_VARIABLE) or configuration_folder() / TRUSTED_FOLDER)
 
 
 def admitted_versions() -> "AdmittedVersions":
-    """The versions that ran on this machine."""
+    """The newest versions that ran on this machine."""
     return AdmittedVersions(state_folder() / VERSIONS_FILE)
 
 
 @dataclass(frozen=True)
 class TrustedKeys:
-    """What lies in a folder of trusted keys."""
+    """The contents of a folder of trusted keys."""
 
     keys: dict[bytes, str]
-    """Each key, and what it is called."""
+    """Each key, and the name of the key."""
     refused: tuple[str, ...]
-    """Of each file that is trusted for nothing, one line that says why."""
+    """One line for each file that is not trusted, with the reason."""
 
 
 def read_trusted(folder: Path) -> TrustedKeys:
-    """Reads the trusted keys, `*.pem` of a folder; none where it is not there.
+    """Reads the trusted keys, `*.pem` of a folder; none where there is no folder.
 
-    A file that is not a public Ed25519 key, or that anybody can write, is trusted for nothing and
-    takes no trust from the others: a device with a broken file still runs what good keys signed.
-    Raises BadInput where anybody can write the folder, as then each key may be anybody's.
+    A file that is no public Ed25519 key, or that anybody can write, is not trusted. The other files
+    are: a device with one broken file still runs the bundles of good keys.
+    Raises BadInput where anybody can write the folder, because then any key may be a stranger's.
     """
     keys: dict[bytes, str] = {}
     refused: list[str] = []
@@ -65,8 +61,8 @@ def read_trusted(folder: Path) -> TrustedKeys:
 
 
 def _public(path: Path) -> bytes:
-    """The public key of a file. Raises BadInput where it is none, or anybody can write it."""
-    if not path.is_file():  # nothing is read from a pipe, which would be waited for
+    """The public key in a file. Raises BadInput where there is none, or anybody can write it."""
+    if not path.is_file():  # reading a pipe would wait for a writer
         raise BadInput(f"{path}: not a file")
     _refuse_open_to_all(path)
     try:
@@ -85,7 +81,7 @@ def _refuse_open_to_all(path: Path) -> None:
 
 
 def require_trusted(name: str, signature: Signature | None, trusted: Mapping[bytes, str]) -> bytes:
-    """The key that signed the bundle `name`. Raises BadInput where it is not trusted."""
+    """The key that signed the bundle `name`. Raises BadInput where the key is not trusted."""
     if signature is None:
         raise BadInput(f"{name}: it is not signed")
     if signature.key not in trusted:
@@ -101,10 +97,10 @@ def require_trusted(name: str, signature: Signature | None, trusted: Mapping[byt
 
 
 class AdmittedVersions:
-    """The newest version of each bundle that was admitted here, by its signer and name.
+    """The newest version of each bundle that was admitted here, by signer and name.
 
-    An older one is refused, so that a model that was withdrawn does not come back. Of equal
-    versions each is admitted: count up with each release.
+    An older version is refused, so that a withdrawn model does not come back. The same version is
+    admitted again, even with another model: raise the version with each release.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,7 +115,7 @@ class AdmittedVersions:
             )
 
     def admit(self, key: bytes, name: str, version: int) -> None:
-        """Remembers that this version was admitted."""
+        """Notes that this version was admitted."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(self._path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another session may admit another bundle

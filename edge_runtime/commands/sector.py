@@ -186,14 +186,14 @@ def _save(path: Path, source: str, search: ScreenSearch, roi: Box | None) -> Non
 
 def _list(path: Path, as_json: bool) -> None:
     """Everything that is remembered."""
-    sectors = read_saved_regions(path)
+    regions = read_saved_regions(path)
     if as_json:
-        print(json.dumps([_entry(region) for region in sectors], indent=2))
+        print(json.dumps([_entry(region) for region in regions], indent=2))
         return
-    for region in sectors:
+    for region in regions:
         width, height = region.screen
         print(f"{region.source}  {width} x {height}  {_described(region)}")
-    if not sectors:
+    if not regions:
         say(f"{path}: nothing is remembered; see `sonolite sector --help`")
 
 

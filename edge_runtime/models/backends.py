@@ -1,6 +1,9 @@
-"""Which backend computes a bundle on this machine: the first that opens and proves itself."""
+"""Which backend computes a bundle on this machine: the first that opens and answers the golden
+frames.
+"""
 
 import ctypes.util
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +19,15 @@ from edge_runtime.bundle.manifest import EDGETPU_MEMBER, ClassifierStage, Varian
 from edge_runtime.models.classifier import CPU, BackendRequest, Classifier
 from edge_runtime.models.watchdog import OPENING_TIMEOUT
 
+_LOGGER = logging.getLogger(__name__)
+
 COMPUTABLE_VARIANTS: dict[BackendKind, tuple[Variant, ...]] = {
     "cpu": ("int8", "float32", "float16", "dynamic"),
     "gpu": ("float16", "float32"),
     "edgetpu": ("int8",),
     "delegate": ("int8", "float16", "float32"),
 }
-"""What each kind computes, the fastest first; on a CPU dynamic is slower than float32."""
-
+"""The variants that each kind computes, the fastest first; on a CPU dynamic is the slowest."""
 
 NAMED_BACKENDS: dict[BackendKind, BackendRequest] = {
     "cpu": CPU,
@@ -51,18 +55,18 @@ def parse_backend(word: str) -> BackendRequest:
 
 
 def default_requests() -> list[BackendRequest]:
-    """Where nobody wishes anything: the Edge TPU if its library is installed, then the CPU.
+    """The backends without a request: the Edge TPU if its library is installed, then the CPU.
 
-    A GPU has to be asked for: it takes its memory from the display, and is slower to start.
+    A user has to request a GPU: it takes memory from the display, and starts more slowly.
     """
     has_edgetpu = ctypes.util.find_library("edgetpu") is not None
     return [NAMED_BACKENDS["edgetpu"], CPU] if has_edgetpu else [CPU]
 
 
 def default_threads(live: bool) -> int:
-    """As many as there are cores, but no more than four: a small model gains nothing by more.
+    """One thread a core, at most four: a small model gains nothing from more.
 
-    One core less for a recording: decoding then runs all the time, and inference in step with it.
+    A recording gets one thread less, because decoding runs all the time beside inference.
     """
     cores = os.cpu_count() or 1
     return max(1, min(4, cores if live else cores - 1))
@@ -87,9 +91,9 @@ def find_candidates(
     variant: Variant | None = None,
     order: Sequence[Variant] = (),
 ) -> Iterator[BackendCandidate]:
-    """All that a bundle holds for the wishes, in their order: nothing in it failed the gate.
+    """The models of a bundle that the requested backends can run, in the order of the requests.
 
-    `order` says which variant is tried first where a backend computes several.
+    `order` says which variant comes first where a backend computes several.
     """
     for request in requests:
         computed = COMPUTABLE_VARIANTS[request.kind]
@@ -104,7 +108,7 @@ def find_candidates(
 
 
 class FallbackChain:
-    """The ways to compute a bundle here, the preferred one first; one of them is open."""
+    """The backends that can compute a bundle here, the preferred one first. One of them is open."""
 
     def __init__(
         self,
@@ -116,9 +120,9 @@ class FallbackChain:
         any_picture: bool = False,
         board: Board | None = None,
     ) -> None:
-        """Opens none yet. What is not given the board says, and without one what is usual.
+        """Opens no backend yet. The board, else a default, replaces an argument that is missing.
 
-        Raises BadInput where the bundle holds no model for the wishes.
+        Raises BadInput where the bundle holds no model for the requests.
         """
         self.bundle, self.stage = bundle, stage
         if board is not None:
@@ -134,22 +138,22 @@ class FallbackChain:
             asked = "; ".join(
                 f"{request.kind} takes {required_member(request.kind)}" for request in requests
             )
-            raise BadInput(f"{bundle.path}: holds no model for what was asked: {asked}")
+            raise BadInput(f"{bundle.path}: holds no model for the requested backend: {asked}")
         self.threads = threads
-        """Of the CPU's interpreter."""
+        """Threads of the CPU's interpreter."""
         self._any_picture = any_picture
         self._position = 0
         self._open: Classifier | None = None
         self._attempt = object()
         self.refused: list[str] = []
-        """What was preferred and why it does not compute."""
+        """Each preferred backend that does not compute, with the reason."""
 
     @property
     def classifier(self) -> Classifier:
-        """The open one; else the next that opens.
+        """The open classifier; else that of the next backend that opens.
 
-        Raises BadInput or HardwareMissing where none of those that are left does, RuntimeError for
-        a thread that took so long to open it that another was begun.
+        Raises BadInput or HardwareMissing where no backend of the rest opens. Raises RuntimeError
+        in a thread that opened its backend too late, after another attempt was begun.
         """
         while self._open is None:
             candidate, attempt = self._chain[self._position], self._attempt
@@ -170,16 +174,17 @@ class FallbackChain:
                     raise RuntimeError(f"{candidate}: refused too late") from error
                 if len(self._chain) == 1:
                     raise
-                self.refused.append(f"{candidate}: {error}")
+                self._refuse(str(error))
                 if self._position + 1 == len(self._chain):
                     raise HardwareMissing("; ".join(self.refused)) from error
                 self._position += 1
         return self._open
 
     def opened(self, within: float = OPENING_TIMEOUT) -> Classifier:
-        """As `classifier`, for who is not watched: what is not open in time is left for the next.
+        """The open classifier, for a thread that nobody watches: a backend that does not open
+        within `within` seconds gives way to the next.
 
-        Raises HardwareMissing, too, where there is none to follow one that hangs.
+        Raises as `classifier`, and HardwareMissing where the last backend hangs.
         """
         while self._open is None:
             done: Future[Classifier] = Future()
@@ -197,30 +202,35 @@ class FallbackChain:
         return self._open
 
     def open_second(self) -> Classifier | None:
-        """Another classifier of the open way, of one thread, for who has time to help the first.
+        """A second classifier on the open backend, with one thread, to help the first.
 
-        None where hardware computes, of which there is one, or where no way is open.
+        None where no backend is open, or where the open one is hardware, of which there is one.
         """
         if (first := self._open) is None or self._chain[self._position].request.kind != "cpu":
             return None
         return first.clone(threads=1)
 
     def fall_back(self, reason: str) -> bool:
-        """Leaves the open way for the next one; False, and nothing happens, where there is none."""
+        """Leaves the open backend for the next; returns False, and does nothing, without a next."""
         if self._position + 1 == len(self._chain):
             return False
-        self.refused.append(f"{self._chain[self._position]}: {reason}")
+        self._refuse(reason)
         self._position += 1
         self.reopen()
         return True
 
+    def _refuse(self, reason: str) -> None:
+        """Notes why the backend of this position does not compute."""
+        self.refused.append(f"{self._chain[self._position]}: {reason}")
+        _LOGGER.warning("backend refused: %s", self.refused[-1])
+
     def reopen(self) -> None:
-        """The same way is opened once more, with an interpreter of its own."""
+        """Has the same backend opened once more, with a new interpreter."""
         self._open, self._attempt = None, object()
 
 
 def _settle(done: Future[Classifier], make: Callable[[], Classifier]) -> None:
-    """Answers a future with what is made, or with why nothing is."""
+    """Settles a future with the result of `make`, or with its error."""
     try:
         done.set_result(make())
     except BaseException as error:
@@ -228,5 +238,5 @@ def _settle(done: Future[Classifier], make: Callable[[], Classifier]) -> None:
 
 
 def required_member(kind: BackendKind) -> str:
-    """What a bundle has to hold for a kind of backend."""
+    """The member or the variants that a kind of backend needs in a bundle."""
     return EDGETPU_MEMBER if kind == "edgetpu" else " or ".join(COMPUTABLE_VARIANTS[kind])

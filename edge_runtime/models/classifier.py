@@ -1,4 +1,4 @@
-"""A bundle at work: the model behind its preprocessing, proven on its golden frames."""
+"""A model of a bundle on a backend, checked with the golden frames of the bundle."""
 
 import math
 import os
@@ -17,45 +17,45 @@ from edge_runtime.bundle.manifest import EDGETPU_MEMBER, ClassifierStage, Varian
 from edge_runtime.bundle.scope import Scope, read_scope
 
 CPU_PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
-"""On a CPU: int8 is the fastest, and dynamic slower than float32."""
+"""The order on a CPU: int8 is the fastest, and dynamic is slower than float32."""
 
 
 @dataclass(frozen=True)
 class BackendRequest:
-    """A backend that somebody wants."""
+    """A backend that the user or the board asks for."""
 
     kind: BackendKind
     library: str = ""
-    """Of a delegate."""
+    """The library of a delegate."""
     options: tuple[tuple[str, str], ...] = ()
-    """Of a delegate, by name."""
+    """Options of a delegate: names and values."""
 
 
 CPU = BackendRequest("cpu")
 
 
 class Prediction(NamedTuple):
-    """What a model makes of one picture."""
+    """The answer of a model to one picture."""
 
     probability: NDArray[np.float32]
     """``[labels]``."""
     out_of_scope_score: float | None
-    """The distance from the pictures it learnt from, over the limit: above 1 the picture is out of
-    scope. None of a model that has no scope, or whose scope is not heeded."""
+    """The distance from the training pictures, over its limit: above 1 the picture is out of scope.
+    None where the model has no scope, or where the scope is ignored."""
     evidence: NDArray[np.float32] | None
-    """``[h, w]``, by how much each place of the picture speaks for the last label, in log-odds;
-    their mean is the picture's. None of a model without such a map."""
+    """``[h, w]``: how much each place of the picture speaks for the last label, in log-odds. The
+    mean of the map is the log-odds of the picture. None where the model has no map."""
 
 
 class ModelContents(NamedTuple):
-    """What a classifier reads of its bundle; another one of the same model shares it."""
+    """The contents of a bundle that a classifier reads; a second classifier shares them."""
 
     model: bytes
     scope: Scope | None
     golden: NDArray[np.uint8]
-    """The golden frames as the model sees them, ``[N, side, side, 1]``."""
+    """The tensors of the golden frames, ``[N, side, side, 1]``."""
     answers: NDArray[np.float32]
-    """The float model's to them, ``[N, labels]``."""
+    """The answers of the float model to them, ``[N, labels]``."""
 
 
 class Classifier:
@@ -71,12 +71,14 @@ class Classifier:
         request: BackendRequest = CPU,
         contents: ModelContents | None = None,
     ) -> None:
-        """Opens `variant`, or the bundle's best one for a CPU; `threads` None takes up to four.
+        """Opens `variant`, or the best variant of the bundle for a CPU.
 
-        With `any_picture` the scope of the model is not heeded. `held` is what was read already.
+        `threads` None takes up to four. `any_picture` ignores the scope of the model. `contents`
+        are the contents of the bundle where another classifier has read them.
 
-        Raises BadInput where the bundle lacks the variant, or its model is not of the contract or
-        answers the golden frames otherwise, and HardwareMissing where `wish` is not to be had.
+        Raises BadInput where the bundle lacks the variant, where the model does not keep the
+        contract, or where the answers to the golden frames differ too much. Raises HardwareMissing
+        where the backend of `request` is not there.
         """
         self.bundle, self.stage = bundle, stage
         self._labels = len(stage.labels)
@@ -103,7 +105,7 @@ class Classifier:
         """Whether the model answers an evidence map."""
 
     def clone(self, threads: int) -> "Classifier":
-        """Another one of the same model, for another thread. Raises as opening the first did."""
+        """A second classifier of the same model, for another thread. Raises as `__init__` does."""
         return Classifier(
             self.bundle,
             self.stage,
@@ -114,7 +116,7 @@ class Classifier:
         )
 
     def _read(self, member: str, any_picture: bool) -> ModelContents:
-        """Everything that is asked of the bundle."""
+        """Reads the contents of the bundle that a classifier needs."""
         bundle, scope = self.bundle, None
         if self.stage.scopes and not any_picture:
             scope = read_scope(bundle.read(self.stage.scopes[self.variant]))
@@ -128,9 +130,10 @@ class Classifier:
         return ModelContents(bundle.read(member), scope, tensors, golden.probability)
 
     def _prove(self) -> bool:
-        """Holds the backend against the golden answers; returns whether it gives evidence.
+        """Compares the answers of the backend with the golden answers.
 
-        Raises BadInput where they differ by more than the bundle allows.
+        Returns whether the model gives an evidence map. Raises BadInput where the answers differ by
+        more than the bundle allows.
         """
         path = self.bundle.path
         try:
@@ -153,16 +156,16 @@ class Classifier:
         return bool(maps)
 
     def probability(self, tensor: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The model's answer, float32 ``[labels]``; see `predict`."""
+        """The probabilities of the labels, float32 ``[labels]``; see `predict`."""
         return self.predict(tensor).probability
 
     def predict(self, tensor: NDArray[np.uint8]) -> Prediction:
-        """The model's answer to one picture, and how strange the picture is to the model.
+        """The answer of the model to one picture.
 
-        The same picture again is not computed again. Raises RuntimeError where inference fails or
-        the answer is not a number.
+        The answer to the picture before is used again where the same picture comes again. Raises
+        RuntimeError where inference fails or the answer is not a number.
         """
-        # Views of bytes are compared no further than to the first that differs, mostly the first.
+        # A comparison of two buffers ends at the first byte that differs, mostly at once.
         if (
             self._previous is not None
             and tensor.reshape(-1).data == self._previous[0].reshape(-1).data
@@ -195,7 +198,7 @@ class Classifier:
 def _open(
     request: BackendRequest, model: bytes, name: str, threads: int
 ) -> CpuBackend | GpuBackend | DelegateBackend:
-    """The backend that is wished for, with `model` in it."""
+    """Opens the requested backend with `model`."""
     if request.kind == "cpu":
         return CpuBackend(model, name, threads)
     if request.kind == "gpu":

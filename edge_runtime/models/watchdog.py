@@ -1,23 +1,23 @@
-"""What a thread is at, as another one sees it."""
+"""How long a thread has worked at one task, as another thread sees it."""
 
 INFERENCE_TIMEOUT, OPENING_TIMEOUT = 5.0, 60.0
-"""Seconds of one inference after which it counts as hung, the slowest board takes a tenth; and of
-opening a backend and proving it."""
+"""Seconds after which one inference counts as hung, of which the slowest board takes a tenth; and
+seconds to open a backend and check its golden frames."""
 
 
 class Watchdog:
-    """How long a thread has been at the same task. For one watcher."""
+    """How long a thread has been at the same task; for one watching thread."""
 
     def __init__(self) -> None:
         self.task: object | None = None
-        """Another object for each; None for none. For the thread that is at it."""
+        """A new object for each task, None without a task; set by the thread that works."""
         self._last_task: object | None = None
         self._since = 0.0
 
     def waited(self, now: float) -> float:
-        """For how long it has been at the same thing, to within one look.
+        """Seconds that the thread has been at the same task, to within one check.
 
-        `now` are seconds awake: a process that was halted is no task that was.
+        `now` is the time of an `UptimeClock`: while the process stands still, no task grows old.
         """
         if self.task is not self._last_task:
             self._last_task, self._since = self.task, now

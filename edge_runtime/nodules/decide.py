@@ -1,4 +1,4 @@
-"""From smoothed probabilities to a label, or to none."""
+"""From smoothed probabilities to a label, or to the reason why there is none."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,9 @@ BELOW_THRESHOLD = "no label reaches its threshold"
 def decide(smoothed: Mapping[str, float], stage: ClassifierStage) -> tuple[str | None, str | None]:
     """Returns a label and no reason, or no label and the reason why.
 
-    With two labels the positive one is given from its threshold on, else the other. With more it is
-    the most probable of those that reach their thresholds. No label is given closer to its
-    threshold than the margin.
+    With two labels the positive label is given from its threshold on, and the other label below it.
+    With more labels it is the most probable label of those that reach their thresholds. There is no
+    label where its probability is closer to the threshold than the margin.
     """
     thresholds, margin = stage.operating_point.thresholds, stage.decision.margin
     if stage.is_binary:

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 
 
 class Smoother:
-    """An exponential mean over time, so that it does not depend on the frame rate."""
+    """An exponential mean over time: it does not depend on the frame rate."""
 
     def __init__(self, seconds: float) -> None:
-        """`seconds` is the time constant; 0 takes every frame alone."""
+        """`seconds` is the time constant; 0 does not smooth."""
         self._seconds = seconds
         self._mean: tuple[float, ...] | None = None
         self._at = 0.0
 
     def add(self, values: Sequence[float], at: float | None) -> tuple[float, ...]:
-        """Returns the mean including `values`, one of each label, seen at `at` seconds.
+        """Returns the mean with `values`, one for each label, of a frame at `at` seconds.
 
-        With None as the time the values stand alone.
+        A frame without a time is not smoothed.
         """
         if at is None:
             self._mean = None
@@ -31,5 +31,5 @@ class Smoother:
         return self._mean
 
     def forget(self) -> None:
-        """Begins anew: earlier frames have nothing to do with those that come."""
+        """Begins again: the next frame does not belong to the earlier frames."""
         self._mean = None

@@ -1,1 +1,1 @@
-"""The words of results: the result of a frame, the states of a session, its summary."""
+"""The result of a frame, the states of a session, and the summary of a session."""

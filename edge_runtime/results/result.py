@@ -1,4 +1,4 @@
-"""The result of one frame; every sink writes from this one type."""
+"""The result of one frame; every sink writes this type."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -11,19 +11,19 @@ from devices import Box
 from edge_runtime.results.states import State
 
 NOTICE = "research use only, not for diagnosis"
-"""Stands wherever a result is shown."""
+"""The notice that stands with every result."""
 
 
 @dataclass(frozen=True)
 class FrameLatency:
-    """Milliseconds, by part of the way from the capture of the frame to its result."""
+    """Milliseconds of each part of the way from the capture of a frame to its result."""
 
     wait: float
     """From the capture until work on the frame began."""
     prepare: float
-    """Finding the region, and preprocessing."""
+    """The search for the region, and preprocessing."""
     infer: float
-    """Waiting for the model, and inference."""
+    """The wait for the model, and inference."""
     total: float
 
 
@@ -36,9 +36,9 @@ class Nodule:
     box: Box
     """Pixels of the screen."""
     window: Box
-    """The part of the screen that the model saw, in pixels; it may overhang the screen."""
+    """The part of the screen in the tensor of the model, in pixels; it may overhang the screen."""
     label: str | None
-    """None for an abstention."""
+    """None where the model abstains."""
     reason: str | None
     """Why there is no label."""
     probability: dict[str, float]
@@ -49,21 +49,21 @@ class Nodule:
     """The smoothed probability at `Result.adjusted_prevalence`; None where that is None. No label
     follows it."""
     thresholds: dict[str, float]
-    """The smoothed probability from which on a label is given. With two labels the positive one
-    alone stands here: below its threshold the label is the other."""
+    """The smoothed probability from which on a label is given. With two labels there is only the
+    threshold of the positive label: below it the label is the other one."""
     out_of_scope_score: float | None
-    """Distance from the pictures that the model learnt from, over its limit: above 1 the picture is
-    out of scope and gets no label. None where the model has no scope."""
+    """Distance from the training pictures, over its limit: above 1 the picture is out of scope and
+    gets no label. None where the model has no scope."""
     evidence: NDArray[np.float32] | None = field(compare=False)
-    """``[h, w]`` over the window, by how much each place speaks for the last label, in log-odds;
-    for pictures alone. None where there is no label, or the model has no such map."""
+    """``[h, w]`` over the window: how much each place speaks for the last label, in log-odds. Only
+    drawn, never written as numbers. None where there is no label, or the model has no map."""
 
     @property
     def score(self) -> tuple[str, float, float] | None:
-        """The label whose score is shown, its smoothed probability, and its threshold.
+        """The label to show, its smoothed probability, and its threshold.
 
-        With two labels that is the positive one, with more the most probable. None where nothing
-        was decided.
+        With two labels it is the positive label, with more the most probable label. None where
+        nothing was decided.
         """
         if self.smoothed is None:
             return None
@@ -78,19 +78,19 @@ class Result:
     sequence: int
     """Counts the results of a session from 0."""
     frame: int | None
-    """The frame's index on its device; None where the state of a live session changed because no
-    frame came."""
+    """The index of the frame on the device. None where the state of a live session changed because
+    no frame came."""
     captured_at: float
     """Monotonic seconds."""
     captured_utc: str
-    """The same moment, ISO 8601, for the record."""
+    """The same moment in UTC, ISO 8601."""
     timestamp: float | None
     """Seconds in a recording; see `devices.Frame`."""
     state: State
     reason: str | None
     """Why no nodule has a label."""
     nodules: tuple[Nodule, ...]
-    """The nodules that the models were asked about; none where the frame was withheld from them."""
+    """The nodules that were classified; empty where the frame was withheld from the model."""
     box: Box | None
     """The part of the screen that was examined, in pixels."""
     prevalence: dict[str, float]
@@ -99,17 +99,17 @@ class Result:
     adjusted_prevalence: dict[str, float] | None
     """The share of each label at which `adjusted` holds; None where nobody gave it."""
     region: Literal["given", "found"]
-    """Whether the user gave that part, or it was found."""
+    """Whether the user gave that part, or the search found it."""
     latency_ms: FrameLatency
     rate: str
     """How many frames are classified: `full`, or on a hot device `half`, `quarter`, `single` (one a
     second) or `withheld`."""
     health: tuple[str, ...]
-    """The device's troubles, such as its temperature, its supply or its clock."""
+    """The troubles of the device, such as heat, a weak power supply or a wrong clock."""
     backend: str
     """Kind, model file and interpreter, such as `cpu int8.tflite ai-edge-litert 2.3.0`."""
     fallback: str | None
-    """Why no preferred backend computes; None where the first one does."""
+    """Why no preferred backend computes; None where the first backend does."""
     bundle: str
     """Name, version and digest of the bundle."""
     file: str | None = None
@@ -139,7 +139,7 @@ def describe_score(result: Result, nodule: Nodule) -> str:
 
 
 def to_json(result: Result) -> bytes:
-    """One line of JSON, UTF-8: boxes as `[x, y, w, h]`, rounded numbers, no evidence."""
+    """One line of JSON in UTF-8: boxes as `[x, y, w, h]`, rounded numbers, no evidence."""
     record: dict[str, Any] = {name: getattr(result, name) for name in _NAMES}
     record["nodules"] = [_plain(nodule) for nodule in result.nodules]
     record["notice"] = NOTICE

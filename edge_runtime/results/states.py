@@ -1,10 +1,10 @@
-"""The states of a live session, as a table. A label is shown only in LIVE."""
+"""The states of a live session, as a table. There is a label only in LIVE."""
 
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """What may be believed of the picture on the screen."""
+    """How far the picture on the screen can be trusted."""
 
     SEARCHING = "SEARCHING"
     """No usable picture yet."""
@@ -13,9 +13,9 @@ class State(StrEnum):
     STALE = "STALE"
     """The result is older than the budget, or no frame came in time."""
     FROZEN = "FROZEN"
-    """The same picture again and again."""
+    """The same picture comes again and again."""
     LOST = "LOST"
-    """The device has gone, or has been silent for so long that it counts as gone."""
+    """The device has gone, or is silent for so long that it counts as gone."""
     FAULT = "FAULT"
     """Inference failed."""
 
@@ -23,7 +23,7 @@ class State(StrEnum):
 class Event(StrEnum):
     """What happens to a session."""
 
-    CLASSIFIED = "a usable frame was judged in time"
+    CLASSIFIED = "a usable frame was classified in time"
     LATE = "the result is older than the budget"
     SILENT = "no frame came within the time-out"
     ABSENT = "no frame came for so long that the device counts as gone"
@@ -33,30 +33,21 @@ class Event(StrEnum):
     FAILED = "inference failed"
 
 
-_S = State
+S = State
 _ROWS: dict[State, tuple[State, ...]] = {
-    # Columns as in Event: JUDGED, LATE, SILENT, ABSENT, UNUSABLE, REPEATED, GONE, FAILED.
-    _S.SEARCHING: (
-        _S.LIVE,
-        _S.STALE,
-        _S.SEARCHING,
-        _S.LOST,
-        _S.SEARCHING,
-        _S.FROZEN,
-        _S.LOST,
-        _S.FAULT,
-    ),
-    _S.LIVE: (_S.LIVE, _S.STALE, _S.STALE, _S.LOST, _S.SEARCHING, _S.FROZEN, _S.LOST, _S.FAULT),
-    _S.STALE: (_S.LIVE, _S.STALE, _S.STALE, _S.LOST, _S.SEARCHING, _S.FROZEN, _S.LOST, _S.FAULT),
-    _S.FROZEN: (_S.LIVE, _S.STALE, _S.STALE, _S.LOST, _S.SEARCHING, _S.FROZEN, _S.LOST, _S.FAULT),
-    # A device that is back has to show a picture first.
-    _S.LOST: (_S.LIVE, _S.STALE, _S.LOST, _S.LOST, _S.SEARCHING, _S.FROZEN, _S.LOST, _S.FAULT),
-    # Only a frame that was judged in time proves that inference works again.
-    _S.FAULT: (_S.LIVE, _S.FAULT, _S.FAULT, _S.LOST, _S.FAULT, _S.FAULT, _S.LOST, _S.FAULT),
+    # Columns as in Event: CLASSIFIED, LATE, SILENT, ABSENT, UNUSABLE, REPEATED, GONE, FAILED.
+    S.SEARCHING: (S.LIVE, S.STALE, S.SEARCHING, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.LIVE: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.STALE: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    S.FROZEN: (S.LIVE, S.STALE, S.STALE, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    # A device that comes back has to give a picture first.
+    S.LOST: (S.LIVE, S.STALE, S.LOST, S.LOST, S.SEARCHING, S.FROZEN, S.LOST, S.FAULT),
+    # Only a frame that is classified in time proves that inference works again.
+    S.FAULT: (S.LIVE, S.FAULT, S.FAULT, S.LOST, S.FAULT, S.FAULT, S.LOST, S.FAULT),
 }
 TRANSITIONS = {state: dict(zip(Event, row, strict=True)) for state, row in _ROWS.items()}
 
 
 def next_state(state: State, event: Event) -> State:
-    """The state that follows. Raises KeyError for a pair that is not in the table."""
+    """The state that follows. Raises KeyError for a pair that is missing in the table."""
     return TRANSITIONS[state][event]

@@ -1,4 +1,4 @@
-"""What a session did: every frame accounted for, and the latencies' percentiles."""
+"""The summary of a session: what became of every frame, and percentiles of the latency."""
 
 import math
 from collections import Counter
@@ -22,7 +22,7 @@ class LatencyHistogram:
         self._counts[round(math.log(clipped / MIN_MS) / math.log(BIN_RATIO))] += 1
 
     def percentile(self, percent: float) -> float:
-        """The latency that `percent` of all stay within, in milliseconds; NaN where none is."""
+        """The latency in milliseconds that `percent` of the frames keep; NaN without frames."""
         total = int(self._counts.sum())
         if total == 0:
             return math.nan
@@ -33,21 +33,21 @@ class LatencyHistogram:
 
 @dataclass
 class Summary:
-    """The account of a session: `read` is `classified` plus everything in `not_judged`."""
+    """The counts of a session: `read` is `classified` plus the sum of `not_judged`."""
 
     read: int = 0
     classified: int = 0
     not_judged: Counter[str] = field(default_factory=Counter)
-    """Frames without a judgement, by cause."""
+    """Frames that were not classified, by their cause."""
     labels: Counter[str] = field(default_factory=Counter)
-    """Classified frames by label; `no label` where the session abstained."""
+    """Classified frames by their label; `no label` where the model abstained."""
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     seconds: float = 0.0
     lost: dict[str, int] = field(default_factory=dict)
-    """Results that a sink was too slow for, by sink."""
+    """Results that were lost because a sink was too slow, by the name of the sink."""
 
     def lines(self) -> list[str]:
-        """The account for a person."""
+        """The summary as lines for a person."""
         p50, p95, p99 = (self.latency.percentile(percent) for percent in (50, 95, 99))
         not_judged = ", ".join(f"{count} {cause}" for cause, count in self.not_judged.items())
         labels = ", ".join(f"{count} {label}" for label, count in self.labels.items())

@@ -1,7 +1,7 @@
-"""What keeps a picture from being judged, seen in one frame: each flaw is a reason that is shown.
+"""Flaws of a single picture. A picture with a flaw is not classified, and the flaw is the reason.
 
-Everything is looked at in a sparse sample of the picture, so that a check costs little beside the
-model. The figures beside the limits are of TN5000's 3,993 stills and three real sweeps.
+The checks read a sparse sample of the picture, so that they cost little compared with the model.
+The figures beside the limits were measured on the 3,993 stills of TN5000 and on three real sweeps.
 """
 
 from enum import StrEnum
@@ -13,34 +13,35 @@ from numpy.typing import NDArray
 from devices import Box, Pixels
 
 MIN_PICTURE_SIDE = 64
-"""Pixels of the picture's shorter side: half of what common models take."""
+"""Pixels of the shorter side of a picture: half of the side that common models take."""
 SAMPLE_STRIDE = 4
-"""Every fourth pixel of every fourth row is looked at: thicker than a caliper's line."""
+"""The sample has every fourth pixel of every fourth row; the line of a caliper is thinner."""
 MAX_SAMPLES = 160
-"""A side; of larger pictures fewer are looked at."""
+"""Sampled pixels a side at most; the sample of a larger picture is sparser."""
 DARK_LEVEL = 12
-"""Grey levels up to this show nothing; compression leaves some of it in a screen's background."""
+"""Grey level up to which a pixel is dark; compression leaves such levels in the background."""
 MIN_LIT_SHARE = 0.01
-"""Share of pixels that show anything, below which the picture is black."""
+"""Share of pixels above DARK_LEVEL, below which the picture is black."""
 SATURATED_LEVEL, MAX_SATURATED_SHARE = 250, 0.2
-"""Grey levels from which a pixel is saturated, and the share of them from which the picture is.
-The most in a still is 0.04."""
+"""Grey level from which a pixel is saturated, and the share of such pixels from which the picture
+is. The largest share in a still is 0.04."""
 PLAIN_TOLERANCE, PLAIN_SHARE, PLAIN_LEVEL = 8, 0.9, 40
-"""Levels around the median, the share of pixels within them, and the median's brightest channel
-from which a screen is of one colour; text may stand on it."""
+"""A screen has one colour where this share of the pixels lies within this many levels of the
+median, and where the brightest channel of the median has this level. Text may stand on it."""
 COLOURED_LEVELS, COLOURED_SHARE = 64, 0.001
-"""Of 255, between a pixel's channels, and the share of such pixels, neighbours coloured too. Bluish
-grey maps reach 48; thin calipers and logos make up 0.0006 of a picture at most."""
+"""Levels between the channels of a coloured pixel, and the share of such pixels with coloured
+neighbours from which colour Doppler is on. Bluish grey maps reach 48 levels; thin calipers and
+logos make up 0.0006 of a picture at most."""
 TINTED_SHARE = 0.2
-"""Coloured pixels beyond which a tinted grey map is taken off first."""
+"""Share of coloured pixels beyond which the tint of a grey map is removed first."""
 BARS_SHARE = 0.4
-"""Of coloured pixels, in columns of one colour each, from which they are a test picture."""
+"""Share of coloured pixels in columns of one colour, from which the screen is a test picture."""
 MAX_ROW_CHANGE, MAX_CHANGED_SHARE, MIN_REPEATED_SHARE = 2, 0.02, 0.06
-"""Grey levels by which a repeated row differs from the one above, the share of pixels that differ
-by more all the same, and the share of the picture's rows that are such, one below the other."""
+"""Grey levels by which a repeated row may differ from the row above, the share of its pixels that
+may differ by more, and the share of repeated rows, one below the other, of a torn picture."""
 MIN_SPECKLED_SHARE = 0.3
-"""Share of a dark row's pixels that differ from the one beside, as an echo's do; where there is
-none, rows are alike without anything missing."""
+"""Share of the pixels of a dark row that differ from their neighbour, as they do in an echo. Rows
+without an echo are alike although nothing is missing."""
 
 
 class Flaw(StrEnum):
@@ -55,7 +56,7 @@ class Flaw(StrEnum):
 
 
 def find_flaw(pixels: Pixels, box: Box) -> Flaw | None:
-    """The first flaw of the picture in `box`, or None; raises nothing, whatever the pixels are."""
+    """The first flaw of the picture in `box`, or None. Raises nothing, whatever the pixels are."""
     if pixels.ndim != 2 and pixels.shape[2:] != (3,):
         return Flaw.TOO_SMALL
     x, y, w, h = box
@@ -78,14 +79,14 @@ def find_flaw(pixels: Pixels, box: Box) -> Flaw | None:
 
 
 def _sample(inside: Pixels) -> Pixels:
-    """Single pixels in equal steps, not means: a mean would make thin marks pale, not absent."""
+    """Single pixels in equal steps. Means would keep thin marks, only paler."""
     height, width = inside.shape[:2]
     size = (min(width // SAMPLE_STRIDE, MAX_SAMPLES), min(height // SAMPLE_STRIDE, MAX_SAMPLES))
     return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _coloured(sample: Pixels) -> NDArray[np.bool_]:
-    """Where a pixel's channels lie far apart."""
+    """The pixels whose channels lie far apart."""
     if sample.ndim == 2:
         return np.zeros(sample.shape, np.bool_)
     blue, green, red = cv2.split(sample)
@@ -94,11 +95,11 @@ def _coloured(sample: Pixels) -> NDArray[np.bool_]:
 
 
 def _is_plain(sample: Pixels, green: Pixels) -> bool:
-    """Whether nearly all is of one colour, as a grabber's blue screen."""
+    """Whether nearly all pixels have one colour, as on the blue screen of a grabber."""
     levels = np.sort(green[::8, ::8], axis=None)
     others = round((1 - PLAIN_SHARE) * len(levels))
     if int(levels[-1 - others]) - int(levels[others]) > 2 * PLAIN_TOLERANCE:
-        return False  # what is left without that share on either side would lie around the median
+        return False  # without that share on either side, the rest would lie around the median
     coarse = sample[::8, ::8].reshape(-1, 1 if sample.ndim == 2 else 3)
     middle = np.sort(coarse, axis=0)[len(coarse) // 2].astype(np.int16)  # a tenth of np.median
     if middle.max() < PLAIN_LEVEL:
@@ -108,7 +109,7 @@ def _is_plain(sample: Pixels, green: Pixels) -> bool:
 
 
 def _is_test_picture(coloured: NDArray[np.bool_], sample: Pixels) -> bool:
-    """Whether the upper half is of coloured bars (SMPTE ECR 1-1978, and those of EBU)."""
+    """Whether the upper half shows coloured bars (SMPTE ECR 1-1978, or the bars of the EBU)."""
     upper = len(sample) // 2
     if np.count_nonzero(coloured[:upper]) < BARS_SHARE * coloured[:upper].size:
         return False
@@ -116,9 +117,9 @@ def _is_test_picture(coloured: NDArray[np.bool_], sample: Pixels) -> bool:
 
 
 def _repeats_rows(green: Pixels) -> bool:
-    """Whether a band of the picture is one row over and over, as decoders fill what is missing.
+    """Whether a band of the picture repeats one row, as decoders fill a missing part.
 
-    It may be grey, green, or the last row that came; a dark one cannot be told from no echo.
+    The row may be grey, green, or the last row that came. A dark row looks like a row without echo.
     """
     least = max(3, MIN_REPEATED_SHARE * len(green))
     down = np.asarray(cv2.absdiff(green[1:], green[:-1]) > MAX_ROW_CHANGE)
@@ -133,13 +134,13 @@ def _repeats_rows(green: Pixels) -> bool:
 
 
 def _longest(run: NDArray[np.bool_]) -> int:
-    """How many in a row are true, at most."""
+    """The length of the longest run of true values."""
     ends = np.flatnonzero(~np.concatenate(([False], run, [False])))
     return int(np.diff(ends).max()) - 1
 
 
 def _has_flow(coloured: NDArray[np.bool_], sample: Pixels) -> bool:
-    """Whether solid areas are coloured; a tinted grey map, or thin marks, are none."""
+    """Whether solid areas are coloured; a tinted grey map and thin marks do not count."""
     least, share = COLOURED_SHARE * coloured.size, np.count_nonzero(coloured)
     if share < least:
         return False
@@ -150,18 +151,18 @@ def _has_flow(coloured: NDArray[np.bool_], sample: Pixels) -> bool:
 
 
 def _without_tint(sample: Pixels) -> Pixels:
-    """The sample with each channel scaled so that its lit pixels are grey in the median."""
+    """The sample with scaled channels: the median of the lit pixels becomes grey."""
     lit = sample[sample.max(axis=2) > DARK_LEVEL]
     middle = np.median(lit, axis=0) if len(lit) else np.ones(3)
     return np.asarray(np.clip(sample * (middle.mean() / np.maximum(middle, 1)), 0, 255), np.uint8)
 
 
 DARK_STRIDE = 4
-"""Every fourth pixel of every fourth row tells whether a picture went dark."""
+"""Every fourth pixel of every fourth row decides whether a picture is dark."""
 
 
 def is_dark(pixels: Pixels, box: Box) -> bool:
-    """Whether less than a hundredth of the box shows anything, as after a lost signal."""
+    """Whether less than a hundredth of the box is brighter than DARK_LEVEL, as without a signal."""
     x, y, w, h = box
     inside = pixels[y : y + h, x : x + w]
     sparse = inside[::DARK_STRIDE, ::DARK_STRIDE]

@@ -1,4 +1,4 @@
-"""The outline of the ultrasound picture on a screen: what is bright and, over frames, moves."""
+"""The outline of the ultrasound picture on a screen: the area that is bright and that moves."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,25 +15,25 @@ from edge_runtime.screen.flaws import DARK_LEVEL
 
 Corner = tuple[int, int]
 Mask = NDArray[np.uint8]
-"""``H x W``, 0 outside."""
+"""``H x W``, 0 outside the outline."""
 
 MIN_OUTLINE_SHARE = 0.05
-"""Of the screen; anything smaller is a logo or a scale."""
+"""Share of the screen; a smaller area is a logo or a scale."""
 SEARCH_SIDE = 320
-"""The search runs on pictures of this size: it need not be finer than a few pixels."""
+"""Pixels of the longer side of a searched picture: a few pixels are fine enough."""
 MIN_MOVING_FRAMES = 8
-"""Frames from which on movement is told from compression's pulses."""
+"""Frames from which on movement can be told from the pulses of compression."""
 MIN_CHANGE_SHARE = 0.1
-"""Share of frame pairs in which a place of the picture changes: speckle does in most, in its
-darkest parts in a fifth; text and scales do with key frames only, in 0.08 at most."""
+"""Share of frame pairs in which a place of the picture changes. Speckle changes in most pairs, its
+darkest parts in a fifth; text and scales change with key frames only, in 0.08 at most."""
 MARK_WIDTH = 9
-"""Pixels of the small picture; what is thinner is text, a tick, or an arm of a body mark."""
+"""Pixels of the searched picture; a thinner area is text, a tick, or an arm of a body mark."""
 MIN_ROW_WIDTH = 0.15
-"""Of the picture's width, that its rows have at least; the narrowest apex seen has 0.4."""
+"""Share of the width of the picture that each row has at least; the narrowest apex had 0.4."""
 RECTANGLE_FILL = 0.98
-"""Share of its box that a rectangle fills at least; the steepest trapezoid seen fills 0.965."""
+"""Share of the box that a rectangle fills at least; the steepest trapezoid filled 0.965."""
 MIN_CURVATURE = 0.05
-"""Of the width, by which a sector's lower edge bends at least."""
+"""Share of the width by which the lower edge of a sector bends at least."""
 
 
 class Shape(StrEnum):
@@ -52,7 +52,7 @@ class Outline:
 
     @cached_property
     def box(self) -> Box:
-        """The smallest box that holds the polygon."""
+        """The smallest box around the polygon."""
         return Box(*map(int, cv2.boundingRect(self._corners)))
 
     @cached_property
@@ -62,12 +62,12 @@ class Outline:
 
     @cached_property
     def kind(self) -> Shape:
-        """The shape, by how much of the box it fills and how its lower edge bends."""
+        """The shape, from the filled share of the box and the bend of the lower edge."""
         _, _, w, h = self.box
         inside = self.mask(self.box)
         if self.area >= RECTANGLE_FILL * w * h:
             return Shape.RECTANGLE
-        # How far below the lower end of a side the lowest point lies: nothing for a straight edge.
+        # The lowest point lies this far below the lower end of a side: 0 for a straight edge.
         bottoms = [h - 1 - int(np.argmax(inside[::-1, side])) for side in (0, w - 1)]
         return Shape.SECTOR if h - 1 - max(bottoms) >= MIN_CURVATURE * w else Shape.TRAPEZOID
 
@@ -89,7 +89,7 @@ def rectangle_outline(box: Box) -> Outline:
 
 
 def shrink_for_search(pixels: Pixels) -> Pixels:
-    """The grey picture that is searched, its longer side SEARCH_SIDE or less."""
+    """The grey picture for the search; the longer side has SEARCH_SIDE pixels or fewer."""
     height, width = pixels.shape[:2]
     scale = max(1.0, max(height, width) / SEARCH_SIDE)
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
@@ -99,8 +99,9 @@ def shrink_for_search(pixels: Pixels) -> Pixels:
 
 
 def find_moving(shrunk: Sequence[Pixels], screen: tuple[int, int]) -> Outline | None:
-    """The picture on a screen of `(width, height)`: the largest area that keeps changing, which
-    scales, text, logos and calipers do not.
+    """The outline of the largest area that keeps changing on a screen of `(width, height)`.
+
+    Scales, text, logos and calipers do not change.
 
     The frames went through `shrink_for_search`. Returns None where hardly anything moves, or for
     fewer than MIN_MOVING_FRAMES frames.
@@ -116,22 +117,22 @@ def find_moving(shrunk: Sequence[Pixels], screen: tuple[int, int]) -> Outline | 
 
 
 def find_bright(shrunk: Pixels, screen: tuple[int, int]) -> Outline | None:
-    """The picture, as far as one frame tells: the largest bright area; None where there is none."""
+    """The outline of the largest bright area of one frame; None where there is no such area."""
     return _largest((shrunk > DARK_LEVEL).astype(np.uint8), screen)
 
 
 def _background_noise(shrunk: Sequence[Pixels], changes: Pixels) -> int:
-    """Grey levels by which a grabber's noise changes the screen's background."""
+    """Grey levels by which the noise of a grabber changes the background of the screen."""
     mean = np.mean([pixels[::2, ::2] for pixels in shrunk], axis=0, dtype=np.float32)
     darkest = mean <= np.percentile(mean, 1) + 0.5
     return int(np.percentile(changes[:, ::2, ::2][:, darkest], 97))
 
 
 def _largest(mask: Mask, screen: tuple[int, int]) -> Outline | None:
-    """The convex outline of the largest connected part of a mask, on the screen.
+    """The convex outline of the largest connected part of a mask, in pixels of the screen.
 
-    Gaps inside the picture (vessels, shadows) are closed and thin marks (text, ticks) opened away
-    before the parts are compared.
+    First, closing fills gaps inside the picture (vessels, shadows), and opening removes thin marks
+    (text, ticks).
     """
     square = np.ones((MARK_WIDTH, MARK_WIDTH), np.uint8)
     mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, square), np.uint8)
@@ -158,7 +159,7 @@ def _without_narrow_ends(contour: NDArray[np.int32]) -> NDArray[np.int32]:
 def _hull(
     contour: NDArray[np.int32], searched: tuple[int, ...], screen: tuple[int, int]
 ) -> Outline:
-    """The convex polygon around a contour, simplified, and enlarged from what was searched."""
+    """The convex polygon around a contour, simplified, and scaled up to the screen."""
     x, y, w, h = cv2.boundingRect(contour)
     hull = cv2.convexHull(contour)
     scale = np.array(screen) / searched
@@ -167,7 +168,7 @@ def _hull(
         right, bottom = np.minimum(np.ceil(scale * (x + w, y + h)).astype(int), screen)
         return rectangle_outline(Box(int(left), int(top), int(right - left), int(bottom - top)))
     few = cv2.approxPolyDP(hull, 1.0, True).reshape(-1, 2)
-    # The middle of a small pixel is the middle of those that it stands for.
+    # The middle of a pixel of the search is the middle of the screen pixels that it stands for.
     corners = np.clip(np.round((few + 0.5) * scale - 0.5), 0, np.array(screen) - 1)
-    convex = cv2.convexHull(corners.astype(np.int32)).reshape(-1, 2)  # which rounding may break
+    convex = cv2.convexHull(corners.astype(np.int32)).reshape(-1, 2)  # rounding may break convexity
     return Outline(tuple((int(x), int(y)) for x, y in convex))

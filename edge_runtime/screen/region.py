@@ -1,4 +1,4 @@
-"""Where to look on a screen: a grabber delivers menus, scales and text around the picture."""
+"""The region of a screen to classify: around the picture are menus, scales and text."""
 
 from collections.abc import Mapping
 
@@ -20,34 +20,34 @@ from edge_runtime.screen.saved_regions import SavedRegion, ScreenSize
 from edge_runtime.screen.stillness import cell_means
 
 SEARCH_FRAMES = 15
-"""Frames in which movement is looked for."""
+"""Frames in which the search looks for movement."""
 SEARCH_STRIDE, SETTLED_STRIDE = 2, 32
-"""Every second frame is looked at until the picture is found, which takes a second at 30 frames/s;
-then a few, because a probe that was in the air shows more of its picture on the neck."""
+"""The search takes every second frame until it has found the picture, in a second at 30 frames/s.
+After that it takes few frames, because a probe that leaves the air shows more of its picture."""
 MIN_GROWTH, MIN_OVERLAP = 1.05, 0.97
-"""What is found later is larger by this factor, and holds this share of what was found before."""
+"""A later outline must be larger by this factor, and hold this share of the outline before."""
 
 
 class OutlinedBox:
-    """What lies inside an outline: for the model, and for the check that the picture moves."""
+    """The pixels inside an outline: for the model, and for the check that the picture moves."""
 
     def __init__(self, outline: Outline) -> None:
         self.box = outline.box
         self._mask = outline.mask(self.box)
         self._whole = cell_means(self._mask, Box(0, 0, self.box.w, self.box.h)) == 255
-        self._black = np.zeros((0, 0), np.uint8)
+        self._cut_out = np.zeros((0, 0), np.uint8)
 
     def cut(self, pixels: Pixels) -> Pixels:
-        """The pixels of the box, black outside the outline; the next call overwrites them."""
+        """The pixels of the box, black outside the outline; the next call overwrites the array."""
         x, y, w, h = self.box
         inside = pixels[y : y + h, x : x + w]
-        if self._black.shape != inside.shape:
-            self._black = np.zeros(inside.shape, np.uint8)
-        cv2.copyTo(inside, self._mask, self._black)
-        return self._black
+        if self._cut_out.shape != inside.shape:
+            self._cut_out = np.zeros(inside.shape, np.uint8)
+        cv2.copyTo(inside, self._mask, self._cut_out)
+        return self._cut_out
 
     def cell_means(self, pixels: Pixels) -> NDArray[np.int16]:
-        """As the function `cell_means`; cells that are not wholly inside the outline are 0."""
+        """The mean grey of each cell; a cell that is not wholly inside the outline has 0."""
         summary = cell_means(pixels, self.box)
         summary[~self._whole] = 0
         return summary
@@ -77,9 +77,9 @@ class Region:
         """
         self.whole = whole
         self.roi = roi
-        """The part of the picture to judge; None judges the picture whole."""
+        """The part of the picture to classify; None classifies the whole picture."""
         self.outline: Outline | None = None
-        """The picture on the screen, None while there is none."""
+        """The outline of the picture on the screen; None while there is no picture."""
         self._given = roi
         self._saved, self._device_region = saved or {}, device_region
         self._screen: ScreenSize = (0, 0)
@@ -89,18 +89,18 @@ class Region:
         self._window: OutlinedBox | None = None
 
     def forget(self) -> None:
-        """What was found is searched anew, as on another device."""
-        sector = self._saved.get(self._screen)
-        self.roi = self._given or (None if sector is None else sector.roi)
-        self.outline = self._device_outline() if sector is None else sector.outline
+        """Begins the search again, as for another device."""
+        saved = self._saved.get(self._screen)
+        self.roi = self._given or (None if saved is None else saved.roi)
+        self.outline = self._device_outline() if saved is None else saved.outline
         self._window = None
         self._fixed, self._settled = self.outline is not None, False
         self._count, self._frames = 0, []
 
     def locate(self, pixels: Pixels, keep: bool = True) -> Box | None:
-        """Returns the box to judge in `pixels`, or None where there is no picture in it.
+        """Returns the box to classify in `pixels`, or None where there is no picture.
 
-        `keep=False` searches anew, for stills that have nothing to do with each other.
+        `keep=False` begins the search again, for stills that do not belong together.
         Raises BadInput where the user's region does not lie on the screen.
         """
         height, width = pixels.shape[:2]
@@ -118,23 +118,23 @@ class Region:
         return None if box is None or is_dark(pixels, box) else box
 
     def cut(self, pixels: Pixels, box: Box) -> Pixels:
-        """The pixels of the box that `locate` gave, black outside an outline that is no rectangle.
+        """The pixels of the box of `locate`, black outside an outline that is no rectangle.
 
-        They are a view into `pixels`, or a buffer that the next call overwrites.
+        Returns a view of `pixels`, or an array that the next call overwrites.
         """
         window = self._window_of(box)
         x, y, w, h = box
         return pixels[y : y + h, x : x + w] if window is None else window.cut(pixels)
 
     def cell_means(self, pixels: Pixels, box: Box) -> NDArray[np.int16]:
-        """The summary of the box that `locate` gave, without what is outside the outline."""
+        """The means of the cells in the box of `locate`, 0 outside the outline."""
         window = self._window_of(box)
         return cell_means(pixels, box) if window is None else window.cell_means(pixels)
 
     def flaw(self, pixels: Pixels, box: Box | None) -> Flaw | None:
-        """Why what `locate` gave is not to be judged; where it gave None, why the screen is not.
+        """The flaw of the picture in the box of `locate`; of the whole screen where `box` is None.
 
-        Around a small region of the user's enough is looked at: a nodule may be small.
+        A small region of the user is enlarged for the check, because a nodule may be small.
         """
         height, width = pixels.shape[:2]
         if box is None:
@@ -147,7 +147,7 @@ class Region:
         return find_flaw(pixels, box)
 
     def _device_outline(self) -> Outline | None:
-        """The outline that the source told, where it lies on the screen."""
+        """The outline of the region that the source names, where it lies on the screen."""
         if self._device_region is None:
             return None
         x, y, w, h = self._device_region
@@ -157,7 +157,7 @@ class Region:
         return rectangle_outline(self._device_region) if fits else None
 
     def _search(self, pixels: Pixels) -> None:
-        """Takes a look at some of the frames, and from enough of them the outline."""
+        """Gathers some of the frames, and finds the outline in them."""
         count, self._count = self._count, self._count + 1
         if self.outline is not None and count % (
             SETTLED_STRIDE if self._settled else SEARCH_STRIDE
@@ -183,7 +183,7 @@ class Region:
         self.outline, self._window = outline, None
 
     def _window_of(self, box: Box) -> OutlinedBox | None:
-        """What lies inside the outline, None where that is the whole box."""
+        """The outlined box; None where the outline is the whole box."""
         outline = self.outline
         if self.roi is not None or outline is None or outline.kind is Shape.RECTANGLE:
             return None
@@ -193,18 +193,18 @@ class Region:
 
 
 def is_grown(outline: Outline, later: Outline) -> bool:
-    """Whether `found` is the outline and more, not a part of it or something beside it."""
+    """Whether `later` holds the outline and more, and is not a part of it or beside it."""
     both = np.count_nonzero(outline.mask(outline.box) & later.mask(outline.box))
     return later.area > MIN_GROWTH * outline.area and bool(both >= MIN_OVERLAP * outline.area)
 
 
 def parse_roi(text: str) -> Box:
-    """Reads `x,y,w,h` in pixels of the screen. Raises BadInput where it is not that."""
+    """Reads `x,y,w,h` in pixels of the screen. Raises BadInput for other text."""
     return parse_box(text, "--roi")
 
 
 def parse_box(text: str, option: str) -> Box:
-    """Reads what an option says as `x,y,w,h`. Raises BadInput, naming the option."""
+    """Reads the value of an option as `x,y,w,h`. Raises BadInput, naming the option."""
     try:
         box = Box(*(int(word) for word in text.split(",")))
     except (TypeError, ValueError) as error:

@@ -1,5 +1,4 @@
-"""The sectors that are remembered for each source and size of its screen: a TOML file that a
-person can edit.
+"""The regions that are saved for a source and a size of its screen: a TOML file for people too.
 
     [[sector]]
     source = "v4l2:///dev/video0"
@@ -30,7 +29,7 @@ from edge_runtime.screen.outline import Corner, Outline, rectangle_outline
 
 REGIONS_FILE = "sectors.toml"
 MIN_REGION_SIDE = 8
-"""Pixels of a box or a polygon, each way; as of `--roi`."""
+"""Pixels of the shorter side of a box or polygon; the same as for `--roi`."""
 _ENTRY = re.compile(r"^(?=\[\[sector\]\])", re.MULTILINE)
 
 Pixel = Annotated[int, Meta(ge=0, le=16_384)]
@@ -44,16 +43,16 @@ class SavedRegion:
     """One entry: where the picture lies on a source's screen of one size."""
 
     source: Annotated[str, Meta(min_length=1, max_length=4096)]
-    """As `source_key` gives it."""
+    """The key of the source, from `source_key`."""
     screen: ScreenSize
     polygon: (
         Annotated[tuple[tuple[Pixel, Pixel], ...], Meta(min_length=3, max_length=64)] | None
     ) = None
-    """Corners of a convex outline, each of them a pixel of the picture."""
+    """The corners of a convex outline; each corner is a pixel of the picture."""
     box: Box | None = None
-    """Instead of the polygon."""
+    """A rectangle in the place of the polygon."""
     roi: Box | None = None
-    """The part of the picture to judge, as `--roi`."""
+    """The part of the picture to classify, as for `--roi`."""
 
     def __post_init__(self) -> None:
         if (self.polygon is None) == (self.box is None):
@@ -95,13 +94,15 @@ def require_convex(polygon: Sequence[Corner], screen: ScreenSize) -> None:
 
 
 def saved_regions_file() -> Path:
-    """Where a person's sectors are remembered."""
+    """The file of the user's saved regions."""
     return configuration_folder() / REGIONS_FILE
 
 
 def source_key(uri: str) -> str:
-    """What a source is remembered by: its URI without password and query, the whole path of a file,
-    the device of a camera's index.
+    """The key of a source in the file.
+
+    It is the URI without password and query, the whole path of a file, or the device of a camera's
+    index.
     """
     if uri.isdecimal():
         return f"v4l2:///dev/video{int(uri)}"
@@ -112,7 +113,7 @@ def source_key(uri: str) -> str:
 
 
 def read_saved_regions(path: Path) -> tuple[SavedRegion, ...]:
-    """Everything that is remembered; nothing where there is no file.
+    """All saved regions; none where there is no file.
 
     Raises BadInput, naming the first entry that is wrong; entries count from 0.
     """
@@ -120,7 +121,7 @@ def read_saved_regions(path: Path) -> tuple[SavedRegion, ...]:
 
 
 def saved_regions_of(path: Path, uri: str) -> dict[ScreenSize, SavedRegion]:
-    """What is remembered of one source, by the size of its screen. Raises BadInput."""
+    """The saved regions of one source, by the size of the screen. Raises BadInput."""
     return {
         region.screen: region
         for region in read_saved_regions(path)
@@ -128,11 +129,11 @@ def saved_regions_of(path: Path, uri: str) -> dict[ScreenSize, SavedRegion]:
     }
 
 
-def save_region(path: Path, sector: SavedRegion) -> None:
-    """Writes the entry, in place of an older one of its source and size. Raises BadInput."""
-    text = _without(path, sector.source, (sector.screen,))
+def save_region(path: Path, region: SavedRegion) -> None:
+    """Saves a region; it replaces an entry of the same source and size. Raises BadInput."""
+    text = _without(path, region.source, (region.screen,))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(path, text + ("\n" if text.strip() else "") + _entry(sector))
+    _write(path, text + ("\n" if text.strip() else "") + _entry(region))
 
 
 def forget_regions(path: Path, source: str) -> int:
@@ -159,28 +160,28 @@ def _parse(text: str, path: Path) -> tuple[SavedRegion, ...]:
 
 
 def _without(path: Path, source: str, sizes: Sequence[ScreenSize]) -> str:
-    """The file's text without some entries; whatever else a person wrote stays."""
+    """The text of the file without some entries; the rest of the text stays as it is."""
     text = _read(path)
     before, *entries = _ENTRY.split(text)
-    sectors = _parse(text, path)
-    if len(entries) != len(sectors):
+    regions = _parse(text, path)
+    if len(entries) != len(regions):
         raise BadInput(f"{path}: each entry has to begin with a line [[sector]]")
     kept = (
         entry
-        for entry, region in zip(entries, sectors, strict=True)
+        for entry, region in zip(entries, regions, strict=True)
         if region.source != source or region.screen not in sizes
     )
     return before + "".join(kept)
 
 
-def _entry(sector: SavedRegion) -> str:
-    """An entry as it is written; JSON's strings and lists of numbers are TOML's too."""
+def _entry(region: SavedRegion) -> str:
+    """An entry as TOML; strings and lists of numbers are the same in JSON."""
     values = {
-        "source": sector.source,
-        "screen": sector.screen,
-        "polygon": sector.polygon,
-        "box": sector.box,
-        "roi": sector.roi,
+        "source": region.source,
+        "screen": region.screen,
+        "polygon": region.polygon,
+        "box": region.box,
+        "roi": region.roi,
     }
     lines = (
         f"{key} = {json.dumps(value, ensure_ascii=False)}"
@@ -191,6 +192,6 @@ def _entry(sector: SavedRegion) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    _parse(text, path)  # a name that TOML cannot hold is refused, not written
+    _parse(text, path)  # a name that TOML cannot hold is refused
     with whole_file(path) as part:
         part.write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""Whether the picture on the screen moves: the same picture again and again is FROZEN."""
+"""Whether the picture on the screen moves; a picture that does not is FROZEN."""
 
 import math
 
@@ -9,37 +9,35 @@ from numpy.typing import NDArray
 from devices import Box, Pixels
 
 FROZEN_AFTER = 1.0
-"""Seconds of one and the same picture after which it counts as frozen."""
+"""Seconds of the same picture after which it counts as frozen."""
 
 MAX_CELLS, MIN_CELL_PIXELS = 32, 64
-"""At most so many cells a side, of at least so many pixels each: noise of a deviation of 5 grey
-levels moves a mean over 64 pixels by less than 3."""
-
-
+"""Cells a side at most, and pixels of a cell at least. Noise with a deviation of 5 grey levels
+moves a mean over 64 pixels by less than 3."""
 SAME_LEVELS = 6
-"""Grey levels that no cell of a still picture moves by. In eleven real sweeps, of necks, lungs and
-eyes, nothing stayed within it for longer than 0.28 s."""
+"""Grey levels by which the mean of a cell may change in a still picture. In eleven real sweeps, of
+necks, lungs and eyes, the changes stayed within this limit for 0.28 s at most."""
 
 
 class Stillness:
-    """Watches the summaries of one device's pictures for a change."""
+    """Compares the cell means of the pictures of one device."""
 
     def __init__(self) -> None:
         self._last: NDArray[np.int16] | None = None
         self._changed_at = 0.0
 
     def is_frozen(self, summary: NDArray[np.int16], at: float) -> bool:
-        """Whether the picture of `summary`, captured at `at` seconds, is FROZEN."""
+        """Whether the picture with these cell means, captured at `at` seconds, is FROZEN."""
         if self._last is None or is_other_picture(self._last, summary):
             self._last, self._changed_at = summary, at
         return at - self._changed_at >= FROZEN_AFTER
 
 
 def cell_means(pixels: Pixels, box: Box) -> NDArray[np.int16]:
-    """The mean grey of each cell of the box, int16 ``[n, n]``: what noise hardly moves.
+    """The mean grey of each cell of the box, int16 ``[n, n]``; noise hardly changes it.
 
-    Cells are whole pixels, which are averaged four times as fast as parts of them; what is left
-    over at the right and lower edge, less than a pixel a cell, is not looked at.
+    A cell has whole pixels, because their mean is computed four times as fast as one of parts. The
+    rest at the right and lower edge, less than a pixel a cell, is left out.
     """
     side = _cells(box)
     x, y, w, h = box
@@ -50,12 +48,12 @@ def cell_means(pixels: Pixels, box: Box) -> NDArray[np.int16]:
 
 
 def _cells(box: Box) -> int:
-    """How many cells across, and down."""
+    """How many cells lie side by side, and one below the other."""
     return max(
         2, min(MAX_CELLS, box.w // 2, box.h // 2, math.isqrt(box.w * box.h // MIN_CELL_PIXELS))
     )
 
 
 def is_other_picture(previous: NDArray[np.int16], current: NDArray[np.int16]) -> bool:
-    """Whether two summaries are of different pictures, not of one with other noise."""
+    """Whether the cell means differ by more than the noise of one picture."""
     return previous.shape != current.shape or int(np.abs(previous - current).max()) > SAME_LEVELS

@@ -1,10 +1,11 @@
-"""A release at work on a device: sessions without end, of whatever its configuration names.
+"""The deployed service: it runs the source of the configuration in one session after another.
 
-It says its state to its supervisor at every turn, and its changes on stdout as JSON lines: states
-and counts, never a label, a picture or a patient.
+The service tells its supervisor the state at every heartbeat. It writes changes to stdout as JSON
+lines for the journal: states and counts, never a label, a picture or a patient.
 """
 
 import json
+import logging
 import os
 import threading
 import time
@@ -26,10 +27,12 @@ from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.throttle import Throttle
 
+_LOGGER = logging.getLogger(__name__)
+
 BEAT_SECONDS = 0.2
-"""Between two beats in the same state."""
+"""Seconds between two beats in the same state."""
 RETRY_SECONDS = 2.0
-"""Between two attempts to open a scanner that is not there."""
+"""Seconds between two attempts to open a scanner that is not there."""
 
 
 def device_versions(layout: Layout) -> AdmittedVersions:
@@ -38,11 +41,11 @@ def device_versions(layout: Layout) -> AdmittedVersions:
 
 
 def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
-    """Runs a release until `stop` is set; where there is no scanner it waits for one.
+    """Runs a release until `stop` is set. Without a scanner it waits for one.
 
-    Raises BadInput where the configuration or the bundle cannot be used, and for a region that does
-    not lie on the screen as long as the release has not passed its trial: later the screen is what
-    changed, and may change back.
+    Raises BadInput where the configuration or the bundle cannot be used. Raises it too for a region
+    that does not lie on the screen, but only before the release has passed its trial: later it is
+    the screen that changed, and it may change back.
     """
     try:
         config = read_config(layout.root / CONFIG)
@@ -64,9 +67,9 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
 def _session(
     config: Config, chain: FallbackChain, service: "_Service", stop: threading.Event
 ) -> None:
-    """One session from an opened scanner, or one wait for it. A recording keeps its own pace."""
+    """One session with a scanner, or one wait for it. A recording plays at its own frame rate."""
     if config.roi:
-        parse_roi(config.roi)  # refused before a scanner is waited for
+        parse_roi(config.roi)  # a wrong region is refused before the wait for a scanner
     try:
         device: CaptureDevice = open_source(config.source)
     except (BadInput, DeviceLost, HardwareMissing) as error:
@@ -76,7 +79,7 @@ def _session(
     if not device.live:
         device = PacedRecording(device)
     with device:
-        # A model that is refused ends the service; only a refused picture is waited for, below.
+        # A refused model ends the service; after a refused picture it waits, see below.
         saved = saved_regions_of(service.regions, config.source)
         session = assemble(
             device,
@@ -97,7 +100,7 @@ def _session(
         service.device_is_live = device.live
         try:
             summary, lost = session.run([], ended, heartbeat)
-        except BadInput as error:  # a screen that the region does not lie on
+        except BadInput as error:  # the region does not lie on the screen
             if not (device.live and service.passed_trial):
                 raise
             service.wait(stop, "no picture to judge", why=str(error))
@@ -113,13 +116,13 @@ def _session(
             why=why,
         )
     else:
-        stop.wait(BEAT_SECONDS)  # before it begins anew: it may be a single picture
+        stop.wait(BEAT_SECONDS)  # before the recording begins again: it may be a single picture
     if isinstance(lost, HardwareMissing):
-        raise lost  # inference hung again and again: the process has to begin anew
+        raise lost  # inference hung several times: only a new process helps
 
 
 class PacedRecording(CaptureDevice):
-    """A recording that is read no faster than it was made."""
+    """A recording that plays at its own frame rate."""
 
     live = False
 
@@ -135,12 +138,12 @@ class PacedRecording(CaptureDevice):
         return self._recording.read(timeout)
 
     def close(self) -> None:
-        """Gives back what the recording holds."""
+        """Closes the recording."""
         self._recording.close()
 
 
 class _Service:
-    """What is told of a release at work, and to whom."""
+    """Reports the work of a release: to the supervisor, the journal and the update lock."""
 
     def __init__(self, layout: Layout, release: str, bundle: Bundle, board: Board | None) -> None:
         self._layout, self._release, self._bundle = layout, release, bundle
@@ -154,7 +157,7 @@ class _Service:
         self._last_beat = float("-inf")
 
     def beat(self, state: State) -> None:
-        """Tells the supervisor that the loop turns, and takes the device's lock while LIVE."""
+        """Tells the supervisor that the session works, and holds the update lock while LIVE."""
         now = time.monotonic()
         changed = state is not self._state
         if not changed and now - self._last_beat < BEAT_SECONDS:
@@ -174,7 +177,7 @@ class _Service:
         return read_link(self._layout, "good") == self._release
 
     def wait(self, stop: threading.Event, event: str, why: str) -> None:
-        """Says why there is nothing to judge, and lets some time pass until the next attempt."""
+        """Reports why there is no session, and waits RETRY_SECONDS."""
         self.report(event, why=why)
         until = time.monotonic() + RETRY_SECONDS
         while not stop.is_set() and time.monotonic() < until:
@@ -182,17 +185,18 @@ class _Service:
             stop.wait(2 * BEAT_SECONDS)
 
     def report(self, event: str, **facts: object) -> None:
-        """One line for the journal; the same again is not said again."""
+        """Writes one line for the journal, unless it is the same as the last one."""
         record = {"event": event, "release": self._release, "bundle": self._bundle.id, **facts}
         if (line := json.dumps(record)) != self._last_report:
             self._last_report = line
+            _LOGGER.info("%s of the release %s", event, self._release)
             print(
                 json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **record}),
                 flush=True,
             )
 
     def _admit(self) -> None:
-        """From now on this device takes no older version of the bundle."""
+        """Notes the version of the bundle; from now on the device refuses an older one."""
         assert self._bundle.signature is not None
         manifest = self._bundle.manifest
         self._admitted = True
@@ -200,5 +204,5 @@ class _Service:
             device_versions(self._layout).admit(
                 self._bundle.signature.key, manifest.name, manifest.version
             )
-        except (BadInput, OSError) as error:  # the pictures matter more
+        except (BadInput, OSError) as error:  # the session goes on: the pictures matter more
             self.report("version not noted", why=str(error))

@@ -1,4 +1,4 @@
-"""The lock that a device holds while it is looked at: no update takes the picture away."""
+"""The lock of an examination: while a session holds it, no update stops the picture."""
 
 import os
 from pathlib import Path
@@ -11,10 +11,10 @@ ROOT_VARIABLE = "SONOLITE_ROOT"
 
 
 class UpdateLock:
-    """Held from the first LIVE frame on, and for some seconds after the last one.
+    """A lock that is held from the first LIVE frame until PAUSE seconds after the last.
 
-    A probe that is lifted does not end an examination; the lock ends with its process whatever
-    ends that. On a machine that was not deployed to, there is no lock, and nothing is held.
+    A lifted probe does not end an examination. The lock ends with its process in any case. A
+    machine without a deployment has no lock file, and nothing is held.
     """
 
     PAUSE = 10.0
@@ -27,14 +27,14 @@ class UpdateLock:
         self._last = float("-inf")
 
     def beat(self, now: float, state: State) -> None:
-        """Takes or gives back the lock, as the state says."""
+        """Takes the lock in LIVE, and gives it back after PAUSE seconds without LIVE."""
         if state is State.LIVE:
             self._last = now
             if self._handle is None and self._path.exists():
                 handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
                 if try_lock(handle):
                     self._handle = handle
-                else:  # an update is at work, or another session
+                else:  # an update or another session holds the lock
                     os.close(handle)
         elif now - self._last >= self.PAUSE:
             self.end()

@@ -1,6 +1,7 @@
-"""The account of a session: its state, the result of each frame, and what became of each."""
+"""The account of a session: its state, and the result or the loss of every frame."""
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,17 +20,19 @@ from edge_runtime.session.prepare import PreparedFrame
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.session.throttle_levels import ThrottleLevel
 
+_LOGGER = logging.getLogger(__name__)
+
 NO_LATENCY = FrameLatency(0, 0, 0, 0)
 UNMARKED = "no nodule is marked"
 
 
 def utc_now() -> datetime:
-    """The wall clock's time; it may be set while a session runs, which the record then shows."""
+    """The time of the wall clock, in UTC. Somebody may set the clock while a session runs."""
     return datetime.now(UTC)
 
 
 class Account:
-    """The state of one session; each frame, and each event without one, moves it."""
+    """The state of one session. Every frame moves it, and so does the absence of frames."""
 
     def __init__(
         self,
@@ -58,23 +61,27 @@ class Account:
         """Height and width of the last screen."""
         self._backend, self._fallback = "", ""
         self._cause: str | None = None
-        """Why no frame comes, as the last result gave it."""
+        """Why no frame comes, as in the last result."""
 
     def set_classifier(self, classifier: Classifier, fallback: str = "") -> None:
-        """From now on `classifier` computes; `fallback` says why no preferred backend does."""
+        """Names `classifier` in later results; `fallback` says why no preferred backend runs."""
         compute = classifier.backend.compute
         self._backend = f"{compute.kind} {compute.model} {compute.interpreter}"
         self._fallback = fallback
 
     def advance(self, event: Event) -> None:
         """Moves to the state that follows `event`; smoothing begins anew after LIVE."""
-        self.state = next_state(self.state, event)
+        before, self.state = self.state, next_state(self.state, event)
+        if self.state is not before:
+            _LOGGER.info("state %s, was %s: %s", self.state, before, event)
         if self.state is not State.LIVE:
             self._smoother.forget()
 
     def without_frame(self, event: Event, cause: str | None = None) -> Result | None:
-        """Moves on although no frame came; returns a result to show if the state has changed, or
-        the `trouble` with what comes instead.
+        """Moves the state although no frame came.
+
+        `cause` says why the pictures of the device cannot be used. Returns a result where the state
+        or the cause has changed, else None.
         """
         before, last_trouble = self.state, self._cause
         self.advance(event)
@@ -86,12 +93,12 @@ class Account:
         return self._result(None, NO_LATENCY, (), withheld or cause or str(event))
 
     def conclude(self, prepared: PreparedFrame, prediction: Prediction | None) -> Result:
-        """The result of a frame; `prediction` is None where inference failed or was not asked."""
+        """The result of a frame; `prediction` is None where inference failed or did not run."""
         frame, check = prepared.frame, prepared.check
         check.wait()
         if self._screen != (screen := frame.pixels.shape[:2]):
             self._screen = screen
-            self._smoother.forget()  # the region is searched anew, as on another device
+            self._smoother.forget()  # the search for the region begins again, as on another device
         done = self._clock()
         age = done - frame.captured_at
         if check.event is not None:
@@ -119,7 +126,7 @@ class Account:
         return self._result(prepared, latency, nodules, reason)
 
     def _decide(self, prepared: PreparedFrame, prediction: Prediction, reason: str) -> Nodule:
-        """The nodule of a prediction; outside LIVE it has no label, for the `reason` given."""
+        """The nodule of a prediction. Outside LIVE it has no label, and `reason` says why."""
         assert prepared.box is not None
         assert prepared.window is not None
         stage, score = self._stage, prediction.out_of_scope_score
@@ -195,7 +202,7 @@ class Account:
         )
 
     def _as_utc(self, at: float) -> str:
-        """The wall time of a monotonic moment, for the record only."""
+        """The wall time of a monotonic moment; no decision depends on it."""
         then = self._utc() - timedelta(seconds=self._clock() - at)
         return then.isoformat(timespec="milliseconds")
 

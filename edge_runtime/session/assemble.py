@@ -1,4 +1,4 @@
-"""Puts a session together: a device, the models of a bundle, and where the picture lies.
+"""Assembles a session: a capture device, the models of a bundle, and the region to classify.
 
 `sonolite run`, the deployed service and `bench` all begin here.
 """
@@ -53,9 +53,9 @@ class Session:
 
 
 def open_source(source: str) -> Reconnecting:
-    """Opens the capture device of a URI, which is opened again whenever it has gone.
+    """Opens the capture device of a URI; a device that is lost is opened again.
 
-    Raises BadInput, DeviceLost or HardwareMissing where it cannot be opened now.
+    Raises BadInput, DeviceLost or HardwareMissing where the device cannot be opened now.
     """
     return Reconnecting(device_opener(source))
 

@@ -1,23 +1,22 @@
-"""How a frame passes from the thread that captures to the one that judges."""
+"""How a frame passes from the capturing thread to the inference thread."""
 
 import threading
 from collections import Counter, deque
 from typing import Generic, TypeVar
 
 RECORDING_CAPACITY, REFILL_LEVEL = 3, 1
-"""Frames of a recording that are read ahead, and how few are left when reading goes on: a thread
-that is woken for every single frame spends as much on that as on decoding."""
+"""Frames of a recording that are read ahead, and how many are left when reading goes on. A thread
+that wakes for every single frame spends as much time on waking as on decoding."""
 
 
 _F = TypeVar("_F")
 
 
 class FrameSlot(Generic[_F]):
-    """Hands frames over: the newest one of a live device, each one of a recording.
+    """Hands over the newest frame of a live device, or every frame of a recording.
 
-    Live, a frame that nobody took in time is replaced and counted as dropped: an old picture is
-    worth less than the one after it, and a queue would only make every later result older. A
-    recording instead makes its reader wait.
+    A newer live frame replaces a frame that nobody took in time, and the old frame counts as
+    dropped: a queue would only make every later result older. A recording makes the reader wait.
     """
 
     def __init__(self, every_frame: bool) -> None:
@@ -29,13 +28,12 @@ class FrameSlot(Generic[_F]):
         self.read = 0
         """Frames put in so far."""
         self.dropped = 0
-        """Frames that were replaced by a newer one before anyone took them."""
-
+        """Frames that a newer frame replaced before anyone took them."""
         self.passed_over: Counter[str] = Counter()
-        """Frames that were read and not handed over, by cause."""
+        """Frames that were read and not handed over, by their cause."""
 
     def put(self, frame: _F) -> None:
-        """Adds a frame; waits for room in a recording, unless the slot was closed."""
+        """Adds a frame. In a recording it waits for room, unless the slot is closed."""
         with self._changed:
             self.read += 1
             if self._every_frame:
@@ -50,20 +48,21 @@ class FrameSlot(Generic[_F]):
                 self._changed.notify_all()
 
     def wait_until_taken(self, timeout: float) -> None:
-        """Waits until nothing is in the slot, for `timeout` seconds at most."""
+        """Waits until the slot is empty, for `timeout` seconds at most."""
         with self._changed:
             self._changed.wait_for(lambda: not self._frames or self.closed, timeout)
 
     def pass_over(self, cause: str) -> None:
-        """Counts a frame that was read and is not handed over."""
+        """Counts a frame that was read and will not be handed over."""
         with self._changed:
             self.read += 1
             self.passed_over[cause] += 1
 
     def take(self, timeout: float) -> _F | None:
-        """The next frame, or None after `timeout` seconds; the end is raised once all is taken.
+        """The next frame, or None after `timeout` seconds.
 
-        So is a loss, but only once, and before any frame that came after it.
+        Raises the error given to `close` once all frames are taken. Raises the error given to
+        `lose` once, before any frame that came after the loss.
         """
         with self._changed:
             self._changed.wait_for(
@@ -82,7 +81,7 @@ class FrameSlot(Generic[_F]):
             return None
 
     def lose(self, error: Exception) -> None:
-        """The device has gone and may come back; a frame that nobody took is not shown any more."""
+        """Notes that the device has gone and may come back; frames that nobody took are dropped."""
         with self._changed:
             self.dropped += len(self._frames)
             self._frames.clear()
@@ -90,13 +89,13 @@ class FrameSlot(Generic[_F]):
             self._changed.notify_all()
 
     def close(self, end: Exception) -> None:
-        """No more frames will come, for the reason `end`; the first reason given stays."""
+        """Notes that no more frames will come; `end` says why. The first reason given stays."""
         with self._changed:
             self._end = self._end or end
             self._changed.notify_all()
 
     def drain(self) -> int:
-        """Empties the slot and returns how many frames nobody took."""
+        """Empties the slot and returns how many frames were in it."""
         with self._changed:
             left = len(self._frames)
             self._frames.clear()
@@ -104,10 +103,10 @@ class FrameSlot(Generic[_F]):
 
     @property
     def waiting(self) -> int:
-        """How many frames nobody took yet."""
+        """How many frames are in the slot."""
         return len(self._frames)
 
     @property
     def closed(self) -> bool:
-        """Whether the last frame has been put in."""
+        """Whether the last frame was put in."""
         return self._end is not None

@@ -1,6 +1,7 @@
-"""A second classifier: the capturing thread infers frames of a long recording, too.
+"""A second classifier, with which the capturing thread helps in a long recording.
 
-It does so where the inference thread is behind, so that both cores are busy.
+The capturing thread classifies a frame where the inference thread is behind, so that both cores are
+busy.
 """
 
 import os
@@ -16,29 +17,27 @@ from edge_runtime.session.frame_slot import RECORDING_CAPACITY, FrameSlot
 from edge_runtime.session.prepare import PreparedFrame
 
 MIN_FRAMES_READ = 240
-"""Frames of a recording after which a second interpreter pays, which takes a tenth of a second to
-open."""
+"""Frames of a recording before a second interpreter is opened, which takes a tenth of a second."""
 MIN_FRAMES_WAITING = RECORDING_CAPACITY - 1
-"""So many frames wait when the capturing thread classifies one itself: it would soon have to wait
-for room."""
+"""Frames in the slot from which on the capturing thread classifies: it would soon wait for room."""
 
 
 class Helper:
-    """Classifies a frame for the inference thread; used by the capturing thread alone."""
+    """Classifies frames in the place of the inference thread; for the capturing thread alone."""
 
     def __init__(self, chain: FallbackChain) -> None:
         self._chain = chain
         self._cores = len(os.sched_getaffinity(0))
         self._task: tuple[PreparedFrame, float] | None = None
-        """The frame at work, and the seconds allowed for it."""
+        """The frame that is being classified, and the seconds allowed."""
         self._watchdog = Watchdog()
         self._opened: tuple[Classifier, Classifier | None] | None = None
-        """The first classifier, and the second one that was opened for it."""
+        """The classifier of the inference thread, and the second classifier opened for it."""
 
     def predict(
         self, prepared: PreparedFrame, first: Classifier, slot: FrameSlot[Any]
     ) -> PreparedFrame:
-        """Returns the frame, with its prediction if the inference thread has enough to do.
+        """Returns the frame, with a prediction if the inference thread is behind.
 
         `first` is the classifier of the inference thread.
         """
@@ -58,12 +57,12 @@ class Helper:
             self._task = prepared, watchdog.INFERENCE_TIMEOUT
             return replace(prepared, helper_prediction=(first, second.predict(prepared.tensor)))
         except (SonoliteError, RuntimeError, MemoryError):
-            return prepared  # this only helps; the inference thread finds out what is wrong
+            return prepared  # the inference thread classifies the frame then, and reports the error
         finally:
             self._task = None
 
     def hangs(self, now: float) -> bool:
-        """Whether it hangs. For the thread that watches; `now` as for `Watchdog.waited`."""
+        """Whether the helper hangs. For the watching thread; `now` as for `Watchdog.waited`."""
         self._watchdog.task = task = self._task
         waited = self._watchdog.waited(now)
         return task is not None and waited > task[1]

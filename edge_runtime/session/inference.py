@@ -23,7 +23,7 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.queue import SinkQueue
 
 WATCH_INTERVAL = 0.05
-"""Seconds between two looks at the threads."""
+"""Seconds between two checks of the threads."""
 
 
 class SessionContext:
@@ -44,13 +44,13 @@ class SessionContext:
         self.stop, self.budget, self.throttle, self.clock = stop, budget, throttle, clock
         self.slot: FrameSlot[PreparedFrame] = FrameSlot(every_frame=not device.live)
         self.capture_error: str | None = None
-        """Why the pictures of a live device cannot be used, since the last one that could."""
+        """Why the pictures of a live device cannot be used; None after a usable picture."""
         self.classifier: Classifier | None = None
-        """The classifier that the session's results name."""
+        """The classifier that the results name."""
         self.helper = Helper(chain)
         self.lock = threading.Lock()
-        """Held by the thread that moves the session: a thread that hung finds that it may no
-        longer."""
+        """Held by the thread that moves the session. A thread that hung has to take it, and then
+        sees that it was abandoned."""
 
     @property
     def frame_timeout(self) -> float:
@@ -58,35 +58,35 @@ class SessionContext:
         return self.throttle.frame_timeout(self.budget, self.device.fps)
 
     def publish(self, result: Result, pixels: Pixels) -> None:
-        """Hands a result to every sink."""
+        """Gives a result to every sink."""
         for queue in self.queues:
             queue.put(result, pixels)
 
     def sinks_failed(self) -> bool:
-        """Whether failed sinks end the session: any sink of a recording, the last of a live one."""
+        """Whether failed sinks end the session: one ends a recording, all end a live session."""
         failed = [queue.error is not None for queue in self.queues]
         return any(failed) and (all(failed) or not self.device.live)
 
 
 class InferenceThread(threading.Thread):
-    """Classifies frame after frame; a thread that hangs is left behind, and another replaces it."""
+    """Classifies frame after frame; another thread replaces one that hangs."""
 
     def __init__(self, shared: SessionContext) -> None:
         super().__init__(name="inference", daemon=True)
         self._shared = shared
         self._task: tuple[PreparedFrame | None, float] | None = None
-        """The frame at work, and the seconds allowed for it."""
+        """The frame that is being classified, and the seconds allowed."""
         self._watchdog = Watchdog()
         self._abandoned = False
         self._blank: Pixels = np.zeros((240, 320), np.uint8)
         self.iterations = 0
-        """How many times the thread has dealt with a frame, or with none in time."""
+        """How often the thread has handled a frame, or the absence of one."""
         self.ended: SonoliteError | None = None
         self.crash: Exception | None = None
         self.start()
 
     def run(self) -> None:
-        """Works until the frames end; the thread that watches reads why."""
+        """Works until the frames end. The watching thread reads the reason from `ended`."""
         keep_to_cores(slice(-1))
         try:
             self.ended = self._run_all()
@@ -94,10 +94,10 @@ class InferenceThread(threading.Thread):
             self.crash = error
 
     def hangs(self, now: float) -> bool:
-        """Whether inference hangs; then nothing that this thread does counts any more.
+        """Whether inference hangs. From then on the results of this thread no longer count.
 
-        An inference that only takes too long ends LIVE: the picture on the screens is growing old.
-        For the thread that watches; `now` as for `Watchdog.waited`.
+        An inference that is only slow ends LIVE, because the picture that people see is old.
+        For the watching thread; `now` as for `Watchdog.waited`.
         """
         shared, task = self._shared, self._task
         self._watchdog.task = task
@@ -108,7 +108,7 @@ class InferenceThread(threading.Thread):
         if waited <= shared.frame_timeout:
             return False
         if not shared.lock.acquire(timeout=WATCH_INTERVAL):
-            return False  # a result is being handed over
+            return False  # the thread is publishing a result
         try:
             if self._task is not task:
                 return False
@@ -143,7 +143,7 @@ class InferenceThread(threading.Thread):
                 with shared.lock:
                     self._without_frame(Event.GONE, str(error))
                 if shared.device.reconnects:
-                    continue  # if it ends for good, the slot says so next
+                    continue  # where no device comes back, the slot raises the end next
                 return error
             if prepared is not None:
                 self._classify(prepared)
@@ -180,13 +180,13 @@ class InferenceThread(threading.Thread):
             result = shared.account.conclude(prepared, prediction)
             shared.publish(result, prepared.frame.pixels)
         if failure and shared.chain.fall_back(failure):
-            self._classifier(None)  # at once, so that the next frame need not wait for it
+            self._classifier(None)  # at once, so that the next frame does not wait for the opening
             self._task = None
 
     def _classifier(self, prepared: PreparedFrame | None) -> Classifier:
-        """The open classifier, which every result names from then on, with why no other computes.
+        """The open classifier. From now on the results name it, and why no preferred backend runs.
 
-        `prepared` is the frame that waits for it.
+        `prepared` is the frame that waits for the classifier.
         """
         shared = self._shared
         self._task = prepared, watchdog.OPENING_TIMEOUT
@@ -198,7 +198,7 @@ class InferenceThread(threading.Thread):
         return classifier
 
     def _without_frame(self, event: Event, cause: str | None = None) -> None:
-        """Moves the session; a change is shown, and never the last picture as if it were live."""
+        """Moves the session, and publishes a change with a blank picture, never with an old one."""
         if changed := self._shared.account.without_frame(event, cause):
             self._shared.publish(changed, self._blank)
 
@@ -206,9 +206,9 @@ class InferenceThread(threading.Thread):
 def keep_to_cores(which: slice) -> None:
     """Keeps this thread to some of the cores that the process may use.
 
-    The last core captures and the others infer. Left to itself, a scheduler that saves power runs
-    both threads on one core: a recording then takes 1.5 times as long, and a live frame waits for
-    the check of the frame before it.
+    The last core captures, and the others infer. A scheduler that saves power would run both
+    threads on one core: a recording then takes 1.5 times as long, and a live frame waits for the
+    check of the frame before it.
     """
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:

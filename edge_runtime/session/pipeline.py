@@ -1,14 +1,14 @@
-"""A session at work: one thread captures and prepares, one infers, and this one watches both.
+"""The threads of a session: one captures and prepares, one infers, and one watches both.
 
     device -> capture, prepare -> FrameSlot -> infer, conclude -> SinkQueue -> sink
               thread "capture"                 thread "inference"  a thread for each sink
 
-Decoding, preparing and inference so overlap on two cores, and none of them waits for a sink. In a
-long recording the capturing thread classifies a frame itself where inference is behind, so that
-both cores are busy. The watching thread computes nothing: it sees an inference that hangs, and can
-still be interrupted.
+Capture and inference run on two cores at once, and neither waits for a sink. In a long recording
+the capturing thread classifies a frame too where inference is behind, so that both cores are busy.
+The watching thread computes nothing: it sees an inference that hangs, and Ctrl-C can stop it.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -46,12 +46,14 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.queue import SinkQueue
 from edge_runtime.sinks.sink import Sink
 
+_LOGGER = logging.getLogger(__name__)
+
 LATENCY_BUDGET = 0.25
 """Seconds from capture to result after which a live result is stale."""
 HANDOVER_TIMEOUT = 0.002
-"""Seconds that the inference thread usually takes to begin with a live frame, and more."""
+"""Seconds to wait until the inference thread takes a live frame; it usually takes less."""
 MAX_RESTARTS = 3
-"""How often a hung inference is begun anew before the session ends."""
+"""How often a hung inference is started again before the session ends."""
 
 DAMAGED = "damaged, or of a kind that cannot be used"
 HOT = "held back because the device is hot"
@@ -79,7 +81,7 @@ def run_session(
     silence tells that they are not. `throttle` makes a hot device classify fewer frames.
     `prevalence` as for `Account`.
     Raises BadInput for a recording that turns out to be damaged, and the error of a sink: the
-    sink's output is then not to be kept.
+    output of that sink must not be kept.
     """
     preparer = Preparer(device.live, region, chain.opened().preprocessing, clock)
     throttle = throttle or Throttle()
@@ -112,7 +114,7 @@ def run_session(
 
 
 def _count(summary: Summary, shared: SessionContext) -> None:
-    """Adds the frames that no thread classified, and the results that no sink took."""
+    """Adds the frames that no thread classified, and the results that a sink did not take."""
     slot, damaged = shared.slot, shared.device.damaged
     summary.read = slot.read + damaged
     summary.lost = {queue.name: queue.lost for queue in shared.queues if queue.lost}
@@ -122,7 +124,7 @@ def _count(summary: Summary, shared: SessionContext) -> None:
 
 
 def _watch(shared: SessionContext, heartbeat: Callable[[State], None]) -> SonoliteError | None:
-    """Starts the inference thread, again where it hangs, and waits for its end."""
+    """Starts the inference thread, replaces it where it hangs, and waits for its end."""
     restarts, turns, uptime = 0, 0, UptimeClock(shared.clock)
     inference = InferenceThread(shared)
     while True:
@@ -143,19 +145,20 @@ def _watch(shared: SessionContext, heartbeat: Callable[[State], None]) -> Sonoli
             heartbeat(shared.account.state)
         now = uptime()
         if shared.helper.hangs(now):
-            return HardwareMissing("the second inference hung, and was given up")
+            return HardwareMissing("the second classifier hung, and the session ended")
         if not inference.hangs(now):
             continue
+        _LOGGER.warning("inference hung for %g s", watchdog.INFERENCE_TIMEOUT)
         if not shared.chain.fall_back(f"hung for {watchdog.INFERENCE_TIMEOUT:g} s"):
-            shared.chain.reopen()  # nobody shares an interpreter with a thread that is stuck in it
+            shared.chain.reopen()  # the thread that hangs keeps the old interpreter
         if shared.stop.is_set() or restarts == MAX_RESTARTS:
-            return HardwareMissing(f"inference hung {restarts + 1} times, and was given up")
+            return HardwareMissing(f"inference hung {restarts + 1} times, and the session ended")
         restarts, turns = restarts + 1, 0
         inference = InferenceThread(shared)
 
 
 def _capture(shared: SessionContext, preparer: Preparer) -> None:
-    """Reads until the device ends or `stop` is set; the slot carries the reason to the reader."""
+    """Reads until the device ends or `stop` is set; the slot passes the reason on."""
     keep_to_cores(slice(-1, None))
     device, slot = shared.device, shared.slot
     prepared: PreparedFrame | None = None
@@ -166,16 +169,17 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
                 if not device.live and shared.classifier is not None:
                     prepared = shared.helper.predict(prepared, shared.classifier, slot)
                 slot.put(prepared)
-                if device.live:  # or the check would keep inference from its beginning
+                if device.live:  # or the check would delay the start of inference
                     slot.wait_until_taken(HANDOVER_TIMEOUT)
                 preparer.check(prepared)
-            frame = prepared = None  # others' now: their pixels may be used again
+            frame = prepared = None  # other threads hold them now: the pixels may be used again
         except DeviceStalled:
-            continue  # the other side sees the silence by its own clock
+            continue  # the inference thread sees the silence by its own clock
         except DeviceLost as error:
             if not device.reconnects:
                 slot.close(error)
                 return
+            _LOGGER.warning("the capture device is lost, and is opened again")
             preparer.forget()
             slot.lose(error)
         except Exception as error:
@@ -184,13 +188,13 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
 
 
 def _read(shared: SessionContext) -> Frame | None:
-    """The next frame, None for a frame that is counted and not classified."""
+    """The next frame, or None for a frame that is counted and not classified."""
     device, slot = shared.device, shared.slot
     if not device.live:
         return device.read(READ_TIMEOUT)
     try:
         frame = device.read(READ_TIMEOUT)
-    except BadInput as error:  # one picture of a live device, and the next one may be sound
+    except BadInput as error:  # the next picture of a live device may be sound
         no_signal = isinstance(error, NoSignal)
         slot.pass_over(str(Flaw.NO_SIGNAL) if no_signal else DAMAGED)
         shared.capture_error = str(error)

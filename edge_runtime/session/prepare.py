@@ -1,4 +1,4 @@
-"""From a frame to the tensor for the model, or to the reason why the model does not see it."""
+"""From a frame to the tensor for the model, or to the reason why the frame is withheld."""
 
 import threading
 import time
@@ -18,13 +18,13 @@ from edge_runtime.screen.stillness import Stillness
 
 
 class FrameCheck:
-    """Whether a frame may be classified; set by one thread, awaited by another."""
+    """Whether a frame may be classified: one thread sets the outcome, another waits for it."""
 
     def __init__(self) -> None:
         self.event: Event | None = None
         """Why the frame is withheld."""
         self.flaw: Flaw | None = None
-        """The flaw of its picture, where that is why."""
+        """The flaw of the picture, where a flaw is the reason."""
         self._ready = threading.Lock()
         self._ready.acquire()
 
@@ -58,11 +58,12 @@ class PreparedFrame:
     """When the tensor was ready."""
     check: FrameCheck = field(default_factory=FrameCheck)
     helper_prediction: tuple[Classifier, Prediction] | None = None
-    """The prediction of the second classifier, and the first one that it helps."""
+    """The classifier of the inference thread, and the prediction of the second classifier that
+    helps it."""
 
 
 class Preparer:
-    """Prepares the frames of one device, one after the other, for one thread."""
+    """Prepares the frames of one device in their order; for one thread."""
 
     def __init__(
         self,
@@ -80,9 +81,9 @@ class Preparer:
         self._located = False
 
     def prepare(self, frame: Frame) -> PreparedFrame:
-        """Returns the prepared `frame`; `check` has to follow.
+        """Returns the prepared `frame`; the caller must call `check` next.
 
-        Raises BadInput for a region that never lay on a screen.
+        Raises BadInput for a region that lay on no screen so far.
         """
         began = self._clock()
         box = self._locate(frame)
@@ -93,7 +94,7 @@ class Preparer:
         return PreparedFrame(frame, box, window, tensor, unmarked, began, self._clock())
 
     def check(self, prepared: PreparedFrame) -> None:
-        """Checks the picture. The model may be at work on it meanwhile: few are withheld."""
+        """Checks the picture. The model may run meanwhile, because few frames are withheld."""
         event: Event | None = Event.UNUSABLE
         flaw: Flaw | None = None
         try:
@@ -104,14 +105,14 @@ class Preparer:
             prepared.check.settle(event, flaw)
 
     def forget(self) -> None:
-        """The device has gone: what comes next may be another one's screen."""
+        """Begins again after the device was lost: the next screen may be of another device."""
         self._region.forget()
 
     def _locate(self, frame: Frame) -> Box | None:
-        """The box to judge, None where there is none.
+        """The box to classify, None where there is no picture.
 
-        Raises BadInput for a region that does not lie on a screen; a live screen that became too
-        small for it later, as a grabber's does without a signal, has no picture.
+        Raises BadInput for a region that does not lie on the screen. A live screen that becomes too
+        small later, as that of a grabber without a signal, counts as a screen without a picture.
         """
         try:
             box = self._region.locate(frame.pixels, keep=frame.timestamp is not None)
@@ -123,7 +124,10 @@ class Preparer:
         return box
 
     def _tensor(self, pixels: Pixels, box: Box) -> tuple[Box, NDArray[np.uint8]]:
-        """The model's view: around the user's region with its context, else the picture whole."""
+        """The window of the screen, and its tensor.
+
+        The window is the user's region with context, else the whole picture.
+        """
         around = self._region.roi if self._preprocessing.crops else None
         x, y = 0, 0
         if around is None:

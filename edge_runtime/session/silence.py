@@ -8,13 +8,13 @@ from devices.silence_limit import SilenceLimit
 READ_TIMEOUT = 1.0
 """Seconds that one read of a device may wait for its frame."""
 SILENT_TIMEOUTS, LONGEST_SILENCE = 3, 3.0
-"""After so many time-outs without a frame a device is LOST: with the usual budget that is within a
-second, whatever the protocol takes to notice a pulled cable. A device whose frames come slower than
-its rate has twice the time that they take, up to LONGEST_SILENCE seconds."""
+"""A device is LOST after so many time-outs without a frame. With the default budget that is within
+a second, however long the protocol takes to notice a pulled cable. A device with slow frames gets
+twice the time between two frames, up to LONGEST_SILENCE seconds."""
 
 
 class Silence:
-    """Learns how slow a device's frames are, and tells when their absence means LOST."""
+    """Learns how slow the frames of a device are, and decides when their absence means LOST."""
 
     def __init__(self, now: float) -> None:
         """Begins at `now`, monotonic seconds, with no frame."""
@@ -24,11 +24,13 @@ class Silence:
     def observe(self, frames: int, now: float) -> None:
         """Notes that `frames` frames were read until `now`."""
         if frames > self._frames:
-            if self._frames:  # the wait for the first frame tells nothing of those that follow
+            if self._frames:  # the wait for the first frame says nothing about later frames
                 self._limit.learn((now - self._last) / (frames - self._frames))
             self._frames, self._last = frames, now
 
     def is_lost(self, now: float, timeout: float) -> bool:
-        """Whether the device is LOST at `now`; `timeout` is how long one frame is waited for."""
-        silence = now - self._last if self._frames else 0.0  # what never came has not gone
+        """Whether the device is LOST at `now`; `timeout` is the wait for one frame, in seconds."""
+        silence = (
+            now - self._last if self._frames else 0.0
+        )  # a device that never gave a frame is not LOST
         return silence >= max(SILENT_TIMEOUTS * timeout, self._limit.seconds)

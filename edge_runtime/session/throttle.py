@@ -1,4 +1,4 @@
-"""How many frames a device judges, by how it is: read once a second, apart from the frames."""
+"""Fewer frames for a hot device: its health is read once a second, apart from the frames."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ READING_INTERVAL = 1.0
 
 
 class Throttle:
-    """The rung that a board stands on, and its troubles; without a board always the full rate."""
+    """The throttle level of a board, and its troubles; without a board always the full rate."""
 
     def __init__(
         self,
@@ -29,15 +29,15 @@ class Throttle:
         self._state = ThrottleState()
         self._next, self._last = float("-inf"), 0.0
         self.troubles: tuple[str, ...] = ()
-        """What is wrong with the device, a line each."""
+        """The troubles of the device, a line each."""
 
     @property
     def level(self) -> ThrottleLevel:
-        """Where the board stands."""
+        """The level of the board now."""
         return self._state.level
 
     def update(self) -> None:
-        """Reads the board's health where it is time to; for the thread that watches."""
+        """Reads the health of the board once in READING_INTERVAL; for the watching thread."""
         now = self._clock()
         if self._board is None or now < self._next:
             return
@@ -50,13 +50,13 @@ class Throttle:
         self.troubles = (*troubles(health), *([hot] if hot else []))
 
     def admits(self, captured_at: float, fps: float) -> bool:
-        """Whether a frame captured at this moment is to be judged; for the thread that captures."""
+        """Whether to classify a frame captured at this moment; for the capturing thread."""
         if not self.level.due(captured_at, self._last, fps):
             return False
         self._last = captured_at
         return True
 
     def frame_timeout(self, budget: float, fps: float) -> float:
-        """Seconds without a frame after which a device of `fps` is silent: a slow one is not."""
+        """Seconds without a frame after which a device of that frame rate counts as silent."""
         rate = self.level.rate(fps)
         return max(budget, 2 / fps if self.level is ThrottleLevel.FULL or not rate else 1.5 / rate)

@@ -1,4 +1,4 @@
-"""The ladder of rates: a hot device judges fewer frames; the model is never changed for it."""
+"""The throttle levels: a hot device classifies fewer frames, with the same model."""
 
 import math
 from dataclasses import dataclass
@@ -7,29 +7,29 @@ from enum import IntEnum
 from devices.boards import Thermal
 
 COOLING_SECONDS = 10.0
-"""Seconds that a device must have been cool before it climbs one rung."""
+"""Seconds that a device must stay cool before its level goes back by one."""
 
 
 class ThrottleLevel(IntEnum):
-    """How many frames are judged; the higher the number, the fewer."""
+    """How many frames are classified; the higher the level, the fewer."""
 
     FULL = 0
     HALF = 1
     QUARTER = 2
     SINGLE = 3
-    """One frame a second, or a quarter where that is fewer."""
+    """One frame a second, or a quarter of the frames where that is fewer."""
     WITHHELD = 4
 
     def rate(self, fps: float) -> float:
-        """Frames to judge a second, of a device that gives `fps`."""
+        """Frames to classify a second, of a device that gives `fps`."""
         rates = (fps, fps / 2, fps / 4, min(1.0, fps / 4), 0.0)
         return rates[self]
 
     def due(self, captured_at: float, last: float, fps: float) -> bool:
-        """Whether to judge a frame captured at this moment; the last that was judged was at `last`.
+        """Whether to classify a frame captured at this moment, after the last one at `last`.
 
-        Time is cut into pieces of one frame each, and the first frame of a piece is judged: frames
-        do not come by the clock, and a wait since the last would add up.
+        Time is cut into equal pieces, and the first frame of a piece is classified. A fixed wait
+        after the last frame would add up, because frames do not come exactly by the clock.
         """
         if self is ThrottleLevel.FULL:
             return True
@@ -38,7 +38,7 @@ class ThrottleLevel(IntEnum):
 
     @property
     def reason(self) -> str | None:
-        """What to tell the person; None where nothing is held back."""
+        """The line for the user; None at the full rate."""
         return _REASONS[self]
 
 
@@ -53,13 +53,14 @@ _REASONS = (
 
 @dataclass(frozen=True)
 class ThrottleState:
-    """Where on the ladder a device stands, and what it needs to know to move."""
+    """The throttle level of a device, and the readings that decide the next one."""
 
     level: ThrottleLevel = ThrottleLevel.FULL
     cool_since: float | None = None
-    """Since when it has been cool enough to climb, monotonic seconds; None where it is not."""
+    """Monotonic seconds since which the device is cool enough for the level below; None where it is
+    not."""
     celsius: float | None = None
-    """The last temperature that was read; a sensor that falls silent keeps it."""
+    """The last temperature that was read; it stays while the sensor gives nothing."""
 
 
 def next_throttle_state(
@@ -89,16 +90,16 @@ def next_throttle_state(
 
 
 def _limits(thermal: Thermal) -> tuple[float, ...]:
-    """Degrees from which each rung below FULL is demanded."""
+    """Degrees Celsius from which on each level above FULL is needed."""
     return thermal.half, thermal.quarter, thermal.single, thermal.withheld
 
 
 def _demanded(thermal: Thermal, celsius: float | None, throttled: bool | None) -> ThrottleLevel:
-    """The highest rung that this reading allows."""
+    """The lowest level that this reading allows."""
     hot = 0 if celsius is None else sum(celsius >= limit for limit in _limits(thermal))
     return max(ThrottleLevel(hot), ThrottleLevel.HALF if throttled else ThrottleLevel.FULL)
 
 
 def _cool(level: ThrottleLevel, thermal: Thermal, celsius: float | None) -> bool:
-    """Whether this temperature lets a device climb from `rung`."""
+    """Whether this temperature lets a device go back from `level`."""
     return celsius is None or celsius < _limits(thermal)[level - 1] - thermal.hysteresis

@@ -1,1 +1,1 @@
-"""Where results go: one file each, opened by URI in `edge_runtime.sinks.open`."""
+"""Sinks, the places for results: one file for each kind; `edge_runtime.sinks.open` opens them."""

@@ -1,4 +1,4 @@
-"""Results as JSON, one a line."""
+"""Results as JSON, one result a line."""
 
 import os
 import sys
@@ -14,12 +14,12 @@ from edge_runtime.results.result import Result, to_json
 
 
 class JsonLines:
-    """Writes one result a line, flushed, so that a reader sees each as it is made."""
+    """Writes one result a line, and flushes each line, so that a reader sees it at once."""
 
     wants_pixels, latest_only = False, False
 
     def __init__(self, out: BinaryIO, name: str, stop: threading.Event) -> None:
-        """Sets `stop` once nobody reads `out` any more, as after `| head`."""
+        """Sets `stop` as soon as nobody reads `out` any more, as after `| head`."""
         self._out, self._name, self._stop = out, name, stop
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
@@ -28,7 +28,7 @@ class JsonLines:
             self._out.write(to_json(result))
             self._out.flush()
         except BrokenPipeError:
-            # Whatever is still in Python's buffer would fail again when the process ends.
+            # The rest in the buffer of Python would fail again at the end of the process.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
             self._stop.set()
         except OSError as error:
@@ -39,7 +39,7 @@ class JsonLines:
 
 @contextmanager
 def open_json_lines(where: str, stop: threading.Event) -> Iterator[JsonLines]:
-    """Lines to stdout, where that is `-`, else added to the end of a file.
+    """A sink of JSON lines: `-` is stdout; a file gets the lines at its end.
 
     Raises BadInput where the file cannot be written.
     """

@@ -17,16 +17,16 @@ from edge_runtime.sinks.video import overlay_file
 
 @dataclass(frozen=True)
 class SinkContext:
-    """The facts of a session that a sink may need."""
+    """The facts of a session that a sink may need to open."""
 
     stop: threading.Event
     """Ends the session when it is set."""
     live: bool
     """Whether the source is live."""
     fps: float
-    """Frames a second of the source."""
+    """The frame rate of the source, frames a second."""
     evidence: bool = False
-    """Whether pictures show the evidence map."""
+    """Whether a video shows the evidence map."""
 
 
 def open_sink(uri: str, context: SinkContext) -> AbstractContextManager[Sink]:
@@ -51,7 +51,7 @@ def _video(rest: str, context: SinkContext) -> AbstractContextManager[Sink]:
 
 @contextmanager
 def _terminal(rest: str, context: SinkContext) -> Iterator[Sink]:  # noqa: ARG001
-    from rich.console import Console  # here: a session that nobody watches does without rich
+    from rich.console import Console  # here: a session without a terminal does not load rich
 
     from edge_runtime.sinks.terminal import Terminal
 
@@ -64,4 +64,4 @@ SINK_SCHEMES: dict[str, Callable[[str, SinkContext], AbstractContextManager[Sink
     "video": _video,
     "terminal": _terminal,
 }
-"""Each kind of sink by the scheme of its URI."""
+"""The sinks by the scheme of their URI."""

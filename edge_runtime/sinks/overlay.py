@@ -1,4 +1,4 @@
-"""Draws a result onto its screen; the colours stand at the top."""
+"""Draws a result onto the screen; the colours stand at the top of this file."""
 
 import math
 
@@ -14,7 +14,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 Color = tuple[int, int, int]
 WHITE: Color = (235, 235, 235)
 POSITIVE: Color = (60, 170, 255)  # amber; colours are blue, green, red
-NEGATIVE: Color = (190, 200, 60)  # teal: both are told apart without red and green
+NEGATIVE: Color = (190, 200, 60)  # teal: people who confuse red and green can tell it from amber
 LABEL_COLORS: tuple[Color, ...] = (
     NEGATIVE,
     POSITIVE,
@@ -22,21 +22,21 @@ LABEL_COLORS: tuple[Color, ...] = (
     (120, 220, 240),
     (170, 230, 160),
 )
-"""Of more than two labels, in their order and again from the first."""
+"""The colours of more than two labels, in their order, and again from the first."""
 ABSTAINED: Color = (190, 190, 190)
 NOT_LIVE: Color = (70, 70, 240)
 BAND_HEIGHT = 0.075
-"""Height of the bands above and below the picture, in parts of the screen's height."""
+"""Height of the bands above and below the picture, as a share of the height of the screen."""
 FULL_TINT_EVIDENCE, MAX_TINT = 10.0, 0.5
-"""The log-odds from which on a place has full colour, and how much of the picture that covers. The
-evidence of the packaged model is beyond 8 somewhere in half of the pictures it was validated on."""
+"""The log-odds from which on a place has full colour, and how much of the picture the colour hides.
+The evidence of the packaged model exceeds 8 somewhere in half of the validation pictures."""
 
 
 def draw_result(pixels: Pixels, result: Result, evidence: bool = False) -> Pixels:
     """Returns a BGR copy of `pixels`, taller by two bands, with box, label and state.
 
-    The bands hold the text, so that no mark of the scanner is covered. With `evidence` the window
-    that the model saw is tinted, where there is a label: by how much each place speaks for which.
+    The bands hold the text, so that it covers no mark of the scanner. With `evidence` the window of
+    the model is tinted where there is a label: the colour shows for which label a place speaks.
     """
     bgr = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
     height, _width = bgr.shape[:2]
@@ -67,7 +67,7 @@ def _beyond_threshold(nodule: Nodule) -> NDArray[np.float32]:
 
 
 def _tint(screen: Pixels, evidence: NDArray[np.float32], window: Box) -> None:
-    """Tints the window of the screen in place; of what overhangs the screen nothing is drawn."""
+    """Tints the window of the screen in place; the part that overhangs the screen is left out."""
     x, y, w, h = window
     left, top = max(x, 0), max(y, 0)
     inside = screen[top : y + h, left : x + w]
@@ -76,7 +76,7 @@ def _tint(screen: Pixels, evidence: NDArray[np.float32], window: Box) -> None:
     colors = np.where(places > 0, *np.asarray([POSITIVE, NEGATIVE], np.float32))
     coarse = np.concatenate([colors * strength, 1 - strength], axis=2, dtype=np.float32)
     down, across = evidence.shape[0] / h, evidence.shape[1] / w
-    place = np.array(  # of a pixel in the map, both counted from their middles
+    place = np.array(  # of a pixel in the map; both count from the middle of a pixel
         [
             [across, 0, (left - x + 0.5) * across - 0.5],
             [0, down, (top - y + 0.5) * down - 0.5],
@@ -104,7 +104,7 @@ def _color(result: Result, nodule: Nodule | None) -> Color:
 
 
 def _headline(result: Result, nodule: Nodule | None) -> str:
-    """State, label, score and threshold; outside LIVE the state and the reason alone."""
+    """State, label, score and threshold; outside LIVE only the state and the reason."""
     if result.state is not State.LIVE or nodule is None or nodule.score is None:
         return f"{result.state}  {result.reason or ''}"
     decision = nodule.label or f"no label: {nodule.reason}"
@@ -119,7 +119,7 @@ def _footline(result: Result) -> str:
 
 
 def _write(canvas: Pixels, text: str, corner: tuple[int, int], band: int, color: Color) -> None:
-    """One line of text in a band, as large as fits its height and the width."""
+    """One line of text in a band, as large as the height and the width allow."""
     (width, height), base = cv2.getTextSize(text, FONT, 1.0, 1)
     scale = min(0.62 * band / (height + base), (canvas.shape[1] - 12) / width)
     down = (band + round(height * scale)) // 2

@@ -1,5 +1,6 @@
-"""Results on their way to a sink: however slow a disk or a reader is, the picture goes on."""
+"""A queue of results before each sink: a slow disk or reader does not stop the frames."""
 
+import logging
 import threading
 from collections import deque
 
@@ -7,18 +8,20 @@ from devices import BadInput, Pixels
 from edge_runtime.results.result import Result
 from edge_runtime.sinks.sink import NO_PIXELS, Sink
 
+_LOGGER = logging.getLogger(__name__)
+
 PIXEL_CAPACITY, RECORD_CAPACITY = 8, 512
-"""Results that may wait for a sink that sees pixels, and for one that does not: a quarter of a
-second of video, some ten seconds of records."""
+"""Results that may wait for a sink with pixels, a quarter of a second of video, and for a sink
+without pixels, some ten seconds."""
 DRAIN_TIMEOUT = 10.0
-"""Seconds that a sink may take at the end for what still waits."""
+"""Seconds that a sink may take at the end for one of the results that still wait."""
 
 
 class SinkQueue:
     """Writes to one sink in a thread of its own, through a queue of bounded length.
 
-    A recording waits for a slow sink. A live picture does not: what a full queue holds longest is
-    given up for what is new, and counted in `lost`.
+    A recording waits for a slow sink. A live session does not: a full queue drops the oldest
+    result for the new one, and counts it in `lost`.
     """
 
     def __init__(self, sink: Sink, live: bool) -> None:
@@ -34,14 +37,15 @@ class SinkQueue:
         self._changed = threading.Condition()
         self._closed = self._draining = False
         self.lost = 0
+        """Results that the sink was too slow for."""
         self.error: Exception | None = None
-        """What the sink failed with; it is told nothing more then."""
+        """The error of a sink that failed; such a sink gets no more results."""
         self.name = type(sink).__name__
         self._thread = threading.Thread(target=self._write, name=self.name, daemon=True)
         self._thread.start()
 
     def put(self, result: Result, pixels: Pixels) -> None:
-        """Hands over one result; waits for room only where the session is not live."""
+        """Adds one result; waits for room only in a recording."""
         with self._changed:
             self._changed.wait_for(self._has_room)
             if len(self._waiting) >= self._capacity:
@@ -52,13 +56,13 @@ class SinkQueue:
                 self._changed.notify_all()
 
     def stop_waiting(self) -> None:
-        """From now on nobody waits for room: the session has been asked to end."""
+        """Ends every wait for room, because the session was asked to end."""
         with self._changed:
             self._draining = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Waits until the sink has been told everything, as long as it takes one in PATIENCE."""
+        """Waits until the sink took all results, as long as it takes one within DRAIN_TIMEOUT."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -79,7 +83,7 @@ class SinkQueue:
         return self._closed or self.error is not None
 
     def _write(self) -> None:
-        """Tells the sink one result after the other until it fails or all is told."""
+        """Gives the sink one result after the other, until the queue ends or the sink fails."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
@@ -90,8 +94,9 @@ class SinkQueue:
             try:
                 self._sink.write(result, pixels)
             except Exception as error:
+                _LOGGER.warning("the sink %s failed: %s", self.name, type(error).__name__)
                 with self._changed:
                     self.error = error
                     self._changed.notify_all()
                 return
-            del result, pixels  # the next one may be long in coming
+            del result, pixels  # the next result may come much later

@@ -1,4 +1,4 @@
-"""A sink: the one method that takes results. `edge_runtime.sinks.open` opens one by URI."""
+"""A sink takes results through one method; `edge_runtime.sinks.open` opens a sink by URI."""
 
 from typing import Protocol
 
@@ -8,20 +8,19 @@ from devices import Pixels
 from edge_runtime.results.result import Result
 
 NO_PIXELS: Pixels = np.zeros((1, 1), np.uint8)
-"""Stands for the screen where a sink does not want it."""
+"""Stands for the screen where a sink wants no pixels."""
 
 
 class Sink(Protocol):
-    """Something that takes every result of a session."""
+    """A place for the results of a session."""
 
     wants_pixels: bool
-    """Whether it needs the screen that a result belongs to."""
+    """Whether the sink needs the screen of a result."""
     latest_only: bool
-    """Whether only the newest result of a live session matters to it, as to a display."""
+    """Whether the sink needs only the newest result of a live session, as a display does."""
 
     def write(self, result: Result, pixels: Pixels) -> None:
         """Takes one result; `pixels` may be read, not changed.
 
-        Whatever it raises ends a recording's session. A live session goes on while another sink
-        still works.
+        Any error ends the session of a recording. A live session goes on while another sink works.
         """

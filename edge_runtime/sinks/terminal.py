@@ -1,6 +1,6 @@
-"""The results on a terminal: a live table, or a line at every change where there is no terminal.
+"""The results for a person: a live table on a terminal, else a line at every change.
 
-A session that nobody watches does without this module and the memory of its library.
+A session without this sink does not load this module, which saves the memory of its library.
 """
 
 from rich.console import Console
@@ -24,7 +24,7 @@ class Terminal:
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,
-            redirect_stderr=False,  # or what is drawn while a backend is opened would be lost
+            redirect_stderr=False,  # or lines that are printed while a backend opens would be lost
         )
         self._drawn = float("-inf")
         self._last: tuple[str, str | None] | None = None
@@ -39,7 +39,7 @@ class Terminal:
             self._live.stop()
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
-        """Shows one result; a person sees no more than ten a second."""
+        """Shows one result; the table changes ten times a second at most."""
         now = (str(result.state), result.label)
         if not self._console.is_terminal:
             if now != self._last:

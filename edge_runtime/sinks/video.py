@@ -23,12 +23,12 @@ BROKEN_OFF = {".mp4": ".mkv", ".avi": ".avi"}
 """How a video of each suffix is written: a killed process leaves a file that plays."""
 
 MIN_DISK_BYTES, DISK_CHECK_FRAMES = 4_000_000, 25
-"""Bytes that a disk must have left, and after how many frames it is looked again: OpenCV writes on
-without a word when it is full, and the video could not be closed."""
+"""Bytes that must be free on the disk, and the frames between two checks. OpenCV does not report a
+full disk, and could not close the video there."""
 
 
 class OverlayVideo:
-    """Writes each screen with its result drawn in."""
+    """Writes each screen with the result drawn in."""
 
     wants_pixels, latest_only = True, False
 
@@ -43,8 +43,9 @@ class OverlayVideo:
         self._written = 0
 
     def write(self, result: Result, pixels: Pixels) -> None:
-        """Writes one screen; see `Sink.write`. The device's first one decides the size of the
-        video: what is said before there is one is not in there.
+        """Writes one screen; see `Sink.write`.
+
+        The first frame of the device decides the size of the video. Results before it are left out.
         """
         if self._writer is None and result.frame is None:
             return
@@ -74,7 +75,7 @@ class OverlayVideo:
         """Closes the video, and puts it at `target` once it is whole: OpenCV says nothing of a full
         disk.
 
-        Raises BadInput where it is not, or where nothing was written.
+        Raises BadInput where frames are missing, or where nothing was written.
         """
         if self._writer is None:
             raise BadInput(f"--save {self._path}: no frame was read, so nothing is saved")
@@ -99,7 +100,7 @@ def overlay_file(
 ) -> Iterator[OverlayVideo | OverlayStill]:
     """A video, or the picture of a single still, that takes its name only once it is whole.
 
-    Raises BadInput for a suffix that is not known or a place that cannot be written to.
+    Raises BadInput for an unknown suffix, or where the folder cannot be written to.
     """
     if path.suffix not in VIDEO_SUFFIXES + STILL_SUFFIXES:
         raise BadInput(
