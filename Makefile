@@ -7,7 +7,7 @@ BIN := .venv/bin
 DIST := dist
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test host lint lock ship deb sbom
+.PHONY: demo test host lint docs docs-serve lock ship deb sbom
 
 demo: .venv/device
 	$(BIN)/sonolite demo
@@ -22,6 +22,18 @@ lint: .venv/host
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# The documentation as a site, in site/index.html. A warning is an error.
+docs: .venv/host docs/recipe.md
+	$(BIN)/mkdocs build
+
+# The same site on http://127.0.0.1:8000, built again whenever a page changes.
+docs-serve: .venv/host docs/recipe.md
+	$(BIN)/mkdocs serve
+
+# The page of every recipe key, made from the classes that read a recipe.
+docs/recipe.md: docs/recipe_page.py train/recipe.py train/scanner.py train/samples.py edge_runtime/bundle/manifest.py
+	$(BIN)/python -m docs.recipe_page > $@.new && mv $@.new $@
 
 # The device's part alone: no tensorflow, about 340 MB.
 .venv/device: requirements/device.txt pyproject.toml
@@ -41,7 +53,7 @@ lint: .venv/host
 # Renews the lock files from pyproject.toml.
 lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/host
-	for which in device "host --extra train --extra dicom --extra stream --extra dev" "tflite-runtime --extra tflite-runtime --no-emit-package ai-edge-litert"; do \
+	for which in device "host --extra train --extra dicom --extra stream --extra docs --extra dev" "tflite-runtime --extra tflite-runtime --no-emit-package ai-edge-litert"; do \
 		set -- $$which; out=requirements/$$1.txt; shift; \
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
