@@ -54,8 +54,8 @@ Copy the nearest file from `train/recipes/`, change what you need, and train wit
 
     sonolite train my-images --recipe my-recipe.toml --out run
 
-[Train on your own data](train.md#write-a-recipe-of-your-own) has a whole small recipe. A key that is
-unknown, missing or out of range is refused. The message names the key.
+[Train on your own data](train.md#write-a-recipe-of-your-own) has a whole small recipe. A key that
+is unknown, missing or out of range is refused. The message names the key.
 
 This page is generated from the code (`docs/recipe_page.py`). Edit the docstrings in
 `train/recipe.py`, `train/scanner.py`, `train/samples.py` and `edge_runtime/bundle/manifest.py`
