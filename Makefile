@@ -12,7 +12,7 @@ WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4)}')
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PROGRAMS = $(shell sed 's/\#.*//' requirements/debian.txt)
 
-.PHONY: demo test test-slow test-programs host lint lock ship deb sbom
+.PHONY: demo test test-slow test-programs host lint docs docs-serve lock ship deb sbom
 
 demo: .venv/device
 	$(BIN)/sonolite demo
@@ -44,6 +44,18 @@ lint: .venv/host
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# The documentation as a site, in site/index.html. A warning is an error.
+docs: .venv/host docs/recipe.md
+	$(BIN)/mkdocs build
+
+# The same site on http://127.0.0.1:8000, built again whenever a page changes.
+docs-serve: .venv/host docs/recipe.md
+	$(BIN)/mkdocs serve
+
+# The page of every recipe key, made from the classes that read a recipe.
+docs/recipe.md: docs/recipe_page.py train/recipe.py train/scanner.py train/samples.py edge_runtime/bundle/manifest.py
+	$(BIN)/python -m docs.recipe_page > $@.new && mv $@.new $@
+
 # The device's part alone: no tensorflow, about 340 MB.
 .venv/device: requirements/device.txt pyproject.toml
 	@echo "installing the runtime into .venv"
@@ -62,7 +74,7 @@ lint: .venv/host
 # Renews the lock files from pyproject.toml.
 lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/host
-	for which in device "host --extra train --extra dicom --extra stream --extra dev" "tflite-runtime --extra tflite-runtime --no-emit-package ai-edge-litert"; do \
+	for which in device "host --extra train --extra dicom --extra stream --extra docs --extra dev" "tflite-runtime --extra tflite-runtime --no-emit-package ai-edge-litert"; do \
 		set -- $$which; out=requirements/$$1.txt; shift; \
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
