@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+from train.scanner import Scanner
 
 from edge_runtime.bundle.manifest import NAME, Decision, Limits
 from edge_runtime.bundle.preprocess import STEPS
@@ -28,7 +29,6 @@ from train.recipe import (
     shipped,
 )
 from train.samples import Task
-from train.scanner import Scanner
 
 TABLES: dict[str, type] = {
     "task": Task,

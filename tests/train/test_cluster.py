@@ -113,8 +113,8 @@ def assert_lost(outcomes: list[Outcome]) -> None:
 
 
 def test_a_lost_worker_ends_the_training(tmp_path: Path, labelled: Path, tiny_recipe: Path) -> None:
-    words: list[str | Path] = ["train", labelled, "--recipe", tiny_recipe]
-    words += ["--out", tmp_path / "run"]
+    words: list[str | Path] = ["train", labelled, "--recipe", tiny_recipe, "--out"]
+    words.append(tmp_path / "run")
     assert_lost(together(words, words, programs=[SONOLITE, KILLED]))
     assert not (tmp_path / "run").exists()
 
