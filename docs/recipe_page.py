@@ -12,10 +12,10 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from train.scanner import Scanner
 
 from edge_runtime.bundle.manifest import NAME, Decision, Limits
-from edge_runtime.bundle.preprocess import STEPS
+from edge_runtime.bundle.preprocess import PREPROCESSING_STEPS
+from train.augmentation import Augmentation
 from train.recipe import (
     Convolutions,
     Distillation,
@@ -35,7 +35,7 @@ TABLES: dict[str, type] = {
     "network": Convolutions,
     "fit": Fit,
     "distillation": Distillation,
-    "augmentation": Scanner,
+    "augmentation": Augmentation,
     "operating_point": Target,
     "decision": Decision,
     "limits": Limits,
@@ -201,7 +201,9 @@ def page() -> str:
         'input of the network, such as `"gray\\|crop(context=1.6)\\|resize(128)"`. |'
     )
     sections.append("### The steps of `preprocessing`\n\n| step | meaning |\n|---|---|")
-    sections[-1] += "".join(f"\n| `{name}` | {about(step)} |" for name, step in STEPS.items())
+    sections[-1] += "".join(
+        f"\n| `{name}` | {about(step)} |" for name, step in PREPROCESSING_STEPS.items()
+    )
     optional = {name for name in TABLES if default_of(Recipe, name) != "required"}
     for name, kind in TABLES.items():
         body = network_section() if name == "network" else f"{about(kind)}\n\n{table(kind)}"

@@ -19,7 +19,7 @@ import pytest
 import typer
 import typer.main
 
-from devices.boards import Board, Sensors, boards, read_board
+from devices.boards import Board, Sensors, board_names, read_board
 from devices.capture import device_opener
 from devices.capture.camera import parse_camera
 from devices.capture.image import read_image
@@ -30,8 +30,8 @@ from edge_runtime.bench.measure import read_bench
 from edge_runtime.bench.report import markdown
 from edge_runtime.cli import command_line
 from edge_runtime.results.states import State
-from edge_runtime.sinks.open import SCHEMES
-from edge_runtime.sinks.video import FOURCC
+from edge_runtime.sinks.open import SINK_SCHEMES
+from edge_runtime.sinks.video import VIDEO_CODECS
 from tests.conftest import SLIM, draw_labelled, sonolite
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,9 @@ def two_scanners(folder: Path, first: int) -> None:
 
 
 def write_sweep(path: Path) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*FOURCC[".mp4"]), 20.0, (640, 480))
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter.fourcc(*VIDEO_CODECS[".mp4"]), 20.0, (640, 480)
+    )
     phantom = Phantom(live=False)
     for index in range(40):
         writer.write(phantom.render(index))
@@ -268,7 +270,7 @@ def test_the_glossary_has_the_term_once(term: str) -> None:
 def test_the_page_on_running_live_has_every_state_and_every_sink() -> None:
     page = text_of("live.md")
     assert re.findall(r"^\| ([A-Z]+) \| ", page, re.MULTILINE) == [str(state) for state in State]
-    assert set(re.findall(r"`([a-z]+):(?:FILE|-)?`", page)) == set(SCHEMES)
+    assert set(re.findall(r"`([a-z]+):(?:FILE|-)?`", page)) == set(SINK_SCHEMES)
 
 
 @pytest.mark.parametrize("stored", STORED, ids=lambda path: path.stem)
@@ -305,7 +307,7 @@ BOARDS = text_of("boards.md")
 
 def test_every_board_is_named() -> None:
     listed = next(line for line in BOARDS.splitlines() if line.startswith("    coral"))
-    assert listed.split() == boards()
+    assert listed.split() == board_names()
 
 
 def test_the_levels_of_heat_are_those_of_the_raspberry_pi() -> None:
