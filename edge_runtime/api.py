@@ -1,52 +1,53 @@
 """The Python interface: verify a bundle, classify an image, follow the results of a source.
 
-Classify one image, here a simulated one. Its box is drawn as tight as the boxes that the model
-learnt:
-
->>> from edge_runtime import Box, Model, load_shipped_bundle
->>> from devices.capture.phantom import Phantom
->>> model = Model(load_shipped_bundle(), any_picture=True)
->>> nodule = model.classify(Phantom(live=False).render(0), Box(167, 190, 108, 100))
->>> sorted(nodule.probability)
-['benign', 'malignant']
-
-Iterate over the results of a source. A recording gives a result for each frame:
-
->>> from edge_runtime import results_of
->>> [result.frame for result in results_of(model, "phantom:?frames=3&live=no")]
-[0, 1, 2]
-
-Write a sink of your own, and give it to a session:
-
->>> from edge_runtime import classify_source
->>> class Count:
-...     wants_pixels, latest_only = False, False
-...     frames = 0
-...     def write(self, result, pixels):
-...         self.frames += result.frame is not None
->>> count = Count()
->>> summary = classify_source(model, "phantom:?frames=3&live=no", [count])
->>> (count.frames, summary.read)
-(3, 3)
-
-Write a capture device of your own. It stands wherever a source does:
-
->>> import time
->>> import numpy as np
->>> from edge_runtime import CaptureDevice, EndOfRecording, Frame
->>> class Noise(CaptureDevice):
-...     live, fps = False, 20.0
-...     def __init__(self, frames):
-...         self._frames = iter(range(frames))
-...     def read(self, timeout):
-...         for index in self._frames:
-...             pixels = np.random.default_rng(index).integers(0, 255, (240, 320), np.uint8)
-...             return Frame(pixels, time.monotonic(), index, timestamp=index / self.fps)
-...         raise EndOfRecording("all frames were read")
->>> [result.state.name for result in results_of(model, Noise(2))]
-['LIVE', 'LIVE']
-
 Results are for research use only, not for diagnosis.
+
+Examples:
+    Classify one image, here a simulated one. Its box is drawn as tight as the boxes that the model
+    learnt:
+
+    >>> from edge_runtime import Box, Model, load_shipped_bundle
+    >>> from devices.capture.phantom import Phantom
+    >>> model = Model(load_shipped_bundle(), any_picture=True)
+    >>> nodule = model.classify(Phantom(live=False).render(0), Box(167, 190, 108, 100))
+    >>> sorted(nodule.probability)
+    ['benign', 'malignant']
+
+    Iterate over the results of a source. A recording gives a result for each frame:
+
+    >>> from edge_runtime import results_of
+    >>> [result.frame for result in results_of(model, "phantom:?frames=3&live=no")]
+    [0, 1, 2]
+
+    Write a sink of your own, and give it to a session:
+
+    >>> from edge_runtime import classify_source
+    >>> class Count:
+    ...     wants_pixels, latest_only = False, False
+    ...     frames = 0
+    ...     def write(self, result, pixels):
+    ...         self.frames += result.frame is not None
+    >>> count = Count()
+    >>> summary = classify_source(model, "phantom:?frames=3&live=no", [count])
+    >>> (count.frames, summary.read)
+    (3, 3)
+
+    Write a capture device of your own. It stands wherever a source does:
+
+    >>> import time
+    >>> import numpy as np
+    >>> from edge_runtime import CaptureDevice, EndOfRecording, Frame
+    >>> class Noise(CaptureDevice):
+    ...     live, fps = False, 20.0
+    ...     def __init__(self, frames):
+    ...         self._frames = iter(range(frames))
+    ...     def read(self, timeout):
+    ...         for index in self._frames:
+    ...             pixels = np.random.default_rng(index).integers(0, 255, (240, 320), np.uint8)
+    ...             return Frame(pixels, time.monotonic(), index, timestamp=index / self.fps)
+    ...         raise EndOfRecording("all frames were read")
+    >>> [result.state.name for result in results_of(model, Noise(2))]
+    ['LIVE', 'LIVE']
 """
 
 import queue
