@@ -67,7 +67,10 @@ def load(
         prints.append(fingerprint(pixels))
         scanners.append(scanner(pixels))
     if not kept:
-        raise BadInput(f"none of the {len(found.samples)} images can be used: {dropped[0].reason}")
+        first = dropped[0]
+        raise BadInput(
+            f"none of the {len(found.samples)} images can be used: {first.reason}: {first.path}"
+        )
     return Loaded(
         tuple(kept), tuple(patches), tuple(prints), tuple(scanners), (*found.dropped, *dropped)
     )

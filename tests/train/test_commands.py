@@ -93,20 +93,11 @@ def test_bad_data_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        (["a.png,benign,p1", "./a.png,malignant,p2"], "listed twice"),
-        (["a.png,benign,p1", "b\u200f.png,malignant,p2"], "not plain UTF-8"),
-    ],
-)
-def test_doubtful_tables_are_refused(
-    tmp_path: Path, tiny_recipe: Path, rows: list[str], said: str
-) -> None:
+def test_a_table_that_lists_an_image_twice_is_refused(tmp_path: Path, tiny_recipe: Path) -> None:
     table = tmp_path / "a.csv"
-    table.write_text("\n".join(["path,label,group", *rows]))
+    table.write_text("path,label,group\na.png,benign,p1\n./a.png,malignant,p2\n")
     words = ("train", table, "--recipe", tiny_recipe, "--out", tmp_path / "run")
-    refused(sonolite(*words), said)
+    refused(sonolite(*words), "listed twice")
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(

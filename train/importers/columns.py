@@ -44,7 +44,7 @@ def columns_of(first_line: Sequence[str], where: str) -> tuple[list[str | None],
     Raises BadInput where `path` or `label` is missing, where a column is there twice, and where
     the name of one that is not known looks like one that is known and not there.
     """
-    names = [_trimmed(cell) for cell in first_line]
+    names = [trimmed(cell) for cell in first_line]
     known = [name if name in COLUMNS else None for name in names]
     present = {name for name in known if name is not None}
     for name in present:
@@ -76,5 +76,6 @@ def looks_like(cell: str) -> str | None:
     return close[0] if close else None
 
 
-def _trimmed(cell: str) -> str:
+def trimmed(cell: str) -> str:
+    """A name in a first line without what surrounds it unseen, in small letters."""
     return cell.strip(" \t\r\n\v\f\xa0\ufeff\u200b\u202f'\"").casefold()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from devices import BadInput
 from devices.capture.dicom import is_dicom
-from train.importers.columns import COLUMNS, SIZE_COLUMNS, columns_of
+from train.importers.columns import COLUMNS, SIZE_COLUMNS, columns_of, trimmed
 from train.importers.dicom import patient_of
 from train.samples import (
     BOX_COLUMNS,
@@ -109,7 +109,7 @@ def _delimiter(text: str) -> str:
 
     def known(delimiter: str) -> int:
         first_line = next(csv.reader(_lines(text), delimiter=delimiter, skipinitialspace=True), [])
-        return len({cell.strip().casefold() for cell in first_line} & {*COLUMNS})
+        return len({trimmed(cell) for cell in first_line} & {*COLUMNS})
 
     try:
         return max(DELIMITERS, key=known)
