@@ -2,8 +2,8 @@
 
 The score is the Mahalanobis distance to the training pictures. The embedding is the mean
 activations of early and middle stages of the network: Lee et al., "A Simple Unified Framework for
-Detecting Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018. The last layer alone is
-not enough: it tells the classes apart, but hardly a thyroid from a lung.
+Detecting Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018. The last layer is
+not enough alone: it tells the classes apart, but hardly a thyroid from a lung.
 """
 
 import io
