@@ -1,4 +1,4 @@
-"""A device that was deployed to, and what it can be asked."""
+"""A deployed device, and the questions to it."""
 
 import json
 from pathlib import PurePosixPath
@@ -20,7 +20,7 @@ done
 echo "no Python from 3.11 on" >&2
 exit 2
 """
-"""Runs the tool with the first Python that will do."""
+"""Runs the tool with the first Python that is new enough."""
 LOGS_SCRIPT = """\
 set -eu
 if [ ! -d /run/systemd/system ]; then exec tail -n "$1" "$2"; fi
@@ -28,19 +28,19 @@ rights=
 id -nG | grep -qwE 'root|adm|systemd-journal' || rights='sudo -n'
 $rights journalctl -u sonolite -o cat -n "$1" --no-pager
 """
-"""Who is in none of these groups sees an empty journal, and no error (journalctl(1))."""
+"""A user in none of these groups sees an empty journal, and no error (journalctl(1))."""
 
 
 class DeployedDevice:
-    """The tool of a device, at the far end of a connection."""
+    """The tool on a device, at the other end of a connection."""
 
     def __init__(self, device: SshDevice, root: str) -> None:
-        """Raises BadInput for a root that cannot be one."""
+        """Raises BadInput for a root that no device can have."""
         require_root(root)
         self._device, self._root = device, PurePosixPath(root)
 
     def ask(self, action: str, *arguments: str) -> str:
-        """What an action of the tool says. Raises what `SshDevice.run` does."""
+        """The output of an action of the tool. Raises as `SshDevice.run` does."""
         tool = str(self._root / TOOL)
         words = ["sh", "-c", TOOL_SCRIPT, "sh", tool, action, str(self._root), *arguments]
         return self._device.run(words)
@@ -51,7 +51,7 @@ class DeployedDevice:
         return status
 
     def summary(self, everything: bool = False) -> dict[str, Any]:
-        """What a person wants to know first; or all of it."""
+        """The most important facts for a person; all of them with `everything`."""
         status = self.status()
         if everything:
             return status
@@ -69,7 +69,7 @@ class DeployedDevice:
         }
 
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:
-        """Back to the release before; its name."""
+        """Goes back to the release before this one; the answer names it."""
         words = ["--wait", f"{wait:g}", *(["--force"] if force else [])]
         release = json.loads(self.ask("back", *words))["release"]
         return {"outcome": "went back", "release": release}
@@ -82,7 +82,7 @@ class DeployedDevice:
         return self._device.run(["sh", "-c", LOGS_SCRIPT, "sh", str(lines), plain])
 
     def doctor(self) -> list[dict[str, Any]]:
-        """What the device says of itself; see `edge_runtime.doctor`."""
+        """The findings of the doctor on the device; see `edge_runtime.doctor`."""
         release = self._root / "current"
         program = str(release / ENVIRONMENT / "bin" / "sonolite")
         words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]
