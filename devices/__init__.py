@@ -1,4 +1,4 @@
-"""The hardware: frames in (`devices.capture`), tensors through (`devices.compute`)."""
+"""The hardware: capture devices (`devices.capture`) and backends (`devices.compute`)."""
 
 import logging
 import os
@@ -15,8 +15,8 @@ from devices.errors import (
 )
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
 
-# OpenCV reads this when it is first imported, which no module above does; its own warnings would
-# bury the one line that sonolite says of a source it cannot open.
+# OpenCV reads this variable at its first import, which comes later. Its warnings would hide the one
+# line of sonolite about a source that cannot be opened.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 # Log records go nowhere unless the application configures `logging`.

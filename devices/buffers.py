@@ -1,4 +1,4 @@
-"""Arrays for pixels that are used again, so that a running session asks for no more memory."""
+"""Arrays for pixels that are used again, so that a session needs no more memory over time."""
 
 import sys
 
@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_BUFFERS = 24
-"""Arrays that are kept: more than a session has under way at once, its slow sinks included."""
+"""Arrays that are kept: more than a session with slow sinks uses at the same time."""
 
 
 class Buffers:
-    """uint8 arrays of one shape at a time, each given out again once nobody holds it any more.
+    """uint8 arrays of one shape; an array is given out again when nobody holds it any more.
 
-    Who holds an array is what Python counts anyway, views of it included; so nothing has to be
-    given back, and a frame that somebody keeps is never painted over.
+    Python counts the references to an array, with those of its views. So nobody has to give an
+    array back, and a frame that somebody keeps is never overwritten.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Buffers:
         self._buffers: list[NDArray[np.uint8]] = []
 
     def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """An array of `shape` with whatever was in it before. For one thread."""
+        """An array of `shape` with arbitrary contents; for one thread."""
         if shape != self._shape:
             self._shape, self._buffers = shape, []
         for buffer in self._buffers:
@@ -34,7 +34,7 @@ class Buffers:
 
 
 def _references() -> int:
-    """What Python counts for an array that only such a list holds, asked in such a loop."""
+    """The count of references to an array that only a list and this kind of loop hold."""
     for buffer in [np.empty(1, np.uint8)]:
         return sys.getrefcount(buffer)
     raise AssertionError

@@ -1,27 +1,27 @@
-"""What can go wrong, as the user sees it: one line, and an exit code.
+"""The errors that a user sees: one line, and an exit code.
 
     SonoliteError
-    ├── CheckFailed       what was asked for was found wanting        exit 1
-    ├── BadInput          what was given cannot be used               exit 2
-    │   └── NoSignal      the device made its picture up
+    ├── CheckFailed       a check of the command failed               exit 1
+    ├── BadInput          a file or an argument cannot be used        exit 2
+    │   └── NoSignal      the grabber shows its own test picture
     ├── HardwareMissing   a device or an interpreter is not there     exit 3
     ├── DeviceLost        the capture device was there, and has gone  exit 3
     ├── DeviceStalled     no frame came within the time-out           exit 3
     └── EndOfRecording    the last frame of a recording has been read
 
-Every message names what was wrong, where, and what to do about it, in one line.
-Programmers' errors are not among these: they are left to crash.
+Every message names the error, its place, and what to do, in one line. Errors of the program itself
+are not among these: they end it with a traceback.
 """
 
 
 class SonoliteError(Exception):
-    """The root: whatever sonolite itself raises for a user to read."""
+    """The root of all errors that sonolite raises for a user."""
 
     exit_code = 1
 
 
 class CheckFailed(SonoliteError):
-    """A check that the command was asked to make found something wanting."""
+    """A check of the command failed."""
 
 
 class BadInput(SonoliteError):
@@ -31,7 +31,7 @@ class BadInput(SonoliteError):
 
 
 class NoSignal(BadInput):
-    """A grabber without a scanner gave a picture of its own; the next one may be a scanner's."""
+    """A grabber without a signal gave a test picture; the next picture may be sound."""
 
 
 class HardwareMissing(SonoliteError):
@@ -41,7 +41,7 @@ class HardwareMissing(SonoliteError):
 
 
 class DeviceLost(SonoliteError):
-    """The capture device was open and is no longer there."""
+    """The capture device was open, and has gone."""
 
     exit_code = 3
 
@@ -53,6 +53,6 @@ class DeviceStalled(SonoliteError):
 
 
 class EndOfRecording(SonoliteError):
-    """The last frame has been read; the ordinary end of a file or folder."""
+    """The last frame of a file or folder was read: the ordinary end."""
 
     exit_code = 0

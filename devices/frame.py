@@ -1,4 +1,4 @@
-"""A frame, a box, and the device that delivers frames: the words all other parts use."""
+"""A frame, a box, and the capture device that delivers frames."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ Pixels = NDArray[np.uint8]
 """uint8, ``H x W`` grey or ``H x W x 3`` in OpenCV's order, blue first."""
 
 Clock = Callable[[], float]
-"""Monotonic seconds, as `time.monotonic` gives them; injected so that tests own the time."""
+"""Monotonic seconds, as from `time.monotonic`; tests inject their own clock."""
 
 
 class Box(NamedTuple):
@@ -36,13 +36,13 @@ def nominal_rate(stated: float | None) -> float:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture as it was read from a capture device."""
+    """One picture from a capture device."""
 
     pixels: Pixels
     captured_at: float
-    """Monotonic seconds, stamped when the frame was read."""
+    """Monotonic seconds when the frame was read."""
     index: int
-    """Counts the frames of this device from 0."""
+    """The number of the frame on this device, from 0."""
     timestamp: float | None = None
     """Seconds on the source's own time line: the position in a recording, `captured_at` for a
     live device; None for a still, which stands alone."""
@@ -54,18 +54,18 @@ class CaptureDevice(ABC):
     """A source of frames: a context manager with one method, `read`."""
 
     live: bool
-    """True where frames go by whether or not they are read; False for a recording, whose every
-    frame waits its turn."""
+    """True where frames pass even if nobody reads them; False for a recording, where every frame
+    waits until it is read."""
     reconnects: bool = False
-    """Whether frames may come again after DeviceLost."""
+    """Whether the device may deliver frames again after DeviceLost."""
     fps: float
-    """The nominal frame rate in frames a second, for a saved video; stills say 1."""
+    """The nominal frame rate in frames a second; 1 for stills. A saved video takes it."""
     region: Box | None = None
     """Where the ultrasound picture lies on the screen, if the source itself tells it."""
     notes: Mapping[str, int] = MappingProxyType({})
     """What a file says of itself and its data contradict, and in how many files so far."""
     damaged: int = 0
-    """Pictures so far that could not be decoded, and were passed over."""
+    """The number of pictures so far that could not be decoded."""
 
     @abstractmethod
     def read(self, timeout: float) -> Frame:
@@ -76,7 +76,7 @@ class CaptureDevice(ABC):
         """
 
     def close(self) -> None:  # noqa: B027  most devices hold nothing
-        """Gives back what the device holds; leaving the context does it."""
+        """Frees the device; leaving the context calls it."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""How the machine is: warm, throttled, short of power, full, its clock right."""
+"""The health of the machine: temperature, throttling, power supply, free space, and clock."""
 
 import ctypes
 import os
@@ -10,39 +10,39 @@ from pathlib import Path
 from devices.boards import Sensors
 
 PLAUSIBLE_CELSIUS = (-40.0, 150.0)
-"""Degrees Celsius; a sensor that is off tells others."""
+"""Degrees Celsius; a sensor that is off gives other values."""
 LOW_DISK = 500_000_000
-"""Free bytes: fewer do not hold another installation."""
+"""Free bytes; less has no room for another installation."""
 LOW_MEMORY = 100_000_000
-"""Free bytes: fewer do not hold another session."""
+"""Free bytes; less has no room for another session."""
 UNDERVOLTAGE, THROTTLED = 0b0001, 0b1110
-"""Bits of the Raspberry Pi firmware's flags: now, and shifted by SINCE_START whether it has been.
-Throttled are a capped frequency, a throttled processor, and the soft limit of temperature
-(raspberrypi.com/documentation/computers/os.html#get_throttled). Its kernel drops the file from 2025
-on (github.com/raspberrypi/linux/pull/6697); under-voltage is then told by hwmon alone."""
+"""Bits in the flags of the Raspberry Pi firmware: for now, and shifted by SINCE_START for the time
+since the start. THROTTLED has a capped frequency, a throttled processor, and the soft limit of the
+temperature (raspberrypi.com/documentation/computers/os.html#get_throttled). Kernels from 2025 on
+lack the file (github.com/raspberrypi/linux/pull/6697); then only hwmon gives under-voltage."""
 SINCE_START = 16
 TIME_ERROR = 5
-"""What adjtimex(2) returns while nothing has set the clock right."""
+"""The result of adjtimex(2) while the clock is not synchronised."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """One reading; what the machine does not tell is None."""
+    """One reading; a value that the machine does not give is None."""
 
     celsius: float | None = None
-    """Of the hottest sensor."""
+    """The temperature of the hottest sensor."""
     throttled: bool | None = None
-    """Whether the processor is slowed against heat or a weak supply, now."""
+    """Whether the processor is slowed now, because of heat or a weak supply."""
     was_throttled: bool | None = None
-    """Since the machine was started; a Raspberry Pi's kernel may forget it earlier."""
+    """Whether it was slowed since the machine was started; a Raspberry Pi may forget it earlier."""
     undervoltage: bool | None = None
     was_undervoltage: bool | None = None
     megahertz: float | None = None
-    """Of the fastest processor core."""
+    """The frequency of the fastest processor core."""
     disk_free: int | None = None
     """Bytes that a user may write."""
     memory_free: int | None = None
-    """Bytes, what the kernel would give back included."""
+    """Free bytes, with those that the kernel would give back."""
     clock_synchronised: bool | None = None
 
 
@@ -52,9 +52,10 @@ def read_health(
     root: Path = Path("/"),
     kernel_clock: Callable[[], bool | None] | None = None,
 ) -> Health:
-    """Reads what `sensors` names under `root`, and the room on the file system of `disk`.
+    """Reads the files of `sensors` under `root`, and the free space on the file system of `disk`.
 
-    No sensor is ever an error. Takes less than a millisecond where the sensors themselves are fast.
+    A missing sensor is no error. A reading takes less than a millisecond where the sensors are
+    fast.
     """
     word = None if sensors.firmware is None else _number(root / sensors.firmware.lstrip("/"), 16)
     counts = list(_numbers(root, sensors.throttle_counts))
@@ -84,7 +85,7 @@ def read_health(
 
 
 def troubles(health: Health) -> list[str]:
-    """What a person should see to, one line each; nothing of what is not known."""
+    """The troubles of the machine, one line each; a value that is not known is no trouble."""
     conditions = (
         (health.throttled, "the processor is throttled"),
         (health.undervoltage, "under-voltage: the power supply or its cable is too weak"),
@@ -99,7 +100,7 @@ def troubles(health: Health) -> list[str]:
 
 
 def ask_kernel_clock() -> bool | None:
-    """Whether something keeps the clock right, by adjtimex(2) that changes nothing.
+    """Whether the clock is synchronised, from adjtimex(2), which changes nothing here.
 
     Works without privileges; None where the system call is forbidden, as under systemd's
     ProtectClock.
@@ -109,9 +110,9 @@ def ask_kernel_clock() -> bool | None:
 
 
 def _clock_synchronised(root: Path, kernel_clock: Callable[[], bool | None]) -> bool | None:
-    """By the file of systemd-timesyncd where that runs; else, as under chrony, by the kernel.
+    """Whether the clock is synchronised: from the file of systemd-timesyncd, else from the kernel.
 
-    The file comes first because a hardened service may see it, but may not call adjtimex(2).
+    The file comes first, because a hardened service may read it, but may not call adjtimex(2).
     """
     timesync = root / "run/systemd/timesync"
     if timesync.is_dir():
@@ -120,7 +121,7 @@ def _clock_synchronised(root: Path, kernel_clock: Callable[[], bool | None]) -> 
 
 
 def _cooling(root: Path, types: tuple[str, ...]) -> Iterator[int]:
-    """The state of each cooling device of these types: 0 where it does nothing."""
+    """The state of each cooling device of these types; 0 is off."""
     if not types:
         return
     for path in root.glob("sys/class/thermal/cooling_device*/type"):
@@ -135,7 +136,7 @@ def _cooling(root: Path, types: tuple[str, ...]) -> Iterator[int]:
 
 
 def _numbers(root: Path, patterns: tuple[str, ...]) -> Iterator[int]:
-    """The number in each file that is there and tells one."""
+    """The number in each file of the patterns that holds one."""
     for pattern in patterns:
         for path in root.glob(pattern.lstrip("/")):
             if (number := _number(path)) is not None:
@@ -143,7 +144,7 @@ def _numbers(root: Path, patterns: tuple[str, ...]) -> Iterator[int]:
 
 
 def _text(path: Path) -> str | None:
-    """A file's text; None where it is absent or, as a sensor that is off, cannot be read."""
+    """The text of a file; None where it is missing or, as for a sensor that is off, unreadable."""
     try:
         return path.read_text(errors="replace").strip()
     except OSError:
@@ -151,7 +152,7 @@ def _text(path: Path) -> str | None:
 
 
 def _number(path: Path, base: int = 10) -> int | None:
-    """The number in a file; None where there is none."""
+    """The number in a file; None where it holds none."""
     try:
         return int(_text(path) or "", base)
     except ValueError:
@@ -164,7 +165,7 @@ def _flag(word: int | None, bits: int) -> bool | None:
 
 
 def _any(*flags: bool | None) -> bool | None:
-    """Whether anything says yes; None where nothing says anything."""
+    """Whether any flag is set; None where no flag is known."""
     known = [flag for flag in flags if flag is not None]
     return any(known) if known else None
 

@@ -1,4 +1,4 @@
-"""Keeps native libraries' start-up notes from burying the one line that a user needs."""
+"""Silences the start-up notes of native libraries, which would hide the line for the user."""
 
 import os
 import sys
@@ -17,12 +17,12 @@ _terminal: TextIO | None = None
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """File descriptor 2 leads to a temporary file, Python's own stderr stays as it was.
+    """Redirects file descriptor 2 to a temporary file; the stderr of Python stays as it is.
 
-    TensorFlow and its interpreters write to the descriptor before any of their log levels apply,
-    so that no setting silences them. Where the block crashes, what they wrote is shown after all.
-    Serves as a decorator too. Of several threads the last to leave brings the descriptor back; one
-    that never leaves, stuck in a library, costs no more than the libraries' notes.
+    TensorFlow and its interpreters write to the descriptor before their log levels apply, so that
+    no setting silences them. Where the block crashes, their notes are printed after all. The
+    function is a decorator, too. Of several threads, the last to leave restores the descriptor; a
+    thread that hangs in a library only suppresses more notes.
     """
     global _users
     with _lock:
@@ -45,7 +45,7 @@ def quiet() -> Iterator[None]:
 
 
 def _redirect() -> None:
-    """Leads descriptor 2 to a file until `_redirection` is closed."""
+    """Redirects descriptor 2 to a file until `_redirection` is closed."""
     global _notes, _terminal
     python_stderr = sys.stderr
     _notes = _redirection.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  `_redirection` closes it

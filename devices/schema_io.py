@@ -1,8 +1,8 @@
-"""JSON and TOML into frozen dataclasses that refuse what they do not know, and back into JSON.
+"""Reads JSON and TOML as frozen dataclasses that refuse unknown entries, and writes JSON.
 
-A field says with `msgspec.Meta` what it may be; what several fields may be together is for
-`__post_init__`, which raises ValueError. The dataclasses have slots: of one without, msgspec does
-not write what was left at its default when it was read.
+A field limits its values with `msgspec.Meta`. Limits on several fields together stand in
+`__post_init__`, which raises ValueError. The dataclasses have slots: without slots, msgspec does
+not write the fields that kept their default when they were read.
 """
 
 import re
@@ -21,10 +21,10 @@ _MISSING = re.compile(r"Object missing required field `(?P<entry>[^`]*)`")
 
 
 def read_json(content: bytes | str, kind: type[Record], name: str, whole: bool = True) -> Record:
-    """Reads JSON as `kind`, a dataclass or a container of some.
+    """Reads JSON as `kind`, a dataclass or a container of dataclasses.
 
-    Raises BadInput, `name` first, naming the first entry that is wrong: one that `kind` does not
-    have among them, unless only a part is wanted and `whole` is False.
+    Raises BadInput, which begins with `name` and names the first wrong entry. An entry that `kind`
+    does not have is wrong, too, unless `whole` is False.
     """
     try:
         entries = msgspec.json.decode(content)
@@ -48,7 +48,7 @@ def write_json(record: object, indent: int = 2) -> bytes:
 
 
 def plain(record: object) -> Any:
-    """A dataclass as what JSON knows: dictionaries, lists, strings and numbers."""
+    """A dataclass as the types of JSON: dictionaries, lists, strings and numbers."""
     return msgspec.to_builtins(record, enc_hook=lambda number: number.item())  # NumPy's
 
 
@@ -63,7 +63,7 @@ def _convert(entries: object, kind: type[Record], name: str, whole: bool) -> Rec
 
 
 def _explain(error: msgspec.ValidationError, entries: object, kind: object) -> str:
-    """What is wrong, in one line: where, then what."""
+    """The error in one line: the place, then the problem."""
     problem, where = str(error), ""
     if place := _PLACE.fullmatch(problem):
         problem, where = (
@@ -76,9 +76,9 @@ def _explain(error: msgspec.ValidationError, entries: object, kind: object) -> s
 
 
 def _named(where: str, error: str, entries: Any, kind: Any) -> str:
-    """The place of an error with names for the `[...]` by which msgspec means one entry of a table.
+    """The place of an error; a name replaces the `[...]` of msgspec for one entry of a table.
 
-    It is the first that alone is refused likewise; `entries` are thinned out to find it.
+    The entry is the first that alone gives the same error; `entries` are reduced to find it.
     """
     inner, named = entries, ""
     for name, index in _STEP.findall(where):
@@ -105,7 +105,7 @@ def _refusal(entries: object, kind: Any) -> str | None:
 
 
 def _unknown(given: Any, known: Any, where: str = "") -> str:
-    """The first entry of `given` that was left out of `known`, what was made of it; else empty."""
+    """The first entry of `given` that is missing in `known`, which was read from it; else empty."""
     if isinstance(given, dict):
         for name, value in given.items():
             inner = f"{where}.{name}" if where else str(name)

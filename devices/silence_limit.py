@@ -2,20 +2,20 @@
 
 
 class SilenceLimit:
-    """Twice the time that the last two frames took, in seconds, and within bounds.
+    """The limit is twice the shorter of the last two waits, in seconds, within bounds.
 
-    A source that is slow by nature is not a silent one, and a single long wait is no slow source.
-    Before two frames came it is the upper bound.
+    So a slow source does not count as silent, and one long wait does not make a source slow. Before
+    two frames have come, the limit is the upper bound.
     """
 
-    def __init__(self, least: float, most: float) -> None:
-        self._least, self._most, self._last = least, most, most
-        self.seconds = most
+    def __init__(self, lower: float, upper: float) -> None:
+        self._lower, self._upper, self._last = lower, upper, upper
+        self.seconds = upper
 
     def __float__(self) -> float:
         return self.seconds
 
     def learn(self, waited: float) -> None:
-        """Takes in how long a frame was waited for."""
-        self.seconds = min(max(self._least, 2 * min(waited, self._last)), self._most)
+        """Takes in the wait for a frame, in seconds."""
+        self.seconds = min(max(self._lower, 2 * min(waited, self._last)), self._upper)
         self._last = waited

@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Loads the command line and runs it; who changes his mind while it loads is heard too."""
+    """Loads the command line and runs it; Ctrl-C stops it while it loads, too."""
     try:
         from edge_runtime.cli import main as command
     except KeyboardInterrupt:

@@ -48,6 +48,7 @@ Examples:
     ...         raise EndOfRecording("all frames were read")
     >>> [result.state.name for result in results_of(model, Noise(2))]
     ['LIVE', 'LIVE']
+
 """
 
 import queue

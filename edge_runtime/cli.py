@@ -1,4 +1,4 @@
-"""The one command, `sonolite`: its root, its exit codes, and the doors for the host's commands."""
+"""The command `sonolite`: the root of its subcommands, and its exit codes."""
 
 import sys
 from contextlib import suppress
@@ -18,20 +18,24 @@ HELP = (
 
 
 def command_line(word: str) -> typer.Typer:
-    """The command with what `word` asks for: one of the device's, or else all this machine can do.
+    """The command line with the subcommand `word` of the device, or else with all subcommands.
 
-    The host's commands need the host extra.
+    The subcommands of the host need the host extra.
     """
     app = typer.Typer(
         name="sonolite",
         help=HELP,
         add_completion=False,
-        callback=lambda: None,  # or an app of one command would take its name for an argument
+        callback=lambda: (
+            None
+        ),  # without it, an app of one subcommand takes the name for an argument
         pretty_exceptions_enable=False,
     )
     if commands.register(app, word):
         return app
-    from importlib.metadata import entry_points  # here, as a device's own command needs none
+    from importlib.metadata import (
+        entry_points,
+    )  # here, because the subcommands of the device need none
 
     for name in ("train", "convert"):
         with suppress(ModuleNotFoundError):  # a device has neither
@@ -46,7 +50,7 @@ def command_line(word: str) -> typer.Typer:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line; every foreseen failure ends in one line and its exit code."""
+    """Runs the command line. Every known failure ends in one line and an exit code."""
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         code = command_line(words[0])(args=words, standalone_mode=False)
@@ -62,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(line: str, code: int) -> NoReturn:
-    """Says one line, whatever its words hold, and ends with `code`."""
+    """Prints one line without control characters, and ends with `code`."""
     text = printable(" ".join(line.split()))
     say(f"sonolite: {text}")
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""What this machine can capture with and compute on, and why not."""
+"""The sources and backends of this machine, and why others do not work."""
 
 import os
 import platform
@@ -24,27 +24,27 @@ from edge_runtime.models.backends import NAMED_BACKENDS, find_candidates, requir
 from edge_runtime.models.classifier import Classifier
 
 TIMED_RUNS = 30
-"""Inferences that are timed, after as many that are not."""
+"""Inferences that are timed, after the same number without a clock."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a session may use."""
+    """A finding about one part of the machine."""
 
     part: str
     """`machine`, `board`, `packages`, `health`, `capture` or `compute`."""
     name: str
     there: bool
     says: str
-    """What it is and how fast; or why it cannot be used, and how to get it."""
+    """A description; or why the part cannot be used, and how to get it."""
 
 
 def examine_machine(
     bundle: Bundle, board: Board | None, root: Path = Path("/")
 ) -> Iterator[Finding]:
-    """Looks at the machine, its sources of frames, and each model of `bundle` on each backend.
+    """Checks the machine, the sources of frames, and each model of `bundle` on each backend.
 
-    `board` is what it is, None where it is of no known kind; its files are under `root`.
+    `board` is the board, None for an unknown one. The files of the system are under `root`.
     """
     cores = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     yield Finding("machine", platform.system(), True, cores)
@@ -61,7 +61,7 @@ def examine_machine(
 
 
 def _board(board: Board) -> Iterator[Finding]:
-    """What the board is, whether this machine can be one, and what to expect of it."""
+    """The board, whether this machine can be one, and its published latencies."""
     glibc = platform.libc_ver()[1] or None
     unfit = board.unfit(platform.machine(), platform.python_version(), glibc)
     about = board.about if unfit is None else f"{board.about}; {unfit}"
@@ -76,7 +76,7 @@ def _board(board: Board) -> Iterator[Finding]:
 
 
 def _packages(board: Board, status: Path) -> Iterator[Finding]:
-    """What the system must have, by purpose, from dpkg's own record (deb822, dpkg-query(1))."""
+    """The needed system packages, by their purpose; read from dpkg (deb822, dpkg-query(1))."""
     if not status.is_file():
         return
     installed = set[str]()
@@ -92,7 +92,7 @@ def _packages(board: Board, status: Path) -> Iterator[Finding]:
 
 
 def _health(board: Board | None, root: Path) -> Iterator[Finding]:
-    """How the machine is now; what it does not tell is named in the last line."""
+    """The health of the machine; the last line names the values that it does not give."""
     health = read_health(board.sensors if board else Sensors(), Path(sys.prefix), root)
     silent = []
     if health.celsius is None:
@@ -132,7 +132,7 @@ def _health(board: Board | None, root: Path) -> Iterator[Finding]:
 
 
 def _captures(devices: Path) -> Iterator[Finding]:
-    """Every camera, and what the other kinds of source need."""
+    """Every camera, and the library of each other kind of source."""
     cameras = sorted(devices.glob("video*"))
     if not cameras:
         yield Finding("capture", "cameras", False, f"no {devices}/video*; is a grabber plugged in?")
@@ -155,9 +155,9 @@ def _captures(devices: Path) -> Iterator[Finding]:
 
 
 def _computes(bundle: Bundle) -> Iterator[Finding]:
-    """Each of the bundle's models on each backend that could compute it.
+    """Each model of the bundle on each backend that could compute it.
 
-    A model that is there has answered the golden frames as the float model does.
+    A model with `there` set has answered the golden frames as the float model does.
     """
     stage = bundle.manifest.classifier
     golden = read_golden(bundle)

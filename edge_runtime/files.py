@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and where a person's own files lie."""
+"""Files and folders that are written whole or not at all, and the folders of the user."""
 
 import glob
 import os
@@ -12,9 +12,9 @@ from devices import BadInput
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it takes the place of `path`.
+    """Yields a temporary path in the folder of `path`; on success the file there replaces `path`.
 
-    Whatever stops the block before its end, a kill included, leaves the old file as it was.
+    Where anything stops the block before its end, even a kill, the old file stays as it was.
     Raises BadInput where the folder cannot be written to or the disk is full.
     """
     part = _temporary_path(path)
@@ -26,7 +26,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     except OSError as error:
         if error.filename not in (None, str(part), str(path)):
-            raise  # another file's trouble
+            raise  # the error is about another file
         raise BadInput(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
@@ -34,9 +34,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`; on success it is renamed to `path`.
+    """Yields a temporary folder in the folder of `path`; on success it is renamed to `path`.
 
-    Raises BadInput where `path` exists already (nothing is ever overwritten) or cannot be made.
+    Raises BadInput where `path` exists already (nothing is overwritten) or cannot be made.
     """
     refuse_existing(path)
     part = _temporary_path(path)
@@ -56,14 +56,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raises BadInput where `path` is taken; asked before long work, not only at its end."""
+    """Raises BadInput where `path` exists; called before long work, not only at the end."""
     if path.exists():
         raise BadInput(f"{path} exists already; choose another name or remove it first")
     refuse_unwritable(path)
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raises BadInput where no file can be put at `path`; asked before long work too."""
+    """Raises BadInput where no file can be written at `path`; called before long work, too."""
     if not path.parent.is_dir():
         raise BadInput(f"{path}: there is no folder {path.parent}")
     if path.is_dir():
@@ -73,14 +73,14 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def _temporary_path(path: Path) -> Path:
-    """The temporary name keeps the suffix, because video writers choose their format by it."""
+    """A temporary path with the suffix of `path`: a video writer needs the suffix."""
     refuse_unwritable(path)
     _sweep(path)
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
 
 def _sweep(path: Path) -> None:
-    """Removes what a killed process left of an earlier attempt at `path`."""
+    """Removes the temporary files that killed processes left of `path`."""
     for part in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
         owner = part.name.removesuffix(f".part{path.suffix}").rpartition(".")[2]
         if owner.isdecimal() and not Path("/proc", owner).exists():
@@ -91,7 +91,7 @@ def _sweep(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Puts the rename itself on the disk (fsync of the folder; rename(2), fsync(2))."""
+    """Writes a rename to the disk: fsync of the folder; see rename(2) and fsync(2)."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -100,10 +100,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def configuration_folder() -> Path:
-    """Where a person's keys lie (XDG Base Directory Specification)."""
+    """The folder of the user's keys and saved regions (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "sonolite"
 
 
 def state_folder() -> Path:
-    """Where what a device has seen is kept (XDG Base Directory Specification)."""
+    """The folder of the versions that ran here (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "sonolite"

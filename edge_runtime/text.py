@@ -1,4 +1,4 @@
-"""Text for people: lines on stderr, and other people's words made safe for a terminal."""
+"""Text for people: lines on stderr, and foreign text made safe for a terminal."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -8,18 +8,18 @@ if TYPE_CHECKING:
 
 
 def say(line: str) -> None:
-    """Prints one line for the person on stderr; stdout is kept for results."""
-    if sys.stderr is not None:  # it may have been closed, and print would take stdout for it
+    """Prints one line for a person to stderr; stdout is for results."""
+    if sys.stderr is not None:  # a closed stderr is None, and print would take stdout
         print(line, file=sys.stderr)
 
 
 def printable(text: str) -> str:
-    """The text without characters that command a terminal; lines stay lines."""
+    """The text without control characters, except the ends of lines."""
     return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
 
 
 def table_cell(text: str) -> "Text":
-    """A table's cell with somebody else's words, none of which is read as markup."""
-    from rich.text import Text  # here: a live session that nobody watches does without rich
+    """A cell of a table with foreign text, which is not read as markup."""
+    from rich.text import Text  # here: a session without a terminal does not load rich
 
     return Text(printable(text))

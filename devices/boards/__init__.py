@@ -1,4 +1,4 @@
-"""Boards: what each small device is, one short TOML file each; docs/boards.md tells the format."""
+"""Boards: one short TOML file describes each small device; docs/boards.md explains the format."""
 
 import platform
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from devices.schema_io import read_toml
 Architecture = Literal["aarch64", "x86_64"]
 Purpose = Literal["setup", "run", "cameras", "gpu", "edgetpu"]
 VersionNumber = Annotated[str, Meta(pattern=r"\A\d{1,2}\.\d{1,3}\Z")]
-"""Two numbers, such as the `3.11` of a Python."""
+"""Two numbers, such as `3.11` for Python."""
 KernelFile = Annotated[str, Meta(pattern=r"\A/(sys|proc)/.+\Z")]
 DebianPackage = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9+.-]+\Z")]
 Celsius = Annotated[float, Meta(ge=0, le=125)]
@@ -24,12 +24,12 @@ Citation = Annotated[str, Meta(min_length=1)]
 
 @dataclass(frozen=True, slots=True)
 class Sensors:
-    """The kernel's files that tell how the board is; `*` stands for any, absent ones are passed."""
+    """The files of the kernel with the health of the board; `*` matches any name."""
 
     temperature: tuple[KernelFile, ...] = ("/sys/class/thermal/thermal_zone*/temp",)
     """Thousandths of a degree Celsius; the hottest counts."""
     firmware: KernelFile | None = None
-    """The Raspberry Pi firmware's word of flags, hexadecimal; see `devices.health`."""
+    """The flags of the Raspberry Pi firmware, hexadecimal; see `devices.health`."""
     undervoltage: tuple[KernelFile, ...] = ()
     """1 while the supply is too weak."""
     cooling: tuple[str, ...] = ()
@@ -39,13 +39,13 @@ class Sensors:
     frequency: tuple[KernelFile, ...] = (
         "/sys/devices/system/cpu/cpufreq/policy*/scaling_cur_freq",
     )
-    """kHz; the fastest counts. A Raspberry Pi tells what was asked for, not what its firmware gives
-    when throttled (github.com/raspberrypi/linux/issues/2986)."""
+    """kHz; the fastest counts. A Raspberry Pi gives the requested frequency, not the lower one of a
+    throttled firmware (github.com/raspberrypi/linux/issues/2986)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thermal:
-    """The temperatures from which fewer frames are classified; a hot device has less to do."""
+    """The temperatures from which on fewer frames are classified."""
 
     half: Celsius
     quarter: Celsius
@@ -63,7 +63,7 @@ class Thermal:
 
 @dataclass(frozen=True, slots=True)
 class CaptureSettings:
-    """What a V4L2 grabber is best asked for on this board; the address of a source asks for it."""
+    """The best mode of a V4L2 grabber on this board, for the address of the source."""
 
     format: Literal["YUYV", "MJPG"]
     width: Annotated[int, Meta(ge=160, le=3840)]
@@ -74,7 +74,7 @@ class CaptureSettings:
 
 @dataclass(frozen=True, slots=True)
 class PublishedLatency:
-    """One published figure: how long a model takes on this board."""
+    """A published latency of a model on this board."""
 
     model: str
     backend: BackendKind
@@ -84,15 +84,15 @@ class PublishedLatency:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """One kind of device: what it is, what it needs, and how it is used best."""
+    """One kind of device: its hardware, its needs, and its best settings."""
 
     name: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9-]{0,40}\Z")]
     about: str
     architectures: Annotated[tuple[Architecture, ...], Meta(min_length=1)]
     python: tuple[VersionNumber, VersionNumber]
-    """The oldest and the newest that will do."""
+    """The oldest and the newest version that work."""
     glibc: VersionNumber
-    """The oldest that will do; no wheel that needs a newer one is taken."""
+    """The oldest version that works; no wheel that needs a newer one is taken."""
     interpreter: Literal["ai-edge-litert", "tflite-runtime"]
     backends: Annotated[tuple[BackendKind, ...], Meta(min_length=1)]
     """In order of preference."""
@@ -102,14 +102,14 @@ class Board:
     thermal: Thermal
     capture: CaptureSettings
     packages: dict[Purpose, tuple[DebianPackage, ...]]
-    """Debian packages, by what they are needed for."""
+    """Debian packages, by their purpose."""
     sensors: Sensors = field(default_factory=Sensors)
     models: tuple[str, ...] = ()
-    """How `/proc/device-tree/model` begins on such a board."""
+    """The beginning of `/proc/device-tree/model` on this board."""
     usb: tuple[Annotated[str, Meta(pattern=r"\A[0-9a-f]{4}:[0-9a-f]{4}\Z")], ...] = ()
-    """Vendor and product of a USB device that makes a machine such a board."""
+    """Vendor and product of a USB device that makes a machine this board."""
     note: str | None = None
-    """What a person has to know or to do first."""
+    """A note for the user to read first."""
     latency: tuple[PublishedLatency, ...] = ()
 
     def __post_init__(self) -> None:
@@ -123,9 +123,9 @@ class Board:
         return tuple(f"{tag}_{architecture}" for tag in (*tags, "manylinux2014"))
 
     def unfit(self, architecture: str, python: str, glibc: str | None) -> str | None:
-        """Why a machine is no such board, or too old; None where it will do.
+        """Why a machine is not this board, or is too old; None where it works.
 
-        `python` and `glibc` are versions such as `3.11.2` and `2.36`, None another C library.
+        `python` and `glibc` are versions such as `3.11.2` and `2.36`; None is another C library.
         """
         if architecture not in self.architectures:
             return f"its processor is {architecture}, not {' or '.join(self.architectures)}"
@@ -169,10 +169,10 @@ def read_board(name: str) -> Board:
 
 
 def detect_board(root: Path = Path("/"), architecture: str | None = None) -> Board | None:
-    """The board of the package that the machine under `root` is; None where it is none of them.
+    """The board of the package that fits the machine under `root`; None where none fits.
 
-    A USB device that a board names goes before the model in the device tree, and a board that names
-    neither is any machine of its architecture without a device tree, a PC.
+    A board whose USB device is plugged in comes first, then a board whose model is in the device
+    tree. A board with neither fits any machine of its architecture without a device tree: a PC.
     """
     model, plugged = _model(root), _plugged(root)
     known = [read_board(name) for name in board_names()]
@@ -188,7 +188,7 @@ def detect_board(root: Path = Path("/"), architecture: str | None = None) -> Boa
 
 
 def _model(root: Path) -> str:
-    """What the device tree calls the board, empty on a PC."""
+    """The model in the device tree, empty on a PC."""
     try:
         return (root / "proc/device-tree/model").read_text(errors="replace").strip("\0\n")
     except OSError:

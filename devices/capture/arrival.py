@@ -1,33 +1,32 @@
-"""How old a picture may be that came over a line which can hold pictures back.
+"""The age of a picture that came over a connection which can hold pictures back.
 
-A network, a server or a halted process may keep pictures and hand them over later, all at once.
-When one arrives says nothing then of when it was captured. What is known is when last nothing lay
-there to be taken: whatever is there now was sent after that. A picture counts as captured then, so
-that an old one is never taken for a new one; one that was waited for counts as captured when it
-came, unless the wait was so long that it may itself have been held back.
+A network, a server or a halted process may hold pictures back and deliver them later, all at once.
+Then the time of arrival does not show the time of capture. Known is the last moment when no picture
+was waiting: every picture that waits now was sent after it. A waiting picture counts as captured at
+that moment, so that an old picture never counts as new. A picture that the reader had to wait for
+counts as captured at its arrival, unless the wait was so long that it may have been held back.
 """
 
 IMMEDIATE_SECONDS = 0.003
-"""Seconds; a picture that lies there is taken sooner. One of up to 100 a second is waited for
-longer, where its reader does not take all the time between two."""
+"""Seconds; a waiting picture is taken faster. At up to 100 pictures a second the reader waits
+longer for the next one, unless it needs the whole time between two."""
 MIN_HELD_SECONDS, HELD_FACTOR = 0.2, 3
-"""A wait of so many seconds, and so many times the longer one of the two before it, may have been
-of a line that held back."""
+"""After a wait of so many seconds, and of so many times the longer of the two waits before, the
+picture may have been held back."""
 
 
 class ArrivalTime:
-    """Since when the pictures that come may have been lying there, on the clock of their reader."""
+    """The earliest time of capture of the pictures of a connection, on the clock of the reader."""
 
     def __init__(self, now: float) -> None:
-        """Begins with nothing there."""
+        """Begins at `now` with no waiting picture."""
         self._empty = now
         self._waits = (0.0, 0.0)
 
     def came(self, asked: float, arrived: float) -> float:
-        """When what was asked for and arrived at these seconds may have been captured, at the
-        earliest.
+        """The earliest time of capture of a message, asked for and arrived at these seconds.
 
-        Every message counts, whatever is in it.
+        Call it for every message, not only for pictures.
         """
         waited = arrived - asked
         if waited < IMMEDIATE_SECONDS:

@@ -1,15 +1,15 @@
-"""Which sizes of picture are taken at all."""
+"""The limits for the size of a picture."""
 
 from devices.errors import BadInput
 
 MIN_SIDE = 32
-"""Smaller than this is no picture that anyone could judge."""
+"""Pixels; nobody could judge a smaller picture."""
 MAX_PIXELS = 64_000_000
-"""More than any scanner delivers; 192 MB once unpacked, which a small board still survives."""
+"""More than any scanner delivers; unpacked it is 192 MB, which a small board can hold."""
 
 
 def check_size(name: object, width: int, height: int) -> None:
-    """Raises BadInput for a picture too small to judge or too large to hold; `name` is shown."""
+    """Raises BadInput for a picture that is too small or too large; the message names `name`."""
     if min(width, height) < MIN_SIDE:
         raise BadInput(
             f"{name}: {width} x {height} pixels are too few; at least {MIN_SIDE} x {MIN_SIDE}"

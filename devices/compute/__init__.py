@@ -1,4 +1,4 @@
-"""Tensors through: backends that run a model, one file each."""
+"""Backends that run a model, one file for each."""
 
 from devices.compute.backend import Backend, BackendKind, Compute, Outputs
 from devices.compute.cpu import CpuBackend

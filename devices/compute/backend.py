@@ -1,4 +1,4 @@
-"""The seam between a model and what computes it."""
+"""The interface of a backend, which runs a model."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -16,27 +16,27 @@ Outputs = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Compute:
-    """What a backend really is; written into every result."""
+    """The facts of a backend; part of every result."""
 
     kind: BackendKind
     interpreter: str
     """The library and its version, such as `ai-edge-litert 2.3.0`."""
     model: str
-    """The file of the bundle that it runs."""
+    """The member of the bundle that it runs."""
     threads: int
     share: float
-    """How much of the graph runs on `kind`, 0..1 of its operators."""
+    """The share of the operators that run on `kind`, 0..1."""
 
 
 class Backend(Protocol):
-    """Something that runs one model."""
+    """Runs one model."""
 
     @property
     def compute(self) -> Compute:
-        """What this backend really is."""
+        """The facts of this backend."""
 
     def run(self, tensor: NDArray[np.uint8]) -> Outputs:
         """Returns the model's outputs for `tensor`, uint8 ``[1, H, W, 1]``.
 
-        The arrays are the caller's to keep. Raises ValueError where the shape is not the model's.
+        The caller may keep the arrays. Raises ValueError where the shape is not that of the model.
         """

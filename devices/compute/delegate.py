@@ -1,7 +1,7 @@
 """TFLite through a delegate: a vendor's library that takes operators off the CPU.
 
-Edge TPU (`libedgetpu.so.1`), NXP (`libvx_delegate.so`), Arm Ethos-U and Mali, and others load in
-one way, by the library's path and options of its own.
+The libraries for the Edge TPU (`libedgetpu.so.1`), NXP (`libvx_delegate.so`), Arm Ethos-U and Mali,
+and others load in the same way: by a path and options.
 """
 
 import ctypes
@@ -15,13 +15,13 @@ from devices.errors import BadInput, HardwareMissing
 from devices.quiet import quiet
 
 EDGETPU = "libedgetpu.so.1"
-"""What coral.ai's package for Debian installs; the loader finds it by this name."""
+"""The library in the Debian package of coral.ai; the loader finds it by this name."""
 DELEGATE_OPERATOR = "DELEGATE"
-"""What an interpreter calls the operator that stands for a part which a delegate took."""
+"""The name of the operator that stands for a part of the graph on a delegate."""
 
 
 class DelegateBackend(Interpreter):
-    """One model through a delegate, what it does not take on one thread of the CPU."""
+    """One model on a delegate; other operators run on one thread of the CPU."""
 
     def __init__(
         self,
@@ -34,13 +34,15 @@ class DelegateBackend(Interpreter):
         """Opens `model`, the verified bytes of the bundle's member `name`.
 
         Raises HardwareMissing where the library cannot be loaded or does not find its hardware,
-        BadInput where it refuses the model or takes none of its operators: that would be the CPU
-        under another name.
+        BadInput where it refuses the model or takes no operator, because then only the CPU would
+        compute.
         """
         module, _ = find_interpreter()
         try:
             with quiet():
-                ctypes.CDLL(library)  # what load_delegate leaves of a missing one fails when freed
+                ctypes.CDLL(
+                    library
+                )  # load_delegate fails again, when freed, where the library is missing
                 delegate = module.load_delegate(library, dict(options or {}))
         except OSError as error:
             raise HardwareMissing(f"{library}: cannot be loaded: {first_line(error)}") from error
@@ -55,10 +57,10 @@ class DelegateBackend(Interpreter):
 
 
 def delegated_share(operators: Sequence[Mapping[str, Any]]) -> float:
-    """The share of a model's operators that a delegate took on, 0..1; NaN of an empty list.
+    """The share of the operators of a model that run on a delegate, 0..1; NaN for an empty list.
 
-    An interpreter lists the model's operators, then one for each part that a delegate took: what
-    lies between that one's inputs and outputs is what was taken.
+    An interpreter lists the operators of the model, then one operator for each part on a delegate.
+    The delegate runs the operators between the inputs and the outputs of that part.
     """
     own = [operator for operator in operators if operator["op_name"] != DELEGATE_OPERATOR]
     maker = {int(tensor): n for n, operator in enumerate(own) for tensor in operator["outputs"]}

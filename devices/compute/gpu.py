@@ -18,7 +18,7 @@ from devices.compute.interpreter import find_interpreter
 from devices.errors import BadInput, HardwareMissing
 from devices.quiet import quiet
 
-# Linux has WebGPU alone; the search for OpenCL tells its failure to stdout, where programs read.
+# Linux has only WebGPU. The search for OpenCL prints its failure to stdout, which programs read.
 os.environ.setdefault("LITERT_DISABLE_OPENCL", "1")
 
 NO_LIBRARY = "a GPU needs ai-edge-litert 2.3 or newer: pip install ai-edge-litert"
@@ -28,21 +28,21 @@ NO_ADAPTER = (
 )
 ADAPTER_NOTE = re.compile(r"Selected adapter: (.+)")
 SPLIT_NOTE = re.compile(r"(\d+) operations will run on the GPU, and the remaining (\d+) operations")
-"""What the accelerator says of itself; no function of the library tells it."""
+"""Notes of the accelerator; no function of the library gives these facts."""
 
 
 class GpuBackend:
-    """One model on the GPU, what the GPU does not know on one thread of the CPU.
+    """One model on the GPU; operators that the GPU lacks run on one thread of the CPU.
 
-    The share on the GPU is 1 where LiteRT opens the model with no CPU to fall back on, which it
-    refuses if a single operator is left over, and else the accelerator's own count. Arithmetic is
-    float32 in every variant: a GPU left to choose may take float16, which is another model.
+    The share on the GPU is 1 where LiteRT opens the model without the CPU, which it refuses if one
+    operator is left over. Else the share is the count of the accelerator. Arithmetic is float32 in
+    every variant: a GPU that may choose can take float16, which is another model.
     """
 
     def __init__(self, model: bytes, name: str) -> None:
         """Opens `model`, the verified bytes of the bundle's member `name`.
 
-        Raises BadInput where the bytes are not a model of the contract or the GPU knows none of its
+        Raises BadInput where the bytes are not a model of the contract or the GPU has none of its
         operators, HardwareMissing where there is no library or no adapter.
         """
         try:
@@ -85,7 +85,9 @@ class GpuBackend:
                 parts.callback(buffer.destroy)
             self._details = self._model.get_output_tensor_details(self._key)
             _mute_the_end()
-            self.run(np.zeros(self.shape, np.uint8))  # the first picture makes ready, with notes
+            self.run(
+                np.zeros(self.shape, np.uint8)
+            )  # the first inference prepares the GPU, and prints notes
         interpreter = f"ai-edge-litert {import_module('ai_edge_litert').__version__}"
         self.compute = Compute("gpu", interpreter, name, threads=1, share=share)
 
@@ -107,12 +109,12 @@ class GpuBackend:
 
 @cache
 def _mute_the_end() -> None:
-    """Once: what the library's own environment notes when the process ends goes nowhere."""
+    """Discards the notes of the library at the end of the process; registers that only once."""
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 def _close(parts: ExitStack) -> None:
-    """Gives everything back, without the library's notes on it."""
+    """Frees everything, without the notes of the library."""
     with quiet():
         parts.close()
 
@@ -126,15 +128,15 @@ def _open(litert: Any, environment: Any, model: bytes, accelerators: Any) -> Any
 
 
 def _notes() -> str:
-    """What native code wrote since `quiet` began, which has descriptor 2 lead to a file."""
+    """The notes of native code since `quiet` began, which redirects descriptor 2 to a file."""
     return os.pread(2, os.fstat(2).st_size, 0).decode(errors="replace")
 
 
 def _share(notes: str, model: bytes) -> float:
-    """The share of operators on the GPU, 0 where the accelerator does not say.
+    """The share of operators on the GPU, 0 where the accelerator does not give it.
 
-    Each float16 weight has an operator of its own that widens it. The GPU reads the weight as it
-    is, and the accelerator counts the operator among those left over: it is none of the work.
+    Each float16 weight has an operator that widens it. The GPU reads the weight without it, but the
+    accelerator counts it among the operators that are left over. So it is not counted here.
     """
     counts = SPLIT_NOTE.search(notes)
     if not counts:

@@ -1,4 +1,4 @@
-"""A TFLite interpreter: ai-edge-litert, or tflite-runtime on boards that it does not reach."""
+"""A TFLite interpreter: ai-edge-litert, or tflite-runtime on boards without ai-edge-litert."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -38,10 +38,10 @@ def find_interpreter() -> tuple[Any, str]:
 
 
 class Interpreter:
-    """One model of the contract in an interpreter, its tensors allocated once.
+    """One model of the contract in an interpreter; the tensors are allocated once.
 
-    `operators` are the model's, with `op_name`, `inputs` and `outputs` each, and the parts that
-    delegates took; empty where the library does not tell.
+    `operators` are those of the model, each with `op_name`, `inputs` and `outputs`, and the parts
+    on delegates. The list is empty where the library does not give it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Interpreter:
                     num_threads=threads,
                     experimental_delegates=list(delegates) or None,
                 )
-                # Now, as XNNPACK takes its parts of what is left when the tensors are allocated.
+                # Before the tensors are allocated, because XNNPACK takes its parts then.
                 details = getattr(self._interpreter, "_get_ops_details", list)
                 self.operators: list[dict[str, Any]] = list(details())
                 self._interpreter.allocate_tensors()
@@ -97,5 +97,5 @@ class Interpreter:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an interpreter's message, which may run over several."""
+    """The first line of an error of an interpreter."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

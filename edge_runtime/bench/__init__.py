@@ -1,1 +1,1 @@
-"""How fast this machine runs a bundle, beside the bare interpreter and other software."""
+"""The speed of a bundle on this machine, compared with the bare interpreter and other software."""

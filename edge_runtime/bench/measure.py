@@ -1,4 +1,4 @@
-"""Runs the contenders, one process after the other, in rounds: what disturbs one disturbs all."""
+"""Runs the workloads in rounds, one process after the other, so that a disturbance meets all."""
 
 import json
 import os
@@ -19,16 +19,16 @@ from edge_runtime.bench.workloads import LoopedRecording, RawMeasurement, Task, 
 
 OWN_WORKLOADS: tuple[WorkloadName, ...] = ("decode", "invoke", "prepare", "every", "live")
 PEER_WORKLOADS: dict[str, WorkloadName] = {"loop": "loop", "mediapipe": "mediapipe"}
-"""What one may be held against."""
+"""Other software to compare with, by the word of `--against`."""
 LIVE_FRAMES = 300
-"""Of the contenders that wait for a clock: ten seconds a round."""
+"""Frames of the workloads that run at the live frame rate: ten seconds a round."""
 HISTOGRAM_BINS = 60
-"""Of a histogram, from 0 to its contender's largest latency."""
+"""Bins of a histogram, from 0 to the largest latency of the workload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One contender in one round."""
+    """One workload in one round."""
 
     frames: int
     ms_a_frame: float
@@ -55,12 +55,12 @@ class CommandMeasurement:
     first_result: float
     """Seconds from the start of the process to the first line of JSON."""
     rss_mb: float
-    """The most memory that was resident."""
+    """The largest resident memory, 10^6 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A whole run: the machine, what was asked, and every round of every contender."""
+    """A whole benchmark: the machine, the settings, and every round of every workload."""
 
     machine: dict[str, str]
     bundle: str
@@ -72,7 +72,7 @@ class Bench:
 
 
 def read_bench(path: Path) -> Bench:
-    """Reads what `--out` wrote. Raises BadInput where it is something else."""
+    """Reads the file of `--out`. Raises BadInput for another file."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -81,7 +81,7 @@ def read_bench(path: Path) -> Bench:
 
 
 def write_bench(bench: Bench) -> bytes:
-    """The bytes of a stored run."""
+    """The bytes of the file of `--out`."""
     return write_json(bench, indent=1)
 
 
@@ -98,12 +98,14 @@ def measure(
     environment: dict[str, str] | None = None,
     progress: Callable[[str], object] = lambda _: None,
 ) -> Bench:
-    """Runs every contender `rounds` times.
+    """Runs every workload `rounds` times.
 
-    `name` is what the bundle is called in the record, `environment` adds to that of `sonolite run`.
-    `progress` is told what comes next. Raises BadInput where a contender cannot run.
+    `name` is the name of the bundle in the file, `environment` adds variables for `sonolite run`.
+    `progress` is called with the next workload. Raises BadInput where a workload cannot run.
     """
-    with LoopedRecording(source, 1) as recording:  # what it is not is better told by this process
+    with LoopedRecording(
+        source, 1
+    ) as recording:  # a wrong recording fails here, with a clear message
         recording.read(1.0)
     every: dict[str, list[Measurement]] = {}
     commands: list[CommandMeasurement] = []
@@ -135,7 +137,7 @@ def measure(
 
 
 def _run(task: Task) -> RawMeasurement:
-    """One contender in a process of its own."""
+    """Runs one workload in its own process."""
     words = [sys.executable, "-m", "edge_runtime.bench.workloads", json.dumps(asdict(task))]
     done = subprocess.run(words, capture_output=True, text=True)  # noqa: S603  our own module
     if done.returncode:
@@ -148,7 +150,7 @@ def _run(task: Task) -> RawMeasurement:
 def _summarise(outcome: RawMeasurement) -> Measurement:
     latencies = sorted(outcome.latencies_ms)
     if not latencies:
-        raise CheckFailed("a contender gave no result")
+        raise CheckFailed("a workload gave no result")
     longest = latencies[-1]
     histogram = [0] * HISTOGRAM_BINS
     for latency in latencies:
@@ -171,14 +173,14 @@ def _summarise(outcome: RawMeasurement) -> Measurement:
 
 
 def _percentile(ordered: Sequence[float], percent: int) -> float:
-    """The nearest-rank percentile of what is in order."""
+    """The nearest-rank percentile of sorted values."""
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
 def _command(
     bundle: Path, source: str, roi: str | None, threads: int, environment: dict[str, str]
 ) -> CommandMeasurement:
-    """Starts the command as a person would, and reads its first line."""
+    """Starts the command as a person does, and reads the first line."""
     words = [sys.executable, "-m", "edge_runtime", "run", str(bundle), "--source", source, "--json"]
     words += ["--threads", str(threads)] + ([] if roi is None else ["--roi", roi])
     began = time.monotonic()
@@ -202,7 +204,7 @@ def _command(
 
 
 def _peak_megabytes(pid: int) -> float:
-    """The most memory that a process ever held, in 10^6 bytes (proc(5), VmHWM)."""
+    """The largest resident memory of a process, in 10^6 bytes (proc(5), VmHWM)."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -212,7 +214,7 @@ def _peak_megabytes(pid: int) -> float:
 
 
 def _processor() -> str:
-    """What the machine calls its processor, or its board."""
+    """The name of the processor, or of the board."""
     for path, key in (("/proc/device-tree/model", None), ("/proc/cpuinfo", "model name")):
         try:
             text = Path(path).read_text(errors="replace")

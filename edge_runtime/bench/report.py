@@ -1,4 +1,4 @@
-"""What a bench found, as tables and as a picture."""
+"""The figures of a benchmark, as tables and as a picture."""
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
@@ -26,7 +26,7 @@ def median_of_rounds(rounds: Sequence[Measurement], of: Callable[[Measurement], 
 
 
 def bench_rows(bench: Bench) -> list[list[str]]:
-    """A head, then a row for each contender; each figure the median of its rounds."""
+    """A head, then a row for each workload; each figure is the median of the rounds."""
     head = [
         "",
         "ms a frame",
@@ -57,7 +57,7 @@ def bench_rows(bench: Bench) -> list[list[str]]:
 
 
 def ratios(bench: Bench) -> list[tuple[str, float]]:
-    """What the figures come to: each the median over the rounds of a ratio within one round."""
+    """Ratios and totals; a ratio is the median over the rounds of the ratio in each round."""
     rounds = bench.rounds
     figures: list[tuple[str, float]] = []
 
@@ -109,7 +109,7 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
 
 
 def markdown(bench: Bench) -> str:
-    """Both tables for a page."""
+    """Both tables in Markdown."""
     head, *body = bench_rows(bench)
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in body]
@@ -119,7 +119,7 @@ def markdown(bench: Bench) -> str:
 
 
 def draw_histograms(bench: Bench) -> Pixels:
-    """Histograms of all contenders' latencies below each other, on one scale; BGR."""
+    """The histograms of the latencies, one below the other, on one scale; BGR."""
     wide, high, left = 640, 64, 250
     largest = {
         workload: max(measurements, key=lambda measurement: measurement.frames)

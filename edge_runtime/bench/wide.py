@@ -1,4 +1,4 @@
-"""The same model for a picture of three channels, which is all that MediaPipe takes."""
+"""The same model with an input of three channels, which MediaPipe needs."""
 
 import io
 import zipfile
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def widen_input(model: bytes, schema: Any) -> bytes:
-    """A `.tflite` file with a slice in front that takes the first of three channels.
+    """A `.tflite` file with a slice before the model that takes the first of three channels.
 
-    `schema` is MediaPipe's `metadata_schema_py_generated`. All else stays: graph, weights, labels.
+    `schema` is MediaPipe's `metadata_schema_py_generated`. Graph, weights and labels stay.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as tflite

@@ -1,9 +1,9 @@
-"""One way to get through a recording's frames, timed in a process of its own.
+"""Workloads: each handles the frames of a recording in one way, timed in its own process.
 
     python -m edge_runtime.bench.workloads '{"workload": "every", ...}'
 
-prints one line of JSON. A process each, because memory and the time to the first result are
-measured too, and so that no contender inherits another's threads.
+prints one line of JSON. Each workload has its own process, because memory and the time to the first
+result are measured too, and so that no workload inherits the threads of another.
 """
 
 import gc
@@ -27,14 +27,14 @@ from devices.capture import open_device
 
 WorkloadName = Literal["decode", "invoke", "prepare", "every", "live", "loop", "mediapipe"]
 LIVE_RATE = 30.0
-"""Frames a second of the live contender."""
+"""Frames a second of the live workload."""
 PREPARED_PICTURES = 64
-"""Pictures that are prepared beforehand where only inference is timed."""
+"""Pictures that are prepared before the clock starts, where only inference is timed."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one process is to do."""
+    """The task of one process."""
 
     workload: WorkloadName
     bundle: str
@@ -49,30 +49,30 @@ class Task:
 
 @dataclass(frozen=True)
 class RawMeasurement:
-    """What one process measured."""
+    """The figures of one process."""
 
     frames: int
     """Results, or frames where nothing is inferred."""
     seconds: float
-    """From the first frame's begin to the last one's end."""
+    """From the begin of the first frame to the end of the last."""
     cpu_seconds: float
-    """Of all threads in that time."""
+    """Processor time of all threads in that time."""
     first_result: float
     """Seconds from the start of the process."""
     rss_mb: float
     """Resident memory at the end, 10^6 bytes."""
     growth_mb: float
-    """By how much it is more than after a tenth of the frames."""
+    """Growth of the memory after the first tenth of the frames, 10^6 bytes."""
     latencies_ms: tuple[float, ...]
-    """From capture to result, or one frame's whole time where there is no capture."""
+    """From capture to result; without a capture the whole time of a frame."""
     dropped: int = 0
-    """Live frames that were replaced by a newer one."""
+    """Live frames that a newer frame replaced."""
     late: int = 0
-    """Live results older than 100 ms that were given a label; there must be none."""
+    """Live results with a label that are older than 100 ms; there must be none."""
 
 
 class LoopedRecording(CaptureDevice):
-    """A recording, over and over, until so many frames were read."""
+    """A recording that is repeated until `frames` frames were read."""
 
     live = False
 
@@ -86,7 +86,9 @@ class LoopedRecording(CaptureDevice):
         device = open_device(self._source)
         if device.live:
             device.close()
-            raise BadInput(f"{self._source}: live; a recording is needed, the same for everybody")
+            raise BadInput(
+                f"{self._source}: live; a recording is needed, the same for each workload"
+            )
         return device
 
     def read(self, timeout: float) -> Frame:
@@ -127,7 +129,7 @@ class LiveRecording(LoopedRecording):
 
 
 class Stopwatch:
-    """Takes the time of one frame after the other, and of all of them."""
+    """Takes the time of each frame, and of all frames."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -138,7 +140,7 @@ class Stopwatch:
         self._began, self._cpu = time.perf_counter(), time.process_time()
 
     def frame(self, latency_ms: float) -> None:
-        """One result is there."""
+        """Notes a result."""
         self.latencies.append(latency_ms)
         if len(self.latencies) == 1:
             self._first = time.monotonic() - self._task.spawned
@@ -146,7 +148,7 @@ class Stopwatch:
             self._early = resident_megabytes()
 
     def each(self, steps: Iterator[object]) -> None:
-        """Runs through `steps`, each of which ends one frame."""
+        """Runs through `steps`; each step ends one frame."""
         before = time.perf_counter()
         for _ in steps:
             now = time.perf_counter()
@@ -154,7 +156,7 @@ class Stopwatch:
             before = now
 
     def outcome(self, dropped: int = 0, late: int = 0) -> RawMeasurement:
-        """All that was measured until now."""
+        """The figures so far."""
         seconds = time.perf_counter() - self._began
         cpu = time.process_time() - self._cpu
         now = resident_megabytes()
@@ -178,12 +180,12 @@ def resident_megabytes() -> float:
 
 
 def run_task(task: Task) -> RawMeasurement:
-    """Does what `task` asks."""
+    """Runs the workload of `task`."""
     return WORKLOADS[task.workload](task)
 
 
 def _decode(task: Task) -> RawMeasurement:
-    """OpenCV alone where it is a video, else the device alone."""
+    """Decoding alone: with OpenCV for a video, else with the capture device."""
     watch = Stopwatch(task)
     watch.each(_plain_frames(task))
     return watch.outcome()
@@ -208,7 +210,7 @@ def _plain_frames(task: Task) -> Iterator[Pixels]:
 
 
 def _model(task: Task) -> bytes:
-    """The model file that all contenders run."""
+    """The model file that all workloads run."""
     from edge_runtime.bundle.archive import open_bundle
 
     bundle = open_bundle(Path(task.bundle))
@@ -217,7 +219,7 @@ def _model(task: Task) -> bytes:
 
 
 def _interpreter(task: Task) -> tuple[Callable[[NDArray[np.uint8]], object], int]:
-    """A bare interpreter's whole use, and the side of the picture it takes."""
+    """A function that runs the bare interpreter, and the side of its picture."""
     from devices.compute.interpreter import find_interpreter
 
     interpreter = find_interpreter()[0].Interpreter(
@@ -236,7 +238,7 @@ def _interpreter(task: Task) -> tuple[Callable[[NDArray[np.uint8]], object], int
 
 
 def _window(task: Task, pixels: Pixels) -> Pixels:
-    """What a plain program cuts out: the region with no context round it, or the frame whole."""
+    """The part that a simple program cuts out: the region without context, or the whole frame."""
     if task.roi is None:
         return pixels
     x, y, w, h = (int(word) for word in task.roi.split(","))
@@ -250,7 +252,7 @@ def _resized(task: Task, pixels: Pixels, side: int) -> NDArray[np.uint8]:
 
 
 def _invoke(task: Task) -> RawMeasurement:
-    """The interpreter alone, on pictures that are ready."""
+    """Inference alone, on pictures that are prepared."""
     infer, side = _interpreter(task)
     few = replace(task, frames=min(PREPARED_PICTURES, task.frames))
     ready = [_resized(task, pixels, side) for pixels in _plain_frames(few)]
@@ -261,10 +263,10 @@ def _invoke(task: Task) -> RawMeasurement:
 
 
 def _prepare(task: Task) -> RawMeasurement:
-    """Our preparation and the bare interpreter, one after the other, at the live rate.
+    """Preprocessing and the bare interpreter, one after the other, at the live frame rate.
 
-    What the live contender is held against: a processor that has slept between two frames is slower
-    than one that never did.
+    The live workload is compared with it, because a processor that sleeps between two frames is
+    slower than one that does not.
     """
     from edge_runtime.bundle.archive import open_bundle
     from edge_runtime.bundle.preprocess import parse
@@ -283,7 +285,7 @@ def _prepare(task: Task) -> RawMeasurement:
 
 
 def _loop(task: Task) -> RawMeasurement:
-    """The loop that one writes first: read, turn grey, resize, infer."""
+    """The simplest loop: read, turn grey, resize, infer."""
     infer, side = _interpreter(task)
     watch = Stopwatch(task)
     watch.each(infer(_resized(task, pixels, side)) for pixels in _plain_frames(task))
@@ -291,7 +293,7 @@ def _loop(task: Task) -> RawMeasurement:
 
 
 def _ours(task: Task, device: CaptureDevice) -> RawMeasurement:
-    """The whole way of `sonolite run`, its results written as JSON to nowhere."""
+    """The session of `sonolite run`; the results go as JSON to /dev/null."""
     from edge_runtime.bundle.archive import open_bundle
     from edge_runtime.models.backends import FallbackChain
     from edge_runtime.models.classifier import CPU

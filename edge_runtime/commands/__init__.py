@@ -1,21 +1,21 @@
-"""What a device can do with nothing but the base install, one file a command."""
+"""The subcommands that need only the base install: one file for each."""
 
 from importlib import import_module
 
 import typer
 
 COMMANDS = ("demo", "run", "sector", "inspect", "bench", "doctor", "deploy", "keys", "device")
-"""In the order of the help."""
+"""The subcommands in the order of the help."""
 HIDDEN = ("serve", "release")
-"""What no person calls."""
+"""Subcommands for programs; the help does not list them."""
 _FILES = {"demo": "run", "release": "serve"}
-"""Of those that have no file of their own name."""
+"""The files of subcommands that share a file."""
 
 
 def register(app: typer.Typer, word: str) -> bool:
-    """Adds the command `word` alone to the root app, and returns True; else all, and False.
+    """Adds only the subcommand `word` to the root app, and returns True; else adds all: False.
 
-    What the other commands need would cost a live session memory, and time until it begins.
+    The imports of other subcommands would cost a session memory, and time before it begins.
     """
     known = (*COMMANDS, *HIDDEN)
     for name in [word] if word in known else known:

@@ -1,4 +1,4 @@
-"""`sonolite bench`: speed, side by side with the bare interpreter and other software."""
+"""`sonolite bench`: the speed of this machine, compared with the bare interpreter."""
 
 from contextlib import ExitStack
 from importlib import resources
@@ -25,27 +25,57 @@ from edge_runtime.text import say, table_cell
 
 
 def bench(
-    source: Annotated[str, typer.Option(help="A recording: a video, a DICOM file, a folder.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            help="The recording to read: a video, a DICOM file or a folder, such as sweep.mp4."
+        ),
+    ],
     bundle: Annotated[
-        Path | None, typer.Argument(help="Whose model runs; else the one in the package.")
+        Path | None,
+        typer.Argument(
+            help="The bundle to measure, NAME.sonolite; without it the bundle in the package."
+        ),
     ] = None,
     roi: RoiOption = None,
     against: Annotated[
-        str, typer.Option(help=f"Others on the same model and frames: {', '.join(PEER_WORKLOADS)}.")
+        str,
+        typer.Option(
+            help=f"Other software to measure: {', '.join(PEER_WORKLOADS)}, or both with a comma."
+        ),
     ] = "",
     frames: Annotated[
-        int, typer.Option(min=20, help="Of each contender; the recording is repeated.")
+        int,
+        typer.Option(
+            min=20, help="Frames of each workload; the recording is repeated, as in 3000."
+        ),
     ] = 3000,
-    rounds: Annotated[int, typer.Option(min=1, max=99, help="Their median is told.")] = 5,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="Of each interpreter.")] = 1,
-    variant: Annotated[Variant | None, typer.Option(help="Which model; else int8.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Keep the figures, NAME.json.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the latencies, NAME.png.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The figures to stdout.")] = False,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=1, max=99, help="How often each workload runs; the table shows the median, as of 5."
+        ),
+    ] = 5,
+    threads: Annotated[
+        int, typer.Option(min=1, max=64, help="Threads of each interpreter, such as 1.")
+    ] = 1,
+    variant: Annotated[
+        Variant | None,
+        typer.Option(help="The variant to measure, such as float32; without it int8."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Save the figures to a file, such as bench.json.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the latencies into a picture, such as bench.png.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures to stdout as JSON.")
+    ] = False,
 ) -> None:
-    """Measure this machine: bare decoding, bare inference, and the whole way in between.
+    """Measure this machine: decoding alone, inference alone, and the whole session.
 
-    Every contender runs in a process of its own, all of them once in each round.
+    Each workload runs in its own process, once in each round.
 
     Example: sonolite bench --source sweep.mp4 --roi 220,90,180,150 --against loop --plot bench.png
     """

@@ -1,4 +1,4 @@
-"""`sonolite deploy`: a bundle onto a device, or onto a fleet."""
+"""`sonolite deploy`: puts a bundle on a device, or on a fleet of devices."""
 
 import json
 from collections.abc import Callable
@@ -21,11 +21,16 @@ from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
 
 TargetArgument = Annotated[
-    str, typer.Argument(help="USER@HOST, a name of ~/.ssh/config, or fleet.toml.")
+    str,
+    typer.Argument(
+        help="The device: pi@bed-1, a host of ~/.ssh/config, or a list such as fleet.toml."
+    ),
 ]
-RootOption = Annotated[str, typer.Option(help="Where the device keeps its releases.")]
-SshOption = Annotated[str, typer.Option(help='More options for ssh, as in "-p 2222 -i KEY".')]
-ForceOption = Annotated[bool, typer.Option("--force", help="Even during an examination.")]
+RootOption = Annotated[str, typer.Option(help="The folder of the releases on the device.")]
+SshOption = Annotated[str, typer.Option(help='More options for ssh, such as "-p 2222 -i KEY".')]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Do not wait for the end of an examination.")
+]
 WaitOption = Annotated[
     float, typer.Option(min=0, max=3600, help="Seconds to wait for the end of an examination.")
 ]
@@ -35,37 +40,47 @@ def deploy(
     bundle: BundleArgument,
     target: TargetArgument,
     board: Annotated[
-        str | None, typer.Option(help="What the device is; see docs/boards.md.")
+        str | None,
+        typer.Option(help="The board of the device, such as raspberry-pi-5; see docs/boards.md."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="What it looks at, as of `run`; needed the first time.")
+        str | None,
+        typer.Option(
+            help="The source of the device, as for `run`, such as 0; needed the first time."
+        ),
     ] = None,
     roi: Annotated[
-        str | None, typer.Option(help="x,y,w,h of the nodule on the screen of the device.")
+        str | None,
+        typer.Option(
+            help="The nodule on the screen of the device, x,y,w,h, such as 220,90,180,150."
+        ),
     ] = None,
     trial: Annotated[
-        float | None, typer.Option(help="Seconds that a new release is tried; 60 at first.")
+        float | None, typer.Option(help="Seconds of the trial of a new release; 60 the first time.")
     ] = None,
     reach: Annotated[
         str | None,
-        typer.Option(help="State it has to reach: LIVE, or LOST where no scanner is attached."),
+        typer.Option(help="The state to reach in the trial: LIVE, or LOST without a scanner."),
     ] = None,
     root: RootOption = DEFAULT_ROOT,
     ssh: SshOption = "",
     wheels: Annotated[
-        Path | None, typer.Option(help="A folder of the device's wheels, instead of the network.")
+        Path | None,
+        typer.Option(help="A folder with the wheels for the device, in the place of the network."),
     ] = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Let the device trust this bundle's signer too.")
+        bool, typer.Option("--trust", help="Let the device trust the signer of this bundle, too.")
     ] = False,
     wait: WaitOption = 30.0,
     force: ForceOption = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say each action, and do none of them.")
+        bool, typer.Option("--dry-run", help="Print the steps, and do none of them.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The outcome to stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the outcome to stdout as JSON.")
+    ] = False,
 ) -> None:
-    """Put a bundle on a device over SSH, try it there, and go back where it fails.
+    """Put a bundle on a device over SSH and try it there; if it fails, the old release runs again.
 
     Example: sonolite deploy nodule.sonolite pi@bed-1 --board raspberry-pi-5 --source 0
     """
@@ -76,14 +91,16 @@ def deploy(
         member: FleetDevice, meter: ProgressMeter, report: Callable[[str], object]
     ) -> dict[str, Any]:
         if (kind := board or member.board) is None:
-            raise BadInput("--board: what the device is has to be said")
+            raise BadInput(
+                "--board: the board of the device is missing, such as --board raspberry-pi-5"
+            )
         own = {"source": member.source, "roi": member.roi}
         merged = {name: value for name, value in own.items() if value is not None} | settings
         request = DeploymentRequest(bundle, kind, member.root, merged, wheels, trust, wait, force)
         with SshDevice(member.address, member.ssh) as device:
             plan = make_plan(device, request)
             if dry_run:
-                return _said(plan)
+                return _planned(plan)
             return carry_out(plan, device, lambda step: report(_line(step, plan)), meter)
 
     with ExitStack() as stack:
@@ -109,8 +126,8 @@ def deploy(
         say(f"{target}: {outcome['bundle']} runs; {outcome['sent_bytes'] / 1e6:.1f} MB were sent")
 
 
-def _said(plan: DeploymentPlan) -> dict[str, Any]:
-    """What a deployment would do."""
+def _planned(plan: DeploymentPlan) -> dict[str, Any]:
+    """The steps that a deployment would take."""
     would = [_line(step, plan) for step in needed_steps(plan)]
     return {"outcome": "dry run", "release": plan.release, "bundle": plan.bundle.id, "would": would}
 
@@ -125,7 +142,7 @@ def _silent(label: str, total: int) -> Callable[[int], object]:  # noqa: ARG001
 
 
 class _Bars:
-    """Progress bars on a terminal; nothing elsewhere."""
+    """Progress bars on a terminal; elsewhere nothing is shown."""
 
     def __enter__(self) -> "_Bars":
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -140,6 +157,6 @@ class _Bars:
         self._bars.stop()
 
     def meter(self, label: str, total: int) -> Callable[[int], object]:
-        """Begins a bar; what it returns moves it."""
+        """Begins a bar, and returns the function that moves it by some bytes."""
         task = self._bars.add_task(label, total=total)
         return lambda size: self._bars.advance(task, size)

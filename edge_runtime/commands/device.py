@@ -1,4 +1,4 @@
-"""`sonolite device`: how deployed devices do, and back to the release before."""
+"""`sonolite device`: the status of deployed devices, and the way back to an earlier release."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +21,10 @@ from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable
 
-device = typer.Typer(help="How deployed devices do, and back to the release before.")
-AnswersJsonOption = Annotated[bool, typer.Option("--json", help="The answers to stdout as JSON.")]
+device = typer.Typer(help="Show the status of deployed devices, and go back to an earlier release.")
+AnswersJsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the answers to stdout as JSON.")
+]
 
 
 def _members(target: str, root: str, ssh: str) -> tuple[FleetDevice, ...]:
@@ -32,7 +34,7 @@ def _members(target: str, root: str, ssh: str) -> tuple[FleetDevice, ...]:
 
 
 def _on(do: Callable[[DeployedDevice], dict[str, Any]]) -> Callable[[FleetDevice], dict[str, Any]]:
-    """Connects, and does it there."""
+    """Makes a function that connects to a device and calls `do` for it."""
 
     def connected(member: FleetDevice) -> dict[str, Any]:
         with SshDevice(member.address, member.ssh) as far:
@@ -42,12 +44,12 @@ def _on(do: Callable[[DeployedDevice], dict[str, Any]]) -> Callable[[FleetDevice
 
 
 def _show(outcomes: list[dict[str, Any]], as_json: bool) -> None:
-    """Shows the answers; raises where a device gave none, as itself where it is the only one."""
+    """Shows the answers. Raises where a device failed: its own error if it is the only device."""
     if len(outcomes) == 1 and "error" in outcomes[0]:
         raise BadInput(f"{outcomes[0]['device']}: {outcomes[0]['error']}")
     show_outcomes(outcomes, as_json)
     if any("error" in outcome for outcome in outcomes):
-        raise CheckFailed("not every device did as it should; see above")
+        raise CheckFailed("a device failed; see above")
 
 
 @device.command("status")
@@ -57,7 +59,7 @@ def device_status(
     ssh: SshOption = "",
     as_json: AnswersJsonOption = False,
 ) -> None:
-    """Say which release each device runs, and how it does.
+    """Show which release each device runs, and in which state.
 
     Example: sonolite device status pi@bed-1
     """
@@ -74,7 +76,7 @@ def device_rollback(
     force: ForceOption = False,
     as_json: AnswersJsonOption = False,
 ) -> None:
-    """Go back to the release before, at once and without a trial.
+    """Go back to the release before this one, at once and without a trial.
 
     Example: sonolite device rollback pi@bed-1
     """
@@ -87,12 +89,15 @@ def device_logs(
     target: TargetArgument,
     root: RootOption = DEFAULT_ROOT,
     ssh: SshOption = "",
-    lines: Annotated[int, typer.Option(min=1, max=1000, help="So many of the newest.")] = 50,
+    lines: Annotated[
+        int, typer.Option(min=1, max=1000, help="How many of the newest lines to show, such as 50.")
+    ] = 50,
     switches: Annotated[
-        bool, typer.Option("--switches", help="The log of releases alone, kept over reboots.")
+        bool,
+        typer.Option("--switches", help="Show the log of releases, which is kept over reboots."),
     ] = False,
 ) -> None:
-    """Show what the service of a device said, as JSON lines; no patient's data is in them.
+    """Show the log of the service of a device, as JSON lines without patient data.
 
     Example: sonolite device logs pi@bed-1
     """
@@ -108,7 +113,7 @@ def device_doctor(
     ssh: SshOption = "",
     as_json: AnswersJsonOption = False,
 ) -> None:
-    """Let a device say what it can capture with and compute on, and why not.
+    """Show which sources and backends a device can use, and why not the others.
 
     Example: sonolite device doctor pi@bed-1
     """

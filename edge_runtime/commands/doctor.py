@@ -1,4 +1,4 @@
-"""`sonolite doctor`: what this machine is, can capture with and compute on, and why not."""
+"""`sonolite doctor`: the sources and backends of this machine, and why others do not work."""
 
 import json
 from contextlib import ExitStack
@@ -23,15 +23,20 @@ from edge_runtime.text import table_cell
 
 def doctor(
     bundle: Annotated[
-        Path | None, typer.Argument(help="Whose models are tried; else the one in the package.")
+        Path | None,
+        typer.Argument(
+            help="The bundle to try, NAME.sonolite; without it the bundle in the package."
+        ),
     ] = None,
     board: Annotated[
         str | None,
-        typer.Option(help="What this machine is, or a board file; else it is looked for."),
+        typer.Option(help="The board of this machine, such as raspberry-pi-5, or a board file."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings to stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings to stdout as JSON.")
+    ] = False,
 ) -> None:
-    """Say what this machine is, how it is, what it can capture with and compute on, and why not.
+    """Show the state of this machine, its sources and backends, and why others do not work.
 
     Example: sonolite doctor nodule.sonolite
     """

@@ -1,4 +1,4 @@
-"""`sonolite inspect`: what is in a bundle, who signed it, and what it was measured at."""
+"""`sonolite inspect`: the contents of a bundle, the signer, and the figures of the gate."""
 
 import json
 from dataclasses import asdict
@@ -16,11 +16,11 @@ from edge_runtime.text import printable, table_cell
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Check a bundle from end to end, say who signed it, and show its card.
+    """Check a bundle from end to end, and show the signer, the figures and the card.
 
     Example: sonolite inspect nodule.sonolite
     """
-    from rich.markdown import Markdown  # a parser of its own, which no other command needs
+    from rich.markdown import Markdown  # here: the Markdown parser is only needed by this command
 
     opened = open_bundle(bundle)
     name = _signer(opened)
@@ -43,7 +43,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
 
 def _variants(bundle: Bundle, gate: Gate) -> Table:
-    """Each variant's size, operations and comparison with float, those left out too."""
+    """Size, operators and figures of each variant, also of those that the gate refused."""
     held = bundle.manifest.classifier.variants
     variants = [comparison.variant for comparison in gate.variants]
     sizes = {name: f"{bundle.manifest.members[held[name]].size:,}" for name in held}
@@ -62,6 +62,6 @@ def _variants(bundle: Bundle, gate: Gate) -> Table:
 
 
 def _signer(bundle: Bundle) -> str | None:
-    """What the key that signed a bundle is called here; None where `run` does not trust it."""
+    """The name of the key that signed a bundle; None where the key is not trusted here."""
     key_names = trusted_keys()
     return None if bundle.signature is None else key_names.get(bundle.signature.key)

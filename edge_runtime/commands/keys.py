@@ -1,4 +1,4 @@
-"""`sonolite keys`: the keys that bundles are signed with, and those that are trusted."""
+"""`sonolite keys`: the signing key of bundles, and the trusted keys."""
 
 import re
 from pathlib import Path
@@ -13,19 +13,24 @@ from edge_runtime.bundle.trust import read_trusted, trusted_folder
 from edge_runtime.files import configuration_folder
 from edge_runtime.text import say
 
-keys = typer.Typer(help="The keys that bundles are signed with, and those that are trusted.")
+keys = typer.Typer(help="Make a signing key for bundles, and list the trusted keys.")
 
 
 @keys.command("new")
 def new_keys(
     out: Annotated[
-        Path | None, typer.Option(help="The signing key's file; else your configuration's.")
+        Path | None,
+        typer.Option(
+            help="The file for the signing key, such as signing.pem; else in your configuration."
+        ),
     ] = None,
-    name: Annotated[str, typer.Option(help="What the key is called where it is trusted.")] = "own",
+    name: Annotated[
+        str, typer.Option(help="The name of the key where it is trusted, such as own.")
+    ] = "own",
 ) -> None:
     """Make a signing key, and trust it on this machine.
 
-    Copy the public file, which is named, into the folder of trusted keys of each device.
+    Copy the public key, whose file is printed, into the folder of trusted keys of each device.
 
     Example: sonolite keys new
     """
@@ -34,13 +39,13 @@ def new_keys(
     private = out or configuration_folder() / SIGNING_KEY
     public = trusted_folder() / f"{name}.pem"
     mark = new_key(private, public)
-    say(f"{private}: the signing key {mark}; keep it to yourself")
-    say(f"{public}: its public half, trusted here; devices need a copy")
+    say(f"{private}: the signing key {mark}; keep it secret")
+    say(f"{public}: the public key, trusted here; devices need a copy")
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """Show the keys that are trusted on this machine; exit 2 where a file among them is none.
+    """List the keys that this machine trusts; exit 2 where a file in the folder is no key.
 
     Example: sonolite keys list
     """

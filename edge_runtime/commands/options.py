@@ -1,4 +1,4 @@
-"""Arguments that several commands take, the keys they trust, and how a session is ended."""
+"""Arguments of several subcommands, the trusted keys, and the signals that end a session."""
 
 import signal
 import threading
@@ -12,16 +12,18 @@ import typer
 from edge_runtime.bundle.trust import read_trusted, trusted_folder
 from edge_runtime.text import printable, say
 
-BundleArgument = Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")]
+BundleArgument = Annotated[Path, typer.Argument(help="The bundle, such as nodule.sonolite.")]
 RoiOption = Annotated[
     str | None,
-    typer.Option(help="x,y,w,h of the nodule on the screen; without it the picture is searched."),
+    typer.Option(
+        help="The nodule on the screen, x,y,w,h, such as 220,90,180,150; else the whole picture."
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Results as JSON lines on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 
 
 def trusted_keys() -> dict[bytes, str]:
-    """The keys that are trusted here; a file beside them that is none is named, not trusted."""
+    """The keys that are trusted here; a line names each file that is not trusted."""
     trusted = read_trusted(trusted_folder())
     for line in trusted.refused:
         say(f"note: {printable(line)}; it is not trusted")
@@ -30,7 +32,7 @@ def trusted_keys() -> dict[bytes, str]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a session ends with its summary."""
+    """An event that Ctrl-C and SIGTERM set, so that a session ends with a summary."""
     stop = threading.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stop.set()) for number in signals]

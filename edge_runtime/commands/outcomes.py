@@ -1,4 +1,4 @@
-"""What devices answered, as a table for a person or JSON for a program."""
+"""The answers of devices, as a table for a person or as JSON for a program."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from edge_runtime.text import table_cell
 
 
 def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """One line a device on stdout."""
+    """Prints the answers to stdout; the table has one line for each device."""
     if as_json:
         print(json.dumps(list(outcomes), indent=2))
         return

@@ -1,4 +1,4 @@
-"""`sonolite run` and `demo`: a live session from its arguments to its summary."""
+"""`sonolite run` and `demo`: a session from the arguments to the summary."""
 
 import sys
 import time
@@ -37,7 +37,7 @@ from edge_runtime.sinks.single import SingleResult
 from edge_runtime.text import say
 
 EvidenceOption = Annotated[
-    bool, typer.Option("--evidence", help="Tint in the video which place speaks for which label.")
+    bool, typer.Option("--evidence", help="Tint the places in the video that speak for a label.")
 ]
 WholePictureOption = Annotated[
     bool,
@@ -49,7 +49,7 @@ PrevalenceOption = Annotated[
 ]
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
-"""Around the phantom's nodule, with room for its way across the picture."""
+"""A region around the nodule of the phantom, with room for the movement of the nodule."""
 
 
 def run(
@@ -60,23 +60,30 @@ def run(
     ],
     roi: RoiOption = None,
     variant: Annotated[
-        Variant | None, typer.Option(help="Which model of the bundle; else the fastest.")
+        Variant | None,
+        typer.Option(help="The variant of the model, such as int8; without it the fastest."),
     ] = None,
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            help="cpu, gpu, edgetpu, or a delegate's LIB.so?key=value. Repeat it in their order."
+            help="cpu, gpu, edgetpu or a delegate, LIB.so?key=value. Repeat it for a fallback."
         ),
     ] = None,
     board: Annotated[
         str | None,
-        typer.Option(help="Backends, threads and limits of a board; see docs/boards.md."),
+        typer.Option(help="Take backends, threads and limits of a board, such as raspberry-pi-5."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Of the interpreter; else up to four.")
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Threads of the interpreter, such as 2; without it up to 4."
+        ),
     ] = None,
     budget: Annotated[
-        float, typer.Option(min=0.01, max=10, help="Seconds until a live result is stale.")
+        float,
+        typer.Option(
+            min=0.01, max=10, help="Seconds after which a live result is stale, such as 0.25."
+        ),
     ] = LATENCY_BUDGET,
     save: Annotated[
         Path | None,
@@ -84,16 +91,24 @@ def run(
     ] = None,
     sink: Annotated[
         list[str] | None,
-        typer.Option(help="Where results go, too: jsonl:FILE, video:FILE. Repeat it for several."),
+        typer.Option(
+            help="One more place for results, such as jsonl:FILE or video:FILE. Repeat it."
+        ),
     ] = None,
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
     any_picture: Annotated[
-        bool, typer.Option("--any-picture", help="Label also what the model never learnt to judge.")
+        bool,
+        typer.Option(
+            "--any-picture", help="Label pictures that are out of the scope of the model, too."
+        ),
     ] = False,
     allow_older: Annotated[
-        bool, typer.Option("--allow-older", help="Run an older version than ran here before.")
+        bool,
+        typer.Option(
+            "--allow-older", help="Allow a bundle that is older than the one that ran here."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,7 +123,7 @@ def run(
         _refuse_source(save, source)
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
-        raise BadInput("--evidence is drawn into a video; name it with --save")
+        raise BadInput("--evidence needs a video; name one with --save")
     versions = admitted_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     manifest, signature = opened.manifest, opened.signature
@@ -140,11 +155,14 @@ def run(
 
 
 def demo(
-    source: Annotated[str, typer.Argument(help="What to classify.")] = DEMO_SOURCE,
+    source: Annotated[
+        str,
+        typer.Argument(help="The source to classify, such as sweep.mp4; without it the phantom."),
+    ] = DEMO_SOURCE,
     roi: RoiOption = None,
-    save: Annotated[Path, typer.Option(help="Where the video with the overlay goes.")] = Path(
-        "demo.mp4"
-    ),
+    save: Annotated[
+        Path, typer.Option(help="The file for the video with the results, such as demo.mp4.")
+    ] = Path("demo.mp4"),
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
@@ -185,7 +203,7 @@ def _refuse_source(save: Path, source: str) -> None:
 
 
 def _announce(chain: FallbackChain) -> None:
-    """Opens the preferred backend; names each backend that was refused before it, and why."""
+    """Opens the preferred backend; prints why each backend before it was refused."""
     classifier = chain.opened()
     for reason in chain.refused:
         say(f"fallback: {reason}")
@@ -207,10 +225,10 @@ def _run(
     admit: Callable[[], None] = lambda: None,
     throttle: Throttle | None = None,
 ) -> None:
-    """One session from its arguments to its summary; `admit` is called once the model is open."""
+    """One session from the arguments to the summary; calls `admit` once the model is open."""
     saved = saved_regions_of(saved_regions_file(), source)
     if roi is not None:
-        parse_roi(roi)  # refused before a source is opened
+        parse_roi(roi)  # a wrong region is refused before the source opens
     if as_json:
         sinks = ["jsonl:-", *sinks]
     if not as_json or (sys.stderr is not None and sys.stderr.isatty()):

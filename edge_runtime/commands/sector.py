@@ -1,4 +1,4 @@
-"""`sonolite sector`: where the ultrasound picture lies on a source's screen; see, set, save it."""
+"""`sonolite sector`: find, set and save the region of the ultrasound picture on a screen."""
 
 import json
 import re
@@ -31,15 +31,15 @@ from edge_runtime.screen.saved_regions import (
 from edge_runtime.text import say
 
 SILENCE_TIMEOUT = 10.0
-"""Seconds that a source may be silent."""
+"""Seconds that a source may give no frame."""
 PICTURE_SUFFIXES = (".png", ".jpg")
 OUTLINE_COLOUR = (80, 220, 80)
-"""Of the line that is drawn; blue, green, red."""
+"""The colour of the outline: blue, green, red."""
 
 
 @dataclass(frozen=True)
 class ScreenSearch:
-    """What a look at a source gave."""
+    """The result of a search in the frames of a source."""
 
     pixels: Pixels
     """The last screen."""
@@ -55,28 +55,39 @@ class ScreenSearch:
 
 def sector(
     source: Annotated[
-        str | None, typer.Option(help="As for `run`; without it, what is remembered is listed.")
+        str | None,
+        typer.Option(
+            help="The source, as for `run`, such as 0; without it the saved regions are listed."
+        ),
     ] = None,
     set_to: Annotated[
         str | None,
-        typer.Option("--set", help="x,y,w,h, or the corners 'x,y x,y x,y ...' in their order."),
+        typer.Option(
+            "--set", help="The region: a box x,y,w,h, or corners 'x,y x,y x,y ...' in their order."
+        ),
     ] = None,
     roi: Annotated[
-        str | None, typer.Option(help="x,y,w,h to judge in the picture; remembered by --save.")
+        str | None,
+        typer.Option(help="The box to classify in the picture, x,y,w,h; --save keeps it."),
     ] = None,
-    save: Annotated[bool, typer.Option("--save", help="Remember it for this source.")] = False,
+    save: Annotated[bool, typer.Option("--save", help="Save the region for this source.")] = False,
     forget_it: Annotated[
-        bool, typer.Option("--forget", help="Forget what is remembered for this source.")
+        bool, typer.Option("--forget", help="Remove the saved regions of this source.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="A picture of the screen with the outline, .png or .jpg.")
+        Path | None,
+        typer.Option(help="Save the screen with the outline, such as sector.png or sector.jpg."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, max=1000, help="How many to look at.")] = 60,
-    as_json: Annotated[bool, typer.Option("--json", help="The answer to stdout.")] = False,
+    frames: Annotated[
+        int, typer.Option(min=1, max=1000, help="How many frames to search, such as 60.")
+    ] = 60,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answer to stdout as JSON.")
+    ] = False,
 ) -> None:
-    """Find the ultrasound picture on a source's screen; see it, set it, and remember it.
+    """Find the ultrasound picture on the screen of a source; show, set and save the region.
 
-    `run` takes what is remembered for its source and the size of its screen.
+    `run` uses the region that is saved for the source and for the size of the screen.
 
     Example: sonolite sector --source v4l2:///dev/video0 --out sector.png --save
 
@@ -85,7 +96,7 @@ def sector(
     path = saved_regions_file()
     if source is None:
         if set_to or roi or save or forget_it or out:
-            raise BadInput("--source is missing: which screen is meant?")
+            raise BadInput("--source is missing; name the source whose screen is meant")
         _list(path, as_json)
     elif forget_it:
         count = forget_regions(path, source_key(source))
@@ -106,7 +117,7 @@ def sector(
 
 
 def _search_screen(source: str, frames: int) -> ScreenSearch:
-    """Reads frames as a session would, and returns what was found in them."""
+    """Reads frames as a session does, and returns the outline in them."""
     region = Region()
     pixels, count = None, 0
     with open_device(source) as device:
@@ -128,7 +139,7 @@ def _search_screen(source: str, frames: int) -> ScreenSearch:
 
 
 def _report(source: str, search: ScreenSearch, was_set: bool, as_json: bool) -> None:
-    """What was found, and what is the matter with the picture."""
+    """Prints the outline, and the flaw of the picture if there is one."""
     width, height = search.screen
     outline = search.outline
     box = None if outline is None else outline.box
@@ -158,7 +169,7 @@ def _report(source: str, search: ScreenSearch, was_set: bool, as_json: bool) -> 
         if outline.kind is not Shape.RECTANGLE:
             print(" ".join(f"{x},{y}" for x, y in outline.polygon))
     if picture_flaw is not None:
-        print(f"it would not be judged: {picture_flaw}")
+        print(f"it would not be classified: {picture_flaw}")
     if saved is not None:
         print(f"remembered: {_described(saved)}")
 
@@ -185,7 +196,7 @@ def _save(path: Path, source: str, search: ScreenSearch, roi: Box | None) -> Non
 
 
 def _list(path: Path, as_json: bool) -> None:
-    """Everything that is remembered."""
+    """Prints all saved regions."""
     regions = read_saved_regions(path)
     if as_json:
         print(json.dumps([_entry(region) for region in regions], indent=2))
@@ -219,7 +230,7 @@ def _text(box: Box) -> str:
 
 
 def _parse_outline(text: str, screen: ScreenSize) -> Outline:
-    """Reads `x,y,w,h` or `x,y x,y x,y ...`. Raises BadInput where it is neither, or off screen."""
+    """Reads `x,y,w,h` or `x,y x,y x,y ...`. Raises BadInput for other text, or off the screen."""
     words = text.split()
     if len(words) < 3:
         box = parse_box(text, "--set")
@@ -246,7 +257,7 @@ def _refuse_suffix(out: Path) -> None:
 
 
 def _draw(search: ScreenSearch, out: Path) -> None:
-    """The last screen with the outline on it."""
+    """Saves the last screen with the outline."""
     pixels = search.pixels
     drawn = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels.copy()
     if search.outline is not None:

@@ -1,4 +1,4 @@
-"""`sonolite serve` and `release check`: what a device's supervisor and its tool start."""
+"""`sonolite serve` and `release check`, which the supervisor and the tool of a device call."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,15 +14,17 @@ from edge_runtime.release.layout import TRUSTED, Layout
 from edge_runtime.service.service import device_versions
 from edge_runtime.service.service import run_service as run_release
 
-RootArgument = Annotated[Path, typer.Argument(help="Where the device keeps its releases.")]
+RootArgument = Annotated[
+    Path, typer.Argument(help="The folder of the releases, such as /opt/sonolite.")
+]
 
-release = typer.Typer(help="What a device asks of a release that it was sent.")
+release = typer.Typer(help="Check a release that was sent to this device.")
 
 
 def serve(
-    root: RootArgument, name: Annotated[str, typer.Argument(help="The release's name.")]
+    root: RootArgument, name: Annotated[str, typer.Argument(help="The name of the release.")]
 ) -> None:
-    """Run a release as the device's service does; `config.toml` says on what.
+    """Run a release with the configuration in `config.toml`, as the service does.
 
     Example: sonolite serve /opt/sonolite 0a1b2c3d4e5f
     """
@@ -32,11 +34,13 @@ def serve(
 
 @release.command("check")
 def check_release(
-    bundle: Annotated[Path, typer.Argument(help="The bundle as it was sent.")],
+    bundle: Annotated[Path, typer.Argument(help="The bundle that was sent.")],
     root: RootArgument,
-    board: Annotated[str, typer.Option(help="Whose backends are tried; see docs/boards.md.")] = "",
+    board: Annotated[
+        str, typer.Option(help="The board whose backends are tried, such as raspberry-pi-5.")
+    ] = "",
 ) -> None:
-    """Hold a bundle against this device's keys, its newest versions, and the golden frames.
+    """Check a bundle: trusted keys, newest versions, and golden frames.
 
     Example: sonolite release check nodule.sonolite /opt/sonolite
     """
@@ -50,4 +54,4 @@ def check_release(
 
 @release.callback()
 def _group() -> None:
-    """Keeps `check_release` a word of its own, although it is the only one."""
+    """Keeps `check` as a subcommand, although it is the only one."""

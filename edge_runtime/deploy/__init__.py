@@ -1,1 +1,1 @@
-"""The host's side of a release: what a device is asked, sent, and told, over SSH."""
+"""Deployment from the host: questions, files and actions for a device, over SSH."""

@@ -1,6 +1,6 @@
-"""Many devices at a time: `fleet.toml`, and a roll-out that stops where one of them fails.
+"""A fleet of devices: `fleet.toml`, and a roll-out that stops where a device fails.
 
-board = "raspberry-pi-5"        # of each device that does not say its own
+board = "raspberry-pi-5"        # for each device without a board of its own
 source = "v4l2:///dev/video0"
 [[device]]
 address = "pi@bed-1"
@@ -23,14 +23,14 @@ from devices.schema_io import read_toml
 from edge_runtime.release.layout import DEFAULT_ROOT
 
 WAVE_SIZES = (1, 10)
-"""Devices of the first waves of a roll-out; the last one is all that are left."""
+"""Devices in the first waves of a roll-out; the last wave has all the others."""
 MAX_CONNECTIONS = 8
-"""Connections at a time."""
+"""Connections at the same time."""
 
 
 @dataclass(frozen=True)
 class FleetDevice:
-    """One device of a fleet, with all that is said of it."""
+    """One device of a fleet, with its settings."""
 
     address: str
     board: str | None = None
@@ -42,7 +42,7 @@ class FleetDevice:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What the list says of each device that does not say its own."""
+    """The settings for each device without its own."""
 
     board: str | None = None
     source: str | None = None
@@ -62,7 +62,7 @@ class _Fleet(_Shared):
 
 
 def read_fleet(path: Path) -> tuple[FleetDevice, ...]:
-    """The devices of a list. Raises BadInput, naming the first thing wrong in it."""
+    """The devices of a list. Raises BadInput, which names the first wrong entry."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -82,9 +82,9 @@ def read_fleet(path: Path) -> tuple[FleetDevice, ...]:
 def on_every_device(
     members: Sequence[FleetDevice], do: Callable[[FleetDevice], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Does the same to each device, some at a time; each answer says whose it is, in order.
+    """Calls `do` for each device, some at the same time; yields the answers in order.
 
-    What one of them raises for a user to read is its answer: `error`.
+    Each answer has the key `device`. A device that fails answers with the key `error`.
     """
 
     def answer(member: FleetDevice) -> dict[str, Any]:
@@ -101,9 +101,9 @@ def on_every_device(
 def roll_out(
     members: Sequence[FleetDevice], do: Callable[[FleetDevice], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Does it to one device, then to ten, then to all; after a wave with a failure to no other.
+    """Calls `do` for one device, then for ten, then for all; stops after a wave with a failure.
 
-    Those that were spared answer that they were not begun.
+    The answer of a device that was not reached has the outcome `not begun`.
     """
     left, waves = list(members), list(WAVE_SIZES)
     failed = False

@@ -1,4 +1,4 @@
-"""A device that was deployed to, and what it can be asked."""
+"""A deployed device, and the questions to it."""
 
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,7 +18,7 @@ done
 echo "no Python from 3.11 on" >&2
 exit 2
 """
-"""Runs the tool with the first Python that will do."""
+"""Runs the tool with the first Python that is new enough."""
 LOGS_SCRIPT = """\
 set -eu
 if [ ! -d /run/systemd/system ]; then exec tail -n "$1" "$2"; fi
@@ -26,14 +26,14 @@ rights=
 id -nG | grep -qwE 'root|adm|systemd-journal' || rights='sudo -n'
 $rights journalctl -u sonolite -o cat -n "$1" --no-pager
 """
-"""Who is in none of these groups sees an empty journal, and no error (journalctl(1))."""
+"""A user in none of these groups sees an empty journal, and no error (journalctl(1))."""
 
 
 class DeployedDevice:
-    """The tool of a device, at the far end of a connection."""
+    """The tool on a device, at the other end of a connection."""
 
     def __init__(self, device: SshDevice, root: str) -> None:
-        """Raises BadInput for a root that cannot be one."""
+        """Raises BadInput for a root that no device can have."""
         require_root(root)
         self._device, self._root = device, PurePosixPath(root)
 
@@ -48,7 +48,7 @@ class DeployedDevice:
         return answer
 
     def summary(self, everything: bool = False) -> dict[str, Any]:
-        """What a person wants to know first; or all of it."""
+        """The most important facts for a person; all of them with `everything`."""
         status = self.status()
         if everything:
             return status
@@ -66,7 +66,7 @@ class DeployedDevice:
         }
 
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:
-        """Back to the release before; its name."""
+        """Goes back to the release before this one; the answer names it."""
         words = ["--wait", f"{wait:g}", *(["--force"] if force else [])]
         release = self._device.read(self._words("back", *words))["release"]
         return {"outcome": "went back", "release": release}
@@ -79,7 +79,7 @@ class DeployedDevice:
         return self._device.run(["sh", "-c", LOGS_SCRIPT, "sh", str(lines), plain])
 
     def doctor(self) -> list[dict[str, Any]]:
-        """What the device says of itself; see `edge_runtime.doctor`."""
+        """The findings of the doctor on the device; see `edge_runtime.doctor`."""
         release = self._root / "current"
         program = str(release / ENVIRONMENT / "bin" / "sonolite")
         words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]

@@ -1,7 +1,7 @@
-"""What of this project a device is sent, made of the code that runs here: a wheel and a tool.
+"""The parts of this project that a device gets: a wheel and a tool, made from the code that runs.
 
-The same code gives the same bytes, from a source tree as from an installed wheel, so that a device
-can tell by their hash that nothing is new.
+The same code gives the same bytes, from a source tree and from an installed wheel. So a device
+knows by the hash that nothing is new.
 """
 
 import base64
@@ -13,12 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = ("devices", "edge_runtime")
-"""The device's half of the project."""
+"""The packages that a device needs."""
 TOOL_MAIN = b"from edge_runtime.release.tool import main\n\nmain()\n"
 
 
 def pack_tool() -> bytes:
-    """`release.pyz`: `edge_runtime.release`, for a device's own Python."""
+    """The bytes of `release.pyz`: `edge_runtime.release` for the Python of a device."""
     files = {
         name: content
         for name, content in _sources("edge_runtime").items()
@@ -29,11 +29,11 @@ def pack_tool() -> bytes:
 
 
 def pack_wheel() -> tuple[str, bytes]:
-    """The name and the bytes of a wheel of the device's half (Binary distribution format, PyPA)."""
+    """The name and the bytes of the wheel for devices (Binary distribution format, PyPA)."""
     release = version("sonolite")
     info = f"sonolite-{release}.dist-info"
     files = {name: content for package in PACKAGES for name, content in _sources(package).items()}
-    # No more than it must say: a word changed in the README is no new environment.
+    # As short as possible: a new word in the README must not make a new environment.
     files[f"{info}/METADATA"] = (
         f"Metadata-Version: 2.1\nName: sonolite\nVersion: {release}\n".encode()
     )
@@ -49,7 +49,7 @@ def pack_wheel() -> tuple[str, bytes]:
 
 
 def _sources(package: str) -> dict[str, bytes]:
-    """Each file of a package, by its path, but what Python compiled."""
+    """Each file of a package by its path, without compiled files."""
     with resources.as_file(resources.files(package)) as folder:
         return {
             f"{package}/{path.relative_to(folder).as_posix()}": path.read_bytes()
@@ -64,7 +64,7 @@ def _hash(content: bytes) -> str:
 
 
 def _zip(files: dict[str, bytes]) -> bytes:
-    """An archive without a clock or an order of its own."""
+    """An archive that does not depend on a clock or on the order of the files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in sorted(files.items()):

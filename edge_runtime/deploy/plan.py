@@ -1,4 +1,4 @@
-"""What a deployment would do to a device, found out by asking alone."""
+"""The plan of a deployment, made with questions to the device that change nothing."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -20,8 +20,9 @@ from edge_runtime.release.layout import DEFAULT_ROOT, TOOL, Refused
 from edge_runtime.release.stage import file_sha256, release_name
 
 UNPACKED_FACTOR = 5
-"""Bytes on the device's disk for one of a wheel: as it was sent, unpacked, and compiled."""
+"""Bytes on the disk of the device for one byte of a wheel: sent, unpacked, and compiled."""
 SPARE_BYTES = 50_000_000
+"""Bytes that must stay free on the disk of the device."""
 EMPTY_STATUS: dict[str, Any] = {
     "current": None,
     "good": None,
@@ -32,30 +33,30 @@ EMPTY_STATUS: dict[str, Any] = {
     "config": None,
     "trusted": {},
 }
-"""The status of a device that has nothing yet."""
+"""The status of a device without a deployment."""
 
 
 @dataclass(frozen=True)
 class DeploymentRequest:
-    """What is to be deployed, and how."""
+    """A wanted deployment: the bundle, the settings, and the options."""
 
     bundle: Path
     board: str
     root: str = DEFAULT_ROOT
     settings: dict[str, Any] | None = None
-    """Of the device's configuration; what is not named stays."""
+    """Settings of the configuration to change; the others stay."""
     wheels: Path | None = None
-    """A folder of wheels to take instead of the lock's."""
+    """A folder of wheels, in the place of those in the lock file."""
     trust: bool = False
-    """Whether the device is to trust the bundle's signer from now on."""
+    """Whether the device trusts the signer of the bundle from now on."""
     wait: float = 30.0
-    """Seconds that an examination may still go on."""
+    """Seconds to wait for the end of an examination."""
     force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What a host says of itself; see `edge_runtime.deploy.probe_host`."""
+    """The answers of a host; see `edge_runtime.deploy.probe`."""
 
     machine: str
     system: str
@@ -74,7 +75,7 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class DeploymentPlan:
-    """All that the steps need to know."""
+    """A request with all the facts that the steps need."""
 
     request: DeploymentRequest
     facts: HostFacts
@@ -87,7 +88,7 @@ class DeploymentPlan:
 
     @property
     def release(self) -> str:
-        """The name that the release will have, or has."""
+        """The name of the release."""
         return release_name(self.digest, self.environment.name)
 
     @property
@@ -106,13 +107,13 @@ class DeploymentPlan:
 
     @property
     def key_name(self) -> str:
-        """The file of the signer's public key on the device."""
+        """The name of the file with the public key of the signer on the device."""
         assert self.bundle.signature is not None
         return f"{fingerprint(self.bundle.signature.key)}.pem"
 
     @property
     def sends_key(self) -> bool:
-        """Whether the device learns to trust the signer: the first one, or as the user says."""
+        """Whether the device gets the key of the signer: the first key, or with `trust`."""
         assert self.bundle.signature is not None
         pem = public_pem(self.bundle.signature.key).decode()
         trusted_keys = self.status["trusted"].values()
@@ -135,10 +136,10 @@ class DeploymentPlan:
 
 
 def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
-    """Asks a device what it is and what it has; nothing there is touched.
+    """Asks a device for its facts and its status, and changes nothing there.
 
-    Raises BadInput where the bundle, the board or the device will not do, and what `SshDevice.run`
-    raises.
+    Raises BadInput where the bundle, the board or the device cannot be used, and raises as
+    `SshDevice.run` does.
     """
     require_root(request.root)
     board = read_board(request.board)
@@ -169,7 +170,7 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
 
 
 def probe_host(device: SshDevice, root: str) -> HostFacts:
-    """What the host is. Raises BadInput where it has no Python, or says what nobody expects."""
+    """The facts of the host. Raises BadInput without Python, or for an unexpected answer."""
     source = (resources.files("edge_runtime") / "deploy" / "probe.py").read_bytes()
     try:
         output = device.run(["python3", "-I", "-", root], source)
@@ -185,9 +186,9 @@ def probe_host(device: SshDevice, root: str) -> HostFacts:
 
 
 def choose_python(address: str, board: Board, facts: HostFacts) -> tuple[str, str]:
-    """The device's first Python that will do, and its version.
+    """The first suitable Python of the device, and its version.
 
-    Raises BadInput where the machine is another one than the board, or too old.
+    Raises BadInput where the machine is not the board, or where its software is too old.
     """
     glibc = facts.libc[1] if facts.libc[0] == "glibc" else None
     why = "it has no python3"
@@ -210,12 +211,14 @@ def ask_status(device: SshDevice, python: str, root: str) -> dict[str, Any]:
 
 
 def _config(request: DeploymentRequest, status: dict[str, Any]) -> Config:
-    """The configuration as it is to be."""
+    """The new configuration."""
     old = status["config"]
     settings = {} if old is None else asdict(_old_config(old))
     settings |= {"board": request.board, **(request.settings or {})}
     if "source" not in settings:
-        raise BadInput("--source: what this device looks at has to be said the first time")
+        raise BadInput(
+            "--source is missing: the first deployment needs the source of the device, such as 0"
+        )
     try:
         return make_config(settings, "the device's settings")
     except Refused as error:
@@ -230,7 +233,7 @@ def _old_config(text: str) -> Config:
 
 
 def require_root(root: str) -> None:
-    """Raises BadInput for a root that systemd or a shell would read in another way."""
+    """Raises BadInput for a root that systemd or a shell would read differently."""
     path = PurePosixPath(root)
     letters = set(root) - set("/._-")
     if not path.is_absolute() or ".." in path.parts or not all(c.isalnum() for c in letters):
@@ -240,5 +243,5 @@ def require_root(root: str) -> None:
 
 
 def content_sha256(content: bytes) -> str:
-    """The digest of bytes."""
+    """The sha256 of bytes."""
     return hashlib.sha256(content).hexdigest()

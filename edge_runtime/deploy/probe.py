@@ -1,7 +1,7 @@
-"""What a host is, as it says itself: sent to its Python over SSH, before anything is touched.
+"""The facts of a host. This file is sent to the Python of the host over SSH, and changes nothing.
 
-It stands alone, of the standard library, and runs from Python 3.7 on: an old one must be able to
-say that it is old.
+It needs only the standard library, and runs from Python 3.7 on: an old Python must be able to say
+that it is old.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pathlib import Path
 
 VERSION_QUERY = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.executable)"
 HARDWARE_GROUPS = ("video", "render", "plugdev", "apex")
-"""Those that own grabbers, GPUs and Edge TPUs on Debian."""
+"""The groups of grabbers, GPUs and Edge TPUs on Debian."""
 UNIT_PATH = "/etc/systemd/system/sonolite.service"
 
 
 def find_pythons() -> dict[str, str]:
-    """Each Python on the path and its version; the plain `python3` of a folder comes first."""
+    """Each Python on the path and its version; `python3` of a folder comes first."""
     versions: dict[str, str] = {}
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     for folder in dict.fromkeys(os.path.realpath(name) for name in folders if name):
@@ -65,7 +65,7 @@ def nearest_folder(path: str) -> str:
 
 
 def sha256_of(path: str) -> str | None:
-    """The sha256 of a file, None where there is none to read."""
+    """The sha256 of a file, None where it cannot be read."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:
@@ -73,7 +73,7 @@ def sha256_of(path: str) -> str | None:
 
 
 def main(root: str) -> None:
-    """Says all of it as JSON."""
+    """Prints the facts as JSON."""
     facts = {
         "machine": platform.machine(),
         "system": platform.system(),

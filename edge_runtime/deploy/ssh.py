@@ -1,6 +1,6 @@
-"""A device over the system's OpenSSH: its keys, agents, jump hosts and known hosts are the user's.
+"""A device over the OpenSSH of the system, with the keys, agents and known hosts of the user.
 
-Every command is quoted word by word; one connection serves them all, and is closed at the end.
+Every word of a command is quoted. One connection serves all commands, and is closed at the end.
 """
 
 import json
@@ -25,7 +25,7 @@ SSH_OPTIONS = (
 )
 ADDRESS_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
 SSH_FAILED = 255
-"""ssh's own exit code, where it is not the command's."""
+"""The exit code of ssh itself; other codes are those of the command."""
 _CHUNK = 1 << 16
 LONGEST = 60
 """Bytes of the name of a folder for the connection's socket, which has 107 with all that ssh adds
@@ -33,12 +33,12 @@ to it (unix(7), sun_path)."""
 
 
 class SshDevice:
-    """The far end of one SSH connection."""
+    """The device at the other end of an SSH connection."""
 
     def __init__(self, address: str, ssh: str = "") -> None:
-        """`address` is `USER@HOST` or a name of `~/.ssh/config`; `ssh` are more options for it.
+        """`address` is `USER@HOST` or a name of `~/.ssh/config`; `ssh` are more options for ssh.
 
-        Raises BadInput where one of them cannot be what it says.
+        Raises BadInput for an address or options that cannot be used.
         """
         if not ADDRESS_PATTERN.fullmatch(address):
             raise BadInput(f"{address!r}: USER@HOST is needed, or a name of ~/.ssh/config")
@@ -69,11 +69,11 @@ class SshDevice:
         content: bytes | IO[bytes] = b"",
         progress: Callable[[int], object] = lambda _: None,
     ) -> str:
-        """Runs a command on the device with `content` on its stdin; its stdout.
+        """Runs a command on the device with `content` on stdin; returns its stdout.
 
-        `progress` is told of each chunk's bytes. Raises HardwareMissing where the device cannot be
-        reached, CheckFailed where the command ended with 1, BadInput where it refused, both in its
-        own last line.
+        `progress` is called with the bytes of each chunk. Raises HardwareMissing where the device
+        cannot be reached, CheckFailed where the command ends with 1, and BadInput for other exit
+        codes; the message is the last line of the command.
         """
         mark = f"sonolite-{secrets.token_hex(8)}"
         with (
@@ -87,7 +87,9 @@ class SshDevice:
             ) as process,
         ):
             assert process.stdin is not None
-            with suppress(BrokenPipeError):  # its exit code and its last line say why
+            with suppress(
+                BrokenPipeError
+            ):  # the exit code and the last line of the command say why
                 self._send(process.stdin, content, progress)
             code = process.wait()
             out.seek(0)

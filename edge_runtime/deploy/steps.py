@@ -1,5 +1,7 @@
-"""The steps of a deployment, in order. Each says what it does, does nothing twice, and may be cut
-short: the same deployment again goes on from there.
+"""The steps of a deployment, in order.
+
+Each step says what it does, and does nothing twice. Any step may be cut short: the same deployment
+again goes on from there.
 """
 
 import json
@@ -17,7 +19,7 @@ from edge_runtime.release.config import write_config
 from edge_runtime.release.layout import TOOL, TRUSTED
 
 ProgressMeter = Callable[[str, int], Callable[[int], object]]
-"""Is told what is sent and its bytes; what it returns is told of each chunk."""
+"""Takes a label and the number of bytes to send; returns a function to call with each chunk."""
 
 PREPARE_SCRIPT = """\
 set -eu
@@ -53,7 +55,7 @@ systemctl enable --quiet sonolite
 
 @dataclass(frozen=True)
 class DeploymentStep:
-    """One thing that a deployment does to a device."""
+    """One step of a deployment."""
 
     name: str
     says: Callable[[DeploymentPlan], str]
@@ -247,7 +249,7 @@ DEPLOYMENT_STEPS: tuple[DeploymentStep, ...] = (
 
 
 def needed_steps(plan: DeploymentPlan) -> list[DeploymentStep]:
-    """What is left to do."""
+    """The steps that the device still needs."""
     return [step for step in DEPLOYMENT_STEPS if step.needed(plan)]
 
 
@@ -257,9 +259,9 @@ def carry_out(
     report: Callable[[DeploymentStep], object],
     meter: ProgressMeter,
 ) -> dict[str, Any]:
-    """Does what is left to do, and tells of each step before it; returns what came of it.
+    """Does the needed steps, and calls `report` before each; returns the outcome.
 
-    Raises what `SshDevice.run` does: CheckFailed where the release fell back.
+    Raises as `SshDevice.run` does: CheckFailed where the old release runs again.
     """
     todo = needed_steps(plan)
     for step in todo:
@@ -276,7 +278,7 @@ def carry_out(
 
 
 def _put(plan: DeploymentPlan, device: SshDevice, name: str, content: bytes) -> None:
-    """Puts a small file below the root, whole or not at all."""
+    """Writes a small file below the root, whole or not at all."""
     path = str(PurePosixPath(plan.request.root) / name)
     device.run(["sh", "-c", PUT_SCRIPT, "sh", path, content_sha256(content)], content)
 

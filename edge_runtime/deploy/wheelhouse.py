@@ -1,7 +1,7 @@
-"""The wheels of a device's environment, got here for there: the device needs no network.
+"""The wheels for the environment of a device. The host downloads them: the device needs no network.
 
-Which wheels is decided by the lock file of the board's interpreter; pip takes none whose hash is
-not in it. They are kept, so that a second device of the kind needs no network here either.
+The lock file of the interpreter decides which wheels; pip refuses a wheel whose hash is not in it.
+The wheels are kept, so that the next device of this kind needs no download.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from edge_runtime.files import whole_file, whole_folder
 from edge_runtime.release.stage import file_sha256
 
 LOCK_FILES = {"ai-edge-litert": "device.txt", "tflite-runtime": "tflite-runtime.txt"}
-"""By a board's interpreter."""
+"""The lock file of each interpreter."""
 DOWNLOAD_MINUTES = 30
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """One wheel as it lies here."""
+    """One wheel on the host."""
 
     path: Path
     sha256: str
@@ -38,15 +38,15 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python environment by what it is made of."""
+    """The parts of a Python environment."""
 
     python: str
-    """The device's interpreter: its path there."""
+    """The path of Python on the device."""
     wheels: tuple[Wheel, ...]
 
     @property
     def name(self) -> str:
-        """The sha256 of its parts: the same wheels on the same Python are one environment."""
+        """The sha256 of the parts: the same wheels on the same Python are one environment."""
         parts = [self.python, *sorted(f"{wheel.path.name} {wheel.sha256}" for wheel in self.wheels)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -54,9 +54,9 @@ class Environment:
 def gather_wheels(
     board: Board, machine: str, python: str, version: str, given: Path | None
 ) -> Environment:
-    """The wheels for a device, and the project's own; `given` is a folder of wheels to take.
+    """The wheels for a device, with the wheel of this project; `given` is a folder of wheels.
 
-    Raises BadInput where they cannot be had.
+    Raises BadInput where the wheels cannot be downloaded.
     """
     folder = given or download_wheels(board, machine, version)
     wheels = sorted(folder.glob("*.whl")) if folder.is_dir() else []
@@ -74,9 +74,9 @@ def gather_wheels(
 
 
 def download_wheels(board: Board, machine: str, version: str) -> Path:
-    """The folder of the wheels for `version` of Python on `machine`; downloaded only once.
+    """The folder of the wheels for a Python `version` on `machine`; downloaded only once.
 
-    Raises BadInput where pip cannot get one of them.
+    Raises BadInput where pip cannot get a wheel.
     """
     lock = lock_for_target(read_lock_file(LOCK_FILES[board.interpreter]), machine, version)
     tags = board.platforms(machine)  # type: ignore[arg-type]
@@ -113,14 +113,14 @@ def download_wheels(board: Board, machine: str, version: str) -> Path:
 
 
 def read_lock_file(name: str) -> str:
-    """A lock file as it ships with this package."""
+    """The text of a lock file in the package."""
     return (resources.files("edge_runtime") / "deploy" / name).read_text()
 
 
 def lock_for_target(lock: str, machine: str, version: str) -> str:
-    """The lines of a lock that hold on the target; pip would ask this machine instead.
+    """The lines of a lock file for the target; pip would choose the lines for this machine.
 
-    Raises BadInput where a line is not of a lock.
+    Raises BadInput for a line without a hash or a version.
     """
     around = {
         "implementation_name": "cpython",
@@ -146,5 +146,5 @@ def lock_for_target(lock: str, machine: str, version: str) -> str:
 
 
 def wheel_cache() -> Path:
-    """Where wheels are kept (XDG Base Directory Specification)."""
+    """The folder of downloaded wheels (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sonolite"

@@ -1,5 +1,5 @@
-"""What lies on a device and lives there: releases, the switch between them, their trial.
+"""The releases on a device: the switch between them, and the trial of a new one.
 
-It runs on the device's own Python with nothing but its standard library, as the one file
-`release.pyz`: what goes back from a broken release must not need what that release installed.
+This package runs on the Python of the device with only the standard library, as the single file
+`release.pyz`: the way back from a broken release must not need the packages of that release.
 """

@@ -1,4 +1,4 @@
-"""`python -m edge_runtime.release`: the tool out of a source tree."""
+"""`python -m edge_runtime.release`: runs the tool from a source tree."""
 
 from edge_runtime.release.tool import main
 

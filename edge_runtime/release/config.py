@@ -1,4 +1,4 @@
-"""A device's `config.toml`: what it looks at, and what a new release has to reach there."""
+"""`config.toml` of a device: the source, and the state that a new release has to reach."""
 
 import tomllib
 from dataclasses import asdict, dataclass, fields
@@ -8,7 +8,7 @@ from typing import Any
 from edge_runtime.release.layout import Refused
 
 TRIAL_STATES = ("LIVE", "SEARCHING", "STALE", "FROZEN", "LOST")
-"""What a trial may ask for: any of `edge_runtime.results.states.State` but FAULT."""
+"""States that a trial may require: those of `edge_runtime.results.states.State` except FAULT."""
 MIN_TRIAL_SECONDS, MAX_TRIAL_SECONDS = 2.0, 3600.0
 
 CONFIG_HEAD = """\
@@ -23,20 +23,20 @@ CONFIG_HEAD = """\
 
 @dataclass(frozen=True)
 class Config:
-    """What this device looks at."""
+    """The configuration of a device."""
 
     source: str
     roi: str = ""
     whole_picture: bool = False
     prevalence: str = ""
     board: str = ""
-    """The profile that the device was deployed with."""
+    """The board that the device was deployed as."""
     trial_seconds: float = 60.0
     trial_state: str = "LIVE"
 
 
 def read_config(path: Path) -> Config:
-    """Reads a device's configuration. Raises Refused, naming the first thing wrong in it."""
+    """Reads the configuration of a device. Raises Refused, which names the first wrong setting."""
     try:
         return parse_config(path.read_text(), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -75,7 +75,7 @@ def make_config(table: dict[str, Any], where: str) -> Config:
 
 
 def write_config(config: Config) -> str:
-    """The text of a configuration, with what a person needs to edit it."""
+    """The text of a configuration, with comments for the person who edits it."""
     lines = [f"{name} = {_value(value)}" for name, value in asdict(config).items()]
     return CONFIG_HEAD + "\n".join(lines) + "\n"
 

@@ -1,17 +1,17 @@
-"""Where a device keeps its releases, and the few ways in which a file there changes.
+"""The folders of the releases on a device, and the functions that change files there.
 
     ROOT/
       environments/HASH/   a Python environment; shared by releases, so that a new model is small
       releases/ID/         bundle.sonolite, release.json, environment -> ../../environments/HASH
       current, previous    links to releases; `good` is the last one that passed its trial
-      incoming/            what is being sent, named by its sha256
-      config.toml          what this device looks at; a person's to edit
+      incoming/            files that are being sent, named by their sha256
+      config.toml          the configuration of the device; people may edit it
       trusted/             public keys, *.pem
       state/               the trial, the newest versions, locks, the log of switches
       release.pyz          this package
 
-A link or a file is the old one or the new one, never half of either (rename(2)), and is on the
-disk before the next step begins (fsync(2)).
+A link or a file is either the old or the new one, never a half (rename(2)). It is on the disk
+before the next step begins (fsync(2)).
 """
 
 import fcntl
@@ -32,15 +32,15 @@ TOOL, CONFIG, TRUSTED = "release.pyz", "config.toml", "trusted"
 DEFAULT_ROOT = "/opt/sonolite"
 """Where a device keeps its releases unless the user names another folder."""
 EXAMINATION_LOCK = "examination.lock"
-"""Held while a session is LIVE."""
+"""The lock that a session holds while it is LIVE."""
 LOG_LINES = 1000
-"""Of the log of switches; older ones are forgotten."""
+"""Lines of the log of switches; older lines are removed."""
 POLL_SECONDS = 0.1
-"""Seconds between two looks at a lock that somebody holds."""
+"""Seconds between two attempts to take a lock that somebody holds."""
 
 
 class Refused(Exception):
-    """What was asked for cannot be done on this device as it is; one line that says why."""
+    """An action that this device refuses; the message is one line that says why."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ LINKS = ("current", "previous", "good")
 
 
 def make_folders(layout: Layout) -> None:
-    """Makes the folders. The state is for the service's group too, and so is the root's."""
+    """Makes the folders and lock files. The group of the service may write the state, too."""
     for name in FOLDERS:
         (layout.root / name).mkdir(exist_ok=True)
     layout.state("").chmod(0o2775)
@@ -84,7 +84,7 @@ def make_folders(layout: Layout) -> None:
 
 
 def read_link(layout: Layout, name: str) -> str | None:
-    """The release that a link names, None where there is no such link."""
+    """The release that a link points to, None where there is no link."""
     try:
         return layout.link(name).readlink().name
     except FileNotFoundError:
@@ -92,7 +92,7 @@ def read_link(layout: Layout, name: str) -> str | None:
 
 
 def set_link(layout: Layout, name: str, release: str) -> None:
-    """Lets `current`, `previous` or `good` name a release."""
+    """Points `current`, `previous` or `good` to a release."""
     new = layout.link(f".{name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(Path("releases", release))
@@ -101,9 +101,10 @@ def set_link(layout: Layout, name: str, release: str) -> None:
 
 
 def write_file(path: Path, content: bytes, durable: bool = True) -> None:
-    """Writes a file whole or not at all; what a killed attempt left is overwritten.
+    """Writes a file whole or not at all; the rest of a killed attempt is overwritten.
 
-    Where it need not outlive the power, `durable=False` waits for no disk: that can take a minute.
+    `durable=False` does not wait for the disk, which can take a minute. Such a file may be lost
+    with the power.
     """
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)  # it may be another user's
@@ -131,7 +132,7 @@ def read_json_file(path: Path) -> Any:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts the names in a folder on the disk."""
+    """Writes the names in a folder to the disk (fsync(2))."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -140,13 +141,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_whole(folder: Path, mark: str) -> None:
-    """Removes a folder that counts as whole by its file `mark`: that one first."""
+    """Removes a folder. The file `mark`, which shows that the folder is whole, goes first."""
     (folder / mark).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
 
 def log_event(layout: Layout, event: str, **facts: object) -> None:
-    """Adds one line to the log of switches, and says it for the journal."""
+    """Adds one line to the log of switches, and prints it to stderr for the journal."""
     entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
     path = layout.state("log.jsonl")
     with hold_lock(layout.state("log.lock")):
@@ -165,9 +166,9 @@ def read_event_log(layout: Layout) -> list[dict[str, Any]]:
 
 @contextmanager
 def hold_lock(path: Path, wait: float = 10.0, busy: str = "") -> Iterator[None]:
-    """Holds the lock of a file (flock(2)), which ends with the process whatever ends that.
+    """Holds the lock of a file (flock(2)); the lock ends with the process in any case.
 
-    Raises Refused, saying `busy`, where another holds it for longer than `wait` seconds.
+    Raises Refused with `busy` where another process holds it for more than `wait` seconds.
     """
     handle = _open_lock(path)
     try:
@@ -193,7 +194,7 @@ def is_locked(path: Path) -> bool:
 
 
 def try_lock(handle: int) -> bool:
-    """Takes the lock of an open file unless another holds it."""
+    """Takes the lock of an open file; returns False where another process holds it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -202,5 +203,5 @@ def try_lock(handle: int) -> bool:
 
 
 def _open_lock(path: Path) -> int:
-    """Only read: so the service and who deploys can lock what the other of them made."""
+    """Opens for reading only: the service and the deployment can lock files of each other."""
     return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

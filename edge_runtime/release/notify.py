@@ -1,6 +1,6 @@
-"""The words of a service to its supervisor: sd_notify(3) over a datagram socket.
+"""Messages of a service to its supervisor: sd_notify(3) over a datagram socket.
 
-The service says them to the supervisor, and the supervisor to systemd, where there is one.
+The service sends them to the supervisor, and the supervisor sends them to systemd, if it runs.
 """
 
 import os
@@ -13,7 +13,7 @@ NOTIFY_VARIABLE = "NOTIFY_SOCKET"
 
 
 def notify(**facts: str | int) -> None:
-    """Says `NAME=VALUE` of each fact to who started this process; nothing where nobody listens."""
+    """Sends `NAME=VALUE` for each fact to the parent process; does nothing where none listens."""
     address = os.environ.get(NOTIFY_VARIABLE)
     if not address:
         return
@@ -24,11 +24,11 @@ def notify(**facts: str | int) -> None:
         try:
             out.sendto(message.encode(), address)
         except OSError:
-            return  # the listener is gone or slow: it must not stop the frames
+            return  # a slow or dead listener must not stop the frames
 
 
 class Listener:
-    """A socket of one's own for what a started process says."""
+    """A socket for the messages of a process that this one starts."""
 
     def __enter__(self) -> "Listener":
         self._folder = Path(tempfile.mkdtemp(prefix="sonolite-"))
@@ -42,7 +42,7 @@ class Listener:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def receive(self, timeout: float) -> dict[str, str] | None:
-        """What was said next, None where nothing was within `timeout` seconds."""
+        """The next message, None where none came within `timeout` seconds."""
         self._socket.settimeout(timeout)
         try:
             message = self._socket.recv(4096).decode("utf-8", "replace")

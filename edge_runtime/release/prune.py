@@ -1,4 +1,4 @@
-"""What no release needs any more goes; what could be gone back to stays."""
+"""Removes releases, environments and files that no longer can run; keeps the way back."""
 
 import shutil
 from pathlib import Path
@@ -16,8 +16,10 @@ from edge_runtime.release.switch import read_trial
 
 
 def find_surplus(layout: Layout) -> tuple[list[Path], list[Path], list[Path]]:
-    """Releases but current, previous, the last good and one on trial, the environments that none
-    of these needs, and what was sent.
+    """The releases, the environments and the sent files that can be removed.
+
+    The current, the previous and the last good release stay, and the one on trial; so do their
+    environments.
     """
     trial = read_trial(layout)
     kept = {name for link in LINKS if (name := read_link(layout, link))}
@@ -33,7 +35,7 @@ def find_surplus(layout: Layout) -> tuple[list[Path], list[Path], list[Path]]:
 
 
 def remove_surplus(layout: Layout) -> list[str]:
-    """Removes what is surplus; returns the names of the releases that went."""
+    """Removes the surplus; returns the names of the removed releases."""
     releases, environments, sent = find_surplus(layout)
     for folder in releases:
         remove_whole(folder, RECORD)

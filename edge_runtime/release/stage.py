@@ -1,6 +1,6 @@
-"""From what was sent to a release that could run: its environment, its checks, its folder.
+"""From sent files to a release that can run: the environment, the check, and the folder.
 
-A folder counts only once it is whole; what a power cut left is made anew.
+A folder counts only when it is whole; the rest of an attempt before a power cut is made again.
 """
 
 import hashlib
@@ -29,21 +29,21 @@ from edge_runtime.release.layout import (
 )
 
 CHECK_SECONDS, INSTALL_SECONDS = 180.0, 1800.0
-"""That a bundle may take to answer its golden frames, and an environment to be made."""
+"""Seconds that a bundle may take to answer the golden frames, and the making of an environment."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 WHEEL = re.compile(r"[A-Za-z0-9_.+!-]+\.whl")
 _CHUNK = 1 << 20
 
 
 class ByteStream(Protocol):
-    """What content arrives by."""
+    """A stream of bytes from the host."""
 
     def read1(self, size: int, /) -> bytes:
-        """Returns what is there, at most `size` bytes; nothing at the end."""
+        """Returns the bytes that have arrived, at most `size`; none at the end."""
 
 
 def received_size(layout: Layout, digest: str) -> int:
-    """The bytes of a file that are here already."""
+    """The number of bytes of a file that arrived already."""
     _require_digest(digest)
     for path in (layout.incoming(digest), layout.incoming(f"{digest}.part")):
         if path.exists():
@@ -52,10 +52,10 @@ def received_size(layout: Layout, digest: str) -> int:
 
 
 def receive_file(layout: Layout, digest: str, offset: int, size: int, content: ByteStream) -> None:
-    """Goes on with a file from `offset`, and gives it its name once its `size` and hash are right.
+    """Appends `content` to a file from `offset` on; renames it once size and hash are right.
 
-    Raises Refused where another length is here by now, where the link breaks, which leaves what
-    has arrived, and where it turns out to be another file.
+    Raises Refused where the part on the device has another length, where the connection breaks (the
+    part stays), and where the hash is wrong.
     """
     _require_digest(digest)
     part, whole = layout.incoming(f"{digest}.part"), layout.incoming(digest)
@@ -85,9 +85,9 @@ def file_sha256(path: Path) -> str:
 
 
 def make_environment(layout: Layout, name: str, wheels: Mapping[str, str]) -> None:
-    """A Python environment of wheels that were sent, by file name and sha256; no network.
+    """Makes a Python environment from sent wheels, by file name and sha256, without the network.
 
-    Raises Refused where venv is missing here, or the wheels cannot be installed.
+    Raises Refused where venv is missing, or the wheels cannot be installed.
     """
     _require_digest(name)
     folder = layout.environment(name)
@@ -114,16 +114,16 @@ def make_environment(layout: Layout, name: str, wheels: Mapping[str, str]) -> No
     )
     shutil.rmtree(gathered)
     for tests in folder.glob("lib/python*/site-packages/**/tests"):
-        shutil.rmtree(tests)  # the libraries' own: 17 MB that no device runs
+        shutil.rmtree(tests)  # the tests of the libraries: 17 MB that no device needs
     os.sync()
     write_json_file(folder / COMPLETE, dict(wheels))
 
 
 def stage_release(layout: Layout, digest: str, environment: str, board: str) -> str:
-    """Makes a release of a bundle that was sent, once this device has proven it; returns its name.
+    """Makes a release of a sent bundle after the device has checked it; returns the name.
 
-    Raises Refused where the bundle is not sound, not signed by a key that this device trusts,
-    older than what passed here before, or answers its golden frames otherwise.
+    Raises Refused where the bundle is not sound, is not signed by a trusted key, is older than a
+    version that passed here, or does not answer the golden frames as it should.
     """
     _require_digest(digest)
     _require_digest(environment)
@@ -166,7 +166,7 @@ def stage_release(layout: Layout, digest: str, environment: str, board: str) -> 
 
 
 def release_name(digest: str, environment: str) -> str:
-    """A release is what it is made of: the same again is the same release."""
+    """The name of a release: the same bundle and environment give the same name."""
     return hashlib.sha256(f"{digest} {environment}".encode()).hexdigest()[:12]
 
 
@@ -176,7 +176,7 @@ def _require_digest(digest: str) -> None:
 
 
 def _run_command(command: Sequence[str], purpose: str, seconds: float) -> str:
-    """Runs a command; its stdout. Raises Refused with the last line of what it said."""
+    """Runs a command and returns its stdout. Raises Refused with the last line of its output."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)  # noqa: S603
     except subprocess.TimeoutExpired as error:

@@ -1,8 +1,8 @@
-"""Starts the current release, listens to its beats, judges its trial, and goes back where it fails.
+"""The supervisor: runs the current release, watches its trial, and goes back where it fails.
 
-It is what systemd starts, and what a container starts where there is no systemd. A switch, or a
-changed configuration, is seen on the disk: the old process is ended, and the new one started. A
-release that fails outside a trial ends the supervisor too, for whoever started it to start again.
+systemd starts the supervisor, or a container where there is no systemd. The supervisor sees a
+switch or a changed configuration on the disk: it ends the old process and starts the new one. A
+release that fails outside a trial ends the supervisor too, so that systemd starts it again.
 """
 
 import ctypes
@@ -36,23 +36,22 @@ from edge_runtime.release.trial import Trial, TrialCheck
 from edge_runtime.release.uptime_clock import UptimeClock
 
 BEAT_TIMEOUT = 0.25
-"""Seconds of one turn of the supervisor, without a beat."""
+"""Seconds to wait for a beat before the other checks."""
 STOP_SECONDS = 5.0
-"""That a process which beats may take to end; one that hangs gets none."""
+"""Seconds that a process may take to end; a process that hangs is killed at once."""
 SUPERVISOR_START_SECONDS = 10.0
-"""That a supervisor may take to begin."""
+"""Seconds that a supervisor may take to start."""
 MAX_LOG_BYTES = 1 << 20
-"""Bytes of service.log, from which on it begins anew."""
+"""Bytes of service.log from which on the file is emptied at a start."""
 STATUS_SECONDS = 2.0
-"""Between two notes of the state on the disk, which may be a card that wears out."""
+"""Seconds between two writes of the state to the disk, which may be a card that wears out."""
 _PR_SET_PDEATHSIG = 1
 
 
 def supervise(layout: Layout) -> None:
     """Keeps the current release running until SIGTERM or SIGINT.
 
-    Raises Refused where another supervisor is at work here, or where a release that is not on
-    trial has failed.
+    Raises Refused where another supervisor runs here, or where a release fails outside a trial.
     """
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -76,9 +75,9 @@ def supervise(layout: Layout) -> None:
 
 
 def start_supervisor(layout: Layout) -> None:
-    """Starts a supervisor that outlives its caller, where no systemd does; it writes service.log.
+    """Starts a supervisor without systemd. It outlives the caller, and writes service.log.
 
-    Raises Refused where it does not begin.
+    Raises Refused where it does not start.
     """
     if is_locked(layout.state("supervisor.lock")):
         return
@@ -100,7 +99,7 @@ def start_supervisor(layout: Layout) -> None:
 
 
 class _ReleaseRun:
-    """One start of a release."""
+    """One process of a release."""
 
     def __init__(
         self, layout: Layout, release: str, trial: Trial | None, listener: Listener
@@ -109,7 +108,7 @@ class _ReleaseRun:
         self._listener = listener
         self._config = _config_mtime(layout)
         self._state, self._noted = "", -STATUS_SECONDS
-        with suppress(OSError):  # a disk that cannot be written to: the pictures matter more
+        with suppress(OSError):  # a full disk must not stop the pictures
             layout.state("status.json").unlink(missing_ok=True)
         program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
         around = {
@@ -135,7 +134,7 @@ class _ReleaseRun:
             self._failed = f"it cannot be started: {error}"
 
     def live(self, stop: Callable[[], bool]) -> str | None:
-        """Returns why the release failed; None where it is to end for another reason."""
+        """Returns why the release failed; None where it has to end for another reason."""
         while not stop():
             if self._failed is not None:
                 return self._failed
@@ -146,7 +145,7 @@ class _ReleaseRun:
                 self._note(now, message.get("STATUS", ""))
                 notify(READY=1, WATCHDOG=1, STATUS=message.get("STATUS", ""))
             elif self._check.starting:
-                notify(WATCHDOG=1)  # the judge has a limit for it
+                notify(WATCHDOG=1)  # the check has its own limit for the start
             if self._process is not None and (code := self._process.poll()) is not None:
                 return f"it ended with {code}"
             if self._trial and self._check.passed():
@@ -159,19 +158,19 @@ class _ReleaseRun:
         return None
 
     def end(self) -> None:
-        """Ends the process: in good order if it can."""
+        """Ends the process, and kills it where it does not end in time."""
         if self._process is None:
             return
         self._process.terminate()
         try:
-            drain_timeout = 0 if self._check.failure(self._clock()) else STOP_SECONDS
-            self._process.wait(drain_timeout)
+            stop_timeout = 0 if self._check.failure(self._clock()) else STOP_SECONDS
+            self._process.wait(stop_timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
     def _changed(self) -> bool:
-        """Whether something else is to run now than what was started."""
+        """Whether another release, trial or configuration has to run now."""
         if read_link(self._layout, "current") != self._release:
             return True
         trial = trial_of_current(self._layout)
@@ -180,7 +179,7 @@ class _ReleaseRun:
         )
 
     def _note(self, now: float, state: str) -> None:
-        """Writes the state down for `device status`."""
+        """Writes the state to the disk for `device status`."""
         if state != self._state and now - self._noted >= STATUS_SECONDS:
             self._state, self._noted = state, now
             note = {"release": self._release, "state": state}
@@ -189,7 +188,7 @@ class _ReleaseRun:
 
 
 def _config_mtime(layout: Layout) -> int:
-    """When the configuration was written; 0 where there is none."""
+    """The time of the last change of the configuration; 0 where there is none."""
     try:
         return (layout.root / CONFIG).stat().st_mtime_ns
     except FileNotFoundError:
@@ -197,10 +196,10 @@ def _config_mtime(layout: Layout) -> int:
 
 
 def end_with_parent(supervisor: int) -> None:
-    """Has the kernel end this process with the one that forked it (prctl(2)).
+    """Asks the kernel to kill this process when its parent ends (prctl(2)).
 
-    A release without a supervisor would hold the scanner that the next one needs. A supervisor
-    that was killed before the kernel was asked cannot be waited for, so the process ends itself.
+    A release without a supervisor would hold the scanner that the next release needs. Where the
+    supervisor was killed before this call, the process kills itself.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:

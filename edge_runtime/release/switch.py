@@ -1,12 +1,12 @@
-"""From one release to another, and back.
+"""The switch from one release to another, and back.
 
-A switch writes the trial down, then moves two links. Whatever stops it, the next start of the
-service finds either the old release, or the new one with its trial still to be judged:
+A switch writes the trial to the disk, then moves two links. Where anything stops it, the next start
+of the service finds either the old release, or the new release on trial:
 
-    trial.json    current      what a start makes of it
-    none          any          runs it
-    names NEW     not NEW      the switch was cut short, or taken back: forgets the trial
-    names NEW     NEW          tries it; a third start within one trial goes back at once
+    trial.json    current      a start of the service
+    none          any          runs the current release
+    names NEW     not NEW      the switch was cut short, or taken back: removes the trial
+    names NEW     NEW          runs NEW on trial; a third start in one trial goes back at once
 """
 
 from collections.abc import Iterator
@@ -33,11 +33,11 @@ from edge_runtime.release.layout import (
 from edge_runtime.release.trial import Trial
 
 MAX_STARTS = 2
-"""Of one trial: a release that takes the machine down with it is not tried for ever."""
+"""Starts of one trial: a release that stops the whole machine is not tried for ever."""
 
 
 def read_trial(layout: Layout) -> Trial | None:
-    """The trial that is under way, if any; what cannot be read was never under way."""
+    """The trial that is under way, None without one; a file that cannot be read counts as none."""
     table = read_json_file(layout.state("trial.json"))
     try:
         return None if table is None else Trial(**table)
@@ -52,7 +52,7 @@ def trial_of_current(layout: Layout) -> Trial | None:
 
 
 def write_trial(layout: Layout, trial: Trial | None) -> None:
-    """Writes down that a trial is under way, or that none is."""
+    """Writes the trial to the disk, or removes it."""
     if trial is None:
         layout.state("trial.json").unlink(missing_ok=True)
     else:
@@ -62,11 +62,11 @@ def write_trial(layout: Layout, trial: Trial | None) -> None:
 def switch_release(
     layout: Layout, release: str, wait: float = 0, force: bool = False, config: str = ""
 ) -> None:
-    """Puts a release on trial, with a new configuration where one is given; the supervisor sees it
-    and starts it.
+    """Puts a release on trial, with a new configuration where `config` is given.
 
-    Raises Refused during an examination that does not end within `wait` seconds, unless
-    `force`d, and where another release is on trial.
+    The supervisor sees the switch and starts the release. Raises Refused during an examination that
+    does not end within `wait` seconds, unless `force` is set, and during the trial of another
+    release.
     """
     _require(layout, release)
     where = str(layout.root / CONFIG)
@@ -83,7 +83,7 @@ def switch_release(
         back, before = current, read_link(layout, "previous")
         if on_trial:
             back, before = on_trial.back, on_trial.before
-        if back == release:  # it failed as the first one of this device, and is tried again
+        if back == release:  # the first release of this device failed, and is tried again
             back = good
         trial = Trial(release, back, before, new.trial_seconds, new.trial_state)
         write_trial(layout, trial)
@@ -93,7 +93,7 @@ def switch_release(
 
 
 def roll_back(layout: Layout, wait: float, force: bool) -> str:
-    """Goes back to the previous release, by a person's wish and without a trial; its name."""
+    """Goes back to the previous release without a trial, and returns its name."""
     with _no_examination(layout, wait, force), hold_lock(layout.state("switch.lock")):
         current, previous = read_link(layout, "current"), read_link(layout, "previous")
         if current is None or previous in (None, current):
@@ -108,9 +108,9 @@ def roll_back(layout: Layout, wait: float, force: bool) -> str:
 
 
 def release_to_start(layout: Layout) -> tuple[str, Trial | None]:
-    """The release to start now, and its trial; see the module's table.
+    """The release to start now, and its trial; see the table above.
 
-    Raises Refused where no release is there.
+    Raises Refused where there is no release.
     """
     with hold_lock(layout.state("switch.lock")):
         trial, current = read_trial(layout), read_link(layout, "current")
@@ -130,9 +130,9 @@ def release_to_start(layout: Layout) -> tuple[str, Trial | None]:
 
 
 def fail_trial(layout: Layout, trial: Trial, why: str) -> None:
-    """Goes back from a release that did not pass its trial, and says why.
+    """Ends a trial that failed: goes back to the release before, and logs why.
 
-    The first release of a device has nothing behind it: it stays, and its trial is over.
+    The first release of a device has no release before it: it stays, and the trial is over.
     """
     with hold_lock(layout.state("switch.lock")):
         if read_link(layout, "current") != trial.release:
@@ -146,7 +146,7 @@ def fail_trial(layout: Layout, trial: Trial, why: str) -> None:
 
 
 def pass_trial(layout: Layout, trial: Trial) -> None:
-    """Ends a trial well: the release is the last good one."""
+    """Ends a trial that passed: the release is now the last good one."""
     with hold_lock(layout.state("switch.lock")):
         set_link(layout, "good", trial.release)
         log_event(layout, "passed", release=trial.release)
@@ -155,7 +155,7 @@ def pass_trial(layout: Layout, trial: Trial) -> None:
 
 @contextmanager
 def _no_examination(layout: Layout, wait: float, force: bool) -> Iterator[None]:
-    """Holds off examinations; `force` does not ask. Raises Refused while there is one."""
+    """Prevents an examination from starting; Refused while there is one, unless `force` is set."""
     busy = "an examination is under way; wait for its end, or --force"
     with nullcontext() if force else hold_lock(layout.state(EXAMINATION_LOCK), wait, busy):
         yield

@@ -1,4 +1,4 @@
-"""What `release.pyz` does on a device, one word an action; answers are JSON on stdout.
+"""The command line of `release.pyz` on a device: one action a call; answers are JSON on stdout.
 
 Exit codes as everywhere: 0 done, 1 a release fell back, 2 refused, with one line on stderr.
 """
@@ -34,13 +34,13 @@ from edge_runtime.release.supervise import SUPERVISOR_START_SECONDS, start_super
 from edge_runtime.release.switch import roll_back, switch_release, trial_of_current
 
 BROKEN_SECONDS = 60.0
-"""That what a broken deployment began here may still take to end."""
+"""Seconds that the action of a broken deployment may still take to end."""
 TRIAL_OUTCOMES = ("passed", "fell back", "failed", "went back", "not switched")
 """The events of the log that end a trial."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """One action on the device of the layout's root."""
+    """Does one action on the device."""
     options = _parser().parse_args(arguments)
     os.umask(0o022)
     layout = Layout(Path(options.root))
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _act(layout: Layout, options: argparse.Namespace) -> int:
-    """The exit code."""
+    """Does the action; returns the exit code."""
     match options.action:
         case "supervise":
             supervise(layout)
@@ -82,7 +82,7 @@ def _act(layout: Layout, options: argparse.Namespace) -> int:
 
 
 def _deploy(layout: Layout, options: argparse.Namespace) -> int:
-    """The actions of which only one may be at work."""
+    """Does one of the actions that exclude each other; returns the exit code."""
     match options.action:
         case "environment":
             make_environment(layout, options.environment, _wheels())
@@ -97,7 +97,7 @@ def _deploy(layout: Layout, options: argparse.Namespace) -> int:
 
 
 def _wheels() -> dict[str, str]:
-    """The names and digests of wheels, from stdin."""
+    """The names and the sha256 of wheels, from stdin."""
     try:
         wheels = json.load(sys.stdin)
     except ValueError as error:
@@ -110,7 +110,7 @@ def _wheels() -> dict[str, str]:
 
 
 def release_status(layout: Layout) -> dict[str, Any]:
-    """What is on this device and how it does."""
+    """The releases on this device, and the state of the service."""
     links = {name: read_link(layout, name) for name in LINKS}
     running = is_locked(layout.state("supervisor.lock"))
     note = read_json_file(layout.state("status.json")) or {}
@@ -133,7 +133,7 @@ def release_status(layout: Layout) -> dict[str, Any]:
 
 
 def _records(folder: Path, mark: str) -> dict[str, Any]:
-    """The folders that are whole, with what their record says."""
+    """The folders that are whole, with their records."""
     if not folder.is_dir():
         return {}
     records = {
@@ -143,7 +143,7 @@ def _records(folder: Path, mark: str) -> dict[str, Any]:
 
 
 def _await(layout: Layout, release: str) -> int:
-    """Waits until a trial is judged; says how it ended."""
+    """Waits until a trial has ended; prints the outcome."""
     last_alive = time.monotonic()
     while (trial := trial_of_current(layout)) is not None and trial.release == release:
         if is_locked(layout.state("supervisor.lock")):

@@ -1,34 +1,34 @@
-"""Whether a release is well, by its beats alone; it knows no process, and its clock is given."""
+"""Whether a release is well: decided by its beats alone, with times that the caller gives."""
 
 from dataclasses import dataclass
 
 START_SECONDS = 120.0
-"""Until the first beat: libraries load and the golden frames are answered, which took 54 s on an
-emulated Raspberry Pi 5. A limit that a slow card meets would never let a proven release begin."""
+"""Seconds until the first beat: the libraries load, and the model answers the golden frames. That
+took 54 s on an emulated Raspberry Pi 5; a tight limit would stop a good release on a slow card."""
 SILENT_SECONDS = 8.0
-"""Without a beat after the first: it hangs. A loop that works beats twice a second at least, and
-one whose inference hangs is given its five seconds to begin it anew."""
+"""Seconds without a beat after which a release hangs. A session that works beats twice a second at
+least; a session whose inference hangs needs five seconds to start it again."""
 LAST_BEAT_SECONDS = 2.0
-"""That a trial, its time over, still waits for one more beat."""
+"""Seconds that a trial waits for one more beat after its time is over."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A release that has yet to show that it runs here."""
+    """A release on trial."""
 
     release: str
     back: str | None
-    """What is gone back to; None on the first release of a device."""
+    """The release to go back to; None for the first release of a device."""
     before: str | None
-    """What `previous` was."""
+    """The release that `previous` named before the switch."""
     seconds: float
     state: str
-    """What has to be reached; LIVE always does."""
+    """The state that the release has to reach; LIVE always counts."""
     starts: int = 0
 
 
 class TrialCheck:
-    """Fed with the beats of one start of a release."""
+    """Checks the beats of one process of a release."""
 
     def __init__(self, now: float, trial: Trial | None) -> None:
         self._began, self._trial = now, trial
@@ -38,24 +38,24 @@ class TrialCheck:
 
     @property
     def starting(self) -> bool:
-        """Whether no beat came yet."""
+        """Whether no beat has come yet."""
         return self._last is None
 
     def beat(self, now: float, state: str) -> None:
-        """Takes a beat, and what state the session is in."""
+        """Takes in a beat with the state of the session."""
         self._last, self._state = now, state
         if self._trial and state in ("LIVE", self._trial.state):
             self._reached = True
 
     def passed(self) -> bool:
-        """Whether the trial is over and was passed: proven by a beat after its time."""
+        """Whether the trial is over and passed: a beat came after its time."""
         if self._trial is None or self._last is None:
             return False
         well = self._reached and self._state != "FAULT"
         return well and self._last >= self._began + self._trial.seconds
 
     def failure(self, now: float) -> str | None:
-        """Why the release is not well, None while it may be."""
+        """Why the release failed, None while it may be well."""
         trial = self._trial
         over = None if trial is None else self._began + trial.seconds
         if self._last is None:

@@ -1,14 +1,14 @@
-"""Time in which something could have happened."""
+"""A clock that does not count the time in which the process stood still."""
 
 import time
 from collections.abc import Callable
 
 
 class UptimeClock:
-    """A clock that runs while its owner does: a longer pause between two looks counts as one step.
+    """A clock for time-outs: a long pause between two calls counts as STEP seconds.
 
-    A machine or a process that stood still, or a card that was written to for half a minute, kept
-    others from what is expected of them; that is no silence of theirs.
+    While a machine or a process stands still, or a slow card blocks it for half a minute, the other
+    parts cannot work. That time must not count as their silence.
     """
 
     STEP = 1.0
@@ -17,7 +17,7 @@ class UptimeClock:
         self._clock, self._last, self._sum = clock, clock(), 0.0
 
     def __call__(self) -> float:
-        """Seconds awake so far."""
+        """Seconds so far, without the pauses."""
         now = self._clock()
         self._sum += min(now - self._last, self.STEP)
         self._last = now
