@@ -1,4 +1,4 @@
-"""Train, convert, validate, run: the README's walk, on images of the phantom."""
+"""Train, convert, validate, run: the whole way, on images of the phantom."""
 
 import json
 from pathlib import Path
