@@ -219,7 +219,7 @@ def test_sigterm_ends_fault_at_once_too(demo_path: Path, stand_in: Path) -> None
     """While an inference hangs, and is not given up yet."""
     hanging = f"{stand_in}?hang=12"
     code = (
-        "from edge_runtime import watched; watchdog.HUNG_AFTER = 0.5; "
+        "from edge_runtime.models import watchdog; watchdog.INFERENCE_TIMEOUT = 0.5; "
         "from edge_runtime.cli import main; import sys; main(sys.argv[1:])"
     )
     words = ["run", str(demo_path), "--source", "phantom:", "--backend", hanging, "--json"]

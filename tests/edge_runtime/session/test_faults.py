@@ -267,7 +267,7 @@ def test_the_command_ends_with_exit_code_three_where_inference_hangs_for_good(
     """A thread that is stuck in a library must not keep the process from ending."""
     hanging = f"{stand_in}?hang={PROVEN + 5}"
     code = (
-        "from edge_runtime import watched; watchdog.HUNG_AFTER = 0.3; "
+        "from edge_runtime.models import watchdog; watchdog.INFERENCE_TIMEOUT = 0.3; "
         "from edge_runtime.cli import main; import sys; main(sys.argv[1:])"
     )
     words = ["run", str(demo_path), "--source", "phantom:", "--backend", hanging, "--json"]

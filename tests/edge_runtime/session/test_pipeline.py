@@ -20,7 +20,7 @@ from edge_runtime.results.states import State
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
-from edge_runtime.session import pipeline
+from edge_runtime.session import pipeline, silence
 from edge_runtime.session.pipeline import run_session
 from tests.conftest import Collected
 
@@ -192,7 +192,7 @@ def test_a_device_slower_than_it_says_is_not_gone_between_its_frames(
 def test_what_has_shown_nothing_yet_is_searched_and_not_lost(
     chain: FallbackChain, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "LONGEST_SILENCE", 0.2)
+    monkeypatch.setattr(silence, "LONGEST_SILENCE", 0.2)
     assert State.LOST not in states_of([Stall(0.5), *pictures[:2]], chain)
 
 
