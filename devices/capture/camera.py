@@ -23,16 +23,16 @@ os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
 YUV_TO_BGR = {"YUYV": cv2.COLOR_YUV2BGR_YUYV, "UYVY": cv2.COLOR_YUV2BGR_UYVY}
 """Formats of two bytes a pixel."""
 DRIVER_BUFFERS = 2
-"""One is filled while the other is read; more would hold older pictures."""
+"""One buffer is filled while the other is read; more buffers would hold older pictures."""
 WAIT_SLICE = 0.1
-"""Seconds of a wait, after which it is seen whether the camera has been closed."""
+"""Seconds of a wait between two checks whether the camera was closed."""
 BLOCKED_AFTER = 2.0
-"""Seconds of a read that is to end after WAIT_SLICE, after which it counts as blocked for good."""
+"""Seconds after which a read that should end within WAIT_SLICE counts as blocked for good."""
 MAX_DAMAGED = 25
-"""Damaged pictures in a row after which nothing useful is to be expected."""
+"""Damaged pictures in a row after which the device counts as lost."""
 
 SIGNAL_STRIDE = 8
-"""Pixels between those that are looked at for a signal."""
+"""Every eighth pixel of every eighth row is checked for a signal."""
 MAX_NOISE, MAX_EDGE_SHARE = 8, 0.02
 """Grey levels between a pixel and the one below it that may be noise; and the share of pixels that
 differ by more even on a test picture, at the edges of its bars. An ultrasound picture that fills a
@@ -42,7 +42,7 @@ twentieth of the screen differs at twice as many."""
 class Camera(CaptureDevice):
     """A live device: `/dev/video0`, or just its index.
 
-    Its pictures are decoded here: OpenCV would show one with a hole in it, or the last one again.
+    The pictures are decoded here: OpenCV would give a damaged picture, or the last picture again.
     """
 
     live = True
@@ -50,9 +50,9 @@ class Camera(CaptureDevice):
     def __init__(
         self, device: int | str, clock: Clock = time.monotonic, request: ModeRequest | None = None
     ) -> None:
-        """Opens the device in the best mode that `wish` allows.
+        """Opens the device in the best mode that `request` allows.
 
-        Raises HardwareMissing where there is none, BadInput for a wish that it does not grant.
+        Raises HardwareMissing without such a device, BadInput for a mode that it does not offer.
         """
         path = f"/dev/video{device}" if isinstance(device, int) else device
         self._path, self._clock, request = Path(path), clock, request or ModeRequest()
@@ -74,7 +74,7 @@ class Camera(CaptureDevice):
             if value or name == cv2.CAP_PROP_CONVERT_RGB:
                 self._capture.set(name, value)
         self.mode = self._granted()
-        """What the device delivers."""
+        """The mode in which the device delivers frames."""
         if self.mode[:3] != asked[:3] or not request.allows(self.mode):
             self._capture.release()
             raise BadInput(f"camera {path}: asked for {asked}, it gives {self.mode}")
@@ -84,9 +84,9 @@ class Camera(CaptureDevice):
         self._closed = False
 
     def close(self) -> None:
-        """Gives the camera back; a read in another thread ends first, at once.
+        """Closes the camera; a read in another thread ends before.
 
-        One that a driver blocks is left alone: the camera is given back with the process.
+        A read that a driver blocks is left alone: the end of the process closes the camera.
         """
         self._closed = True
         if self._busy.acquire(timeout=BLOCKED_AFTER):
@@ -98,7 +98,7 @@ class Camera(CaptureDevice):
     def read(self, timeout: float) -> Frame:
         """Returns the next frame; see `CaptureDevice.read`.
 
-        Raises NoSignal for the picture that a grabber makes up without one.
+        Raises NoSignal for the test picture of a grabber without a signal.
         """
         deadline, damaged = time.monotonic() + timeout, 0
         while True:
@@ -115,7 +115,7 @@ class Camera(CaptureDevice):
         return Frame(pixels, now, index, timestamp=now)
 
     def _granted(self) -> Mode:
-        """The mode as the driver tells it."""
+        """The mode that the driver reports."""
         get = self._capture.get
         fourcc = int(get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
         width, height = get(cv2.CAP_PROP_FRAME_WIDTH), get(cv2.CAP_PROP_FRAME_HEIGHT)
@@ -145,7 +145,7 @@ class Camera(CaptureDevice):
     def _decode(self, data: NDArray[Any]) -> Pixels | None:
         """The picture, uint8 ``H x W x 3`` (BGR); None for a damaged one.
 
-        Raises DeviceLost where its size is another than was agreed: it must be opened anew.
+        Raises DeviceLost where the size has changed: the camera must be opened again.
         """
         _, width, height, _ = self.mode
         if self.mode.fourcc in YUV_TO_BGR:
@@ -161,9 +161,9 @@ class Camera(CaptureDevice):
 
 
 def has_signal(pixels: Pixels) -> bool:
-    """Whether the screen shows more than what grabbers make up: one colour, or bars of colours.
+    """Whether the screen shows more than a test picture of one colour or of coloured bars.
 
-    Of such a picture nearly every pixel is as the one below it.
+    In a test picture nearly every pixel equals the pixel below it.
     """
     sparse = pixels[::SIGNAL_STRIDE, ::SIGNAL_STRIDE].astype(np.int16)
     changes = np.abs(np.diff(sparse, axis=0)) > MAX_NOISE
@@ -177,9 +177,9 @@ def open_camera(uri: str, clock: Clock = time.monotonic) -> Camera:
 
 
 def parse_camera(uri: str) -> tuple[str, ModeRequest]:
-    """Device and wish of `v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg`.
+    """The device and the mode in `v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg`.
 
-    Raises BadInput for an unknown wish, or a value that is none.
+    Raises BadInput for an unknown option, or a value that cannot be read.
     """
     try:
         parts = urlsplit(uri)

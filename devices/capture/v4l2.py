@@ -1,4 +1,4 @@
-"""What a V4L2 device offers, asked of the kernel; and which of it to take.
+"""The modes that a V4L2 device offers, from the kernel, and the choice of the best one.
 
 The ioctls and their structures are those of linux/videodev2.h, documented at
 docs.kernel.org/userspace-api/media/v4l. OpenCV, which reads the frames, cannot ask.
@@ -33,11 +33,11 @@ PIXEL_FORMATS = {"mjpeg": "MJPG", "yuyv": "YUYV", "uyvy": "UYVY"}
 """The formats that are read, by the word for each."""
 
 MAX_ANSWERS = 256
-"""To one question; a driver without an end is not asked for ever."""
+"""Answers to one question; the limit ends a driver whose answers do not end."""
 
 USUAL_SIZES = ((640, 480), (720, 576), (800, 600), (1024, 768), (1280, 720), (1920, 1080))
 USUAL_RATES = (10.0, 15.0, 20.0, 25.0, 30.0, 50.0, 60.0)
-"""What is tried where the device offers a range."""
+"""The sizes and rates to try where the device offers a range."""
 
 MIN_PIXELS, MAX_FULL_RATE_PIXELS = 640 * 480, 1280 * 720
 """Pixels of a screen, unless asked otherwise: a model sees less than 300 a side."""
@@ -48,7 +48,7 @@ RATE_SLACK = 0.5
 
 
 class Mode(NamedTuple):
-    """A way in which a device delivers its frames; a rate of 0 is one that it does not tell."""
+    """A mode in which a device delivers frames; a rate of 0 is unknown."""
 
     fourcc: str
     width: int
@@ -63,14 +63,14 @@ class Mode(NamedTuple):
 
 
 class ModeRequest(NamedTuple):
-    """What a user asks of a device; None leaves it to us."""
+    """The mode that a user asks for; None leaves the choice to `choose_mode`."""
 
     size: tuple[int, int] | None = None
     fps: float | None = None
     fourcc: str | None = None
 
     def allows(self, mode: Mode) -> bool:
-        """Whether `mode` is what was asked for."""
+        """Whether `mode` is a mode that was asked for."""
         return (
             self.size in (None, (mode.width, mode.height))
             and (self.fps is None or abs(self.fps - mode.fps) <= RATE_SLACK)
@@ -79,10 +79,10 @@ class ModeRequest(NamedTuple):
 
 
 def choose_mode(modes: Sequence[Mode], request: ModeRequest) -> Mode:
-    """Returns the best of the modes that `wish` allows. Raises BadInput where it allows none.
+    """Returns the best of the modes that `request` allows. Raises BadInput where it allows none.
 
-    A screen of usual size before a small one, a fluent rate before a fine screen, and what is not
-    compressed before JPEG.
+    A screen of usual size comes before a small one, a fluent rate before a fine screen, and an
+    uncompressed format before JPEG.
     """
     allowed = [mode for mode in modes if request.allows(mode)]
     if not allowed:
@@ -105,9 +105,9 @@ def _merit(mode: Mode) -> tuple[float, ...]:
 
 
 def offered_modes(path: Path) -> list[Mode]:
-    """What the device `path` offers in the formats that are read; empty where it does not tell.
+    """The modes of the device `path` in readable formats; empty where the driver gives none.
 
-    Raises HardwareMissing where it is no capture device, is in use, or may not be opened.
+    Raises HardwareMissing for a device that is no capture device, is in use, or may not be opened.
     """
     try:
         device = os.open(path, os.O_RDWR | os.O_NONBLOCK)
@@ -129,7 +129,7 @@ def offered_modes(path: Path) -> list[Mode]:
 
 
 def _modes(device: int) -> Iterator[Mode]:
-    """Every mode, a range as what is usual within it."""
+    """Every mode; of a range the usual values in it."""
     for _, _, _, _, code in _each(device, 2, FORMAT, CAPTURE):
         fourcc = code.to_bytes(4, "little").decode("latin-1")
         if fourcc not in PIXEL_FORMATS.values():
@@ -140,7 +140,7 @@ def _modes(device: int) -> Iterator[Mode]:
 
 
 def _sizes(device: int, code: int) -> Iterator[tuple[int, int]]:
-    """Every size in a format; where the driver does not tell, the one that is set."""
+    """Every size in a format; where the driver gives none, the size that is set."""
     answered = False
     for _, _, kind, *numbers in _each(device, 74, SIZES, code):
         answered = True
@@ -157,7 +157,7 @@ def _sizes(device: int, code: int) -> Iterator[tuple[int, int]]:
 
 
 def _rates(device: int, code: int, width: int, height: int) -> Iterator[float]:
-    """Every rate in frames a second; 0 where the driver does not tell."""
+    """Every rate in frames a second; 0 where the driver gives none."""
     answered = False
     for *_, kind, a, b, c, d, _, _ in _each(device, 75, INTERVALS, code, width, height):
         answered = True

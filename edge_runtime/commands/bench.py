@@ -80,8 +80,8 @@ def bench(
     Example: sonolite bench --source sweep.mp4 --roi 220,90,180,150 --against loop --plot bench.png
     """
     peers = [word for word in against.split(",") if word]
-    if strange := [word for word in peers if word not in PEER_WORKLOADS]:
-        raise BadInput(f"--against {strange[0]}: there are {', '.join(PEER_WORKLOADS)}")
+    if unknown := [word for word in peers if word not in PEER_WORKLOADS]:
+        raise BadInput(f"--against {unknown[0]}: there are {', '.join(PEER_WORKLOADS)}")
     if roi is not None:
         parse_roi(roi)
     for path in (path for path in (out, plot) if path is not None):
