@@ -34,9 +34,8 @@ def write_sweep(path: Path) -> None:
     writer.release()
 
 
-@pytest.mark.parametrize(
-    "recipe", ["tiny", pytest.param("shipped", marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("recipe", ["tiny", pytest.param("shipped", marks=pytest.mark.slow)])
 def test_the_walk_with_your_own_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_recipe: Path, recipe: str
 ) -> None:
