@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -26,7 +27,9 @@ class Picture(Lost):
 
 
 def test_a_reopened_device_is_logged_without_its_name(caplog: pytest.LogCaptureFixture) -> None:
-    devices = iter([Lost(), HardwareMissing(f"{PATIENT}: missing"), Picture()])
+    devices: Iterator[CaptureDevice | Exception] = iter(
+        [Lost(), HardwareMissing(f"{PATIENT}: missing"), Picture()]
+    )
 
     def opener() -> CaptureDevice:
         device = next(devices)
