@@ -186,7 +186,7 @@ def test_frames_are_stamped_with_the_clock_that_was_given() -> None:
     ):
         frames = [stream.read(2.0) for _ in range(3)]
     stamps = [frame.captured_at for frame in frames]
-    assert 1e6 < stamps[0] < stamps[1] < stamps[2]
+    assert 1e6 < stamps[0] <= stamps[1] <= stamps[2]  # two may come in one burst
     assert [frame.timestamp for frame in frames] == stamps
 
 
