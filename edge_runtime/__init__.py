@@ -5,11 +5,14 @@ else is private, and free to move.
 """
 
 import importlib
+import logging
 import os
 import sys
-from importlib.machinery import PathFinder
-from importlib.util import module_from_spec
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,34 +81,48 @@ that the command line does not pay for the interface."""
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-def load_sibling(name: str) -> None:
-    """Loads the package that was installed beside this one, whatever the path holds of its name.
+class _Siblings(MetaPathFinder):
+    """Finds the packages that were installed beside this one, whatever the path holds of the name.
 
     `devices`, `train` and `convert` are names that a person's own files may have, too; Python would
-    prefer a file in the folder where it was started. Raises ImportError where such a file has been
-    imported already, and ModuleNotFoundError where there is no such package.
+    prefer a file in the folder where it was started.
     """
-    parent = Path(__file__).parents[1]
-    if (loaded := sys.modules.get(name)) is not None:
-        where = Path(getattr(loaded, "__file__", None) or "unknown")
-        if where.parent.parent != parent:
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self._parent = str(Path(__file__).parents[1])
+
+    def claim(self, name: str) -> None:
+        """Finds `name` here from now on.
+
+        Raises ImportError where another module of that name has been imported already.
+        """
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if loaded is not None and Path(loaded).parents[1] != Path(self._parent):
             raise ImportError(
-                f"{where} was imported as `{name}`, the name of a package of sonolite; import "
+                f"{loaded} was imported as `{name}`, the name of a package of sonolite; import "
                 "edge_runtime before it, or give the file another name"
             )
-        return
-    spec = PathFinder.find_spec(name, [str(parent)])
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"no package {name} beside edge_runtime", name=name)
-    sys.modules[name] = module = module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+        self.names.add(name)
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        """The package beside this one, where its name was claimed and it is there."""
+        if fullname not in self.names:
+            return None
+        return PathFinder.find_spec(fullname, [self._parent])
 
 
-load_sibling("devices")
+# Whoever uses the package says where its log records go.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+siblings = _Siblings()
+sys.meta_path.insert(0, siblings)
+siblings.claim("devices")
 
 
 def __getattr__(name: str) -> object:

@@ -1,14 +1,13 @@
 """The command `sonolite`: the root of its subcommands, and its exit codes."""
 
 import sys
-from contextlib import suppress
 from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from devices import SonoliteError
-from edge_runtime import commands, load_sibling
+from edge_runtime import commands, siblings
 from edge_runtime.text import printable, say
 
 HELP = (
@@ -38,8 +37,7 @@ def command_line(word: str) -> typer.Typer:
     )  # here, because the subcommands of the device need none
 
     for name in ("train", "convert"):
-        with suppress(ModuleNotFoundError):  # a device has neither
-            load_sibling(name)
+        siblings.claim(name)  # a file of that name in the user's folder is not meant
     for entry in sorted(entry_points(group="sonolite.commands"), key=lambda entry: entry.value):
         try:
             register = entry.load()

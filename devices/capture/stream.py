@@ -14,10 +14,10 @@ import numpy as np
 
 from devices.capture.arrival import ArrivalTime
 from devices.capture.registry import PYAV
+from devices.capture.silence_limit import SilenceLimit
 from devices.capture.size import MAX_PIXELS, check_size
 from devices.errors import BadInput, DeviceLost, DeviceStalled
 from devices.frame import CaptureDevice, Clock, Frame, Pixels, nominal_rate
-from devices.silence_limit import SilenceLimit
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -314,6 +314,8 @@ def _ours(task: Task, device: CaptureDevice) -> RawMeasurement:
             def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
                 nonlocal late
                 nowhere.write(to_json(result))
+                if result.frame is None:  # the state changed because no frame came in time
+                    return
                 watch.frame(result.latency_ms.total)
                 late += result.state is State.LIVE and result.latency_ms.total > 100
 

@@ -3,7 +3,7 @@
 Change SILENT_TIMEOUTS or LONGEST_SILENCE to change when a silent device counts as LOST.
 """
 
-from devices.silence_limit import SilenceLimit
+from devices.capture.silence_limit import SilenceLimit
 
 READ_TIMEOUT = 1.0
 """Seconds that one read of a device may wait for its frame."""

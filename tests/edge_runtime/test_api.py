@@ -112,7 +112,7 @@ def test_the_end_of_a_live_session_is_raised(model: Model, pictures: list[Pixels
 def test_a_sink_sees_what_the_loop_sees(model: Model, pictures: list[Pixels]) -> None:
     sink = Collected()
     with Scripted(pictures[:5], live=False) as device:
-        summary = classify_source(model, device, [sink])
+        summary = classify_source(model, device, [sink], whole_picture=True)
     assert [result.state for result in sink.results] == [State.LIVE] * 5
     assert all(isinstance(result, Result) for result in sink.results)
     assert summary.classified == 5

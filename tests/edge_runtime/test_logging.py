@@ -3,13 +3,16 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from devices import CaptureDevice, DeviceLost, DeviceStalled, Frame, HardwareMissing
 from devices.capture.reconnecting import Reconnecting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATIENT = "/scans/DOE^JANE.mp4"
 

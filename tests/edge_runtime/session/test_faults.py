@@ -270,7 +270,8 @@ def test_the_command_ends_with_exit_code_three_where_inference_hangs_for_good(
         "from edge_runtime.models import watchdog; watchdog.INFERENCE_TIMEOUT = 1.0; "
         "from edge_runtime.cli import main; import sys; main(sys.argv[1:])"
     )
-    words = ["run", str(demo_path), "--source", "phantom:", "--backend", hanging, "--json"]
+    words = ["run", str(demo_path), "--source", "phantom:", "--whole-picture"]
+    words += ["--backend", hanging, "--json"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, timeout=300)
     assert done.returncode == 3, done.stderr
     assert b"inference hung 4 times" in done.stderr.splitlines()[-1]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.silence_limit import SilenceLimit
+from devices.capture.silence_limit import SilenceLimit
 
 
 @given(waits=st.lists(st.floats(0, 100), min_size=2))
