@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,27 +97,47 @@ def desk(tmp_path_factory: pytest.TempPathFactory, messy: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", [name for name in ORDER if name not in ELSEWHERE])
-def test_every_command_of_a_page_runs(
-    name: str, desk: Path, slim_run: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def _few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`compare` tries two classical methods that learn in a moment."""
+    import train.compare
+    from tests.train.test_compare import FEW
+
+    monkeypatch.setattr("train.compare.compare", partial(train.compare.compare, methods=FEW))
+
+
+WALK = [
+    (name, words)
+    for name in ORDER
+    if name not in ELSEWHERE
+    for command, *words in commands(text_of(name))
+    if command == "sonolite"
+]
+"""The page and the words of each command, in order."""
+
+
+@pytest.mark.usefixtures("_few_methods")
+@pytest.mark.parametrize(
+    "words", [words for _, words in WALK], ids=[f"{name}-{' '.join(words)}" for name, words in WALK]
+)
+def test_the_command_of_the_page_runs(
+    words: list[str], desk: Path, slim_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one folder, page after page. The first training is the one that other tests share, and
-    later ones take a quick recipe where they name none."""
+    """In one folder, page after page; less is learnt than a reader would.
+
+    The first training is the one that other tests share. Later ones take a quick recipe where they
+    name none.
+    """
     monkeypatch.chdir(desk)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(desk / "config"))
-    for command, *words in commands(text_of(name)):
-        if command != "sonolite":
-            continue
-        words = words[: words.index(">")] if ">" in words else words
-        if words == ["train", "my-images", "--out", "run"]:
-            shutil.copytree(slim_run, "run")
-            continue
-        recipe = (
-            ["--recipe", "quick.toml"] if words[0] == "train" and "--recipe" not in words else []
-        )
-        done = sonolite(*words, *recipe)
-        allowed = {0, 1} if words[0] == "validate" else {0}  # so few images may break a limit
-        assert done.code in allowed, (words, done)
+    words = words[: words.index(">")] if ">" in words else words
+    if words == ["train", "my-images", "--out", "run"]:
+        shutil.copytree(slim_run, "run")
+        return
+    recipe = ["--recipe", "quick.toml"] if words[0] == "train" and "--recipe" not in words else []
+    done = sonolite(*words, *recipe)
+    allowed = {0, 1} if words[0] == "validate" else {0}  # so few images may break a limit
+    assert done.code in allowed, done
 
 
 def test_the_pages_show_every_command() -> None:
