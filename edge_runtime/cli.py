@@ -1,15 +1,20 @@
 """The command `sonolite`: the root of its subcommands, and its exit codes."""
 
+import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from devices import SonoliteError
+from devices import BadInput, SonoliteError
+from devices.capture.source_uri import without_secrets
 from edge_runtime import commands, siblings
 from edge_runtime.text import printable, say
 
+MAX_LINE = 2000
+"""Letters of an error; the middle of a longer one is left out."""
 HELP = (
     "From labelled ultrasound images to live decisions on a point-of-care device. "
     "Research use only, not for diagnosis."
@@ -52,19 +57,50 @@ def main(arguments: list[str] | None = None) -> None:
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         code = command_line(words[0])(args=words, standalone_mode=False)
+        _flush_results(words)
     except SonoliteError as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, words)
     except OSError as error:
-        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 2, words)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("stopped", 130)
+        _fail("stopped", 130, words)
     except TyperException as error:
-        _fail(f"{error.format_message()} See --help.", 2)
+        _fail(f"{error.format_message()} See --help.", 2, words)
     sys.exit(code)
 
 
-def _fail(line: str, code: int) -> NoReturn:
-    """Prints one line without control characters, and ends with `code`."""
-    text = printable(" ".join(line.split()))
-    say(f"sonolite: {text}")
+def _flush_results(words: list[str]) -> None:
+    """Writes the results out, so that a reader that has gone is noticed now.
+
+    Raises BadInput where results were asked for and stdout is closed: Python drops them silently.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    elif "--json" in words:
+        raise BadInput("--json: stdout is closed, so that the results are lost")
+
+
+def _fail(line: str, code: int, words: list[str]) -> NoReturn:
+    """Prints one line without control characters and secrets, and ends with `code`."""
+    text = printable(" ".join(without_secrets(line, words).split()))
+    if len(text) > MAX_LINE:
+        text = f"{text[: MAX_LINE // 2]} ... {text[-MAX_LINE // 2 :]}"
+    with suppress(OSError):
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    with suppress(OSError):
+        say(f"sonolite: {text}")
+    _drop_unwritten()
     sys.exit(code)
+
+
+def _drop_unwritten() -> None:
+    """Sends text that nobody reads any more to nowhere: Python's end would complain of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

@@ -9,47 +9,46 @@ from pathlib import Path
 
 from devices.capture.kinds import DICOM, IMAGES, Kind, kind_of
 from devices.capture.registry import FILES, FOLDER, SCHEMES, on_disk, prefixes, scheme_of
+from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
 
-__all__ = ["DICOM", "IMAGES", "device_opener", "open_device"]
-
-MAX_DIGITS = 3
-"""Of a camera's index; V4L2 counts to 255."""
+__all__ = ["DICOM", "IMAGES", "SourceUri", "device_opener", "open_device"]
 
 
-def device_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], CaptureDevice]:
+def device_opener(
+    uri: str | SourceUri, clock: Clock = time.monotonic
+) -> Callable[[], CaptureDevice]:
     """Returns what opens the capture device `uri`, again and again: see `open_device`.
 
     A script goes on where the device before it was unplugged. Raises BadInput where it is none.
     """
-    source = scheme_of(uri)
-    if source is not None and source.scheme == "script" and not on_disk(uri):
+    name = SourceUri(uri)
+    source = scheme_of(name.unexpanded)
+    if source is not None and source.scheme == "script" and not on_disk(name.unexpanded):
         from devices.capture.script import script_opener
 
-        return script_opener(uri, clock)
-    return lambda: open_device(uri, clock)
+        return script_opener(name.unexpanded, clock)
+    return lambda: open_device(name, clock)
 
 
-def open_device(uri: str, clock: Clock = time.monotonic) -> CaptureDevice:
+def open_device(uri: str | SourceUri, clock: Clock = time.monotonic) -> CaptureDevice:
     """Opens the capture device that `uri` names: see `devices.capture.registry` for all of them.
 
     A camera may be named by its index alone. A file or folder of any name that exists is a
     recording, whatever the name looks like, and the content of a file decides what reads it.
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
-    camera = uri.isdecimal() and uri.isascii() and len(uri) <= MAX_DIGITS
-    if not camera and on_disk(uri):
-        path = Path(uri)
+    name = SourceUri(uri)
+    text = name.unexpanded
+    if not name.is_camera_index and on_disk(text):
+        path = Path(text)
         source = FOLDER if path.is_dir() else FILES[kind_of(path) or Kind.VIDEO]
         return source.open(path, clock)
-    if camera:
-        return SCHEMES[0].open(f"v4l2:///dev/video{int(uri)}", clock)
-    if (known := scheme_of(uri)) is not None:
-        return known.open(uri, clock)
-    if "://" in uri:
-        from devices.capture.stream import shown
-
-        scheme = uri.partition("://")[0]
-        raise BadInput(f"{shown(uri)}: no capture device for {scheme}://; there are {prefixes()}")
-    raise BadInput(f"{uri}: no such file or folder")
+    if name.is_camera_index:
+        return SCHEMES[0].open(SourceUri(name.key), clock)
+    if (known := scheme_of(text)) is not None:
+        return known.open(name, clock)
+    if "://" in text:
+        raise BadInput(f"{name}: no capture device for this address; there are {prefixes()}")
+    raise BadInput(f"{name}: no such file or folder, and no address as rtsp://HOST/PATH is one")

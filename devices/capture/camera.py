@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.capture.jpeg import decode_jpeg
+from devices.capture.source_uri import SourceUri
 from devices.capture.v4l2 import PIXEL_FORMATS, Mode, ModeRequest, choose_mode, offered_modes
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, NoSignal
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
@@ -170,30 +171,33 @@ def has_signal(pixels: Pixels) -> bool:
     return bool(changes.reshape(*changes.shape[:2], -1).any(axis=2).mean() > MAX_EDGE_SHARE)
 
 
-def open_camera(uri: str, clock: Clock = time.monotonic) -> Camera:
+def open_camera(uri: str | SourceUri, clock: Clock = time.monotonic) -> Camera:
     """The camera that `uri` names, in the mode that it asks for; see `parse_camera`."""
     device, request = parse_camera(uri)
     return Camera(device, clock, request)
 
 
-def parse_camera(uri: str) -> tuple[str, ModeRequest]:
+def parse_camera(uri: str | SourceUri) -> tuple[str, ModeRequest]:
     """The device and the mode in `v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg`.
 
     Raises BadInput for an unknown option, or a value that cannot be read.
     """
+    uri = SourceUri(uri)
     try:
-        parts = urlsplit(uri)
-    except ValueError as error:
-        raise BadInput(f"{uri}: {error}") from error
+        parts = urlsplit(uri.unexpanded)
+    except ValueError:  # its text quotes a part of the address
+        raise BadInput(f"{uri}: no camera, as v4l2:///dev/video0 is one") from None
     requests: dict[str, Any] = {}
     for name, word in parse_qsl(parts.query, keep_blank_values=True):
         if name not in MODE_OPTIONS:
-            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(MODE_OPTIONS)}")
+            raise BadInput(
+                f"{uri}: an option that it does not have; there are {', '.join(MODE_OPTIONS)}"
+            )
         field, read = MODE_OPTIONS[name]
         try:
             requests[field] = read(word)
-        except (ValueError, KeyError) as error:
-            raise BadInput(f"{uri}: {word!r} is no value for {name}") from error
+        except (ValueError, KeyError):
+            raise BadInput(f"{uri}: no value for {name} that can be read") from None
     return parts.netloc + parts.path, ModeRequest(**requests)
 
 

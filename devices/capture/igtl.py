@@ -25,7 +25,7 @@ from fastcrc.crc64 import ecma_182
 
 from devices.capture.arrival import ArrivalTime
 from devices.capture.size import check_size
-from devices.capture.stream import shown
+from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, SonoliteError
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
 
@@ -82,7 +82,7 @@ class Igtl(CaptureDevice):
     live = True
     fps = 25.0  # the protocol does not tell
 
-    def __init__(self, uri: str, clock: Clock = time.monotonic) -> None:
+    def __init__(self, uri: str | SourceUri, clock: Clock = time.monotonic) -> None:
         """Connects to `uri`, `igtl://HOST:PORT/NAME`; with NAME only that device's pictures count.
 
         With `?crc=ignore` at its end pictures without a CRC, which is 0 then, are taken.
@@ -90,12 +90,12 @@ class Igtl(CaptureDevice):
         Raises BadInput for another form of URI, HardwareMissing where no server answers.
         """
         self._clock = clock
+        self._uri = uri = SourceUri(uri)
         host, port, self._name, self._lenient = _parse(uri)
-        self._uri = uri = shown(uri)
         try:
             self._socket = socket.create_connection((host, port), CONNECT_SECONDS)
         except ValueError as error:
-            raise BadInput(f"{uri}: {host!r} is no name of a host") from error
+            raise BadInput(f"{uri}: no name of a host") from error
         except OSError as error:
             reason = error.strerror or "no answer"
             raise HardwareMissing(f"{uri}: no OpenIGTLink server there: {reason}") from error
@@ -236,13 +236,13 @@ def decode(source: str, version: int, body: memoryview) -> Pixels:
     return np.asarray(cv2.cvtColor(colours, TO_BGR[components]), dtype=np.uint8)
 
 
-def _parse(uri: str) -> tuple[str, int, bytes, bool]:
+def _parse(uri: SourceUri) -> tuple[str, int, bytes, bool]:
     """Host, port and the device's name, empty for any; and whether a CRC may be 0."""
     try:
-        parts = urlsplit(uri)
+        parts = urlsplit(uri.reveal())
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise BadInput(f"{uri}: {error}") from error
+    except ValueError:  # its text quotes a part of the address
+        raise BadInput(f"{uri}: igtl://HOST:PORT/NAME is expected") from None
     if parts.scheme != "igtl" or not host or parts.query not in ("", IGNORE) or parts.fragment:
         raise BadInput(f"{uri}: igtl://HOST:PORT/NAME is expected, or with ?{IGNORE}")
     name = unquote(parts.path).removeprefix("/").encode(errors="replace")

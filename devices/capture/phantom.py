@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput, EndOfRecording
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
 
@@ -81,7 +82,7 @@ class Phantom(CaptureDevice):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if nodule not in NODULES:
-            raise BadInput(f"phantom: no nodule {nodule!r}; there are {', '.join(NODULES)}")
+            raise BadInput(f"phantom: no such nodule; there are {', '.join(NODULES)}")
         if not (1 <= fps <= 200 and 160 <= width <= 1920 and 120 <= height <= 1080):
             raise BadInput("phantom: 1 to 200 frames/s, 160 x 120 to 1920 x 1080 pixels")
         if seed < 0 or (frames is not None and frames < 1):
@@ -305,14 +306,15 @@ def _patch(field: Field, cx: float, cy: float, rx: float, ry: float) -> tuple[Fi
     return field[top:bottom, left:right], x - np.float32(cx), y - np.float32(cy)
 
 
-def open_phantom(uri: str, clock: Clock = time.monotonic) -> Phantom:
+def open_phantom(uri: str | SourceUri, clock: Clock = time.monotonic) -> Phantom:
     """The simulated probe with the options of its URI. Raises BadInput for one that is none."""
-    options = {}
-    for name, word in parse_qsl(uri.partition("?")[2], keep_blank_values=True):
+    uri, options = SourceUri(uri), {}
+    for name, word in parse_qsl(uri.unexpanded.partition("?")[2], keep_blank_values=True):
         if name not in PHANTOM_OPTIONS:
-            raise BadInput(f"{uri}: no option {name!r}; there are {', '.join(PHANTOM_OPTIONS)}")
+            known = ", ".join(PHANTOM_OPTIONS)
+            raise BadInput(f"{uri}: an option that it does not have; there are {known}")
         try:
             options[name] = PHANTOM_OPTIONS[name](word)
-        except (ValueError, KeyError) as error:
-            raise BadInput(f"{uri}: {word!r} is no value for {name}") from error
+        except (ValueError, KeyError):
+            raise BadInput(f"{uri}: no value for {name} that can be read") from None
     return Phantom(**options, clock=clock)

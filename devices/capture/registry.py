@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from devices.capture.kinds import Kind
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
+
+if TYPE_CHECKING:
+    from devices.capture.source_uri import SourceUri
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Source:
         written = "://" if "://" in self.example else ":"
         return None if self.scheme is None else f"{self.scheme}{written}"
 
-    def open(self, name: str | Path, clock: Clock) -> CaptureDevice:
+    def open(self, name: "SourceUri | Path", clock: Clock) -> CaptureDevice:
         """The capture device; the module is loaded now."""
         module, _, attribute = self.opener.partition(":")
         device: CaptureDevice = getattr(import_module(module), attribute)(name, clock)

@@ -23,6 +23,7 @@ from devices.capture.phantom import Phantom
 from devices.capture.registry import on_disk
 from devices.capture.scripted import Scripted, ScriptEvent, SizeChange, Stall, Torn, Unplug
 from devices.capture.size import check_size
+from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput
 from devices.frame import Clock
 
@@ -99,7 +100,7 @@ def parse_script(text: str) -> tuple[ScriptLine, ...]:
             word, _, value = part.strip().partition(" ")
             if not word:
                 continue
-            where = f"script, line {number}: {part.strip()!r}"
+            where = f"script, line {number}: {str(SourceUri(part.strip()))!r}"
             if word not in WORDS:
                 raise BadInput(f"{where}: no file, and none of {', '.join(WORDS)}")
             example, read = WORDS[word]
@@ -142,15 +143,17 @@ def play_script(
                 yield Unplug()
 
 
-def script_opener(uri: str, clock: Clock = time.monotonic) -> Callable[[], Scripted]:
+def script_opener(uri: str | SourceUri, clock: Clock = time.monotonic) -> Callable[[], Scripted]:
     """Returns what opens the device of a `script:` again and again: each goes on with the rest.
 
     Raises BadInput where it is no script.
     """
-    lines = play_script(parse_script(find_script(uri.partition(":")[2])), clock)
+    lines = play_script(
+        parse_script(find_script(SourceUri(uri).unexpanded.partition(":")[2])), clock
+    )
     return lambda: Scripted(lines, live=True, fps=FPS, clock=clock)
 
 
-def open_script(uri: str, clock: Clock = time.monotonic) -> Scripted:
+def open_script(uri: str | SourceUri, clock: Clock = time.monotonic) -> Scripted:
     """The device of a `script:`, until it is unplugged."""
     return script_opener(uri, clock)()

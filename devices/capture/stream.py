@@ -1,7 +1,7 @@
 """A live stream from the network, RTSP or HTTP, read with PyAV, which the extra `stream` installs.
 
 PyAV is imported where it is used: the device runs without it, and starts sooner. A URI may hold a
-password: messages show `shown(uri)`, and FFmpeg's errors, which quote the URI, are not chained.
+password: messages show a `SourceUri`, and FFmpeg's errors, which quote the URI, are not chained.
 """
 
 import threading
@@ -16,6 +16,7 @@ from devices.capture.arrival import ArrivalTime
 from devices.capture.registry import PYAV
 from devices.capture.silence_limit import SilenceLimit
 from devices.capture.size import MAX_PIXELS, check_size
+from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput, DeviceLost, DeviceStalled
 from devices.frame import CaptureDevice, Clock, Frame, Pixels, nominal_rate
 
@@ -108,12 +109,12 @@ class Stream(CaptureDevice):
 
     live = True
 
-    def __init__(self, uri: str, clock: Clock = time.monotonic) -> None:
+    def __init__(self, uri: str | SourceUri, clock: Clock = time.monotonic) -> None:
         """Connects. Raises BadInput for what can never work, DeviceLost where nobody answers."""
         PYAV.require()
-        self._uri, self._clock = uri, clock
-        self._name = shown(uri)
-        self._options = STREAM_OPTIONS[_scheme(uri)]
+        self._name, self._clock = SourceUri(uri), clock
+        self._uri = self._name.reveal()
+        self._options = STREAM_OPTIONS[_scheme(self._uri, self._name)]
         self._busy = threading.Lock()
         self._closed = False
         self._index = 0
@@ -240,7 +241,7 @@ class Stream(CaptureDevice):
         """
         import av
 
-        if _scheme(self._uri) == "rtsp":
+        if _scheme(self._uri, self._name) == "rtsp":
             return None
         options = {**self._options, "probesize": "32"}  # with more, seconds are read beforehand
         with suppress(av.FFmpegError):
@@ -252,7 +253,7 @@ class Stream(CaptureDevice):
 
     def _unpack(self, picture: "VideoFrame") -> Pixels:
         """The pixels, uint8 ``H x W x 3`` (BGR). Raises BadInput for a size that is refused."""
-        check_size(self._name, picture.width, picture.height)
+        check_size(str(self._name), picture.width, picture.height)
         return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
 
     def _hang_up(self) -> None:
@@ -262,18 +263,7 @@ class Stream(CaptureDevice):
             self._connection = None
 
 
-def shown(uri: str) -> str:
-    """The URI without what may be secret: user and password, and the query, for messages.
-
-    All before the last `@` goes: a password with `/` in it is not where it should be. Where a `?`
-    comes before it, one may lie in a password or the other in the query: nothing is told then.
-    """
-    scheme, _, rest = uri.partition("://")
-    before, _, host = rest.rpartition("@")
-    return f"{scheme}://" + ("..." if "?" in before else host.partition("?")[0])
-
-
-def _scheme(uri: str) -> str:
+def _scheme(uri: str, name: SourceUri) -> str:
     """The scheme of an address that can be called. Raises BadInput for any other."""
     try:
         parts = urlsplit(uri)
@@ -281,5 +271,5 @@ def _scheme(uri: str) -> str:
     except ValueError:
         called = False
     if not called:
-        raise BadInput(f"{shown(uri)}: no address of a stream, as rtsp://host:554/path is one")
+        raise BadInput(f"{name}: no address of a stream, as rtsp://host:554/path is one")
     return parts.scheme

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, CaptureDevice, EndOfRecording, Frame, Pixels
-from devices.capture import open_device
+from devices.capture import SourceUri, open_device
 
 WorkloadName = Literal["decode", "invoke", "prepare", "every", "live", "loop", "mediapipe"]
 LIVE_RATE = 30.0
@@ -76,9 +76,9 @@ class LoopedRecording(CaptureDevice):
 
     live = False
 
-    def __init__(self, source: str, frames: int) -> None:
+    def __init__(self, source: str | SourceUri, frames: int) -> None:
         """Raises BadInput where `source` is no recording."""
-        self._source, self._frames, self._read = source, frames, 0
+        self._source, self._frames, self._read = SourceUri(source), frames, 0
         self._device = self._open()
         self.fps = self._device.fps
 
@@ -114,7 +114,7 @@ class LiveRecording(LoopedRecording):
 
     live = True
 
-    def __init__(self, source: str, frames: int) -> None:
+    def __init__(self, source: str | SourceUri, frames: int) -> None:
         super().__init__(source, frames)
         self.fps = LIVE_RATE
         self._began: float | None = None

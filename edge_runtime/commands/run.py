@@ -12,6 +12,7 @@ import typer
 from devices import BadInput
 from devices.boards import read_board
 from devices.capture.registry import examples, on_disk, scheme_of
+from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
 from edge_runtime.bundle.shipped import open_shipped
@@ -120,7 +121,7 @@ def run(
     """
     sinks = list(sink or ())
     if save is not None:
-        _refuse_source(save, source)
+        _refuse_source(save, SourceUri(source))
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
         raise BadInput("--evidence needs a video; name one with --save")
@@ -139,7 +140,7 @@ def run(
 
     _run(
         chain,
-        source,
+        SourceUri(source),
         sinks,
         roi=roi,
         budget=budget,
@@ -178,12 +179,12 @@ def demo(
     simulated = named is not None and named.simulated
     if source == DEMO_SOURCE and roi is None:
         roi = DEMO_ROI
-    _refuse_source(save, source)
+    _refuse_source(save, SourceUri(source))
     with open_shipped() as bundle:
         chain = FallbackChain(bundle, bundle.manifest.classifier, any_picture=simulated)
         _run(
             chain,
-            source,
+            SourceUri(source),
             [f"video:{save}"],
             roi=roi,
             evidence=evidence,
@@ -196,9 +197,10 @@ def demo(
         say("note: the model never saw a simulated neck; its labels here mean nothing")
 
 
-def _refuse_source(save: Path, source: str) -> None:
+def _refuse_source(save: Path, source: SourceUri) -> None:
     """Raises BadInput where the saved video would overwrite the source."""
-    if on_disk(source) and Path(source).resolve() in (save.resolve(), save.resolve().parent):
+    text = source.unexpanded
+    if on_disk(text) and Path(text).resolve() in (save.resolve(), save.resolve().parent):
         raise BadInput(f"--save {save}: would overwrite or lie among the source {source}")
 
 
@@ -213,7 +215,7 @@ def _announce(chain: FallbackChain) -> None:
 
 def _run(
     chain: FallbackChain,
-    source: str,
+    source: SourceUri,
     sinks: list[str],
     *,
     roi: str | None,

@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from devices import BadInput, Box, DeviceStalled, EndOfRecording, NoSignal, Pixels
-from devices.capture import open_device
+from devices.capture import SourceUri, open_device
 from edge_runtime.files import refuse_unwritable, whole_file
 from edge_runtime.screen.flaws import find_flaw
 from edge_runtime.screen.outline import Outline, Shape, rectangle_outline
@@ -26,7 +26,6 @@ from edge_runtime.screen.saved_regions import (
     save_region,
     saved_regions_file,
     saved_regions_of,
-    source_key,
 )
 from edge_runtime.text import say
 
@@ -94,29 +93,30 @@ def sector(
     Example: sonolite sector --source 0 --set "400,40 880,40 990,660 290,660" --save
     """
     path = saved_regions_file()
-    if source is None:
+    name = None if source is None else SourceUri(source)
+    if name is None:
         if set_to or roi or save or forget_it or out:
             raise BadInput("--source is missing; name the source whose screen is meant")
         _list(path, as_json)
     elif forget_it:
-        count = forget_regions(path, source_key(source))
+        count = forget_regions(path, name)
         if not count:
-            raise BadInput(f"{path}: nothing is remembered for {source_key(source)}")
+            raise BadInput(f"{path}: nothing is remembered for {name.key}")
         say(f"{path}: {count} forgotten")
     else:
         if out is not None:
             _refuse_suffix(out)
-        search = _search_screen(source, frames)
+        search = _search_screen(name, frames)
         if set_to is not None:
             search = replace(search, outline=_parse_outline(set_to, search.screen))
-        _report(source, search, set_to is not None, as_json)
+        _report(name, search, set_to is not None, as_json)
         if out is not None:
             _draw(search, out)
         if save:
-            _save(path, source, search, None if roi is None else parse_box(roi, "--roi"))
+            _save(path, name, search, None if roi is None else parse_box(roi, "--roi"))
 
 
-def _search_screen(source: str, frames: int) -> ScreenSearch:
+def _search_screen(source: SourceUri, frames: int) -> ScreenSearch:
     """Reads frames as a session does, and returns the outline in them."""
     region = Region()
     pixels, count = None, 0
@@ -134,11 +134,11 @@ def _search_screen(source: str, frames: int) -> ScreenSearch:
             pixels, count, until = frame.pixels, count + 1, time.monotonic() + SILENCE_TIMEOUT
             region.locate(pixels, keep=frame.timestamp is not None)
     if pixels is None:
-        raise BadInput(f"{source_key(source)}: it has no frames")
+        raise BadInput(f"{source.key}: it has no frames")
     return ScreenSearch(pixels, region.outline, count)
 
 
-def _report(source: str, search: ScreenSearch, was_set: bool, as_json: bool) -> None:
+def _report(source: SourceUri, search: ScreenSearch, was_set: bool, as_json: bool) -> None:
     """Prints the outline, and the flaw of the picture if there is one."""
     width, height = search.screen
     outline = search.outline
@@ -148,7 +148,7 @@ def _report(source: str, search: ScreenSearch, was_set: bool, as_json: bool) -> 
     saved = saved_regions_of(saved_regions_file(), source).get(search.screen)
     if as_json:
         answer = {
-            "source": source_key(source),
+            "source": source.key,
             "screen": search.screen,
             "frames": search.frames,
             "region": "set" if was_set else "found",
@@ -161,7 +161,7 @@ def _report(source: str, search: ScreenSearch, was_set: bool, as_json: bool) -> 
         }
         print(json.dumps(answer))
         return
-    print(f"{source_key(source)}: a screen of {width} x {height}, {search.frames} frames")
+    print(f"{source.key}: a screen of {width} x {height}, {search.frames} frames")
     if outline is None or box is None:
         print("no ultrasound picture in it")
     else:
@@ -174,16 +174,14 @@ def _report(source: str, search: ScreenSearch, was_set: bool, as_json: bool) -> 
         print(f"remembered: {_described(saved)}")
 
 
-def _save(path: Path, source: str, search: ScreenSearch, roi: Box | None) -> None:
+def _save(path: Path, source: SourceUri, search: ScreenSearch, roi: Box | None) -> None:
     outline = search.outline
     if outline is None:
-        raise BadInput(
-            f"{source_key(source)}: no picture was found to remember; say where with --set"
-        )
+        raise BadInput(f"{source.key}: no picture was found to remember; say where with --set")
     rectangle = outline.kind is Shape.RECTANGLE
     try:
         entry = SavedRegion(
-            source=source_key(source),
+            source=source.key,
             screen=search.screen,
             polygon=None if rectangle else outline.polygon,
             box=outline.box if rectangle else None,
@@ -203,7 +201,7 @@ def _list(path: Path, as_json: bool) -> None:
         return
     for region in regions:
         width, height = region.screen
-        print(f"{region.source}  {width} x {height}  {_described(region)}")
+        print(f"{SourceUri(region.source).key}  {width} x {height}  {_described(region)}")
     if not regions:
         say(f"{path}: nothing is remembered; see `sonolite sector --help`")
 
@@ -211,7 +209,7 @@ def _list(path: Path, as_json: bool) -> None:
 def _entry(region: SavedRegion) -> dict[str, object]:
     outline = region.outline
     return {
-        "source": region.source,
+        "source": SourceUri(region.source).key,
         "screen": region.screen,
         "kind": outline.kind,
         "box": outline.box,

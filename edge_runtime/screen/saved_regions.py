@@ -21,8 +21,7 @@ import numpy as np
 from msgspec import Meta
 
 from devices import BadInput, Box
-from devices.capture.registry import scheme_of
-from devices.capture.stream import shown
+from devices.capture.source_uri import SourceUri
 from devices.schema_io import read_toml
 from edge_runtime.files import configuration_folder, whole_file
 from edge_runtime.screen.outline import Corner, Outline, rectangle_outline
@@ -43,7 +42,7 @@ class SavedRegion:
     """One entry: where the picture lies on a source's screen of one size."""
 
     source: Annotated[str, Meta(min_length=1, max_length=4096)]
-    """The key of the source, from `source_key`."""
+    """The key of the source; see `SourceUri.key`."""
     screen: ScreenSize
     polygon: (
         Annotated[tuple[tuple[Pixel, Pixel], ...], Meta(min_length=3, max_length=64)] | None
@@ -53,6 +52,10 @@ class SavedRegion:
     """A rectangle in the place of the polygon."""
     roi: Box | None = None
     """The part of the picture to classify, as for `--roi`."""
+
+    def is_of(self, source: SourceUri) -> bool:
+        """Whether the region is saved for this source. A person may have written the whole URI."""
+        return SourceUri(self.source).key == source.key
 
     def __post_init__(self) -> None:
         if (self.polygon is None) == (self.box is None):
@@ -98,20 +101,6 @@ def saved_regions_file() -> Path:
     return configuration_folder() / REGIONS_FILE
 
 
-def source_key(uri: str) -> str:
-    """The key of a source in the file.
-
-    It is the URI without password and query, the whole path of a file, or the device of a camera's
-    index.
-    """
-    if uri.isdecimal():
-        return f"v4l2:///dev/video{int(uri)}"
-    if "://" in uri:
-        return shown(uri)
-    source = scheme_of(uri)
-    return uri if source is not None and source.simulated else str(Path(uri).resolve())
-
-
 def read_saved_regions(path: Path) -> tuple[SavedRegion, ...]:
     """All saved regions; none where there is no file.
 
@@ -120,25 +109,21 @@ def read_saved_regions(path: Path) -> tuple[SavedRegion, ...]:
     return _parse(_read(path), path)
 
 
-def saved_regions_of(path: Path, uri: str) -> dict[ScreenSize, SavedRegion]:
+def saved_regions_of(path: Path, source: SourceUri) -> dict[ScreenSize, SavedRegion]:
     """The saved regions of one source, by the size of the screen. Raises BadInput."""
-    return {
-        region.screen: region
-        for region in read_saved_regions(path)
-        if region.source == source_key(uri)
-    }
+    return {region.screen: region for region in read_saved_regions(path) if region.is_of(source)}
 
 
 def save_region(path: Path, region: SavedRegion) -> None:
     """Saves a region; it replaces an entry of the same source and size. Raises BadInput."""
-    text = _without(path, region.source, (region.screen,))
+    text = _without(path, SourceUri(region.source), (region.screen,))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(path, text + ("\n" if text.strip() else "") + _entry(region))
 
 
-def forget_regions(path: Path, source: str) -> int:
+def forget_regions(path: Path, source: SourceUri) -> int:
     """Removes the entries of a source; returns how many there were. Raises BadInput."""
-    sizes = [region.screen for region in read_saved_regions(path) if region.source == source]
+    sizes = [region.screen for region in read_saved_regions(path) if region.is_of(source)]
     if sizes:
         _write(path, _without(path, source, sizes))
     return len(sizes)
@@ -159,7 +144,7 @@ def _parse(text: str, path: Path) -> tuple[SavedRegion, ...]:
     return read_toml(text.encode(errors="surrogatepass"), _File, str(path)).sector
 
 
-def _without(path: Path, source: str, sizes: Sequence[ScreenSize]) -> str:
+def _without(path: Path, source: SourceUri, sizes: Sequence[ScreenSize]) -> str:
     """The text of the file without some entries; the rest of the text stays as it is."""
     text = _read(path)
     before, *entries = _ENTRY.split(text)
@@ -169,7 +154,7 @@ def _without(path: Path, source: str, sizes: Sequence[ScreenSize]) -> str:
     kept = (
         entry
         for entry, region in zip(entries, regions, strict=True)
-        if region.source != source or region.screen not in sizes
+        if not region.is_of(source) or region.screen not in sizes
     )
     return before + "".join(kept)
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from devices import BadInput, CaptureDevice, DeviceLost, Frame, HardwareMissing
 from devices.boards import Board, read_board
-from devices.capture.stream import shown
+from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
 from edge_runtime.models.backends import FallbackChain
@@ -70,17 +70,17 @@ def _session(
     """One session with a scanner, or one wait for it. A recording plays at its own frame rate."""
     if config.roi:
         parse_roi(config.roi)  # a wrong region is refused before the wait for a scanner
+    source = SourceUri(config.source)
     try:
-        device: CaptureDevice = open_source(config.source)
+        device: CaptureDevice = open_source(source)
     except (BadInput, DeviceLost, HardwareMissing) as error:
-        public_uri = shown(config.source) if "://" in config.source else config.source
-        service.wait(stop, "no scanner", why=str(error).replace(config.source, public_uri))
+        service.wait(stop, "no scanner", why=str(error))
         return
     if not device.live:
         device = PacedRecording(device)
     with device:
         # A refused model ends the service; after a refused picture it waits, see below.
-        saved = saved_regions_of(service.regions, config.source)
+        saved = saved_regions_of(service.regions, source)
         session = assemble(
             device,
             chain,

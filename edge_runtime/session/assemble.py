@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from devices import CaptureDevice, SonoliteError
-from devices.capture import device_opener
+from devices.capture import SourceUri, device_opener
 from devices.capture.reconnecting import Reconnecting
 from edge_runtime.models.backends import FallbackChain, default_threads
 from edge_runtime.nodules.prevalence import parse_prevalence
@@ -52,7 +52,7 @@ class Session:
         )
 
 
-def open_source(source: str) -> Reconnecting:
+def open_source(source: str | SourceUri) -> Reconnecting:
     """Opens the capture device of a URI; a device that is lost is opened again.
 
     Raises BadInput, DeviceLost or HardwareMissing where the device cannot be opened now.
