@@ -98,8 +98,9 @@ def without_secrets(line: str, words: list[str]) -> str:
     for word in sorted(words, key=len, reverse=True):
         texts = (word, word.partition("=")[2] if word.startswith("-") else "")
         for text in filter(None, texts):
-            if "://" in text or re.search(r":.*@", text, re.DOTALL):
-                line = line.replace(text, str(SourceUri(text)))
+            if scheme_of(text) or "://" in text or re.search(r":.*@", text, re.DOTALL):
+                for written in (text, repr(text)[1:-1], str(Path(text))):
+                    line = line.replace(written, str(SourceUri(text)))
     return line
 
 

@@ -32,9 +32,9 @@ def trusted_keys() -> dict[bytes, str]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a session ends with a summary."""
+    """An event that Ctrl-C, SIGTERM and SIGHUP set, so that a session ends with a summary."""
     stop = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
     try:
         yield stop

@@ -3,22 +3,34 @@
 from pathlib import PurePosixPath
 from typing import Any
 
+from devices import BadInput
 from edge_runtime.deploy.plan import require_root
 from edge_runtime.deploy.ssh import SshDevice
-from edge_runtime.release.layout import BUNDLE, ENVIRONMENT, TOOL, TRUSTED
+from edge_runtime.release.layout import BUNDLE, ENVIRONMENT, TOOL, TRUSTED, is_release_name
 
+OWN_CHECK = """\
+import os, stat, sys
+for path in (sys.argv[1], os.path.dirname(sys.argv[1])):
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode) or status.st_uid not in (0, os.getuid()):
+        sys.exit(path + ": of another user, so that it is not run; log in as the one who deploys")
+    if status.st_mode & 0o022:
+        sys.exit(path + ": other users can write it, so that it is not run; deploy again")
+"""
+"""Ends with one line unless a program and its folder are of this user, or of root, alone."""
 TOOL_SCRIPT = """\
 set -eu
 test -e "$1" || { echo "nothing was deployed here; see sonolite deploy" >&2; exit 2; }
 for python in python3 python3.13 python3.12 python3.11; do
     if "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+        "$python" -I -c '@CHECK@' "$1"
         exec "$python" -I "$@"
     fi
 done
 echo "no Python from 3.11 on" >&2
 exit 2
-"""
-"""Runs the tool with the first Python that is new enough."""
+""".replace("@CHECK@", OWN_CHECK)
+"""Runs the tool with the first Python that is new enough, unless another user can change it."""
 LOGS_SCRIPT = """\
 set -eu
 if [ ! -d /run/systemd/system ]; then exec tail -n "$1" "$2"; fi
@@ -45,6 +57,8 @@ class DeployedDevice:
     def status(self) -> dict[str, Any]:
         """See `edge_runtime.release.tool.status`. Raises what `Device.read` does."""
         answer: dict[str, Any] = self._device.read(self._words("status"))
+        if isinstance(answer.get("config"), str):  # an earlier tool's, which may hold a password
+            del answer["config"]
         return answer
 
     def summary(self, everything: bool = False) -> dict[str, Any]:
@@ -52,7 +66,7 @@ class DeployedDevice:
         status = self.status()
         if everything:
             return status
-        current = status["releases"].get(status["current"], {})
+        current = status["releases"].get(status["current"]) or {}
         last = status["outcome"] or {}
         last_outcome = f"{last.get('event', '')} {last.get('release', '')} {last.get('why', '')}"
         return {
@@ -63,6 +77,7 @@ class DeployedDevice:
             "state": status["state"],
             "on trial": status["trial"] is not None,
             "last outcome": last_outcome.strip(),
+            **({"damaged": " ".join(status["damaged"])} if status.get("damaged") else {}),
         }
 
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:
@@ -80,7 +95,10 @@ class DeployedDevice:
 
     def doctor(self) -> list[dict[str, Any]]:
         """The findings of the doctor on the device; see `edge_runtime.doctor`."""
-        release = self._root / "current"
+        name = self.status()["current"]
+        if not is_release_name(name):
+            raise BadInput("no release runs there; deploy one")
+        release = self._root / "releases" / name  # no link: the service's user can change those
         program = str(release / ENVIRONMENT / "bin" / "sonolite")
         words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]
         findings: list[dict[str, Any]] = self._device.read(

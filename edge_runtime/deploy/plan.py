@@ -16,7 +16,7 @@ from edge_runtime.deploy.pack import pack_tool
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.deploy.wheelhouse import Environment, gather_wheels
 from edge_runtime.release.config import Config, make_config, parse_config
-from edge_runtime.release.layout import DEFAULT_ROOT, TOOL, Refused
+from edge_runtime.release.layout import CONFIG, DEFAULT_ROOT, TOOL, Refused
 from edge_runtime.release.stage import file_sha256, release_name
 
 UNPACKED_FACTOR = 5
@@ -34,6 +34,15 @@ EMPTY_STATUS: dict[str, Any] = {
     "trusted": {},
 }
 """The status of a device without a deployment."""
+
+
+SENT_TOOL_SCRIPT = """\
+set -eu
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cat > "$folder/release.pyz"
+"$1" -I "$folder/release.pyz" status "$2"
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,8 @@ class HostFacts:
     groups: tuple[str, ...]
     exists: bool
     writable: bool
+    own: bool
+    """Whether no other user can change the root and the tool."""
     tool: str | None
     unit: str | None
 
@@ -148,7 +159,9 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
     python, version = choose_python(device.address, board, facts)
     status = EMPTY_STATUS
     if facts.tool is not None:
-        status = ask_status(device, python, request.root)
+        tool = None if facts.own else pack_tool()
+        status = ask_status(device, python, request.root, tool)
+        status["config"] = _read_config(device, request.root)
     config = _config(request, status)
     environment = gather_wheels(board, facts.machine, python, version, request.wheels)
     needed = 2 * request.bundle.stat().st_size + SPARE_BYTES
@@ -203,11 +216,24 @@ def choose_python(address: str, board: Board, facts: HostFacts) -> tuple[str, st
     raise BadInput(f"{address}: no {board.name}: {why}")
 
 
-def ask_status(device: SshDevice, python: str, root: str) -> dict[str, Any]:
-    """What `release.pyz` says of a device."""
-    tool = str(PurePosixPath(root) / TOOL)
-    status: dict[str, Any] = device.read([python, "-I", tool, "status", root])
+def ask_status(
+    device: SshDevice, python: str, root: str, tool: bytes | None = None
+) -> dict[str, Any]:
+    """What `release.pyz` says of a device.
+
+    With `tool`, these bytes are run in the place of the file there, which another user can change.
+    """
+    words = [python, "-I", str(PurePosixPath(root) / TOOL), "status", root]
+    if tool is not None:
+        words = ["sh", "-c", SENT_TOOL_SCRIPT, "sh", python, root]
+    status: dict[str, Any] = device.read(words, tool or b"")
     return status
+
+
+def _read_config(device: SshDevice, root: str) -> str | None:
+    """The text of the device's configuration, None without one. It may hold a password."""
+    path = str(PurePosixPath(root) / CONFIG)
+    return device.run(["sh", "-c", '! test -f "$1" || cat "$1"', "sh", path]) or None
 
 
 def _config(request: DeploymentRequest, status: dict[str, Any]) -> Config:

@@ -14,6 +14,7 @@ import platform
 import pwd
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -72,8 +73,19 @@ def sha256_of(path: str) -> str | None:
         return None
 
 
+def is_own(path: str) -> bool:
+    """Whether only this user and root can change a file or folder; also where there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return True
+    owned = status.st_uid in (0, os.getuid()) and not stat.S_ISLNK(status.st_mode)
+    return owned and not status.st_mode & 0o022
+
+
 def main(root: str) -> None:
     """Prints the facts as JSON."""
+    tool = os.path.join(root, "release.pyz")  # noqa: PTH118
     facts = {
         "machine": platform.machine(),
         "system": platform.system(),
@@ -86,7 +98,8 @@ def main(root: str) -> None:
         "groups": [group.gr_name for group in grp.getgrall() if group.gr_name in HARDWARE_GROUPS],
         "exists": Path(root).is_dir(),
         "writable": os.access(nearest_folder(root), os.W_OK),
-        "tool": sha256_of(os.path.join(root, "release.pyz")),  # noqa: PTH118
+        "own": is_own(root) and is_own(tool),
+        "tool": sha256_of(tool),
         "unit": sha256_of(UNIT_PATH),
     }
     print(json.dumps(facts))

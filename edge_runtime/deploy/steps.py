@@ -28,16 +28,21 @@ if [ "$3" = service ]; then
     id sonolite > /dev/null 2>&1 || useradd --system --gid sonolite --no-create-home \\
         --home-dir /nonexistent --shell /usr/sbin/nologin sonolite
     group=sonolite
+    mode=2755
 else
     group=$(id -g "$2")
+    mode=0755
 fi
 mkdir -p "$1"
-chown "$2:$group" "$1"
-chmod 2775 "$1"
+chown -h "$2:$group" "$1"
+chmod g-s,o-t "$1"
+chmod "$mode" "$1"
 """
 PUT_SCRIPT = """\
 set -eu
 umask 022
+rm -f "$1.sent"
+set -C
 cat > "$1.sent"
 echo "$2  $1.sent" | sha256sum -c --status
 sync "$1.sent"
@@ -46,6 +51,8 @@ mv "$1.sent" "$1"
 UNIT_SCRIPT = """\
 set -eu
 umask 022
+rm -f "$1.sent"
+set -C
 cat > "$1.sent"
 mv "$1.sent" "$1"
 systemctl daemon-reload
@@ -66,7 +73,7 @@ class DeploymentStep:
 
 def _must_prepare(plan: DeploymentPlan) -> bool:
     unknown = plan.facts.systemd and plan.facts.unit is None
-    return unknown or not (plan.facts.exists and plan.facts.writable)
+    return unknown or not (plan.facts.exists and plan.facts.writable and plan.facts.own)
 
 
 def _prepare_as_root(plan: DeploymentPlan) -> bool:
@@ -80,7 +87,7 @@ def _prepare(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> N
 
 
 def _new_tool(plan: DeploymentPlan) -> bool:
-    return plan.facts.tool != content_sha256(plan.tool)
+    return plan.facts.tool != content_sha256(plan.tool) or not plan.facts.own
 
 
 def _tool(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
@@ -140,10 +147,11 @@ def _switch(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> No
 
 
 def _start(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
-    if ask_status(device, plan.environment.python, plan.request.root)["running"]:
+    running = ask_status(device, plan.environment.python, plan.request.root)["running"]
+    if running and not _new_unit(plan):
         return
-    if plan.facts.systemd:
-        device.run(plan.sudo("systemctl", "start", "--no-block", "sonolite"))
+    if plan.facts.systemd:  # a running service takes its new unit
+        device.run(plan.sudo("systemctl", "restart", "--no-block", "sonolite"))
     else:
         device.run(plan.words("start"))
 
@@ -210,7 +218,7 @@ DEPLOYMENT_STEPS: tuple[DeploymentStep, ...] = (
     ),
     DeploymentStep(
         "unit",
-        lambda _: f"install {UNIT_PATH}, started on boot; a running service takes it then",
+        lambda _: f"install {UNIT_PATH}, started on boot",
         _new_unit,
         _unit,
         lambda _: True,
@@ -226,7 +234,7 @@ DEPLOYMENT_STEPS: tuple[DeploymentStep, ...] = (
     DeploymentStep(
         "start",
         lambda _: "start the service",
-        lambda plan: not plan.status["running"],
+        lambda plan: not plan.status["running"] or _new_unit(plan),
         _start,
         lambda plan: plan.facts.systemd,
     ),

@@ -1,11 +1,12 @@
 """`config.toml` of a device: the source, and the state that a new release has to reach."""
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.release.layout import Refused
+from edge_runtime.release.layout import Refused, read_file
 
 TRIAL_STATES = ("LIVE", "SEARCHING", "STALE", "FROZEN", "LOST")
 """States that a trial may require: those of `edge_runtime.results.states.State` except FAULT."""
@@ -13,7 +14,8 @@ MIN_TRIAL_SECONDS, MAX_TRIAL_SECONDS = 2.0, 3600.0
 
 CONFIG_HEAD = """\
 # What this device looks at. Edit it; the service begins anew by itself.
-# source: as in `sonolite run --source`. roi: "x,y,w,h" of the nodule on the screen, or "".
+# source: as in `sonolite run --source`. A password may stand in a variable, as ${CAMERA_PASSWORD},
+# which /etc/sonolite.env sets. roi: "x,y,w,h" of the nodule on the screen, or "".
 # whole_picture: true classifies the whole picture where no nodule is marked.
 # prevalence: share of the positive class among the patients here, as in "0.1", or "".
 # trial_state: what a new release has to reach within trial_seconds: "LIVE", or what the device
@@ -38,30 +40,33 @@ class Config:
 def read_config(path: Path) -> Config:
     """Reads the configuration of a device. Raises Refused, which names the first wrong setting."""
     try:
-        return parse_config(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{path}: cannot be read: {error}") from error
+        return parse_config(read_file(path).decode(), str(path))
+    except FileNotFoundError as error:
+        raise Refused(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Refused(f"{path}: not UTF-8") from error
 
 
 def parse_config(text: str, where: str) -> Config:
     """The configuration of TOML text; see `read_config`."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise Refused(f"{where}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        place = re.search(r"\(at [^()]*\)$", str(error))  # the rest may quote a password
+        raise Refused(f"{where}: not TOML{f' {place[0]}' if place else ''}") from None
     return make_config(table, where)
 
 
 def make_config(table: dict[str, Any], where: str) -> Config:
     """The configuration of a table of values; see `read_config`."""
     known = {field.name: field.type for field in fields(Config)}
-    for name, value in table.items():
-        if name not in known:
-            raise Refused(f"{where}: no setting {name!r}; there are {', '.join(known)}")
+    for number, (name, value) in enumerate(table.items(), 1):
+        if name not in known:  # neither the name nor the value is quoted: they may be a password
+            raise Refused(f"{where}: setting {number} is none of {', '.join(known)}")
         kind = known[name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number if kind is float else type(value) is kind):
-            raise Refused(f"{where}: {name} = {value!r} is of the wrong type")
+            raise Refused(f"{where}: {name} is of the wrong type; {_TYPES[kind]} is needed")
     if not table.get("source"):
         raise Refused(f"{where}: the setting source is missing")
     config = Config(**table)
@@ -72,6 +77,9 @@ def make_config(table: dict[str, Any], where: str) -> Config:
             f"{where}: trial_seconds lies in {MIN_TRIAL_SECONDS:g} to {MAX_TRIAL_SECONDS:g}"
         )
     return config
+
+
+_TYPES: dict[Any, str] = {str: "text in quotes", bool: "true or false", float: "a number"}
 
 
 def write_config(config: Config) -> str:

@@ -1,6 +1,5 @@
 """Removes releases, environments and files that no longer can run; keeps the way back."""
 
-import shutil
 from pathlib import Path
 
 from edge_runtime.release.layout import (
@@ -8,8 +7,9 @@ from edge_runtime.release.layout import (
     LINKS,
     RECORD,
     Layout,
-    read_json_file,
+    clear_place,
     read_link,
+    read_record,
     remove_whole,
 )
 from edge_runtime.release.switch import read_trial
@@ -25,7 +25,7 @@ def find_surplus(layout: Layout) -> tuple[list[Path], list[Path], list[Path]]:
     kept = {name for link in LINKS if (name := read_link(layout, link))}
     if trial:
         kept |= {name for name in (trial.release, trial.back, trial.before) if name}
-    records = [read_json_file(layout.release(name) / RECORD) or {} for name in kept]
+    records = [read_record(layout.release(name) / RECORD) for name in kept]
     needed = {release_record.get("environment") for release_record in records}
     return (
         [folder for folder in _inside(layout.release("")) if folder.name not in kept],
@@ -42,10 +42,10 @@ def remove_surplus(layout: Layout) -> list[str]:
     for folder in environments:
         remove_whole(folder, COMPLETE)
     for path in sent:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        clear_place(path)
+    for name in LINKS:  # those of earlier versions
+        if layout.link(name) != layout.root / name:
+            clear_place(layout.root / name)
     return [folder.name for folder in releases]
 
 

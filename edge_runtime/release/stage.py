@@ -23,7 +23,7 @@ from edge_runtime.release.layout import (
     Refused,
     hold_lock,
     log_event,
-    read_json_file,
+    read_record,
     sync_folder,
     write_json_file,
 )
@@ -62,7 +62,8 @@ def receive_file(layout: Layout, digest: str, offset: int, size: int, content: B
     if whole.exists():
         return
     with hold_lock(layout.state("incoming.lock"), 10, "another deployment sends to this device"):
-        with open(part, "ab") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        with open(os.open(part, flags | os.O_CLOEXEC, 0o644), "ab") as file:
             if file.tell() != offset:
                 raise Refused(f"{file.tell()} bytes are here, not {offset}; try again")
             while chunk := content.read1(_CHUNK):
@@ -129,7 +130,7 @@ def stage_release(layout: Layout, digest: str, environment: str, board: str) -> 
     _require_digest(environment)
     name = release_name(digest, environment)
     folder = layout.release(name)
-    if read_json_file(folder / RECORD):
+    if read_record(folder / RECORD):
         return name
     sent = layout.incoming(digest)
     if not sent.exists():

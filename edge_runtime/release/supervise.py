@@ -14,16 +14,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from edge_runtime.release.config import read_config
 from edge_runtime.release.layout import (
     CONFIG,
     ENVIRONMENT,
+    LINKS,
     POLL_SECONDS,
     TOOL,
     TRUSTED,
     Layout,
     Refused,
+    clear_place,
     hold_lock,
     is_locked,
     log_event,
@@ -49,15 +52,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 def supervise(layout: Layout) -> None:
-    """Keeps the current release running until SIGTERM or SIGINT.
+    """Keeps the current release running until SIGTERM, SIGINT or SIGHUP.
 
     Raises Refused where another supervisor runs here, or where a release fails outside a trial.
     """
     asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: asked.append(number))
     busy = f"{layout.root}: a supervisor is at work already"
     with hold_lock(layout.state("supervisor.lock"), 0, busy), Listener() as listener:
+        take_over_links(layout)
         while not asked:
             release, trial = release_to_start(layout)
             life = _ReleaseRun(layout, release, trial, listener)
@@ -74,6 +78,20 @@ def supervise(layout: Layout) -> None:
         notify(STOPPING=1)
 
 
+def take_over_links(layout: Layout) -> None:
+    """Makes the links anew in the state, where an earlier version kept them in the root.
+
+    `current` comes last: from then on those in the state count.
+    """
+    if layout.link("current") == layout.state("current"):
+        return
+    for name in reversed(LINKS):
+        if (release := read_link(layout, name)) is not None:
+            link = layout.state(name)
+            clear_place(link)
+            link.symlink_to(Path("..", "releases", release))
+
+
 def start_supervisor(layout: Layout) -> None:
     """Starts a supervisor without systemd. It outlives the caller, and writes service.log.
 
@@ -82,8 +100,12 @@ def start_supervisor(layout: Layout) -> None:
     if is_locked(layout.state("supervisor.lock")):
         return
     log = layout.state("service.log")
+    if log.is_symlink() or not log.is_file():
+        clear_place(log)
     long = log.exists() and log.stat().st_size > MAX_LOG_BYTES
-    with open(log, "wb" if long else "ab") as out:
+    how = os.O_TRUNC if long else os.O_APPEND
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | how
+    with open(os.open(log, flags, 0o640), "ab") as out:
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", layout.root / TOOL, "supervise", layout.root],
             stdin=subprocess.DEVNULL,
@@ -109,7 +131,7 @@ class _ReleaseRun:
         self._config = _config_mtime(layout)
         self._state, self._noted = "", -STATUS_SECONDS
         with suppress(OSError):  # a full disk must not stop the pictures
-            layout.state("status.json").unlink(missing_ok=True)
+            clear_place(layout.state("status.json"))
         program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
         around = {
             **os.environ,
@@ -191,7 +213,7 @@ def _config_mtime(layout: Layout) -> int:
     """The time of the last change of the configuration; 0 where there is none."""
     try:
         return (layout.root / CONFIG).stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

@@ -6,11 +6,14 @@ Exit codes as everywhere: 0 done, 1 a release fell back, 2 refused, with one lin
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.release.config import read_config
 from edge_runtime.release.layout import (
     COMPLETE,
     CONFIG,
@@ -25,13 +28,21 @@ from edge_runtime.release.layout import (
     is_locked,
     make_folders,
     read_event_log,
-    read_json_file,
+    read_file,
     read_link,
+    read_record,
+    require_own,
 )
 from edge_runtime.release.prune import find_surplus, remove_surplus
 from edge_runtime.release.stage import make_environment, receive_file, received_size, stage_release
 from edge_runtime.release.supervise import SUPERVISOR_START_SECONDS, start_supervisor, supervise
-from edge_runtime.release.switch import roll_back, switch_release, trial_of_current
+from edge_runtime.release.switch import (
+    damaged_files,
+    repair_state,
+    roll_back,
+    switch_release,
+    trial_of_current,
+)
 
 BROKEN_SECONDS = 60.0
 """Seconds that the action of a broken deployment may still take to end."""
@@ -48,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_act(layout, options))
     except Refused as error:
         _fail(str(error))
-    except OSError as error:
+    except (OSError, shutil.Error) as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
 
 
@@ -76,7 +87,10 @@ def _act(layout: Layout, options: argparse.Namespace) -> int:
             print(json.dumps({"release": roll_back(layout, options.wait, options.force)}))
         case _:
             busy = "another deployment is at work here"
+            require_own(layout)
             with hold_lock(layout.state("deploy.lock"), BROKEN_SECONDS, busy):
+                with hold_lock(layout.state("switch.lock")):
+                    repair_state(layout)
                 return _deploy(layout, options)
     return 0
 
@@ -100,7 +114,7 @@ def _wheels() -> dict[str, str]:
     """The names and the sha256 of wheels, from stdin."""
     try:
         wheels = json.load(sys.stdin)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused("the list of wheels is not JSON") from error
     if not isinstance(wheels, dict) or not all(
         isinstance(digest, str) for digest in wheels.values()
@@ -113,10 +127,9 @@ def release_status(layout: Layout) -> dict[str, Any]:
     """The releases on this device, and the state of the service."""
     links = {name: read_link(layout, name) for name in LINKS}
     running = is_locked(layout.state("supervisor.lock"))
-    note = read_json_file(layout.state("status.json")) or {}
+    note = read_record(layout.state("status.json"))
     trial = trial_of_current(layout)
     outcomes = [line for line in read_event_log(layout) if line["event"] in TRIAL_OUTCOMES]
-    config = layout.root / CONFIG
     return {
         **links,
         "running": running,
@@ -126,10 +139,29 @@ def release_status(layout: Layout) -> dict[str, Any]:
         "outcome": outcomes[-1] if outcomes else None,
         "releases": _records(layout.release(""), RECORD),
         "environments": list(_records(layout.environment(""), COMPLETE)),
-        "config": config.read_text() if config.exists() else None,
+        "config": _settings(layout),
         "surplus": any(find_surplus(layout)),
-        "trusted": {path.name: path.read_text() for path in layout.root.glob(f"{TRUSTED}/*.pem")},
+        "trusted": {path.name: _text(path) for path in layout.root.glob(f"{TRUSTED}/*.pem")},
+        "damaged": damaged_files(layout),
     }
+
+
+def _settings(layout: Layout) -> dict[str, Any] | None:
+    """The configuration without the source, which may hold a password; None where there is none."""
+    path = layout.root / CONFIG
+    try:
+        settings = asdict(read_config(path))
+    except Refused as error:
+        return {"error": str(error)} if path.exists() else None
+    return {name: value for name, value in settings.items() if name != "source"}
+
+
+def _text(path: Path) -> str:
+    """The text of a key; empty where it cannot be read."""
+    try:
+        return read_file(path).decode("ascii", "replace")
+    except (FileNotFoundError, Refused):
+        return ""
 
 
 def _records(folder: Path, mark: str) -> dict[str, Any]:
@@ -137,7 +169,7 @@ def _records(folder: Path, mark: str) -> dict[str, Any]:
     if not folder.is_dir():
         return {}
     records = {
-        path.name: read_json_file(path / mark) for path in folder.iterdir() if path.name[0] != "."
+        path.name: read_record(path / mark) for path in folder.iterdir() if path.name[0] != "."
     }
     return {name: record for name, record in records.items() if record}
 

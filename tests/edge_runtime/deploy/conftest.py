@@ -42,7 +42,7 @@ from edge_runtime.release.notify import notify
 while True:
     notify(MAINPID=os.getpid(), STATUS="LIVE", WATCHDOG=1)
     time.sleep(0.1)
-    good = os.path.basename(os.readlink(os.path.join(root, "good")))
+    good = os.path.basename(os.readlink(os.path.join(root, "state", "good")))
     if release != good and os.path.exists(os.path.join(root, "hangs")):
         time.sleep(1000)
 """
@@ -247,7 +247,7 @@ def bare(shipped: Site, tmp_path: Path) -> Iterator[Site]:
 
 def environment(site: Site) -> str:
     """The environment of a device's current release."""
-    folder = site.root / "current" / ENVIRONMENT
+    folder = site.root / "state" / "current" / ENVIRONMENT
     return folder.readlink().name
 
 

@@ -38,13 +38,13 @@ def test_what_is_written_is_read_back(
     ("text", "word"),
     [
         ("", "source is missing"),
-        ("source = 0", "source = 0 is of the wrong type"),
-        ('source = "0"\ntrial_seconds = true', "trial_seconds = True is of the wrong type"),
-        ('source = "0"\nwhole_picture = 1', "whole_picture = 1 is of the wrong type"),
+        ("source = 0", "source is of the wrong type"),
+        ('source = "0"\ntrial_seconds = true', "trial_seconds is of the wrong type"),
+        ('source = "0"\nwhole_picture = 1', "whole_picture is of the wrong type"),
         ('source = "0"\ntrial_seconds = 1', "trial_seconds lies in"),
         ('source = "0"\ntrial_seconds = nan', "trial_seconds lies in"),
         ('source = "0"\ntrial_state = "FAULT"', "trial_state is one of"),
-        ('source = "0"\nsorce = "1"', "no setting 'sorce'"),
+        ('source = "0"\nsorce = "1"', "setting 2 is none of source, roi"),
         ("source = ", "here: "),
     ],
 )

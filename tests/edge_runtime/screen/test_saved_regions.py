@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
+from devices.capture.source_uri import SourceUri
 from edge_runtime.screen.outline import Outline, rectangle_outline
 from edge_runtime.screen.saved_regions import (
     SavedRegion,
@@ -16,7 +17,6 @@ from edge_runtime.screen.saved_regions import (
     save_region,
     saved_regions_file,
     saved_regions_of,
-    source_key,
 )
 
 CAMERA = "v4l2:///dev/video0"
@@ -63,8 +63,8 @@ def test_without_a_file_nothing_is_remembered(path: Path) -> None:
 def test_what_is_remembered_is_read_again(path: Path) -> None:
     save_region(path, SECTOR)
     assert read_saved_regions(path) == (SECTOR,)
-    assert saved_regions_of(path, CAMERA) == {(640, 480): SECTOR}
-    assert saved_regions_of(path, "other.mp4") == {}
+    assert saved_regions_of(path, SourceUri(CAMERA)) == {(640, 480): SECTOR}
+    assert saved_regions_of(path, SourceUri("other.mp4")) == {}
 
 
 def test_a_source_and_size_has_one_entry(path: Path) -> None:
@@ -83,14 +83,14 @@ def test_what_else_a_person_wrote_stays(written: Path) -> None:
     assert text.startswith("# The scanner in room 4.\n")
     assert "# by cable" in text
     assert len(read_saved_regions(written)) == 2
-    assert forget_regions(written, CAMERA) == 1
+    assert forget_regions(written, SourceUri(CAMERA)) == 1
     assert "# by cable" in written.read_text()
 
 
 def test_all_of_a_source_is_forgotten(path: Path) -> None:
     save_region(path, SECTOR)
-    assert forget_regions(path, CAMERA) == 1
-    assert forget_regions(path, CAMERA) == 0
+    assert forget_regions(path, SourceUri(CAMERA)) == 1
+    assert forget_regions(path, SourceUri(CAMERA)) == 0
     assert read_saved_regions(path) == ()
 
 
@@ -177,14 +177,14 @@ def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
     [
         ("0", "v4l2:///dev/video0"),
         ("v4l2:///dev/video0", "v4l2:///dev/video0"),
-        ("rtsp://user:pass@scanner/screen?key=1", "rtsp://scanner/screen"),
-        ("igtl://host:18944/Probe", "igtl://host:18944/Probe"),
+        ("rtsp://user:pass@scanner/screen?key=1", "rtsp://scanner/~53d1"),
+        ("igtl://host:18944", "igtl://host:18944"),
         ("phantom:?seed=3", "phantom:?seed=3"),
         ("sweep.mp4", str(Path("sweep.mp4").resolve())),
     ],
 )
 def test_a_source_is_called_without_what_is_secret(uri: str, says: str) -> None:
-    assert source_key(uri) == says
+    assert SourceUri(uri).key == says
 
 
 def test_the_file_lies_beside_the_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
