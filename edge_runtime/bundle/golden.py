@@ -74,7 +74,9 @@ def read_golden(bundle: Bundle) -> Golden:
         and probability.dtype == np.float32
         and probability.ndim == 2
         and probability.shape[0] == frames.shape[0]
+        and bool(((probability >= 0) & (probability <= 1)).all())
         and box.min() >= 0
+        and box[2:].min() > 0
         and box[0] + box[2] <= frames.shape[2]
         and box[1] + box[3] <= frames.shape[1]
     )

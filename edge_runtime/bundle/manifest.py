@@ -21,6 +21,11 @@ NAME = r"\A[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}\Z"
 Name = Annotated[str, Meta(pattern=NAME)]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Threshold = Annotated[float, Meta(gt=0, lt=1)]
+"""At 0 every picture would get the label, and at 1 none."""
+Tolerance = Annotated[float, Meta(ge=0, lt=0.5)]
+"""From 0.5 on, answers of no use would pass as those of the model."""
+MAX_SUM_ERROR = 1e-3
 MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,40}\.[a-z0-9]{1,8}")
 
 
@@ -36,7 +41,7 @@ class BundleMember:
 class OperatingPoint:
     """The probabilities from which on a label is given."""
 
-    thresholds: dict[Name, Share]
+    thresholds: dict[Name, Threshold]
     """The threshold of each label; of two labels only that of the positive label."""
     sensitivity: Share
     """The sensitivity that the thresholds were chosen for."""
@@ -89,7 +94,7 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     operating_point: OperatingPoint
     decision: Decision
     limits: Limits
-    golden_tolerance: dict[Variant, Share]
+    golden_tolerance: dict[Variant, Tolerance]
     """The largest difference from the golden answers that each variant may show on a device."""
     scopes: dict[Variant, str] = {}
     """The member with the scope of each variant; empty where the model has no embedding."""
@@ -102,6 +107,8 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
             raise ValueError(f"thresholds are those of {', '.join(sorted(with_threshold))}")
         if set(self.prevalence) != set(self.labels) or min(self.prevalence.values()) == 0:
             raise ValueError("prevalence is the share of each label, above 0")
+        if abs(sum(self.prevalence.values()) - 1) > MAX_SUM_ERROR:
+            raise ValueError("the shares of prevalence do not add up to 1")
         if not set(self.aliases.values()) <= set(self.labels):
             raise ValueError("an alias names no label")
         if not self.variants:

@@ -1,6 +1,7 @@
 """The scope: distances as Mahalanobis defines them, and bytes that are checked."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,5 +86,28 @@ def test_a_missing_array_is_refused() -> None:
     with pytest.raises(BadInput, match=r"scope\.npz"):
         read_scope(written.getvalue())
     np.save(written := io.BytesIO(), SCOPE.mean)
+    with pytest.raises(BadInput, match=r"scope\.npz"):
+        read_scope(written.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("scope", "word"),
+    [
+        (replace(SCOPE, limit=0.0), "limit 0 is out of range"),
+        (replace(SCOPE, limit=-1.0), "limit -1 is out of range"),
+        (replace(SCOPE, limit=1e9), "limit 1e.09 is out of range"),
+        (replace(SCOPE, whitening=np.zeros((2, 2), np.float32)), "does not see every deviation"),
+        (replace(SCOPE, whitening=np.ones((2, 2), np.float32)), "does not see every deviation"),
+    ],
+)
+def test_numbers_that_switch_the_scope_off_are_refused(scope: Scope, word: str) -> None:
+    with pytest.raises(BadInput, match=word):
+        read_scope(write_scope(scope))
+
+
+def test_a_small_file_of_large_arrays_is_refused() -> None:
+    written = io.BytesIO()
+    np.savez_compressed(written, mean=np.zeros(2), whitening=np.zeros((4096, 4096)), limit=1.0)
+    assert len(written.getvalue()) < 1 << 20
     with pytest.raises(BadInput, match=r"scope\.npz"):
         read_scope(written.getvalue())
