@@ -62,6 +62,10 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error), error.exit_code, words)
     except OSError as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 2, words)
+    except SystemExit as ended:  # of click, which says nothing of a reader that has gone
+        if isinstance(ended.__context__, BrokenPipeError):
+            _fail("input or output: Broken pipe", 2, words)
+        raise
     except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130, words)
     except TyperException as error:

@@ -2,7 +2,8 @@
 
 A duration is no promise: the last picture may last, the sound may be longer, and a rate may vary.
 A table that names every frame is one, as MP4 has it (ISO/IEC 14496-12) and the stream's header of
-an AVI (Microsoft, AVI RIFF File Reference). Matroska and MPEG streams have neither.
+an AVI (Microsoft, AVI RIFF File Reference). Matroska and MPEG streams have neither. A Matroska file
+that is not streamed promises bytes: the size of the segment (RFC 9559, 5.1).
 """
 
 import struct
@@ -29,6 +30,27 @@ def promised_frames(path: Path) -> int | None:
     except (OSError, struct.error):
         pass
     return None
+
+
+def promised_bytes(path: Path) -> int | None:
+    """The bytes that a Matroska file says that it has; None for another file, or a streamed one."""
+    try:
+        with path.open("rb") as file:
+            place = 0
+            for kind in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):
+                file.seek(place)
+                if file.read(4) != kind:
+                    return None
+                first = file.read(1)[0]
+                width = 9 - first.bit_length()
+                rest = file.read(width - 1)
+                size = int.from_bytes(bytes([first & (1 << 8 - width) - 1]) + rest, "big")
+                if len(rest) < width - 1 or size == (1 << 7 * width) - 1:
+                    return None
+                place = file.tell() + size
+            return place
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Atom]:

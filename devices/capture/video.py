@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from devices.buffers import Buffers
-from devices.capture.promised import promised_frames
+from devices.capture.promised import promised_bytes, promised_frames
 from devices.capture.registry import PYAV
 from devices.capture.size import check_size
 from devices.errors import BadInput, EndOfRecording
@@ -54,6 +54,7 @@ class Video(CaptureDevice):
         self._buffers, self._shape = Buffers(), (height, width, 3)
         self.fps = nominal_rate(self._capture.get(cv2.CAP_PROP_FPS))
         self._promised = promised_frames(path) or 0
+        self._status, self._bytes = path.stat(), promised_bytes(path) or 0
         self._otherwise: Iterator[tuple[Pixels, float | None]] | None = None
         self._index = 0
 
@@ -95,12 +96,27 @@ class Video(CaptureDevice):
                     f"{self._path}: truncated or damaged: {self._index} of "
                     f"{self._promised} frames can be read"
                 )
+            self._require_whole()
             raise EndOfRecording(f"{self._path}: the last frame has been read")
         pixels, position = picture
         index, self._index = self._index, self._index + 1
         timed = position is not None and (position > 0 or index == 0)  # MPEG streams may have none
         timestamp = position if timed else index / self.fps
         return Frame(pixels, self._clock(), index, timestamp, self._path.name)
+
+    def _require_whole(self) -> None:
+        """Raises BadInput where the file is shorter than it says, or changed while it was read."""
+        before = self._status
+        try:
+            now = self._path.stat()
+        except OSError:  # it was removed or renamed; what is open stays whole
+            return
+        if now.st_ino != before.st_ino or now.st_dev != before.st_dev:
+            return
+        if now.st_size < max(before.st_size, self._bytes):
+            raise BadInput(f"{self._path}: truncated; {self._index} frames can be read")
+        if now.st_size == before.st_size and now.st_mtime_ns != before.st_mtime_ns:
+            raise BadInput(f"{self._path}: changed while it was read; {self._index} frames were")
 
     def _next(self) -> tuple[Pixels, float | None] | None:
         """The next picture and its time in seconds; None at the end."""

@@ -32,9 +32,13 @@ def trusted_keys() -> dict[bytes, str]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and SIGHUP set, so that a session ends with a summary."""
+    """An event that Ctrl-C, SIGTERM and SIGHUP set: the session ends with a summary."""
     stop = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signals = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup(1) asks
+    ]
     before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
     try:
         yield stop

@@ -58,7 +58,8 @@ def supervise(layout: Layout) -> None:
     """
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: asked.append(number))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) asks
+            signal.signal(number, lambda number, _: asked.append(number))
     busy = f"{layout.root}: a supervisor is at work already"
     with hold_lock(layout.state("supervisor.lock"), 0, busy), Listener() as listener:
         take_over_links(layout)

@@ -1,5 +1,6 @@
 """Damaged and odd videos."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import chdir, suppress
@@ -272,3 +273,43 @@ def test_a_video_of_specks_is_refused(make_video: Callable[..., Path]) -> None:
     path = make_video("speck.avi", width=2, height=2)
     with pytest.raises(BadInput, match="2 x 2 pixels are too few"):
         read_all(path)
+
+
+def matroska(path: Path, frames: int = 200) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (320, 240))
+    noise = np.random.default_rng(0)
+    for _ in range(frames):
+        writer.write(noise.integers(0, 255, (240, 320, 3), np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("change", ["cut before", "cut while", "overwritten while"])
+def test_a_matroska_that_is_not_whole_is_told(tmp_path: Path, change: str) -> None:
+    path = matroska(tmp_path / "a.mkv")
+    size = path.stat().st_size
+    if change == "cut before":
+        os.truncate(path, size // 2)
+
+    def read_all() -> None:
+        with open_device(str(path)) as device:
+            for index in range(1000):
+                if index == 5 and change == "cut while":
+                    os.truncate(path, size // 4)
+                if index == 5 and change == "overwritten while":
+                    with path.open("rb+") as file:
+                        file.seek(size // 4)
+                        file.write(bytes(size - size // 4))
+                device.read(1.0)
+
+    with pytest.raises(BadInput, match=r"truncated|changed while"):
+        read_all()
+
+
+def test_a_whole_matroska_ends_as_it_should(tmp_path: Path) -> None:
+    with open_device(str(matroska(tmp_path / "a.mkv", 20))) as device:
+        frames = 0
+        with suppress(EndOfRecording):
+            while device.read(1.0):
+                frames += 1
+    assert frames == 20
