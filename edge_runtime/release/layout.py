@@ -199,16 +199,18 @@ def read_file(path: Path) -> bytes:
         raise
     except (OSError, ValueError) as error:
         raise Refused(f"{path}: cannot be read: {error}") from error
-    with open(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise Refused(f"{path}: not a file")
         if status.st_size > MAX_BYTES:
             raise Refused(f"{path}: larger than {MAX_BYTES:,} bytes")
-        try:
+        with open(handle, "rb", closefd=False) as file:
             return file.read(MAX_BYTES)
-        except OSError as error:
-            raise Refused(f"{path}: cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read: {error.strerror}") from error
+    finally:
+        os.close(handle)
 
 
 def write_json_file(path: Path, content: Any, durable: bool = True) -> None:
