@@ -43,6 +43,8 @@ def open_device(uri: str | SourceUri, clock: Clock = time.monotonic) -> CaptureD
     text = name.unexpanded
     if not name.is_camera_index and on_disk(text):
         path = Path(text)
+        if not (path.is_dir() or path.is_file()):
+            raise BadInput(f"{name}: neither a regular file nor a folder")
         source = FOLDER if path.is_dir() else FILES[kind_of(path) or Kind.VIDEO]
         return source.open(path, clock)
     if name.is_camera_index:

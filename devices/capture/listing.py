@@ -61,7 +61,7 @@ def _walk(
         if path.is_dir():
             if recursive:
                 yield from _walk(path, recursive, (*above, place), entered)
-        elif path.is_file() or path.is_symlink():
+        elif path.is_file() or (path.is_symlink() and not path.exists()):
             yield path
 
 

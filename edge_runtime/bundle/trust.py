@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devices import BadInput
+from devices.regular_file import read_regular
 from devices.schema_io import read_json
 from edge_runtime.bundle.signing import Signature, fingerprint, read_public
 from edge_runtime.files import configuration_folder, state_folder, whole_file
@@ -66,7 +67,7 @@ def _public(path: Path) -> bytes:
         raise BadInput(f"{path}: not a file")
     _refuse_open_to_all(path)
     try:
-        return read_public(path.read_bytes())
+        return read_public(read_regular(path))
     except ValueError as error:
         raise BadInput(f"{path}: not a public key in PEM") from error
     except OSError as error:
@@ -127,7 +128,7 @@ class AdmittedVersions:
 
     def _read(self) -> dict[str, int]:
         try:
-            return read_json(self._path.read_bytes(), dict[str, int], str(self._path))
+            return read_json(read_regular(self._path), dict[str, int], str(self._path))
         except FileNotFoundError:
             return {}
         except BadInput as error:

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from devices import BadInput, SonoliteError
+from devices.regular_file import read_regular
 from devices.schema_io import read_toml
 from edge_runtime.release.layout import DEFAULT_ROOT
 
@@ -64,7 +65,7 @@ class _Fleet(_Shared):
 def read_fleet(path: Path) -> tuple[FleetDevice, ...]:
     """The devices of a list. Raises BadInput, which names the first wrong entry."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
     fleet = read_toml(content, _Fleet, str(path))

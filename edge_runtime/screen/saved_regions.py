@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from devices import BadInput, Box
 from devices.capture.source_uri import SourceUri
+from devices.regular_file import read_regular
 from devices.schema_io import read_toml
 from edge_runtime.files import configuration_folder, whole_file
 from edge_runtime.screen.outline import Corner, Outline, rectangle_outline
@@ -131,13 +132,11 @@ def forget_regions(path: Path, source: SourceUri) -> int:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return read_regular(path).decode()
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8") from error
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from error
 
 
 def _parse(text: str, path: Path) -> tuple[SavedRegion, ...]:

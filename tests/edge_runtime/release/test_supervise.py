@@ -106,7 +106,7 @@ def test_a_release_that_fails_here_is_gone_back_from_in_time(
 
 
 def test_a_state_that_cannot_be_written_down_ends_no_release(layout: Layout, good: str) -> None:
-    """As on a disk that is full, or may only be read."""
+    """What lies in the place of the state, as after a power cut, is removed."""
     in_the_way = layout.state("status.json") / "folder"
     in_the_way.mkdir(parents=True)
     with supervisor(layout) as process:
@@ -114,7 +114,7 @@ def test_a_state_that_cannot_be_written_down_ends_no_release(layout: Layout, goo
         time.sleep(3 * BEAT_TIMEOUT)
         assert process.poll() is None
         assert processes(layout)
-    assert in_the_way.is_dir()
+    assert not in_the_way.exists()
 
 
 def test_a_release_that_cannot_be_started_is_gone_back_from(
