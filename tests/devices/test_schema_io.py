@@ -148,7 +148,7 @@ def test_numbers_of_numpy_are_written_as_numbers() -> None:
     "content", ['"\ud800"', b"", b"{", b"\xff", b'{"name": "\xff"}', b"[" * 100_000]
 )
 def test_what_is_no_json_is_refused(content: bytes | str) -> None:
-    with pytest.raises(BadInput, match="p: (not JSON: |nested deeper)"):
+    with pytest.raises(BadInput, match=r"p: (not JSON: |nested deeper)"):
         read_json(content, Probe, "p")
 
 

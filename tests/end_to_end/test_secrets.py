@@ -69,7 +69,15 @@ def test_no_command_tells_it(
 
 def test_a_variable_keeps_it_off_the_list_of_processes(demo_path: Path, tmp_path: Path) -> None:
     source = "rtsp://me:${CAMERA_PASSWORD}@127.0.0.1:1/live"
-    words = [sys.executable, "-m", "edge_runtime", "demo", source, "--save", tmp_path / "a.mp4"]
+    words = [
+        sys.executable,
+        "-m",
+        "edge_runtime",
+        "demo",
+        source,
+        "--save",
+        str(tmp_path / "a.mp4"),
+    ]
     done = subprocess.run(
         words, env={**os.environ, "CAMERA_PASSWORD": PASSWORD}, capture_output=True, check=False
     )

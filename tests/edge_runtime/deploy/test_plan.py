@@ -20,6 +20,7 @@ PI = HostFacts(
     groups=("video",),
     exists=False,
     writable=False,
+    own=True,
     tool=None,
     unit=None,
 )

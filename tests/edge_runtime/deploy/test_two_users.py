@@ -29,7 +29,7 @@ def root() -> Iterator[Path]:
         except KeyError:
             subprocess.run(["useradd", "--system", "--user-group", "-M", name], check=True)
             made.append(name)
-    script = ["sh", "-c", PREPARE_SCRIPT, "sh", folder, DEPLOYER, "service"]
+    script = ["sh", "-c", PREPARE_SCRIPT, "sh", str(folder), DEPLOYER, "service"]
     subprocess.run(script, check=True)
     yield folder
     subprocess.run(["rm", "-rf", folder], check=True)

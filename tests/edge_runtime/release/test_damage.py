@@ -35,6 +35,24 @@ from edge_runtime.release.switch import (
 from edge_runtime.release.tool import release_status
 
 Damage = Callable[[Path], object]
+
+
+def put_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "x").touch()
+
+
+def put_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def put_link(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
 DEEP = b"[" * 100_000
 DAMAGE: dict[str, Damage] = {
     "gone": lambda path: path.unlink(),
@@ -49,11 +67,11 @@ DAMAGE: dict[str, Damage] = {
     "null": lambda path: replace_by(path, b"null"),
     "strange object": lambda path: replace_by(path, b'{"release": ["x"], "event": 3}'),
     "huge": lambda path: replace_by(path, b"x" * (5 << 20)),
-    "folder": lambda path: (path.unlink(), path.mkdir(), (path / "x").touch()),
-    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
-    "link to nothing": lambda path: (path.unlink(), path.symlink_to("nothing here")),
-    "link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
-    "link elsewhere": lambda path: (path.unlink(), path.symlink_to("/etc/passwd")),
+    "folder": put_folder,
+    "pipe": put_pipe,
+    "link to nothing": lambda path: put_link(path, "nothing here"),
+    "link to itself": lambda path: put_link(path, path.name),
+    "link elsewhere": lambda path: put_link(path, "/etc/passwd"),
 }
 FILES = (
     "state/log.jsonl",
