@@ -15,7 +15,7 @@ from devices.capture.registry import on_disk, scheme_of
 from devices.errors import BadInput
 
 WITHHELD = "the source (not shown, as it may hold a password)"
-MAX_DIGITS = 3
+MAX_INDEX_DIGITS = 3
 """Of a camera's index; V4L2 counts to 255."""
 MAX_SHOWN = 255
 """Letters of a name on disk that is shown although nothing lies there."""
@@ -38,17 +38,17 @@ class SourceUri:
     stand on a command line or in a file.
     """
 
-    __slots__ = ("_shown", "_text")
+    __slots__ = ("_name", "_text")
 
     def __init__(self, text: "str | SourceUri") -> None:
         self._text: str = text._text if isinstance(text, SourceUri) else text
-        self._shown: str = text._shown if isinstance(text, SourceUri) else _shown(text)
+        self._name: str = text._name if isinstance(text, SourceUri) else _shown(text)
 
     def __str__(self) -> str:
-        return self._shown
+        return self._name
 
     def __repr__(self) -> str:
-        return f"SourceUri({self._shown!r})"
+        return f"SourceUri({self._name!r})"
 
     def __reduce__(self) -> str:
         raise TypeError("the name of a source is not pickled: it may hold a password")
@@ -78,19 +78,19 @@ class SourceUri:
     def is_camera_index(self) -> bool:
         """Whether the text is the index of a camera."""
         text = self._text
-        return text.isdecimal() and text.isascii() and len(text) <= MAX_DIGITS
+        return text.isdecimal() and text.isascii() and len(text) <= MAX_INDEX_DIGITS
 
     @property
     def key(self) -> str:
         """A name without secrets for a file: a camera by its device, a file by its whole path."""
         if self.is_camera_index:
             return f"v4l2:///dev/video{int(self._text)}"
-        if self._shown != self._text or (":" in self._text and not on_disk(self._text)):
-            return self._shown
+        if self._name != self._text or (":" in self._text and not on_disk(self._text)):
+            return self._name
         try:
             return str(Path(self._text).resolve())
         except (OSError, ValueError, RuntimeError):  # a name that no file can have
-            return self._shown
+            return self._name
 
 
 def without_secrets(line: str, words: list[str]) -> str:

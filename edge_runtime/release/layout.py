@@ -43,7 +43,7 @@ POLL_SECONDS = 0.1
 """Seconds between two attempts to take a lock that somebody holds."""
 
 
-MAX_BYTES = 4 << 20
+MAX_STATE_BYTES = 4 << 20
 """Bytes of a file of the device's state that are read; more are damage."""
 
 
@@ -191,7 +191,7 @@ def read_file(path: Path) -> bytes:
     """The content of a file.
 
     Raises FileNotFoundError without a file, and Refused for what cannot be read, is no regular
-    file (a link or a pipe), or is larger than MAX_BYTES.
+    file (a link or a pipe), or is larger than MAX_STATE_BYTES.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -203,10 +203,10 @@ def read_file(path: Path) -> bytes:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise Refused(f"{path}: not a file")
-        if status.st_size > MAX_BYTES:
-            raise Refused(f"{path}: larger than {MAX_BYTES:,} bytes")
+        if status.st_size > MAX_STATE_BYTES:
+            raise Refused(f"{path}: larger than {MAX_STATE_BYTES:,} bytes")
         with open(handle, "rb", closefd=False) as file:
-            return file.read(MAX_BYTES)
+            return file.read(MAX_STATE_BYTES)
     except OSError as error:
         raise Refused(f"{path}: cannot be read: {error.strerror}") from error
     finally:

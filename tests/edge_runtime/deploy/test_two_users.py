@@ -1,5 +1,6 @@
 """The user of the service cannot change what the deploying user runs; two real users, real sshd."""
 
+import fcntl
 import os
 import pwd
 import subprocess
@@ -21,7 +22,9 @@ SERVICE, DEPLOYER = "sonolite", "sonolite-tester"
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
     """A prepared root, as the step `prepare` makes it as root, below a folder that all can see."""
-    folder = Path("/opt/sonolite-two-users")
+    folder = Path(f"/opt/sonolite-two-users-{os.getpid()}")
+    lock = open("/tmp/sonolite-two-users.lock", "w")  # noqa: SIM115  two processes make one user
+    fcntl.flock(lock, fcntl.LOCK_EX)
     made = []
     for name in (SERVICE, DEPLOYER):
         try:
@@ -35,6 +38,7 @@ def root() -> Iterator[Path]:
     subprocess.run(["rm", "-rf", folder], check=True)
     for name in made:
         subprocess.run(["userdel", name], check=True)
+    lock.close()
 
 
 def by(user: str, *words: str | Path, content: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
@@ -116,7 +120,10 @@ def test_a_planted_link_in_the_state_is_not_followed(installed: Path) -> None:
 def test_a_tool_that_another_user_can_change_is_not_run(
     root: Path, tmp_path: Path, mode: int
 ) -> None:
-    folder, mark = root.with_name("sonolite-planted"), Path("/tmp/sonolite-planted-ran")
+    folder, mark = (
+        root.with_name(f"sonolite-planted-{os.getpid()}"),
+        Path("/tmp/sonolite-planted-ran"),
+    )
     folder.mkdir()
     try:
         tool = folder / "release.pyz"
