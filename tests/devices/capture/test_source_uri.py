@@ -85,6 +85,6 @@ def test_a_variable_stands_for_a_password(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_words_of_a_command_line_are_hidden_in_a_message() -> None:
-    words = ["--source=rtsp://me:hunter2@host", "rtsp:/me:hunter2@host", "pi@bed-1"]
+    words = ["--source=rtsp://me:hunter2@host", "rtsp:/me:hunter2@other", "pi@bed-1"]
     line = without_secrets(f"no {words[1]} and {words[0][9:]} of {words[2]}", words)
     assert line == f"no {WITHHELD} and rtsp://host of pi@bed-1"
