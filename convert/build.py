@@ -58,6 +58,7 @@ from edge_runtime.scope import write_scope
 from train.batches import read_material
 from train.loading import prepare
 from train.network import predict
+from train.outliers import beside
 from train.run import Record, Run, software
 from train.samples import Sample, load_pictures
 from train.scope import fit_scope
@@ -224,12 +225,18 @@ def _scopes(
         (prepare(its.patches, its.preprocessing), its.varied(seed, place, progress=varying))
         for place, its in enumerate(known)
     ]
+    outliers = [
+        beside(drawn, known[0].preprocessing, seed, progress("beside the nodules")),
+        run.outliers,
+    ]
     scopes = {}
     for variant, backend in backends.items():
         told = progress(f"scope of {variant}")
         embed = partial(answer, backend, progress=told, output="embedding")
-        scope = fit_scope(*((embed(plain), embed(varied)) for plain, varied in twice))
-        withheld = float(np.mean(scope.distance(embed(test)) > scope.limit))
+        train, validation = ((embed(plain), embed(varied)) for plain, varied in twice)
+        shown = [embed(pictures) for pictures in outliers if len(pictures)]
+        scope = fit_scope(train, validation, shown)
+        withheld = float(np.mean(scope.score(embed(test)) > 1))
         scopes[variant] = write_scope(scope), withheld
     return scopes
 

@@ -39,8 +39,8 @@ class Judgement(NamedTuple):
     probability: NDArray[np.float32]
     """``[labels]``."""
     strangeness: float | None
-    """The distance from the pictures it learnt from, over the limit: above 1 the picture is out of
-    scope. None of a model that has no scope, or whose scope is not heeded."""
+    """How unlike the picture is those that it learnt from: above 1 the picture is out of scope.
+    None of a model that has no scope, or whose scope is not heeded."""
     evidence: NDArray[np.float32] | None
     """``[h, w]``, by how much each place of the picture speaks for the last label, in log-odds;
     their mean is the picture's. None of a model without such a map."""
@@ -173,10 +173,10 @@ class Classifier:
         embedding = outputs.get("embedding")
         if embedding is None or embedding.shape != (1, *scope.mean.shape):
             raise RuntimeError("the model does not answer the embedding of its scope")
-        distance = float(scope.distance(embedding[0]))
-        if not math.isfinite(distance):
+        score = float(scope.score(embedding[0]))
+        if not math.isfinite(score):
             raise RuntimeError("the model's embedding is not a number")
-        return Judgement(answer, distance / scope.limit, evidence)
+        return Judgement(answer, score, evidence)
 
 
 def _open(

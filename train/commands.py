@@ -64,6 +64,10 @@ def train(
         ),
     ] = False,
     tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
+    other: Annotated[
+        Path | None,
+        typer.Option(help="Images and videos of what is out of scope, to notice their like by."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
@@ -78,6 +82,8 @@ def train(
     sonolite train my-images --folds 5 --out folds
 
     sonolite train my-images --hold-out 718x500 --out other-scanner
+
+    sonolite train my-images --other breasts-and-lungs --out run
 
     On several machines: the same command on each, with TensorFlow's TF_CONFIG.
     """
@@ -98,10 +104,10 @@ def train(
         watch = watching(bar, Watch)
         grades = parse_grades(tirads) if tirads else None
         if folds:
-            summary = cross_validate(data, recipe, out, seed, folds, resume, watch, grades)
+            summary = cross_validate(data, recipe, out, seed, folds, resume, watch, grades, other)
         else:
             record = train_run(
-                data, recipe, out, seed, hold_out, resume, watch, part_groups, grades
+                data, recipe, out, seed, hold_out, resume, watch, part_groups, grades, other
             )
     if folds:
         print(json.dumps(plain(summary))) if as_json else Console().print(folds_table(summary))
@@ -141,6 +147,7 @@ def watching(bar: "Progress", kind: "type[Watch]") -> "Watch":
     return kind(
         images=tracked(bar, "images"),
         varying=tracked(bar, "as other scanners show them"),
+        others=tracked(bar, "other pictures"),
         begin=begin,
         batch=lambda: bar.advance(learning[0]),
         epoch=tell,
@@ -205,6 +212,8 @@ def evaluate(
             f"out of scope: AUROC {its.auroc:.4f} over {its.pictures} pictures; {its.noticed:.1%} "
             "of them are noticed"
         )
+        for kind, share in its.by_kind.items() if len(its.by_kind) > 1 else ():
+            Console().print(f"  {kind}: {share:.1%}", markup=False, highlight=False)
 
 
 @quiet()

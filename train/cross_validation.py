@@ -45,6 +45,7 @@ def cross_validate(
     resume: bool,
     watch: Watch,
     tirads: dict[str, str] | None = None,
+    other: Path | None = None,
 ) -> CrossValidation:
     """Trains and tests `folds` times; `out` then holds a run for each and a summary.
 
@@ -56,7 +57,7 @@ def cross_validate(
         raise BadInput(f"{out}: there is no cross-validation to go on with")
     if not resume:
         refuse_existing(out)
-    gathered = gather(data, recipe, watch, tirads)
+    gathered = gather(data, recipe, seed, watch, tirads, other)
     if gathered.has_split:
         raise BadInput("the data's own table gives a split; leave it out to cross-validate")
     splits = cross_validation_splits(gathered.loaded.samples, gathered.recipe.task, folds, seed)

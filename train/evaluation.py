@@ -1,7 +1,6 @@
 """A run's float model on data that it never saw, and on what it must not judge."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,20 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from devices import BadInput, EndOfRecording, Pixels
-from devices.capture import open_device
+from devices import BadInput
 from edge_runtime import preprocess
-from edge_runtime.preprocess import Preprocessing
 from train.duplicates import NAMED, find_common, fingerprint, refuse_common
 from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import Metrics, as_labels, measure
 from train.network import answer
+from train.outliers import read_others
 from train.run import Run
 from train.samples import Sample, read_pixels, require_both_classes
-
-EVERY_SECONDS = 1.0
-"""Of a video, one frame a second is looked at: neighbours show the same."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,9 @@ class OutOfScope:
     pictures: int
     auroc: float
     noticed: float
-    """The share of them beyond the scope's limit."""
+    """The share of them that is out of scope."""
+    by_kind: dict[str, float]
+    """The same share of each kind alone."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Evaluation:
     metrics: Metrics
     dropped: dict[str, int]
     withheld: float | None
-    """The share of the images beyond the limit of the float model's scope; None without one."""
+    """The share of the images out of the float model's scope; None without one."""
     out_of_scope: OutOfScope | None
     known_groups: int
     """Groups that are named as some which the model learnt from: the same patients, or not."""
@@ -93,24 +90,45 @@ def evaluate_run(
         raise BadInput(f"{run.folder}: {error}") from error
     scope, withheld, judged = run.scope, None, None
     if scope is not None:
-        near = scope.distance(outputs["embedding"])
-        withheld = float(np.mean(near > scope.limit))
+        near = scope.score(outputs["embedding"])
+        withheld = float(np.mean(near > 1))
     if others is not None:
         if scope is None:
             raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
-        far = scope.distance(answer(run.model, read_others(others, preprocessing))["embedding"])
-        judged = tell_apart(near, far, scope.limit)
+        strange = read_others(others, preprocessing)
+        if fitted := _known(strange.pictures, run.outliers):
+            note(
+                f"{fitted} of the pictures in {others} are some that the scope was fitted with: the "
+                "figures flatter"
+            )
+        far = scope.score(answer(run.model, strange.pictures)["embedding"])
+        judged = tell_apart(near, far, strange.kinds)
     return Evaluation(metrics, loaded.reasons, withheld, judged, len(shared))
 
 
-def tell_apart(near: NDArray[np.float32], far: NDArray[np.float32], limit: float) -> OutOfScope:
-    """Judges a scope by its distances ``[N]`` of what is in scope, `near`, and of what is not."""
+def tell_apart(
+    near: NDArray[np.float32], far: NDArray[np.float32], kinds: Sequence[str]
+) -> OutOfScope:
+    """Judges a scope by its scores ``[N]`` of what is in scope, `near`, and of what is not.
+
+    `kinds` are of what is not.
+    """
     truth = np.repeat([0, 1], [len(near), len(far)])
     return OutOfScope(
         pictures=len(far),
         auroc=float(roc_auc_score(truth, np.concatenate([near, far]))),
-        noticed=float(np.mean(far > limit)),
+        noticed=float(np.mean(far > 1)),
+        by_kind={
+            kind: float(np.mean(far[[its == kind for its in kinds]] > 1))
+            for kind in sorted({*kinds})
+        },
     )
+
+
+def _known(pictures: NDArray[np.uint8], outliers: NDArray[np.uint8]) -> int:
+    """How many of the pictures are among `outliers`, byte for byte."""
+    fitted = {picture.tobytes() for picture in outliers}
+    return sum(picture.tobytes() in fitted for picture in pictures)
 
 
 def _refuse_groups(
@@ -130,41 +148,3 @@ def _refuse_groups(
         f"{len(shared)} groups are named as groups that the model learnt from ({names}): if they "
         "are the same patients, the figures flatter"
     )
-
-
-def read_others(
-    path: Path,
-    preprocessing: Preprocessing,
-    progress: Callable[[Iterable[Pixels]], Iterable[Pixels]] = iter,
-) -> NDArray[np.uint8]:
-    """The pictures of `look_around`, uint8 ``[N, side, side, 1]``, each as if it were of a nodule.
-
-    Raises BadInput where there is none.
-    """
-    return np.concatenate([preprocessing(pixels) for pixels in progress(look_around(path))])
-
-
-def look_around(path: Path) -> Iterator[Pixels]:
-    """The pictures of a file, or of all files in a folder: images, and a frame a second of videos.
-
-    Files that are neither are passed over. Raises BadInput where there is no picture at all.
-    """
-    if not path.exists():
-        raise BadInput(f"{path}: no such file or folder")
-    files = sorted(its for its in path.rglob("*") if its.is_file()) if path.is_dir() else [path]
-    empty = True
-    for file in files:
-        try:
-            device = open_device(str(file))
-        except BadInput:
-            continue
-        with device, suppress(EndOfRecording, BadInput):
-            last = -np.inf
-            while True:
-                frame = device.read(timeout=1.0)
-                at = np.inf if frame.timestamp is None else frame.timestamp
-                if at - last >= EVERY_SECONDS:
-                    empty, last = False, at
-                    yield frame.pixels
-    if empty:
-        raise BadInput(f"{path}: no image and no video")

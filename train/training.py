@@ -16,6 +16,7 @@ from devices import BadInput
 from devices.records import plain, write_json
 from edge_runtime import preprocess
 from edge_runtime.atomic import refuse_existing, whole_file
+from edge_runtime.scope import Scope
 from train.batches import Material, material_of
 from train.cluster import ALONE, Cluster, join
 from train.duplicates import Pair, find_duplicates, join_groups, refuse_leakage
@@ -24,6 +25,7 @@ from train.importers import read_samples
 from train.loading import Loaded, load, prepare
 from train.metrics import Metrics, PartialMetrics, by_subgroup, measure
 from train.network import answer
+from train.outliers import Others, beside, read_auxiliary
 from train.pretrained import require_weights
 from train.recipe import Recipe, read_recipe
 from train.report import Answers, Findings, Mistake, worst_mistakes
@@ -38,7 +40,7 @@ from train.run import (
 )
 from train.samples import PARTS, Part, Sample, read_pixels
 from train.scanner import contact_sheet
-from train.scope import fit_scope
+from train.scope import Embeddings, fit_scope
 from train.split import Split, given_split, hold_out, split_by_group, split_csv
 from train.traits import traits
 
@@ -66,6 +68,8 @@ class Gathered:
     """Duplicates; both pictures of a pair are of one group now."""
     grouped: bool
     """Whether the data told which images are of one patient, case or sweep."""
+    others: Others | None
+    """Auxiliary pictures that are out of scope."""
 
     @property
     def has_split(self) -> bool:
@@ -73,10 +77,18 @@ class Gathered:
         return any(sample.part for sample in self.loaded.samples)
 
 
-def gather(data: Path, recipe: str, watch: Watch, tirads: dict[str, str] | None = None) -> Gathered:
+def gather(
+    data: Path,
+    recipe: str,
+    seed: int,
+    watch: Watch,
+    tirads: dict[str, str] | None = None,
+    other: Path | None = None,
+) -> Gathered:
     """Reads and cleans `data`, and pulls duplicates into one group.
 
-    `tirads` maps grades to labels in place of the recipe's own mapping. Raises BadInput where the
+    `tirads` maps grades to labels in place of the recipe's own mapping, and `other` holds pictures
+    that are out of scope, of which `seed` draws where there are many. Raises BadInput where the
     data or the recipe cannot be used, or where a split of the data's own has the same picture on
     two sides.
     """
@@ -84,8 +96,15 @@ def gather(data: Path, recipe: str, watch: Watch, tirads: dict[str, str] | None 
     if tirads is not None:
         plan = replace(plan, task=plan.task.graded(tirads))
     require_weights(plan.network)
+    preprocessing, others = preprocess.parse(plan.preprocessing), None
+    if other is not None:
+        if "embedding" not in getattr(plan.network, "outputs", ()):
+            raise BadInput(
+                f"--other {other}: the recipe asks for no embedding, so there is no scope"
+            )
+        others = read_auxiliary(other, preprocessing, seed, watch.others)
     found = read_samples(data, plan.task)
-    loaded = load(found, preprocess.parse(plan.preprocessing), watch.images)
+    loaded = load(found, preprocessing, watch.images)
     for reason, count in loaded.reasons.items():
         watch.note(f"{count} dropped: {reason}")
     grouped = len({sample.group for sample in loaded.samples}) < len(loaded.samples)
@@ -105,6 +124,7 @@ def gather(data: Path, recipe: str, watch: Watch, tirads: dict[str, str] | None 
         loaded=replace(loaded, samples=joined),
         pairs=pairs,
         grouped=grouped,
+        others=others,
     )
 
 
@@ -189,22 +209,13 @@ def train_split(
         )
         for part in PARTS
     }
-    scope = None
+    others, scope = gathered.others, None
     if "embedding" in outputs["train"]:
-        learnt_from: tuple[Part, ...] = ("train", "validation")
-        varied = (
-            materials[part].varied(seed, place, progress=watch.varying)
-            for place, part in enumerate(learnt_from)
-        )
-        twice = [
-            (outputs[part]["embedding"], answer(fitted.model, pictures)["embedding"])
-            for part, pictures in zip(learnt_from, varied, strict=True)
-        ]
-        scope = fit_scope(*twice)
+        embeddings = {part: its["embedding"] for part, its in outputs.items()}
+        scope = _scope_of(fitted, embeddings, materials, split, others, seed, watch)
     withheld = None
     if scope is not None:
-        far = scope.distance(outputs["test"]["embedding"]) > scope.limit
-        withheld = float(np.mean(far))
+        withheld = float(np.mean(scope.score(outputs["test"]["embedding"]) > 1))
     redrawn = _redrawn(materials["test"], answers["test"], fitted)
     record = Record(
         schema=SCHEMA,
@@ -233,6 +244,7 @@ def train_split(
         subgroups=_subgroups(watch.images(split.of("test")), answers["test"], fitted.threshold)
         | ({"box": redrawn} if redrawn else {}),
         withheld=withheld,
+        others={} if others is None else dict(sorted(Counter(others.kinds).items())),
         model_sha256="",  # known once the model is written
     )
     findings = Findings(
@@ -244,10 +256,46 @@ def train_split(
         else contact_sheet(partial(materials["train"].picture, 0), recipe.augmentation, seed),
     )
     with _aside(out, folder / "before"):
-        record = write_run(out, record, split, fitted.model, scope, findings, folder / "logs")
+        record = write_run(
+            out,
+            record,
+            split,
+            fitted.model,
+            scope,
+            None if others is None else others.pictures,
+            findings,
+            folder / "logs",
+        )
     if not fitted.interrupted:
         shutil.rmtree(folder)
     return record
+
+
+def _scope_of(
+    fitted: Fitted,
+    embeddings: Mapping[Part, Embeddings],
+    materials: Mapping[Part, Material],
+    split: Split,
+    others: Others | None,
+    seed: int,
+    watch: Watch,
+) -> Scope:
+    """The scope of the model that was fitted, by its answers to all that it may learn from."""
+    learnt_from: tuple[Part, ...] = ("train", "validation")
+    varied = (
+        materials[part].varied(seed, place, progress=watch.varying)
+        for place, part in enumerate(learnt_from)
+    )
+    twice = [
+        (embeddings[part], answer(fitted.model, pictures)["embedding"])
+        for part, pictures in zip(learnt_from, varied, strict=True)
+    ]
+    outliers = [
+        beside(split.of("train"), materials["train"].preprocessing, seed, watch.images),
+        *([] if others is None else [others.pictures]),
+    ]
+    shown = [answer(fitted.model, pictures)["embedding"] for pictures in outliers if len(pictures)]
+    return fit_scope(twice[0], twice[1], shown)
 
 
 @contextmanager
@@ -276,20 +324,22 @@ def train_run(
     watch: Watch,
     part_groups: bool = False,
     tirads: dict[str, str] | None = None,
+    other: Path | None = None,
 ) -> Record | None:
     """Trains `recipe` on `data` and writes the run `out`; see `train.run` for what is in it.
 
     The split is the one that the data's own table gives, else by group; `held_out` is the scanner
-    to test on, or all but one, as in `!718x500`, and `part_groups` as for `_held_out`. Where
-    TF_CONFIG names a cluster, each of its workers is started with the same data and options, and
-    the chief writes the run; for the others there is no record.
+    to test on, or all but one, as in `!718x500`, and `part_groups` as for `_held_out`. `other`
+    holds auxiliary pictures that are out of scope, which the scope is fitted with. Where TF_CONFIG
+    names a cluster, each of its workers is started with the same data and options, and the chief
+    writes the run; for the others there is no record.
     Raises BadInput where the data, the recipe or the place of the run cannot be used, before any
     long work begins.
     """
     cluster = join(note=watch.note)
     if cluster.chief:
         refuse_taken(out, resume)
-    gathered = gather(data, recipe, watch, tirads)
+    gathered = gather(data, recipe, seed, watch, tirads, other)
     samples, task = gathered.loaded.samples, gathered.recipe.task
     parted = 0
     if held_out is not None:
