@@ -98,8 +98,8 @@ def evaluate_run(
         strange = read_others(others, preprocessing)
         if fitted := _known(strange.pictures, run.outliers):
             note(
-                f"{fitted} of the pictures in {others} are some that the scope was fitted with: the "
-                "figures flatter"
+                f"{fitted} of the pictures in {others} are some that the scope was fitted with: "
+                "the figures flatter"
             )
         far = scope.score(answer(run.model, strange.pictures)["embedding"])
         judged = tell_apart(near, far, strange.kinds)
