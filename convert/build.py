@@ -36,6 +36,7 @@ from edge_runtime.bundle.manifest import (
 from edge_runtime.bundle.scope import write_scope
 from train.batches import read_patch_set
 from train.network import predict
+from train.outliers import places_beside
 from train.run import Record, Run, prevalence, software
 from train.samples import Sample, load_pictures
 from train.scope import fit_scope
@@ -135,12 +136,19 @@ def _scopes(
         (patches.prepared(), patches.varied(seed, place, progress=varying))
         for place, patches in enumerate(known)
     ]
+    outliers = [
+        places_beside(drawn, known[0].preprocessing, seed, progress("beside the nodules")),
+        run.outliers,
+    ]
     scopes = {}
     for variant, backend in backends.items():
         shown = progress(f"scope of {variant}")
         embed = partial(answer, backend, progress=shown, output="embedding")
-        scope = fit_scope(*((embed(plain), embed(varied)) for plain, varied in plain_and_varied))
-        withheld = float(np.mean(scope.distance(embed(test)) > scope.limit))
+        train, validation = ((embed(plain), embed(varied)) for plain, varied in plain_and_varied)
+        scope = fit_scope(
+            train, validation, [embed(pictures) for pictures in outliers if len(pictures)]
+        )
+        withheld = float(np.mean(scope.score(embed(test)) > 1))
         scopes[variant] = write_scope(scope), withheld
     return scopes
 

@@ -88,9 +88,14 @@ of its images.
 {rows}
 
 """
-WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label. The limit keeps
-99 % of the validation images{varied}; of the test images it keeps: {shares}. Not every picture of
-something else lies beyond it."""
+WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label. The limit of
+the distance keeps 99 % of the validation images{varied}; of the test images the scope keeps:
+{shares}. {others} Not every picture of something else lies beyond it."""
+SHOWN = (
+    "It was fitted with {count} auxiliary pictures of something else ({kinds}), and notices their "
+    "like far better than what it was never shown."
+)
+NONE_SHOWN = "No picture of something else was shown to it."
 VARIED = " as they are and as other scanners may show them, together"
 LEAKS = """ The data's own split had near duplicates on two
 sides; of these images {count} were dropped for it, from training, or from validation where the
@@ -261,7 +266,11 @@ def _scope(record: Record, withheld: Mapping[Variant, float]) -> str:
         return WITHOUT_SCOPE
     shares = ", ".join(f"{variant} {1 - share:.1%}" for variant, share in withheld.items())
     return WITH_SCOPE.format(
-        varied="" if record.recipe.augmentation is None else VARIED, shares=shares
+        varied="" if record.recipe.augmentation is None else VARIED,
+        shares=shares,
+        others=SHOWN.format(count=sum(record.others.values()), kinds=", ".join(record.others))
+        if record.others
+        else NONE_SHOWN,
     )
 
 

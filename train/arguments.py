@@ -12,6 +12,7 @@ from devices import BadInput
 from devices.schema_io import read_json
 from edge_runtime.files import refuse_existing
 from train.importers import read_samples
+from train.outliers import refuse_unusable
 from train.recipe import read_recipe
 from train.resume import refuse_taken
 from train.samples import Task
@@ -21,10 +22,21 @@ RUN_FILES = ("run.json", "split.csv", "model.keras")
 
 
 def check_training(
-    data: Path, recipe: str, out: Path, resume: bool, folds: bool, tirads: dict[str, str] | None
+    data: Path,
+    recipe: str,
+    out: Path,
+    resume: bool,
+    folds: bool,
+    tirads: dict[str, str] | None,
+    other: Path | None = None,
 ) -> None:
-    """Raises BadInput where the recipe, the place of the run or the layout of the data is wrong."""
+    """Raises BadInput where the recipe, the place of the run or the layout of the data is wrong.
+
+    Also where `other`, pictures that are out of scope, cannot be used; see `refuse_unusable`.
+    """
     plan = read_recipe(recipe)
+    if other is not None:
+        refuse_unusable(other, plan)
     if tirads is not None:
         plan = replace(plan, task=plan.task.graded(tirads))
     if folds:

@@ -68,6 +68,13 @@ def train(
             "side's, or the validation side's.",
         ),
     ] = False,
+    other: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images and videos of something else, such as other organs: the model withholds a "
+            "label from pictures like them."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
@@ -83,6 +90,8 @@ def train(
 
     sonolite train my-images --hold-out 718x500 --out other-scanner
 
+    sonolite train my-images --other breasts-and-lungs --out run
+
     On several machines: the same command on each, with TensorFlow's TF_CONFIG.
     """
     from train.arguments import check_training
@@ -93,7 +102,7 @@ def train(
     if part_groups and not hold_out:
         raise BadInput("--part-groups goes with --hold-out")
     grades = parse_grades(tirads) if tirads else None
-    check_training(data, recipe, out, resume, folds is not None, grades)
+    check_training(data, recipe, out, resume, folds is not None, grades, other)
 
     from train.cluster import read_cluster
     from train.cross_validation import cross_validate
@@ -106,7 +115,9 @@ def train(
         console = bar.console
         callbacks = training_callbacks(bar, Callbacks)
         if folds:
-            summary = cross_validate(data, recipe, out, seed, folds, resume, callbacks, grades)
+            summary = cross_validate(
+                data, recipe, out, seed, folds, resume, callbacks, grades, other
+            )
         else:
             record = train_run(
                 data,
@@ -119,6 +130,7 @@ def train(
                 part_groups,
                 grades,
                 drop_leaks,
+                other,
             )
     if folds:
         print(json.dumps(plain(summary))) if as_json else Console().print(folds_table(summary))
@@ -160,6 +172,7 @@ def training_callbacks(bar: "Progress", kind: "type[Callbacks]") -> "Callbacks":
     return kind(
         images=tracked(bar, "images"),
         varying=tracked(bar, "as other scanners show them"),
+        others=tracked(bar, "other pictures"),
         begin=begin,
         batch=lambda: bar.advance(learning[0]),
         epoch=tell,
@@ -228,6 +241,8 @@ def evaluate(
             f"out of scope: AUROC {others.auroc:.4f} over {others.pictures} pictures; "
             f"{others.noticed:.1%} of them are noticed"
         )
+        for kind, share in others.by_kind.items() if len(others.by_kind) > 1 else ():
+            Console().print(f"  {kind}: {share:.1%}", markup=False, highlight=False)
 
 
 @quiet()

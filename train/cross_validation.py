@@ -47,6 +47,7 @@ def cross_validate(
     resume: bool,
     callbacks: Callbacks,
     tirads: dict[str, str] | None = None,
+    other: Path | None = None,
 ) -> CrossValidation:
     """Trains and tests `folds` times; `out` then holds a run for each and a summary.
 
@@ -58,7 +59,7 @@ def cross_validate(
         raise BadInput(f"{out}: there is no cross-validation to go on with")
     if not resume:
         refuse_existing(out)
-    dataset = read_dataset(data, recipe, callbacks, tirads)
+    dataset = read_dataset(data, recipe, seed, callbacks, tirads, other=other)
     if dataset.has_split:
         raise BadInput("the data's own table gives a split; leave it out to cross-validate")
     splits = cross_validation_splits(dataset.loaded.samples, dataset.recipe.task, folds, seed)

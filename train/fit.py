@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from devices import Pixels
 from train.batches import PatchSet
 from train.cluster import ALONE, Cluster
 from train.learner import STATE, Epoch, Learner
@@ -45,6 +46,7 @@ class Callbacks:
 
     images: Callable[[Iterable[Sample]], Iterable[Sample]] = iter
     varying: Callable[[Iterable[int]], Iterable[int]] = iter
+    others: Callable[[Iterable[tuple[str, Pixels]]], Iterable[tuple[str, Pixels]]] = iter
     begin: Callable[[int], None] = ignore
     batch: Callable[[], None] = ignore
     epoch: Callable[[Epoch], None] = ignore

@@ -12,6 +12,7 @@ from train.batches import PatchSet
 from train.fit import Callbacks, Fitted
 from train.metrics import Labels, Metrics, PartialMetrics, Scores, by_subgroup, measure
 from train.network import answer
+from train.outliers import Outliers, places_beside
 from train.samples import PARTS, Part, Sample, read_pixels
 from train.scope import fit_scope
 from train.split import Split
@@ -65,7 +66,7 @@ class Measurement:
     scope: Scope | None
     """None of a model without an embedding."""
     withheld: float | None
-    """The share of the test images beyond the scope's limit; None without a scope."""
+    """The share of the test images that are out of scope; None without a scope."""
     mistakes: list[Mistake]
     """On the test split, the worst first."""
 
@@ -75,12 +76,14 @@ def measure_fitted(
     split: Split,
     patch_sets: Mapping[Part, PatchSet],
     pictures: Mapping[Part, NDArray[np.uint8]],
+    outliers: Outliers | None,
     seed: int,
     callbacks: Callbacks,
 ) -> Measurement:
     """Measures a model on each part of the split, and fits the scope on train and validation.
 
-    `pictures` are the prepared images of each part, uint8 ``[N, side, side, 1]``.
+    `pictures` are the prepared images of each part, uint8 ``[N, side, side, 1]``. `outliers` are
+    auxiliary pictures that are out of scope.
     """
     outputs = {part: answer(fitted.model, pictures[part]) for part in PARTS}
     answers = {
@@ -89,9 +92,8 @@ def measure_fitted(
     }
     scope, withheld = None, None
     if "embedding" in outputs["train"]:
-        scope = _scope(fitted, outputs, patch_sets, seed, callbacks)
-        distances = scope.distance(outputs["test"]["embedding"])
-        withheld = float(np.mean(distances > scope.limit))
+        scope = _scope(fitted, outputs, split, patch_sets, outliers, seed, callbacks)
+        withheld = float(np.mean(scope.score(outputs["test"]["embedding"]) > 1))
     test, redrawn = answers["test"], _redrawn(patch_sets["test"], answers["test"], fitted)
     subgroups = _subgroups(callbacks.images(split.of("test")), test, fitted.threshold)
     return Measurement(
@@ -128,22 +130,31 @@ def _answers(
 def _scope(
     fitted: Fitted,
     outputs: Mapping[Part, Outputs],
+    split: Split,
     patch_sets: Mapping[Part, PatchSet],
+    outliers: Outliers | None,
     seed: int,
     callbacks: Callbacks,
 ) -> Scope:
-    """The scope of the pictures as they are and as augmentation changes them."""
+    """The scope of the pictures as they are and as augmentation changes them.
+
+    Places beside the nodules, and `outliers`, are the two sets of pictures that are out of scope.
+    """
     parts: tuple[Part, ...] = ("train", "validation")
     augmented = (
         patch_sets[part].varied(seed, index, progress=callbacks.varying)
         for index, part in enumerate(parts)
     )
-    return fit_scope(
-        *(
-            (outputs[part]["embedding"], answer(fitted.model, pictures)["embedding"])
-            for part, pictures in zip(parts, augmented, strict=True)
-        )
+    train, validation = (
+        (outputs[part]["embedding"], answer(fitted.model, pictures)["embedding"])
+        for part, pictures in zip(parts, augmented, strict=True)
     )
+    preprocessing = patch_sets["train"].preprocessing
+    sets = [places_beside(split.of("train"), preprocessing, seed, callbacks.images)]
+    if outliers is not None:
+        sets.append(outliers.pictures)
+    auxiliary = [answer(fitted.model, pictures)["embedding"] for pictures in sets if len(pictures)]
+    return fit_scope(train, validation, auxiliary)
 
 
 def worst_mistakes(

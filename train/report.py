@@ -396,10 +396,18 @@ def _scope(record: Mapping[str, Any]) -> str:
     varied = ", as they are and as other scanners may show them together,"
     if record["recipe"].get("augmentation") is None:
         varied = ""
+    others = record.get("others") or {}
+    shown = "No picture of something else was shown to it."
+    if others:
+        shown = (
+            f"It was fitted with {sum(others.values())} auxiliary pictures of something else: "
+            f"{escape(', '.join(others))}."
+        )
     return (
-        f"<p>{100 * withheld:.1f} % of the test images lie beyond the limit of the model's scope: "
+        f"<p>{100 * withheld:.1f} % of the test images are out of the model's scope: "
         "they are so unlike the training images that a device gives them no label. Of the "
-        f"validation images{varied} it is 1 %, by which the limit was set. How many pictures of "
+        f"validation images{varied} the distance alone withholds 1 %, by which the limit was set. "
+        f"{shown} How many pictures of "
         "something else lie beyond it, "
         "<code>sonolite evaluate RUN --data DATA --out-of-scope FOLDER</code> tells.</p>"
     )

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from devices import BadInput
 from devices.schema_io import read_json, write_json
+from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.scope import Scope, read_scope, write_scope
 from edge_runtime.files import whole_folder
 from train.arguments import require_run
@@ -89,7 +90,9 @@ class Record:
     parted: int = 0
     """Groups with images on both sides of `held_out`, each of which was parted by scanner."""
     withheld: float | None = None
-    """The share of the test images beyond the scope's limit; None of a model without a scope."""
+    """The share of the test images out of scope; None of a model without a scope."""
+    others: dict[str, int] = field(default_factory=dict)
+    """Auxiliary pictures that the scope was fitted with, by the folder that they lay in."""
 
     def __post_init__(self) -> None:
         if set(self.metrics) != set(PARTS):
@@ -112,6 +115,8 @@ class Run:
     model: keras.Model
     split: Split
     scope: Scope | None
+    outliers: NDArray[np.uint8]
+    """The auxiliary pictures that the scope was fitted with, ``[N, side, side, 1]``; N may be 0."""
 
 
 def prevalence(data: Data) -> dict[str, float]:
@@ -191,11 +196,14 @@ def write_run(
     split: Split,
     model: keras.Model,
     scope: Scope | None,
+    outliers: NDArray[np.uint8] | None,
     scores: Mapping[Part, Scores],
     report: str,
     logs: Path,
 ) -> Record:
-    """Writes all files of a run, or none: those of `FILES`, `scope.npz` only with a scope.
+    """Writes all files of a run, or none: those of `FILES`, `scope.npz` only with a scope, and
+    `outliers.npz` only with `outliers`, the auxiliary pictures uint8 ``[N, side, side, 1]``: each
+    conversion fits the scopes of its variants with them.
 
     `scores` are the probabilities of the positive class, in the order of the split's samples;
     `report` is the text of `report.html`, `logs` the folder of the learning curves.
@@ -209,6 +217,8 @@ def write_run(
         (part / "answers.csv").write_text(_answers_csv(split, record, scores), "utf-8")
         if scope is not None:
             (part / "scope.npz").write_bytes(write_scope(scope))
+        if outliers is not None:
+            np.savez_compressed(part / "outliers.npz", pictures=outliers)
         (part / "report.html").write_text(report, "utf-8")
         shutil.copytree(logs, part / "logs")
     return record
@@ -216,8 +226,8 @@ def write_run(
 
 FILES = frozenset(
     {
-        *("run.json", "split.csv", "answers.csv", "model.keras", "scope.npz", "report.html"),
-        "logs",
+        *("run.json", "split.csv", "answers.csv", "model.keras", "scope.npz", "outliers.npz"),
+        *("report.html", "logs"),
     }
 )
 
@@ -287,8 +297,30 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
     split = _read_split(folder / "split.csv", root, record)
     scope = folder / "scope.npz"
     return Run(
-        folder, record, model, split, read_scope(scope.read_bytes()) if scope.exists() else None
+        folder,
+        record,
+        model,
+        split,
+        read_scope(scope.read_bytes()) if scope.exists() else None,
+        _read_outliers(folder, record),
     )
+
+
+def _read_outliers(folder: Path, record: Record) -> NDArray[np.uint8]:
+    """Reads `outliers.npz` back. Raises BadInput where it is missing or not what was written."""
+    side = preprocess.parse(record.recipe.preprocessing).side
+    shape = (sum(record.others.values()), side, side, 1)
+    if not record.others:
+        return np.zeros(shape, np.uint8)
+    path = folder / "outliers.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            pictures = np.asarray(arrays["pictures"])
+    except Exception as error:  # NumPy raises many kinds of errors for a damaged file
+        raise BadInput(f"{path}: missing or damaged; the scope was fitted with it") from error
+    if pictures.dtype != np.uint8 or pictures.shape != shape:
+        raise BadInput(f"{path}: not the pictures of this run")
+    return pictures
 
 
 def read_record(folder: Path) -> Record:

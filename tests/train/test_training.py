@@ -104,6 +104,56 @@ def test_the_scope_knows_what_scanners_change(slim: Run) -> None:
     assert far[0] < 0.9 * far[1]
 
 
+@pytest.fixture(scope="module")
+def grains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight pictures of noise, in a folder of a folder."""
+    folder = tmp_path_factory.mktemp("others")
+    (folder / "noise").mkdir()
+    for number in range(8):
+        coarse = np.random.default_rng(number).integers(0, 256, (24, 32), np.uint8)
+        pixels = np.kron(coarse, np.ones((10, 10), np.uint8))
+        cv2.imwrite(str(folder / "noise" / f"{number}.png"), pixels)
+    return folder
+
+
+def test_other_pictures_are_kept_for_the_scopes_of_what_is_converted(
+    tmp_path: Path, labelled: Path, grains: Path
+) -> None:
+    (tmp_path / "slim.toml").write_text(SLIM.replace("epochs = 2", "epochs = 1"))
+    record = train(labelled, tmp_path / "slim.toml", tmp_path / "run", other=grains)
+    run = read_run(tmp_path / "run")
+    assert record.others == run.record.others == {"noise": 24}
+    assert run.outliers.shape == (24, *run.model.input_shape[1:])
+    assert run.scope is not None
+    assert run.scope.offsets.size == 2  # beside the nodules, and the noise
+    white = run.scope.whiten(answer(run.model, run.outliers)["embedding"])
+    assert (white @ run.scope.discriminants + run.scope.offsets)[:, 1].min() > 1
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "24 auxiliary pictures of something else: noise" in report
+    (tmp_path / "run" / "outliers.npz").write_bytes(b"PK")
+    with pytest.raises(BadInput, match=r"outliers\.npz: missing or damaged"):
+        read_run(tmp_path / "run")
+    np.savez(tmp_path / "run" / "outliers.npz", pictures=run.outliers[1:])
+    with pytest.raises(BadInput, match=r"outliers\.npz: not the pictures of this run"):
+        read_run(tmp_path / "run")
+
+
+def test_without_other_pictures_none_are_kept(slim: Run, slim_run: Path) -> None:
+    assert not slim.record.others
+    assert len(slim.outliers) == 0
+    assert not (slim_run / "outliers.npz").exists()
+    assert "No picture of something else was shown" in (slim_run / "report.html").read_text()
+
+
+def test_other_pictures_that_are_of_no_use_are_refused_at_once(
+    tmp_path: Path, labelled: Path, tiny_recipe: Path, grains: Path
+) -> None:
+    words = ("train", labelled, "--out", tmp_path / "run", "--other")
+    refused(sonolite(*words, grains, "--recipe", tiny_recipe), "no embedding, so there is no scope")
+    refused(sonolite(*words, tmp_path / "gone"), "gone: no such file or folder")
+    assert not list(tmp_path.iterdir())
+
+
 def test_each_picture_that_is_varied_for_the_scope_is_told(tmp_path: Path, messy: Path) -> None:
     recipe, told = tmp_path / "slim.toml", Counter[str]()
     recipe.write_text(SLIM.replace("epochs = 2", "epochs = 1"))
