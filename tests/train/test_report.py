@@ -198,7 +198,7 @@ def test_all_material_is_shown(full: Page) -> None:
     for words in (
         "too small3",
         "27 pairs",
-        "3.7 % of the test images lie beyond the limit",
+        "3.7 % of the test images are out of the model's scope",
         "They took 3 minutes",
         "the mean answer of 2 networks, with 0.600, 0.700 on validation",
         "$large$",
