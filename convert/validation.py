@@ -21,7 +21,7 @@ from train.evaluation import read_pictures_under, tell_apart
 from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import as_labels
-from train.samples import Task, require_both_classes
+from train.samples import Task, require_all_classes
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def validate_bundle(
     classifiers = {name: Classifier(bundle, stage, name) for name in stage.variants}
     preprocessing = next(iter(classifiers.values())).preprocessing
     loaded = load(collection, preprocessing, progress("images"))
-    require_both_classes(loaded.samples, task, str(data))
+    require_all_classes(loaded.samples, task, str(data))
     pictures = prepare(loaded.patches, preprocessing)
     outside = None
     if others is not None:

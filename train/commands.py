@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from train.cross_validation import CrossValidation
     from train.fit import Callbacks
     from train.learner import Epoch
-    from train.metrics import Metrics
+    from train.metrics import Metrics, PartialMetrics
 
 if find_spec("tensorflow") is None:
     raise ModuleNotFoundError("the host extra is not installed: pip install 'sonolite[train]'")
 
 TIRADS_HELP = "Grades to classes, as 2=benign,3=benign,5=malignant."
+MAX_CLASSES = 10
+"""Of more a terminal shows the means alone; `report.html` has all."""
 DATA_HELP = "CSV, Pascal VOC, DDTI or class folders, of images or DICOM files."
 
 
@@ -272,7 +274,7 @@ def folds_table(summary: "CrossValidation") -> Table:
 
     columns = [str(number) for number in range(1, len(summary.folds) + 1)]
     rows: dict[str, list[str]] = {}
-    for name, metric in shown_in("folds").items():
+    for name, metric in shown_in("folds", max(2, len(summary.together.by_class))).items():
         together = _with_interval(summary.together, name)
         if name == "auroc":
             together = f"{summary.auroc:.4f} ±{summary.auroc_deviation:.4f}"
@@ -283,17 +285,24 @@ def folds_table(summary: "CrossValidation") -> Table:
 
 def metrics_table(columns: dict[str, "Metrics"]) -> Table:
     """The figures of one or more sets of images, a column each."""
-    from train.metrics import METRICS
+    from train.metrics import metrics_of, shown_in
 
+    labels = [*next(iter(columns.values())).by_class]
     rows = {"images": [str(metrics.samples) for metrics in columns.values()]}
-    for name in METRICS:
+    for name in metrics_of(max(2, len(labels))):
         rows[name] = [_with_interval(metrics, name) for metrics in columns.values()]
-    for name in ("true_positive", "false_negative", "true_negative", "false_positive"):
-        rows[name] = [str(getattr(metrics.confusion, name)) for metrics in columns.values()]
+    for label in labels[:MAX_CLASSES]:
+        for name, metric in shown_in("classes").items():
+            rows[f"{metric.column}, {label}"] = [
+                _with_interval(metrics.by_class[label], name) for metrics in columns.values()
+            ]
+    if not labels:
+        for name in ("true_positive", "false_negative", "true_negative", "false_positive"):
+            rows[name] = [str(getattr(metrics.confusion, name)) for metrics in columns.values()]
     return figures_table(list(columns), rows)
 
 
-def _with_interval(metrics: "Metrics", name: str) -> str:
+def _with_interval(metrics: "PartialMetrics", name: str) -> str:
     """A figure, and beneath it its 95 % interval."""
     from train.metrics import METRICS
 

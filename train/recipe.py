@@ -46,7 +46,7 @@ class InvertedResiduals(Struct, frozen=True, tag_field="kind"):
     depth: Annotated[float, Meta(ge=0.25, le=3)] = 1.0
     """Factors on the filters of each block, and on the repeats of each stage."""
     outputs: tuple[Literal["evidence", "embedding"], ...] = ()
-    """What the model answers besides the probability."""
+    """What the model answers besides the probability; evidence there is of two classes only."""
 
     def __post_init__(self) -> None:
         if self.weights == "imagenet":
@@ -136,7 +136,10 @@ class Distillation:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The sensitivity that the operating point must reach on the validation split."""
+    """The sensitivity that the operating point must reach on the validation split.
+
+    Of more than two classes it is that of each class against all others.
+    """
 
     sensitivity: Share
 

@@ -56,7 +56,9 @@ def train_split(
         callbacks,
         cluster,
     )
-    measurement = measure_fitted(fitted, split, patches, pictures, seed, callbacks)
+    measurement = measure_fitted(
+        fitted, recipe.task.labels, split, patches, pictures, seed, callbacks
+    )
     record = Record(
         schema=SCHEMA,
         recipe_name=dataset.recipe_name,
@@ -79,7 +81,7 @@ def train_split(
         interrupted=fitted.interrupted,
         best_epoch=fitted.best_epoch,
         temperature=fitted.temperature,
-        threshold=fitted.threshold,
+        thresholds=fitted.thresholds,
         metrics=measurement.metrics,
         subgroups=measurement.subgroups,
         withheld=measurement.withheld,
@@ -100,7 +102,7 @@ def train_split(
             split,
             fitted.model,
             measurement.scope,
-            {part: answers.scores for part, answers in measurement.answers.items()},
+            {part: answers.probability for part, answers in measurement.answers.items()},
             report,
             folder / "logs",
         )
