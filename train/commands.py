@@ -61,6 +61,25 @@ def train(
             help="With --hold-out: part groups of several scanners; else what is left is left out.",
         ),
     ] = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="The classes, by commas, of two the positive one last; else the data's."),
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="Of two classes the one whose sensitivity is promised.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is told apart, as card and results name it.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Of each network that learns.")
+    ] = None,
+    no_distillation: Annotated[
+        bool,
+        typer.Option(
+            "--no-distillation", help="One network, without teachers: a fifth of the time."
+        ),
+    ] = False,
     tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
     drop_leaks: Annotated[
         bool,
@@ -77,9 +96,12 @@ def train(
 ) -> None:
     """Train, calibrate and choose the operating point; leave a run's folder.
 
+    Where the data have other classes than a shipped recipe, they are taken from the data.
     Ctrl-C ends it with the last whole epoch; --resume goes on from there.
 
     Examples: sonolite train my-images --out run
+
+    sonolite train my-images --no-distillation --epochs 12 --out quick
 
     sonolite train my-images --folds 5 --out folds
 
@@ -89,13 +111,21 @@ def train(
     """
     from train.arguments import check_training
     from train.importers.ddti import parse_grades
+    from train.plan import Changes
 
     if folds and hold_out:
         raise BadInput("--folds and --hold-out: one of them")
     if part_groups and not hold_out:
         raise BadInput("--part-groups goes with --hold-out")
-    grades = parse_grades(tirads) if tirads else None
-    check_training(data, recipe, out, resume, folds is not None, grades)
+    changes = Changes(
+        labels=tuple(word.strip() for word in labels.split(",")) if labels else (),
+        positive=positive,
+        task=task,
+        epochs=epochs,
+        distillation=not no_distillation,
+        tirads=parse_grades(tirads) if tirads else None,
+    )
+    check_training(data, recipe, out, resume, folds is not None, changes)
 
     from train.cluster import read_cluster
     from train.cross_validation import cross_validate
@@ -108,7 +138,7 @@ def train(
         console = bar.console
         callbacks = training_callbacks(bar, Callbacks)
         if folds:
-            summary = cross_validate(data, recipe, out, seed, folds, resume, callbacks, grades)
+            summary = cross_validate(data, recipe, out, seed, folds, resume, callbacks, changes)
         else:
             record = train_run(
                 data,
@@ -119,7 +149,7 @@ def train(
                 resume,
                 callbacks,
                 part_groups,
-                grades,
+                changes,
                 drop_leaks,
             )
     if folds:

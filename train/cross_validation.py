@@ -13,6 +13,7 @@ from train.dataset import Dataset, read_dataset
 from train.decision_rule import DecisionRule
 from train.fit import Callbacks
 from train.metrics import Metrics
+from train.plan import Changes
 from train.resume import unfinished
 from train.run import read_record, read_test_answers, refuse_strangers
 from train.split import Split, cross_validation_splits, split_csv
@@ -47,7 +48,7 @@ def cross_validate(
     folds: int,
     resume: bool,
     callbacks: Callbacks,
-    tirads: dict[str, str] | None = None,
+    changes: Changes | None = None,
 ) -> CrossValidation:
     """Trains and tests `folds` times; `out` then holds a run for each and a summary.
 
@@ -59,7 +60,7 @@ def cross_validate(
         raise BadInput(f"{out}: there is no cross-validation to go on with")
     if not resume:
         refuse_existing(out)
-    dataset = read_dataset(data, recipe, callbacks, tirads)
+    dataset = read_dataset(data, recipe, callbacks, changes)
     if dataset.has_split:
         raise BadInput("the data's own table gives a split; leave it out to cross-validate")
     splits = cross_validation_splits(dataset.loaded.samples, dataset.recipe.task, folds, seed)

@@ -18,6 +18,7 @@ from train.duplicates import join_groups
 from train.fit import Callbacks, fit, fit_as_worker
 from train.leaks import leaks_table
 from train.measurement import measure_fitted
+from train.plan import Changes
 from train.report import Findings, report_page
 from train.resume import begin, refuse_taken, set_aside, unfinished
 from train.run import SCHEMA, Record, data_sha256, describe_data, software, write_run
@@ -127,7 +128,7 @@ def train_run(
     resume: bool,
     callbacks: Callbacks,
     part_groups: bool = False,
-    tirads: dict[str, str] | None = None,
+    changes: Changes | None = None,
     drop_leaks: bool = False,
 ) -> Record | None:
     """Trains `recipe` on `data` and writes the run `out`; see `train.run` for what is in it.
@@ -143,7 +144,7 @@ def train_run(
     if cluster.chief:
         refuse_taken(out, resume)
     leaks = leaks_table(out) if cluster.chief else None
-    dataset = read_dataset(data, recipe, callbacks, tirads, leaks, drop_leaks)
+    dataset = read_dataset(data, recipe, callbacks, changes, leaks, drop_leaks)
     samples, task = dataset.loaded.samples, dataset.recipe.task
     parted = 0
     if held_out is not None:
