@@ -17,6 +17,7 @@ from edge_runtime.bundle.gate import Comparison, Figure
 from edge_runtime.bundle.manifest import REFERENCE, Variant
 from edge_runtime.bundle.scope import Scope, read_scope
 from edge_runtime.models.classifier import Classifier
+from train.decision_rule import DecisionRule
 from train.evaluation import read_pictures_under, tell_apart
 from train.importers import read_samples
 from train.loading import load, prepare
@@ -74,14 +75,14 @@ def validate_bundle(
                 scoped[name] = _scope_figures(scope, near, far)
             except ValueError as error:
                 raise BadInput(f"{bundle.path}: {name}: {error}") from error
-    labels = as_labels([sample.label for sample in loaded.samples], stage.positive)
+    labels = as_labels([sample.label for sample in loaded.samples], stage.labels)
     groups = [sample.group for sample in loaded.samples]
-    point, limits = stage.operating_point.thresholds[stage.positive], stage.limits
+    rule, limits = DecisionRule(stage.labels, stage.operating_point.thresholds), stage.limits
     try:
         if REFERENCE in probabilities:
-            judged = compare(classification(labels, groups, point, limits), probabilities)
+            judged = compare(classification(labels, groups, rule, limits), probabilities)
         else:
-            judged = measure_alone(partial(figures_alone, labels, groups, point), probabilities)
+            judged = measure_alone(partial(figures_alone, labels, groups, rule), probabilities)
     except ValueError as error:
         raise BadInput(f"{bundle.path}: {error}") from error
     return Validation(
