@@ -30,9 +30,10 @@ TEMPLATE = """# {name}, version {version}
 - Tells {apart_from}: {task}.
 - Preprocessing: `{preprocessing}`. {learnt}
 - {decision}; closer than {margin:.2f} to a threshold, no label is given.
-- In the images that it learnt from and was calibrated on the classes are as common as this:
-  {prevalence}. A probability holds where that is so. Elsewhere the same picture stands for another
-  one, which `sonolite run --prevalence` tells; labels do not move with it.
+- The classes were as common as this in the images that it learnt from and was calibrated on:
+  {prevalence}.
+  Its probabilities hold where that is so. Elsewhere, `sonolite run --prevalence` shifts them to how
+  common the classes are there; labels do not move with it.
 
 ## Data
 
@@ -57,13 +58,7 @@ bootstrap over groups. *Majority* is the accuracy of always naming the commoner 
 {confusion_head}
 {confusion}
 
-On the test split, by what an image tells besides its label; *scanner* is the size of its images.
-{boxes}A subgroup of few groups says little.
-
-{subgroups_head}
-{subgroups}
-
-The variants on the test split ({test} images), by `sonolite convert`, each through
+{subgroups}The variants on the test split ({test} images), by `sonolite convert`, each through
 {interpreter}. In brackets 95 % intervals. *Label agreement* is the share of decisions like
 float32's, *McNemar's p* tells of the changed ones; largest, 99th percentile and mean difference are
 of probabilities. A variant that does not hold its limits is left out of the bundle.
@@ -101,17 +96,26 @@ something else lies beyond it."""
 VARIED = " as they are and as other scanners may show them, together"
 LEARNT = {
     "boxes": """The network learnt what people marked with boxes, and a margin
-  around each: {boxed} of the {images} images it learnt from had one. A picture without a box is
-  outside what was measured below.""",
+  around each: {boxed} of the {images} images that it learnt from had one. A picture without a box
+  is outside what was measured below.""",
     "pictures": """The network learnt whole pictures: {boxed} of the {images}
-  images it learnt from had a box{cropped}.""",
+  images that it learnt from had a box.{cropped}""",
 }
-CROPPED = " that the string crops to, so that a box is outside what was measured below"
+CROPPED = """ The string crops to a box where there is one: with a box
+  the model is outside what was measured below."""
 BINARY = """A picture counts as {positive} from a probability of {threshold:.3f} on, chosen on the
   validation split for a sensitivity of {sensitivity:.2f}"""
-OF_CLASSES = """The label is the most probable class among those that reach their thresholds,
-  {thresholds}; without one there is no label. Each was chosen on the validation split so that
-  {sensitivity:.2f} of the class's images reach it"""
+OF_CLASSES = """The label is the most probable class among those that reach their thresholds:
+  {thresholds}. Where none does, there is no label. Each was chosen on the validation split so that
+  at least {sensitivity:.2f} of the class's images reach it"""
+SUBGROUPS = """On the test split, by what an image tells besides its label; *scanner* is the size
+of its images.
+{boxes}A subgroup of few groups says little.
+
+{head}
+{rows}
+
+"""
 BY_CLASS = """Each class of the test split against all others:
 
 {head}
@@ -188,7 +192,7 @@ def card_text(card: Card) -> str:
         task=stage.task,
         learnt=_learnt(record),
         decision=_decision(stage),
-        prevalence=", ".join(f"{label} {share:.3f}" for label, share in stage.prevalence.items()),
+        prevalence=", ".join(f"{label} {stage.prevalence[label]:.3f}" for label in stage.labels),
         by_class=_by_class(record.metrics["test"]),
         confusion_head=_head("truth", *(f"called {label}" for label in stage.labels), "no label"),
         confusion=_confusion(record.metrics["test"], stage.labels),
@@ -210,11 +214,7 @@ def card_text(card: Card) -> str:
         leaks=LEAKS.format(count=data.dropped[LEAK]) if LEAK in data.dropped else "",
         figures_head=_head("split", *_titles("card", len(stage.labels))),
         figures="\n".join(figures),
-        subgroups_head=_head(
-            "subgroup", "images", "groups", *_titles("card subgroups", len(stage.labels))
-        ),
-        subgroups="\n".join(subgroups),
-        boxes=BOXES if "box" in record.subgroups else "",
+        subgroups=_subgroups(record, subgroups),
         biases=CORRECTED if "int8" in sizes else "",
         fine_tuning="" if fine_tuning is None else f"Int8 was fine-tuned: {fine_tuning}.\n\n",
         edgetpu=_edgetpu(assessment.placement),
@@ -230,6 +230,18 @@ def card_text(card: Card) -> str:
         software=", ".join(f"{name} {version}" for name, version in record.software.items()),
         data_sha256=data.sha256,
         split_sha256=data.split_sha256,
+    )
+
+
+def _subgroups(record: Record, rows: Sequence[str]) -> str:
+    """The table of the subgroups; nothing where there are none."""
+    if not rows:
+        return ""
+    titles = _titles("card subgroups", len(record.recipe.task.labels))
+    return SUBGROUPS.format(
+        boxes=BOXES if "box" in record.subgroups else "",
+        head=_head("subgroup", "images", "groups", *titles),
+        rows="\n".join(rows),
     )
 
 

@@ -49,18 +49,13 @@ def classification(
             "mean_difference": Figure(float(off.mean())),
         }
         lowest = difference if interval is None else interval[0]
-        on_average = (
-            f"it is {difference:+.4f} on these {len(labels)} pictures; the fewer, the wider the "
-            "interval"
-        )
         failures = {
             "one group alone gives no interval of the AUROC's difference": interval is None,
-            f"AUROC may be lower by {-lowest:.4f} > {limits.auroc_drop} ({on_average})": (
-                lowest < -limits.auroc_drop
-            ),
+            f"AUROC of {len(labels)} pictures may be lower by {-lowest:.4f} > "
+            f"{limits.auroc_drop}": lowest < -limits.auroc_drop,
             **_lost(before, now, limits.sensitivity_drop),
             f"label agreement {agreement:.4f} < {limits.label_agreement} ({changed} of "
-            f"{len(labels)} pictures get another label, "
+            f"{len(labels)} labels change, "
             f"{int((1 - limits.label_agreement) * len(labels) + 1e-9)} may)": (
                 agreement < limits.label_agreement
             ),

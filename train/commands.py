@@ -13,6 +13,7 @@ from rich.table import Table
 from devices import BadInput
 from devices.quiet import quiet
 from devices.schema_io import plain
+from train.recipe_commands import recipes
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(evaluate)
     app.command()(compare)
+    app.add_typer(recipes, name="recipe")
 
 
 @quiet()

@@ -48,35 +48,44 @@ def make_plan(data: Path, recipe: str, changes: Changes) -> Plan:
     task the name of the data; a recipe of the user's own is left as it is written. Raises BadInput
     where the data or the recipe cannot be used, or where they do not fit.
     """
-    plan = read_recipe(recipe)
-    if changes.epochs is not None:
-        plan = _with_epochs(plan, changes.epochs)
-    if not changes.distillation:
-        plan = replace(plan, distillation=None)
-    taken = False
-    if changes.labels:
-        plan = _with_labels(plan, changes.labels, data)
-    task = plan.task
-    if changes.tirads is not None:
-        task = task.graded(changes.tirads)
+    unnamed = replace(changes, positive=None, task=None)  # of the classes, once they are known
+    plan, taken = changed(read_recipe(recipe), unnamed, data.resolve().stem), False
     try:
-        collection = read_samples(data, task)
+        collection = read_samples(data, plan.task)
     except BadInput:
         if recipe not in shipped() or changes.labels or changes.tirads is not None:
             raise
         if read_samples(data, AsWritten()).layout == "DDTI":
             raise
         names = class_names(data)
-        if all(task.knows(name) for name in names):
+        if all(plan.task.knows(name) for name in names):
             raise
-        plan, taken = _with_labels(plan, _positive_last(names), data), True
-        task = plan.task
-        collection = read_samples(data, task)
+        plan, taken = _with_labels(plan, _positive_last(names), data.resolve().stem), True
+        collection = read_samples(data, plan.task)
+    named = Changes(positive=changes.positive, task=changes.task)
+    plan = changed(plan, named, data.resolve().stem)
+    return Plan(plan, collection, _assumed(plan.task, taken))
+
+
+def changed(recipe: Recipe, changes: Changes, name: str) -> Recipe:
+    """The recipe as a user wants it; with other labels its task is called `name`.
+
+    Raises BadInput for labels that no task can have.
+    """
+    if changes.epochs is not None:
+        recipe = _with_epochs(recipe, changes.epochs)
+    if not changes.distillation:
+        recipe = replace(recipe, distillation=None)
+    if changes.labels:
+        recipe = _with_labels(recipe, changes.labels, name)
+    task = recipe.task
+    if changes.tirads is not None:
+        task = task.graded(changes.tirads)
     if changes.positive is not None:
         task = replace(task, labels=_moved_last(changes.positive, task.labels))
     if changes.task is not None:
         task = replace(task, name=changes.task)
-    return Plan(replace(plan, task=task), collection, _assumed(task, taken))
+    return replace(recipe, task=task)
 
 
 def _assumed(task: Task, taken: bool) -> str:
@@ -90,22 +99,22 @@ def _assumed(task: Task, taken: bool) -> str:
     return words
 
 
-def _with_labels(plan: Recipe, labels: tuple[str, ...], data: Path) -> Recipe:
+def _with_labels(plan: Recipe, labels: tuple[str, ...], name: str) -> Recipe:
     """The recipe for other labels, without the spellings and grades of its own."""
     for label in labels:
         if not re.fullmatch(NAME, label):
             raise BadInput(
-                f"{data}: the class {label!r} needs another name: up to 64 letters a to z, digits, "
+                f"{name}: the class {label!r} needs another name: up to 64 letters a to z, digits, "
                 "blanks, and _ . -"
             )
     if {*labels} == {*plan.task.labels}:
         return replace(plan, task=replace(plan.task, labels=labels))
     if not 2 <= len({*labels}) == len(labels) <= MAX_LABELS:
         raise BadInput(
-            f"{data}: {len({*labels})} class(es), {', '.join(labels[:5])}; 2 to {MAX_LABELS} "
+            f"{name}: {len({*labels})} class(es), {', '.join(labels[:5])}; 2 to {MAX_LABELS} "
             "different ones are needed"
         )
-    return replace(plan, task=Task(data.resolve().stem, labels, {}))
+    return replace(plan, task=Task(name, labels, {}))
 
 
 def _positive_last(names: tuple[str, ...]) -> tuple[str, ...]:

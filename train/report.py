@@ -570,6 +570,13 @@ def _data(record: Mapping[str, Any]) -> str:
     page = table(["images", *names, "together"], counts)
     whole = "no group" if not record.get("parted") else "none of those that were not parted"
     page += f"<p>{data['groups']} groups; {whole} stands on two sides of the split.</p>"
+    if "boxed" in data:
+        boxed, learnt = data["boxed"]["train"], sum(data["counts"]["train"].values())
+        page += (
+            f"<p>{boxed} of the {learnt} images that were learnt from had a box"
+            + (": the network learnt whole pictures." if 2 * boxed <= learnt else ".")
+            + "</p>"
+        )
     if "duplicates" in data:
         page += (
             f"<p>{data['duplicates']} pairs of images are equal or nearly so; each pair was pulled "

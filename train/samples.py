@@ -110,7 +110,9 @@ class Task:
     """
 
     name: str
+    """What is told apart, in a few words."""
     labels: tuple[Name, ...]
+    """The classes, 2 to 100; of two the positive one is the last."""
     aliases: dict[str, Name]
     """Other spellings of a label that data sets use, such as `1` for `malignant`."""
     tirads: dict[str, Name] = field(default_factory=dict)
