@@ -125,7 +125,7 @@ def assess(
                 converted.models[variant],
                 f"{variant}.tflite",
                 pictures[:DIAGNOSED],
-                run.record.threshold,
+                run.record.rule,
             )
             for variant in sound
             if variant in ("float32", "float16")
@@ -182,12 +182,16 @@ def _error_sources(
     named = ", ".join(
         f"{error.layer} ({error.snr_db:.0f} dB)" for error in worst(layers[comparison.variant])
     )
-    remedies = {
+    return "; ".join([f"; most error arises in {named}", *remedies(comparison.variant, options)])
+
+
+def remedies(variant: Variant, options: ConversionOptions) -> list[str]:
+    """What was not tried yet against the error of a variant: options of `sonolite convert`."""
+    untried = {
         f"--keep-float {AUTO} computes the worst in float": not options.keep_float,
         "--quantisation-aware fine-tunes int8": not options.aware,
     }
-    untried = [remedy for remedy in remedies if remedies[remedy] and comparison.variant == "int8"]
-    return "; ".join([f"; most error arises in {named}", *untried])
+    return [remedy for remedy in untried if untried[remedy] and variant == "int8"]
 
 
 def gate_entries(record: Record, assessment: Assessment) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from edge_runtime.bundle.manifest import (
     Variant,
 )
 from edge_runtime.bundle.scope import write_scope
+from edge_runtime.files import whole_folder
 from train.batches import read_patch_set
 from train.network import predict
 from train.outliers import places_beside
@@ -52,16 +53,26 @@ int8 embedding by less than pictures differ, but by more than the training pictu
 
 @dataclass(frozen=True)
 class Built:
-    """A bundle that was written, and what was measured on the way."""
+    """What was written, and what was measured on the way."""
 
-    bundle: Bundle
+    bundle: Bundle | None
+    """None where plain TFLite files alone were wanted."""
     comparisons: tuple[Comparison, ...]
     complaint: str | None
     """Why the Edge TPU's compiler, where there is one, made nothing of int8."""
 
 
-def build_bundle(run: Run, out: Path, options: ConversionOptions, progress: Progress) -> Built:
+def build_bundle(
+    run: Run,
+    out: Path | None,
+    options: ConversionOptions,
+    progress: Progress,
+    models: Path | None = None,
+) -> Built:
     """Converts `run` to `out`, and writes the gate's report beside it.
+
+    Where `models` is given, the plain TFLite files of the bundle are written to that new folder;
+    without `out` they are all that is.
 
     Every variant is compared with float32 on the test split; the bundle holds those that keep their
     limits. A variant that cannot be converted or run has failed. The representative set comes from
@@ -76,6 +87,12 @@ def build_bundle(run: Run, out: Path, options: ConversionOptions, progress: Prog
     pictures = load_pictures(run.split.of("test"), preprocessing, progress("test images"))
     golden = make_golden(lambda tensors: predict(run.model, tensors), preprocessing)
     assessment = assess(run, options, pictures, golden, progress)
+    if models is not None:
+        with whole_folder(models) as part:
+            for variant, model in assessment.models.items():
+                (part / f"{variant}.tflite").write_bytes(model)
+    if out is None or options.key is None:
+        return Built(None, assessment.comparisons, assessment.complaint)
     scopes = _scopes(run, assessment.backends, pictures, progress)
     tolerance = {
         variant: assessment.golden_differences[variant] + ROUNDING for variant in assessment.sound
@@ -163,12 +180,12 @@ def _stage(
         task=recipe.task.name,
         labels=recipe.task.labels,
         aliases=recipe.task.aliases,
-        learnt="boxes" if preprocess.parse(recipe.preprocessing).crops else "pictures",
+        learnt=record.learnt,
         prevalence=prevalence(record.data),
         preprocessing=recipe.preprocessing,
         variants={variant: f"{variant}.tflite" for variant in tolerance},
         operating_point=OperatingPoint(
-            thresholds={recipe.task.labels[-1]: record.threshold},
+            thresholds=record.thresholds,
             sensitivity=recipe.operating_point.sensitivity,
             chosen_on="validation",
         ),

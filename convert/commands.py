@@ -34,7 +34,11 @@ def register(app: typer.Typer) -> None:
 @quiet()
 def convert(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    out: Annotated[Path, typer.Option(help="The bundle, NAME.sonolite.")],
+    out: Annotated[Path | None, typer.Option(help="The bundle, NAME.sonolite.")] = None,
+    tflite: Annotated[
+        Path | None,
+        typer.Option(help="A new folder for the plain .tflite files, beside a bundle or alone."),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Where the run's images lie now, if they were moved.")
     ] = None,
@@ -65,19 +69,29 @@ def convert(
 ) -> None:
     """Quantise a run to TFLite, compare each variant with float, and write a signed bundle.
 
-    Example: sonolite convert run --out nodule.sonolite
+    What is asked for with --variants and fails the gate ends it with 1.
+
+    Examples: sonolite convert run --out nodule.sonolite
+
+    sonolite convert run --tflite models
     """
+    from convert.assessment import remedies
     from convert.build import build_bundle
     from convert.variants import ConversionOptions
     from edge_runtime.bundle.archive import SUFFIX
     from train.run import read_run
 
-    if out.suffix != SUFFIX:
-        raise BadInput(f"--out {out}: a bundle's name ends in {SUFFIX}")
-    if not re.fullmatch(NAME, out.stem):
-        raise BadInput(f"--out {out}: letters, digits, blanks, and _ . - make a bundle's name")
-    for path in (out, out.with_suffix(".html")):
-        refuse_existing(path)
+    if out is None and tflite is None:
+        raise BadInput("--out NAME.sonolite for a bundle, --tflite FOLDER for plain models")
+    if out is not None:
+        if out.suffix != SUFFIX:
+            raise BadInput(f"--out {out}: a bundle's name ends in {SUFFIX}")
+        if not re.fullmatch(NAME, out.stem):
+            raise BadInput(f"--out {out}: letters, digits, blanks, and _ . - make a bundle's name")
+        refuse_existing(out)
+        refuse_existing(out.with_suffix(".html"))
+    if tflite is not None:
+        refuse_existing(tflite)
     wanted = {word.strip() for word in variants.split(",")} if variants else {*get_args(Variant)}
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
@@ -86,11 +100,11 @@ def convert(
         raise BadInput("--quantisation-aware: int8 is not among the --variants")
     if keep_float and "int8" not in chosen:
         raise BadInput("--keep-float: int8 is not among the --variants")
-    signing = read_signing_key(key)
+    signing = None if out is None else read_signing_key(key)
     trained = read_run(run, data)
     with progress_bar() as bar:
         options = ConversionOptions(
-            out.stem,
+            run.resolve().name if out is None else out.stem,
             version,
             chosen,
             variants is not None,
@@ -99,7 +113,7 @@ def convert(
             tuple(quote or ()),
             signing,
         )
-        built = build_bundle(trained, out, options, lambda name: tracked(bar, name))
+        built = build_bundle(trained, out, options, lambda name: tracked(bar, name), tflite)
     if as_json:
         print(json.dumps([asdict(comparison) for comparison in built.comparisons]))
     else:
@@ -108,8 +122,15 @@ def convert(
     for comparison in built.comparisons:
         if comparison.failures and comparison.variant in chosen:
             failures = "; ".join(comparison.failures)
-            line = f"{comparison.variant} is left out of the bundle: {failures}"
+            line = f"{comparison.variant} is left out: {failures}"
+            if untried := remedies(comparison.variant, options):
+                line += f"; try: {'; '.join(untried)}"
             console.print(line, markup=False, soft_wrap=True)
+    if tflite is not None:
+        names = ", ".join(sorted(path.name for path in tflite.iterdir()))
+        console.print(f"{tflite}: {names}", highlight=False, markup=False, soft_wrap=True)
+    if out is None or built.bundle is None:
+        return
     size = out.stat().st_size / 1e6
     if built.complaint is not None:
         console.print(f"nothing for the Edge TPU: {built.complaint}", markup=False, soft_wrap=True)

@@ -17,12 +17,13 @@ from edge_runtime.bundle.gate import Comparison, Figure
 from edge_runtime.bundle.manifest import REFERENCE, Variant
 from edge_runtime.bundle.scope import Scope, read_scope
 from edge_runtime.models.classifier import Classifier
+from train.decision_rule import DecisionRule
 from train.evaluation import tell_apart
 from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import as_labels
 from train.outliers import read_pictures_under
-from train.samples import Task, require_both_classes
+from train.samples import Task, require_all_classes
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def validate_bundle(
     classifiers = {name: Classifier(bundle, stage, name) for name in stage.variants}
     preprocessing = next(iter(classifiers.values())).preprocessing
     loaded = load(collection, preprocessing, progress("images"))
-    require_both_classes(loaded.samples, task, str(data))
+    require_all_classes(loaded.samples, task, str(data))
     pictures = prepare(loaded.patches, preprocessing)
     outside = None
     if others is not None:
@@ -78,14 +79,14 @@ def validate_bundle(
                 scoped[name] = _scope_figures(scope, near, far, kinds)
             except ValueError as error:
                 raise BadInput(f"{bundle.path}: {name}: {error}") from error
-    labels = as_labels([sample.label for sample in loaded.samples], stage.positive)
+    labels = as_labels([sample.label for sample in loaded.samples], stage.labels)
     groups = [sample.group for sample in loaded.samples]
-    point, limits = stage.operating_point.thresholds[stage.positive], stage.limits
+    rule, limits = DecisionRule(stage.labels, stage.operating_point.thresholds), stage.limits
     try:
         if REFERENCE in probabilities:
-            judged = compare(classification(labels, groups, point, limits), probabilities)
+            judged = compare(classification(labels, groups, rule, limits), probabilities)
         else:
-            judged = measure_alone(partial(figures_alone, labels, groups, point), probabilities)
+            judged = measure_alone(partial(figures_alone, labels, groups, rule), probabilities)
     except ValueError as error:
         raise BadInput(f"{bundle.path}: {error}") from error
     return Validation(

@@ -13,6 +13,7 @@ from rich.table import Table
 from devices import BadInput
 from devices.quiet import quiet
 from devices.schema_io import plain
+from train.recipe_commands import recipes
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from train.cross_validation import CrossValidation
     from train.fit import Callbacks
     from train.learner import Epoch
-    from train.metrics import Metrics
+    from train.metrics import Metrics, PartialMetrics
 
 if find_spec("tensorflow") is None:
     raise ModuleNotFoundError("the host extra is not installed: pip install 'sonolite[train]'")
 
 TIRADS_HELP = "Grades to classes, as 2=benign,3=benign,5=malignant."
+MAX_CLASSES = 10
+"""Of more a terminal shows the means alone; `report.html` has all."""
 DATA_HELP = "CSV, Pascal VOC, DDTI or class folders, of images or DICOM files."
 
 
@@ -35,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(evaluate)
     app.command()(compare)
+    app.add_typer(recipes, name="recipe")
 
 
 @quiet()
@@ -57,6 +61,25 @@ def train(
         typer.Option(
             "--part-groups",
             help="With --hold-out: part groups of several scanners; else what is left is left out.",
+        ),
+    ] = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="The classes, by commas, of two the positive one last; else the data's."),
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="Of two classes the one whose sensitivity is promised.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is told apart, as card and results name it.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Of each network that learns.")
+    ] = None,
+    no_distillation: Annotated[
+        bool,
+        typer.Option(
+            "--no-distillation", help="One network, without teachers: a fifth of the time."
         ),
     ] = False,
     tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
@@ -82,9 +105,12 @@ def train(
 ) -> None:
     """Train, calibrate and choose the operating point; leave a run's folder.
 
+    Where the data have other classes than a shipped recipe, they are taken from the data.
     Ctrl-C ends it with the last whole epoch; --resume goes on from there.
 
     Examples: sonolite train my-images --out run
+
+    sonolite train my-images --no-distillation --epochs 12 --out quick
 
     sonolite train my-images --folds 5 --out folds
 
@@ -96,13 +122,21 @@ def train(
     """
     from train.arguments import check_training
     from train.importers.ddti import parse_grades
+    from train.plan import Changes
 
     if folds and hold_out:
         raise BadInput("--folds and --hold-out: one of them")
     if part_groups and not hold_out:
         raise BadInput("--part-groups goes with --hold-out")
-    grades = parse_grades(tirads) if tirads else None
-    check_training(data, recipe, out, resume, folds is not None, grades, other)
+    changes = Changes(
+        labels=tuple(word.strip() for word in labels.split(",")) if labels else (),
+        positive=positive,
+        task=task,
+        epochs=epochs,
+        distillation=not no_distillation,
+        tirads=parse_grades(tirads) if tirads else None,
+    )
+    check_training(data, recipe, out, resume, folds is not None, changes, other)
 
     from train.cluster import read_cluster
     from train.cross_validation import cross_validate
@@ -116,7 +150,7 @@ def train(
         callbacks = training_callbacks(bar, Callbacks)
         if folds:
             summary = cross_validate(
-                data, recipe, out, seed, folds, resume, callbacks, grades, other
+                data, recipe, out, seed, folds, resume, callbacks, changes, other
             )
         else:
             record = train_run(
@@ -128,7 +162,7 @@ def train(
                 resume,
                 callbacks,
                 part_groups,
-                grades,
+                changes,
                 drop_leaks,
                 other,
             )
@@ -287,7 +321,7 @@ def folds_table(summary: "CrossValidation") -> Table:
 
     columns = [str(number) for number in range(1, len(summary.folds) + 1)]
     rows: dict[str, list[str]] = {}
-    for name, metric in shown_in("folds").items():
+    for name, metric in shown_in("folds", max(2, len(summary.together.by_class))).items():
         together = _with_interval(summary.together, name)
         if name == "auroc":
             together = f"{summary.auroc:.4f} ±{summary.auroc_deviation:.4f}"
@@ -298,17 +332,24 @@ def folds_table(summary: "CrossValidation") -> Table:
 
 def metrics_table(columns: dict[str, "Metrics"]) -> Table:
     """The figures of one or more sets of images, a column each."""
-    from train.metrics import METRICS
+    from train.metrics import metrics_of, shown_in
 
+    labels = [*next(iter(columns.values())).by_class]
     rows = {"images": [str(metrics.samples) for metrics in columns.values()]}
-    for name in METRICS:
+    for name in metrics_of(max(2, len(labels))):
         rows[name] = [_with_interval(metrics, name) for metrics in columns.values()]
-    for name in ("true_positive", "false_negative", "true_negative", "false_positive"):
-        rows[name] = [str(getattr(metrics.confusion, name)) for metrics in columns.values()]
+    for label in labels[:MAX_CLASSES]:
+        for name, metric in shown_in("classes").items():
+            rows[f"{metric.column}, {label}"] = [
+                _with_interval(metrics.by_class[label], name) for metrics in columns.values()
+            ]
+    if not labels:
+        for name in ("true_positive", "false_negative", "true_negative", "false_positive"):
+            rows[name] = [str(getattr(metrics.confusion, name)) for metrics in columns.values()]
     return figures_table(list(columns), rows)
 
 
-def _with_interval(metrics: "Metrics", name: str) -> str:
+def _with_interval(metrics: "PartialMetrics", name: str) -> str:
     """A figure, and beneath it its 95 % interval."""
     from train.metrics import METRICS
 

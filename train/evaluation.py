@@ -13,11 +13,11 @@ from edge_runtime.bundle import preprocess
 from train.duplicates import NAMED, find_common, fingerprint, refuse_common
 from train.importers import read_samples
 from train.loading import load, prepare
-from train.metrics import Metrics, as_labels, measure
+from train.metrics import Metrics, as_labels
 from train.network import answer
 from train.outliers import read_pictures_under
 from train.run import Run
-from train.samples import Sample, read_pixels, require_both_classes
+from train.samples import Sample, read_pixels, require_all_classes
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def evaluate_run(
         note(line)
     preprocessing = preprocess.parse(recipe.preprocessing)
     loaded = load(collection, preprocessing, progress)
-    require_both_classes(loaded.samples, task, str(data))
+    require_all_classes(loaded.samples, task, str(data))
     seen = [*run.split.of("train"), *run.split.of("validation")]
     shared = {sample.group for sample in seen} & {sample.group for sample in loaded.samples}
     if not allow_seen:
@@ -82,10 +82,9 @@ def evaluate_run(
         _refuse_groups(shared, seen, loaded.samples, note)
     outputs = answer(run.model, prepare(loaded.patches, preprocessing))
     try:
-        metrics = measure(
-            as_labels([sample.label for sample in loaded.samples], task.labels[-1]),
-            outputs["probability"][:, -1],
-            run.record.threshold,
+        metrics = run.record.rule.measure(
+            as_labels([sample.label for sample in loaded.samples], task.labels),
+            outputs["probability"],
             [sample.group for sample in loaded.samples],
         )
     except ValueError as error:

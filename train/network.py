@@ -72,9 +72,10 @@ def build(
     """Returns a model from `picture`, uint8 ``[N, side, side, 1]``, to a dictionary of outputs.
 
     `probability`, float32 ``[N, classes]``, is always there. A network of inverted residuals also
-    answers what its recipe asks for: `evidence`, float32 ``[N, h, w]``, whose mean over the picture
-    is the log-odds of the last class against the first, and `embedding`, float32 ``[N, d]``, the
-    mean activations of the early and middle stages (see `edge_runtime.bundle.scope`).
+    answers what its recipe asks for: of two classes `evidence`, float32 ``[N, h, w]``, whose mean
+    over the picture is the log-odds of the last class against the first; and `embedding`, float32
+    ``[N, d]``, the mean activations of the early and middle stages (see
+    `edge_runtime.bundle.scope`).
     The grey pixels go in as they are: scaling is the first layer of the graph.
     """
     picture = keras.Input((side, side, 1), dtype="uint8", name="picture")
@@ -146,7 +147,7 @@ def _inverted_residuals(
     # A dense layer on the mean of the places is the mean of that layer on every place: the second
     # form costs nothing and leaves each place's part in the answer to be seen.
     places = layers.Conv2D(classes, 1, name="logits", dtype="float32")(x)
-    if "evidence" in network.outputs:
+    if "evidence" in network.outputs and classes == 2:
         outputs["evidence"] = places[..., -1] - places[..., 0]
     outputs["logits"] = layers.GlobalAveragePooling2D(name="average", dtype="float32")(places)
     return outputs

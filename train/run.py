@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Annotated
+from typing import Annotated, Literal
 
 import keras
 import numpy as np
@@ -21,19 +21,21 @@ from numpy.typing import NDArray
 from devices import BadInput
 from devices.schema_io import read_json, write_json
 from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.manifest import Name
 from edge_runtime.bundle.scope import Scope, read_scope, write_scope
 from edge_runtime.files import whole_folder
 from train.arguments import require_run
+from train.decision_rule import DecisionRule, Probability
 from train.duplicates import Pair
 from train.importers.table import read_csv
 from train.learner import Epoch
 from train.loading import Loaded
-from train.metrics import Labels, Metrics, PartialMetrics, Scores, as_labels
+from train.metrics import Labels, Metrics, PartialMetrics, as_labels
 from train.recipe import Recipe
 from train.samples import PARTS, Part
 from train.split import Split, csv_text, split_csv
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,13 @@ class Data:
     """Images that could not be used, by reason."""
     duplicates: int
     """Pairs of equal or nearly equal images, each pulled into one group."""
+    boxed: dict[Part, int]
+    """Images by split whose nodule is marked with a box."""
     grouped: bool = True
     """Whether it was told which images are of one patient, case or sweep."""
 
     def __post_init__(self) -> None:
-        if set(self.counts) != set(PARTS):
+        if set(self.counts) != set(PARTS) or set(self.boxed) != set(PARTS):
             raise ValueError(f"counts are of {', '.join(PARTS)}")
 
 
@@ -78,7 +82,8 @@ class Record:
     """Whether the user stopped it before its last epoch."""
     best_epoch: int
     temperature: float
-    threshold: Annotated[float, Meta(ge=0, le=1)]
+    thresholds: dict[Name, Annotated[float, Meta(ge=0, le=1)]]
+    """By label: of two the positive one's alone, of more each; see `train.decision_rule`."""
     metrics: dict[Part, Metrics]
     subgroups: dict[str, dict[str, PartialMetrics]]
     """Of the test split, by what an image tells besides its label; and, as `box`, of all its images
@@ -97,6 +102,21 @@ class Record:
     def __post_init__(self) -> None:
         if set(self.metrics) != set(PARTS):
             raise ValueError(f"metrics are of {', '.join(PARTS)}")
+        labels = self.recipe.task.labels
+        if {*self.thresholds} != {*(labels if len(labels) > 2 else labels[-1:])}:
+            raise ValueError("thresholds are of each label, or of the positive one of two")
+
+    @property
+    def rule(self) -> DecisionRule:
+        """How its probabilities become labels."""
+        return DecisionRule(self.recipe.task.labels, self.thresholds)
+
+    @property
+    def learnt(self) -> Literal["boxes", "pictures"]:
+        """Boxes where the preprocessing crops, and more than half of what was learnt had a box."""
+        crops = preprocess.parse(self.recipe.preprocessing).crops
+        images = sum(self.data.counts["train"].values())
+        return "boxes" if crops and 2 * self.data.boxed["train"] > images else "pictures"
 
     @property
     def seconds(self) -> float:
@@ -186,6 +206,7 @@ def describe_data(
         counts=counts,
         dropped=loaded.reasons,
         duplicates=len(pairs),
+        boxed={part: sum(sample.box is not None for sample in split.of(part)) for part in PARTS},
         grouped=grouped,
     )
 
@@ -197,7 +218,7 @@ def write_run(
     model: keras.Model,
     scope: Scope | None,
     outliers: NDArray[np.uint8] | None,
-    scores: Mapping[Part, Scores],
+    answers: Mapping[Part, Probability],
     report: str,
     logs: Path,
 ) -> Record:
@@ -205,7 +226,7 @@ def write_run(
     `outliers.npz` only with `outliers`, the auxiliary pictures uint8 ``[N, side, side, 1]``: each
     conversion fits the scopes of its variants with them.
 
-    `scores` are the probabilities of the positive class, in the order of the split's samples;
+    `answers` are the probabilities of each class, in the order of the split's samples;
     `report` is the text of `report.html`, `logs` the folder of the learning curves.
     Raises BadInput where the folder exists already or cannot be written.
     """
@@ -214,7 +235,7 @@ def write_run(
         record = replace(record, model_sha256=_sha256(part / "model.keras"))
         (part / "run.json").write_bytes(write_json(record))
         (part / "split.csv").write_text(split_csv(split, Path(record.data.path)), "utf-8")
-        (part / "answers.csv").write_text(_answers_csv(split, record, scores), "utf-8")
+        (part / "answers.csv").write_text(_answers_csv(split, record, answers), "utf-8")
         if scope is not None:
             (part / "scope.npz").write_bytes(write_scope(scope))
         if outliers is not None:
@@ -242,13 +263,20 @@ def refuse_strangers(folder: Path) -> None:
         raise BadInput(f"{folder}: would be replaced; move {', '.join(strangers)} elsewhere first")
 
 
-def _answers_csv(split: Split, record: Record, scores: Mapping[Part, Scores]) -> str:
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """The columns of `answers.csv` with the probabilities: of two classes the positive one's."""
+    return ["probability"] if len(classes) == 2 else [f"probability {label}" for label in classes]
+
+
+def _answers_csv(split: Split, record: Record, answers: Mapping[Part, Probability]) -> str:
     """What the model answered to every image, for whoever wants to measure it again."""
-    rows: list[Sequence[object]] = [("path", "frame", "split", "group", "label", "probability")]
+    columns = probability_columns(record.recipe.task.labels)
+    rows: list[Sequence[object]] = [("path", "frame", "split", "group", "label", *columns)]
     for part in PARTS:
-        for sample, score in zip(split.of(part), scores[part], strict=True):
+        for sample, answer in zip(split.of(part), answers[part], strict=True):
             name = os.path.relpath(sample.path, record.data.path)
-            rows.append((name, sample.frame, part, sample.group, sample.label, f"{score:.9g}"))
+            shown = [f"{score:.9g}" for score in answer[-len(columns) :]]
+            rows.append((name, sample.frame, part, sample.group, sample.label, *shown))
     return csv_text(rows)
 
 
@@ -257,17 +285,19 @@ class Answered:
     """What a run's model answered to its test images."""
 
     labels: Labels
-    scores: Scores
+    probability: Probability
     groups: tuple[str, ...]
 
 
-def read_test_answers(folder: Path, positive: str) -> Answered:
+def read_test_answers(folder: Path, classes: Sequence[str]) -> Answered:
     """Reads back `answers.csv` of a run that this program wrote."""
     with open(folder / "answers.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    columns = probability_columns(classes)
+    shares = np.array([[float(row[column]) for column in columns] for row in rows])
     return Answered(
-        as_labels([row["label"] for row in rows], positive),
-        np.array([float(row["probability"]) for row in rows]),
+        as_labels([row["label"] for row in rows], classes),
+        np.concatenate([1 - shares, shares], axis=1) if len(classes) == 2 else shares,
         tuple(row["group"] for row in rows),
     )
 

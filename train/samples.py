@@ -27,6 +27,8 @@ MIN_PICTURE = 64
 MIN_BOX = 8
 """Pixels of the longer side of a box: a nodule with fewer shows no texture."""
 
+MAX_LABELS = 100
+
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 PART_WORDS: dict[str, Part | None] = {
@@ -101,10 +103,16 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is told apart. The last label is the positive class: sensitivity is its recall."""
+    """What is told apart, 2 to 100 classes.
+
+    Of two labels the last is the positive class: sensitivity is its recall. Of more each is told
+    from all others.
+    """
 
     name: str
+    """What is told apart, in a few words."""
     labels: tuple[Name, ...]
+    """The classes, 2 to 100; of two the positive one is the last."""
     aliases: dict[str, Name]
     """Other spellings of a label that data sets use, such as `1` for `malignant`."""
     tirads: dict[str, Name] = field(default_factory=dict)
@@ -112,8 +120,10 @@ class Task:
     Grades that are left out are not used."""
 
     def __post_init__(self) -> None:
-        if len(set(self.labels)) != 2 or len(self.labels) != 2:
-            raise ValueError("a task has two labels, the positive one last")
+        if not 2 <= len(set(self.labels)) == len(self.labels) <= MAX_LABELS:
+            raise ValueError(
+                f"a task has 2 to {MAX_LABELS} different labels, the positive one last"
+            )
         if stray := set(self.aliases.values()) - set(self.labels):
             raise ValueError(f"the alias for {min(stray)!r} names no label")
         if stray := set(self.tirads.values()) - set(self.labels):
@@ -191,12 +201,12 @@ def box_between(corners: Sequence[str], where: str) -> Box | None:
     return Box(xmin, ymin, xmax - xmin, ymax - ymin)
 
 
-def require_both_classes(samples: Iterable[Sample], task: Task, where: str) -> None:
+def require_all_classes(samples: Iterable[Sample], task: Task, where: str) -> None:
     """Raises BadInput where a class has no sample: nothing can be learnt or measured then."""
     counts = Counter(sample.label for sample in samples)
     for label in task.labels:
         if not counts[label]:
-            raise BadInput(f"{where}: no image of class {label!r}; both classes are needed")
+            raise BadInput(f"{where}: no image of class {label!r}; every class is needed")
 
 
 def read_pixels(sample: Sample) -> Pixels:

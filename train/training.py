@@ -20,6 +20,7 @@ from train.fit import Callbacks, fit, fit_as_worker
 from train.leaks import leaks_table
 from train.measurement import measure_fitted
 from train.outliers import Outliers
+from train.plan import Changes
 from train.report import Findings, report_page
 from train.resume import begin, refuse_taken, set_aside, unfinished
 from train.run import SCHEMA, Record, data_sha256, describe_data, software, write_run
@@ -59,7 +60,7 @@ def train_split(
         cluster,
     )
     measurement = measure_fitted(
-        fitted, split, patches, pictures, dataset.outliers, seed, callbacks
+        fitted, recipe.task.labels, split, patches, pictures, dataset.outliers, seed, callbacks
     )
     record = Record(
         schema=SCHEMA,
@@ -83,7 +84,7 @@ def train_split(
         interrupted=fitted.interrupted,
         best_epoch=fitted.best_epoch,
         temperature=fitted.temperature,
-        threshold=fitted.threshold,
+        thresholds=fitted.thresholds,
         metrics=measurement.metrics,
         subgroups=measurement.subgroups,
         withheld=measurement.withheld,
@@ -106,7 +107,7 @@ def train_split(
             fitted.model,
             measurement.scope,
             None if dataset.outliers is None else dataset.outliers.pictures,
-            {part: answers.scores for part, answers in measurement.answers.items()},
+            {part: answers.probability for part, answers in measurement.answers.items()},
             report,
             folder / "logs",
         )
@@ -136,7 +137,7 @@ def train_run(
     resume: bool,
     callbacks: Callbacks,
     part_groups: bool = False,
-    tirads: dict[str, str] | None = None,
+    changes: Changes | None = None,
     drop_leaks: bool = False,
     other: Path | None = None,
 ) -> Record | None:
@@ -154,7 +155,7 @@ def train_run(
     if cluster.chief:
         refuse_taken(out, resume)
     leaks = leaks_table(out) if cluster.chief else None
-    dataset = read_dataset(data, recipe, seed, callbacks, tirads, leaks, drop_leaks, other)
+    dataset = read_dataset(data, recipe, seed, callbacks, changes, leaks, drop_leaks, other)
     samples, task = dataset.loaded.samples, dataset.recipe.task
     parted = 0
     if held_out is not None:

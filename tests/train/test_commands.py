@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_numbers(
         assert replace(one, seconds=0) == replace(other, seconds=0)
     assert first.metrics == second.metrics
     assert first.data == second.data
-    assert (first.temperature, first.threshold) == (second.temperature, second.threshold)
+    assert (first.temperature, first.thresholds) == (second.temperature, second.thresholds)
     assert (run_folder / "answers.csv").read_bytes() == (again / "answers.csv").read_bytes()
 
 

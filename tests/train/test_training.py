@@ -75,7 +75,7 @@ def test_the_answers_give_back_the_figures(run_folder: Path) -> None:
         truth = [row["label"] == "malignant" for row in its]
         scores = np.array([float(row["probability"]) for row in its])
         assert roc_auc_score(truth, scores) == pytest.approx(metrics.auroc, abs=1e-9)
-        assert np.mean((scores >= record.threshold) == truth) == metrics.accuracy
+        assert np.mean((scores >= record.thresholds["malignant"]) == truth) == metrics.accuracy
         assert len({row["group"] for row in its}) == metrics.groups
 
 
