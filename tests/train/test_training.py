@@ -196,8 +196,13 @@ def test_the_hashes_are_those_of_the_files(slim: Run, slim_run: Path) -> None:
 
 
 def train(data: Path, recipe: Path, out: Path, **options: object) -> Record:
-    """`sonolite train` with a watch of the test's own."""
-    words: dict[str, object] = {"seed": 0, "held_out": None, "resume": False, "watch": Callbacks()}
+    """`sonolite train` with callbacks of the test's own."""
+    words: dict[str, object] = {
+        "seed": 0,
+        "held_out": None,
+        "resume": False,
+        "callbacks": Callbacks(),
+    }
     record = train_run(data, str(recipe), out, **(words | options))  # type: ignore[arg-type]
     assert record is not None
     return record
