@@ -61,6 +61,7 @@ class Limits:
     auroc_drop: Share
     """Of the AUROC difference's 95 % interval the lower limit may not lie beyond it."""
     sensitivity_drop: Share
+    """By which the sensitivity may be lower: of two labels the last one's, of more each's."""
     label_agreement: Share
     """The least share of pictures on which both give the same label."""
 
