@@ -170,8 +170,6 @@ def test_a_variant_that_was_asked_for_and_fails_ends_it_with_1(
     done = sonolite(
         "convert", tmp_path / "run", "--out", tmp_path / "a.sonolite", "--variants", "int8"
     )
-    if done.code == 0:
-        pytest.skip("int8 of this run gives every picture its label")
     assert done.code == 1
     assert "may" in done.stderr
     assert "--quantisation-aware" in done.stderr
