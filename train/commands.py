@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from train.fit import Callbacks
     from train.learner import Epoch
     from train.metrics import Metrics, PartialMetrics
+    from train.plan import Changes
 
 if find_spec("tensorflow") is None:
     raise ModuleNotFoundError("the host extra is not installed: pip install 'sonolite[train]'")
@@ -44,7 +45,9 @@ def register(app: typer.Typer) -> None:
 @quiet()
 def train(
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
-    out: Annotated[Path, typer.Option(help="The run's folder; it must not exist yet.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; it must not exist yet.")
+    ] = None,
     recipe: Annotated[
         str, typer.Option(help="A shipped recipe, or a path.")
     ] = "efficientnet-lite0",
@@ -98,6 +101,10 @@ def train(
             "label from pictures like them."
         ),
     ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(help="Only draw what was read, with boxes and labels, into this .png."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
@@ -109,6 +116,8 @@ def train(
     Ctrl-C ends it with the last whole epoch; --resume goes on from there.
 
     Examples: sonolite train my-images --out run
+
+    sonolite train my-images --preview sheet.png
 
     sonolite train my-images --no-distillation --epochs 12 --out quick
 
@@ -136,6 +145,11 @@ def train(
         distillation=not no_distillation,
         tirads=parse_grades(tirads) if tirads else None,
     )
+    if preview is not None:
+        _draw_preview(preview, data, recipe, changes, seed)
+        return
+    if out is None:
+        raise BadInput("--out FOLDER: where the run is written; --preview FILE.png only looks")
     check_training(data, recipe, out, resume, folds is not None, changes, other)
 
     from train.cluster import read_cluster
@@ -184,6 +198,21 @@ def train(
     if not folds and record is not None and record.interrupted:
         console.print("stopped early; --resume goes on", soft_wrap=True)
         raise typer.Exit(130)
+
+
+def _draw_preview(path: Path, data: Path, recipe: str, changes: "Changes", seed: int) -> None:
+    """Shows what would be learnt from, and says how it was read."""
+    from train.plan import make_plan
+    from train.preview import write_preview
+
+    plan = make_plan(data, recipe, changes)
+    with progress_bar() as bar:
+        for line in (f"data: {plan.collection.summary}", plan.assumed, *plan.collection.notes):
+            bar.console.print(f"note: {line}", markup=False, soft_wrap=True)
+        labels = plan.recipe.task.labels
+        drawn = write_preview(path, plan.collection, labels, seed, tracked(bar, "images"))
+        line = f"{path}: {drawn} of {len(plan.collection.samples)} images"
+        bar.console.print(line, markup=False, soft_wrap=True)
 
 
 def training_callbacks(bar: "Progress", kind: "type[Callbacks]") -> "Callbacks":

@@ -61,7 +61,8 @@ class Limits:
     auroc_drop: Share
     """The lower limit of the 95 % interval of the AUROC difference may lie this far below 0."""
     sensitivity_drop: Share
-    """The sensitivity may be smaller by this much."""
+    """The sensitivity may be smaller by this much: of two labels that of the last, of more that of
+    each."""
     label_agreement: Share
     """The smallest share of pictures with the same label."""
 
