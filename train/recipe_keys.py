@@ -70,7 +70,7 @@ def _keys(table: str, kind: type) -> Iterator[Key]:
         if get_origin(hint) is ClassVar or (kind is Recipe and name in {*TABLES, "network"}):
             continue
         word, allowed = _type_and_range(hint)
-        yield Key(table, name, word, allowed, _default(kind, name), docs.get(name, ""))
+        yield Key(table, name, word, allowed, default_of(kind, name), docs.get(name, ""))
 
 
 def _docstrings(kind: type) -> dict[str, str]:
@@ -118,7 +118,8 @@ def _limits(meta: msgspec.Meta) -> list[str]:
     return texts
 
 
-def _default(kind: type, name: str) -> str:
+def default_of(kind: type, name: str) -> str:
+    """The default of a key as TOML spells it; `required` where it must be written."""
     if is_dataclass(kind):
         field = next(field for field in fields(kind) if field.name == name)
         default: object = field.default
