@@ -158,7 +158,7 @@ def test_a_kill_while_the_run_is_written_leaves_no_run(
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "run").exists()
     left = sorted(path.name for path in tmp_path.glob(".run.*/*"))
-    assert left == ["answers.csv", "logs", "model.keras", "run.json", "split.csv"]
+    assert left == ["answers.csv", "model.keras", "report.html", "run.json", "split.csv"]
     resumed = sonolite(*words, "--resume")
     assert resumed.code == 0, resumed
     assert "epoch 1:" not in resumed.stderr
