@@ -109,7 +109,7 @@ function renderDecision(result) {
   const nodule = result?.nodules[0];
   const score = scoreOf(nodule);
   document.body.style.setProperty("--label", result ? colourOf(result, nodule) : "#c4c4c4");
-  set("label", nodule?.label ? labelText(nodule.label) : result ? text("no_label") : "–");
+  set("label", nodule?.label ? labelText(nodule.label) : text("no_label"));
   set("why", result?.reason ? reasonText(result.reason) : "");
   show("score", score !== null);
   if (!score) return;
