@@ -112,8 +112,8 @@ class ViewServer:
         self._viewers = Viewers()
         self._latest: Callable[[], bytes | None] = lambda: None
         self._loop = asyncio.new_event_loop()
-        # Without a handler of the application's own, the server's log goes nowhere.
-        logging.getLogger("uvicorn").addHandler(logging.NullHandler())
+        for name in ("uvicorn.access", "uvicorn.error"):
+            logging.getLogger(name).disabled = True  # they write down requests, cookies included
         self._server = _Server(
             Config(
                 Guard(self._app(), admission),
