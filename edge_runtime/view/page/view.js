@@ -118,7 +118,7 @@ function renderDecision(result) {
   const high = Math.min(1, threshold + facts.margin);
   set("score-text", `${text("score")} (${labelText(score.label)}) ${score.score.toFixed(2)}`);
   set("threshold-text", `${text("threshold")} ${threshold.toFixed(2)}`);
-  set("zone-text", `${text("zone")} ${low.toFixed(2)}–${high.toFixed(2)}`);
+  set("zone-text", text("zone").replace("{low}", low.toFixed(2)).replace("{high}", high.toFixed(2)));
   element("bar").style.width = `${100 * score.score}%`;
   element("threshold").style.left = `${100 * threshold}%`;
   element("zone").style.left = `${100 * low}%`;
@@ -126,7 +126,8 @@ function renderDecision(result) {
   show("adjusted", nodule.adjusted && result.adjusted_prevalence);
   if (nodule.adjusted && result.adjusted_prevalence) {
     const share = result.adjusted_prevalence[score.label].toFixed(2);
-    set("adjusted", `${text("adjusted")} ${share}: ${nodule.adjusted[score.label].toFixed(2)}`);
+    const probability = nodule.adjusted[score.label].toFixed(2);
+    set("adjusted", `${text("adjusted").replace("{share}", share)}: ${probability}`);
   }
 }
 

@@ -53,6 +53,8 @@ class Feed:
         self._pictures = [phantom.render(6 * index) for index in range(8)]
         self.result: Result | None = RESULT
         """None writes nothing."""
+        self.delay = 0.0
+        """Seconds by which the pictures are older than they were."""
         self._thread = threading.Thread(target=self._write)
 
     def _write(self) -> None:
@@ -63,7 +65,9 @@ class Feed:
     def _next(self, result: Result) -> tuple[Result, Pixels]:
         number, self._written = self._written, self._written + 1
         frame = None if result.frame is None else number
-        moved = replace(result, sequence=number, frame=frame, captured_at=time.monotonic())
+        moved = replace(
+            result, sequence=number, frame=frame, captured_at=time.monotonic() - self.delay
+        )
         return moved, self._pictures[number % len(self._pictures)]
 
     def __enter__(self) -> "Feed":
