@@ -26,13 +26,13 @@ from edge_runtime.view.viewers import Stalled, Viewer, Viewers
 
 HEARTBEAT_SECONDS = 0.3
 """A viewer gets a message at least so often: silence means that the server has gone."""
-MAX_CONNECTIONS, REQUEST_SECONDS = 64, 10.0
+MAX_VIEW_CONNECTIONS, REQUEST_SECONDS = 64, 10.0
 """Connections at a time; more would take the files that a session needs. The second value is the
 time for a request to come."""
 MAX_REQUEST_BYTES, MAX_HEADER_BYTES = 1024, 16384
 """Of the body of a request or a message of a page, and of the head of a request."""
-STOP_SECONDS = 3.0
-"""Seconds for the server to end."""
+SERVER_SECONDS = 3.0
+"""Seconds for the server to begin, and to end."""
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -54,7 +54,7 @@ class LimitedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins the connection, or ends it at once where there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > MAX_VIEW_CONNECTIONS:
             transport.abort()
         else:
             self.loop.call_later(REQUEST_SECONDS, self._end_idle)
@@ -137,12 +137,12 @@ class ViewServer:
         """Begins to serve; a viewer who joins gets the message `latest`, if there is one."""
         self._latest = latest
         self._thread.start()
-        self._server.listens.wait(STOP_SECONDS)
+        self._server.listens.wait(SERVER_SECONDS)
 
     def stop(self) -> None:
         """Closes every connection, and ends."""
         self._server.should_exit = True
-        self._thread.join(STOP_SECONDS)
+        self._thread.join(SERVER_SECONDS)
 
     def watched(self) -> bool:
         """Whether there is a viewer."""

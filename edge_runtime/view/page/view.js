@@ -16,6 +16,7 @@ const overlay = element("overlay");
 let catalogue = null;
 let facts = null;
 let latest = null; // the last result, with `received` in ms of this page
+let shown = null; // the result that belongs to the picture; a paused view keeps it
 let ended = null; // why there is no connection, else null
 let sign = -Infinity; // when the last message came
 let paused = false;
@@ -96,21 +97,23 @@ function render() {
   if (connected && result.fallback) set("fallback", `${text("fallback")}: ${result.fallback}`);
   show("health", connected && result.health.length > 0);
   if (connected) set("health", result.health.map(reasonText).join("; "));
-  renderDecision(word === "LIVE" || word === "RECORDING" || word === "OUT_OF_SCOPE" ? result : null);
-  renderFigures(connected ? result : null, now);
+  const decided = seen && shown?.state === "LIVE";
+  renderDecision(decided ? shown : null, line);
+  renderFigures(connected ? shown : null, now);
   const score = scoreOf(result?.nodules[0]);
   if (score) element("trend").dataset.threshold = score.threshold;
   const threshold = element("trend").dataset.threshold;
   drawTrend(element("trend"), trend, now, threshold ? Number(threshold) : null, facts?.margin ?? 0);
 }
 
-/** Label and score, in LIVE alone. */
-function renderDecision(result) {
+/** Label and score, of a picture that was LIVE alone. The banner's line is not said again. */
+function renderDecision(result, line) {
   const nodule = result?.nodules[0];
   const score = scoreOf(nodule);
   document.body.style.setProperty("--label", result ? colourOf(result, nodule) : "#c4c4c4");
   set("label", nodule?.label ? labelText(nodule.label) : text("no_label"));
-  set("why", result?.reason ? reasonText(result.reason) : "");
+  const reason = result?.reason ? reasonText(result.reason) : "";
+  set("why", reason === line ? "" : reason);
   show("score", score !== null);
   if (!score) return;
   const { threshold } = score;
@@ -176,6 +179,7 @@ function take(result, missed, bitmap) {
     interval = interval ? 0.7 * interval + 0.3 * step : step;
   }
   latest = { result, missed, received: now, late };
+  if (!paused) shown = result;
   recent.push({ at: now, sequence: result.sequence, captured: result.captured_at });
   const nodule = result.nodules[0];
   const score = result.state === "LIVE" && !late ? scoreOf(nodule) : null;
@@ -195,6 +199,7 @@ function toggleOverlay() {
 
 function togglePause() {
   paused = !paused;
+  if (!paused && latest) shown = latest.result;
   element("toggle-pause").setAttribute("aria-pressed", String(paused));
   render();
 }
@@ -230,7 +235,7 @@ const connection = new Connection({
   onResult,
   onFacts: (value) => {
     facts = value;
-    ended = latest = null;
+    ended = latest = shown = null;
     drawn = -1;
     trend = recent = [];
     interval = 0;

@@ -113,11 +113,13 @@ def running(demo_path: Path) -> Iterator[Callable[..., Running]]:
             stack.callback(process.kill)
             assert process.stderr is not None
             stack.callback(process.stderr.close)
+            lines = []
             for line in process.stderr:
+                lines.append(line)
                 if match := re.match(r"view: (\S+)", line):
                     break
             else:
-                pytest.fail("the session printed no link")
+                pytest.fail(f"the session printed no link: {lines}")
             rest: list[str] = []
             reader = threading.Thread(
                 target=lambda lines: rest.extend(lines), args=[process.stderr]

@@ -178,7 +178,7 @@ def test_a_long_request_is_refused(view: View) -> None:
 def test_connections_are_limited_and_the_stream_goes_on(view: View, screen: Pixels) -> None:
     place = view.link.split("/")[2].split(":")
     with watch(view) as page, ExitStack() as stack:
-        for _ in range(3 * server.MAX_CONNECTIONS):
+        for _ in range(3 * server.MAX_VIEW_CONNECTIONS):
             idle = socket.create_connection((place[0], int(place[1])), timeout=60)
             stack.callback(idle.close)
         assert idle.recv(1) == b""
