@@ -102,5 +102,6 @@ def test_a_session_that_nobody_watches_loads_only_what_it_uses(demo_bundle: Bund
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"cv2", "numpy", "msgspec", "nacl"} <= loaded
     idle = {"rich", "importlib.metadata", "email", "imagesize", "simplejpeg", "fastcrc", "pydantic"}
+    idle |= {"starlette", "uvicorn", "websockets", "edge_runtime.view.address"}
     idle |= {"devices.capture.camera", "devices.capture.dicom", "devices.capture.igtl"}
     assert not loaded & idle
