@@ -18,7 +18,7 @@ demo: .venv/device
 	$(BIN)/sonolite demo
 
 test: .venv/host lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # The tests that take minutes each, and those that hold the program to a time, with the limits of a
 # machine that does nothing else.

@@ -157,10 +157,10 @@ def within() -> Within:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of a module in one process, and those on one deployed device.
+    """Marks the tests that hold the program to a time.
 
-    Marks what holds the program to a time. Several processes begin with what takes long, so that
-    they end together.
+    Several processes begin with the slow tests, so that they end together; `--dist loadfile` keeps
+    the tests of a module in one process.
     """
     if WORKER in os.environ:
         order = {"deploy": 0, "convert": 1, "train": 2, "end_to_end": 3}
@@ -168,9 +168,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "within" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timing)
-        package = item.path.parent
-        place = package if package.name == "deploy" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(item.config.rootpath))))
 
 
 @pytest.fixture(scope="session", autouse=True)
