@@ -49,7 +49,7 @@ def draw_result(pixels: Pixels, result: Result, evidence: bool = False) -> Pixel
     if not boxes and result.box is not None:
         boxes[result.box] = _color(result, None)
     for nodule in result.nodules:
-        if evidence and nodule.evidence is not None:
+        if evidence and nodule.label is not None and nodule.evidence is not None:
             _tint(canvas[band : band + height], _beyond_threshold(nodule), nodule.window)
     for (x, y, w, h), color in boxes.items():
         cv2.rectangle(canvas, (x, y + band), (x + w - 1, y + h - 1 + band), color, 2)

@@ -122,10 +122,13 @@ def test_a_bundle_says_what_it_tells_apart(masses_bundle: Path, masses_run: Path
 def test_a_folder_is_classified_without_a_box(masses_bundle: Path, masses: Path) -> None:
     done = sonolite("run", masses_bundle, "--source", masses / "solid" / "p02", "--json")
     assert done.code == 0, done
-    for line in done.stdout.splitlines():
-        result = json.loads(line)
-        for nodule in result.get("nodules", []):
-            assert nodule["label"] in (*CLASSES, None)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 2
+    for result in results:
+        (nodule,) = result["nodules"]
+        assert tuple(nodule["probability"]) == CLASSES
+        assert sum(nodule["probability"].values()) == pytest.approx(1, abs=0.02)  # of int8
+        assert nodule["label"] in (*CLASSES, None)
 
 
 def test_other_data_is_measured(masses_run: Path, masses_bundle: Path, masses: Path) -> None:

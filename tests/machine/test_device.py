@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -109,26 +110,32 @@ def test_it_decides_frame_by_frame_as_this_machine_does(
     assert mine.code == 0, mine
     current = f"{DEFAULT_ROOT}/current"
     run = [f"{current}/environment/bin/sonolite", "run", f"{current}/bundle.sonolite"]
-    its = bed.machine.say(
+    theirs = bed.machine.say(
         f"SONOLITE_TRUST={DEFAULT_ROOT}/trusted {shlex.join([*run, '--source', there, *words])}"
     )
     pairs = list(
         zip(
             [json.loads(line) for line in mine.stdout.splitlines()],
-            [json.loads(line) for line in its.splitlines()],
+            [json.loads(line) for line in theirs.splitlines()],
             strict=True,
         )
     )
     most = max(
-        abs(mine["probability"][label] - theirs["probability"][label])
+        abs(here["probability"][label] - there["probability"][label])
         for one, other in pairs
-        for mine, theirs in zip(one["nodules"], other["nodules"], strict=True)
-        for label in mine["probability"]
+        for here, there in zip(one["nodules"], other["nodules"], strict=True)
+        for label in here["probability"]
     )
     print(f"{source}: {len(pairs)} frames, largest difference of a probability {most:.6f}")
-    decided = [[its[name] for name in ("label", "reason", "box")] for its, _ in pairs]
-    assert decided == [[its[name] for name in ("label", "reason", "box")] for _, its in pairs]
+    assert [decision(one) for one, _ in pairs] == [decision(other) for _, other in pairs]
     assert "int8" in pairs[0][1]["backend"]
+
+
+def decision(result: dict[str, Any]) -> list[object]:
+    """What a line of `run --json` decides."""
+    names = ("label", "reason", "box")
+    nodules = [[nodule[name] for name in names] for nodule in result["nodules"]]
+    return [result["state"], result["reason"], result["box"], nodules]
 
 
 @pytest.mark.parametrize("kind", ["tampered", "unsigned"])

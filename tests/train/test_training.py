@@ -268,16 +268,13 @@ def test_a_split_of_the_datas_own_is_taken(
     tmp_path: Path, run_folder: Path, labelled: Path, one_epoch: Path
 ) -> None:
     """That of another run, say; `--folds` and `--hold-out` make their own."""
-    table = labelled / "again.csv"
-    table.write_text((run_folder / "split.csv").read_text())
-    try:
-        train(table, one_epoch, tmp_path / "run", seed=7)
-        assert rows(tmp_path / "run", "split.csv") == rows(run_folder, "split.csv")
-        words = ("train", table, "--recipe", one_epoch, "--out", tmp_path / "b")
-        refused(sonolite(*words, "--folds", "2"), "own table gives a split")
-        refused(sonolite(*words, "--hold-out", "320x240"), "own table gives a split")
-    finally:
-        table.unlink()
+    images = shutil.copytree(labelled, tmp_path / "images")
+    table = Path(shutil.copy(run_folder / "split.csv", images / "again.csv"))
+    train(table, one_epoch, tmp_path / "run", seed=7)
+    assert rows(tmp_path / "run", "split.csv") == rows(run_folder, "split.csv")
+    words = ("train", table, "--recipe", one_epoch, "--out", tmp_path / "b")
+    refused(sonolite(*words, "--folds", "2"), "own table gives a split")
+    refused(sonolite(*words, "--hold-out", "320x240"), "own table gives a split")
 
 
 def test_duplicates_on_two_sides_of_a_given_split_stop_the_run(

@@ -89,8 +89,8 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wait_for(page: "Page", words: str) -> None:
-    """Waits until the banner says these words."""
-    page.locator("#state", has_text=words).wait_for()
+    """Waits until the banner says these words, and no more."""
+    wait_for_text(page, "#state", words)
 
 
 def wait_for_text(page: "Page", place: str, words: str) -> None:

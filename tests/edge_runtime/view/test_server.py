@@ -130,7 +130,6 @@ def test_a_request_for_another_host_is_refused(view: View) -> None:
     "changes",
     [
         {"cookie": ""},
-        {"cookie": "sonolite_view=wrong"},
         {"origin": "http://attacker.example"},
         {"origin": ""},
     ],
@@ -141,13 +140,23 @@ def test_a_stream_needs_the_cookie_and_the_own_origin(view: View, changes: dict[
     assert refusal.value.response.status_code == 403
 
 
+def test_a_cookie_with_another_value_is_refused(view: View) -> None:
+    name = exchange(view, token_of(view))[1].partition("=")[0]
+    with pytest.raises(InvalidStatus) as refusal, watch(view, cookie=f"{name}=wrong"):
+        pass
+    assert refusal.value.response.status_code == 403
+
+
 def test_a_stream_for_another_host_is_refused(view: View) -> None:
-    """As by a name that its owner makes lead to this machine."""
+    """As by a name that its owner makes lead to this machine, from a browser with the cookie."""
     key = "dGhlIHNhbXBsZSBub25jZQ=="
-    foreign = {"host": "attacker.example", "origin": "http://attacker.example"}
+    cookie = {"cookie": exchange(view, token_of(view))[1].partition(";")[0]}
+    own = {"host": host_of(view), "origin": f"http://{host_of(view)}"}
     upgrade = {"connection": "upgrade", "upgrade": "websocket"}
     version = {"sec-websocket-version": "13", "sec-websocket-key": key}
-    assert ask(view, "GET", "/stream", None, **foreign, **upgrade, **version)[0] == 403
+    for changes, status in (({}, 101), ({"host": "attacker.example"}, 403)):
+        headers = cookie | own | upgrade | version | changes
+        assert ask(view, "GET", "/stream", None, **headers)[0] == status
 
 
 def test_a_viewer_too_many_is_told_to_come_later(view: View) -> None:
