@@ -12,8 +12,8 @@ from edge_runtime.bundle.preprocess import parse
 from tests.devices.capture.test_dicom import write_dicom
 from train.importers import read_samples
 from train.importers.columns import COLUMNS
-from train.importers.paths import MAX_MISSING
 from train.importers.ddti import TIRADS
+from train.importers.paths import MAX_MISSING
 from train.loading import load
 from train.samples import AsWritten, Naming, Task
 

@@ -200,8 +200,11 @@ def test_the_size_in_the_headers_is_that_of_the_picture_as_it_is_shown(
     path = tmp_path / f"a{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    tags = {"tiffinfo": exif} if suffix == ".tif" else {"exif": exif}
-    Image.new("RGB", (width, height)).save(path, **tags)
+    picture = Image.new("RGB", (width, height))
+    if suffix == ".tif":
+        picture.save(path, tiffinfo=exif)
+    else:
+        picture.save(path, exif=exif)
     assert shown_size(path) == read_image(path).shape[1::-1]
 
 
