@@ -47,6 +47,7 @@ Reason = Literal[
     "mask",
     "too small",
     "no label",
+    "no box",
     "not a box",
     "box outside the picture",
     "annotated at another size",
@@ -228,7 +229,7 @@ def check(pixels: Pixels, sample: Sample) -> Reason | None:
     """Why a sample cannot be used, judged by its pixels and its box; None where it can."""
     if min(pixels.shape[:2]) < MIN_PICTURE:
         return "too small"
-    if _is_mask(pixels):
+    if shows_mask(pixels):
         return "mask"
     if sample.box is None:
         return None
@@ -245,7 +246,7 @@ def check(pixels: Pixels, sample: Sample) -> Reason | None:
     return None
 
 
-def _is_mask(pixels: Pixels) -> bool:
+def shows_mask(pixels: Pixels) -> bool:
     """Whether a picture is black and white, and nothing between, as no ultrasound is."""
     black = pixels == 0
     return bool(np.all(black | (pixels == 255)) and not np.all(black) and np.any(black))
