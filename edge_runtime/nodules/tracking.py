@@ -17,10 +17,10 @@ chapter 1.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from devices import Box
 from edge_runtime.bundle.policies import TrackingPolicy as TrackingPolicy
+from edge_runtime.results.detection import Detection as Detection
 
 SCORE_SECONDS = 0.5
 """Time constant of the exponential mean of the scores of a track."""
@@ -37,15 +37,6 @@ Coordinates = tuple[float, float, float, float]
 """The x and y of a centre, then width and height."""
 
 _AT_REST: Coordinates = (0.0, 0.0, 0.0, 0.0)
-
-
-class Detection(NamedTuple):
-    """A box in one frame that may show a nodule."""
-
-    box: Box
-    """Pixels of the screen."""
-    score: float
-    """How sure the detection is, from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ const NEGATIVE = "#3cc8be"; // people who confuse red and green can tell it from
 const MORE_LABELS = [NEGATIVE, POSITIVE, "#c896e6", "#f0dc78", "#a0e6aa"];
 const ABSTAINED = "#c4c4c4";
 const NOT_LIVE = "#ff8a80";
+const NO_NODULE = "no nodule in view"; // as in edge_runtime/results/result.py
 
 /** The label to show, its smoothed probability and its threshold, as `Nodule.score`; or null. */
 export function scoreOf(nodule) {
@@ -39,7 +40,8 @@ export function drawPicture(picture, overlay, bitmap, result, words) {
   const context = overlay.getContext("2d");
   context.clearRect(0, 0, overlay.width, overlay.height);
   const boxes = result.nodules.map((nodule) => ({ box: nodule.box, nodule }));
-  if (!boxes.length && result.box) boxes.push({ box: result.box, nodule: null });
+  const searched = result.reason === NO_NODULE; // nobody marked a part of the picture
+  if (!boxes.length && result.box && !searched) boxes.push({ box: result.box, nodule: null });
   const line = Math.max(2, Math.round(bitmap.height / 240));
   for (const { box, nodule } of boxes) {
     const colour = colourOf(result, nodule);

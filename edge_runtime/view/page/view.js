@@ -137,7 +137,8 @@ function renderDecision(result, line) {
 /** The line on the picture. */
 function overlayText(nodule) {
   const score = scoreOf(nodule);
-  const label = nodule.label ? labelText(nodule.label) : text("no_label");
+  const decision = nodule.label ? labelText(nodule.label) : text("no_label");
+  const label = nodule.locator_score === null ? decision : `${nodule.track}  ${decision}`;
   return score ? `${label}  ${score.score.toFixed(2)} / ${score.threshold.toFixed(2)}` : label;
 }
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from edge_runtime.nodules.decide import BELOW_THRESHOLD, OUT_OF_SCOPE, TOO_CLOSE
-from edge_runtime.results.result import NOTICE
+from edge_runtime.nodules.pooling import NOT_ENOUGH, UNSETTLED
+from edge_runtime.results.result import NO_NODULE, NOTICE
 from edge_runtime.results.states import Event, State
 from edge_runtime.screen.flaws import Flaw
 from edge_runtime.session.account import UNMARKED
@@ -22,6 +23,7 @@ LANGUAGES: dict[str, dict[str, Any]] = {
 }
 HOT = {level.reason for level in ThrottleLevel if level.reason is not None}
 REASONS = {*map(str, Event), *map(str, Flaw), TOO_CLOSE, OUT_OF_SCOPE, BELOW_THRESHOLD, UNMARKED}
+REASONS |= {NOT_ENOUGH, UNSETTLED, NO_NODULE}
 PAGE, SCRIPT = ((PAGE_FOLDER / name).read_text() for name in ("index.html", "view.js"))
 
 
