@@ -20,6 +20,8 @@ from train.commands import TIRADS_HELP
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
+    from nacl.signing import SigningKey
+
     from edge_runtime.bundle.gate import Comparison
 
 JsonOption = Annotated[bool, typer.Option("--json", help="The figures to stdout.")]
@@ -58,6 +60,10 @@ def convert(
             help="Let int8 learn to answer as float32 does, on the training images; minutes.",
         ),
     ] = False,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="RUN is of a locator: the bundle whose classifier it is joined to."),
+    ] = None,
     quote: Annotated[
         list[Path] | None,
         typer.Option(help="Another run or cross-validation of the recipe, for the card."),
@@ -74,6 +80,8 @@ def convert(
     Examples: sonolite convert run --out nodule.sonolite
 
     sonolite convert run --tflite models
+
+    sonolite convert locator --classifier nodule.sonolite --out finder.sonolite
     """
     from convert.assessment import remedies
     from convert.build import build_bundle
@@ -96,6 +104,15 @@ def convert(
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
     chosen = tuple(name for name in get_args(Variant) if name in wanted)
+    if classifier is not None:
+        if out is None or tflite is not None or keep_float or quantisation_aware or quote:
+            raise BadInput("--classifier goes with --out, --data, --version, --variants and --key")
+        _join(run, classifier, out, data, version, chosen, read_signing_key(key), as_json)
+        return
+    from train.locator.run import is_locator_run
+
+    if is_locator_run(run):
+        raise BadInput(f"{run}: the run of a locator; --classifier BUNDLE names what it joins")
     if quantisation_aware and "int8" not in chosen:
         raise BadInput("--quantisation-aware: int8 is not among the --variants")
     if keep_float and "int8" not in chosen:
@@ -139,6 +156,36 @@ def convert(
         f"{out.with_suffix('.html')}: the gate, with its plots",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _join(
+    run: Path,
+    classifier: Path,
+    out: Path,
+    data: Path | None,
+    version: int,
+    variants: tuple[Variant, ...],
+    key: "SigningKey",
+    as_json: bool,
+) -> None:
+    """Writes a bundle with the classifier of one bundle and the locator of a run."""
+    from convert.locator import join_locator
+    from edge_runtime.bundle.archive import open_trusted
+    from edge_runtime.commands.options import trusted_keys
+    from train.locator.run import read_locator_run
+
+    held = open_trusted(classifier, trusted_keys())
+    trained = read_locator_run(run, data)
+    with progress_bar() as bar:
+        joined = join_locator(
+            trained, held, out, out.stem, version, variants, key, lambda name: tracked(bar, name)
+        )
+    if as_json:
+        print(json.dumps([asdict(comparison) for comparison in joined.comparisons]))
+    else:
+        _show(joined.comparisons)
+    line = f"{out}: {joined.bundle.id}, {out.stat().st_size / 1e6:.1f} MB"
+    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @quiet()

@@ -101,6 +101,10 @@ def train(
             "label from pictures like them."
         ),
     ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="More marked pictures or clips, for the recipe of a locator."),
+    ] = None,
     preview: Annotated[
         Path | None,
         typer.Option(help="Only draw what was read, with boxes and labels, into this .png."),
@@ -127,12 +131,33 @@ def train(
 
     sonolite train my-images --other breasts-and-lungs --out run
 
+    sonolite train my-images --also my-clips --recipe nodule-locator --out locator
+
     On several machines: the same command on each, with TensorFlow's TF_CONFIG.
     """
     from train.arguments import check_training
     from train.importers.ddti import parse_grades
+    from train.locator.recipe import is_locator
     from train.plan import Changes
 
+    if is_locator(recipe):
+        changed = (
+            part_groups or no_distillation or drop_leaks or labels or positive or task or tirads
+        )
+        if folds or hold_out or epochs or preview or resume or changed:
+            raise BadInput(
+                f"--recipe {recipe}: a locator takes --out, --also, --other, --seed, --json alone"
+            )
+        if out is None:
+            raise BadInput("--out FOLDER: where the run is written")
+        from train.locator.commands import train_on_terminal
+
+        located = train_on_terminal([data, *(also or ())], recipe, out, seed, other)
+        if as_json:
+            print(json.dumps(located))
+        return
+    if also:
+        raise BadInput(f"--also: goes with the recipe of a locator, which {recipe} is not")
     if folds and hold_out:
         raise BadInput("--folds and --hold-out: one of them")
     if part_groups and not hold_out:

@@ -209,10 +209,11 @@ def demo(
     """
     named = scheme_of(source)
     simulated = named is not None and named.simulated
-    if source == DEMO_SOURCE and roi is None:
-        roi = DEMO_ROI
     _refuse_source(save, source)
     with open_shipped() as bundle:
+        searches = bundle.manifest.locator is not None
+        if source == DEMO_SOURCE and roi is None and not searches:
+            roi = DEMO_ROI
         chain = FallbackChain(bundle, bundle.manifest.classifier, any_picture=simulated)
         _run(
             chain,
@@ -221,12 +222,12 @@ def demo(
             roi=roi,
             evidence=evidence,
             as_json=as_json,
-            whole_picture=whole_picture or simulated,
+            whole_picture=whole_picture or (simulated and not searches),
             prevalence=prevalence,
         )
     say(f"saved {save}")
     if simulated:
-        say("note: the model never saw a simulated neck; its labels here mean nothing")
+        say("note: the classifier never saw a simulated neck; its labels here mean nothing")
 
 
 def _view_address(text: str) -> "Address":
@@ -311,7 +312,7 @@ def _run(
         say(line)
     for note, files in device.notes.items():
         say(f"note: {note}" + (f" ({files} files)" if files > 1 else ""))
-    if session.region.roi is None and chain.stage.learnt == "boxes":
+    if session.region.roi is None and session.locator is None and chain.stage.learnt == "boxes":
         if session.region.whole:
             say("note: the whole picture was classified; this model learnt marked nodules alone")
         else:
