@@ -85,14 +85,17 @@ lock: .venv/host
 		--universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-deps - \
 		-o requirements/peers.txt
 
-# Puts the run RUN into the package, signed by a key that signs nothing else and is then forgotten.
-# QUOTE names other runs of its recipe for the card: make ship RUN=run QUOTE="--quote folds"
+# Puts the runs RUN, of a classifier, and LOCATOR into the package as one bundle of version VERSION,
+# signed by a key that signs nothing else and is then forgotten. QUOTE names other runs of the
+# classifier's recipe for the card: make ship RUN=run LOCATOR=locator VERSION=3 QUOTE="--quote folds"
 ship: .venv/host
 	@git diff --quiet HEAD || { echo "commit first: the bundle names the commit that made it"; exit 1; }
-	new=$$(mktemp -d) && trap "rm -rf $$new" EXIT && \
-		SONOLITE_TRUST=$$new/keys $(BIN)/sonolite keys new --out $$new/key.pem --name demo && \
-		$(BIN)/sonolite convert $(RUN) --out $$new/demo.sonolite --variants int8 \
+	new=$$(mktemp -d) && trap "rm -rf $$new" EXIT && export SONOLITE_TRUST=$$new/keys && \
+		$(BIN)/sonolite keys new --out $$new/key.pem --name demo && \
+		$(BIN)/sonolite convert $(RUN) --out $$new/classifier.sonolite --variants int8 \
 			--key $$new/key.pem $(QUOTE) && \
+		$(BIN)/sonolite convert $(LOCATOR) --classifier $$new/classifier.sonolite --out $$new/demo.sonolite \
+			--version $(VERSION) --variants int8 --key $$new/key.pem && \
 		cp $$new/demo.sonolite edge_runtime/ && cp $$new/keys/demo.pem edge_runtime/demo_keys/
 
 # Debian packages for a device without a network, one a processor, for Debian 12's Python:

@@ -93,7 +93,7 @@ def write_lossless(sweep: Path, path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["phantom:?frames=60&live=no", "seq07.mp4", "seq24.mp4"])
 def test_it_decides_frame_by_frame_as_this_machine_does(
-    bed: Bed, demo_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bed: Bed, shipped_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here = there = source
     if source.endswith(".mp4"):
@@ -106,7 +106,7 @@ def test_it_decides_frame_by_frame_as_this_machine_does(
     words = ["--variant", "int8", "--backend", "cpu", "--roi", DEMO_ROI, "--any-picture", "--json"]
     folder = resources.files("edge_runtime") / "demo_keys"
     monkeypatch.setenv("SONOLITE_TRUST", str(folder))
-    mine = sonolite("run", demo_path, "--source", here, *words)
+    mine = sonolite("run", shipped_path, "--source", here, *words)
     assert mine.code == 0, mine
     current = f"{DEFAULT_ROOT}/current"
     run = [f"{current}/environment/bin/sonolite", "run", f"{current}/bundle.sonolite"]
@@ -196,9 +196,9 @@ def test_one_that_hangs_is_gone_back_from(bed: Bed, hanging: Path) -> None:  # n
     assert bed.runs()
 
 
-def test_without_a_scanner_it_idles(bed: Bed, demo_path: Path) -> None:
+def test_without_a_scanner_it_idles(bed: Bed, shipped_path: Path) -> None:
     """Seconds of a processor that is emulated say nothing of a real one: they are but told."""
-    done = bed.deploy(demo_path, "--reach", "LOST", source="v4l2:///dev/video9")
+    done = bed.deploy(shipped_path, "--reach", "LOST", source="v4l2:///dev/video9")
     assert done.code == 0, done
     used = "systemctl show sonolite -p CPUUsageNSec --value"
     before = int(bed.machine.say(used))
@@ -206,5 +206,5 @@ def test_without_a_scanner_it_idles(bed: Bed, demo_path: Path) -> None:
     share = (int(bed.machine.say(used)) - before) / 60e9
     print(f"without a scanner: {share:.1%} of an emulated processor")
     assert share <= 0.5
-    assert bed.deploy(demo_path, "--reach", "LIVE").code == 0
+    assert bed.deploy(shipped_path, "--reach", "LIVE").code == 0
     assert bed.runs()

@@ -119,7 +119,7 @@ def test_a_result_tells_everything(demo_path: Path) -> None:
     assert set(nodule["thresholds"]) == {"malignant"}
     assert set(result["latency_ms"]) == {"wait", "prepare", "infer", "total"}
     assert result["backend"].startswith("cpu int8.tflite ")
-    assert result["bundle"].startswith("demo 1 ")
+    assert result["bundle"].startswith("demo 2 ")
 
 
 def test_stills_are_judged_one_by_one(demo_path: Path, labelled: Path) -> None:
@@ -335,14 +335,14 @@ def test_evidence_needs_a_video_and_a_model_that_has_it(
     refused(sonolite("run", bundle_path, *run, "--save", tmp_path / "a.mp4"), "no evidence map")
 
 
-def test_inspect_checks_and_shows_the_card(demo_path: Path) -> None:
-    done = sonolite("inspect", demo_path)
+def test_inspect_checks_and_shows_the_card(shipped_path: Path) -> None:
+    done = sonolite("inspect", shipped_path)
     assert done.code == 0
     assert "every size and hash is as the manifest says" in done.stdout
     assert "Research use only" in done.stdout
     assert "int8" in done.stdout
     assert "held" in done.stdout
-    shown = json.loads(sonolite("inspect", demo_path, "--json").stdout)
+    shown = json.loads(sonolite("inspect", shipped_path, "--json").stdout)
     assert shown["manifest"]["stages"][0]["preprocessing"].startswith("gray|crop")
     assert shown["signed"]["trusted_as"] == "demo"
     assert [its["variant"] for its in shown["gate"]["variants"]] == ["float32", "int8"]
