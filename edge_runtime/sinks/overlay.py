@@ -66,11 +66,12 @@ def _caption(canvas: Pixels, nodule: Nodule, band: int, color: Color) -> None:
     """The track and the label of a nodule that was found, above the box, or inside at the top."""
     text = f"{nodule.track} {nodule.label or '?'}"
     scale = 0.4 * band / 18
-    (_, height), base = cv2.getTextSize(text, FONT, scale, 1)
+    (width, height), base = cv2.getTextSize(text, FONT, scale, 1)
+    tall = height + base + 4
     x, y = nodule.box.x, nodule.box.y + band
-    down = y - base if y - height - 2 * base >= band else y + height + base
-    cv2.putText(canvas, text, (x + 2, down), FONT, scale, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, (x + 2, down), FONT, scale, color, 1, cv2.LINE_AA)
+    top = y - tall if y - tall >= band else y
+    cv2.rectangle(canvas, (x, top), (x + width + 6, top + tall), (0, 0, 0), cv2.FILLED)
+    cv2.putText(canvas, text, (x + 3, top + height + 2), FONT, scale, color, 1, cv2.LINE_AA)
 
 
 def _beyond_threshold(nodule: Nodule) -> NDArray[np.float32]:
