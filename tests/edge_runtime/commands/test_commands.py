@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from PIL import Image
 from devices.capture.phantom import Phantom
 from edge_runtime.bundle.archive import GATE, list_members, open_bundle, write_bundle
 from edge_runtime.commands.run import DEMO_ROI
+from edge_runtime.nodules.tracking import iou
 from tests.conftest import SWEEPS, Within, refused, sonolite
 from tests.devices.capture.test_dicom import write_dicom
 
@@ -41,6 +42,31 @@ def test_demo_runs_and_says_where_the_video_is(
     assert done.code == 0, done
     assert "saved demo.mp4" in done.stderr
     assert len(frames_of(tmp_path / "demo.mp4")) == 6
+
+
+def test_demo_finds_the_nodule_and_follows_it(tmp_path: Path) -> None:
+    """Nobody marks it. Of the frames that show it, the first few pass before it is confirmed."""
+    words = ("demo", "phantom:?frames=60&live=no", "--save", tmp_path / "demo.mp4", "--json")
+    done = sonolite(*words)
+    assert done.code == 0, done
+    phantom = Phantom(live=False)
+    marked, hits, tracks = 0, 0, set()
+    for result in map(json.loads, done.stdout.splitlines()):
+        truth = phantom.nodule_box(result["frame"])
+        if truth is None:
+            continue
+        marked += 1
+        for nodule in result["nodules"]:
+            tracks.add(nodule["track"])
+            hits += iou(centred(truth), centred(nodule["box"])) >= 0.3
+    assert marked > 20
+    assert hits >= 0.7 * marked
+    assert len(tracks) == 1
+
+
+def centred(box: Sequence[int]) -> tuple[float, float, float, float]:
+    x, y, w, h = box
+    return x + w / 2, y + h / 2, w, h
 
 
 def test_demo_takes_a_file(tmp_path: Path, make_video: Callable[..., Path]) -> None:
