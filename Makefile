@@ -18,7 +18,7 @@ demo: .venv/device
 	$(BIN)/sonolite demo
 
 test: .venv/host lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # The tests that take minutes each, and those that hold the program to a time, with the limits of a
 # machine that does nothing else.
@@ -53,7 +53,7 @@ docs-serve: .venv/host docs/recipe.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 # The page of every recipe key, made from the classes that read a recipe.
-docs/recipe.md: docs/recipe_page.py train/recipe.py train/scanner.py train/samples.py edge_runtime/bundle/manifest.py
+docs/recipe.md: docs/recipe_page.py train/recipe.py train/recipe_keys.py train/augmentation.py train/samples.py edge_runtime/bundle/manifest.py
 	$(BIN)/python -m docs.recipe_page > $@.new && mv $@.new $@
 
 # The device's part alone: no tensorflow, about 340 MB.
@@ -74,7 +74,7 @@ docs/recipe.md: docs/recipe_page.py train/recipe.py train/scanner.py train/sampl
 # Renews the lock files from pyproject.toml.
 lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/host
-	for which in device "host --extra train --extra dicom --extra stream --extra docs --extra dev" "tflite-runtime --extra tflite-runtime --no-emit-package ai-edge-litert"; do \
+	for which in device "host --extra train --extra dicom --extra stream --extra view --extra docs --extra dev" "tflite-runtime --extra tflite-runtime --no-emit-package ai-edge-litert"; do \
 		set -- $$which; out=requirements/$$1.txt; shift; \
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
@@ -85,14 +85,17 @@ lock: .venv/host
 		--universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-deps - \
 		-o requirements/peers.txt
 
-# Puts the run RUN into the package, signed by a key that signs nothing else and is then forgotten.
-# QUOTE names other runs of its recipe for the card: make ship RUN=run QUOTE="--quote folds"
+# Puts the runs RUN, of a classifier, and LOCATOR into the package as one bundle of version VERSION,
+# signed by a key that signs nothing else and is then forgotten. QUOTE names other runs of the
+# classifier's recipe for the card: make ship RUN=run LOCATOR=locator VERSION=3 QUOTE="--quote folds"
 ship: .venv/host
 	@git diff --quiet HEAD || { echo "commit first: the bundle names the commit that made it"; exit 1; }
-	new=$$(mktemp -d) && trap "rm -rf $$new" EXIT && \
-		SONOLITE_TRUST=$$new/keys $(BIN)/sonolite keys new --out $$new/key.pem --name demo && \
-		$(BIN)/sonolite convert $(RUN) --out $$new/demo.sonolite --variants int8 \
+	new=$$(mktemp -d) && trap "rm -rf $$new" EXIT && export SONOLITE_TRUST=$$new/keys && \
+		$(BIN)/sonolite keys new --out $$new/key.pem --name demo && \
+		$(BIN)/sonolite convert $(RUN) --out $$new/classifier.sonolite --variants int8 \
 			--key $$new/key.pem $(QUOTE) && \
+		$(BIN)/sonolite convert $(LOCATOR) --classifier $$new/classifier.sonolite --out $$new/demo.sonolite \
+			--version $(VERSION) --variants int8 --key $$new/key.pem && \
 		cp $$new/demo.sonolite edge_runtime/ && cp $$new/keys/demo.pem edge_runtime/demo_keys/
 
 # Debian packages for a device without a network, one a processor, for Debian 12's Python:

@@ -34,8 +34,10 @@ from edge_runtime.bundle.manifest import (
     Variant,
 )
 from edge_runtime.bundle.scope import write_scope
+from edge_runtime.files import whole_folder
 from train.batches import read_patch_set
 from train.network import predict
+from train.outliers import places_beside
 from train.run import Record, Run, prevalence, software
 from train.samples import Sample, load_pictures
 from train.scope import fit_scope
@@ -51,16 +53,26 @@ int8 embedding by less than pictures differ, but by more than the training pictu
 
 @dataclass(frozen=True)
 class Built:
-    """A bundle that was written, and what was measured on the way."""
+    """What was written, and what was measured on the way."""
 
-    bundle: Bundle
+    bundle: Bundle | None
+    """None where plain TFLite files alone were wanted."""
     comparisons: tuple[Comparison, ...]
     complaint: str | None
     """Why the Edge TPU's compiler, where there is one, made nothing of int8."""
 
 
-def build_bundle(run: Run, out: Path, options: ConversionOptions, progress: Progress) -> Built:
+def build_bundle(
+    run: Run,
+    out: Path | None,
+    options: ConversionOptions,
+    progress: Progress,
+    models: Path | None = None,
+) -> Built:
     """Converts `run` to `out`, and writes the gate's report beside it.
+
+    Where `models` is given, the plain TFLite files of the bundle are written to that new folder;
+    without `out` they are all that is.
 
     Every variant is compared with float32 on the test split; the bundle holds those that keep their
     limits. A variant that cannot be converted or run has failed. The representative set comes from
@@ -75,6 +87,12 @@ def build_bundle(run: Run, out: Path, options: ConversionOptions, progress: Prog
     pictures = load_pictures(run.split.of("test"), preprocessing, progress("test images"))
     golden = make_golden(lambda tensors: predict(run.model, tensors), preprocessing)
     assessment = assess(run, options, pictures, golden, progress)
+    if models is not None:
+        with whole_folder(models) as part:
+            for variant, model in assessment.models.items():
+                (part / f"{variant}.tflite").write_bytes(model)
+    if out is None or options.key is None:
+        return Built(None, assessment.comparisons, assessment.complaint)
     scopes = _scopes(run, assessment.backends, pictures, progress)
     tolerance = {
         variant: assessment.golden_differences[variant] + ROUNDING for variant in assessment.sound
@@ -135,12 +153,19 @@ def _scopes(
         (patches.prepared(), patches.varied(seed, place, progress=varying))
         for place, patches in enumerate(known)
     ]
+    outliers = [
+        places_beside(drawn, known[0].preprocessing, seed, progress("beside the nodules")),
+        run.outliers,
+    ]
     scopes = {}
     for variant, backend in backends.items():
         shown = progress(f"scope of {variant}")
         embed = partial(answer, backend, progress=shown, output="embedding")
-        scope = fit_scope(*((embed(plain), embed(varied)) for plain, varied in plain_and_varied))
-        withheld = float(np.mean(scope.distance(embed(test)) > scope.limit))
+        train, validation = ((embed(plain), embed(varied)) for plain, varied in plain_and_varied)
+        scope = fit_scope(
+            train, validation, [embed(pictures) for pictures in outliers if len(pictures)]
+        )
+        withheld = float(np.mean(scope.score(embed(test)) > 1))
         scopes[variant] = write_scope(scope), withheld
     return scopes
 
@@ -155,12 +180,12 @@ def _stage(
         task=recipe.task.name,
         labels=recipe.task.labels,
         aliases=recipe.task.aliases,
-        learnt="boxes" if preprocess.parse(recipe.preprocessing).crops else "pictures",
+        learnt=record.learnt,
         prevalence=prevalence(record.data),
         preprocessing=recipe.preprocessing,
         variants={variant: f"{variant}.tflite" for variant in tolerance},
         operating_point=OperatingPoint(
-            thresholds={recipe.task.labels[-1]: record.threshold},
+            thresholds=record.thresholds,
             sensitivity=recipe.operating_point.sensitivity,
             chosen_on="validation",
         ),

@@ -8,6 +8,7 @@ from convert.assessment import Assessment
 from convert.edgetpu import Placement
 from convert.gpu import GpuComparison
 from devices import BadInput
+from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.gate import Comparison, rows
 from edge_runtime.bundle.manifest import ClassifierStage, Variant
 from train.cross_validation import SUMMARY, CrossValidation, read_cross_validation
@@ -26,11 +27,13 @@ TEMPLATE = """# {name}, version {version}
 
 ## Use
 
-- Tells {negative} from {positive}: {task}.
-- Preprocessing: `{preprocessing}`. The network was trained on what this string makes of an image
-  and its box. Where the string crops, a picture without a box is outside what was measured below.
-- A picture counts as {positive} from a probability of {threshold:.3f} on, chosen on the validation
-  split for a sensitivity of {sensitivity:.2f}; closer than {margin:.2f} to it, no label is given.
+- Tells {apart_from}: {task}.
+- Preprocessing: `{preprocessing}`. {learnt}
+- {decision}; closer than {margin:.2f} to a threshold, no label is given.
+- The classes were as common as this in the images that it learnt from and was calibrated on:
+  {prevalence}.
+  Its probabilities hold where that is so. Elsewhere, `sonolite run --prevalence` shifts them to how
+  common the classes are there; labels do not move with it.
 
 ## Data
 
@@ -50,13 +53,12 @@ bootstrap over groups. *Majority* is the accuracy of always naming the commoner 
 {figures_head}
 {figures}
 
-On the test split, by what an image tells besides its label; *scanner* is the size of its images.
-{boxes}A subgroup of few groups says little.
+{by_class}The labels of the test split, a row for each true class:
 
-{subgroups_head}
-{subgroups}
+{confusion_head}
+{confusion}
 
-The variants on the test split ({test} images), by `sonolite convert`, each through
+{subgroups}The variants on the test split ({test} images), by `sonolite convert`, each through
 {interpreter}. In brackets 95 % intervals. *Label agreement* is the share of decisions like
 float32's, *McNemar's p* tells of the changed ones; largest, 99th percentile and mean difference are
 of probabilities. A variant that does not hold its limits is left out of the bundle.
@@ -88,10 +90,43 @@ of its images.
 {rows}
 
 """
-WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label. The limit keeps
-99 % of the validation images{varied}; of the test images it keeps: {shares}. Not every picture of
-something else lies beyond it."""
+WITH_SCOPE = """A picture that is unlike those the model learnt from gets no label. The limit of
+the distance keeps 99 % of the validation images{varied}; of the test images the scope keeps:
+{shares}. {others} Not every picture of something else lies beyond it."""
+SHOWN = (
+    "It was fitted with {count} auxiliary pictures of something else ({kinds}), and notices their "
+    "like far better than what it was never shown."
+)
+NONE_SHOWN = "No picture of something else was shown to it."
 VARIED = " as they are and as other scanners may show them, together"
+LEARNT = {
+    "boxes": """The network learnt what people marked with boxes, and a margin
+  around each: {boxed} of the {images} images that it learnt from had one. A picture without a box
+  is outside what was measured below.""",
+    "pictures": """The network learnt whole pictures: {boxed} of the {images}
+  images that it learnt from had a box.{cropped}""",
+}
+CROPPED = """ The string crops to a box where there is one: with a box
+  the model is outside what was measured below."""
+BINARY = """A picture counts as {positive} from a probability of {threshold:.3f} on, chosen on the
+  validation split for a sensitivity of {sensitivity:.2f}"""
+OF_CLASSES = """The label is the most probable class among those that reach their thresholds:
+  {thresholds}. Where none does, there is no label. Each was chosen on the validation split so that
+  at least {sensitivity:.2f} of the class's images reach it"""
+SUBGROUPS = """On the test split, by what an image tells besides its label; *scanner* is the size
+of its images.
+{boxes}A subgroup of few groups says little.
+
+{head}
+{rows}
+
+"""
+BY_CLASS = """Each class of the test split against all others:
+
+{head}
+{rows}
+
+"""
 LEAKS = """ The data's own split had near duplicates on two
 sides; of these images {count} were dropped for it, from training, or from validation where the
 other tests."""
@@ -131,7 +166,9 @@ def card_text(card: Card) -> str:
         for part, images in data.counts.items()
     ]
     figures = [
-        _cells(part, *(_with_interval(metrics, name) for name in shown_in("card")))
+        _cells(
+            part, *(_with_interval(metrics, name) for name in shown_in("card", len(stage.labels)))
+        )
         for part, metrics in record.metrics.items()
     ]
     subgroups = [
@@ -139,7 +176,10 @@ def card_text(card: Card) -> str:
             f"{title}: {name}",
             str(metrics.samples),
             str(metrics.groups),
-            *(_with_interval(metrics, figure) for figure in shown_in("card subgroups")),
+            *(
+                _with_interval(metrics, figure)
+                for figure in shown_in("card subgroups", len(stage.labels))
+            ),
         )
         for title, groups in record.subgroups.items()
         for name, metrics in groups.items()
@@ -149,12 +189,19 @@ def card_text(card: Card) -> str:
         name=card.name,
         version=card.version,
         about=record.recipe.about,
-        negative=stage.labels[0],
-        positive=stage.positive,
+        apart_from=(
+            f"{stage.labels[0]} from {stage.positive}"
+            if stage.is_binary
+            else f"{', '.join(stage.labels)} from one another"
+        ),
         task=stage.task,
+        learnt=_learnt(record),
+        decision=_decision(stage),
+        prevalence=", ".join(f"{label} {stage.prevalence[label]:.3f}" for label in stage.labels),
+        by_class=_by_class(record.metrics["test"]),
+        confusion_head=_head("truth", *(f"called {label}" for label in stage.labels), "no label"),
+        confusion=_confusion(record.metrics["test"], stage.labels),
         preprocessing=stage.preprocessing,
-        threshold=stage.operating_point.thresholds[stage.positive],
-        sensitivity=stage.operating_point.sensitivity,
         margin=stage.decision.margin,
         data=data.name,
         images=sum(sum(counts.values()) for counts in data.counts.values()),
@@ -170,16 +217,14 @@ def card_text(card: Card) -> str:
         duplicates=data.duplicates,
         dropped=sum(data.dropped.values()),
         leaks=LEAKS.format(count=data.dropped[LEAK]) if LEAK in data.dropped else "",
-        figures_head=_head("split", *_titles("card")),
+        figures_head=_head("split", *_titles("card", len(stage.labels))),
         figures="\n".join(figures),
-        subgroups_head=_head("subgroup", "images", "groups", *_titles("card subgroups")),
-        subgroups="\n".join(subgroups),
-        boxes=BOXES if "box" in record.subgroups else "",
+        subgroups=_subgroups(record, subgroups),
         biases=CORRECTED if "int8" in sizes else "",
         fine_tuning="" if fine_tuning is None else f"Int8 was fine-tuned: {fine_tuning}.\n\n",
         edgetpu=_edgetpu(assessment.placement),
         gpu="; ".join(map(_gpu, assessment.gpu)) or "not tried.",
-        others=_others(card.others),
+        others=_others(card.others, len(stage.labels)),
         scope=_scope(record, card.withheld),
         test=sum(data.counts["test"].values()),
         interpreter=assessment.interpreter,
@@ -191,6 +236,66 @@ def card_text(card: Card) -> str:
         data_sha256=data.sha256,
         split_sha256=data.split_sha256,
     )
+
+
+def _subgroups(record: Record, rows: Sequence[str]) -> str:
+    """The table of the subgroups; nothing where there are none."""
+    if not rows:
+        return ""
+    titles = _titles("card subgroups", len(record.recipe.task.labels))
+    return SUBGROUPS.format(
+        boxes=BOXES if "box" in record.subgroups else "",
+        head=_head("subgroup", "images", "groups", *titles),
+        rows="\n".join(rows),
+    )
+
+
+def _learnt(record: Record) -> str:
+    """Whether it learnt boxes or whole pictures, and what follows."""
+    crops = preprocess.parse(record.recipe.preprocessing).crops
+    return LEARNT[record.learnt].format(
+        boxed=record.data.boxed["train"],
+        images=sum(record.data.counts["train"].values()),
+        cropped=CROPPED if crops else "",
+    )
+
+
+def _decision(stage: ClassifierStage) -> str:
+    """How probabilities become a label."""
+    point = stage.operating_point
+    if stage.is_binary:
+        return BINARY.format(
+            positive=stage.positive,
+            threshold=point.thresholds[stage.positive],
+            sensitivity=point.sensitivity,
+        )
+    thresholds = ", ".join(f"{label} {point.thresholds[label]:.3f}" for label in stage.labels)
+    return OF_CLASSES.format(thresholds=thresholds, sensitivity=point.sensitivity)
+
+
+def _by_class(test: PartialMetrics) -> str:
+    """Each class against all others; nothing of two."""
+    if not test.by_class:
+        return ""
+    shown = shown_in("classes")
+    rows = [
+        _cells(label, *(_with_interval(metrics, name) for name in shown))
+        for label, metrics in test.by_class.items()
+    ]
+    head = _head("class", *(metric.title for metric in shown.values()))
+    return BY_CLASS.format(head=head, rows="\n".join(rows))
+
+
+def _confusion(test: PartialMetrics, labels: Sequence[str]) -> str:
+    """The confusion matrix, a row for each true class; without a label in the last column."""
+    matrix = test.confusion_matrix
+    if (counted := test.confusion) is not None:
+        matrix = (
+            (counted.true_negative, counted.false_positive, 0),
+            (counted.false_negative, counted.true_positive, 0),
+        )
+    rows = zip(labels, matrix, strict=True)
+    return "\n".join(_cells(label, *map(str, counts)) for label, counts in rows)
 
 
 def _variants(comparisons: Sequence[Comparison], sizes: Mapping[Variant, int]) -> str:
@@ -261,7 +366,11 @@ def _scope(record: Record, withheld: Mapping[Variant, float]) -> str:
         return WITHOUT_SCOPE
     shares = ", ".join(f"{variant} {1 - share:.1%}" for variant, share in withheld.items())
     return WITH_SCOPE.format(
-        varied="" if record.recipe.augmentation is None else VARIED, shares=shares
+        varied="" if record.recipe.augmentation is None else VARIED,
+        shares=shares,
+        others=SHOWN.format(count=sum(record.others.values()), kinds=", ".join(record.others))
+        if record.others
+        else NONE_SHOWN,
     )
 
 
@@ -289,15 +398,15 @@ def _gpu(comparison: GpuComparison) -> str:
     )
 
 
-def _others(others: Sequence[Other]) -> str:
+def _others(others: Sequence[Other], classes: int) -> str:
     """The recipe on other splits; nothing where there are none."""
     if not others:
         return ""
-    head = _head("tested on", "images", *_titles("headline"))
-    return OTHERS.format(head=head, rows="\n".join(map(_row, others)))
+    head = _head("tested on", "images", *_titles("headline", classes))
+    return OTHERS.format(head=head, rows="\n".join(_row(other, classes) for other in others))
 
 
-def _row(other: Other) -> str:
+def _row(other: Other, classes: int) -> str:
     """One line of the table of other splits. ECE has no interval there."""
     if isinstance(other, CrossValidation):
         tested = f"each group once, in {len(other.folds)} folds"
@@ -309,15 +418,15 @@ def _row(other: Other) -> str:
             tested += f"; {PARTED.format(count=other.parted)}"
         metrics = other.metrics["test"]
         images = metrics.samples
-    figures = {name: _with_interval(metrics, name) for name in shown_in("headline")}
+    figures = {name: _with_interval(metrics, name) for name in shown_in("headline", classes)}
     figures["ece"] = METRICS["ece"].text(metrics.ece)
     if isinstance(other, CrossValidation):
         figures["auroc"] = f"{other.auroc:.3f} ±{other.auroc_deviation:.3f}"
     return _cells(tested, str(images), *figures.values())
 
 
-def _titles(table: Table) -> list[str]:
-    return [metric.title for metric in shown_in(table).values()]
+def _titles(table: Table, classes: int) -> list[str]:
+    return [metric.title for metric in shown_in(table, classes).values()]
 
 
 def _head(*titles: str) -> str:

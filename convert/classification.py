@@ -9,32 +9,38 @@ from scipy.stats import binomtest
 from convert.gate import Answers, Measure
 from edge_runtime.bundle.gate import Figure
 from edge_runtime.bundle.manifest import Limits
-from train.metrics import Labels, measure, paired_difference, shown_in
+from train.decision_rule import DecisionRule
+from train.metrics import Labels, Metrics, paired_difference, shown_in
 
 
 def classification(
-    labels: Labels, groups: Sequence[str], threshold: float, limits: Limits
+    labels: Labels, groups: Sequence[str], rule: DecisionRule, limits: Limits
 ) -> Measure:
-    """Measures answers float32 ``[N, classes]`` by the positive class's probability, the last.
+    """Measures answers float32 ``[N, classes]``, and the labels that `rule` makes of them.
 
-    A picture counts as positive from `threshold` on. The intervals are by bootstrap over `groups`,
-    that of the AUROC's difference by the same for both (`paired_difference`). `label_agreement` is
-    the share of pictures on which both decide alike, `mcnemar` the exact two-sided p of so uneven a
-    split of the changed decisions into right and wrong (McNemar, Psychometrika 1947, 12:153); the
-    differences are of probabilities.
+    The intervals are by bootstrap over `groups`, that of the AUROC's difference by the same for
+    both (`paired_difference`). `label_agreement` is the share of pictures on which both decide
+    alike, `mcnemar` the exact two-sided p of so uneven a split of the changed decisions into right
+    and wrong (McNemar, Psychometrika 1947, 12:153); the differences are of probabilities: of two
+    classes the positive one's, of more that of the class that moves most. The limit of the
+    sensitivity holds for the positive class of two, and for each of more.
 
     What is returned raises ValueError where a class is absent or float32 answers no numbers.
     """
 
     def held(reference: Answers, answered: Answers) -> tuple[dict[str, Figure], tuple[str, ...]]:
-        expected, scores = reference[:, -1], answered[:, -1]
-        before = measure(labels, expected, threshold, groups)
-        difference, interval = paired_difference(labels, expected, scores, groups)
-        should, called = expected >= threshold, scores >= threshold
-        agreement = float(np.mean(called == should))
-        off = np.abs(scores - expected)
+        before = rule.measure(labels, reference, groups)
+        judged = -1 if rule.is_binary else slice(None)
+        difference, interval = paired_difference(
+            labels, reference[:, judged], answered[:, judged], groups
+        )
+        should, called = rule.called(reference), rule.called(answered)
+        changed = int(np.sum(called != should))
+        agreement = 1 - changed / len(labels)
+        off = np.abs(answered - reference)[:, judged].reshape(len(labels), -1).max(axis=1)
+        now = rule.measure(labels, answered, groups)
         figures = {
-            **figures_alone(labels, groups, threshold, answered),
+            **_figures(now, rule),
             "auroc_difference": Figure(difference, interval),
             "label_agreement": Figure(agreement),
             "mcnemar": Figure(_mcnemar(called == labels, should == labels)),
@@ -43,16 +49,14 @@ def classification(
             "mean_difference": Figure(float(off.mean())),
         }
         lowest = difference if interval is None else interval[0]
-        drop = before.sensitivity - figures["sensitivity"].value
         failures = {
             "one group alone gives no interval of the AUROC's difference": interval is None,
-            f"AUROC may be lower by {-lowest:.4f} > {limits.auroc_drop}": (
-                lowest < -limits.auroc_drop
-            ),
-            f"sensitivity lower by {drop:.4f} > {limits.sensitivity_drop}": (
-                drop > limits.sensitivity_drop
-            ),
-            f"label agreement {agreement:.4f} < {limits.label_agreement}": (
+            f"AUROC of {len(labels)} pictures may be lower by {-lowest:.4f} > "
+            f"{limits.auroc_drop}": lowest < -limits.auroc_drop,
+            **_lost(before, now, limits.sensitivity_drop),
+            f"label agreement {agreement:.4f} < {limits.label_agreement} ({changed} of "
+            f"{len(labels)} labels change, "
+            f"{int((1 - limits.label_agreement) * len(labels) + 1e-9)} may)": (
                 agreement < limits.label_agreement
             ),
         }
@@ -61,18 +65,56 @@ def classification(
     return held
 
 
+def _lost(before: Metrics, now: Metrics, limit: float) -> dict[str, bool]:
+    """Whether too many pictures of a class are not found any more, by what is said of it."""
+    both = (
+        [("", before, now)]
+        if not before.by_class
+        else [
+            (f" of {label}", figures, now.by_class[label])
+            for label, figures in before.by_class.items()
+        ]
+    )
+    failures = {}
+    for of_class, earlier, later in both:
+        assert earlier.sensitivity is not None  # each class has pictures, or `measure` refuses
+        assert later.sensitivity is not None
+        assert earlier.confusion is not None
+        assert later.confusion is not None
+        drop = earlier.sensitivity - later.sensitivity
+        lost = earlier.confusion.true_positive - later.confusion.true_positive
+        pictures = earlier.confusion.true_positive + earlier.confusion.false_negative
+        words = (
+            f"sensitivity{of_class} lower by {drop:.4f} > {limit} ({lost} of {pictures} pictures, "
+            f"{int(limit * pictures + 1e-9)} may)"
+        )
+        failures[words] = drop > limit
+    return failures
+
+
 def figures_alone(
-    labels: Labels, groups: Sequence[str], threshold: float, answered: Answers
+    labels: Labels, groups: Sequence[str], rule: DecisionRule, answered: Answers
 ) -> dict[str, Figure]:
     """Measures answers float32 ``[N, classes]`` by themselves, as `classification` does.
 
     Raises ValueError where a class is absent or an answer is not a number.
     """
-    now = measure(labels, answered[:, -1], threshold, groups)
+    return _figures(rule.measure(labels, answered, groups), rule)
+
+
+def _figures(now: Metrics, rule: DecisionRule) -> dict[str, Figure]:
+    shown = shown_in("gate", len(rule.classes))
+    figures = {name: (getattr(now, name), now.intervals.get(name)) for name in shown}
+    for label, metrics in now.by_class.items():
+        figures[f"sensitivity_of_{label}"] = (
+            metrics.sensitivity,
+            metrics.intervals.get("sensitivity"),
+        )
     return {
         "images": Figure(now.samples),
         "groups": Figure(now.groups),
-        **{name: Figure(getattr(now, name), now.intervals.get(name)) for name in shown_in("gate")},
+        # Where no picture gets a label, there is no accuracy.
+        **{name: Figure(*figure) for name, figure in figures.items() if figure[0] is not None},
     }
 
 

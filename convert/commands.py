@@ -20,6 +20,8 @@ from train.commands import TIRADS_HELP
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
+    from nacl.signing import SigningKey
+
     from edge_runtime.bundle.gate import Comparison
 
 JsonOption = Annotated[bool, typer.Option("--json", help="The figures to stdout.")]
@@ -34,7 +36,11 @@ def register(app: typer.Typer) -> None:
 @quiet()
 def convert(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    out: Annotated[Path, typer.Option(help="The bundle, NAME.sonolite.")],
+    out: Annotated[Path | None, typer.Option(help="The bundle, NAME.sonolite.")] = None,
+    tflite: Annotated[
+        Path | None,
+        typer.Option(help="A new folder for the plain .tflite files, beside a bundle or alone."),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Where the run's images lie now, if they were moved.")
     ] = None,
@@ -54,6 +60,10 @@ def convert(
             help="Let int8 learn to answer as float32 does, on the training images; minutes.",
         ),
     ] = False,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="RUN is of a locator: the bundle whose classifier it is joined to."),
+    ] = None,
     quote: Annotated[
         list[Path] | None,
         typer.Option(help="Another run or cross-validation of the recipe, for the card."),
@@ -65,32 +75,53 @@ def convert(
 ) -> None:
     """Quantise a run to TFLite, compare each variant with float, and write a signed bundle.
 
-    Example: sonolite convert run --out nodule.sonolite
+    What is asked for with --variants and fails the gate ends it with 1.
+
+    Examples: sonolite convert run --out nodule.sonolite
+
+    sonolite convert run --tflite models
+
+    sonolite convert locator --classifier nodule.sonolite --out finder.sonolite
     """
+    from convert.assessment import remedies
     from convert.build import build_bundle
     from convert.variants import ConversionOptions
     from edge_runtime.bundle.archive import SUFFIX
     from train.run import read_run
 
-    if out.suffix != SUFFIX:
-        raise BadInput(f"--out {out}: a bundle's name ends in {SUFFIX}")
-    if not re.fullmatch(NAME, out.stem):
-        raise BadInput(f"--out {out}: letters, digits, blanks, and _ . - make a bundle's name")
-    for path in (out, out.with_suffix(".html")):
-        refuse_existing(path)
+    if out is None and tflite is None:
+        raise BadInput("--out NAME.sonolite for a bundle, --tflite FOLDER for plain models")
+    if out is not None:
+        if out.suffix != SUFFIX:
+            raise BadInput(f"--out {out}: a bundle's name ends in {SUFFIX}")
+        if not re.fullmatch(NAME, out.stem):
+            raise BadInput(f"--out {out}: letters, digits, blanks, and _ . - make a bundle's name")
+        refuse_existing(out)
+        refuse_existing(out.with_suffix(".html"))
+    if tflite is not None:
+        refuse_existing(tflite)
     wanted = {word.strip() for word in variants.split(",")} if variants else {*get_args(Variant)}
     if unknown := wanted - set(get_args(Variant)):
         raise BadInput(f"--variants: no {min(unknown)}; there are {', '.join(get_args(Variant))}")
     chosen = tuple(name for name in get_args(Variant) if name in wanted)
+    if classifier is not None:
+        if out is None or tflite is not None or keep_float or quantisation_aware or quote:
+            raise BadInput("--classifier goes with --out, --data, --version, --variants and --key")
+        _join(run, classifier, out, data, version, chosen, read_signing_key(key), as_json)
+        return
+    from train.locator.run import is_locator_run
+
+    if is_locator_run(run):
+        raise BadInput(f"{run}: the run of a locator; --classifier BUNDLE names what it joins")
     if quantisation_aware and "int8" not in chosen:
         raise BadInput("--quantisation-aware: int8 is not among the --variants")
     if keep_float and "int8" not in chosen:
         raise BadInput("--keep-float: int8 is not among the --variants")
-    signing = read_signing_key(key)
+    signing = None if out is None else read_signing_key(key)
     trained = read_run(run, data)
     with progress_bar() as bar:
         options = ConversionOptions(
-            out.stem,
+            run.resolve().name if out is None else out.stem,
             version,
             chosen,
             variants is not None,
@@ -99,7 +130,7 @@ def convert(
             tuple(quote or ()),
             signing,
         )
-        built = build_bundle(trained, out, options, lambda name: tracked(bar, name))
+        built = build_bundle(trained, out, options, lambda name: tracked(bar, name), tflite)
     if as_json:
         print(json.dumps([asdict(comparison) for comparison in built.comparisons]))
     else:
@@ -108,8 +139,15 @@ def convert(
     for comparison in built.comparisons:
         if comparison.failures and comparison.variant in chosen:
             failures = "; ".join(comparison.failures)
-            line = f"{comparison.variant} is left out of the bundle: {failures}"
+            line = f"{comparison.variant} is left out: {failures}"
+            if untried := remedies(comparison.variant, options):
+                line += f"; try: {'; '.join(untried)}"
             console.print(line, markup=False, soft_wrap=True)
+    if tflite is not None:
+        names = ", ".join(sorted(path.name for path in tflite.iterdir()))
+        console.print(f"{tflite}: {names}", highlight=False, markup=False, soft_wrap=True)
+    if out is None or built.bundle is None:
+        return
     size = out.stat().st_size / 1e6
     if built.complaint is not None:
         console.print(f"nothing for the Edge TPU: {built.complaint}", markup=False, soft_wrap=True)
@@ -118,6 +156,36 @@ def convert(
         f"{out.with_suffix('.html')}: the gate, with its plots",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _join(
+    run: Path,
+    classifier: Path,
+    out: Path,
+    data: Path | None,
+    version: int,
+    variants: tuple[Variant, ...],
+    key: "SigningKey",
+    as_json: bool,
+) -> None:
+    """Writes a bundle with the classifier of one bundle and the locator of a run."""
+    from convert.locator import join_locator
+    from edge_runtime.bundle.archive import open_trusted
+    from edge_runtime.commands.options import trusted_keys
+    from train.locator.run import read_locator_run
+
+    held = open_trusted(classifier, trusted_keys())
+    trained = read_locator_run(run, data)
+    with progress_bar() as bar:
+        joined = join_locator(
+            trained, held, out, out.stem, version, variants, key, lambda name: tracked(bar, name)
+        )
+    if as_json:
+        print(json.dumps([asdict(comparison) for comparison in joined.comparisons]))
+    else:
+        _show(joined.comparisons)
+    line = f"{out}: {joined.bundle.id}, {out.stat().st_size / 1e6:.1f} MB"
+    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @quiet()

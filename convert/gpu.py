@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from convert.gate import answer
 from devices import SonoliteError
 from devices.compute import CpuBackend, GpuBackend
+from train.decision_rule import DecisionRule
 
 LIMIT = 1e-4
 """How far the probabilities may be apart. A GPU adds the same float32 products in another order. A
@@ -36,7 +37,7 @@ class GpuComparison:
     largest_difference: float | None = None
     """Between the probabilities."""
     label_agreement: float | None = None
-    """The share of pictures on which both decide alike at the threshold."""
+    """The share of pictures on which both decide alike."""
 
     @property
     def holds(self) -> bool:
@@ -45,7 +46,7 @@ class GpuComparison:
 
 
 def compare_gpu(
-    model: bytes, name: str, pictures: NDArray[np.uint8], threshold: float
+    model: bytes, name: str, pictures: NDArray[np.uint8], rule: DecisionRule
 ) -> GpuComparison:
     """Runs `pictures`, uint8 ``[N, side, side, 1]``, through the TFLite `model` on GPU and CPU.
 
@@ -55,13 +56,13 @@ def compare_gpu(
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_compare, model, name, pictures, threshold).result()
+            return pool.submit(_compare, model, name, pictures, rule).result()
         except BrokenProcessPool:
             return GpuComparison(name, refused=f"{name}: the GPU's driver crashed")
 
 
 def _compare(
-    model: bytes, name: str, pictures: NDArray[np.uint8], threshold: float
+    model: bytes, name: str, pictures: NDArray[np.uint8], rule: DecisionRule
 ) -> GpuComparison:
     """As `compare_gpu`, in this process."""
     try:
@@ -74,7 +75,7 @@ def _compare(
         return GpuComparison(name, refused=f"{name}: {str(error).splitlines()[-1]}")
     if not np.isfinite([answered, expected]).all():
         return GpuComparison(name, refused=f"{name}: answers that are not numbers")
-    decided, agreed = (outputs[:, -1] >= threshold for outputs in (answered, expected))
+    decided, agreed = (rule.called(outputs) for outputs in (answered, expected))
     return GpuComparison(
         name,
         refused=None,

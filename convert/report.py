@@ -16,6 +16,7 @@ from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.gate import Comparison, rows
 from edge_runtime.bundle.manifest import REFERENCE, Variant
 from edge_runtime.files import whole_file
+from train.decision_rule import DecisionRule
 from train.html_page import (
     GREY,
     NEGATIVE,
@@ -38,7 +39,7 @@ def write_gate_report(path: Path, bundle: Bundle, record: Record, assessment: As
         sections = {
             "Gate": _gate(assessment.comparisons, stage.variants)
             + ("" if fine_tuning is None else f"<p>Int8 was fine-tuned: {fine_tuning}.</p>"),
-            "Answers": _answers(assessment.converted.answers, record.threshold, stage.positive),
+            "Answers": _answers(assessment.converted.answers, record.rule),
             "Layers": _layers(assessment.layers),
             "Edge TPU": _edgetpu(assessment.placement),
             "GPU": _gpu(assessment.gpu),
@@ -67,30 +68,37 @@ def _gate(comparisons: Sequence[Comparison], passed: Mapping[Variant, str]) -> s
     )
 
 
-def _answers(
-    answers: Mapping[Variant, NDArray[np.float32]], threshold: float, positive: str
-) -> str:
-    """Each variant's probability over that of float32, picture by picture."""
-    reference = answers[REFERENCE][:, -1]
-    others = {
-        variant: answered[:, -1] for variant, answered in answers.items() if variant != REFERENCE
-    }
+def _answers(answers: Mapping[Variant, NDArray[np.float32]], rule: DecisionRule) -> str:
+    """Each variant's probability over that of float32, picture by picture.
+
+    Of two classes the positive one's, of more that of the class which float32 holds likeliest.
+    """
+    floats = answers[REFERENCE]
+    judged = np.full(len(floats), 1) if rule.is_binary else floats.argmax(axis=1)
+    pictures = np.arange(len(floats))
+    reference = floats[pictures, judged]
+    others = {variant: answered for variant, answered in answers.items() if variant != REFERENCE}
     if not others:
         return ""
     figure, panels = new_figure(4 * len(others) + 0.4, 4, columns=len(others))
-    for axes, (variant, scores) in zip(np.atleast_1d(panels), others.items(), strict=True):
-        same = (scores >= threshold) == (reference >= threshold)
+    for axes, (variant, answered) in zip(np.atleast_1d(panels), others.items(), strict=True):
+        scores = answered[pictures, judged]
+        same = rule.called(answered) == rule.called(floats)
         axes.plot([0, 1], [0, 1], color=GREY, lw=1)
-        axes.axvline(threshold, color=GREY, ls="--", lw=1)
-        axes.axhline(threshold, color=GREY, ls="--", lw=1)
+        if rule.is_binary:
+            threshold = rule.thresholds[rule.classes[-1]]
+            axes.axvline(threshold, color=GREY, ls="--", lw=1)
+            axes.axhline(threshold, color=GREY, ls="--", lw=1)
         axes.plot(reference[same], scores[same], ".", color=NEGATIVE, ms=4, label="same label")
         axes.plot(reference[~same], scores[~same], "o", color=POSITIVE, ms=5, label="other label")
         axes.set(title=variant, xlabel=REFERENCE, xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.legend(loc="upper left")
+    of = rule.classes[1] if rule.is_binary else "the class that float32 holds likeliest"
+    dashed = "; dashed: the operating point" if rule.is_binary else ""
     return plot(
         figure,
-        f"Probability of {positive} by each variant over that by float32",
-        f"Probability of {positive}, a point for each test image; dashed: the operating point.",
+        f"Probability of {of} by each variant over that by float32",
+        f"Probability of {of}, a point for each test image{dashed}.",
     )
 
 

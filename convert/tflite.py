@@ -33,7 +33,7 @@ def convert(model: keras.Model, variant: Variant, representative: NDArray[np.uin
     """
     side = model.input_shape[1]
     if variant == "int8":
-        return quantise(calibrate(model, representative), side)
+        return quantise(calibrate(model, representative), side, outputs=tuple(model.output))
     converter = tf.lite.TFLiteConverter.from_keras_model(at_batch_one(model, variant))
     if variant != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -43,7 +43,7 @@ def convert(model: keras.Model, variant: Variant, representative: NDArray[np.uin
         # As in `quantise`.
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     content = _converted(converter)
-    check(content, variant, side)
+    check(content, variant, side, outputs=tuple(model.output))
     return content
 
 
@@ -89,7 +89,11 @@ def calibrate(model: keras.Model, representative: NDArray[np.uint8]) -> bytes:
 
 
 def quantise(
-    calibrated: bytes, side: int, keep: Sequence[str] = (), keeps_floats: bool = False
+    calibrated: bytes,
+    side: int,
+    keep: Sequence[str] = (),
+    keeps_floats: bool = False,
+    outputs: Sequence[str] = ("probability",),
 ) -> bytes:
     """Returns a calibrated graph as int8, but for the operators that make the tensors `keep`.
 
@@ -107,7 +111,7 @@ def quantise(
                 disable_per_channel_for_dense_layers=True,
             )
         )
-    check(content, "int8", side, keeps_floats)
+    check(content, "int8", side, keeps_floats, outputs)
     return content
 
 
@@ -143,8 +147,15 @@ def calibration(representative: NDArray[np.uint8]) -> Iterator[list[NDArray[np.f
         yield [picture[np.newaxis].astype(np.float32)]
 
 
-def check(content: bytes, variant: Variant, side: int, keeps_floats: bool = False) -> None:
-    """Raises BadInput where the file is not what the model contract promises a device.
+def check(
+    content: bytes,
+    variant: Variant,
+    side: int,
+    keeps_floats: bool = False,
+    outputs: Sequence[str] = ("probability",),
+) -> None:
+    """Raises BadInput where the file is not what the model contract promises a device: `outputs` in
+    float32, from one picture in uint8.
 
     An int8 graph computes with integers alone, but where it was told to keep some layers in float.
     """
@@ -156,9 +167,10 @@ def check(content: bytes, variant: Variant, side: int, keeps_floats: bool = Fals
         raise BadInput(f"{variant}: the input is not uint8 [1, {side}, {side}, 1]")
     if variant == "int8" and tuple(entry["quantization"]) != (1.0, 0):
         raise BadInput(f"int8: a pixel is not its own quantised value: {entry['quantization']}")
-    outputs = interpreter.get_signature_runner().get_output_details()
-    if "probability" not in outputs or outputs["probability"]["dtype"] is not np.float32:
-        raise BadInput(f"{variant}: no float32 output named probability")
+    answered = interpreter.get_signature_runner().get_output_details()
+    for name in outputs:
+        if name not in answered or answered[name]["dtype"] is not np.float32:
+            raise BadInput(f"{variant}: no float32 output named {name}")
 
 
 def _check_operators(ops: Sequence[Operator], integers: bool, variant: str) -> None:

@@ -1,6 +1,6 @@
 """A bundle's variants on other data than the gate's, and on what they must not judge."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,13 @@ from edge_runtime.bundle.gate import Comparison, Figure
 from edge_runtime.bundle.manifest import REFERENCE, Variant
 from edge_runtime.bundle.scope import Scope, read_scope
 from edge_runtime.models.classifier import Classifier
-from train.evaluation import read_pictures_under, tell_apart
+from train.decision_rule import DecisionRule
+from train.evaluation import tell_apart
 from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import as_labels
-from train.samples import Task, require_both_classes
+from train.outliers import read_pictures_under
+from train.samples import Task, require_all_classes
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def validate_bundle(
     classifiers = {name: Classifier(bundle, stage, name) for name in stage.variants}
     preprocessing = next(iter(classifiers.values())).preprocessing
     loaded = load(collection, preprocessing, progress("images"))
-    require_both_classes(loaded.samples, task, str(data))
+    require_all_classes(loaded.samples, task, str(data))
     pictures = prepare(loaded.patches, preprocessing)
     outside = None
     if others is not None:
@@ -68,20 +70,23 @@ def validate_bundle(
         if stage.scopes:
             far = None
             if outside is not None:
-                far = answer_all(classifier.backend, outside, progress(f"{name}, other pictures"))
+                far = answer_all(
+                    classifier.backend, outside.pictures, progress(f"{name}, other pictures")
+                )
             scope = read_scope(bundle.read(stage.scopes[name]))
             try:
-                scoped[name] = _scope_figures(scope, near, far)
+                kinds = () if outside is None else outside.kinds
+                scoped[name] = _scope_figures(scope, near, far, kinds)
             except ValueError as error:
                 raise BadInput(f"{bundle.path}: {name}: {error}") from error
-    labels = as_labels([sample.label for sample in loaded.samples], stage.positive)
+    labels = as_labels([sample.label for sample in loaded.samples], stage.labels)
     groups = [sample.group for sample in loaded.samples]
-    point, limits = stage.operating_point.thresholds[stage.positive], stage.limits
+    rule, limits = DecisionRule(stage.labels, stage.operating_point.thresholds), stage.limits
     try:
         if REFERENCE in probabilities:
-            judged = compare(classification(labels, groups, point, limits), probabilities)
+            judged = compare(classification(labels, groups, rule, limits), probabilities)
         else:
-            judged = measure_alone(partial(figures_alone, labels, groups, point), probabilities)
+            judged = measure_alone(partial(figures_alone, labels, groups, rule), probabilities)
     except ValueError as error:
         raise BadInput(f"{bundle.path}: {error}") from error
     return Validation(
@@ -97,17 +102,26 @@ def _scope_figures(
     scope: Scope,
     near: Mapping[str, NDArray[np.float32]],
     far: Mapping[str, NDArray[np.float32]] | None,
+    kinds: Sequence[str],
 ) -> dict[str, Figure]:
     """What the scope withholds of the images, and how it tells other pictures from them."""
-    distances = scope.distance(near["embedding"])
-    if not np.isfinite(distances).all():
+    scores = scope.score(near["embedding"])
+    if not np.isfinite(scores).all():
         raise ValueError("an embedding is not a number")
-    figures = {"withheld": Figure(float(np.mean(distances > scope.limit)))}
+    figures = {"withheld": Figure(float(np.mean(scores > 1)))}
     if far is None:
         return figures
-    judged = tell_apart(distances, scope.distance(far["embedding"]), scope.limit)
-    return figures | {
-        "out_of_scope_pictures": Figure(judged.pictures),
-        "out_of_scope_auroc": Figure(judged.auroc),
-        "out_of_scope_noticed": Figure(judged.noticed),
-    }
+    judged = tell_apart(scores, scope.score(far["embedding"]), kinds)
+    return (
+        figures
+        | {
+            "out_of_scope_pictures": Figure(judged.pictures),
+            "out_of_scope_auroc": Figure(judged.auroc),
+            "out_of_scope_noticed": Figure(judged.noticed),
+        }
+        | {
+            f"out_of_scope_noticed_of_{kind}": Figure(share)
+            for kind, share in judged.by_kind.items()
+            if len(judged.by_kind) > 1
+        }
+    )

@@ -51,7 +51,8 @@ class ConversionOptions:
     """Whether int8 is fine-tuned quantisation-aware; see `convert.quantisation_aware`."""
     quoted: tuple[Path, ...]
     """Runs and cross-validations of the same recipe, for the card."""
-    key: SigningKey
+    key: SigningKey | None
+    """None where no bundle is made."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +178,11 @@ def _int8(
 def compare_on(
     run: Run, samples: Sequence[Sample], answers: Mapping[Variant, NDArray[np.float32]]
 ) -> list[Comparison]:
-    """Each variant's answers to `samples` against those of float32, at the locked threshold."""
+    """Each variant's answers to `samples` against those of float32, by the locked thresholds."""
     recipe = run.record.recipe
-    labels = as_labels([sample.label for sample in samples], recipe.task.labels[-1])
+    labels = as_labels([sample.label for sample in samples], recipe.task.labels)
     groups = [sample.group for sample in samples]
-    measure = classification(labels, groups, run.record.threshold, recipe.limits)
+    measure = classification(labels, groups, run.record.rule, recipe.limits)
     try:
         return compare(measure, answers)
     except ValueError as error:

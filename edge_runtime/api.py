@@ -146,8 +146,10 @@ class Model:
             reason=reason,
             probability=probability,
             smoothed=probability if in_scope else None,
+            interval=None,
             adjusted=None,
             thresholds=stage.operating_point.thresholds,
+            locator_score=None,
             out_of_scope_score=score,
             evidence=None if label is None else prediction.evidence,
         )

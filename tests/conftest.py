@@ -1,7 +1,9 @@
 """What many tests stand on: labelled pictures of the phantom, a trained run, bundles."""
 
 import fcntl
+import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +22,15 @@ from hypothesis import settings
 from devices import Pixels
 from devices.capture.image import read_image
 from devices.capture.phantom import Phantom
-from edge_runtime.bundle.archive import Bundle, open_bundle, write_bundle
+from edge_runtime.bundle.archive import (
+    CARD,
+    GATE,
+    Bundle,
+    list_members,
+    open_bundle,
+    write_bundle,
+)
+from edge_runtime.bundle.golden import GOLDEN
 from edge_runtime.bundle.signing import read_signing_key
 from edge_runtime.bundle.trust import trusted_folder
 from edge_runtime.cli import main
@@ -85,6 +95,51 @@ warmup = 0.1
     + TINY.partition("[operating_point]")[2]
 )
 """All of a network of inverted residuals, and too little time to learn anything."""
+
+FINDER = """
+kind = "locator"
+about = "For tests: all of a locator, and too little time to learn anything."
+preprocessing = "gray|crop(context=1)|resize(64)"
+channels = 16
+false_frames = 0.05
+[network]
+kind = "efficientnet-lite"
+weights = "random"
+width = 0.25
+depth = 0.25
+dropout = 0.1
+[fit]
+learning_rate = 1e-3
+batch = 4
+steps = 6
+frozen = 0
+[sampling]
+marked = 0.7
+empty = 0.3
+other = 0.0
+simulated = 0.0
+[augmentation]
+[tracking]
+start_score = 0.5
+keep_score = 0.25
+min_iou = 0.2
+confirm_seconds = 0.1
+confirm_hits = 2
+coast_seconds = 0.2
+lost_seconds = 1.0
+max_nodules = 4
+[pooling]
+memory_seconds = 3.0
+correlation_seconds = 0.4
+view_deviation = 1.0
+full_sharpness = 0.06
+min_seconds = 0.2
+hysteresis = 0.02
+hold_seconds = 0.5
+[limits]
+ap50_drop = 0.99
+recall_drop = 0.99
+"""
 
 
 KILLED = """
@@ -157,10 +212,10 @@ def within() -> Within:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of a module in one process, and those on one deployed device.
+    """Marks the tests that hold the program to a time.
 
-    Marks what holds the program to a time. Several processes begin with what takes long, so that
-    they end together.
+    Several processes begin with the slow tests, so that they end together; `--dist loadfile` keeps
+    the tests of a module in one process.
     """
     if WORKER in os.environ:
         order = {"deploy": 0, "convert": 1, "train": 2, "end_to_end": 3}
@@ -168,9 +223,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "within" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timing)
-        package = item.path.parent
-        place = package if package.name == "deploy" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(item.config.rootpath))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -299,10 +351,140 @@ def bundle_path(shared: Shared, run_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_path() -> Iterator[Path]:
+def shipped_path() -> Iterator[Path]:
     """The bundle that ships in the package."""
     with resources.as_file(resources.files("edge_runtime") / "demo.sonolite") as path:
         yield path
+
+
+@pytest.fixture(scope="session")
+def demo_path(shared: Shared, shipped_path: Path) -> Path:
+    """The classifier of that bundle alone, signed by the tests' own key: nodules are marked."""
+
+    def make(folder: Path) -> None:
+        shipped = open_bundle(shipped_path)
+        stage = shipped.manifest.classifier
+        names = {*stage.members.values(), CARD, GATE, GOLDEN}
+        contents = {name: shipped.read(name) for name in names}
+        contents[CARD] = contents[CARD].partition(b"\n\n## Locator\n")[0] + b"\n"
+        manifest = replace(shipped.manifest, stages=(stage,), members=list_members(contents))
+        write_bundle(folder / "demo.sonolite", manifest, contents, read_signing_key(None))
+
+    return shared("demo", make) / "demo.sonolite"
+
+
+def draw_marked(folder: Path, patients: int = 8) -> Path:
+    """Whole pictures of the phantom with a table of the nodules' boxes, and without labels.
+
+    Each patient has two pictures with a nodule and one without.
+    """
+    lines = ["path,xmin,ymin,xmax,ymax,group"]
+    folder.mkdir()
+    for number in range(patients):
+        phantom = Phantom(seed=number, width=320, height=240, live=False)
+        left, top, w, h = phantom.picture
+        for moment in (5, 34, 46):
+            name = f"p{number:02}_{moment}.png"
+            whole = phantom.render(moment)[top : top + h, left : left + w]
+            cv2.imwrite(str(folder / name), whole)
+            box = phantom.nodule_box(moment)
+            corners = ("",) * 4
+            if box is not None:
+                x, y = box.x - left, box.y - top
+                corners = (str(x), str(y), str(x + box.w), str(y + box.h))
+            lines.append(",".join((name, *corners, f"p{number:02}")))
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def draw_clips(folder: Path) -> Path:
+    """A clip of the phantom for each part of the split: the nodule comes, with a table of boxes."""
+    lines = ["clip,frame,xmin,ymin,xmax,ymax,split"]
+    folder.mkdir()
+    for seed, part in enumerate(("train", "validation", "test"), start=50):
+        phantom = Phantom(seed=seed, width=320, height=240, live=False)
+        left, top, w, h = phantom.picture
+        path = folder / f"{part}.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (w, h))
+        assert writer.isOpened()
+        for frame in range(20):
+            moment = 2 + 2 * frame
+            writer.write(phantom.render(moment)[top : top + h, left : left + w])
+            box = phantom.nodule_box(moment)
+            if box is not None:
+                x, y = box.x - left, box.y - top
+                lines.append(f"{path.name},{frame},{x},{y},{x + box.w},{y + box.h},{part}")
+        writer.release()
+    (folder / "boxes.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def marked(shared: Shared) -> Path:
+    """24 whole pictures of 8 patients, 16 of them with the box of a nodule."""
+    return shared("marked", lambda folder: draw_marked(folder / "pictures")) / "pictures"
+
+
+@pytest.fixture(scope="session")
+def marked_clips(shared: Shared) -> Path:
+    """Three clips of 20 frames each, with the boxes of their nodules."""
+    return shared("marked_clips", lambda folder: draw_clips(folder / "clips")) / "clips"
+
+
+@pytest.fixture(scope="session")
+def locator_run(shared: Shared, marked: Path, marked_clips: Path) -> Path:
+    """A run that `sonolite train` made of a locator, from those pictures and clips."""
+
+    def make(folder: Path) -> None:
+        (folder / "finder.toml").write_text(FINDER)
+        words = ("train", marked, "--also", marked_clips, "--recipe", folder / "finder.toml")
+        done = sonolite(*words, "--out", folder / "run")
+        assert done.code == 0, done
+
+    return shared("locator", make) / "run"
+
+
+@pytest.fixture(scope="session")
+def lively_run(shared: Shared, locator_run: Path, marked: Path) -> Path:
+    """The same run with a network whose scores lie about 0.5, so that it finds something."""
+
+    def make(folder: Path) -> None:
+        from train.locator.run import read_locator_run
+
+        run = folder / "run"
+        shutil.copytree(locator_run, run)
+        import keras
+
+        read = read_locator_run(run)
+        model, last = read.model, read.model.get_layer("score_logits")
+        last.bias.assign([0.0])
+        pictures = np.stack([cv2.resize(read_image(its), (64, 64)) for its in marked.glob("*.png")])
+        logits = np.asarray(keras.Model(model.input, last.output)(pictures[..., :1]))
+        last.kernel.assign(last.kernel / logits.std())
+        last.bias.assign([-logits.mean() / logits.std()])
+        replace_model(run, model.save)
+
+    return shared("lively", make) / "run"
+
+
+def replace_model(run: Path, save: Callable[[Path], object]) -> None:
+    """Gives the run of a locator another model, which `save` writes."""
+    save(run / "model.keras")
+    record = json.loads((run / "run.json").read_bytes())
+    record["model_sha256"] = hashlib.sha256((run / "model.keras").read_bytes()).hexdigest()
+    (run / "run.json").write_text(json.dumps(record))
+
+
+@pytest.fixture(scope="session")
+def finder_path(shared: Shared, lively_run: Path, demo_path: Path) -> Path:
+    """A bundle of two stages: the classifier of the demo, and the locator of that run."""
+
+    def make(folder: Path) -> None:
+        words = ("convert", lively_run, "--classifier", demo_path, "--variants", "int8")
+        done = sonolite(*words, "--out", folder / "finder.sonolite")
+        assert done.code == 0, done
+
+    return shared("finder", make) / "finder.sonolite"
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ class PatchSet:
     labels: Labels
     preprocessing: Preprocessing
     augmentation: Augmentation | None
+    classes: int = 2
 
     def prepared(self) -> NDArray[np.uint8]:
         """Each patch as the device prepares it, uint8 ``[N, side, side, 1]``."""
@@ -66,9 +67,10 @@ def patch_set_of(samples: Sequence[Sample], patches: Sequence[Patch], recipe: Re
     """What a recipe makes of samples, of which the patches were read."""
     return PatchSet(
         patches,
-        as_labels([sample.label for sample in samples], recipe.task.labels[-1]),
+        as_labels([sample.label for sample in samples], recipe.task.labels),
         preprocess.parse(recipe.preprocessing),
         recipe.augmentation,
+        len(recipe.task.labels),
     )
 
 
@@ -90,7 +92,7 @@ def read_patch_set(
 
 class Batches:
     """The batches of one epoch: uint8 ``[n, side, side, 1]`` with the share of each class, float32
-    ``[n, 2]``, and the weight of each picture.
+    ``[n, classes]``, and the weight of each picture.
 
     What a picture looks like follows from the seed, the epoch and its place in the epoch alone, so
     that a training that is taken up again sees what it would have seen. Of several workers, each
@@ -107,12 +109,14 @@ class Batches:
         workers: int = 1,
     ) -> None:
         self._material, self._size, self._key = patch_set, fit.batch, (seed, epoch)
-        self._order = order(patch_set.labels, fit, seed, epoch)
         self._share, self._mixup = slice(worker, None, workers), fit.mixup
         self._workers = workers
-        weights = np.ones(2)
+        classes = patch_set.classes
+        self._order = order(patch_set.labels, fit, seed, epoch, classes)
+        weights = np.ones(classes)
         if fit.balance == "weights":
-            weights = len(patch_set.labels) / (2 * np.bincount(patch_set.labels, minlength=2))
+            counts = np.bincount(patch_set.labels, minlength=classes)
+            weights = len(patch_set.labels) / (classes * counts)
         self._weights = weights.astype(np.float32)
 
     def __len__(self) -> int:
@@ -128,7 +132,7 @@ class Batches:
         places = places[self._share]
         labels = self._material.labels[self._order[places]]
         pictures = np.concatenate([self._picture(place) for place in places])
-        shares = np.eye(2, dtype=np.float32)[labels]
+        shares = np.eye(self._material.classes, dtype=np.float32)[labels]
         if self._mixup:
             pictures, shares = self._mixed(pictures, shares, number)
         return pictures, shares, shares @ self._weights
@@ -152,15 +156,15 @@ class Batches:
         return patch_set.picture(index, patch_set.augmentation, rng)[np.newaxis, ..., np.newaxis]
 
 
-def order(labels: Labels, fit: Fit, seed: int, epoch: int) -> NDArray[np.int64]:
+def order(labels: Labels, fit: Fit, seed: int, epoch: int, classes: int = 2) -> NDArray[np.int64]:
     """Which sample stands at which place of an epoch.
 
-    Each once, in random order; balanced, the rarer class is gone through as often as it takes.
+    Each once, in random order; balanced, a rarer class is gone through as often as it takes.
     """
     rng = np.random.default_rng((seed, epoch))
     if fit.balance != "sampling":
         return rng.permutation(len(labels))
-    members = [np.flatnonzero(labels == label) for label in (0, 1)]
+    members = [np.flatnonzero(labels == label) for label in range(classes)]
     longest = max(map(len, members))
     drawn = [
         np.concatenate([rng.permutation(member) for _ in range(-(-longest // len(member)))])[

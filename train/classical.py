@@ -17,6 +17,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -24,7 +25,8 @@ from sklearn.svm import SVC
 
 from devices import BadInput
 from edge_runtime.bundle.preprocess import Picture, Resize
-from train.metrics import Labels, Scores
+from train.decision_rule import Probability
+from train.metrics import Labels
 
 SIDE = 96
 """Pixels a side of what the features are taken from."""
@@ -152,10 +154,10 @@ class Trained:
     parameters: dict[str, float]
     classifier: ClassifierMixin
 
-    def __call__(self, features: Mapping[str, Features]) -> Scores:
-        """The positive class's probability, ``[N]``, by the features' names."""
-        scores: Scores = self.classifier.predict_proba(self.method.columns(features))[:, 1]
-        return scores
+    def __call__(self, features: Mapping[str, Features]) -> Probability:
+        """The probability of each class, ``[N, classes]``, by the features' names."""
+        probability: Probability = self.classifier.predict_proba(self.method.columns(features))
+        return probability
 
 
 def fit_method(
@@ -172,7 +174,10 @@ def fit_method(
     Raises BadInput where the groups are too few for `grouped_folds`.
     """
     search = GridSearchCV(
-        method.classifier, method.grid, scoring="roc_auc", cv=grouped_folds(train[1], groups, seed)
+        method.classifier,
+        method.grid,
+        scoring="roc_auc" if len(np.unique(train[1])) == 2 else macro_auroc,
+        cv=grouped_folds(train[1], groups, seed),
     ).fit(method.columns(train[0]), train[1])
     whole = np.arange(len(validation[1]))
     calibrated = CalibratedClassifierCV(
@@ -182,21 +187,35 @@ def fit_method(
     return Trained(method, chosen, calibrated)
 
 
+def macro_auroc(classifier: ClassifierMixin, features: Features, labels: Labels) -> float:
+    """The mean AUROC of each class against all others, by the classifier's margins."""
+    margins = classifier.decision_function(features)
+    return float(
+        np.mean(
+            [
+                roc_auc_score(labels == label, margins[:, place])
+                for place, label in enumerate(classifier.classes_)
+            ]
+        )
+    )
+
+
 def grouped_folds(
     labels: Labels, groups: Sequence[str], seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Learnt and held out indices of each fold; both classes on each side, no group on two.
+    """Learnt and held out indices of each fold; all classes on each side, no group on two.
 
     Raises BadInput where the groups are too few for that.
     """
     members = np.array(groups)
-    fewest = min(len(set(members[labels == label])) for label in (0, 1))
+    classes = np.unique(labels)
+    fewest = min(len(set(members[labels == label])) for label in classes)
     if fewest >= 2:
         cut = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
         folds = list(cut.split(members, labels, members))
-        if all(len(set(labels[side])) == 2 for fold in folds for side in fold):
+        if all(len(set(labels[side])) == len(classes) for fold in folds for side in fold):
             return folds
     raise BadInput(
         f"the train split has too few groups ({len(set(groups))}) to choose hyper-parameters on "
-        "groups of both classes"
+        "groups of all classes"
     )

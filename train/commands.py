@@ -13,6 +13,7 @@ from rich.table import Table
 from devices import BadInput
 from devices.quiet import quiet
 from devices.schema_io import plain
+from train.recipe_commands import recipes
 from train.terminal import figures_table, progress_bar, tracked
 
 if TYPE_CHECKING:
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from train.cross_validation import CrossValidation
     from train.fit import Callbacks
     from train.learner import Epoch
-    from train.metrics import Metrics
+    from train.metrics import Metrics, PartialMetrics
+    from train.plan import Changes
 
 if find_spec("tensorflow") is None:
     raise ModuleNotFoundError("the host extra is not installed: pip install 'sonolite[train]'")
 
 TIRADS_HELP = "Grades to classes, as 2=benign,3=benign,5=malignant."
+MAX_CLASSES = 10
+"""Of more a terminal shows the means alone; `report.html` has all."""
 DATA_HELP = "CSV, Pascal VOC, DDTI or class folders, of images or DICOM files."
 
 
@@ -35,12 +39,15 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(evaluate)
     app.command()(compare)
+    app.add_typer(recipes, name="recipe")
 
 
 @quiet()
 def train(
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
-    out: Annotated[Path, typer.Option(help="The run's folder; it must not exist yet.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; it must not exist yet.")
+    ] = None,
     recipe: Annotated[
         str, typer.Option(help="A shipped recipe, or a path.")
     ] = "efficientnet-lite0",
@@ -59,6 +66,25 @@ def train(
             help="With --hold-out: part groups of several scanners; else what is left is left out.",
         ),
     ] = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="The classes, by commas, of two the positive one last; else the data's."),
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="Of two classes the one whose sensitivity is promised.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is told apart, as card and results name it.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Of each network that learns.")
+    ] = None,
+    no_distillation: Annotated[
+        bool,
+        typer.Option(
+            "--no-distillation", help="One network, without teachers: a fifth of the time."
+        ),
+    ] = False,
     tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
     drop_leaks: Annotated[
         bool,
@@ -68,6 +94,21 @@ def train(
             "side's, or the validation side's.",
         ),
     ] = False,
+    other: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images and videos of something else, such as other organs: the model withholds a "
+            "label from pictures like them."
+        ),
+    ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="More marked pictures or clips, for the recipe of a locator."),
+    ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(help="Only draw what was read, with boxes and labels, into this .png."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
@@ -75,25 +116,66 @@ def train(
 ) -> None:
     """Train, calibrate and choose the operating point; leave a run's folder.
 
+    Where the data have other classes than a shipped recipe, they are taken from the data.
     Ctrl-C ends it with the last whole epoch; --resume goes on from there.
 
     Examples: sonolite train my-images --out run
+
+    sonolite train my-images --preview sheet.png
+
+    sonolite train my-images --no-distillation --epochs 12 --out quick
 
     sonolite train my-images --folds 5 --out folds
 
     sonolite train my-images --hold-out 718x500 --out other-scanner
 
+    sonolite train my-images --other breasts-and-lungs --out run
+
+    sonolite train my-images --also my-clips --recipe nodule-locator --out locator
+
     On several machines: the same command on each, with TensorFlow's TF_CONFIG.
     """
     from train.arguments import check_training
     from train.importers.ddti import parse_grades
+    from train.locator.recipe import is_locator
+    from train.plan import Changes
 
+    if is_locator(recipe):
+        changed = (
+            part_groups or no_distillation or drop_leaks or labels or positive or task or tirads
+        )
+        if folds or hold_out or epochs or preview or resume or changed:
+            raise BadInput(
+                f"--recipe {recipe}: a locator takes --out, --also, --other, --seed, --json alone"
+            )
+        if out is None:
+            raise BadInput("--out FOLDER: where the run is written")
+        from train.locator.commands import train_on_terminal
+
+        located = train_on_terminal([data, *(also or ())], recipe, out, seed, other)
+        if as_json:
+            print(json.dumps(located))
+        return
+    if also:
+        raise BadInput(f"--also: goes with the recipe of a locator, which {recipe} is not")
     if folds and hold_out:
         raise BadInput("--folds and --hold-out: one of them")
     if part_groups and not hold_out:
         raise BadInput("--part-groups goes with --hold-out")
-    grades = parse_grades(tirads) if tirads else None
-    check_training(data, recipe, out, resume, folds is not None, grades)
+    changes = Changes(
+        labels=tuple(word.strip() for word in labels.split(",")) if labels else (),
+        positive=positive,
+        task=task,
+        epochs=epochs,
+        distillation=not no_distillation,
+        tirads=parse_grades(tirads) if tirads else None,
+    )
+    if preview is not None:
+        _draw_preview(preview, data, recipe, changes, seed)
+        return
+    if out is None:
+        raise BadInput("--out FOLDER: where the run is written; --preview FILE.png only looks")
+    check_training(data, recipe, out, resume, folds is not None, changes, other)
 
     from train.cluster import read_cluster
     from train.cross_validation import cross_validate
@@ -106,7 +188,9 @@ def train(
         console = bar.console
         callbacks = training_callbacks(bar, Callbacks)
         if folds:
-            summary = cross_validate(data, recipe, out, seed, folds, resume, callbacks, grades)
+            summary = cross_validate(
+                data, recipe, out, seed, folds, resume, callbacks, changes, other
+            )
         else:
             record = train_run(
                 data,
@@ -117,8 +201,9 @@ def train(
                 resume,
                 callbacks,
                 part_groups,
-                grades,
+                changes,
                 drop_leaks,
+                other,
             )
     if folds:
         print(json.dumps(plain(summary))) if as_json else Console().print(folds_table(summary))
@@ -138,6 +223,21 @@ def train(
     if not folds and record is not None and record.interrupted:
         console.print("stopped early; --resume goes on", soft_wrap=True)
         raise typer.Exit(130)
+
+
+def _draw_preview(path: Path, data: Path, recipe: str, changes: "Changes", seed: int) -> None:
+    """Shows what would be learnt from, and says how it was read."""
+    from train.plan import make_plan
+    from train.preview import write_preview
+
+    plan = make_plan(data, recipe, changes)
+    with progress_bar() as bar:
+        for line in (f"data: {plan.collection.summary}", plan.assumed, *plan.collection.notes):
+            bar.console.print(f"note: {line}", markup=False, soft_wrap=True)
+        labels = plan.recipe.task.labels
+        drawn = write_preview(path, plan.collection, labels, seed, tracked(bar, "images"))
+        line = f"{path}: {drawn} of {len(plan.collection.samples)} images"
+        bar.console.print(line, markup=False, soft_wrap=True)
 
 
 def training_callbacks(bar: "Progress", kind: "type[Callbacks]") -> "Callbacks":
@@ -160,6 +260,7 @@ def training_callbacks(bar: "Progress", kind: "type[Callbacks]") -> "Callbacks":
     return kind(
         images=tracked(bar, "images"),
         varying=tracked(bar, "as other scanners show them"),
+        others=tracked(bar, "other pictures"),
         begin=begin,
         batch=lambda: bar.advance(learning[0]),
         epoch=tell,
@@ -228,6 +329,8 @@ def evaluate(
             f"out of scope: AUROC {others.auroc:.4f} over {others.pictures} pictures; "
             f"{others.noticed:.1%} of them are noticed"
         )
+        for kind, share in others.by_kind.items() if len(others.by_kind) > 1 else ():
+            Console().print(f"  {kind}: {share:.1%}", markup=False, highlight=False)
 
 
 @quiet()
@@ -272,7 +375,7 @@ def folds_table(summary: "CrossValidation") -> Table:
 
     columns = [str(number) for number in range(1, len(summary.folds) + 1)]
     rows: dict[str, list[str]] = {}
-    for name, metric in shown_in("folds").items():
+    for name, metric in shown_in("folds", max(2, len(summary.together.by_class))).items():
         together = _with_interval(summary.together, name)
         if name == "auroc":
             together = f"{summary.auroc:.4f} ±{summary.auroc_deviation:.4f}"
@@ -283,17 +386,24 @@ def folds_table(summary: "CrossValidation") -> Table:
 
 def metrics_table(columns: dict[str, "Metrics"]) -> Table:
     """The figures of one or more sets of images, a column each."""
-    from train.metrics import METRICS
+    from train.metrics import metrics_of, shown_in
 
+    labels = [*next(iter(columns.values())).by_class]
     rows = {"images": [str(metrics.samples) for metrics in columns.values()]}
-    for name in METRICS:
+    for name in metrics_of(max(2, len(labels))):
         rows[name] = [_with_interval(metrics, name) for metrics in columns.values()]
-    for name in ("true_positive", "false_negative", "true_negative", "false_positive"):
-        rows[name] = [str(getattr(metrics.confusion, name)) for metrics in columns.values()]
+    for label in labels[:MAX_CLASSES]:
+        for name, metric in shown_in("classes").items():
+            rows[f"{metric.column}, {label}"] = [
+                _with_interval(metrics.by_class[label], name) for metrics in columns.values()
+            ]
+    if not labels:
+        for name in ("true_positive", "false_negative", "true_negative", "false_positive"):
+            rows[name] = [str(getattr(metrics.confusion, name)) for metrics in columns.values()]
     return figures_table(list(columns), rows)
 
 
-def _with_interval(metrics: "Metrics", name: str) -> str:
+def _with_interval(metrics: "PartialMetrics", name: str) -> str:
     """A figure, and beneath it its 95 % interval."""
     from train.metrics import METRICS
 

@@ -27,15 +27,13 @@ from devices.compute import CpuBackend
 from edge_runtime.bundle import preprocess
 from edge_runtime.results.result import NOTICE
 from train.classical import METHODS, Method, Trained, extract, fit_method
+from train.decision_rule import DecisionRule, Probability, choose_thresholds
 from train.metrics import (
-    METRICS,
     Interval,
     Labels,
     Metrics,
-    Scores,
     as_labels,
-    choose_threshold,
-    measure,
+    metrics_of,
     paired_difference,
 )
 from train.network import predict
@@ -67,7 +65,7 @@ class Rival:
     """The hyper-parameters that were chosen; empty for the network, which has its recipe."""
     training_seconds: float
     image_milliseconds: float
-    threshold: float
+    thresholds: dict[str, float]
     """The operating point, chosen on validation."""
     metrics: Metrics
     auroc_difference: float
@@ -104,8 +102,8 @@ class _Candidate:
     name: str
     parameters: dict[str, float]
     training_seconds: float
-    threshold: float
-    scores: Scores
+    thresholds: dict[str, float]
+    probability: Probability
     """Its answers on the test split."""
     answer: Callable[[Pictures], object]
     """Answers one picture, ``[1, side, side, 1]``, as a device would."""
@@ -131,7 +129,7 @@ def compare(
         samples = run.split.of(part)
         given[part] = _Part(
             load_pictures(samples, prepared, partial(progress, f"{part} images")),
-            as_labels([sample.label for sample in samples], recipe.task.labels[-1]),
+            as_labels([sample.label for sample in samples], recipe.task.labels),
             [sample.group for sample in samples],
         )
     network = _network(run, given["test"].pictures)
@@ -141,22 +139,30 @@ def compare(
         seed=run.record.seed,
         sensitivity=recipe.operating_point.sensitivity,
         timed=TIMED,
-        rivals=tuple(_judge(candidate, network, given["test"]) for candidate in candidates),
+        rivals=tuple(
+            _judge(candidate, network, given["test"], recipe.task.labels)
+            for candidate in candidates
+        ),
     )
 
 
-def _judge(candidate: _Candidate, network: _Candidate, test: _Part) -> Rival:
+def _judge(
+    candidate: _Candidate, network: _Candidate, test: _Part, classes: tuple[str, ...]
+) -> Rival:
     """Measures a candidate on the test split."""
+    rule = DecisionRule(classes, candidate.thresholds)
+    # Of two classes the positive one's probability says all.
+    judged = slice(None) if len(classes) > 2 else -1
     difference, interval = paired_difference(
-        test.labels, network.scores, candidate.scores, test.groups
+        test.labels, network.probability[:, judged], candidate.probability[:, judged], test.groups
     )
     return Rival(
         name=candidate.name,
         parameters=candidate.parameters,
         training_seconds=candidate.training_seconds,
         image_milliseconds=image_milliseconds(candidate.answer, test.pictures),
-        threshold=candidate.threshold,
-        metrics=measure(test.labels, candidate.scores, candidate.threshold, test.groups),
+        thresholds=candidate.thresholds,
+        metrics=rule.measure(test.labels, candidate.probability, test.groups),
         auroc_difference=difference,
         auroc_difference_interval=interval,
     )
@@ -164,16 +170,16 @@ def _judge(candidate: _Candidate, network: _Candidate, test: _Part) -> Rival:
 
 def _network(run: Run, pictures: Pictures) -> _Candidate:
     """The run's own network, answering the test `pictures`."""
-    scores = predict(run.model, pictures)[:, -1]
-    if not np.isfinite(scores).all():
+    probability = predict(run.model, pictures)
+    if not np.isfinite(probability).all():
         raise BadInput(f"{run.folder}: a probability is not a number")
     backend = as_on_a_device(run.model)
     return _Candidate(
         name=run.record.recipe_name,
         parameters={},
         training_seconds=run.record.seconds,
-        threshold=run.record.threshold,
-        scores=scores,
+        thresholds=run.record.thresholds,
+        probability=probability,
         answer=backend.run,
     )
 
@@ -200,17 +206,18 @@ def _classical(
             name=method.name,
             parameters=trained.parameters,
             training_seconds=learning + sum(seconds[name] for name in method.features),
-            threshold=choose_threshold(
+            thresholds=choose_thresholds(
+                run.record.recipe.task.labels,
                 validation[1],
                 trained(features["validation"]),
                 run.record.recipe.operating_point.sensitivity,
             ),
-            scores=trained(features["test"]),
+            probability=trained(features["test"]),
             answer=partial(_answer, trained),
         )
 
 
-def _answer(trained: Trained, picture: Pictures) -> Scores:
+def _answer(trained: Trained, picture: Pictures) -> Probability:
     return trained({name: extract(name, picture) for name in trained.method.features})
 
 
@@ -236,22 +243,24 @@ def image_milliseconds(answer: Callable[[Pictures], object], pictures: Pictures)
     return 1000 * median(times[WARM_UP:])
 
 
-NARROW = (
-    METRICS["auroc"].column,
-    "95 %",
-    METRICS["sensitivity"].column,
-    METRICS["specificity"].column,
-    "train",
-    "image",
-)
-"""The columns that 80 characters have room for."""
+def narrow(comparison: Comparison) -> tuple[str, ...]:
+    """The columns that 80 characters have room for."""
+    metrics = metrics_of(_classes(comparison.rivals[0]))
+    wanted = ("sensitivity", "specificity", "balanced_accuracy", "abstained")
+    shown = [metrics[name].column for name in wanted if name in metrics]
+    return (metrics["auroc"].column, "95 %", *shown, "train", "image")
+
+
+def _classes(rival: Rival) -> int:
+    return max(2, len(rival.metrics.by_class))
 
 
 def comparison_table(comparison: Comparison) -> Table:
     """The table for the terminal, a row for each method."""
     rows = {rival.name: _cells(rival) for rival in comparison.rivals}
+    columns = narrow(comparison)
     return figures_table(
-        NARROW, {name: [cells[column] for column in NARROW] for name, cells in rows.items()}
+        columns, {name: [cells[column] for column in columns] for name, cells in rows.items()}
     )
 
 
@@ -269,15 +278,15 @@ def markdown_table(comparison: Comparison) -> str:
 
 def _cells(rival: Rival) -> dict[str, str]:
     """What the tables say of one method, by column."""
-    metrics = rival.metrics
+    metrics, registry = rival.metrics, metrics_of(_classes(rival))
     return {
-        METRICS["auroc"].column: _share(metrics.auroc),
+        registry["auroc"].column: _share(metrics.auroc),
         "95 %": _interval(metrics.intervals.get("auroc")),
         "difference": _share(rival.auroc_difference, "+"),
         "its 95 %": _interval(rival.auroc_difference_interval, "+"),
         **{
             metric.column: _share(getattr(metrics, name))
-            for name, metric in METRICS.items()
+            for name, metric in registry.items()
             if name != "auroc" and metric.interval != "none"
         },
         "train": f"{rival.training_seconds:,.0f} s",

@@ -10,8 +10,10 @@ from devices import BadInput
 from devices.schema_io import read_json, write_json
 from edge_runtime.files import refuse_existing, whole_file
 from train.dataset import Dataset, read_dataset
+from train.decision_rule import DecisionRule
 from train.fit import Callbacks
-from train.metrics import Metrics, measure
+from train.metrics import Metrics
+from train.plan import Changes
 from train.resume import unfinished
 from train.run import read_record, read_test_answers, refuse_strangers
 from train.split import Split, cross_validation_splits, split_csv
@@ -46,7 +48,8 @@ def cross_validate(
     folds: int,
     resume: bool,
     callbacks: Callbacks,
-    tirads: dict[str, str] | None = None,
+    changes: Changes | None = None,
+    other: Path | None = None,
 ) -> CrossValidation:
     """Trains and tests `folds` times; `out` then holds a run for each and a summary.
 
@@ -58,7 +61,7 @@ def cross_validate(
         raise BadInput(f"{out}: there is no cross-validation to go on with")
     if not resume:
         refuse_existing(out)
-    dataset = read_dataset(data, recipe, callbacks, tirads)
+    dataset = read_dataset(data, recipe, seed, callbacks, changes, other=other)
     if dataset.has_split:
         raise BadInput("the data's own table gives a split; leave it out to cross-validate")
     splits = cross_validation_splits(dataset.loaded.samples, dataset.recipe.task, folds, seed)
@@ -99,8 +102,16 @@ def summarise(runs: list[Path]) -> CrossValidation:
     """The figures of several runs' test splits together."""
     records = [read_record(run) for run in runs]
     first = records[0]
-    positive = first.recipe.task.labels[-1]
-    answers = [read_test_answers(run, positive) for run in runs]
+    classes = first.recipe.task.labels
+    answers = [read_test_answers(run, classes) for run in runs]
+    counts = [len(answer.labels) for answer in answers]
+    rule = DecisionRule(
+        classes,
+        {
+            label: np.repeat([record.thresholds[label] for record in records], counts)
+            for label in first.thresholds
+        },
+    )
     tests = tuple(record.metrics["test"] for record in records)
     aurocs = [test.auroc for test in tests]
     return CrossValidation(
@@ -109,12 +120,9 @@ def summarise(runs: list[Path]) -> CrossValidation:
         promised_sensitivity=first.recipe.operating_point.sensitivity,
         auroc=float(np.mean(aurocs)),
         auroc_deviation=float(np.std(aurocs, ddof=1)),
-        together=measure(
+        together=rule.measure(
             np.concatenate([answer.labels for answer in answers]),
-            np.concatenate([answer.scores for answer in answers]),
-            np.repeat(
-                [record.threshold for record in records], [len(answer.labels) for answer in answers]
-            ),
+            np.concatenate([answer.probability for answer in answers]),
             [group for answer in answers for group in answer.groups],
         ),
         folds=tests,

@@ -7,11 +7,12 @@ from edge_runtime.bundle import preprocess
 from train.batches import PatchSet, patch_set_of
 from train.duplicates import Pair, find_duplicates, join_groups
 from train.fit import Callbacks
-from train.importers import read_samples
 from train.leaks import settle_leaks
 from train.loading import Loaded, load
+from train.outliers import Outliers, read_auxiliary, refuse_unusable
+from train.plan import Changes, make_plan
 from train.pretrained import require_weights
-from train.recipe import Recipe, read_recipe
+from train.recipe import Recipe
 from train.samples import PARTS, Part, Sample
 from train.split import Split
 
@@ -34,6 +35,8 @@ class Dataset:
     """Duplicates; both pictures of a pair are of one group now."""
     grouped: bool
     """Whether the data told which images are of one patient, case or sweep."""
+    outliers: Outliers | None
+    """Auxiliary pictures that are out of scope; None where none were given."""
 
     @property
     def has_split(self) -> bool:
@@ -44,25 +47,30 @@ class Dataset:
 def read_dataset(
     data: Path,
     recipe: str,
+    seed: int,
     callbacks: Callbacks,
-    tirads: dict[str, str] | None = None,
+    changes: Changes | None = None,
     leaks: Path | None = None,
     drop_leaks: bool = False,
+    other: Path | None = None,
 ) -> Dataset:
     """Reads and cleans `data`, and pulls duplicates into one group.
 
-    `tirads` maps grades to labels in place of the recipe's own mapping; of `leaks` and `drop_leaks`
-    see `settle_leaks`. Raises BadInput where the data or the recipe cannot be used, or where a
-    split of the data's own has the same picture on two sides.
+    Of `changes` to the recipe see `train.plan`, of `leaks` and `drop_leaks` `settle_leaks`. `other`
+    holds pictures that are out of scope, of which `seed` draws some where there are many. Raises
+    BadInput where the data or the recipe cannot be used, where `other` is given to a recipe without
+    an embedding, or where a split of the data's own has the same picture on two sides.
     """
-    plan = read_recipe(recipe)
-    if tirads is not None:
-        plan = replace(plan, task=plan.task.graded(tirads))
+    planned = make_plan(data, recipe, changes or Changes())
+    plan, collection = planned.recipe, planned.collection
     require_weights(plan.network)
-    collection = read_samples(data, plan.task)
-    for line in (f"data: {collection.summary}", *collection.notes):
+    preprocessing, outliers = preprocess.parse(plan.preprocessing), None
+    if other is not None:
+        refuse_unusable(other, plan)
+        outliers = read_auxiliary(other, preprocessing, seed, callbacks.others)
+    for line in (f"data: {collection.summary}", planned.assumed, *collection.notes):
         callbacks.note(line)
-    loaded = load(collection, preprocess.parse(plan.preprocessing), callbacks.images)
+    loaded = load(collection, preprocessing, callbacks.images)
     root = (data if data.is_dir() else data.parent).absolute()
     pairs = tuple(find_duplicates(loaded.fingerprints))
     loaded, pairs = settle_leaks(loaded, pairs, root, leaks, drop_leaks)
@@ -84,6 +92,7 @@ def read_dataset(
         loaded=replace(loaded, samples=joined),
         pairs=pairs,
         grouped=grouped,
+        outliers=outliers,
     )
 
 

@@ -1,7 +1,6 @@
 """A run's float model on data that it never saw, and on what it must not judge."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,21 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from devices import BadInput, EndOfRecording, Pixels
-from devices.capture import open_device
-from devices.capture.listing import list_files, masks_among
+from devices import BadInput
 from edge_runtime.bundle import preprocess
-from edge_runtime.bundle.preprocess import Preprocessing
 from train.duplicates import NAMED, find_common, fingerprint, refuse_common
 from train.importers import read_samples
 from train.loading import load, prepare
-from train.metrics import Metrics, as_labels, measure
+from train.metrics import Metrics, as_labels
 from train.network import answer
+from train.outliers import read_pictures_under
 from train.run import Run
-from train.samples import Sample, read_pixels, require_both_classes
-
-EVERY_SECONDS = 1.0
-"""Of a video, one frame a second is looked at: neighbours show the same."""
+from train.samples import Sample, read_pixels, require_all_classes
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,9 @@ class OutOfScope:
     pictures: int
     auroc: float
     noticed: float
-    """The share of them beyond the scope's limit."""
+    """The share of them that is out of scope."""
+    by_kind: dict[str, float]
+    """The same share of each kind alone."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Evaluation:
     metrics: Metrics
     dropped: dict[str, int]
     withheld: float | None
-    """The share of the images beyond the limit of the float model's scope; None without one."""
+    """The share of the images out of the float model's scope; None without one."""
     out_of_scope: OutOfScope | None
     known_groups: int
     """Groups that are named as some which the model learnt from: the same patients, or not."""
@@ -71,7 +67,7 @@ def evaluate_run(
         note(line)
     preprocessing = preprocess.parse(recipe.preprocessing)
     loaded = load(collection, preprocessing, progress)
-    require_both_classes(loaded.samples, task, str(data))
+    require_all_classes(loaded.samples, task, str(data))
     seen = [*run.split.of("train"), *run.split.of("validation")]
     shared = {sample.group for sample in seen} & {sample.group for sample in loaded.samples}
     if not allow_seen:
@@ -86,36 +82,53 @@ def evaluate_run(
         _refuse_groups(shared, seen, loaded.samples, note)
     outputs = answer(run.model, prepare(loaded.patches, preprocessing))
     try:
-        metrics = measure(
-            as_labels([sample.label for sample in loaded.samples], task.labels[-1]),
-            outputs["probability"][:, -1],
-            run.record.threshold,
+        metrics = run.record.rule.measure(
+            as_labels([sample.label for sample in loaded.samples], task.labels),
+            outputs["probability"],
             [sample.group for sample in loaded.samples],
         )
     except ValueError as error:
         raise BadInput(f"{run.folder}: {error}") from error
     scope, withheld, judged = run.scope, None, None
     if scope is not None:
-        near = scope.distance(outputs["embedding"])
-        withheld = float(np.mean(near > scope.limit))
+        near = scope.score(outputs["embedding"])
+        withheld = float(np.mean(near > 1))
     if others is not None:
         if scope is None:
             raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
-        far = scope.distance(
-            answer(run.model, read_pictures_under(others, preprocessing))["embedding"]
-        )
-        judged = tell_apart(near, far, scope.limit)
+        outside = read_pictures_under(others, preprocessing)
+        if count := _count_fitted(outside.pictures, run.outliers):
+            note(
+                f"{count} of the pictures in {others} are some that the scope was fitted with: "
+                "the figures flatter"
+            )
+        far = scope.score(answer(run.model, outside.pictures)["embedding"])
+        judged = tell_apart(near, far, outside.kinds)
     return Evaluation(metrics, loaded.reasons, withheld, judged, len(shared))
 
 
-def tell_apart(near: NDArray[np.float32], far: NDArray[np.float32], limit: float) -> OutOfScope:
-    """Judges a scope by its distances ``[N]`` of what is in scope, `near`, and of what is not."""
+def tell_apart(
+    near: NDArray[np.float32], far: NDArray[np.float32], kinds: Sequence[str]
+) -> OutOfScope:
+    """Judges a scope by its scores ``[N]`` of what is in scope, `near`, and of what is not.
+
+    `kinds` name the kind of each picture that is not, ``[len(far)]``.
+    """
     truth = np.repeat([0, 1], [len(near), len(far)])
     return OutOfScope(
         pictures=len(far),
         auroc=float(roc_auc_score(truth, np.concatenate([near, far]))),
-        noticed=float(np.mean(far > limit)),
+        noticed=float(np.mean(far > 1)),
+        by_kind={
+            kind: float(np.mean(far[np.asarray(kinds) == kind] > 1)) for kind in sorted({*kinds})
+        },
     )
+
+
+def _count_fitted(pictures: NDArray[np.uint8], outliers: NDArray[np.uint8]) -> int:
+    """How many of the pictures are among `outliers`, byte for byte."""
+    fitted = {picture.tobytes() for picture in outliers}
+    return sum(picture.tobytes() in fitted for picture in pictures)
 
 
 def _refuse_groups(
@@ -135,45 +148,3 @@ def _refuse_groups(
         f"{len(shared)} groups are named as groups that the model learnt from ({names}): if they "
         "are the same patients, the figures flatter"
     )
-
-
-def read_pictures_under(
-    path: Path,
-    preprocessing: Preprocessing,
-    progress: Callable[[Iterable[Pixels]], Iterable[Pixels]] = iter,
-) -> NDArray[np.uint8]:
-    """The pictures under `path`, uint8 ``[N, side, side, 1]``, each prepared as if it had a nodule.
-
-    Raises BadInput where there is none.
-    """
-    return np.concatenate([preprocessing(pixels) for pixels in progress(pictures_under(path))])
-
-
-def pictures_under(path: Path) -> Iterator[Pixels]:
-    """The pictures of a file, or of all files in a folder: images, and a frame a second of videos.
-
-    Folders are read as `devices.capture.listing` says. Masks beside pictures are left out, and
-    files that are neither are passed over. Raises BadInput where there is no picture at all.
-    """
-    if not path.exists():
-        raise BadInput(f"{path}: no such file or folder")
-    files = list_files(path, recursive=True) if path.is_dir() else [path]
-    masks = masks_among(files)
-    empty = True
-    for file in files:
-        if file in masks:
-            continue
-        try:
-            device = open_device(str(file.absolute()))  # or a name may be taken for a URI
-        except BadInput:
-            continue
-        with device, suppress(EndOfRecording, BadInput):
-            last = -np.inf
-            while True:
-                frame = device.read(timeout=1.0)
-                at = np.inf if frame.timestamp is None else frame.timestamp
-                if at - last >= EVERY_SECONDS:
-                    empty, last = False, at
-                    yield frame.pixels
-    if empty:
-        raise BadInput(f"{path}: no image and no video")

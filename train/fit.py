@@ -11,10 +11,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from devices import Pixels
 from train.batches import PatchSet
 from train.cluster import ALONE, Cluster
+from train.decision_rule import choose_thresholds, fit_temperature
 from train.learner import STATE, Epoch, Learner
-from train.metrics import Labels, choose_threshold, fit_temperature
+from train.metrics import Labels
 from train.network import fold_temperature, predict
 from train.recipe import Fit, Recipe
 from train.samples import Sample
@@ -32,7 +34,8 @@ class Fitted:
     """Whether the user stopped it; it can be gone on with."""
     best_epoch: int
     temperature: float
-    threshold: float
+    thresholds: dict[str, float]
+    """By label, as `train.decision_rule` chooses them."""
 
 
 def ignore(*_: object) -> None:
@@ -45,6 +48,7 @@ class Callbacks:
 
     images: Callable[[Iterable[Sample]], Iterable[Sample]] = iter
     varying: Callable[[Iterable[int]], Iterable[int]] = iter
+    others: Callable[[Iterable[tuple[str, Pixels]]], Iterable[tuple[str, Pixels]]] = iter
     begin: Callable[[int], None] = ignore
     batch: Callable[[], None] = ignore
     epoch: Callable[[Epoch], None] = ignore
@@ -102,10 +106,14 @@ def fit(
     model, history, lasts = networks[-1]
     temperature = fit_temperature(validation[1], predict(model, validation[0]))
     fold_temperature(model, temperature)
-    scores = predict(model, validation[0])[:, -1]
-    threshold = choose_threshold(validation[1], scores, recipe.operating_point.sensitivity)
+    thresholds = choose_thresholds(
+        recipe.task.labels,
+        validation[1],
+        predict(model, validation[0]),
+        recipe.operating_point.sensitivity,
+    )
     best = _best(history) if recipe.fit.patience else len(history)
-    return Fitted(model, history, lasts, interrupted, best, temperature, threshold)
+    return Fitted(model, history, lasts, interrupted, best, temperature, thresholds)
 
 
 class TrainedNetwork(NamedTuple):

@@ -90,7 +90,9 @@ class Learner:
             self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
         self._optimizer.build(self._trainer.trainable_variables)
         # One area for each label, averaged; with two labels both are the binary AUROC.
-        self._auroc = keras.metrics.AUC(num_thresholds=1000, multi_label=True, num_labels=2)
+        self._auroc = keras.metrics.AUC(
+            num_thresholds=1000, multi_label=True, num_labels=train.classes
+        )
         self._step = self._traced()
         self._kept: Arrays = self._model.get_weights()
 
@@ -175,13 +177,21 @@ class Learner:
     def measure(self, validation: tuple[NDArray[np.uint8], Labels]) -> tuple[float, float]:
         """The loss and the AUROC on the validation pictures, with averaged weights if any.
 
+        Of more than two classes it is the mean AUROC of each against all others.
+
         Raises BadInput where what was learnt has diverged.
         """
         with self._averaged():
-            scores = predict(self._model, validation[0])[:, -1]
-        if not np.isfinite(scores).all():
+            probability = predict(self._model, validation[0])
+        if not np.isfinite(probability).all():
             raise BadInput("the network answers no number any more; lower the learning_rate")
-        return float(log_loss(validation[1], scores)), float(roc_auc_score(validation[1], scores))
+        labels, classes = validation[1], range(self._train.classes)
+        if len(classes) == 2:
+            scores = probability[:, -1]
+            return float(log_loss(labels, scores)), float(roc_auc_score(labels, scores))
+        shares = probability / probability.sum(axis=1, keepdims=True, dtype=np.float64)
+        areas = [roc_auc_score(labels == place, shares[:, place]) for place in classes]
+        return float(log_loss(labels, shares, labels=classes)), float(np.mean(areas))
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle.scope import Scope
 from train.batches import PatchSet
+from train.decision_rule import NO_LABEL, DecisionRule, Probability, without_temperature
 from train.fit import Callbacks, Fitted
-from train.metrics import Labels, Metrics, PartialMetrics, Scores, by_subgroup, measure
+from train.metrics import Labels, Metrics, PartialMetrics
 from train.network import answer
+from train.outliers import Outliers, places_beside
 from train.samples import PARTS, Part, Sample, read_pixels
 from train.scope import fit_scope
 from train.split import Split
@@ -33,8 +35,8 @@ class Answers:
     """What the model answered on one part of the split, sample by sample."""
 
     labels: Labels
-    scores: Scores
-    uncalibrated: Scores
+    probability: Probability
+    uncalibrated: Probability
     """The probabilities before temperature scaling."""
     groups: Sequence[str]
 
@@ -46,7 +48,10 @@ class Mistake:
     name: str
     label: str
     """The truth."""
+    called: str
+    """The label that the model gave."""
     score: float
+    """Of two classes the probability of the positive one, of more that of the label it gave."""
     picture: NDArray[np.uint8]
     """uint8 ``[side, side, 1]``, as the network saw it."""
     evidence: NDArray[np.floating] | None
@@ -65,22 +70,25 @@ class Measurement:
     scope: Scope | None
     """None of a model without an embedding."""
     withheld: float | None
-    """The share of the test images beyond the scope's limit; None without a scope."""
+    """The share of the test images that are out of scope; None without a scope."""
     mistakes: list[Mistake]
     """On the test split, the worst first."""
 
 
 def measure_fitted(
     fitted: Fitted,
+    classes: tuple[str, ...],
     split: Split,
     patch_sets: Mapping[Part, PatchSet],
     pictures: Mapping[Part, NDArray[np.uint8]],
+    outliers: Outliers | None,
     seed: int,
     callbacks: Callbacks,
 ) -> Measurement:
     """Measures a model on each part of the split, and fits the scope on train and validation.
 
-    `pictures` are the prepared images of each part, uint8 ``[N, side, side, 1]``.
+    `pictures` are the prepared images of each part, uint8 ``[N, side, side, 1]``. `outliers` are
+    auxiliary pictures that are out of scope.
     """
     outputs = {part: answer(fitted.model, pictures[part]) for part in PARTS}
     answers = {
@@ -89,22 +97,22 @@ def measure_fitted(
     }
     scope, withheld = None, None
     if "embedding" in outputs["train"]:
-        scope = _scope(fitted, outputs, patch_sets, seed, callbacks)
-        distances = scope.distance(outputs["test"]["embedding"])
-        withheld = float(np.mean(distances > scope.limit))
-    test, redrawn = answers["test"], _redrawn(patch_sets["test"], answers["test"], fitted)
-    subgroups = _subgroups(callbacks.images(split.of("test")), test, fitted.threshold)
+        scope = _scope(fitted, outputs, split, patch_sets, outliers, seed, callbacks)
+        withheld = float(np.mean(scope.score(outputs["test"]["embedding"]) > 1))
+    rule = DecisionRule(classes, fitted.thresholds)
+    test, redrawn = answers["test"], _redrawn(patch_sets["test"], answers["test"], fitted, rule)
+    subgroups = _subgroups(callbacks.images(split.of("test")), test, rule)
     return Measurement(
         answers=answers,
         metrics={
-            part: measure(answer.labels, answer.scores, fitted.threshold, answer.groups)
+            part: rule.measure(answer.labels, answer.probability, answer.groups)
             for part, answer in answers.items()
         },
         subgroups=subgroups | ({"box": redrawn} if redrawn else {}),
         scope=scope,
         withheld=withheld,
         mistakes=_mistakes(
-            split.of("test"), pictures["test"], outputs["test"].get("evidence"), test, fitted
+            split.of("test"), pictures["test"], outputs["test"].get("evidence"), test, rule
         ),
     )
 
@@ -116,11 +124,10 @@ def _answers(
     fitted: Fitted,
 ) -> Answers:
     """The answers to one part of the split."""
-    scores = probability[:, -1]
     return Answers(
         labels=patch_set.labels,
-        scores=scores,
-        uncalibrated=_uncalibrated(scores, fitted.temperature),
+        probability=probability,
+        uncalibrated=without_temperature(probability, fitted.temperature),
         groups=[sample.group for sample in samples],
     )
 
@@ -128,40 +135,45 @@ def _answers(
 def _scope(
     fitted: Fitted,
     outputs: Mapping[Part, Outputs],
+    split: Split,
     patch_sets: Mapping[Part, PatchSet],
+    outliers: Outliers | None,
     seed: int,
     callbacks: Callbacks,
 ) -> Scope:
-    """The scope of the pictures as they are and as augmentation changes them."""
+    """The scope of the pictures as they are and as augmentation changes them.
+
+    Places beside the nodules, and `outliers`, are the two sets of pictures that are out of scope.
+    """
     parts: tuple[Part, ...] = ("train", "validation")
     augmented = (
         patch_sets[part].varied(seed, index, progress=callbacks.varying)
         for index, part in enumerate(parts)
     )
-    return fit_scope(
-        *(
-            (outputs[part]["embedding"], answer(fitted.model, pictures)["embedding"])
-            for part, pictures in zip(parts, augmented, strict=True)
-        )
+    train, validation = (
+        (outputs[part]["embedding"], answer(fitted.model, pictures)["embedding"])
+        for part, pictures in zip(parts, augmented, strict=True)
     )
+    preprocessing = patch_sets["train"].preprocessing
+    sets = [places_beside(split.of("train"), preprocessing, seed, callbacks.images)]
+    if outliers is not None:
+        sets.append(outliers.pictures)
+    auxiliary = [answer(fitted.model, pictures)["embedding"] for pictures in sets if len(pictures)]
+    return fit_scope(train, validation, auxiliary)
 
 
 def worst_mistakes(
-    labels: Labels, scores: Scores, threshold: float, count: int = 12
+    labels: Labels, probability: Probability, rule: DecisionRule, count: int = 12
 ) -> NDArray[np.intp]:
-    """Indices of the wrong decisions with the least probability of the truth, the worst first."""
-    wrong = np.flatnonzero((scores >= threshold) != (labels == 1))
-    return wrong[np.argsort(-np.abs(scores - labels)[wrong], kind="stable")][:count]
-
-
-def _uncalibrated(scores: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """The probabilities before the temperature was folded in: of two classes, by their log-odds."""
-    scores = np.clip(scores.astype(np.float64), 1e-12, 1 - 1e-12)
-    return np.asarray(1 / (1 + np.exp(-temperature * np.log(scores / (1 - scores)))))
+    """Indices of the wrong labels with the least probability of the truth, the worst first."""
+    called = rule.called(probability)
+    wrong = np.flatnonzero((called != labels) & (called != NO_LABEL))
+    of_the_truth = probability[np.arange(len(labels)), labels]
+    return wrong[np.argsort(of_the_truth[wrong], kind="stable")][:count]
 
 
 def _subgroups(
-    samples: Iterable[Sample], test: Answers, threshold: float
+    samples: Iterable[Sample], test: Answers, rule: DecisionRule
 ) -> dict[str, dict[str, PartialMetrics]]:
     """The test figures by what an image tells besides its label."""
     images = [traits(read_pixels(sample), sample.box) for sample in samples]
@@ -173,13 +185,15 @@ def _subgroups(
         "calipers": [CALIPERS[image.calipers] for image in images],
     }
     return {
-        title: by_subgroup(test.labels, test.scores, threshold, test.groups, names)
+        title: rule.by_subgroup(test.labels, test.probability, test.groups, names)
         for title, names in titles.items()
         if len(set(names)) > 1
     }
 
 
-def _redrawn(test: PatchSet, answers: Answers, fitted: Fitted) -> dict[str, PartialMetrics]:
+def _redrawn(
+    test: PatchSet, answers: Answers, fitted: Fitted, rule: DecisionRule
+) -> dict[str, PartialMetrics]:
     """The figures of the test pictures that have a box, with boxes as `BOXES` has them."""
     boxed = [index for index, patch in enumerate(test.patches) if patch.box is not None]
     if not boxed or test.preprocessing.crop is None:
@@ -188,8 +202,8 @@ def _redrawn(test: PatchSet, answers: Answers, fitted: Fitted) -> dict[str, Part
     figures: dict[str, PartialMetrics] = {}
     for name, factor in BOXES.items():
         pictures = np.concatenate([test.redrawn(index, factor) for index in boxed])
-        scores = answer(fitted.model, pictures)["probability"][:, -1]
-        figures |= by_subgroup(labels, scores, fitted.threshold, groups, [name] * len(boxed))
+        probability = answer(fitted.model, pictures)["probability"]
+        figures |= rule.by_subgroup(labels, probability, groups, [name] * len(boxed))
     return figures
 
 
@@ -198,16 +212,18 @@ def _mistakes(
     pictures: NDArray[np.uint8],
     evidence: NDArray[np.float32] | None,
     test: Answers,
-    fitted: Fitted,
+    rule: DecisionRule,
 ) -> list[Mistake]:
     """The worst wrong decisions on the test split, each with its evidence where there is any."""
+    called = rule.called(test.probability)
     return [
         Mistake(
             name=samples[index].path.name,
             label=samples[index].label,
-            score=float(test.scores[index]),
+            called=rule.classes[called[index]],
+            score=float(test.probability[index, 1 if rule.is_binary else called[index]]),
             picture=pictures[index],
             evidence=None if evidence is None else evidence[index],
         )
-        for index in worst_mistakes(test.labels, test.scores, fitted.threshold)
+        for index in worst_mistakes(test.labels, test.probability, rule)
     ]

@@ -1,19 +1,23 @@
-"""The metrics by which a binary classifier is judged, and the two numbers set on validation.
+"""The metrics by which a classifier is judged.
 
-`PartialMetrics` is the registry: one field for each metric.
+`PartialMetrics` is the registry: one field for each metric. What is here tells one class from the
+other, or from all others; `train.decision_rule` judges any number of classes by it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+
+if TYPE_CHECKING:
+    from train.decision_rule import ClassDecisions
 
 Labels = NDArray[np.int64]
-"""int64 ``[N]``: 1 for the positive class, 0 for the other."""
+"""int64 ``[N]``: the place of each sample's class among the task's labels. Where one class is told
+from the rest, 1 for that class, the positive one, and 0 for the rest."""
 Scores = NDArray[np.floating]
 """float ``[N]``: the probability of the positive class."""
 Floats = NDArray[np.float64]
@@ -37,7 +41,7 @@ class Confusion:
     false_positive: int
 
 
-Table = Literal["headline", "folds", "gate", "card", "subgroups", "card subgroups"]
+Table = Literal["headline", "folds", "gate", "card", "subgroups", "card subgroups", "classes"]
 """The tables that show a choice of the metrics; all other tables show every metric."""
 
 
@@ -64,6 +68,13 @@ class Metric:
     interval: Literal["percentile", "basic", "none"] = "percentile"
     """How the 95 % interval follows from the resamples. A metric without one describes the samples,
     not the model."""
+    of_classes: Callable[["ClassDecisions"], Floats] | None = None
+    """How it is computed of more than two classes; None where it is the mean over the classes, each
+    against all others (macro average)."""
+    classes_meaning: str = ""
+    """In words, of more than two classes; empty where it is `meaning`."""
+    shown_of: Literal["two", "more", "any"] = "any"
+    """How many classes a task has whose tables show it."""
 
     @property
     def column(self) -> str:
@@ -80,7 +91,9 @@ class PartialMetrics:
     """Figures of samples of which one class may be absent; every share is 0..1.
 
     None stands where a figure does not exist, for want of positive decisions or negative ones, or
-    of a class: alone it has an accuracy, an ECE, and its own sensitivity or specificity.
+    of a class: alone it has an accuracy, an ECE, and its own sensitivity or specificity. Of more
+    than two classes each figure that knows a positive class is the mean over the classes, each
+    against all others.
 
     To add a metric, add a field here with its `Metric`, and with None as its default, so that runs
     written before can still be read. Every table takes its metrics from these fields, in their
@@ -95,6 +108,7 @@ class PartialMetrics:
             "majority",
             "the accuracy of always naming the commoner class",
             lambda decisions: np.maximum(decisions.prevalence, 1 - decisions.prevalence),
+            of_classes=lambda decisions: decisions.majority,
             tables=("gate", "card"),
             interval="none",
         ),
@@ -106,7 +120,7 @@ class PartialMetrics:
             "the share of all pairs of a positive and a negative image in which the positive one "
             "has the higher probability",
             lambda decisions: decisions.ranked.auroc(decisions.weights),
-            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups"),
+            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups", "classes"),
         ),
     ]
     auprc: Annotated[
@@ -123,18 +137,50 @@ class PartialMetrics:
         Metric(
             "accuracy",
             "the share of all decisions that are right",
-            lambda decisions: _share(decisions.tp + decisions.tn, decisions.total),
+            lambda decisions: share(decisions.tp + decisions.tn, decisions.total),
             tables=("folds", "gate", "card"),
+            of_classes=lambda decisions: share(decisions.right, decisions.decided),
+            classes_meaning="the share of the decisions that are right, of the images that were "
+            "given a label",
         ),
     ]
+    balanced_accuracy: Annotated[
+        float | None,
+        Metric(
+            "balanced accuracy",
+            "the mean of the classes' sensitivities; an image without a label counts as missed",
+            lambda decisions: np.full_like(decisions.total, np.nan),
+            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups"),
+            short="balanced",
+            of_classes=lambda decisions: decisions.macro(lambda one: share(one.tp, one.positives)),
+            shown_of="more",
+        ),
+    ] = None
+    """None of two classes, whose sensitivity and specificity say it."""
+    abstained: Annotated[
+        float | None,
+        Metric(
+            "no label",
+            "the share of the images of which no class reaches its threshold",
+            lambda decisions: np.full_like(decisions.total, np.nan),
+            tables=("headline", "folds", "gate", "card", "subgroups"),
+            better="lower",
+            of_classes=lambda decisions: share(
+                decisions.total - decisions.decided, decisions.total
+            ),
+            shown_of="more",
+        ),
+    ] = None
+    """None of two classes, one of which is always decided for."""
     sensitivity: Annotated[
         float | None,
         Metric(
             "sensitivity",
             "the share of the positive images that are called positive",
-            lambda decisions: _share(decisions.tp, decisions.positives),
-            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups"),
+            lambda decisions: share(decisions.tp, decisions.positives),
+            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups", "classes"),
             short="sens.",
+            shown_of="two",
         ),
     ]
     specificity: Annotated[
@@ -142,9 +188,10 @@ class PartialMetrics:
         Metric(
             "specificity",
             "the share of the negative images that are called negative",
-            lambda decisions: _share(decisions.tn, decisions.negatives),
-            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups"),
+            lambda decisions: share(decisions.tn, decisions.negatives),
+            tables=("headline", "folds", "gate", "card", "subgroups", "card subgroups", "classes"),
             short="spec.",
+            shown_of="two",
         ),
     ]
     ppv: Annotated[
@@ -153,10 +200,11 @@ class PartialMetrics:
             "PPV",
             "the share of the positive decisions that are right; it moves with the share of "
             "positive images",
-            lambda decisions: _share(
+            lambda decisions: share(
                 decisions.tp, (decisions.tp + decisions.fp) * decisions.has_both_classes
             ),
-            tables=("subgroups",),
+            tables=("subgroups", "classes"),
+            shown_of="two",
         ),
     ]
     npv: Annotated[
@@ -165,10 +213,11 @@ class PartialMetrics:
             "NPV",
             "the share of the negative decisions that are right; it moves with the share of "
             "positive images",
-            lambda decisions: _share(
+            lambda decisions: share(
                 decisions.tn, (decisions.tn + decisions.fn) * decisions.has_both_classes
             ),
             tables=("subgroups",),
+            shown_of="two",
         ),
     ]
     f1: Annotated[
@@ -176,7 +225,7 @@ class PartialMetrics:
         Metric(
             "F1",
             "the harmonic mean of sensitivity and PPV",
-            lambda decisions: _share(
+            lambda decisions: share(
                 2 * decisions.tp,
                 (2 * decisions.tp + decisions.fp + decisions.fn) * decisions.has_both_classes,
             ),
@@ -191,9 +240,18 @@ class PartialMetrics:
             tables=("headline", "folds", "gate", "card"),
             better="lower",
             interval="basic",  # see `_reflected`
+            of_classes=lambda decisions: decisions.top.calibration_error(decisions.weights),
+            classes_meaning="the expected calibration error of the most probable class's "
+            "probability (Guo et al., ICML 2017)",
         ),
     ]
-    confusion: Confusion
+    confusion: Confusion | None
+    """None of more than two classes, which have a `confusion_matrix`."""
+    confusion_matrix: tuple[tuple[int, ...], ...] = ()
+    """Of more than two classes: images by the true class, a row each, then by the class that they
+    were called, in the last column by none. Empty of two classes."""
+    by_class: dict[str, "PartialMetrics"] = field(default_factory=dict)
+    """Of more than two classes: each class against all others, by its label."""
     intervals: dict[str, Interval]
     """By the metric's name, its 95 % interval over `resamples` of whole groups. Empty where there
     is one group. Of fewer than some ten groups they say little, and are mostly too narrow."""
@@ -225,9 +283,30 @@ METRICS: Mapping[str, Metric] = _registered()
 """Every metric by its name, in the order in which tables show them."""
 
 
-def shown_in(table: Table) -> dict[str, Metric]:
-    """The metrics that a table shows, by name."""
-    return {name: metric for name, metric in METRICS.items() if table in metric.tables}
+def metrics_of(classes: int) -> dict[str, Metric]:
+    """The metrics that tables show of a task with so many classes, named and explained for it."""
+    if classes == 2:
+        return {name: metric for name, metric in METRICS.items() if metric.shown_of != "more"}
+    return {
+        name: replace(metric, meaning=metric.classes_meaning or metric.meaning)
+        if metric.of_classes
+        else replace(
+            metric,
+            title=f"macro {metric.title}",
+            short=f"macro {metric.column}",
+            meaning=f"the mean over the classes, each against all others, of {metric.meaning}",
+        )
+        for name, metric in METRICS.items()
+        if metric.shown_of != "two"
+    }
+
+
+def shown_in(table: Table, classes: int = 2) -> dict[str, Metric]:
+    """The metrics that a table shows of a task with so many classes, by name.
+
+    The table `classes` holds each class against all others, as of two.
+    """
+    return {name: metric for name, metric in metrics_of(classes).items() if table in metric.tables}
 
 
 class Bin(NamedTuple):
@@ -249,25 +328,8 @@ def measure(
     """
     if labels.min() == labels.max():
         raise ValueError("only one class is present")
-    return Metrics(**_entries(labels, scores, threshold, groups))
-
-
-def by_subgroup(
-    labels: Labels, scores: Scores, threshold: float, groups: Sequence[str], names: Sequence[str]
-) -> dict[str, PartialMetrics]:
-    """Measures the samples of each name in `names`, ``[N]``, apart; the names come sorted."""
-    subgroups = {name: np.array([other == name for other in names]) for name in sorted(set(names))}
-    return {
-        name: PartialMetrics(
-            **_entries(
-                labels[inside],
-                scores[inside],
-                threshold,
-                [group for group, member in zip(groups, inside, strict=True) if member],
-            )
-        )
-        for name, inside in subgroups.items()
-    }
+    measured = one_against_rest(labels == 1, scores, scores >= threshold, groups)
+    return Metrics(**{entry.name: getattr(measured, entry.name) for entry in fields(measured)})
 
 
 def paired_difference(
@@ -275,12 +337,28 @@ def paired_difference(
 ) -> tuple[float, Interval | None]:
     """The AUROC of `second` less that of `first`, with its 95 % interval over the same resamples.
 
-    There is no interval where there is one group. Both classes must be present.
+    Scores are those of the positive class, ``[N]``, or of each of more classes, ``[N, classes]``,
+    whose areas against all others are averaged. There is no interval where there is one group. All
+    classes must be present.
     """
-    one, other = _Ranked.of(labels, first), _Ranked.of(labels, second)
-    drawn = [other.auroc(weights) - one.auroc(weights) for weights in resamples(groups)]
-    whole = np.ones((1, len(labels)))
-    return float((other.auroc(whole) - one.auroc(whole))[0]), _interval(drawn)
+    pairs = (
+        [(Ranked.of(labels, first), Ranked.of(labels, second))]
+        if first.ndim == 1
+        else [
+            tuple(
+                Ranked.of((labels == place).astype(np.int64), scores[:, place])
+                for scores in (first, second)
+            )
+            for place in range(first.shape[1])
+        ]
+    )
+
+    def difference(weights: Floats) -> Floats:
+        areas = [other.auroc(weights) - one.auroc(weights) for one, other in pairs]
+        return np.asarray(np.mean(areas, axis=0))
+
+    drawn = [difference(weights) for weights in resamples(groups)]
+    return float(difference(np.ones((1, len(labels))))[0]), _interval(drawn)
 
 
 def resamples(groups: Sequence[str]) -> Iterator[Floats]:
@@ -303,7 +381,7 @@ def resamples(groups: Sequence[str]) -> Iterator[Floats]:
 
 def reliability(labels: Labels, scores: Scores, bins: int = BINS) -> list[Bin]:
     """The reliability curve over `bins` bins of equal mass, lowest probability first."""
-    ranked = _Ranked.of(labels, scores)
+    ranked = Ranked.of(labels, scores)
     counts, positives, sums = ranked.binned(np.ones((1, len(labels))), bins)[:, 0]
     return [
         Bin(float(total / count), float(positive / count), int(count))
@@ -320,7 +398,7 @@ def calibration_error(labels: Labels, scores: Scores) -> float:
     hold a handful of samples in the middle and the error counts their chance; bins of equal mass
     are the less biased (Roelofs et al., AISTATS 2022).
     """
-    return float(_Ranked.of(labels, scores).calibration_error(np.ones((1, len(labels))))[0])
+    return float(Ranked.of(labels, scores).calibration_error(np.ones((1, len(labels))))[0])
 
 
 def chance_calibration_error(scores: Scores) -> float:
@@ -339,7 +417,7 @@ def curves(labels: Labels, scores: Scores) -> tuple[Floats, Floats, Floats]:
 
     Each is float ``[K]``; both classes must be present.
     """
-    (hits,), (alarms,) = _Ranked.of(labels, scores).counts(np.ones((1, len(labels))))
+    (hits,), (alarms,) = Ranked.of(labels, scores).counts(np.ones((1, len(labels))))
     return alarms / alarms[-1], hits / hits[-1], hits / (hits + alarms)
 
 
@@ -349,7 +427,7 @@ def roc_band(labels: Labels, scores: Scores, groups: Sequence[str], at: Floats) 
     Each point has its own interval; the whole curve leaves the band more often. None where there
     is one group.
     """
-    ranked = _Ranked.of(labels, scores)
+    ranked = Ranked.of(labels, scores)
     lines = [
         np.interp(at, np.append(0, alarms / alarms[-1]), np.append(0, hits / hits[-1]))
         for weights in resamples(groups)
@@ -359,40 +437,12 @@ def roc_band(labels: Labels, scores: Scores, groups: Sequence[str], at: Floats) 
     return np.quantile(lines, (0.025, 0.975), axis=0) if lines else None
 
 
-def fit_temperature(labels: Labels, probability: NDArray[np.floating]) -> float:
-    """The temperature that gives `probability`, ``[N, 2]``, the least log loss (Guo et al. 2017).
-
-    The search is bounded to 0.2 .. 20: a perfect separation would otherwise have no minimum.
-    """
-    log_odds = np.log(probability[:, 1] + 1e-12) - np.log(probability[:, 0] + 1e-12)
-    signed = np.where(labels == 1, log_odds, -log_odds)
-
-    def log_loss(log_temperature: float) -> float:
-        return float(np.mean(np.logaddexp(0.0, -signed / np.exp(log_temperature))))
-
-    optimum = minimize_scalar(log_loss, bounds=(np.log(0.2), np.log(20.0)), method="bounded")
-    return float(np.exp(optimum.x))
+def as_labels(labels: Sequence[str], classes: Sequence[str]) -> Labels:
+    """The place of each label among the classes. Raises ValueError for a label that is none."""
+    return np.array([classes.index(label) for label in labels], dtype=np.int64)
 
 
-def choose_threshold(labels: Labels, scores: Scores, sensitivity: float) -> float:
-    """The highest threshold at which at least `sensitivity` of the positives are found.
-
-    It lies half-way to the next lower score, so that rounding (int8 answers in steps of 1/256)
-    does not turn the last case found into the first one missed.
-    """
-    positives = np.sort(scores[labels == 1])[::-1]
-    needed = int(np.ceil(sensitivity * len(positives) - 1e-9))
-    lowest_hit = float(positives[max(needed, 1) - 1])
-    below = scores[scores < lowest_hit]
-    return lowest_hit if below.size == 0 else (lowest_hit + float(below.max())) / 2
-
-
-def as_labels(labels: Sequence[str], positive: str) -> Labels:
-    """1 where a label is the positive one."""
-    return np.array([label == positive for label in labels], dtype=np.int64)
-
-
-class _Ranked(NamedTuple):
+class Ranked(NamedTuple):
     """Answers sorted once, highest score first, so that a resample is but a vector of weights.
 
     Weights are float ``[B, N]``, in the order in which the samples were given; each figure is then
@@ -407,7 +457,7 @@ class _Ranked(NamedTuple):
     """The last sample of each run of equal scores, which no threshold can part."""
 
     @classmethod
-    def of(cls, labels: Labels, scores: Scores) -> "_Ranked":
+    def of(cls, labels: Labels, scores: Scores) -> "Ranked":
         """Raises ValueError where a score is not a number."""
         if not np.isfinite(scores).all():
             raise ValueError("a probability is not a number")
@@ -427,14 +477,14 @@ class _Ranked(NamedTuple):
         hits, alarms = self.counts(weights)
         between = hits - np.diff(hits, prepend=0) / 2
         area = np.sum(np.diff(alarms, prepend=0) * between, axis=1)
-        return _share(area, hits[:, -1] * alarms[:, -1])
+        return share(area, hits[:, -1] * alarms[:, -1])
 
     def auprc(self, weights: Floats) -> Floats:
         """The average precision."""
         hits, alarms = self.counts(weights)
-        precision = np.nan_to_num(_share(hits, hits + alarms))
+        precision = np.nan_to_num(share(hits, hits + alarms))
         both = alarms[:, -1] > 0
-        return _share(np.sum(np.diff(hits, prepend=0) * precision, axis=1), hits[:, -1] * both)
+        return share(np.sum(np.diff(hits, prepend=0) * precision, axis=1), hits[:, -1] * both)
 
     def binned(self, weights: Floats, bins: int) -> Floats:
         """Weight, weight of the positives and sum of the scores in each bin, ``[3, B, bins]``.
@@ -454,14 +504,14 @@ class _Ranked(NamedTuple):
     def calibration_error(self, weights: Floats) -> Floats:
         """The expected calibration error over `BINS` bins of equal mass."""
         weight, positive, score = self.binned(weights, BINS)
-        return _share(np.abs(positive - score).sum(axis=1), weight.sum(axis=1))
+        return share(np.abs(positive - score).sum(axis=1), weight.sum(axis=1))
 
 
 @dataclass(frozen=True)
 class Decisions:
     """Decisions `score >= threshold` on resampled samples: each count is float ``[B]``."""
 
-    ranked: _Ranked
+    ranked: Ranked
     positive: NDArray[np.bool_]
     """``[N]``: the truth."""
     called: NDArray[np.bool_]
@@ -507,7 +557,7 @@ class Decisions:
     @property
     def prevalence(self) -> Floats:
         """The share of the positive samples."""
-        return _share(self.positives, self.total)
+        return share(self.positives, self.total)
 
     @property
     def has_both_classes(self) -> NDArray[np.bool_]:
@@ -519,38 +569,53 @@ class Decisions:
         return {name: metric.compute(self) for name, metric in METRICS.items()}
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
+def share(part: Floats, whole: Floats) -> Floats:
+    """`part` over `whole`, NaN where there is no whole."""
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
-def _entries(
-    labels: Labels, scores: Scores, threshold: float | Floats, groups: Sequence[str]
-) -> Mapping[str, Any]:
-    """The fields of `PartialMetrics` for decisions `score >= threshold`."""
-    ranked, positive, called = _Ranked.of(labels, scores), labels == 1, scores >= threshold
-    once = Decisions(ranked, positive, called, np.ones((1, len(labels)))).figures()
+def one_against_rest(
+    positive: NDArray[np.bool_], scores: Scores, called: NDArray[np.bool_], groups: Sequence[str]
+) -> PartialMetrics:
+    """Measures the decisions `called`, ``[N]``, where `positive` is the truth.
+
+    Raises ValueError where a score is not a number.
+    """
+    ranked = Ranked.of(positive.astype(np.int64), scores)
+    whole, intervals = with_intervals(
+        lambda weights: Decisions(ranked, positive, called, weights).figures(), groups
+    )
+    return PartialMetrics(
+        samples=len(positive),
+        groups=len(set(groups)),
+        confusion=Confusion(
+            true_positive=int(np.sum(positive & called)),
+            false_negative=int(np.sum(positive & ~called)),
+            true_negative=int(np.sum(~positive & ~called)),
+            false_positive=int(np.sum(~positive & called)),
+        ),
+        intervals=intervals,
+        **whole,  # type: ignore[arg-type]
+    )
+
+
+def with_intervals(
+    figures: Callable[[Floats], Mapping[str, Floats]], groups: Sequence[str]
+) -> tuple[dict[str, float | None], dict[str, Interval]]:
+    """Every metric, None where it does not exist, and the 95 % intervals of those that have one.
+
+    `figures` computes the metrics by name, ``[B]``, for weights ``[B, N]``.
+    """
+    once = figures(np.ones((1, len(groups))))
+    drawn = [figures(weights) for weights in resamples(groups)]
     whole = {name: float(figure[0]) for name, figure in once.items()}
-    drawn = [
-        Decisions(ranked, positive, called, weights).figures() for weights in resamples(groups)
-    ]
     intervals: dict[str, Interval] = {}
     for name, metric in METRICS.items():
         ends = _interval([resample[name] for resample in drawn])
         if ends is not None and metric.interval != "none":
             basic = metric.interval == "basic"
             intervals[name] = _reflected(whole[name], *ends) if basic else ends
-    return {
-        "samples": len(labels),
-        "groups": len(set(groups)),
-        **{name: None if np.isnan(figure) else figure for name, figure in whole.items()},
-        "confusion": Confusion(
-            true_positive=int(np.sum(positive & called)),
-            false_negative=int(np.sum(positive & ~called)),
-            true_negative=int(np.sum(~positive & ~called)),
-            false_positive=int(np.sum(~positive & called)),
-        ),
-        "intervals": intervals,
-    }
+    return {name: None if np.isnan(value) else value for name, value in whole.items()}, intervals
 
 
 def _interval(drawn: Sequence[Floats]) -> Interval | None:

@@ -49,8 +49,8 @@ class FusedNormalization(layers.BatchNormalization):  # type: ignore[misc]
     def call(
         self, inputs: keras.KerasTensor, training: bool | None = None, mask: object = None
     ) -> keras.KerasTensor:
-        """Normalises by the batch while training, by the statistics otherwise."""
-        if not training:
+        """Normalises by the batch while training, by the statistics otherwise, and while frozen."""
+        if not (training and self.trainable):
             return super().call(inputs, training=False, mask=mask)
         scale, offset = (keras.ops.cast(weights, "float32") for weights in (self.gamma, self.beta))
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
@@ -72,9 +72,10 @@ def build(
     """Returns a model from `picture`, uint8 ``[N, side, side, 1]``, to a dictionary of outputs.
 
     `probability`, float32 ``[N, classes]``, is always there. A network of inverted residuals also
-    answers what its recipe asks for: `evidence`, float32 ``[N, h, w]``, whose mean over the picture
-    is the log-odds of the last class against the first, and `embedding`, float32 ``[N, d]``, the
-    mean activations of the early and middle stages (see `edge_runtime.bundle.scope`).
+    answers what its recipe asks for: of two classes `evidence`, float32 ``[N, h, w]``, whose mean
+    over the picture is the log-odds of the last class against the first; and `embedding`, float32
+    ``[N, d]``, the mean activations of the early and middle stages (see
+    `edge_runtime.bundle.scope`).
     The grey pixels go in as they are: scaling is the first layer of the graph.
     """
     picture = keras.Input((side, side, 1), dtype="uint8", name="picture")
@@ -104,13 +105,13 @@ def _convolutions(
     return layers.Dense(classes, name="logits")(x)
 
 
-def _inverted_residuals(
+def trunk(
     network: InvertedResiduals,
     picture: keras.KerasTensor,
-    classes: int,
     normalisation: type[layers.BatchNormalization],
-) -> dict[str, keras.KerasTensor]:
-    """Logits, and what else the recipe asks for, of MobileNetV2's kind of network."""
+    stages: int,
+) -> dict[int, keras.KerasTensor]:
+    """The activations at the end of each of the first `stages` stages, by the stage's number."""
 
     def convolve(x: keras.KerasTensor, filters: int, kernel: int, stride: int, name: str):  # type: ignore[no-untyped-def]
         return layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=name)(x)
@@ -123,6 +124,8 @@ def _inverted_residuals(
     x = normalise(convolve(x, STEM, 3, 2, "stem"), "stem")
     ends: dict[int, keras.KerasTensor] = {}
     for stage, name, kernel, stride, expansion, filters in blocks(network):
+        if stage >= stages:
+            break
         short, width = x, x.shape[-1]
         if expansion > 1:
             x = normalise(convolve(x, width * expansion, 1, 1, f"{name}_expand"), f"{name}_expand")
@@ -134,7 +137,21 @@ def _inverted_residuals(
         if stride == 1 and width == filters:
             x = layers.Add(name=f"{name}_add")([short, x])
         ends[stage] = x
-    x = normalise(convolve(x, HEAD, 1, 1, "head"), "head")
+    return ends
+
+
+def _inverted_residuals(
+    network: InvertedResiduals,
+    picture: keras.KerasTensor,
+    classes: int,
+    normalisation: type[layers.BatchNormalization],
+) -> dict[str, keras.KerasTensor]:
+    """Logits, and what else the recipe asks for, of MobileNetV2's kind of network."""
+    ends = trunk(network, picture, normalisation, len(BLOCKS[network.kind]))
+    x = layers.Conv2D(HEAD, 1, padding="same", use_bias=False, name="head")(ends[len(ends) - 1])
+    x = layers.Activation(network.activation, name="head_active")(
+        normalisation(epsilon=1e-3, name="head_norm")(x)
+    )
     outputs = {}
     if "embedding" in network.outputs:
         means = [
@@ -146,7 +163,7 @@ def _inverted_residuals(
     # A dense layer on the mean of the places is the mean of that layer on every place: the second
     # form costs nothing and leaves each place's part in the answer to be seen.
     places = layers.Conv2D(classes, 1, name="logits", dtype="float32")(x)
-    if "evidence" in network.outputs:
+    if "evidence" in network.outputs and classes == 2:
         outputs["evidence"] = places[..., -1] - places[..., 0]
     outputs["logits"] = layers.GlobalAveragePooling2D(name="average", dtype="float32")(places)
     return outputs

@@ -63,12 +63,13 @@ def require_weights(network: Network) -> None:
 
 
 def load_imagenet(model: keras.Model, network: InvertedResiduals) -> None:
-    """Gives `model` the weights that its network has on ImageNet; the logits stay as they are.
+    """Gives the layers of `model` that its network has on ImageNet their weights from there.
 
     ImageNet's pictures are RGB: three equal channels are one grey channel whose kernel is the sum.
     Raises BadInput where the package is not installed or its file is not the published one.
     """
     tensors = read_package(PACKAGES[network.width, network.depth])
+    names = {layer.name for layer in model.layers}
 
     def convolution(layer: str, key: str) -> None:
         kernel = tensors[f"{key}.weight"].transpose(2, 3, 1, 0)
@@ -79,10 +80,12 @@ def load_imagenet(model: keras.Model, network: InvertedResiduals) -> None:
         model.get_layer(layer).set_weights([kernel])
 
     def normalised(layer: str, key: str, norm: str) -> None:
+        if layer not in names:  # of a stage that the model leaves out
+            return
         convolution(layer, key)
         key = f"{key.rpartition('.')[0]}.{norm}".removeprefix(".")
-        names = ("weight", "bias", "running_mean", "running_var")
-        model.get_layer(f"{layer}_norm").set_weights([tensors[f"{key}.{name}"] for name in names])
+        values = ("weight", "bias", "running_mean", "running_var")
+        model.get_layer(f"{layer}_norm").set_weights([tensors[f"{key}.{name}"] for name in values])
 
     normalised("stem", "_conv_stem", "_bn0")
     for number, (_, name, _, _, expansion, _) in enumerate(blocks(network)):

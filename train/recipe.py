@@ -23,8 +23,11 @@ class Convolutions(Struct, frozen=True, tag_field="kind", tag="convolutions"):
     """Convolutions of 3x3 with ReLU and max-pooling, then a head."""
 
     filters: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=6)]
+    """Filters of each convolution; max-pooling of 2 follows each."""
     head: Literal["flatten", "average"]
+    """The last layer is flattened, or averaged over the picture."""
     dropout: Rate
+    """The share of units that are switched off while the network learns."""
     dense: Count | None = None
     """Units of a ReLU layer between head and answer; none where it is left out."""
 
@@ -40,13 +43,17 @@ class InvertedResiduals(Struct, frozen=True, tag_field="kind"):
     halvings: ClassVar[int] = 5
     kind: ClassVar[str]
     dropout: Rate
+    """The share of filters that are switched off while the network learns."""
     weights: Literal["imagenet", "random"] = "random"
+    """Where the weights start."""
     activation: Literal["relu", "relu6", "hard_swish"] = "relu6"
+    """The function after each convolution."""
     width: Annotated[float, Meta(ge=0.25, le=2)] = 1.0
+    """Factor on the filters of each block."""
     depth: Annotated[float, Meta(ge=0.25, le=3)] = 1.0
-    """Factors on the filters of each block, and on the repeats of each stage."""
+    """Factor on the repeats of each stage."""
     outputs: tuple[Literal["evidence", "embedding"], ...] = ()
-    """What the model answers besides the probability."""
+    """What the model answers besides the probability; evidence there is of two classes only."""
 
     def __post_init__(self) -> None:
         if self.weights == "imagenet":
@@ -81,8 +88,11 @@ class Fit:
     """How long and how fast to learn: AdamW on categorical cross-entropy."""
 
     learning_rate: Annotated[float, Meta(gt=0, lt=1)]
+    """The highest learning rate."""
     batch: Count
+    """Pictures in one step."""
     epochs: Count
+    """How often the network sees all training pictures."""
     patience: Count | None = None
     """More epochs than these without a better validation AUROC end the training, and the best one
     is kept. Without it, the last is."""
@@ -91,7 +101,9 @@ class Fit:
     warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """The share of all steps in which the rate rises from zero."""
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """The decay of AdamW."""
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """The share of each label that is spread over all labels."""
     mixup: Annotated[float, Meta(ge=0, le=2)] = 0.0
     """Both parameters of the beta distribution by which two pictures are mixed; 0 mixes none."""
     balance: Literal["none", "sampling", "weights"] = "none"
@@ -118,8 +130,11 @@ class Distillation:
     """
 
     teachers: Annotated[int, Meta(ge=2, le=16)]
+    """How many networks the last one learns from."""
     learning_rate: Annotated[float, Meta(gt=0, lt=1)]
+    """The highest learning rate of the last network."""
     epochs: Count
+    """How long the last network learns."""
     mixup: Annotated[float, Meta(ge=0, le=2)] = 1.0
     """As in `Fit`."""
 
@@ -136,9 +151,13 @@ class Distillation:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The sensitivity that the operating point must reach on the validation split."""
+    """The sensitivity that the operating point must reach on the validation split.
+
+    Of more than two classes it is that of each class against all others.
+    """
 
     sensitivity: Share
+    """The share of a class's validation images that reach its threshold, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +165,9 @@ class Recipe:
     """Everything that makes a model, but for the data and the seed."""
 
     about: str
+    """One line for people: what this recipe makes."""
     preprocessing: str
+    """How a picture becomes the input of the network: gray, then crop where wanted, then resize."""
     task: Task
     network: Network
     fit: Fit

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from train import report_classes
 from train.html_page import (
     GREY,
     NEGATIVE,
@@ -28,14 +29,15 @@ from train.html_page import (
 )
 from train.measurement import Answers, Mistake
 from train.metrics import (
-    METRICS,
     calibration_error,
     chance_calibration_error,
     curves,
+    metrics_of,
     reliability,
     roc_band,
     shown_in,
 )
+from train.report_figures import between, cell, groups, percent
 from train.samples import LEAK
 
 HELD_OUT = ("validation", "test")
@@ -85,15 +87,11 @@ def report_page(findings: Findings) -> str:
 
 def _in_short(record: Mapping[str, Any]) -> str:
     """The test split in words, and what to beware of."""
-    test = record["metrics"]["test"]
-    negative, positive = _labels(record)
-    counted = test["confusion"]
-    tp, fn = counted["true_positive"], counted["false_negative"]
-    tn, fp = counted["true_negative"], counted["false_positive"]
+    test, labels = record["metrics"]["test"], _labels(record)
     tiles = "".join(
         f'<div class="tile">{metric.title}<b>{metric.text(test[name])}</b>'
-        f'<span class="soft">{_between(test, name) or "no interval"}</span></div>'
-        for name, metric in shown_in("headline").items()
+        f'<span class="soft">{between(test, name) or "no interval"}</span></div>'
+        for name, metric in shown_in("headline", len(labels)).items()
     )
     held_out = record.get("held_out")
     scanners = "" if held_out is None else f" of {held_out} pixels, which was never learnt from,"
@@ -101,17 +99,13 @@ def _in_short(record: Mapping[str, Any]) -> str:
         scanners = f" of all sizes but {held_out[1:]} pixels, which alone was learnt from,"
     unseen = "" if record.get("parted") else ", none of which the model had seen"
     words = (
-        f"Measured on {test['samples']} test images{scanners} of {_groups(test)}{unseen}. Of "
-        f"an image that is {positive} and one that is {negative}, it gives the {positive} one the "
-        f"higher probability in {_percent(test, 'auroc')} of all pairs.",
-        f"At its operating point it finds {tp} of {tp + fn} {positive} images, "
-        f"{_percent(test, 'sensitivity')}, and clears {tn} of {tn + fp} {negative} ones, "
-        f"{_percent(test, 'specificity')}. It is right in {_percent(test, 'accuracy')}; always "
-        f"naming the commoner class would be right in {100 * test['majority']:.1f} %.",
-        f"Of the {tp + fp} images that it called {positive}, {_percent(test, 'ppv')} were; of the "
-        f"{tn + fn} that it called {negative}, {_percent(test, 'npv')} were. Both shares hold only "
-        f"where {positive} is as common as here, {100 * (tp + fn) / test['samples']:.1f} % of the "
-        "images.",
+        f"Measured on {test['samples']} test images{scanners} of {groups(test)}{unseen}. "
+        + _pairs(test, labels),
+        *(
+            _decided(test, labels)
+            if len(labels) == 2
+            else report_classes.decided_words(test, labels)
+        ),
         f"Its probabilities lie {test['ece']:.3f} off the shares that were observed, on average "
         "(ECE).",
     )
@@ -123,16 +117,51 @@ def _in_short(record: Mapping[str, Any]) -> str:
     )
 
 
+def _pairs(test: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """The AUROC in words."""
+    if len(labels) > 2:
+        return (
+            "Of an image that is of a class and one that is not, it gives the first the higher "
+            f"probability of the class in {percent(test, 'auroc')} of all pairs, in the mean over "
+            "the classes."
+        )
+    negative, positive = labels
+    return (
+        f"Of an image that is {positive} and one that is {negative}, it gives the {positive} one "
+        f"the higher probability in {percent(test, 'auroc')} of all pairs."
+    )
+
+
+def _decided(test: Mapping[str, Any], labels: Sequence[str]) -> tuple[str, ...]:
+    """How the test images were decided between two classes, in sentences."""
+    negative, positive = labels
+    counted = test["confusion"]
+    tp, fn = counted["true_positive"], counted["false_negative"]
+    tn, fp = counted["true_negative"], counted["false_positive"]
+    return (
+        f"At its operating point it finds {tp} of {tp + fn} {positive} images, "
+        f"{percent(test, 'sensitivity')}, and clears {tn} of {tn + fp} {negative} ones, "
+        f"{percent(test, 'specificity')}. It is right in {percent(test, 'accuracy')}; always "
+        f"naming the commoner class would be right in {100 * test['majority']:.1f} %.",
+        f"Of the {tp + fp} images that it called {positive}, {percent(test, 'ppv')} were; of the "
+        f"{tn + fn} that it called {negative}, {percent(test, 'npv')} were. Both shares hold only "
+        f"where {positive} is as common as here, {100 * (tp + fn) / test['samples']:.1f} % of the "
+        "images.",
+    )
+
+
 def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
     """What makes the figures weaker than they look."""
     test, data = record["metrics"]["test"], record["data"]
     promised = record["recipe"]["operating_point"]["sensitivity"]
-    _, reached = test["intervals"].get("sensitivity", (0.0, 1.0))
-    if reached < promised:
-        yield (
-            f"The sensitivity of {promised:.2f} for which the operating point was chosen on "
-            "validation was not reached on test: the whole interval lies below it."
-        )
+    for label, figures in test.get("by_class", {}).items() or [("", test)]:
+        _, reached = figures["intervals"].get("sensitivity", (0.0, 1.0))
+        if reached < promised:
+            of_class = f" of {label}" if label else ""
+            yield (
+                f"The sensitivity{of_class} of {promised:.2f} for which the operating point was "
+                "chosen on validation was not reached on test: the whole interval lies below it."
+            )
     if parted := record.get("parted"):
         yield (
             f"{parted} groups had images on both sides of the split, and each was parted by "
@@ -145,7 +174,7 @@ def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
         )
     elif test["groups"] < FEW_GROUPS:
         yield (
-            f"The test split has {_groups(test)} only: the intervals say little, and are mostly "
+            f"The test split has {groups(test)} only: the intervals say little, and are mostly "
             "too narrow."
         )
     yield (
@@ -157,25 +186,35 @@ def _cautions(record: Mapping[str, Any]) -> Iterator[str]:
 def _figures(record: Mapping[str, Any]) -> str:
     """Every figure of every split, that of test first: it counts."""
     metrics = {part: record["metrics"][part] for part in ("test", "validation", "train")}
+    labels = _labels(record)
+    registry = metrics_of(len(labels))
     rows = [
         ["images", *(f"{figures['samples']}" for figures in metrics.values())],
         ["groups", *(f"{figures['groups']}" for figures in metrics.values())],
     ]
     rows += [
-        [metric.title, *(_cell(figures, name) for figures in metrics.values())]
-        for name, metric in METRICS.items()
+        [metric.title, *(cell(figures, name) for figures in metrics.values())]
+        for name, metric in registry.items()
     ]
     meanings = "".join(
         f"<dt>{escape(metric.title)}</dt><dd>{escape(metric.meaning)}.</dd>"
-        for metric in METRICS.values()
+        for metric in registry.values()
     )
     promised = record["recipe"]["operating_point"]["sensitivity"]
-    return pair(
-        table(["split", *metrics], rows),
+    thresholds = record["thresholds"]
+    point = (
         "<p>The network learnt from <em>train</em>. Its best epoch, its temperature and its "
-        f"operating point, a probability of {record['threshold']:.3f}, come from "
+        f"operating point, a probability of {thresholds[labels[-1]]:.3f}, come from "
         f"<em>validation</em>: the point was chosen there for a sensitivity of {promised:.2f} and "
-        "then locked. <em>Test</em> was used for nothing but this report.</p>"
+        "then locked. "
+        if len(labels) == 2
+        else "<p>The network learnt from <em>train</em>. Its best epoch and its temperature come "
+        f"from <em>validation</em>. {report_classes.operating_point(thresholds, promised)} "
+    )
+    by_class = "" if len(labels) == 2 else report_classes.classes_table(metrics["test"])
+    return by_class + pair(
+        table(["split", *metrics], rows),
+        f"{point}<em>Test</em> was used for nothing but this report.</p>"
         "<p>Below each figure, its 95 % interval by bootstrap: groups (patients, cases) are drawn "
         "with replacement, 1,000 times.</p>"
         f"<dl>{meanings}</dl>",
@@ -185,15 +224,17 @@ def _figures(record: Mapping[str, Any]) -> str:
 def _ranking(findings: Findings) -> str:
     """ROC and precision over recall, of both held-out parts."""
     metrics, test = findings.record["metrics"], findings.answers["test"]
+    if metrics["test"].get("by_class"):
+        return report_classes.ranking(test, metrics["test"])
     at = np.linspace(0, 1, 201)
     roc, axes = new_figure(5.4, 4.8)
-    band = roc_band(test.labels, test.scores, test.groups, at)
+    band = roc_band(test.labels, test.probability[:, -1], test.groups, at)
     if band is not None:
         axes.fill_between(at, *band, color=POSITIVE, alpha=0.18, lw=0, label="95 % band, test")
     precision_recall, other = new_figure(5.4, 4.8)
     for part, colour in zip(HELD_OUT, (GREY, POSITIVE), strict=True):
         answers = findings.answers[part]
-        alarms, sensitivity, precision = curves(answers.labels, answers.scores)
+        alarms, sensitivity, precision = curves(answers.labels, answers.probability[:, -1])
         auroc, auprc = metrics[part]["auroc"], metrics[part]["auprc"]
         axes.plot(
             np.append(0, alarms),
@@ -234,12 +275,15 @@ def _ranking(findings: Findings) -> str:
 def _decisions(findings: Findings) -> str:
     """The scores of each class with the operating point, and the confusion matrix."""
     record, test = findings.record, findings.answers["test"]
-    names, threshold = _labels(record), record["threshold"]
+    names = _labels(record)
+    if matrix := record["metrics"]["test"].get("confusion_matrix"):
+        return report_classes.decisions(names, matrix)
+    threshold = record["thresholds"][names[-1]]
     figure, panels = new_figure(5.4, 4.4, rows=2)
     for value, (axes, name, colour) in enumerate(
         zip(panels, names, (NEGATIVE, POSITIVE), strict=True)
     ):
-        scores = test.scores[test.labels == value]
+        scores = test.probability[:, -1][test.labels == value]
         right = (scores >= threshold) == bool(value)
         axes.hist(
             [scores[right], scores[~right]],
@@ -283,11 +327,13 @@ def _decisions(findings: Findings) -> str:
 def _calibration(findings: Findings) -> str:
     """The reliability curve before and after temperature scaling."""
     record, test = findings.record, findings.answers["test"]
+    if len(_labels(record)) > 2:
+        return report_classes.calibration(test, record["temperature"])
     figure, axes = new_figure(5.4, 4.8)
     axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
     for name, scores, colour, marker in (
-        ("before", test.uncalibrated, GREY, "s"),
-        ("after", test.scores, POSITIVE, "o"),
+        ("before", test.uncalibrated[:, -1], GREY, "s"),
+        ("after", test.probability[:, -1], POSITIVE, "o"),
     ):
         curve = np.array(reliability(test.labels, scores))
         error = calibration_error(test.labels, scores)
@@ -304,9 +350,9 @@ def _calibration(findings: Findings) -> str:
     rows = [
         [
             part,
-            f"{calibration_error(answers.labels, answers.uncalibrated):.3f}",
-            _cell(record["metrics"][part], "ece"),
-            f"{chance_calibration_error(answers.scores):.3f}",
+            f"{calibration_error(answers.labels, answers.uncalibrated[:, -1]):.3f}",
+            cell(record["metrics"][part], "ece"),
+            f"{chance_calibration_error(answers.probability[:, -1]):.3f}",
         ]
         for part, answers in ((part, findings.answers[part]) for part in HELD_OUT)
     ]
@@ -329,17 +375,21 @@ def _subgroups(record: Mapping[str, Any]) -> str:
     """A forest plot and a table of the test split's subgroups."""
     if not record.get("subgroups"):
         return ""
-    _, positive = _labels(record)
-    shown = shown_in("subgroups")
+    labels = _labels(record)
+    shown = shown_in("subgroups", len(labels))
     rows = []
     for title, subgroups in record["subgroups"].items():
         rows.append([title])
         for name, metrics in subgroups.items():
-            counts = [
-                f"{count}" for count in (metrics["samples"], metrics["groups"], _positives(metrics))
-            ]
-            rows.append([name, *counts, *(_cell(metrics, figure) for figure in shown)])
-    head = ["subgroup", "images", "groups", positive, *(metric.title for metric in shown.values())]
+            counts = [f"{metrics['samples']}", f"{metrics['groups']}"]
+            if len(labels) == 2:
+                counts.append(f"{_positives(metrics)}")
+            rows.append([name, *counts, *(cell(metrics, figure) for figure in shown)])
+    positive = labels[1:] if len(labels) == 2 else ()
+    head = [
+        *("subgroup", "images", "groups", *positive),
+        *(metric.title for metric in shown.values()),
+    ]
     return (
         plot(
             _forest(record),
@@ -367,7 +417,7 @@ def _forest(record: Mapping[str, Any]) -> Figure:
         if metrics is None:
             continue
         if metrics["auroc"] is None:
-            axes.text(whole["auroc"], line, " one class only", color=GREY, va="center")
+            axes.text(whole["auroc"], line, " a class is missing", color=GREY, va="center")
             continue
         few = metrics["groups"] < FEW_GROUPS
         axes.plot(
@@ -385,7 +435,7 @@ def _forest(record: Mapping[str, Any]) -> Figure:
 
 
 def _line(name: str, metrics: Mapping[str, Any] | None) -> str:
-    return name if metrics is None else f"{name} ({metrics['samples']} images, {_groups(metrics)})"
+    return name if metrics is None else f"{name} ({metrics['samples']} images, {groups(metrics)})"
 
 
 def _scope(record: Mapping[str, Any]) -> str:
@@ -396,10 +446,18 @@ def _scope(record: Mapping[str, Any]) -> str:
     varied = ", as they are and as other scanners may show them together,"
     if record["recipe"].get("augmentation") is None:
         varied = ""
+    others = record.get("others") or {}
+    shown = "No picture of something else was shown to it."
+    if others:
+        shown = (
+            f"It was fitted with {sum(others.values())} auxiliary pictures of something else: "
+            f"{escape(', '.join(others))}."
+        )
     return (
-        f"<p>{100 * withheld:.1f} % of the test images lie beyond the limit of the model's scope: "
+        f"<p>{100 * withheld:.1f} % of the test images are out of the model's scope: "
         "they are so unlike the training images that a device gives them no label. Of the "
-        f"validation images{varied} it is 1 %, by which the limit was set. How many pictures of "
+        f"validation images{varied} the distance alone withholds 1 %, by which the limit was set. "
+        f"{shown} How many pictures of "
         "something else lie beyond it, "
         "<code>sonolite evaluate RUN --data DATA --out-of-scope FOLDER</code> tells.</p>"
     )
@@ -432,16 +490,16 @@ def _mistakes(findings: Findings) -> str:
     )
 
 
-def _case(mistake: Mistake, names: tuple[str, str], strongest: float) -> str:
-    called = names[0] if mistake.label == names[1] else names[1]
-    title = f"{mistake.label}, called {called}"
+def _case(mistake: Mistake, names: Sequence[str], strongest: float) -> str:
+    title = f"{mistake.label}, called {mistake.called}"
+    scored = names[1] if len(names) == 2 else mistake.called
     pictures = img(png(mistake.picture), f"{mistake.name}: {title}")
     if mistake.evidence is not None:
         blended = _blend(mistake.picture, mistake.evidence, strongest)
         pictures += img(jpeg(blended), f"The evidence of {mistake.name}")
     return (
         f'<figure class="case"><div>{pictures}</div><figcaption><b>{escape(title)}</b>, '
-        f"probability of {escape(names[1])} {mistake.score:.3f}<br>{escape(mistake.name)}"
+        f"probability of {escape(scored)} {mistake.score:.3f}<br>{escape(mistake.name)}"
         "</figcaption></figure>"
     )
 
@@ -520,6 +578,13 @@ def _data(record: Mapping[str, Any]) -> str:
     page = table(["images", *names, "together"], counts)
     whole = "no group" if not record.get("parted") else "none of those that were not parted"
     page += f"<p>{data['groups']} groups; {whole} stands on two sides of the split.</p>"
+    if "boxed" in data:
+        boxed, learnt = data["boxed"]["train"], sum(data["counts"]["train"].values())
+        page += (
+            f"<p>{boxed} of the {learnt} images that were learnt from had a box"
+            + (": the network learnt whole pictures." if 2 * boxed <= learnt else ".")
+            + "</p>"
+        )
     if "duplicates" in data:
         page += (
             f"<p>{data['duplicates']} pairs of images are equal or nearly so; each pair was pulled "
@@ -543,44 +608,13 @@ def _making(record: Mapping[str, Any]) -> str:
     return pair(word_table(made), word_table(_flat(record["software"])))
 
 
-def _labels(record: Mapping[str, Any]) -> tuple[str, str]:
-    """The negative and the positive class."""
-    negative, positive = record["recipe"]["task"]["labels"]
-    return negative, positive
-
-
-def _groups(metrics: Mapping[str, Any]) -> str:
-    return "1 group" if metrics["groups"] == 1 else f"{metrics['groups']} groups"
+def _labels(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes; of two the positive one is the last."""
+    return tuple(record["recipe"]["task"]["labels"])
 
 
 def _positives(metrics: Mapping[str, Any]) -> int:
     return int(metrics["confusion"]["true_positive"] + metrics["confusion"]["false_negative"])
-
-
-def _between(metrics: Mapping[str, Any], name: str) -> str:
-    """The interval of a figure, or nothing."""
-    if name not in metrics["intervals"]:
-        return ""
-    low, high = metrics["intervals"][name]
-    metric = METRICS[name]
-    return f"{metric.text(low)} to {metric.text(high)}"
-
-
-def _percent(metrics: Mapping[str, Any], name: str) -> str:
-    if metrics[name] is None:
-        return "an unknown share"
-    between = ""
-    if name in metrics["intervals"]:
-        low, high = metrics["intervals"][name]
-        between = f" ({100 * low:.1f} to {100 * high:.1f})"
-    return f"{100 * metrics[name]:.1f} %{between}"
-
-
-def _cell(metrics: Mapping[str, Any], name: str) -> str:
-    """A figure with its interval under it; a second line stands after a line break."""
-    if metrics[name] is None:
-        return "–"  # noqa: RUF001
-    return f"{METRICS[name].text(metrics[name])}\n{_between(metrics, name)}".strip()
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

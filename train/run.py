@@ -7,11 +7,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Annotated
+from typing import Annotated, Literal
 
 import keras
 import numpy as np
@@ -20,19 +20,22 @@ from numpy.typing import NDArray
 
 from devices import BadInput
 from devices.schema_io import read_json, write_json
+from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.manifest import Name
 from edge_runtime.bundle.scope import Scope, read_scope, write_scope
 from edge_runtime.files import whole_folder
 from train.arguments import require_run
+from train.decision_rule import DecisionRule, Probability
 from train.duplicates import Pair
 from train.importers.table import read_csv
 from train.learner import Epoch
 from train.loading import Loaded
-from train.metrics import Labels, Metrics, PartialMetrics, Scores, as_labels
+from train.metrics import Labels, Metrics, PartialMetrics, as_labels
 from train.recipe import Recipe
 from train.samples import PARTS, Part
 from train.split import Split, csv_text, split_csv
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,13 @@ class Data:
     """Images that could not be used, by reason."""
     duplicates: int
     """Pairs of equal or nearly equal images, each pulled into one group."""
+    boxed: dict[Part, int]
+    """Images by split whose nodule is marked with a box."""
     grouped: bool = True
     """Whether it was told which images are of one patient, case or sweep."""
 
     def __post_init__(self) -> None:
-        if set(self.counts) != set(PARTS):
+        if set(self.counts) != set(PARTS) or set(self.boxed) != set(PARTS):
             raise ValueError(f"counts are of {', '.join(PARTS)}")
 
 
@@ -77,7 +82,8 @@ class Record:
     """Whether the user stopped it before its last epoch."""
     best_epoch: int
     temperature: float
-    threshold: Annotated[float, Meta(ge=0, le=1)]
+    thresholds: dict[Name, Annotated[float, Meta(ge=0, le=1)]]
+    """By label: of two the positive one's alone, of more each; see `train.decision_rule`."""
     metrics: dict[Part, Metrics]
     subgroups: dict[str, dict[str, PartialMetrics]]
     """Of the test split, by what an image tells besides its label; and, as `box`, of all its images
@@ -89,11 +95,28 @@ class Record:
     parted: int = 0
     """Groups with images on both sides of `held_out`, each of which was parted by scanner."""
     withheld: float | None = None
-    """The share of the test images beyond the scope's limit; None of a model without a scope."""
+    """The share of the test images out of scope; None of a model without a scope."""
+    others: dict[str, int] = field(default_factory=dict)
+    """Auxiliary pictures that the scope was fitted with, by the folder that they lay in."""
 
     def __post_init__(self) -> None:
         if set(self.metrics) != set(PARTS):
             raise ValueError(f"metrics are of {', '.join(PARTS)}")
+        labels = self.recipe.task.labels
+        if {*self.thresholds} != {*(labels if len(labels) > 2 else labels[-1:])}:
+            raise ValueError("thresholds are of each label, or of the positive one of two")
+
+    @property
+    def rule(self) -> DecisionRule:
+        """How its probabilities become labels."""
+        return DecisionRule(self.recipe.task.labels, self.thresholds)
+
+    @property
+    def learnt(self) -> Literal["boxes", "pictures"]:
+        """Boxes where the preprocessing crops, and more than half of what was learnt had a box."""
+        crops = preprocess.parse(self.recipe.preprocessing).crops
+        images = sum(self.data.counts["train"].values())
+        return "boxes" if crops and 2 * self.data.boxed["train"] > images else "pictures"
 
     @property
     def seconds(self) -> float:
@@ -112,6 +135,8 @@ class Run:
     model: keras.Model
     split: Split
     scope: Scope | None
+    outliers: NDArray[np.uint8]
+    """The auxiliary pictures that the scope was fitted with, ``[N, side, side, 1]``; N may be 0."""
 
 
 def prevalence(data: Data) -> dict[str, float]:
@@ -181,6 +206,7 @@ def describe_data(
         counts=counts,
         dropped=loaded.reasons,
         duplicates=len(pairs),
+        boxed={part: sum(sample.box is not None for sample in split.of(part)) for part in PARTS},
         grouped=grouped,
     )
 
@@ -191,13 +217,16 @@ def write_run(
     split: Split,
     model: keras.Model,
     scope: Scope | None,
-    scores: Mapping[Part, Scores],
+    outliers: NDArray[np.uint8] | None,
+    answers: Mapping[Part, Probability],
     report: str,
     logs: Path,
 ) -> Record:
-    """Writes all files of a run, or none: those of `FILES`, `scope.npz` only with a scope.
+    """Writes all files of a run, or none: those of `FILES`, `scope.npz` only with a scope, and
+    `outliers.npz` only with `outliers`, the auxiliary pictures uint8 ``[N, side, side, 1]``: each
+    conversion fits the scopes of its variants with them.
 
-    `scores` are the probabilities of the positive class, in the order of the split's samples;
+    `answers` are the probabilities of each class, in the order of the split's samples;
     `report` is the text of `report.html`, `logs` the folder of the learning curves.
     Raises BadInput where the folder exists already or cannot be written.
     """
@@ -206,9 +235,11 @@ def write_run(
         record = replace(record, model_sha256=_sha256(part / "model.keras"))
         (part / "run.json").write_bytes(write_json(record))
         (part / "split.csv").write_text(split_csv(split, Path(record.data.path)), "utf-8")
-        (part / "answers.csv").write_text(_answers_csv(split, record, scores), "utf-8")
+        (part / "answers.csv").write_text(_answers_csv(split, record, answers), "utf-8")
         if scope is not None:
             (part / "scope.npz").write_bytes(write_scope(scope))
+        if outliers is not None:
+            np.savez_compressed(part / "outliers.npz", pictures=outliers)
         (part / "report.html").write_text(report, "utf-8")
         shutil.copytree(logs, part / "logs")
     return record
@@ -216,8 +247,8 @@ def write_run(
 
 FILES = frozenset(
     {
-        *("run.json", "split.csv", "answers.csv", "model.keras", "scope.npz", "report.html"),
-        "logs",
+        *("run.json", "split.csv", "answers.csv", "model.keras", "scope.npz", "outliers.npz"),
+        *("report.html", "logs"),
     }
 )
 
@@ -232,13 +263,20 @@ def refuse_strangers(folder: Path) -> None:
         raise BadInput(f"{folder}: would be replaced; move {', '.join(strangers)} elsewhere first")
 
 
-def _answers_csv(split: Split, record: Record, scores: Mapping[Part, Scores]) -> str:
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """The columns of `answers.csv` with the probabilities: of two classes the positive one's."""
+    return ["probability"] if len(classes) == 2 else [f"probability {label}" for label in classes]
+
+
+def _answers_csv(split: Split, record: Record, answers: Mapping[Part, Probability]) -> str:
     """What the model answered to every image, for whoever wants to measure it again."""
-    rows: list[Sequence[object]] = [("path", "frame", "split", "group", "label", "probability")]
+    columns = probability_columns(record.recipe.task.labels)
+    rows: list[Sequence[object]] = [("path", "frame", "split", "group", "label", *columns)]
     for part in PARTS:
-        for sample, score in zip(split.of(part), scores[part], strict=True):
+        for sample, answer in zip(split.of(part), answers[part], strict=True):
             name = os.path.relpath(sample.path, record.data.path)
-            rows.append((name, sample.frame, part, sample.group, sample.label, f"{score:.9g}"))
+            shown = [f"{score:.9g}" for score in answer[-len(columns) :]]
+            rows.append((name, sample.frame, part, sample.group, sample.label, *shown))
     return csv_text(rows)
 
 
@@ -247,17 +285,19 @@ class Answered:
     """What a run's model answered to its test images."""
 
     labels: Labels
-    scores: Scores
+    probability: Probability
     groups: tuple[str, ...]
 
 
-def read_test_answers(folder: Path, positive: str) -> Answered:
+def read_test_answers(folder: Path, classes: Sequence[str]) -> Answered:
     """Reads back `answers.csv` of a run that this program wrote."""
     with open(folder / "answers.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    columns = probability_columns(classes)
+    shares = np.array([[float(row[column]) for column in columns] for row in rows])
     return Answered(
-        as_labels([row["label"] for row in rows], positive),
-        np.array([float(row["probability"]) for row in rows]),
+        as_labels([row["label"] for row in rows], classes),
+        np.concatenate([1 - shares, shares], axis=1) if len(classes) == 2 else shares,
         tuple(row["group"] for row in rows),
     )
 
@@ -287,8 +327,30 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
     split = _read_split(folder / "split.csv", root, record)
     scope = folder / "scope.npz"
     return Run(
-        folder, record, model, split, read_scope(scope.read_bytes()) if scope.exists() else None
+        folder,
+        record,
+        model,
+        split,
+        read_scope(scope.read_bytes()) if scope.exists() else None,
+        _read_outliers(folder, record),
     )
+
+
+def _read_outliers(folder: Path, record: Record) -> NDArray[np.uint8]:
+    """Reads `outliers.npz` back. Raises BadInput where it is missing or not what was written."""
+    side = preprocess.parse(record.recipe.preprocessing).side
+    shape = (sum(record.others.values()), side, side, 1)
+    if not record.others:
+        return np.zeros(shape, np.uint8)
+    path = folder / "outliers.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            pictures = np.asarray(arrays["pictures"])
+    except Exception as error:  # NumPy raises many kinds of errors for a damaged file
+        raise BadInput(f"{path}: missing or damaged; the scope was fitted with it") from error
+    if pictures.dtype != np.uint8 or pictures.shape != shape:
+        raise BadInput(f"{path}: not the pictures of this run")
+    return pictures
 
 
 def read_record(folder: Path) -> Record:

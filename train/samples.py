@@ -27,6 +27,8 @@ MIN_PICTURE = 64
 MIN_BOX = 8
 """Pixels of the longer side of a box: a nodule with fewer shows no texture."""
 
+MAX_LABELS = 100
+
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 PART_WORDS: dict[str, Part | None] = {
@@ -45,6 +47,7 @@ Reason = Literal[
     "mask",
     "too small",
     "no label",
+    "no box",
     "not a box",
     "box outside the picture",
     "annotated at another size",
@@ -101,10 +104,16 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is told apart. The last label is the positive class: sensitivity is its recall."""
+    """What is told apart, 2 to 100 classes.
+
+    Of two labels the last is the positive class: sensitivity is its recall. Of more each is told
+    from all others.
+    """
 
     name: str
+    """What is told apart, in a few words."""
     labels: tuple[Name, ...]
+    """The classes, 2 to 100; of two the positive one is the last."""
     aliases: dict[str, Name]
     """Other spellings of a label that data sets use, such as `1` for `malignant`."""
     tirads: dict[str, Name] = field(default_factory=dict)
@@ -112,8 +121,10 @@ class Task:
     Grades that are left out are not used."""
 
     def __post_init__(self) -> None:
-        if len(set(self.labels)) != 2 or len(self.labels) != 2:
-            raise ValueError("a task has two labels, the positive one last")
+        if not 2 <= len(set(self.labels)) == len(self.labels) <= MAX_LABELS:
+            raise ValueError(
+                f"a task has 2 to {MAX_LABELS} different labels, the positive one last"
+            )
         if stray := set(self.aliases.values()) - set(self.labels):
             raise ValueError(f"the alias for {min(stray)!r} names no label")
         if stray := set(self.tirads.values()) - set(self.labels):
@@ -191,12 +202,12 @@ def box_between(corners: Sequence[str], where: str) -> Box | None:
     return Box(xmin, ymin, xmax - xmin, ymax - ymin)
 
 
-def require_both_classes(samples: Iterable[Sample], task: Task, where: str) -> None:
+def require_all_classes(samples: Iterable[Sample], task: Task, where: str) -> None:
     """Raises BadInput where a class has no sample: nothing can be learnt or measured then."""
     counts = Counter(sample.label for sample in samples)
     for label in task.labels:
         if not counts[label]:
-            raise BadInput(f"{where}: no image of class {label!r}; both classes are needed")
+            raise BadInput(f"{where}: no image of class {label!r}; every class is needed")
 
 
 def read_pixels(sample: Sample) -> Pixels:
@@ -218,7 +229,7 @@ def check(pixels: Pixels, sample: Sample) -> Reason | None:
     """Why a sample cannot be used, judged by its pixels and its box; None where it can."""
     if min(pixels.shape[:2]) < MIN_PICTURE:
         return "too small"
-    if _is_mask(pixels):
+    if shows_mask(pixels):
         return "mask"
     if sample.box is None:
         return None
@@ -235,7 +246,7 @@ def check(pixels: Pixels, sample: Sample) -> Reason | None:
     return None
 
 
-def _is_mask(pixels: Pixels) -> bool:
+def shows_mask(pixels: Pixels) -> bool:
     """Whether a picture is black and white, and nothing between, as no ultrasound is."""
     black = pixels == 0
     return bool(np.all(black | (pixels == 255)) and not np.all(black) and np.any(black))

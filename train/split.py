@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from devices import BadInput
-from train.samples import BOX_COLUMNS, PARTS, Part, Sample, Task, require_both_classes
+from train.samples import BOX_COLUMNS, PARTS, Part, Sample, Task, require_all_classes
 
 FOLDS = 7
 """The data is cut into seven folds: five train, one validates, one tests (71, 14, 14 %)."""
@@ -42,7 +42,7 @@ class Split:
 def split_by_group(samples: Sequence[Sample], task: Task, seed: int) -> Split:
     """Cuts whole groups into train, validation and test, each with about the same class shares.
 
-    Raises BadInput where there are too few groups for both classes to be in every part.
+    Raises BadInput where there are too few groups for all classes to be in every part.
     """
     fewest = _fewest_groups(samples, task, "the data")
     _require_groups(fewest, len(PARTS), "one each to train, validate and test")
@@ -52,7 +52,7 @@ def split_by_group(samples: Sequence[Sample], task: Task, seed: int) -> Split:
         parts[member] = "test"
     for member in validation:
         parts[member] = "validation"
-    return _with_both_classes(Split(tuple(samples), tuple(parts)), task)
+    return _with_all_classes(Split(tuple(samples), tuple(parts)), task)
 
 
 def given_split(samples: Sequence[Sample], task: Task, seed: int) -> Split:
@@ -71,7 +71,7 @@ def given_split(samples: Sequence[Sample], task: Task, seed: int) -> Split:
     split = Split(tuple(samples), tuple(parts))
     if "validation" not in parts:
         return _split_around(samples, task, [part == "test" for part in parts], seed)
-    return _with_both_classes(split, task)
+    return _with_all_classes(split, task)
 
 
 def cross_validation_splits(
@@ -80,7 +80,7 @@ def cross_validation_splits(
     """As many splits as `folds`, at least two; each sample is in the test part of exactly one.
 
     Whole groups, about the same class shares everywhere; an eighth of what is not tested
-    validates. Raises BadInput where there are too few groups for both classes to be in every part.
+    validates. Raises BadInput where there are too few groups for all classes to be in every part.
     """
     fewest = _fewest_groups(samples, task, "the data")
     _require_groups(fewest, folds, "one for each fold")
@@ -132,12 +132,12 @@ def _split_around(samples: Sequence[Sample], task: Task, test: Sequence[bool], s
     parts: list[Part] = ["test" if tested else "train" for tested in test]
     for member in validation:
         parts[rest[member]] = "validation"
-    return _with_both_classes(Split(tuple(samples), tuple(parts)), task)
+    return _with_all_classes(Split(tuple(samples), tuple(parts)), task)
 
 
 def _fewest_groups(samples: Sequence[Sample], task: Task, where: str) -> int:
     """In how many groups the class is that is in the fewest. Raises BadInput where it is none."""
-    require_both_classes(samples, task, where)
+    require_all_classes(samples, task, where)
     return min(
         len({sample.group for sample in samples if sample.label == label}) for label in task.labels
     )
@@ -159,9 +159,9 @@ def _folds(samples: Sequence[Sample], task: Task, count: int, seed: int) -> list
     return [members.tolist() for _, members in folds.split(groups, labels, groups)]
 
 
-def _with_both_classes(split: Split, task: Task) -> Split:
+def _with_all_classes(split: Split, task: Task) -> Split:
     for part in PARTS:
-        require_both_classes(split.of(part), task, f"the {part} split")
+        require_all_classes(split.of(part), task, f"the {part} split")
     return split
 
 

@@ -1,6 +1,7 @@
 """From labelled images to runs: read, clean, split, fit, measure, write."""
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from train.duplicates import join_groups
 from train.fit import Callbacks, fit, fit_as_worker
 from train.leaks import leaks_table
 from train.measurement import measure_fitted
+from train.outliers import Outliers
+from train.plan import Changes
 from train.report import Findings, report_page
 from train.resume import begin, refuse_taken, set_aside, unfinished
 from train.run import SCHEMA, Record, data_sha256, describe_data, software, write_run
@@ -56,7 +59,9 @@ def train_split(
         callbacks,
         cluster,
     )
-    measurement = measure_fitted(fitted, split, patches, pictures, seed, callbacks)
+    measurement = measure_fitted(
+        fitted, recipe.task.labels, split, patches, pictures, dataset.outliers, seed, callbacks
+    )
     record = Record(
         schema=SCHEMA,
         recipe_name=dataset.recipe_name,
@@ -79,10 +84,11 @@ def train_split(
         interrupted=fitted.interrupted,
         best_epoch=fitted.best_epoch,
         temperature=fitted.temperature,
-        threshold=fitted.threshold,
+        thresholds=fitted.thresholds,
         metrics=measurement.metrics,
         subgroups=measurement.subgroups,
         withheld=measurement.withheld,
+        others=_counts(dataset.outliers),
         model_sha256="",  # known once the model is written
     )
     report = report_page(
@@ -100,13 +106,19 @@ def train_split(
             split,
             fitted.model,
             measurement.scope,
-            {part: answers.scores for part, answers in measurement.answers.items()},
+            None if dataset.outliers is None else dataset.outliers.pictures,
+            {part: answers.probability for part, answers in measurement.answers.items()},
             report,
             folder / "logs",
         )
     if not fitted.interrupted:
         shutil.rmtree(folder)
     return record
+
+
+def _counts(outliers: Outliers | None) -> dict[str, int]:
+    """How many auxiliary pictures of each kind there are."""
+    return {} if outliers is None else dict(sorted(Counter(outliers.kinds).items()))
 
 
 def _augmented(train: PatchSet, seed: int) -> NDArray[np.uint8] | None:
@@ -125,15 +137,17 @@ def train_run(
     resume: bool,
     callbacks: Callbacks,
     part_groups: bool = False,
-    tirads: dict[str, str] | None = None,
+    changes: Changes | None = None,
     drop_leaks: bool = False,
+    other: Path | None = None,
 ) -> Record | None:
     """Trains `recipe` on `data` and writes the run `out`; see `train.run` for what is in it.
 
     The split is the one that the data's own table gives, else by group; `held_out` is the scanner
-    to test on, or all but one, as in `!718x500`, and `part_groups` as for `_held_out`. Where
-    TF_CONFIG names a cluster, each of its workers is started with the same data and options, and
-    the chief writes the run; for the others there is no record.
+    to test on, or all but one, as in `!718x500`, and `part_groups` as for `_held_out`. `other`
+    holds auxiliary pictures that are out of scope, which the scope is fitted with. Where TF_CONFIG
+    names a cluster, each of its workers is started with the same data and options, and the chief
+    writes the run; for the others there is no record.
     Raises BadInput where the data, the recipe or the place of the run cannot be used, before any
     long work begins.
     """
@@ -141,7 +155,7 @@ def train_run(
     if cluster.chief:
         refuse_taken(out, resume)
     leaks = leaks_table(out) if cluster.chief else None
-    dataset = read_dataset(data, recipe, callbacks, tirads, leaks, drop_leaks)
+    dataset = read_dataset(data, recipe, seed, callbacks, changes, leaks, drop_leaks, other)
     samples, task = dataset.loaded.samples, dataset.recipe.task
     parted = 0
     if held_out is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.capture.jpeg import decode_jpeg
-from devices.capture.orientation import MAX_ENTRIES, stored_orientation, turn
+from devices.capture.orientation import MAX_ENTRIES, stored_orientation, tiff_orientation, turn
 from devices.capture.size import MAX_PIXELS, check_size
 from devices.errors import BadInput
 from devices.frame import Pixels
@@ -41,6 +41,19 @@ def read_image(path: Path) -> Pixels:
     if pages > 1:
         raise BadInput(f"{path}: holds {pages} pictures; save each as a file of its own")
     return next(_pictures(path, data, 1))
+
+
+def shown_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as `read_image` returns it, without unpacking a pixel.
+
+    Raises BadInput as `read_image` does, as far as the file's headers tell.
+    """
+    data, pages = _load(path)
+    if pages > 1:
+        raise BadInput(f"{path}: holds {pages} pictures; save each as a file of its own")
+    width, height = imagesize.get(BytesIO(data), exif_rotation=False)
+    orientation = (tiff_orientation if data[:4] in TIFF_ORDERS else stored_orientation)(data)
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def open_pages(path: Path) -> tuple[int, Iterator[Pixels]]:

@@ -34,6 +34,14 @@ def stored_orientation(data: bytes) -> int:
     return 1
 
 
+def tiff_orientation(data: bytes) -> int:
+    """What a TIFF says in its first directory; 1 where it says nothing that makes sense."""
+    try:
+        return _entry(data)
+    except struct.error:
+        return 1
+
+
 def _exif(data: bytes) -> Iterator[bytes]:
     """The EXIF entries, each a TIFF without pixels."""
     if data.startswith(b"\xff\xd8"):

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from devices.schema_io import read_json
 from edge_runtime.bundle.archive import GATE, Bundle
-from edge_runtime.bundle.manifest import Variant
+from edge_runtime.bundle.manifest import LOCATOR_GATE, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,14 @@ class Gate:
     """The operators in the graph of each variant, and the highest version of each."""
 
 
+@dataclass(frozen=True, slots=True)
+class LocatorGate:
+    """The part of `gate_locator.json` that is shown on a device."""
+
+    variants: Annotated[tuple[Comparison, ...], Meta(min_length=1)]
+    """float32 comes first."""
+
+
 def rows(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
     """A table: a row for each figure, by the name in words, with a cell for each variant."""
     named = {
@@ -70,3 +78,9 @@ _WORDS = {"auroc": "AUROC", "ece": "ECE", "mcnemar": "McNemar's p"}
 def read_gate(bundle: Bundle) -> Gate:
     """Reads `gate.json` of a bundle. Raises BadInput where it is damaged."""
     return read_json(bundle.read(GATE), Gate, f"{bundle.path}: {GATE}", whole=False)
+
+
+def read_locator_gate(bundle: Bundle) -> LocatorGate:
+    """Reads `gate_locator.json` of a bundle with a locator. Raises BadInput where it is damaged."""
+    where = f"{bundle.path}: {LOCATOR_GATE}"
+    return read_json(bundle.read(LOCATOR_GATE), LocatorGate, where, whole=False)

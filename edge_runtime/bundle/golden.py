@@ -4,6 +4,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,19 +51,27 @@ def write_golden(golden: Golden) -> bytes:
     return buffer.getvalue()
 
 
-def read_golden(bundle: Bundle) -> Golden:
-    """The golden frames of a bundle. Raises BadInput where the member does not hold any."""
-    content = io.BytesIO(bundle.read(GOLDEN))
+def read_arrays(bundle: Bundle, member: str) -> dict[str, NDArray[Any]]:
+    """The arrays in a member of a bundle, by name. Raises BadInput where it holds none."""
+    content = io.BytesIO(bundle.read(member))
     try:
         with zipfile.ZipFile(content) as packed:
             if sum(info.file_size for info in packed.filelist) > MAX_GOLDEN:
-                raise BadInput(f"{bundle.path}: {GOLDEN} is larger than {MAX_GOLDEN:,} bytes")
+                raise BadInput(f"{bundle.path}: {member} is larger than {MAX_GOLDEN:,} bytes")
         with np.load(content, allow_pickle=False) as arrays:
-            frames, box = arrays["frames"], arrays["box"]
-            probability = arrays["probability"]
+            return {name: arrays[name] for name in arrays.files}
     except BadInput:
         raise
     except Exception as error:  # numpy and zipfile raise many kinds of errors for damaged bytes
+        raise BadInput(f"{bundle.path}: {member} holds no golden frames") from error
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """The golden frames of a bundle. Raises BadInput where the member does not hold any."""
+    arrays = read_arrays(bundle, GOLDEN)
+    try:
+        frames, box, probability = (arrays[name] for name in ("frames", "box", "probability"))
+    except KeyError as error:
         raise BadInput(f"{bundle.path}: {GOLDEN} holds no golden frames") from error
     sound = (
         frames.dtype == np.uint8

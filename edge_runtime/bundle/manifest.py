@@ -10,10 +10,13 @@ from devices import BadInput
 from devices.compute.backend import Variant as Variant
 from devices.schema_io import read_json, write_json
 from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.policies import PoolingPolicy, TrackingPolicy
 
 SCHEMA: Literal[2] = 2
 EDGETPU_MEMBER = "int8_edgetpu.tflite"
 """The member with the int8 model compiled for the Edge TPU, in addition to the plain model."""
+LOCATOR_GATE = "gate_locator.json"
+"""The member with the figures of the locator; `gate.json` has those of the classifier."""
 REFERENCE: Variant = "float32"
 """The variant that the others are compared with; a bundle for a small device may lack it."""
 
@@ -66,7 +69,8 @@ class Limits:
     auroc_drop: Share
     """The lower limit of the 95 % interval of the AUROC difference may lie this far below 0."""
     sensitivity_drop: Share
-    """The sensitivity may be smaller by this much."""
+    """The sensitivity may be smaller by this much: of two labels that of the last, of more that of
+    each."""
     label_agreement: Share
     """The smallest share of pictures with the same label."""
 
@@ -123,6 +127,13 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
             raise ValueError(str(error)) from error
 
     @property
+    def members(self) -> dict[str, str]:
+        """The members that the stage names, by what it calls them."""
+        variants = {str(variant): member for variant, member in self.variants.items()}
+        scopes = {f"scope of {variant}": member for variant, member in self.scopes.items()}
+        return {**variants, **scopes}
+
+    @property
     def is_binary(self) -> bool:
         """Whether there are two labels; one of them is the positive label."""
         return len(self.labels) == 2
@@ -133,7 +144,48 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
         return self.labels[-1]
 
 
-Stage = ClassifierStage
+class LocatorStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="locator"):
+    """A model that finds nodules in a whole picture, with all the facts that are needed to run it.
+
+    The input is `picture`, uint8 ``[1, side, side, 1]``, with the side of the preprocessing. The
+    outputs are `score`, float32 ``[1, places, places]``: how much a place looks like the centre of
+    a nodule, from 0 to 1; and `sides`, float32 ``[1, places, places, 4]``: how far the left, the
+    upper, the right and the lower side of its box are, as shares of the side of the picture.
+    """
+
+    name: Name
+    preprocessing: str
+    variants: dict[Variant, str]
+    """The member of each variant."""
+    tracking: TrackingPolicy
+    """How boxes become tracks; its scores are the operating point of the locator."""
+    pooling: PoolingPolicy
+    """How the frames of one track become a decision."""
+    chosen_on: str
+    """The data that both policies were chosen on; never the test split."""
+    golden: str
+    """The member with the golden answers of the float model."""
+    golden_tolerance: dict[Variant, Share]
+    """The largest difference of a score from the golden answers on a device."""
+
+    def __post_init__(self) -> None:
+        if not self.variants:
+            raise ValueError("no variant")
+        if set(self.variants) != set(self.golden_tolerance):
+            raise ValueError("golden_tolerance and variants name different variants")
+        try:
+            preprocess.parse(self.preprocessing)
+        except BadInput as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def members(self) -> dict[str, str]:
+        """The members that the stage names, by what it calls them."""
+        variants = {str(variant): member for variant, member in self.variants.items()}
+        return {**variants, "golden": self.golden}
+
+
+Stage = ClassifierStage | LocatorStage
 """One model of a bundle. `kind` names the type; a new type of stage joins this union."""
 
 
@@ -163,18 +215,25 @@ class Manifest:
     def __post_init__(self) -> None:
         if len([stage for stage in self.stages if isinstance(stage, ClassifierStage)]) != 1:
             raise ValueError("exactly one stage is a classifier")
+        if len([stage for stage in self.stages if isinstance(stage, LocatorStage)]) > 1:
+            raise ValueError("at most one stage is a locator")
         for name in self.members:
             if not MEMBER_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no member name")
         for stage in self.stages:
-            for variant, member in (*stage.variants.items(), *stage.scopes.items()):
+            for entry, member in stage.members.items():
                 if member not in self.members:
-                    raise ValueError(f"{variant} of {stage.name} names {member}, not a member")
+                    raise ValueError(f"{entry} of {stage.name} names {member}, not a member")
 
     @property
     def classifier(self) -> ClassifierStage:
         """The stage that gives labels."""
         return next(stage for stage in self.stages if isinstance(stage, ClassifierStage))
+
+    @property
+    def locator(self) -> LocatorStage | None:
+        """The stage that finds nodules; None where somebody has to mark them."""
+        return next((stage for stage in self.stages if isinstance(stage, LocatorStage)), None)
 
 
 @dataclass(frozen=True, slots=True)

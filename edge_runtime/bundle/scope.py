@@ -1,9 +1,14 @@
 """The scope of a model: whether a picture is like the training pictures, by the embedding.
 
-The score is the Mahalanobis distance to the training pictures. The embedding is the mean
-activations of early and middle stages of the network: Lee et al., "A Simple Unified Framework for
-Detecting Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018. The last layer alone
-is not enough: it tells the classes apart, but hardly a thyroid from a lung.
+The score has two parts:
+
+- The Mahalanobis distance to the training pictures. The embedding is the mean activations of early
+  and middle stages of the network: Lee et al., "A Simple Unified Framework for Detecting
+  Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018. The last layer alone is not
+  enough: it tells the classes apart, but hardly a thyroid from a lung.
+- Linear discriminants between the training pictures and auxiliary pictures that are out of scope:
+  Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure", ICLR 2019, on the embedding
+  alone.
 """
 
 import io
@@ -15,10 +20,13 @@ from numpy.typing import NDArray
 
 from devices import BadInput
 
+MAX_DISCRIMINANTS = 8
+"""The most discriminants of a scope. `train.scope` fits fewer."""
+
 
 @dataclass(frozen=True)
 class Scope:
-    """The distribution of the training embeddings, and the largest distance in scope."""
+    """The distribution of the training embeddings, and the limits beyond which a picture is out."""
 
     mean: NDArray[np.float32]
     """``[d]``."""
@@ -26,17 +34,49 @@ class Scope:
     """``[d, d]``: gives a deviation from the mean unit variance."""
     limit: float
     """The distance beyond which a picture is out of scope."""
+    discriminants: NDArray[np.float32]
+    """``[d, k]``: weights of the whitened deviation, a column for each set of auxiliary pictures.
+    k may be 0."""
+    offsets: NDArray[np.float32]
+    """``[k]``: with the offset a discriminant is 0 for the median validation picture, and 1 at the
+    limit."""
 
     def distance(self, embedding: NDArray[np.floating]) -> NDArray[np.float32]:
         """Mahalanobis distances, float32: ``[N]`` for embeddings ``[N, d]``, ``[]`` for ``[d]``."""
-        white = (embedding - self.mean) @ self.whitening
-        return np.sqrt(np.asarray(np.einsum("...i,...i", white, white), np.float32))
+        return _length(self.whiten(embedding))
+
+    def whiten(self, embedding: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Deviations from the mean, of unit variance: ``[..., d]`` for embeddings ``[..., d]``."""
+        return np.asarray((embedding - self.mean) @ self.whitening, np.float32)
+
+    def score(self, embedding: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Out-of-scope scores, float32: ``[N]`` for embeddings ``[N, d]``, ``[]`` for ``[d]``.
+
+        The score is the maximum of the distance over its limit and of the discriminants. It is
+        never below 0, and above 1 a picture is out of scope.
+        """
+        white = self.whiten(embedding)
+        discriminant = (white @ self.discriminants + self.offsets).max(axis=-1, initial=0)
+        distance = _length(white) / np.float32(self.limit)
+        return np.asarray(np.maximum(distance, discriminant), np.float32)
+
+
+def _length(white: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The Euclidean norm along the last axis."""
+    return np.sqrt(np.asarray(np.einsum("...i,...i", white, white), np.float32))
 
 
 def write_scope(scope: Scope) -> bytes:
     """The bytes of `scope.npz`."""
     written = io.BytesIO()
-    np.savez(written, mean=scope.mean, whitening=scope.whitening, limit=np.float32(scope.limit))
+    np.savez(
+        written,
+        mean=scope.mean,
+        whitening=scope.whitening,
+        limit=np.float32(scope.limit),
+        discriminants=scope.discriminants,
+        offsets=scope.offsets,
+    )
     return written.getvalue()
 
 
@@ -60,19 +100,36 @@ def require_range(scope: Scope) -> None:
 
 
 def read_scope(content: bytes) -> Scope:
-    """Reads `scope.npz`. Raises BadInput unless it holds three arrays of matching sizes."""
+    """Reads `scope.npz`. A file of an earlier version has no discriminants.
+
+    Raises BadInput unless it holds arrays of finite numbers and matching sizes, with a limit above
+    0.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             if sum(info.file_size for info in packed.filelist) > MAX_SCOPE:
                 raise ValueError("too large")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            scope = Scope(arrays["mean"], arrays["whitening"], float(arrays["limit"]))
-        finite = all(
-            np.isfinite(array).all() for array in (scope.mean, scope.whitening, scope.limit)
+            mean = arrays["mean"]
+            discriminated = "discriminants" in arrays or "offsets" in arrays
+            scope = Scope(
+                mean,
+                arrays["whitening"],
+                float(arrays["limit"]),
+                arrays["discriminants"] if discriminated else np.zeros((mean.size, 0), np.float32),
+                arrays["offsets"] if discriminated else np.zeros(0, np.float32),
+            )
+        fits = (
+            scope.mean.ndim == scope.offsets.ndim == 1
+            and scope.whitening.shape == scope.mean.shape * 2
+            and scope.discriminants.shape == scope.mean.shape + scope.offsets.shape
+            and scope.offsets.size <= MAX_DISCRIMINANTS
+            and scope.limit > 0
+            and all(np.isfinite(array).all() for array in vars(scope).values())
         )
     except Exception as error:  # NumPy raises many kinds of errors for a damaged file
         raise BadInput("scope.npz: not what it should be") from error
-    if scope.mean.ndim != 1 or scope.whitening.shape != scope.mean.shape * 2 or not finite:
+    if not fits:
         raise BadInput("scope.npz: not what it should be")
     require_range(scope)
     return scope

@@ -10,6 +10,8 @@ HIDDEN = ("serve", "release")
 """Subcommands for programs; the help does not list them."""
 _FILES = {"demo": "run", "release": "serve"}
 """The files of subcommands that share a file."""
+_CLASSES = {"run": "RunCommand"}
+"""The classes of subcommands whose words are read in a way of their own."""
 
 
 def register(app: typer.Typer, word: str) -> bool:
@@ -19,9 +21,11 @@ def register(app: typer.Typer, word: str) -> bool:
     """
     known = (*COMMANDS, *HIDDEN)
     for name in [word] if word in known else known:
-        command = getattr(import_module(f"{__name__}.{_FILES.get(name, name)}"), name)
+        module = import_module(f"{__name__}.{_FILES.get(name, name)}")
+        command = getattr(module, name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, hidden=name in HIDDEN)
         else:
-            app.command(hidden=name in HIDDEN)(command)
+            own = getattr(module, _CLASSES[name]) if name in _CLASSES else None
+            app.command(cls=own, hidden=name in HIDDEN)(command)
     return word in known

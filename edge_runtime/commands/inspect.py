@@ -9,7 +9,8 @@ from rich.table import Table
 
 from devices.schema_io import plain
 from edge_runtime.bundle.archive import CARD, Bundle, open_bundle
-from edge_runtime.bundle.gate import Gate, read_gate, rows
+from edge_runtime.bundle.gate import Gate, read_gate, read_locator_gate, rows
+from edge_runtime.bundle.manifest import LocatorStage
 from edge_runtime.bundle.signing import fingerprint
 from edge_runtime.commands.options import BundleArgument, JsonOption, trusted_keys
 from edge_runtime.text import printable, table_cell
@@ -39,6 +40,9 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         trust = f"{name}, which is trusted here" if name else "which is not trusted here"
         out.print(f"signed by the key {fingerprint(opened.signature.key)}, {trust}")
     out.print(_variants(opened, gate))
+    if opened.manifest.locator is not None:
+        out.print("The locator:")
+        out.print(_locator_variants(opened, opened.manifest.locator))
     out.print(Markdown(printable(opened.read(CARD).decode("utf-8", "replace"))))
 
 
@@ -57,6 +61,22 @@ def _variants(bundle: Bundle, gate: Gate) -> Table:
         **rows(gate.variants),
         "in the bundle": ["yes" if variant in held else "no" for variant in variants],
     }.items():
+        table.add_row(table_cell(name), *map(table_cell, cells))
+    return table
+
+
+def _locator_variants(bundle: Bundle, stage: LocatorStage) -> Table:
+    """Size and figures of each variant of the locator, also of those that the gate refused."""
+    comparisons = read_locator_gate(bundle).variants
+    table = Table("", box=SIMPLE_HEAD)
+    for comparison in comparisons:
+        table.add_column(comparison.variant, justify="right")
+    held, members = stage.variants, bundle.manifest.members
+    sizes = [
+        f"{members[held[each.variant]].size:,}" if each.variant in held else ""
+        for each in comparisons
+    ]
+    for name, cells in {"bytes": sizes, **rows(comparisons)}.items():
         table.add_row(table_cell(name), *map(table_cell, cells))
     return table
 

@@ -1,13 +1,16 @@
 """`sonolite run` and `demo`: a session from the arguments to the summary."""
 
+import re
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from devices import BadInput
 from devices.boards import read_board
@@ -36,6 +39,10 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.single import SingleResult
 from edge_runtime.text import say
+from edge_runtime.view import DEFAULT_ADDRESS, WEB_SERVER
+
+if TYPE_CHECKING:
+    from edge_runtime.view.address import Address
 
 EvidenceOption = Annotated[
     bool, typer.Option("--evidence", help="Tint the places in the video that speak for a label.")
@@ -48,6 +55,23 @@ PrevalenceOption = Annotated[
     str | None,
     typer.Option(help="Share of the positive class here, or of each: a=0.2,b=0.3,c=0.5."),
 ]
+
+
+class RunCommand(TyperCommand):
+    """`sonolite run`, whose option `--view` may stand without an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Adds the default address behind a `--view` that no address follows."""
+        words = []
+        for word, following in pairwise([*args, ""]):
+            words.append(word)
+            if word == "--view" and not ADDRESS.fullmatch(following):
+                words.append(DEFAULT_ADDRESS)
+        return super().parse_args(ctx, words)
+
+
+ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
+"""What may be an address: a path holds a slash, and an option begins with a dash."""
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
 """A region around the nodule of the phantom, with room for the movement of the nodule."""
@@ -96,6 +120,13 @@ def run(
             help="One more place for results, such as jsonl:FILE or video:FILE. Repeat it."
         ),
     ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:PORT]",
+            help=f"Show the live picture on a page for browsers, by default at {DEFAULT_ADDRESS}.",
+        ),
+    ] = None,
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
@@ -125,6 +156,7 @@ def run(
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
         raise BadInput("--evidence needs a video; name one with --save")
+    address = None if view is None else _view_address(view)
     versions = admitted_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     manifest, signature = opened.manifest, opened.signature
@@ -150,6 +182,7 @@ def run(
         prevalence=prevalence,
         admit=admit,
         throttle=Throttle(profile),
+        view=address,
     )
     if save is not None:
         say(f"saved {save}")
@@ -177,10 +210,11 @@ def demo(
     """
     named = scheme_of(source)
     simulated = named is not None and named.simulated
-    if source == DEMO_SOURCE and roi is None:
-        roi = DEMO_ROI
     _refuse_source(save, SourceUri(source))
     with open_shipped() as bundle:
+        searches = bundle.manifest.locator is not None
+        if source == DEMO_SOURCE and roi is None and not searches:
+            roi = DEMO_ROI
         chain = FallbackChain(bundle, bundle.manifest.classifier, any_picture=simulated)
         _run(
             chain,
@@ -189,12 +223,20 @@ def demo(
             roi=roi,
             evidence=evidence,
             as_json=as_json,
-            whole_picture=whole_picture or simulated,
+            whole_picture=whole_picture or (simulated and not searches),
             prevalence=prevalence,
         )
     say(f"saved {save}")
     if simulated:
-        say("note: the model never saw a simulated neck; its labels here mean nothing")
+        say("note: the classifier never saw a simulated neck; its labels here mean nothing")
+
+
+def _view_address(text: str) -> "Address":
+    """The address of `--view`. Raises BadInput where it is none, or nothing can serve a view."""
+    WEB_SERVER.require()
+    from edge_runtime.view.address import parse_address  # here: few sessions have a view
+
+    return parse_address(text)
 
 
 def _refuse_source(save: Path, source: SourceUri) -> None:
@@ -226,6 +268,7 @@ def _run(
     budget: float = LATENCY_BUDGET,
     admit: Callable[[], None] = lambda: None,
     throttle: Throttle | None = None,
+    view: "Address | None" = None,
 ) -> None:
     """One session from the arguments to the summary; calls `admit` once the model is open."""
     saved = saved_regions_of(saved_regions_file(), source)
@@ -248,6 +291,17 @@ def _run(
         opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
         if not device.live:
             opened.append(single)
+        if view is not None:
+            from edge_runtime.view.sink import open_view
+
+            facts = {
+                "live": device.live,
+                "budget": budget,
+                "margin": chain.stage.decision.margin,
+            }
+            page = stack.enter_context(open_view(view, facts))
+            opened.append(page)
+            say(f"view: {page.link}")
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 
@@ -260,7 +314,7 @@ def _run(
         say(line)
     for note, files in device.notes.items():
         say(f"note: {note}" + (f" ({files} files)" if files > 1 else ""))
-    if session.region.roi is None and chain.stage.learnt == "boxes":
+    if session.region.roi is None and session.locator is None and chain.stage.learnt == "boxes":
         if session.region.whole:
             say("note: the whole picture was classified; this model learnt marked nodules alone")
         else:

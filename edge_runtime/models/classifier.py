@@ -40,8 +40,8 @@ class Prediction(NamedTuple):
     probability: NDArray[np.float32]
     """``[labels]``."""
     out_of_scope_score: float | None
-    """The distance from the training pictures, over its limit: above 1 the picture is out of scope.
-    None where the model has no scope, or where the scope is ignored."""
+    """How unlike the training pictures the picture is: above 1 it is out of scope. None where the
+    model has no scope, or where the scope is ignored. See `edge_runtime.bundle.scope`."""
     evidence: NDArray[np.float32] | None
     """``[h, w]``: how much each place of the picture speaks for the last label, in log-odds. The
     mean of the map is the log-odds of the picture. None where the model has no map."""
@@ -189,10 +189,10 @@ class Classifier:
         embedding = outputs.get("embedding")
         if embedding is None or embedding.shape != (1, *scope.mean.shape):
             raise RuntimeError("the model does not answer the embedding of its scope")
-        distance = float(scope.distance(embedding[0]))
-        if not math.isfinite(distance):
+        score = float(scope.score(embedding[0]))
+        if not math.isfinite(score):
             raise RuntimeError("the model's embedding is not a number")
-        return Prediction(answer, distance / scope.limit, evidence)
+        return Prediction(answer, score, evidence)
 
 
 def _open(

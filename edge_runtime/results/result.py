@@ -12,6 +12,8 @@ from edge_runtime.results.states import State
 
 NOTICE = "research use only, not for diagnosis"
 """The notice that stands with every result."""
+NO_NODULE = "no nodule in view"
+"""The reason of a frame in which a locator finds nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,18 @@ class Nodule:
     probability: dict[str, float]
     """The calibrated probability of each label in this frame."""
     smoothed: dict[str, float] | None
-    """The same, smoothed over the frames; the label follows it. None where nothing was decided."""
+    """The same, over the frames so far; the label follows it. None where nothing was decided."""
+    interval: dict[str, tuple[float, float]] | None
+    """Where that would lie with more views of the nodule, in 95 of 100; None where the nodule was
+    marked, and not found. See `edge_runtime.nodules.pooling`."""
     adjusted: dict[str, float] | None
     """The smoothed probability at `Result.adjusted_prevalence`; None where that is None. No label
     follows it."""
     thresholds: dict[str, float]
     """The smoothed probability from which on a label is given. With two labels there is only the
     threshold of the positive label: below it the label is the other one."""
+    locator_score: float | None
+    """How sure the locator is of the nodule, from 0 to 1; None where the nodule was marked."""
     out_of_scope_score: float | None
     """Distance from the training pictures, over its limit: above 1 the picture is out of scope and
     gets no label. None where the model has no scope."""
@@ -117,6 +124,12 @@ class Result:
     several pictures that each stand alone; None for a live device."""
 
     @property
+    def searched(self) -> bool:
+        """Whether a locator looked for nodules in the picture, and nobody marked one."""
+        is_found = any(nodule.locator_score is not None for nodule in self.nodules)
+        return is_found or self.reason == NO_NODULE
+
+    @property
     def label(self) -> str | None:
         """The label of the first nodule that has one."""
         return next((nodule.label for nodule in self.nodules if nodule.label is not None), None)
@@ -159,6 +172,13 @@ def _plain(nodule: Nodule) -> dict[str, Any]:
     for name in ("smoothed", "adjusted"):
         if record[name] is not None:
             record[name] = _rounded(record[name])
+    if nodule.interval is not None:
+        record["interval"] = {
+            label: [round(bound, 4) for bound in bounds]
+            for label, bounds in nodule.interval.items()
+        }
+    if nodule.locator_score is not None:
+        record["locator_score"] = round(nodule.locator_score, 4)
     if nodule.out_of_scope_score is not None:
         record["out_of_scope_score"] = round(nodule.out_of_scope_score, 4)
     return record

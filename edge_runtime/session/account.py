@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from devices import Clock
+from devices import Clock, Frame
 from edge_runtime.bundle.manifest import ClassifierStage
+from edge_runtime.bundle.policies import PoolingPolicy
 from edge_runtime.models.classifier import Classifier, Prediction
+from edge_runtime.nodules import pooling
 from edge_runtime.nodules.decide import OUT_OF_SCOPE, decide
 from edge_runtime.nodules.prevalence import at_prevalence
 from edge_runtime.nodules.smoothing import Smoother
-from edge_runtime.results.result import FrameLatency, Nodule, Result
+from edge_runtime.results.result import NO_NODULE, FrameLatency, Nodule, Result
 from edge_runtime.results.states import Event, State, next_state
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.region import Region
+from edge_runtime.session.finder import FoundNodule
 from edge_runtime.session.prepare import PreparedFrame
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.session.throttle_levels import ThrottleLevel
@@ -24,6 +27,8 @@ _LOGGER = logging.getLogger(__name__)
 
 NO_LATENCY = FrameLatency(0, 0, 0, 0)
 UNMARKED = "no nodule is marked"
+FORGOTTEN_SECONDS = 60.0
+"""For so long what was seen of a nodule is kept after its last frame."""
 
 
 def utc_now() -> datetime:
@@ -45,10 +50,12 @@ class Account:
         clock: Clock = time.monotonic,
         utc: Callable[[], datetime] = utc_now,
         prevalence: dict[str, float] | None = None,
+        pooling_policy: PoolingPolicy | None = None,
     ) -> None:
         """`bundle` is its id; a live result that is older than `budget` seconds is stale.
 
         Results tell the probabilities at `prevalence`, too, the share of each label.
+        `pooling_policy` is for the nodules that a locator finds.
         """
         self.state = State.SEARCHING
         self.summary = Summary()
@@ -56,6 +63,9 @@ class Account:
         self._stage, self._bundle, self._region = stage, bundle, region
         self._throttle, self._prevalence = throttle, prevalence
         self._smoother = Smoother(stage.decision.smoothing_seconds)
+        self._pooling = pooling_policy
+        self._opinions: dict[int, tuple[pooling.Pool, pooling.Verdict]] = {}
+        """What the frames so far say of each nodule that a locator found, by its track."""
         self._sequence = itertools.count()
         self._screen: tuple[int, ...] | None = None
         """Height and width of the last screen."""
@@ -92,18 +102,28 @@ class Account:
         withheld = level.reason if level is ThrottleLevel.WITHHELD else None
         return self._result(None, NO_LATENCY, (), withheld or cause or str(event))
 
-    def conclude(self, prepared: PreparedFrame, prediction: Prediction | None) -> Result:
-        """The result of a frame; `prediction` is None where inference failed or did not run."""
+    def conclude(
+        self,
+        prepared: PreparedFrame,
+        prediction: Prediction | None,
+        findings: Sequence[FoundNodule] | None = None,
+    ) -> Result:
+        """The result of a frame.
+
+        `prediction` is of a marked nodule, `findings` are of a searched picture. Both are None
+        where inference failed or did not run.
+        """
         frame, check = prepared.frame, prepared.check
         check.wait()
         if self._screen != (screen := frame.pixels.shape[:2]):
             self._screen = screen
             self._smoother.forget()  # the search for the region begins again, as on another device
+            self._opinions.clear()
         done = self._clock()
         age = done - frame.captured_at
         if check.event is not None:
-            event, prediction = check.event, None
-        elif prediction is None and not prepared.unmarked:
+            event, prediction, findings = check.event, None, None
+        elif prediction is None and findings is None and not prepared.unmarked:
             event = Event.FAILED
         elif self._live and age > self._budget:
             event = Event.LATE
@@ -114,8 +134,12 @@ class Account:
         reason = str(check.flaw if event is Event.UNUSABLE and check.flaw is not None else event)
         if event is Event.CLASSIFIED and prepared.unmarked:
             reason = UNMARKED
+        if event is Event.CLASSIFIED and findings is not None and not findings:
+            reason = NO_NODULE
         if prediction is not None:
             nodules = (self._decide(prepared, prediction, reason),)
+        elif findings:
+            nodules = tuple(self._decide_finding(each, prepared.frame, reason) for each in findings)
         self._count(reason, nodules, age)
         latency = FrameLatency(
             wait=1000 * (prepared.began - frame.captured_at),
@@ -147,21 +171,84 @@ class Account:
             reason=why,
             probability=probability,
             smoothed=smoothed,
-            adjusted=(
-                None
-                if smoothed is None or self._prevalence is None
-                else at_prevalence(smoothed, stage.prevalence, self._prevalence)
-            ),
+            interval=None,
+            adjusted=self._adjusted(smoothed),
             thresholds=stage.operating_point.thresholds,
+            locator_score=None,
             out_of_scope_score=score,
             evidence=None if label is None else prediction.evidence,
         )
+
+    def _decide_finding(self, finding: FoundNodule, frame: Frame, reason: str) -> Nodule:
+        """A nodule that the locator found, decided by all frames that showed it.
+
+        A still is decided alone. Outside LIVE there is no label, and `reason` says why.
+        """
+        stage, prediction = self._stage, finding.prediction
+        score = prediction.out_of_scope_score
+        probability = _by_label(stage, prediction.probability.tolist())
+        pooled, interval, label = None, None, None
+        why: str | None = reason
+        if self.state is State.LIVE and frame.timestamp is None:
+            if score is not None and score > 1:
+                why = OUT_OF_SCOPE
+            else:
+                pooled = probability
+                label, why = decide(probability, stage)
+        elif self.state is State.LIVE:
+            assert frame.timestamp is not None
+            pool, verdict = self._pool(finding, frame.timestamp, probability)
+            label, why = verdict.label, verdict.reason
+            if why not in (OUT_OF_SCOPE, pooling.NOT_ENOUGH):
+                assert self._pooling is not None
+                pooled = pool.probability
+                interval = {
+                    name: pooling.interval(pool, name, self._pooling) for name in stage.labels
+                }
+        return Nodule(
+            track=finding.track,
+            box=finding.box,
+            window=finding.window,
+            label=label,
+            reason=why,
+            probability=probability,
+            smoothed=pooled,
+            interval=interval,
+            adjusted=self._adjusted(pooled),
+            thresholds=stage.operating_point.thresholds,
+            locator_score=finding.score,
+            out_of_scope_score=score,
+            evidence=None if label is None else prediction.evidence,
+        )
+
+    def _pool(
+        self, finding: FoundNodule, at: float, probability: dict[str, float]
+    ) -> tuple[pooling.Pool, pooling.Verdict]:
+        """What all frames of a nodule say, with this one at `at` seconds."""
+        policy = self._pooling
+        assert policy is not None
+        score = finding.prediction.out_of_scope_score
+        before, verdict = self._opinions.get(finding.track, (None, pooling.UNDECIDED))
+        weight = pooling.frame_weight(finding.score, finding.sharpness, score, policy)
+        pool = pooling.add(before, probability, at, weight, policy)
+        verdict = pooling.settle(verdict, pool, score, self._stage, policy)
+        self._opinions[finding.track] = pool, verdict
+        for track, (old, _) in [*self._opinions.items()]:
+            if at - old.at > FORGOTTEN_SECONDS:
+                del self._opinions[track]
+        return pool, verdict
+
+    def _adjusted(self, smoothed: dict[str, float] | None) -> dict[str, float] | None:
+        """The probabilities at the prevalence that the user named, if so."""
+        if smoothed is None or self._prevalence is None:
+            return None
+        return at_prevalence(smoothed, self._stage.prevalence, self._prevalence)
 
     def _count(self, cause: str, nodules: tuple[Nodule, ...], age: float) -> None:
         """Counts a frame once: as classified, or by the cause why it was not."""
         if nodules:
             self.summary.classified += 1
-            self.summary.labels[nodules[0].label or "no label"] += 1
+            self.summary.labels.update(nodule.label or "no label" for nodule in nodules)
             self.summary.latency.add(1000 * age)
         else:
             self.summary.not_judged[cause] += 1

@@ -11,6 +11,7 @@ from devices import CaptureDevice, SonoliteError
 from devices.capture import SourceUri, device_opener
 from devices.capture.reconnecting import Reconnecting
 from edge_runtime.models.backends import FallbackChain, default_threads
+from edge_runtime.models.locator import Locator
 from edge_runtime.nodules.prevalence import parse_prevalence
 from edge_runtime.results.states import State
 from edge_runtime.results.summary import Summary
@@ -31,6 +32,8 @@ class Session:
     budget: float
     throttle: Throttle
     prevalence: dict[str, float] | None
+    locator: Locator | None
+    """Finds nodules; None where the bundle has no locator, or where every nodule is marked."""
 
     def run(
         self,
@@ -49,6 +52,7 @@ class Session:
             heartbeat=heartbeat,
             throttle=self.throttle,
             prevalence=self.prevalence,
+            locator=self.locator,
         )
 
 
@@ -74,8 +78,10 @@ def assemble(
 
     `roi` is `x,y,w,h` on the screen; without it the picture lies where `saved` says for the size of
     the screen, else where the device says, else where it is found.
-    A model that learnt marked nodules classifies nothing without `roi`, unless `whole_picture` asks
-    for it. `prevalence` as for `parse_prevalence`.
+
+    Without `roi` the locator of the bundle finds the nodules. A bundle without a locator whose
+    classifier learnt marked nodules classifies nothing then, unless `whole_picture` asks for it.
+    `prevalence` as for `parse_prevalence`.
     Raises BadInput for a region or a prevalence that is none, and BadInput or HardwareMissing where
     no backend opens a model.
     """
@@ -85,4 +91,9 @@ def assemble(
     shares = parse_prevalence(prevalence, stage, "--prevalence") if prevalence else None
     chain.threads = chain.threads or default_threads(device.live)
     chain.opened()
-    return Session(device, chain, region, budget, throttle or Throttle(), shares)
+    search = chain.bundle.manifest.locator
+    marked = roi is not None or whole
+    locator = (
+        None if search is None or marked else Locator(chain.bundle, search, threads=chain.threads)
+    )
+    return Session(device, chain, region, budget, throttle or Throttle(), shares, locator)

@@ -43,6 +43,7 @@ class Helper:
         """
         if (
             prepared.tensor is None
+            or prepared.searched
             or self._cores == 1
             or slot.read < MIN_FRAMES_READ
             or slot.waiting < MIN_FRAMES_WAITING

@@ -15,6 +15,7 @@ from edge_runtime.models.watchdog import Watchdog
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event
 from edge_runtime.session.account import Account
+from edge_runtime.session.finder import Finder, FoundNodule
 from edge_runtime.session.frame_slot import FrameSlot
 from edge_runtime.session.helper import Helper
 from edge_runtime.session.prepare import PreparedFrame
@@ -39,7 +40,10 @@ class SessionContext:
         budget: float,
         throttle: Throttle,
         clock: Clock,
+        finder: Finder | None = None,
     ) -> None:
+        self.finder = finder
+        """Finds the nodules where nobody marked any; None for a bundle without a locator."""
         self.device, self.chain, self.account, self.queues = device, chain, account, queues
         self.stop, self.budget, self.throttle, self.clock = stop, budget, throttle, clock
         self.slot: FrameSlot[PreparedFrame] = FrameSlot(every_frame=not device.live)
@@ -157,13 +161,15 @@ class InferenceThread(threading.Thread):
 
     def _classify(self, prepared: PreparedFrame) -> None:
         shared = self._shared
-        prediction, failure = None, ""
+        prediction, findings, failure = None, None, ""
         if self._blank.shape != prepared.frame.pixels.shape:
             self._blank = np.zeros(prepared.frame.pixels.shape, np.uint8)
         if prepared.tensor is not None:
             try:
                 classifier = self._classifier(prepared)
-                if (
+                if prepared.searched:
+                    findings = self._find(prepared, classifier)
+                elif (
                     prepared.helper_prediction is not None
                     and prepared.helper_prediction[0] is classifier
                 ):
@@ -177,11 +183,20 @@ class InferenceThread(threading.Thread):
             self._task = None
             if self._abandoned:
                 return
-            result = shared.account.conclude(prepared, prediction)
+            result = shared.account.conclude(prepared, prediction, findings)
             shared.publish(result, prepared.frame.pixels)
         if failure and shared.chain.fall_back(failure):
             self._classifier(None)  # at once, so that the next frame does not wait for the opening
             self._task = None
+
+    def _find(self, prepared: PreparedFrame, classifier: Classifier) -> tuple[FoundNodule, ...]:
+        """The nodules in a frame. Raises RuntimeError where inference fails."""
+        finder = self._shared.finder
+        assert finder is not None
+        assert prepared.tensor is not None
+        assert prepared.window is not None
+        self._task = prepared, watchdog.INFERENCE_TIMEOUT
+        return finder.find(prepared.frame, prepared.tensor, prepared.window, classifier)
 
     def _classifier(self, prepared: PreparedFrame | None) -> Classifier:
         """The open classifier. From now on the results name it, and why no preferred backend runs.

@@ -28,12 +28,14 @@ from devices import (
 )
 from edge_runtime.models import watchdog
 from edge_runtime.models.backends import FallbackChain
+from edge_runtime.models.locator import Locator
 from edge_runtime.release.uptime_clock import UptimeClock
 from edge_runtime.results.states import State
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
 from edge_runtime.session.account import Account, utc_now
+from edge_runtime.session.finder import Finder
 from edge_runtime.session.inference import (
     WATCH_INTERVAL,
     InferenceThread,
@@ -73,24 +75,36 @@ def run_session(
     heartbeat: Callable[[State], None] = lambda _: None,
     throttle: Throttle | None = None,
     prevalence: dict[str, float] | None = None,
+    locator: Locator | None = None,
 ) -> tuple[Summary, SonoliteError | None]:
     """Classifies frames until `stop` is set or the device ends; returns the account.
 
     The second value is why a live session ended, None after an ordinary end. `heartbeat` is called
     with the state, many times a second, as long as frames or their absence are dealt with: its
     silence tells that they are not. `throttle` makes a hot device classify fewer frames.
-    `prevalence` as for `Account`.
+    `prevalence` as for `Account`. The `locator` finds nodules where nobody marked any.
     Raises BadInput for a recording that turns out to be damaged, and the error of a sink: the
     output of that sink must not be kept.
     """
-    preparer = Preparer(device.live, region, chain.opened().preprocessing, clock)
+    search = None if locator is None else locator.preprocessing
+    preparer = Preparer(device.live, region, chain.opened().preprocessing, clock, search)
     throttle = throttle or Throttle()
     account = Account(
-        device.live, chain.stage, chain.bundle.id, region, budget, throttle, clock, utc, prevalence
+        device.live,
+        chain.stage,
+        chain.bundle.id,
+        region,
+        budget,
+        throttle,
+        clock,
+        utc,
+        prevalence,
+        None if locator is None else locator.stage.pooling,
     )
     queues = [SinkQueue(sink, device.live) for sink in sinks]
     account.set_classifier(chain.classifier, "; ".join(chain.refused))
-    shared = SessionContext(device, chain, account, queues, stop, budget, throttle, clock)
+    finder = None if locator is None else Finder(locator, chain.threads)
+    shared = SessionContext(device, chain, account, queues, stop, budget, throttle, clock, finder)
     capture = threading.Thread(
         target=_capture, args=(shared, preparer), name="capture", daemon=True
     )
@@ -151,6 +165,8 @@ def _watch(shared: SessionContext, heartbeat: Callable[[State], None]) -> Sonoli
         _LOGGER.warning("inference hung for %g s", watchdog.INFERENCE_TIMEOUT)
         if not shared.chain.fall_back(f"hung for {watchdog.INFERENCE_TIMEOUT:g} s"):
             shared.chain.reopen()  # the thread that hangs keeps the old interpreter
+        if shared.finder is not None:
+            shared.finder.reopen()
         if shared.stop.is_set() or restarts == MAX_RESTARTS:
             return HardwareMissing(f"inference hung {restarts + 1} times, and the session ended")
         restarts, turns = restarts + 1, 0

@@ -52,6 +52,8 @@ class PreparedFrame:
     """``[1, side, side, 1]``, not used again as long as it is referred to; None without a box."""
     unmarked: bool
     """Whether nothing is classified because no nodule is marked."""
+    searched: bool
+    """Whether the tensor is for the locator, which looks for nodules in the whole picture."""
     began: float
     """When work on the frame began, monotonic seconds."""
     ended: float
@@ -71,11 +73,13 @@ class Preparer:
         region: Region,
         preprocessing: Preprocessing,
         clock: Clock = time.monotonic,
+        search: Preprocessing | None = None,
     ) -> None:
+        """`preprocessing` is that of the classifier, and `search` that of the locator, which gets
+        the picture where no nodule is marked.
+        """
         self._live, self._region, self._clock = live, region, clock
-        self._preprocessing = preprocessing
-        side = preprocessing.side
-        self._shape = (1, side, side, 1)
+        self._preprocessing, self._search = preprocessing, search
         self._tensors, self._grays = Buffers(), Buffers()
         self._stillness = Stillness()
         self._located = False
@@ -88,10 +92,20 @@ class Preparer:
         began = self._clock()
         box = self._locate(frame)
         unmarked = box is not None and self._region.roi is None and not self._region.whole
+        search = self._search if unmarked else None
         window, tensor = None, None
-        if box is not None and not unmarked:
-            window, tensor = self._tensor(frame.pixels, box)
-        return PreparedFrame(frame, box, window, tensor, unmarked, began, self._clock())
+        if box is not None and (search is not None or not unmarked):
+            window, tensor = self._tensor(frame.pixels, box, search or self._preprocessing)
+        return PreparedFrame(
+            frame,
+            box,
+            window,
+            tensor,
+            unmarked and search is None,
+            search is not None,
+            began,
+            self._clock(),
+        )
 
     def check(self, prepared: PreparedFrame) -> None:
         """Checks the picture. The model may run meanwhile, because few frames are withheld."""
@@ -123,19 +137,22 @@ class Preparer:
         self._located = True
         return box
 
-    def _tensor(self, pixels: Pixels, box: Box) -> tuple[Box, NDArray[np.uint8]]:
+    def _tensor(
+        self, pixels: Pixels, box: Box, preprocessing: Preprocessing
+    ) -> tuple[Box, NDArray[np.uint8]]:
         """The window of the screen, and its tensor.
 
         The window is the user's region with context, else the whole picture.
         """
-        around = self._region.roi if self._preprocessing.crops else None
+        around = self._region.roi if preprocessing.crops else None
         x, y = 0, 0
         if around is None:
             x, y = box.x, box.y
             pixels = self._region.cut(pixels, box)
         height, width = pixels.shape[:2]
-        left, top, w, h = self._preprocessing.window(width, height, around)
-        tensor = self._preprocessing(pixels, around, self._tensors.take(self._shape), self._grays)
+        left, top, w, h = preprocessing.window(width, height, around)
+        room = self._tensors.take((1, preprocessing.side, preprocessing.side, 1))
+        tensor = preprocessing(pixels, around, room, self._grays)
         return Box(x + left, y + top, w, h), tensor
 
     def _repeats(self, frame: Frame, box: Box) -> bool:

@@ -46,17 +46,32 @@ def draw_result(pixels: Pixels, result: Result, evidence: bool = False) -> Pixel
         dtype=np.uint8,
     )
     boxes = {nodule.box: _color(result, nodule) for nodule in result.nodules}
-    if not boxes and result.box is not None:
+    if not boxes and result.box is not None and not result.searched:
         boxes[result.box] = _color(result, None)
     for nodule in result.nodules:
-        if evidence and nodule.evidence is not None:
+        if evidence and nodule.label is not None and nodule.evidence is not None:
             _tint(canvas[band : band + height], _beyond_threshold(nodule), nodule.window)
     for (x, y, w, h), color in boxes.items():
         cv2.rectangle(canvas, (x, y + band), (x + w - 1, y + h - 1 + band), color, 2)
+    for nodule in result.nodules:
+        if nodule.locator_score is not None:
+            _caption(canvas, nodule, band, _color(result, nodule))
     first = result.nodules[0] if result.nodules else None
     _write(canvas, _headline(result, first), (0, 0), band, _color(result, first))
     _write(canvas, _footline(result), (0, height + band), band, WHITE)
     return canvas
+
+
+def _caption(canvas: Pixels, nodule: Nodule, band: int, color: Color) -> None:
+    """The track and the label of a nodule that was found, above the box, or inside at the top."""
+    text = f"{nodule.track} {nodule.label or '?'}"
+    scale = 0.4 * band / 18
+    (width, height), base = cv2.getTextSize(text, FONT, scale, 1)
+    tall = height + base + 4
+    x, y = nodule.box.x, nodule.box.y + band
+    top = y - tall if y - tall >= band else y
+    cv2.rectangle(canvas, (x, top), (x + width + 6, top + tall), (0, 0, 0), cv2.FILLED)
+    cv2.putText(canvas, text, (x + 3, top + height + 2), FONT, scale, color, 1, cv2.LINE_AA)
 
 
 def _beyond_threshold(nodule: Nodule) -> NDArray[np.float32]:
@@ -112,7 +127,7 @@ def _headline(result: Result, nodule: Nodule | None) -> str:
 
 
 def _footline(result: Result) -> str:
-    whole = "   whole picture" if result.region == "found" else ""
+    whole = "   whole picture" if result.region == "found" and not result.searched else ""
     kind = result.backend.split()[0] + (" (fallback)" if result.fallback else "")
     hot = "" if result.rate == "full" else f"   device hot, rate {result.rate}"
     return f"{NOTICE}   {result.latency_ms.total:.0f} ms {kind}{whole}{hot}"

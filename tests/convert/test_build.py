@@ -158,7 +158,7 @@ def test_the_bundle_says_what_it_holds(bundle_path: Path, run_folder: Path) -> N
     stage = bundle.manifest.classifier
     assert tuple(stage.variants) == VARIANTS
     assert stage.preprocessing == record.recipe.preprocessing
-    assert stage.operating_point.thresholds == {"malignant": record.threshold}
+    assert stage.operating_point.thresholds == record.thresholds
     assert bundle.manifest.origin.split_sha256 == record.data.split_sha256
     assert len(read_golden(bundle).frames) == 8
     gate = json.loads(bundle.read("gate.json"))

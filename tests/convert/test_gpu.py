@@ -13,13 +13,16 @@ from convert.gpu import compare_gpu
 from convert.tflite import convert
 from tests.conftest import compiled
 from tests.devices.compute.test_gpu import SIDE, SWIFTSHADER, needs_swiftshader, told, write_graph
+from train.decision_rule import DecisionRule
 from train.network import build
 from train.recipe import Convolutions
 
 COMPARE = """
 from dataclasses import asdict
 from convert.gpu import compare_gpu
-compared = compare_gpu(path.read_bytes(), path.name, pictures, threshold=0.5)
+from train.decision_rule import DecisionRule
+rule = DecisionRule(("a", "b"), {"b": 0.5})
+compared = compare_gpu(path.read_bytes(), path.name, pictures, rule)
 print(json.dumps(asdict(compared) | {"holds": compared.holds}, allow_nan=False))
 """
 
@@ -102,7 +105,8 @@ def test_a_driver_that_crashes_is_a_refusal(network: keras.Model, tmp_path: Path
 
 
 def test_what_is_no_model_is_a_refusal() -> None:
-    compared = compare_gpu(b"no model", "x.tflite", np.zeros((1, 8, 8, 1), np.uint8), 0.5)
+    rule = DecisionRule(("a", "b"), {"b": 0.5})
+    compared = compare_gpu(b"no model", "x.tflite", np.zeros((1, 8, 8, 1), np.uint8), rule)
     assert compared.refused is not None
     assert compared.refused.startswith("x.tflite")
     assert not compared.holds

@@ -54,8 +54,8 @@ def test_a_run_of_another_version(run: Path) -> None:
 
 
 def test_a_run_without_an_operating_point(run: Path) -> None:
-    edit_record(run, lambda record: record.pop("threshold"))
-    refusal(run, "run.json", "threshold")
+    edit_record(run, lambda record: record.pop("thresholds"))
+    refusal(run, "run.json", "thresholds")
 
 
 def test_a_test_list_that_overlaps_the_training_groups(run: Path) -> None:

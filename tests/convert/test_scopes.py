@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -38,6 +39,26 @@ def test_the_scope_of_float32_is_that_of_the_run(scoped_run: Path, scoped_bundle
     assert scope.mean == pytest.approx(run.scope.mean, rel=1e-2, abs=1e-3)
 
 
+def test_other_pictures_are_a_discriminant_of_each_variant(
+    scoped_run: Path, tmp_path: Path
+) -> None:
+    """As a run of `sonolite train --other` has them."""
+    run = Path(shutil.copytree(scoped_run, tmp_path / "run"))
+    side = read_run(scoped_run).outliers.shape[1]
+    noise = np.random.default_rng(0).integers(0, 256, (30, side, side, 1), dtype=np.uint8)
+    np.savez(run / "outliers.npz", pictures=noise)
+    record = json.loads((run / "run.json").read_text()) | {"others": {"noise": 30}}
+    (run / "run.json").write_text(json.dumps(record))
+    path = tmp_path / "a.sonolite"
+    done = sonolite("convert", run, "--out", path, "--variants", "float32,int8")
+    assert done.code == 0, done
+    bundle = open_bundle(path)
+    for member in bundle.manifest.classifier.scopes.values():
+        assert read_scope(bundle.read(member)).offsets.size == 2
+    card = bundle.read("card.md").decode()
+    assert "30 auxiliary pictures of something else (noise)" in card
+
+
 def test_the_card_says_what_each_variant_keeps(scoped_run: Path, scoped_bundle: Path) -> None:
     run, bundle = read_run(scoped_run), open_bundle(scoped_bundle)
     card = bundle.read("card.md").decode()
@@ -47,6 +68,7 @@ def test_the_card_says_what_each_variant_keeps(scoped_run: Path, scoped_bundle: 
     test = run.record.metrics["test"].samples  # of which one may lie at the limit
     assert kept[0] == pytest.approx(100 * (1 - run.record.withheld), abs=100 / test + 0.1)
     assert "as other scanners may show them" in card
+    assert "No picture of something else was shown to it" in card
 
 
 def test_validation_pictures_are_within_and_noise_is_beyond(

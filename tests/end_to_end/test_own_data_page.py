@@ -10,9 +10,10 @@ import pytest
 
 from edge_runtime.bundle.preprocess import parse
 from tests.devices.capture.test_dicom import write_dicom
-from train.importers import MAX_MISSING, read_samples
+from train.importers import read_samples
 from train.importers.columns import COLUMNS
 from train.importers.ddti import TIRADS
+from train.importers.paths import MAX_MISSING
 from train.loading import load
 from train.samples import AsWritten, Naming, Task
 

@@ -59,7 +59,7 @@ class Bed:
 
 
 @pytest.fixture(scope="session")
-def bed(tmp_path_factory: pytest.TempPathFactory, demo_path: Path) -> Iterator[Bed]:
+def bed(tmp_path_factory: pytest.TempPathFactory, shipped_path: Path) -> Iterator[Bed]:
     """The shipped bundle, deployed from nothing."""
     if absent := missing():
         pytest.skip(f"not installed: {', '.join(absent)}; see tests/machine/image.py")
@@ -67,7 +67,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory, demo_path: Path) -> Iterator[B
     try:
         print(f"booted in {machine.boot():.0f} s")
         its = Bed(machine, machine.far)
-        done = its.deploy(demo_path)
+        done = its.deploy(shipped_path)
         assert done.code == 0, done
         yield its
     finally:

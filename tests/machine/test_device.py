@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -92,7 +93,7 @@ def write_lossless(sweep: Path, path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["phantom:?frames=60&live=no", "seq07.mp4", "seq24.mp4"])
 def test_it_decides_frame_by_frame_as_this_machine_does(
-    bed: Bed, demo_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bed: Bed, shipped_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here = there = source
     if source.endswith(".mp4"):
@@ -105,30 +106,36 @@ def test_it_decides_frame_by_frame_as_this_machine_does(
     words = ["--variant", "int8", "--backend", "cpu", "--roi", DEMO_ROI, "--any-picture", "--json"]
     folder = resources.files("edge_runtime") / "demo_keys"
     monkeypatch.setenv("SONOLITE_TRUST", str(folder))
-    mine = sonolite("run", demo_path, "--source", here, *words)
+    mine = sonolite("run", shipped_path, "--source", here, *words)
     assert mine.code == 0, mine
     current = f"{DEFAULT_ROOT}/current"
     run = [f"{current}/environment/bin/sonolite", "run", f"{current}/bundle.sonolite"]
-    its = bed.machine.say(
+    theirs = bed.machine.say(
         f"SONOLITE_TRUST={DEFAULT_ROOT}/trusted {shlex.join([*run, '--source', there, *words])}"
     )
     pairs = list(
         zip(
             [json.loads(line) for line in mine.stdout.splitlines()],
-            [json.loads(line) for line in its.splitlines()],
+            [json.loads(line) for line in theirs.splitlines()],
             strict=True,
         )
     )
     most = max(
-        abs(mine["probability"][label] - theirs["probability"][label])
+        abs(here["probability"][label] - there["probability"][label])
         for one, other in pairs
-        for mine, theirs in zip(one["nodules"], other["nodules"], strict=True)
-        for label in mine["probability"]
+        for here, there in zip(one["nodules"], other["nodules"], strict=True)
+        for label in here["probability"]
     )
     print(f"{source}: {len(pairs)} frames, largest difference of a probability {most:.6f}")
-    decided = [[its[name] for name in ("label", "reason", "box")] for its, _ in pairs]
-    assert decided == [[its[name] for name in ("label", "reason", "box")] for _, its in pairs]
+    assert [decision(one) for one, _ in pairs] == [decision(other) for _, other in pairs]
     assert "int8" in pairs[0][1]["backend"]
+
+
+def decision(result: dict[str, Any]) -> list[object]:
+    """What a line of `run --json` decides."""
+    names = ("label", "reason", "box")
+    nodules = [[nodule[name] for name in names] for nodule in result["nodules"]]
+    return [result["state"], result["reason"], result["box"], nodules]
 
 
 @pytest.mark.parametrize("kind", ["tampered", "unsigned"])
@@ -189,9 +196,9 @@ def test_one_that_hangs_is_gone_back_from(bed: Bed, hanging: Path) -> None:  # n
     assert bed.runs()
 
 
-def test_without_a_scanner_it_idles(bed: Bed, demo_path: Path) -> None:
+def test_without_a_scanner_it_idles(bed: Bed, shipped_path: Path) -> None:
     """Seconds of a processor that is emulated say nothing of a real one: they are but told."""
-    done = bed.deploy(demo_path, "--reach", "LOST", source="v4l2:///dev/video9")
+    done = bed.deploy(shipped_path, "--reach", "LOST", source="v4l2:///dev/video9")
     assert done.code == 0, done
     used = "systemctl show sonolite -p CPUUsageNSec --value"
     before = int(bed.machine.say(used))
@@ -199,5 +206,5 @@ def test_without_a_scanner_it_idles(bed: Bed, demo_path: Path) -> None:
     share = (int(bed.machine.say(used)) - before) / 60e9
     print(f"without a scanner: {share:.1%} of an emulated processor")
     assert share <= 0.5
-    assert bed.deploy(demo_path, "--reach", "LIVE").code == 0
+    assert bed.deploy(shipped_path, "--reach", "LIVE").code == 0
     assert bed.runs()

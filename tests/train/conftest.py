@@ -60,7 +60,7 @@ def given_data(labelled: Path, plain: Recipe) -> tuple[PatchSet, tuple[NDArray[n
     samples = read_samples(labelled, plain.task).samples
     preprocessing = preprocess.parse(plain.preprocessing)
     loaded = load(Collection((*samples[:16], *samples[-16:]), ()), preprocessing)
-    labels = as_labels([sample.label for sample in loaded.samples], "malignant")
+    labels = as_labels([sample.label for sample in loaded.samples], plain.task.labels)
     seen, held = [*range(10), *range(16, 26)], [*range(10, 16), *range(26, 32)]
     train = PatchSet([loaded.patches[i] for i in seen], labels[seen], preprocessing, None)
     return train, (prepare([loaded.patches[i] for i in held], preprocessing), labels[held])
@@ -106,7 +106,7 @@ def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:
 
 def assert_same(one: Fitted, other: Fitted) -> None:
     assert without_seconds(one.history) == without_seconds(other.history)
-    assert (one.temperature, one.threshold) == (other.temperature, other.threshold)
+    assert (one.temperature, one.thresholds) == (other.temperature, other.thresholds)
     assert one.best_epoch == other.best_epoch
     for a, b in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
         assert np.array_equal(a, b)

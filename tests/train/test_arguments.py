@@ -36,7 +36,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
     ("words", "refusal"),
     [
         ("train nowhere --out new", "nowhere: no such file or folder"),
-        ("train bad --out new", "'cyst' is no class"),
+        ("train bad --out new", "1 class(es), cyst; 2 to 100 different ones are needed"),
+        ("train good --out new --positive cyst", "--positive cyst: no such class"),
+        ("train good --out new --labels cyst,solid", "'benign' is no class"),
         ("train table.csv --out new", "1 of 1 images are missing: gone.png"),
         ("train odd.csv --out new", "'patient_id' looks like 'group'"),
         ("train good --out run", "run exists already"),

@@ -15,20 +15,22 @@ from edge_runtime.results.result import NOTICE
 from train.classical import METHODS, extract, fit_method
 from train.compare import (
     CALLS,
-    NARROW,
     Comparison,
     as_on_a_device,
     compare,
     comparison_table,
     image_milliseconds,
     markdown_table,
+    narrow,
 )
-from train.metrics import as_labels, choose_threshold
+from train.decision_rule import choose_thresholds
+from train.metrics import as_labels
 from train.network import predict
 from train.run import Run, read_run
 from train.samples import load_pictures
 from train.split import Split
 
+LABELS = ("benign", "malignant")
 FEW = tuple(its for its in METHODS if its.name in ("SVM, LBP", "SVM, intensity"))
 """Of the methods, two that learn in a moment."""
 
@@ -49,7 +51,7 @@ def test_the_network_comes_first_with_the_figures_of_its_run(
     network = comparison.rivals[0]
     assert network.name == run.record.recipe_name
     assert network.metrics == run.record.metrics["test"]
-    assert network.threshold == run.record.threshold
+    assert network.thresholds == run.record.thresholds
     assert network.training_seconds == run.record.seconds
     assert network.auroc_difference == 0
 
@@ -74,11 +76,11 @@ def test_the_operating_point_is_chosen_on_validation(run: Run, comparison: Compa
     for samples in (run.split.of("train"), run.split.of("validation")):
         pictures = load_pictures(samples, preprocess.parse(recipe.preprocessing))
         features = {name: extract(name, pictures) for name in method.features}
-        given.append((features, as_labels([sample.label for sample in samples], "malignant")))
+        given.append((features, as_labels([sample.label for sample in samples], LABELS)))
     groups = [sample.group for sample in run.split.of("train")]
     trained = fit_method(method, run.record.seed, given[0], groups, given[1])
-    expected = choose_threshold(given[1][1], trained(given[1][0]), 0.90)
-    assert comparison.rivals[-1].threshold == pytest.approx(expected)
+    expected = choose_thresholds(LABELS, given[1][1], trained(given[1][0]), 0.90)
+    assert comparison.rivals[-1].thresholds == pytest.approx(expected)
 
 
 def test_the_test_split_decides_nothing(run: Run, comparison: Comparison) -> None:
@@ -90,8 +92,8 @@ def test_the_test_split_decides_nothing(run: Run, comparison: Comparison) -> Non
         tuple(run.split.parts[index] for index in keep),
     )
     again = compare(replace(run, split=smaller), methods=FEW)
-    assert [(its.parameters, its.threshold) for its in again.rivals] == [
-        (its.parameters, its.threshold) for its in comparison.rivals
+    assert [(its.parameters, its.thresholds) for its in again.rivals] == [
+        (its.parameters, its.thresholds) for its in comparison.rivals
     ]
 
 
@@ -127,7 +129,7 @@ def test_the_terminal_shows_a_row_for_each_method_within_80_columns(
         console.print(comparison_table(replace(comparison, rivals=(*comparison.rivals, renamed))))
     rows = [line.split("  ")[1] for line in shown.get().splitlines() if line.endswith(" ms  ")]
     assert rows == [*(its.name for its in comparison.rivals), longest]
-    assert all(name in shown.get() for name in NARROW)
+    assert all(name in shown.get() for name in narrow(comparison))
     assert NOTICE in shown.get()
 
 

@@ -69,7 +69,7 @@ def test_the_summary_is_of_the_folds(crossed: Path, runs: list[Path]) -> None:
     assert summary.auroc_deviation == pytest.approx(np.std(aurocs, ddof=1))
     assert summary.folds == tuple(record.metrics["test"] for record in records)
     rows = [
-        (row, record.threshold)
+        (row, record.thresholds["malignant"])
         for run, record in zip(runs, records, strict=True)
         for row in rows_tested(run)
     ]

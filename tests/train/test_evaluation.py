@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import pytest
 
 from devices import BadInput
 from devices.capture.image import read_image
+from edge_runtime.bundle import preprocess
 from tests.conftest import draw_labelled, refused, sonolite
 from tests.train.importers.test_ddti import draw_graded
-from train.evaluation import Evaluation, evaluate_run, pictures_under
+from train.evaluation import Evaluation, evaluate_run
 from train.run import Run, read_run
 
 
@@ -109,9 +109,14 @@ def test_seen_images_are_measured_where_that_is_asked_for(slim_run: Path, messy:
 
 
 def test_other_images_of_groups_that_the_model_learnt_from_are_refused(
-    tmp_path: Path, run: Run, others: Path
+    tmp_path: Path, slim_run: Path, messy: Path, others: Path
 ) -> None:
     """Beside the images that were learnt from; of another folder they may be other patients."""
+    images = shutil.copytree(messy, tmp_path / "images")
+    folder = Path(shutil.copytree(slim_run, tmp_path / "run"))
+    record = (folder / "run.json").read_text().replace(str(messy), str(images))
+    (folder / "run.json").write_text(record)
+    run = read_run(folder)
     known = run.split.of("train")[0]
     rows = [f"{path},{path.parent.parent.name},{known.group}" for path in others.rglob("*.png")]
     table = tmp_path / "later.csv"
@@ -124,14 +129,10 @@ def test_other_images_of_groups_that_the_model_learnt_from_are_refused(
     assert known.group in groups
     beside = known.path.with_name("later.png")
     shutil.copy(next(others.rglob("*.png")), beside)
-    try:
-        table.write_text(
-            "\n".join(("path,label,group", *rows, f"{beside},{known.label},{known.group}"))
-        )
-        with pytest.raises(BadInput, match=f"learnt from 1 groups of this data: {known.group}"):
-            evaluate(run, table)
-    finally:
-        beside.unlink()
+    rows.append(f"{beside},{known.label},{known.group}")
+    table.write_text("\n".join(("path,label,group", *rows)))
+    with pytest.raises(BadInput, match=f"learnt from 1 groups of this data: {known.group}"):
+        evaluate(run, table)
 
 
 def test_moved_images_of_the_run_are_looked_for_where_they_are_said_to_be(
@@ -159,7 +160,34 @@ def test_noise_is_told_apart_from_nodules(slim_run: Path, others: Path, noise: P
     assert found["pictures"] == 8
     assert found["auroc"] > 0.95
     assert found["noticed"] == 1
-    assert "8 pictures" in sonolite(*words).stdout
+    shown = sonolite(*words).stdout
+    assert "8 pictures" in shown
+    assert "inner: 100.0%" in shown
+
+
+def test_each_kind_is_told_alone(run: Run, others: Path, noise: Path, tmp_path: Path) -> None:
+    shutil.copytree(noise, tmp_path / "kinds" / "noise")
+    shutil.copytree(others / "benign", tmp_path / "kinds" / "nodules")
+    found = evaluate(run, others, strange=tmp_path / "kinds").out_of_scope
+    assert found is not None
+    assert found.by_kind["noise"] == 1
+    assert found.by_kind["nodules"] < 1
+    assert found.noticed == pytest.approx((found.by_kind["noise"] + found.by_kind["nodules"]) / 2)
+
+
+def test_pictures_that_the_scope_was_fitted_with_are_told(
+    run: Run, others: Path, noise: Path
+) -> None:
+    side = run.outliers.shape[1]
+    preprocessing = preprocess.parse(run.record.recipe.preprocessing)
+    shown = preprocessing(read_image(noise / "0.png"))
+    taught = replace(run, outliers=np.concatenate([shown, np.zeros((1, side, side, 1), np.uint8)]))
+    notes: list[str] = []
+    evaluate_run(taught, others, noise, None, False, notes.append)
+    assert any("1 of the pictures in" in note and "flatter" in note for note in notes)
+    notes.clear()
+    evaluate_run(run, others, noise, None, False, notes.append)
+    assert not any("flatter" in note for note in notes)
 
 
 def test_the_same_pictures_are_not_out_of_scope(run: Run, others: Path) -> None:
@@ -171,7 +199,7 @@ def test_the_same_pictures_are_not_out_of_scope(run: Run, others: Path) -> None:
 
 def test_the_shares_are_those_beyond_the_limit(run: Run, others: Path, noise: Path) -> None:
     assert run.scope is not None
-    for limit, share in ((0.0, 1.0), (1e9, 0.0)):
+    for limit, share in ((1e-9, 1.0), (1e9, 0.0)):
         narrow = replace(run, scope=replace(run.scope, limit=limit))
         evaluation = evaluate(narrow, others, strange=noise)
         assert evaluation.out_of_scope is not None
@@ -180,7 +208,7 @@ def test_the_shares_are_those_beyond_the_limit(run: Run, others: Path, noise: Pa
 
 def test_without_strange_pictures_what_is_withheld_is_told(run: Run, others: Path) -> None:
     assert run.scope is not None
-    strict = replace(run, scope=replace(run.scope, limit=0.0))
+    strict = replace(run, scope=replace(run.scope, limit=1e-9))
     assert evaluate(strict, others).withheld == 1
 
 
@@ -193,25 +221,6 @@ def test_a_model_without_a_scope_says_so(run_folder: Path, others: Path, noise: 
     assert evaluate(read_run(run_folder), others).withheld is None
     with pytest.raises(BadInput, match="no embedding, so there is no scope"):
         evaluate(read_run(run_folder), others, strange=noise)
-
-
-def test_of_a_video_one_frame_a_second_is_looked_at(
-    tmp_path: Path, make_video: Callable[..., Path]
-) -> None:
-    make_video("a.mp4", frames=45)  # 20 a second
-    assert len(list(pictures_under(tmp_path))) == 3
-
-
-def test_where_there_is_no_picture_it_says_so(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("none")
-    for place in (tmp_path, tmp_path / "a.txt"):
-        with pytest.raises(BadInput, match="no image and no video"):
-            list(pictures_under(place))
-
-
-def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="gone: no such file or folder"):
-        list(pictures_under(tmp_path / "gone"))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Near duplicates on two sides of a given split: listed, refused, or dropped and counted."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +108,9 @@ def test_a_published_split_with_leaks_is_trained_on_without_them(
     tmp_path: Path, labelled: Path, one_epoch: Path
 ) -> None:
     """Run, report and card say how many; without the option nothing is made but the list."""
-    lines = (labelled / "manifest.csv").read_text().splitlines()
-    table = labelled / "published.csv"
+    images = Path(shutil.copytree(labelled, tmp_path / "images"))
+    lines = (images / "manifest.csv").read_text().splitlines()
+    table = images / "published.csv"
     split = {"benign": 0, "malignant": 0}
     rows = [f"{lines[0]},split"]
     for line in lines[1::2]:
@@ -117,26 +119,22 @@ def test_a_published_split_with_leaks_is_trained_on_without_them(
         split[label] += 1
         rows.append(f"{line},{part}")
     first = next(row for row in rows[1:] if row.endswith(",test"))
-    copy = labelled / "copy.png"
-    copy.write_bytes((labelled / first.split(",")[0]).read_bytes())
+    shutil.copy(images / first.split(",")[0], images / "copy.png")
     path, *rest = first.split(",")
     rows.append(",".join(["copy.png", *rest[:-2], "copied", "train"]))
     table.write_text("\n".join(rows))
-    out = tmp_path / "run"
+    out = tmp_path / "runs" / "run"
+    out.parent.mkdir()
     words = ("train", table, "--recipe", one_epoch, "--out", out)
-    try:
-        refused(sonolite(*words), "copy.png (train) and", path, str(leaks_table(out)))
-        assert [entry.name for entry in tmp_path.iterdir()] == ["run.leaks.csv"]
-        assert "copy.png" in leaks_table(out).read_text()
-        done = sonolite(*words, "--drop-leaks")
-        assert done.code == 0, done
-        assert "data: table, 2 classes, 31 images" in done.stderr
-        assert "1 dropped: duplicate across the split" in done.stderr
-        bundle = tmp_path / "a.sonolite"
-        assert sonolite("convert", out, "--out", bundle, "--variants", "float32").code == 0
-    finally:
-        table.unlink()
-        copy.unlink()
+    refused(sonolite(*words), "copy.png (train) and", path, str(leaks_table(out)))
+    assert [entry.name for entry in out.parent.iterdir()] == ["run.leaks.csv"]
+    assert "copy.png" in leaks_table(out).read_text()
+    done = sonolite(*words, "--drop-leaks")
+    assert done.code == 0, done
+    assert "data: table, 2 classes, 31 images" in done.stderr
+    assert "1 dropped: duplicate across the split" in done.stderr
+    bundle = tmp_path / "a.sonolite"
+    assert sonolite("convert", out, "--out", bundle, "--variants", "float32").code == 0
     assert read_record(out).data.dropped == {"duplicate across the split": 1}
     assert "where the other tests: 1." in (out / "report.html").read_text()
     card = " ".join(sonolite("inspect", bundle).stdout.split())

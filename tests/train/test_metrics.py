@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from devices import BadInput
 from devices.schema_io import read_json
 from train import metrics
+from train.decision_rule import DecisionRule
 from train.metrics import (
     Confusion,
     Floats,
@@ -21,12 +22,9 @@ from train.metrics import (
     PartialMetrics,
     Scores,
     as_labels,
-    by_subgroup,
     calibration_error,
     chance_calibration_error,
-    choose_threshold,
     curves,
-    fit_temperature,
     measure,
     paired_difference,
     reliability,
@@ -37,6 +35,7 @@ from train.metrics import (
 LABELS = np.array([1, 1, 1, 0, 0, 0, 0, 0])
 SCORES = np.array([0.9, 0.8, 0.3, 0.7, 0.2, 0.1, 0.1, 0.0])
 GROUPS = list("aabbccdd")
+RULE = DecisionRule(("no", "yes"), {"yes": 0.5})
 
 Answered = tuple[Labels, Scores, list[str]]
 
@@ -93,7 +92,7 @@ def test_what_is_not_a_number_is_refused() -> None:
 @given(weighted())
 def test_weighted_areas_are_scikit_learns(case: tuple[Labels, Scores, Floats]) -> None:
     labels, scores, weights = case
-    ranked = metrics._Ranked.of(labels, scores)
+    ranked = metrics.Ranked.of(labels, scores)
     assert ranked.auroc(weights[np.newaxis])[0] == pytest.approx(
         roc_auc_score(labels, scores, sample_weight=weights), abs=1e-12
     )
@@ -106,7 +105,7 @@ def test_weighted_areas_are_scikit_learns(case: tuple[Labels, Scores, Floats]) -
 def test_a_weight_is_a_repetition(case: tuple[Labels, Scores, Floats]) -> None:
     labels, scores, weights = case
     times = weights.astype(np.int64)
-    apart = metrics._Ranked.of(labels, scores).calibration_error(weights[np.newaxis])
+    apart = metrics.Ranked.of(labels, scores).calibration_error(weights[np.newaxis])
     repeated = calibration_error(np.repeat(labels, times), np.repeat(scores, times))
     assert apart[0] == pytest.approx(repeated, abs=1e-12)
 
@@ -205,7 +204,7 @@ def test_resamples_of_one_class_say_nothing_of_the_area() -> None:
 def test_subgroups_are_measured_apart() -> None:
     names = ["small", "large", "small", "small", "large", "large", "large", "large"]
     small = np.array([name == "small" for name in names])
-    subgroups = by_subgroup(LABELS, SCORES, 0.5, GROUPS, names)
+    subgroups = RULE.by_subgroup(LABELS, np.stack([1 - SCORES, SCORES], axis=1), GROUPS, names)
     assert list(subgroups) == ["large", "small"]
     alone = measure(LABELS[small], SCORES[small], 0.5, list("abb"))
     assert asdict(subgroups["small"]) == asdict(alone)
@@ -213,7 +212,7 @@ def test_subgroups_are_measured_apart() -> None:
 
 def test_a_subgroup_of_one_class_has_what_one_class_can_have() -> None:
     names = ["a"] * 3 + ["b"] * 5
-    subgroups = by_subgroup(LABELS, SCORES, 0.5, GROUPS, names)
+    subgroups = RULE.by_subgroup(LABELS, np.stack([1 - SCORES, SCORES], axis=1), GROUPS, names)
     assert subgroups["a"].sensitivity == pytest.approx(2 / 3)
     assert subgroups["b"].specificity == pytest.approx(4 / 5)
     assert subgroups["a"].specificity is None
@@ -309,43 +308,5 @@ def test_the_band_holds_the_curve() -> None:
     assert (middle <= band[1, 1:]).all()
 
 
-@given(
-    scores=st.lists(st.floats(0, 1), min_size=2, max_size=60),
-    target=st.floats(0.01, 0.99),
-    data=st.data(),
-)
-def test_the_threshold_reaches_the_sensitivity_and_no_higher_one_does(
-    scores: list[float], target: float, data: st.DataObject
-) -> None:
-    labels = np.array(
-        data.draw(st.lists(st.integers(0, 1), min_size=len(scores), max_size=len(scores)))
-    )
-    labels[0], labels[1] = 0, 1
-    values = np.array(scores)
-    threshold = choose_threshold(labels, values, target)
-    positives = values[labels == 1]
-    assert np.mean(positives >= threshold) >= target - 1e-9
-    higher = positives[positives > threshold]
-    if higher.size:
-        assert np.mean(positives > higher.min()) < target or np.isclose(threshold, higher.min())
-
-
-def test_the_threshold_lies_between_two_scores() -> None:
-    assert choose_threshold(LABELS, SCORES, 0.6) == pytest.approx(0.75)
-
-
-def test_overconfidence_is_cooled() -> None:
-    """Answers of 0.98 that are right in four of five cases want a temperature above 1."""
-    right = np.array([1, 1, 1, 1, 0] * 40)
-    probability = np.tile([0.02, 0.98], (200, 1))
-    temperature = fit_temperature(right, probability)
-    assert 1 / (1 + (0.02 / 0.98) ** (1 / temperature)) == pytest.approx(0.8, abs=0.005)
-
-
-def test_calibrated_answers_stay_as_they_are() -> None:
-    right = np.array([1, 1, 1, 1, 0] * 40)
-    assert fit_temperature(right, np.tile([0.2, 0.8], (200, 1))) == pytest.approx(1, abs=0.01)
-
-
-def test_labels_become_ones_and_zeros() -> None:
-    assert as_labels(["a", "b", "a"], "b").tolist() == [0, 1, 0]
+def test_labels_become_their_places() -> None:
+    assert as_labels(["a", "c", "a", "b"], ("a", "b", "c")).tolist() == [0, 2, 0, 1]

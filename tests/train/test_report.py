@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from train.decision_rule import DecisionRule
 from train.measurement import Answers, Mistake
-from train.metrics import by_subgroup, measure
 from train.report import Findings, _cautions, report_page
 
+LABELS = ("benign", "malignant")
 HOSTILE = '<script>alert("$5 & more")</script>.png'
 VOID = {"meta", "img", "br"}
 
@@ -60,10 +61,11 @@ def answered(seed: int, groups: int = 20) -> Answers:
     draw = np.random.default_rng(seed)
     labels = (draw.random(10 * groups) < 0.6).astype(np.int64)
     log_odds = 1.2 * draw.normal(size=10 * groups) + 2 * labels - 1
+    scores, sharp = 1 / (1 + np.exp(-log_odds)), 1 / (1 + np.exp(-3 * log_odds))
     return Answers(
         labels,
-        1 / (1 + np.exp(-log_odds)),
-        1 / (1 + np.exp(-3 * log_odds)),
+        np.stack([1 - scores, scores], axis=1),
+        np.stack([1 - sharp, sharp], axis=1),
         [f"p{number // 10}" for number in range(10 * groups)],
     )
 
@@ -71,6 +73,7 @@ def answered(seed: int, groups: int = 20) -> Answers:
 def findings(threshold: float = 0.4) -> Findings:
     """A run with nothing but what every run has."""
     answers = {part: answered(seed) for seed, part in enumerate(("train", "validation", "test"))}
+    rule = DecisionRule(LABELS, {"malignant": threshold})
     record = {
         "recipe_name": "seed-cnn",
         "recipe": {
@@ -109,9 +112,9 @@ def findings(threshold: float = 0.4) -> Findings:
         ),
         "best_epoch": 2,
         "temperature": 1.5,
-        "threshold": threshold,
+        "thresholds": {"malignant": threshold},
         "metrics": {
-            part: asdict(measure(its.labels, its.scores, threshold, its.groups))
+            part: asdict(rule.measure(its.labels, its.probability, its.groups))
             for part, its in answers.items()
         },
     }
@@ -127,7 +130,8 @@ def everything() -> Findings:
         "one class" if label and number % 9 == 0 else "$large$"
         for number, label in enumerate(test.labels)
     ]
-    subgroups = by_subgroup(test.labels, test.scores, 0.4, test.groups, names)
+    rule = DecisionRule(LABELS, {"malignant": 0.4})
+    subgroups = rule.by_subgroup(test.labels, test.probability, test.groups, names)
     data = bare.record["data"] | {"dropped": {"too small": 3}, "duplicates": 27}
     record = {
         **bare.record,
@@ -143,7 +147,7 @@ def everything() -> Findings:
     noise = draw.integers(0, 256, (12, 224, 224, 1), np.uint8)
     signs = np.array([[8.0, 0.0], [0.0, -8.0]])
     mistakes = [
-        Mistake(f"{number}.png", "benign", 0.9, picture, signs)
+        Mistake(f"{number}.png", "benign", "malignant", 0.9, picture, signs)
         for number, picture in enumerate(noise)
     ]
     mistakes[0] = replace(mistakes[0], name=HOSTILE)
@@ -198,7 +202,7 @@ def test_all_material_is_shown(full: Page) -> None:
     for words in (
         "too small3",
         "27 pairs",
-        "3.7 % of the test images lie beyond the limit",
+        "3.7 % of the test images are out of the model's scope",
         "They took 3 minutes",
         "the mean answer of 2 networks, with 0.600, 0.700 on validation",
         "$large$",

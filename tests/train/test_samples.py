@@ -18,7 +18,7 @@ from train.samples import (
     check,
     load_pictures,
     read_pixels,
-    require_both_classes,
+    require_all_classes,
 )
 
 TASK = Task("nodule", ("benign", "malignant"), {"0": "benign", "1": "malignant"})
@@ -63,7 +63,7 @@ def test_a_box_that_is_none_drops_its_image(box: Box, reason: str) -> None:
 
 def test_one_class_alone_is_refused() -> None:
     with pytest.raises(BadInput, match="no image of class 'malignant'"):
-        require_both_classes([sample_of(None)], TASK, "the data")
+        require_all_classes([sample_of(None)], TASK, "the data")
 
 
 @pytest.mark.parametrize(

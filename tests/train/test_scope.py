@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.scope import KEPT, Twice, fit_scope
+from train.scope import FEWEST, KEPT, KEPT_BY_DISCRIMINANT, Twice, fit_scope
 
 
 def embeddings(number: int, seed: int, features: int = 12) -> np.ndarray:
@@ -95,3 +95,54 @@ def test_the_limit_is_that_of_the_validation_pictures_and_their_variations_toget
     far = scope.distance(np.concatenate([validation, varied]))
     assert scope.limit == pytest.approx(np.quantile(far, KEPT), rel=1e-5)
     assert np.quantile(far[:400], KEPT) < 0.9 * scope.limit < 0.95 * np.quantile(far[400:], KEPT)
+
+
+def shifted(number: int, seed: int, by: float) -> np.ndarray:
+    """Pictures of something else: a little of every feature, far by none."""
+    pictures = embeddings(number, seed)
+    moved: np.ndarray = pictures + by * pictures.std(axis=0) * np.resize([1, -1], 12)
+    return moved.astype(np.float32)
+
+
+def test_what_was_shown_is_noticed_where_the_distance_does_not() -> None:
+    known = as_they_are(embeddings(2000, 1), embeddings(600, 2))
+    plain, taught = fit_scope(*known), fit_scope(*known, [shifted(300, 3, 0.7)])
+    unseen = shifted(400, 4, 0.7)
+    assert np.mean(plain.score(unseen) > 1) < 0.6
+    assert np.mean(taught.score(unseen) > 1) > 0.8
+    assert np.mean(taught.score(embeddings(2000, 5)) > 1) < 0.03
+
+
+def test_the_distance_and_the_limit_stay_as_they_are_without_outliers() -> None:
+    known = as_they_are(embeddings(2000, 1), embeddings(600, 2))
+    plain, taught = fit_scope(*known), fit_scope(*known, [shifted(300, 3, 1.0)])
+    assert taught.limit == plain.limit
+    assert np.array_equal(taught.whitening, plain.whitening)
+    others = shifted(100, 4, 3.0)
+    assert (taught.score(others) >= plain.score(others)).all()
+
+
+def test_each_discriminant_keeps_what_was_promised_and_is_0_in_the_middle() -> None:
+    validation = embeddings(1000, 2)
+    kinds = [shifted(300, 3, 0.3), shifted(300, 3, -0.3)]
+    scope = fit_scope(*as_they_are(embeddings(2000, 1), validation), kinds)
+    assert scope.offsets.shape == (2,)
+    discriminant = scope.whiten(validation) @ scope.discriminants + scope.offsets
+    assert np.median(discriminant, axis=0) == pytest.approx([0, 0], abs=0.01)
+    assert np.mean(discriminant <= 1, axis=0) == pytest.approx(
+        [KEPT_BY_DISCRIMINANT] * 2, abs=0.002
+    )
+
+
+def test_of_too_few_outliers_nothing_is_learnt() -> None:
+    known = as_they_are(embeddings(200, 1), embeddings(100, 2))
+    few, enough = shifted(FEWEST - 1, 3, 1.0), shifted(FEWEST, 3, 1.0)
+    assert fit_scope(*known, [few]).offsets.size == 0
+    assert fit_scope(*known, [few, enough]).offsets.size == 1
+
+
+def test_outliers_of_a_feature_that_never_changes_do_no_harm() -> None:
+    train, validation, others = embeddings(200, 1), embeddings(100, 2), embeddings(50, 3)
+    train[:, 3] = validation[:, 3] = others[:, 3] = 7
+    scope = fit_scope(*as_they_are(train, validation), [others])
+    assert np.isfinite(scope.score(validation)).all()

@@ -75,7 +75,7 @@ def test_the_answers_give_back_the_figures(run_folder: Path) -> None:
         truth = [row["label"] == "malignant" for row in its]
         scores = np.array([float(row["probability"]) for row in its])
         assert roc_auc_score(truth, scores) == pytest.approx(metrics.auroc, abs=1e-9)
-        assert np.mean((scores >= record.threshold) == truth) == metrics.accuracy
+        assert np.mean((scores >= record.thresholds["malignant"]) == truth) == metrics.accuracy
         assert len({row["group"] for row in its}) == metrics.groups
 
 
@@ -102,6 +102,56 @@ def test_the_scope_knows_what_scanners_change(slim: Run) -> None:
     assert slim.scope.limit != pytest.approx(narrow.limit, rel=0.05)
     far = [its.distance(varied[1]).mean() / its.limit for its in (slim.scope, narrow)]
     assert far[0] < 0.9 * far[1]
+
+
+@pytest.fixture(scope="module")
+def grains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight pictures of noise, in a folder of a folder."""
+    folder = tmp_path_factory.mktemp("others")
+    (folder / "noise").mkdir()
+    for number in range(8):
+        coarse = np.random.default_rng(number).integers(0, 256, (24, 32), np.uint8)
+        pixels = np.kron(coarse, np.ones((10, 10), np.uint8))
+        cv2.imwrite(str(folder / "noise" / f"{number}.png"), pixels)
+    return folder
+
+
+def test_other_pictures_are_kept_for_the_scopes_of_what_is_converted(
+    tmp_path: Path, labelled: Path, grains: Path
+) -> None:
+    (tmp_path / "slim.toml").write_text(SLIM.replace("epochs = 2", "epochs = 1"))
+    record = train(labelled, tmp_path / "slim.toml", tmp_path / "run", other=grains)
+    run = read_run(tmp_path / "run")
+    assert record.others == run.record.others == {"noise": 24}
+    assert run.outliers.shape == (24, *run.model.input_shape[1:])
+    assert run.scope is not None
+    assert run.scope.offsets.size == 2  # beside the nodules, and the noise
+    white = run.scope.whiten(answer(run.model, run.outliers)["embedding"])
+    assert (white @ run.scope.discriminants + run.scope.offsets)[:, 1].min() > 1
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "24 auxiliary pictures of something else: noise" in report
+    (tmp_path / "run" / "outliers.npz").write_bytes(b"PK")
+    with pytest.raises(BadInput, match=r"outliers\.npz: missing or damaged"):
+        read_run(tmp_path / "run")
+    np.savez(tmp_path / "run" / "outliers.npz", pictures=run.outliers[1:])
+    with pytest.raises(BadInput, match=r"outliers\.npz: not the pictures of this run"):
+        read_run(tmp_path / "run")
+
+
+def test_without_other_pictures_none_are_kept(slim: Run, slim_run: Path) -> None:
+    assert not slim.record.others
+    assert len(slim.outliers) == 0
+    assert not (slim_run / "outliers.npz").exists()
+    assert "No picture of something else was shown" in (slim_run / "report.html").read_text()
+
+
+def test_other_pictures_that_are_of_no_use_are_refused_at_once(
+    tmp_path: Path, labelled: Path, tiny_recipe: Path, grains: Path
+) -> None:
+    words = ("train", labelled, "--out", tmp_path / "run", "--other")
+    refused(sonolite(*words, grains, "--recipe", tiny_recipe), "no embedding, so there is no scope")
+    refused(sonolite(*words, tmp_path / "gone"), "gone: no such file or folder")
+    assert not list(tmp_path.iterdir())
 
 
 def test_each_picture_that_is_varied_for_the_scope_is_told(tmp_path: Path, messy: Path) -> None:
@@ -146,8 +196,13 @@ def test_the_hashes_are_those_of_the_files(slim: Run, slim_run: Path) -> None:
 
 
 def train(data: Path, recipe: Path, out: Path, **options: object) -> Record:
-    """`sonolite train` with a watch of the test's own."""
-    words: dict[str, object] = {"seed": 0, "held_out": None, "resume": False, "watch": Callbacks()}
+    """`sonolite train` with callbacks of the test's own."""
+    words: dict[str, object] = {
+        "seed": 0,
+        "held_out": None,
+        "resume": False,
+        "callbacks": Callbacks(),
+    }
     record = train_run(data, str(recipe), out, **(words | options))  # type: ignore[arg-type]
     assert record is not None
     return record
@@ -213,16 +268,13 @@ def test_a_split_of_the_datas_own_is_taken(
     tmp_path: Path, run_folder: Path, labelled: Path, one_epoch: Path
 ) -> None:
     """That of another run, say; `--folds` and `--hold-out` make their own."""
-    table = labelled / "again.csv"
-    table.write_text((run_folder / "split.csv").read_text())
-    try:
-        train(table, one_epoch, tmp_path / "run", seed=7)
-        assert rows(tmp_path / "run", "split.csv") == rows(run_folder, "split.csv")
-        words = ("train", table, "--recipe", one_epoch, "--out", tmp_path / "b")
-        refused(sonolite(*words, "--folds", "2"), "own table gives a split")
-        refused(sonolite(*words, "--hold-out", "320x240"), "own table gives a split")
-    finally:
-        table.unlink()
+    images = shutil.copytree(labelled, tmp_path / "images")
+    table = Path(shutil.copy(run_folder / "split.csv", images / "again.csv"))
+    train(table, one_epoch, tmp_path / "run", seed=7)
+    assert rows(tmp_path / "run", "split.csv") == rows(run_folder, "split.csv")
+    words = ("train", table, "--recipe", one_epoch, "--out", tmp_path / "b")
+    refused(sonolite(*words, "--folds", "2"), "own table gives a split")
+    refused(sonolite(*words, "--hold-out", "320x240"), "own table gives a split")
 
 
 def test_duplicates_on_two_sides_of_a_given_split_stop_the_run(

@@ -12,16 +12,13 @@ from devices import BadInput, Box
 from devices.capture.listing import list_files
 from train.importers.class_folders import read_class_folders
 from train.importers.ddti import read_ddti
+from train.importers.paths import find_missing, refuse_unwritable
 from train.importers.table import read_csv
 from train.importers.voc import read_voc
 from train.importers.xml import read_xml
 from train.samples import AsWritten, Collection, Dropped, Naming
 
 MANIFEST = "manifest.csv"
-MAX_MISSING = 0.10
-"""Of the images that are listed: where more are not there, the paths are wrong, not some files."""
-NAMED = 3
-"""Missing images that a refusal names."""
 
 
 def read_samples(data: Path, task: Naming) -> Collection:
@@ -85,17 +82,7 @@ def _without_missing(collection: Collection, data: Path) -> Collection:
 
     Raises BadInput where they are more than `MAX_MISSING` of the images.
     """
-    images = dict.fromkeys(sample.path for sample in collection.samples)
-    missing = {path: None for path in images if not path.is_file()}
-    if len(missing) > MAX_MISSING * len(images):
-        folder = data if data.is_dir() else data.parent
-        first = ", ".join(os.path.relpath(path, folder) for path in [*missing][:NAMED])
-        more = ", ..." if len(missing) > NAMED else ""
-        raise BadInput(
-            f"{data}: {len(missing)} of {len(images)} images are missing: {first}{more}; looked "
-            f"for in {folder.absolute()}, where the paths begin; move the images or the table, or "
-            "correct the paths"
-        )
+    missing = {*find_missing((sample.path for sample in collection.samples), data)}
     kept = tuple(sample for sample in collection.samples if sample.path not in missing)
     lost = tuple(
         Dropped(str(sample.path), "missing")
@@ -108,11 +95,7 @@ def _without_missing(collection: Collection, data: Path) -> Collection:
 def _refuse_doubtful_names(collection: Collection) -> None:
     """Raises BadInput where a sample is listed twice or a name cannot be written down."""
     paths = [sample.path for sample in collection.samples]
-    for path in [*map(str, paths), *(entry.path for entry in collection.dropped)]:
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise BadInput(f"{path!r}: rename it, its name is not UTF-8") from None
+    refuse_unwritable([*map(str, paths), *(entry.path for entry in collection.dropped)])
     seen: set[tuple[str, int, Box | None]] = set()
     for sample in collection.samples:
         entry = (os.path.normpath(sample.path), sample.frame, sample.box)

@@ -38,10 +38,12 @@ CLOSE = 0.8
 """Likeness of two words from which one may be the other misspelt (`difflib`)."""
 
 
-def columns_of(first_line: Sequence[str], where: str) -> tuple[list[str | None], tuple[str, ...]]:
+def columns_of(
+    first_line: Sequence[str], where: str, needed: Sequence[str] = ("path", "label")
+) -> tuple[list[str | None], tuple[str, ...]]:
     """The known column, or None, of each cell of a table's first line; and the names of the others.
 
-    Raises BadInput where `path` or `label` is missing, where a column is there twice, and where
+    Raises BadInput where one of the `needed` is missing, where a column is there twice, and where
     the name of one that is not known looks like one that is known and not there.
     """
     names = [trimmed(cell) for cell in first_line]
@@ -58,7 +60,7 @@ def columns_of(first_line: Sequence[str], where: str) -> tuple[list[str | None],
                 f"{where}: the column {cell!r} looks like {likeness!r}; rename it to that, or to "
                 f"something else if it is not; known are {', '.join(COLUMNS)}"
             )
-    if missing := {"path", "label"} - present:
+    if missing := {*needed} - present:
         raise BadInput(f"{where}: no column {min(missing, key=COLUMNS.index)!r} in the first line")
     return known, tuple(cell for cell in others if cell)
 

@@ -86,7 +86,7 @@ def _read_graded(folder: Path, labels: dict[str, str] | None) -> Collection:
             continue
         for mark in root.iter("mark"):
             number = (mark.findtext("image") or "").strip()
-            boxes = _boxes((mark.findtext("svg") or "").strip())
+            boxes = outline_boxes((mark.findtext("svg") or "").strip())
             image = folder / f"{file.stem}_{number}.jpg"
             if boxes is None or not number.isdecimal():
                 dropped.append(Dropped(str(file), "unreadable"))
@@ -98,7 +98,7 @@ def _read_graded(folder: Path, labels: dict[str, str] | None) -> Collection:
     return Collection(tuple(dict.fromkeys(samples)), tuple(dropped), "DDTI")
 
 
-def _boxes(svg: str) -> list[Box] | None:
+def outline_boxes(svg: str) -> list[Box] | None:
     """The bounding boxes of the outlines, which are JSON despite the name; None for what is not."""
     try:
         outlines = read_json(svg or "[]", tuple[Outline, ...], "outlines", whole=False)

@@ -48,7 +48,7 @@ def read_voc(folder: Path, task: Naming) -> Collection:
             continue
         image = named or own or gallery.expected(file, filename or file.stem)
         annotated.add(image)
-        group = patient_of(image) or _group(file, folder)
+        group = patient_of(image) or name_in(file, folder)
         here, reasons = _objects(root, file, image, group, task)
         samples += here
         dropped += reasons
@@ -78,7 +78,7 @@ def _objects(
     return samples, dropped
 
 
-def _group(file: Path, folder: Path) -> str:
+def name_in(file: Path, folder: Path) -> str:
     """An annotation's own name; with the folders around it, where they are not VOC's."""
     inner = file.relative_to(folder).with_suffix("")
     return inner.name if len(inner.parts) == 1 or inner.parts[0] == "Annotations" else str(inner)

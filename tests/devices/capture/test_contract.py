@@ -216,15 +216,15 @@ def read(device: CaptureDevice, count: int) -> list[Frame]:
 
 
 def test_live_frames_are_counted_and_their_stamps_rise(source: Source) -> None:
-    helper = 1e6
-    with source.open(lambda: time.monotonic() + helper) as device:
+    ahead = 1e6
+    with source.open(lambda: time.monotonic() + ahead) as device:
         assert device.live
         assert 1 <= device.fps <= MAX_RATE
         frames = read(device, 5)
     assert [frame.index for frame in frames] == list(range(5))
     stamps = [frame.captured_at for frame in frames]
     assert stamps == sorted(stamps)
-    assert stamps[0] > helper
+    assert stamps[0] > ahead
     assert [frame.timestamp for frame in frames] == stamps
     for frame in frames:
         check_pixels(frame.pixels)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from devices import BadInput, Pixels
-from devices.capture.image import open_pages, read_image
+from devices.capture.image import open_pages, read_image, shown_size
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
@@ -189,3 +189,31 @@ def test_the_thumbnail_in_a_tiff_is_no_page(tmp_path: Path) -> None:
     small.encoderinfo = {"tiffinfo": {254: 1}}
     Image.fromarray(BLOCKS).save(path, save_all=True, append_images=[small])
     assert np.array_equal(read_image(path)[..., ::-1], BLOCKS)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+@given(orientation=st.integers(0, 9), width=st.integers(32, 50), height=st.integers(32, 50))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+def test_the_size_in_the_headers_is_that_of_the_picture_as_it_is_shown(
+    tmp_path: Path, suffix: str, orientation: int, width: int, height: int
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.new("RGB", (width, height))
+    if suffix == ".tif":
+        picture.save(path, tiffinfo=exif)
+    else:
+        picture.save(path, exif=exif)
+    assert shown_size(path) == read_image(path).shape[1::-1]
+
+
+def test_the_size_of_what_is_no_single_picture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    page = Image.new("L", (40, 40))
+    page.save(path, save_all=True, append_images=[page])
+    with pytest.raises(BadInput, match="holds 2 pictures"):
+        shown_size(path)
+    path.write_bytes(b"II*\0")
+    with pytest.raises(BadInput, match="not an image"):
+        shown_size(path)

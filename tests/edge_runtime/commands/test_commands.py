@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from PIL import Image
 from devices.capture.phantom import Phantom
 from edge_runtime.bundle.archive import GATE, list_members, open_bundle, write_bundle
 from edge_runtime.commands.run import DEMO_ROI
+from edge_runtime.nodules.tracking import iou
 from tests.conftest import SWEEPS, Within, refused, sonolite
 from tests.devices.capture.test_dicom import write_dicom
 
@@ -41,6 +42,31 @@ def test_demo_runs_and_says_where_the_video_is(
     assert done.code == 0, done
     assert "saved demo.mp4" in done.stderr
     assert len(frames_of(tmp_path / "demo.mp4")) == 6
+
+
+def test_demo_finds_the_nodule_and_follows_it(tmp_path: Path) -> None:
+    """Nobody marks it. Of the frames that show it, the first few pass before it is confirmed."""
+    words = ("demo", "phantom:?frames=60&live=no", "--save", tmp_path / "demo.mp4", "--json")
+    done = sonolite(*words)
+    assert done.code == 0, done
+    phantom = Phantom(live=False)
+    marked, hits, tracks = 0, 0, set()
+    for result in map(json.loads, done.stdout.splitlines()):
+        truth = phantom.nodule_box(result["frame"])
+        if truth is None:
+            continue
+        marked += 1
+        for nodule in result["nodules"]:
+            tracks.add(nodule["track"])
+            hits += iou(centred(truth), centred(nodule["box"])) >= 0.3
+    assert marked > 20
+    assert hits >= 0.7 * marked
+    assert len(tracks) == 1
+
+
+def centred(box: Sequence[int]) -> tuple[float, float, float, float]:
+    x, y, w, h = box
+    return x + w / 2, y + h / 2, w, h
 
 
 def test_demo_takes_a_file(tmp_path: Path, make_video: Callable[..., Path]) -> None:
@@ -119,7 +145,7 @@ def test_a_result_tells_everything(demo_path: Path) -> None:
     assert set(nodule["thresholds"]) == {"malignant"}
     assert set(result["latency_ms"]) == {"wait", "prepare", "infer", "total"}
     assert result["backend"].startswith("cpu int8.tflite ")
-    assert result["bundle"].startswith("demo 1 ")
+    assert result["bundle"].startswith("demo 2 ")
 
 
 def test_stills_are_judged_one_by_one(demo_path: Path, labelled: Path) -> None:
@@ -335,14 +361,14 @@ def test_evidence_needs_a_video_and_a_model_that_has_it(
     refused(sonolite("run", bundle_path, *run, "--save", tmp_path / "a.mp4"), "no evidence map")
 
 
-def test_inspect_checks_and_shows_the_card(demo_path: Path) -> None:
-    done = sonolite("inspect", demo_path)
+def test_inspect_checks_and_shows_the_card(shipped_path: Path) -> None:
+    done = sonolite("inspect", shipped_path)
     assert done.code == 0
     assert "every size and hash is as the manifest says" in done.stdout
     assert "Research use only" in done.stdout
     assert "int8" in done.stdout
     assert "held" in done.stdout
-    shown = json.loads(sonolite("inspect", demo_path, "--json").stdout)
+    shown = json.loads(sonolite("inspect", shipped_path, "--json").stdout)
     assert shown["manifest"]["stages"][0]["preprocessing"].startswith("gray|crop")
     assert shown["signed"]["trusted_as"] == "demo"
     assert [its["variant"] for its in shown["gate"]["variants"]] == ["float32", "int8"]

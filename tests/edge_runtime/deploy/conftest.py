@@ -200,18 +200,18 @@ def no_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def shipped(
-    far: Far, no_wheels: Path, demo_path: Path, tmp_path_factory: pytest.TempPathFactory
+    far: Far, no_wheels: Path, shipped_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """A device that the shipped bundle was deployed to, from nothing."""
     site = Site(far, tmp_path_factory.mktemp("shipped") / "root", no_wheels)
-    done = site.deploy(demo_path, trial=REAL_TRIAL)
+    done = site.deploy(shipped_path, trial=REAL_TRIAL)
     assert done.code == 0, done
     yield site
     site.cut_power()
 
 
 @pytest.fixture
-def site(shipped: Site, demo_path: Path, tmp_path: Path) -> Iterator[Site]:
+def site(shipped: Site, shipped_path: Path, tmp_path: Path) -> Iterator[Site]:
     """A copy of that device, whose service only says that it is LIVE: it begins at once."""
     shipped.cut_power()  # a running one writes to the files that are copied
     root = tmp_path / "root"

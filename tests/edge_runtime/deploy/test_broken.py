@@ -59,12 +59,12 @@ def test_an_update_killed_at_each_step_leaves_the_old_release_or_the_new_one(
 
 @pytest.mark.install
 def test_a_first_deployment_killed_at_each_step_is_finished(
-    shipped: Site, demo_path: Path, tmp_path: Path
+    shipped: Site, shipped_path: Path, tmp_path: Path
 ) -> None:
     site = Site(shipped.far, tmp_path / "root", shipped.wheels)
     for step in ("prepare", "tool", "wheels", "environment", "stage", "switch", "start"):
-        kill_at(step, site, demo_path, trial=REAL_TRIAL)
-    done = site.deploy(demo_path, trial=REAL_TRIAL)
+        kill_at(step, site, shipped_path, trial=REAL_TRIAL)
+    done = site.deploy(shipped_path, trial=REAL_TRIAL)
     site.cut_power()
     assert done.code == 0, done
     assert not list((site.root / "incoming").iterdir())

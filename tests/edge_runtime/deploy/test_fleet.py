@@ -98,5 +98,5 @@ def test_a_fleet_stops_at_the_first_that_falls_back(
     assert "nothing was deployed here" in none["error"]
 
 
-def test_a_list_that_is_not_there_is_named(demo_path: Path, tmp_path: Path) -> None:
-    refused(sonolite("deploy", demo_path, tmp_path / "fleet.toml"), "fleet.toml", "No such file")
+def test_a_list_that_is_not_there_is_named(shipped_path: Path, tmp_path: Path) -> None:
+    refused(sonolite("deploy", shipped_path, tmp_path / "fleet.toml"), "fleet.toml", "No such file")

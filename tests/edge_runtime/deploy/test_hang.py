@@ -45,6 +45,7 @@ def hanging(demo_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pa
     }
     stage = structs.replace(
         demo_bundle.manifest.classifier,
+        learnt="pictures",
         preprocessing=f"gray|resize({side})",
         variants={"float32": "float32.tflite"},
         golden_tolerance={"float32": 0.01},

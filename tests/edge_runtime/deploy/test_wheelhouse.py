@@ -117,7 +117,7 @@ def test_the_wheels_of_a_board_can_be_had_and_are_kept(
 
 @pytest.mark.install
 def test_a_device_is_deployed_to_with_the_wheels_of_its_lock(
-    tmp_path: Path, demo_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shipped_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of the tests' own Python is there, nor is the network needed on the device."""
     from tests.conftest import sonolite
@@ -127,7 +127,7 @@ def test_a_device_is_deployed_to_with_the_wheels_of_its_lock(
     with sshd(tmp_path / "sshd", f"PATH={programs}:/usr/bin:/bin PIP_NO_INDEX=1") as far:
         site = Site(far, tmp_path / "root", tmp_path)
         done = sonolite(
-            *("deploy", demo_path, far.address, "--board", "x86-64", "--root", site.root),
+            *("deploy", shipped_path, far.address, "--board", "x86-64", "--root", site.root),
             *("--ssh", far.ssh, "--source", SOURCE, "--trial", "30", "--json"),
         )
         size = sum(path.lstat().st_size for path in site.root.rglob("*"))

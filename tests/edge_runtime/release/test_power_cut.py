@@ -130,9 +130,9 @@ WAYS = dict.fromkeys(UPDATE, UPDATE) | {
 def test_a_power_cut_leaves_a_device_that_starts_and_goes_on(
     step: str, layout: Layout, good: str, tmp_path: Path
 ) -> None:
-    candidate = WAYS[step]
+    steps = WAYS[step]
     make_environment(layout, hashlib.sha256(b"old").hexdigest())
-    for before in candidate[: candidate.index(step)]:
+    for before in steps[: steps.index(step)]:
         STEPS[before](layout)
     for cut in itertools.count():
         there = Layout(tmp_path / f"cut{cut}")
@@ -144,7 +144,7 @@ def test_a_power_cut_leaves_a_device_that_starts_and_goes_on(
             check=False,
         )
         starts(there)
-        for again in candidate:
+        for again in steps:
             if again != "start":  # that was it, and too many would end the trial
                 STEPS[again](there)
         starts(there)

@@ -30,7 +30,7 @@ NAME = "0a1b2c3d4e5f"
 
 @pytest.fixture
 def layout(tmp_path: Path, demo_path: Path) -> Layout:
-    """A device with the shipped bundle as a release."""
+    """A device with the shipped classifier as a release."""
     its = Layout(tmp_path / "root")
     its.root.mkdir()
     make_folders(its)
@@ -38,7 +38,7 @@ def layout(tmp_path: Path, demo_path: Path) -> Layout:
     folder.mkdir()
     (folder / "bundle.sonolite").write_bytes(demo_path.read_bytes())
     (folder / RECORD).write_text("{}")
-    (its.root / "trusted" / "demo.pem").write_bytes((trusted_folder() / "demo.pem").read_bytes())
+    (its.root / "trusted" / "own.pem").write_bytes((trusted_folder() / "own.pem").read_bytes())
     set_link(its, "current", NAME)
     return its
 
@@ -96,7 +96,7 @@ def test_a_release_that_passed_forbids_older_ones(
     device_versions(layout).require_not_older(key, "demo", 0)
     set_link(layout, "good", NAME)
     heard(layout, "phantom:", {"LIVE"}, monkeypatch)
-    with pytest.raises(BadInput, match="older than 1"):
+    with pytest.raises(BadInput, match="older than 2"):
         device_versions(layout).require_not_older(key, "demo", 0)
 
 

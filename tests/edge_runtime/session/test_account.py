@@ -219,7 +219,7 @@ def test_no_label_outside_live_ever(
     script: list[tuple[str, int]],
 ) -> None:
     hand = Hand(demo_bundle, classifier)
-    prediction = 0
+    frames = 0
     for what, number in script:
         if what == "wait":
             hand.now += number / 10
@@ -228,12 +228,12 @@ def test_no_label_outside_live_ever(
         else:
             pixels = BLACK if what == "black" else pictures[number]
             result = hand.judge(pixels, age=0.5 if what == "late" else 0.0)
-            prediction += 1
+            frames += 1
             assert result.label is None or result.state is State.LIVE
             assert (result.label is None) == (result.reason is not None)
             assert what == "picture" or result.state is not State.LIVE
     summary = hand.account.summary
-    assert summary.classified + sum(summary.not_judged.values()) == prediction
+    assert summary.classified + sum(summary.not_judged.values()) == frames
 
 
 def test_without_a_marked_nodule_a_model_of_nodules_gives_no_label(

@@ -202,10 +202,10 @@ def test_what_was_judged_beside_a_backend_that_was_given_up_is_judged_again(
     monkeypatch.setattr(first, "run", fails_once)
     conclude, said = Account.conclude, []
 
-    def spy(account, prepared, prediction):  # type: ignore[no-untyped-def]
+    def spy(account, prepared, prediction, findings):  # type: ignore[no-untyped-def]
         if prepared.helper_prediction is not None and prediction is prepared.helper_prediction[1]:
             said.append(prepared.helper_prediction[0] is session_computes[-1])
-        return conclude(account, prepared, prediction)
+        return conclude(account, prepared, prediction, findings)
 
     session_computes = [chain.classifier]
     computes = Account.set_classifier

@@ -17,13 +17,13 @@ from edge_runtime.session.throttle_levels import (
 )
 
 PI = read_board("raspberry-pi-5").thermal
-RECORD_CAPACITY = st.tuples(
+READING = st.tuples(
     st.floats(0.1, 30),
     st.one_of(st.none(), st.floats(20, 110)),
     st.sampled_from([None, False, True]),
 )
 """Seconds since the last one, degrees, and whether the processor is throttled."""
-READINGS = st.lists(RECORD_CAPACITY, max_size=60)
+READINGS = st.lists(READING, max_size=60)
 Reading = tuple[float, float | None, bool | None]
 
 
@@ -104,7 +104,7 @@ def test_it_never_swings_faster_than_its_dwell(readings: list[Reading]) -> None:
             changed = now
 
 
-@given(st.lists(st.tuples(RECORD_CAPACITY, st.floats(0, 40), st.booleans()), max_size=60))
+@given(st.lists(st.tuples(READING, st.floats(0, 40), st.booleans()), max_size=60))
 def test_hotter_never_judges_more(pairs: list[tuple[Reading, float, bool]]) -> None:
     cooler = [(seconds, celsius or 20.0, flag) for (seconds, celsius, flag), _, _ in pairs]
     hotter = [

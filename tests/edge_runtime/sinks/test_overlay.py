@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from devices import Box, Pixels
-from edge_runtime.results.result import FrameLatency, Nodule, Result
+from edge_runtime.results.result import NO_NODULE, FrameLatency, Nodule, Result
 from edge_runtime.results.states import State
 from edge_runtime.sinks import overlay
 
@@ -18,8 +18,10 @@ NODULE = Nodule(
     reason=None,
     probability={"benign": 0.2, "malignant": 0.8},
     smoothed={"benign": 0.2, "malignant": 0.8},
+    interval=None,
     adjusted=None,
     thresholds={"malignant": 0.7},
+    locator_score=None,
     out_of_scope_score=None,
     evidence=np.array([[20, 5], [0, -20]], np.float32),
 )
@@ -124,12 +126,17 @@ def test_evidence_tints_the_window_by_what_it_speaks_for(screen: Pixels) -> None
 def test_of_what_overhangs_the_screen_nothing_is_tinted(screen: Pixels, window: Box) -> None:
     plain = overlay.draw_result(screen, RESULT)
     drawn = overlay.draw_result(screen, with_nodule(window=window), evidence=True)
-    assert drawn.shape == plain.shape
-    assert (drawn != plain).any()
+    height, width = screen.shape[:2]
+    band = (drawn.shape[0] - height) // 2
+    changed = np.argwhere((drawn != plain).any(axis=2))
+    first = [max(window.y, 0) + band, max(window.x, 0)]
+    last = [min(window.y + window.h, height) + band - 1, min(window.x + window.w, width) - 1]
+    assert changed.min(axis=0).tolist() == first
+    assert changed.max(axis=0).tolist() == last
 
 
 def test_without_a_label_nothing_is_tinted(screen: Pixels) -> None:
-    silent = with_nodule(label=None, evidence=None)
+    silent = with_nodule(label=None)
     plain = overlay.draw_result(screen, silent)
     assert (overlay.draw_result(screen, silent, evidence=True) == plain).all()
 
@@ -139,3 +146,20 @@ def test_every_size_of_screen_can_be_drawn_on(shape: tuple[int, ...]) -> None:
     drawn = overlay.draw_result(np.zeros(shape, np.uint8), replace(RESULT, nodules=(), box=None))
     assert drawn.shape[1:] == (shape[1], 3)
     assert drawn.max() > 100
+
+
+def test_a_found_nodule_has_its_number_and_label_at_the_box() -> None:
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    found = with_nodule(locator_score=0.9)
+    marked, drawn = overlay.draw_result(pixels, RESULT), overlay.draw_result(pixels, found)
+    band = (drawn.shape[0] - 240) // 2
+    above = np.s_[band + 80 : band + 99, 100:200]
+    assert not marked[above].any()
+    assert drawn[above].any()
+
+
+def test_a_picture_without_a_nodule_has_no_box() -> None:
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    empty = replace(RESULT, nodules=(), reason=NO_NODULE, region="found")
+    band = (overlay.draw_result(pixels, empty).shape[0] - 240) // 2
+    assert not overlay.draw_result(pixels, empty)[band:-band].any()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from devices import BadInput
 from tests.conftest import TN5000
 from tests.train.test_samples import TASK
-from train.importers import MAX_MISSING, class_names, read_samples
+from train.importers import class_names, read_samples
+from train.importers.paths import MAX_MISSING
 from train.importers.table import read_csv
 from train.importers.voc import read_voc
 from train.samples import AsWritten, Collection, Sample, read_pixels

@@ -1,0 +1,316 @@
+"""The run of a locator joins the classifier of a bundle: a bundle that finds what it classifies.
+
+The classifier, the scopes and the gate stay byte for byte what they were. Each variant of the
+locator is held against float32 on the test pictures, and the bundle gets those that hold.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from nacl.signing import SigningKey
+from numpy.typing import NDArray
+
+from convert.bias_correction import correct_biases
+from convert.edgetpu import place
+from convert.gate import answer_all
+from convert.tflite import calibrate, convert, quantise
+from convert.variants import Progress
+from devices import BadInput, CheckFailed
+from devices.compute import CpuBackend
+from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.archive import CARD, Bundle, list_members, write_bundle
+from edge_runtime.bundle.gate import Comparison, Figure, rows
+from edge_runtime.bundle.golden import read_golden
+from edge_runtime.bundle.manifest import (
+    LOCATOR_GATE,
+    REFERENCE,
+    ClassifierStage,
+    LocatorStage,
+    Variant,
+)
+from edge_runtime.models.boxes import decode_boxes
+from edge_runtime.models.locator import locator_tensors
+from train.locator import metrics
+from train.locator.dataset import LARGER, LocatorPicture, network_tensor, square_of
+from train.locator.run import LocatorRecord, LocatorRun
+from train.marked import MarkedPicture, marked_pixels
+
+REPRESENTATIVE = 160
+"""Training pictures that set the ranges of int8, half of them with a nodule."""
+ROUNDING = 0.06
+"""Allowed on top of the difference of a variant on the golden frames; see `convert.build`."""
+RESAMPLES = 200
+"""Of the interval of a difference, over groups."""
+
+Answers = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class JoinedBundle:
+    """What was written, and what was measured on the way."""
+
+    bundle: Bundle
+    comparisons: tuple[Comparison, ...]
+    """Of every variant of the locator, float32 first."""
+
+
+def join_locator(
+    run: LocatorRun,
+    classifier: Bundle,
+    out: Path,
+    name: str,
+    version: int,
+    variants: Sequence[Variant],
+    key: SigningKey,
+    progress: Progress,
+) -> JoinedBundle:
+    """Writes the bundle `out` with the classifier of a bundle and the locator of a run.
+
+    Raises BadInput where a picture of the run is gone, and CheckFailed where no variant holds.
+    """
+    record = run.record
+    preprocessing = preprocess.parse(record.recipe.preprocessing)
+    test = _pictures(run.of("test"), preprocessing, progress("test pictures"))
+    drawn = _representative(run.of("train"), record.seed)
+    representative = np.concatenate(
+        [
+            network_tensor(picture, preprocessing)
+            for picture in _pictures(drawn, preprocessing, progress("representative set"))
+        ]
+    )
+    tensors = np.concatenate([network_tensor(picture, preprocessing) for picture in test])
+    models, answers, lost = {}, {}, []
+    for variant in dict.fromkeys((REFERENCE, *variants)):
+        try:
+            if variant == "int8":
+                corrected = correct_biases(run.model, representative)
+                calibrated = calibrate(corrected, representative)
+                model = quantise(calibrated, preprocessing.side, outputs=tuple(run.model.output))
+            else:
+                model = convert(run.model, variant, representative)
+            backend = CpuBackend(model, f"locator_{variant}.tflite")
+            answers[variant] = answer_all(backend, tensors, progress(f"testing {variant}"))
+            models[variant] = model, backend
+        except Exception as error:  # whatever the converter or the interpreter comes to
+            if variant == REFERENCE:
+                raise BadInput(f"{run.folder}: {variant}: {error}") from error
+            lost.append(
+                Comparison(variant, {}, (next(iter(str(error).splitlines()), repr(error)),))
+            )
+    comparisons = (*compare(record, test, answers), *lost)
+    sound = tuple(
+        comparison.variant
+        for comparison in comparisons
+        if not comparison.failures and comparison.variant in variants
+    )
+    if not sound:
+        failures = "; ".join(
+            f"{each.variant}: {', '.join(each.failures or ())}" for each in comparisons
+        )
+        raise CheckFailed(f"{run.folder}: no variant of the locator holds: {failures}")
+    frames = locator_tensors(read_golden(classifier).frames, preprocessing)
+    golden = answer_all(models[REFERENCE][1], frames)["score"]
+    tolerance = {
+        variant: float(np.abs(answer_all(models[variant][1], frames)["score"] - golden).max())
+        + ROUNDING
+        for variant in sound
+    }
+    stage = LocatorStage(
+        name="locator",
+        preprocessing=record.recipe.preprocessing,
+        variants={variant: f"locator_{variant}.tflite" for variant in sound},
+        tracking=record.tracking,
+        pooling=record.recipe.pooling,
+        chosen_on="validation",
+        golden="locator_golden.npz",
+        golden_tolerance=tolerance,
+    )
+    written = io.BytesIO()
+    np.savez_compressed(written, score=golden)
+    held = classifier.manifest
+    kept = [each for each in held.stages if isinstance(each, ClassifierStage)]
+    own = {member for each in held.stages if each not in kept for member in each.members.values()}
+    contents = {
+        **{member: classifier.read(member) for member in held.members if member not in own},
+        **{stage.variants[variant]: models[variant][0] for variant in sound},
+        stage.golden: written.getvalue(),
+        LOCATOR_GATE: _gate(record, comparisons),
+    }
+    share = place(models["int8"][0], "locator_int8.tflite").share if "int8" in models else None
+    contents[CARD] = _card(classifier, name, version, record, comparisons, share).encode()
+    manifest = replace(
+        held, name=name, version=version, stages=(*kept, stage), members=list_members(contents)
+    )
+    return JoinedBundle(write_bundle(out, manifest, contents, key), comparisons)
+
+
+def compare(
+    record: LocatorRecord, test: Sequence[LocatorPicture], answers: Mapping[Variant, Answers]
+) -> list[Comparison]:
+    """Each variant against float32 on the same pictures, with paired intervals over groups."""
+    truths = [picture.square.boxes for picture in test]
+    groups = np.unique([picture.marked.group for picture in test], return_inverse=True)[1]
+    rng = np.random.default_rng(record.seed)
+    count = int(groups.max()) + 1
+    draws = [
+        np.bincount(rng.integers(0, count, count), minlength=count)[groups].astype(np.float64)
+        for _ in range(RESAMPLES)
+    ]
+    every = np.ones(len(test))
+    score, limits = record.tracking.start_score, record.recipe.limits
+    matched = {
+        variant: metrics.match(
+            truths, [decode_boxes(*maps) for maps in zip(each["score"], each["sides"], strict=True)]
+        )
+        for variant, each in answers.items()
+    }
+    reference = matched[REFERENCE]
+    comparisons = []
+    for variant, found in matched.items():
+        figures: dict[str, Figure] = {"images": Figure(len(test)), "groups": Figure(count)}
+        for name, level in (("AP50", 0), ("AP50-95", None)):
+            values = [_precision(found, weights, level) for weights in (every, *draws)]
+            figures[name] = _figure(values)
+            if level == 0:
+                pairs = zip(values, (every, *draws), strict=True)
+                differences = [
+                    value - _precision(reference, weights, level) for value, weights in pairs
+                ]
+                figures["AP50_difference"] = _figure(differences)
+        for allowed in metrics.FALSE_BOXES:
+            values = [
+                metrics.sensitivity_at(found, allowed, weights) for weights in (every, *draws)
+            ]
+            figures[f"sensitivity_at_{allowed:g}_false_boxes"] = _figure(values)
+        recalls = [metrics.recall_from(found, weights, score) for weights in (every, *draws)]
+        figures["recall"] = _figure(recalls)
+        sure = found.right[:, 0] & (found.scores >= score)
+        if sure.any():
+            figures["median_IoU"] = Figure(float(np.median(found.best[sure])))
+        failures = []
+        if figures["AP50_difference"].value < -limits.ap50_drop:
+            failures.append(f"AP50 is {-figures['AP50_difference'].value:.4f} smaller")
+        drop = metrics.recall_from(reference, every, score) - figures["recall"].value
+        if drop > limits.recall_drop:
+            failures.append(f"recall is {drop:.4f} smaller")
+        comparisons.append(Comparison(variant, figures, tuple(failures)))
+    return comparisons
+
+
+def _precision(found: metrics.Detections, weights: NDArray[np.float64], level: int | None) -> float:
+    levels = range(len(metrics.IOUS)) if level is None else (level,)
+    return float(np.mean([metrics.average_precision(found, weights, each) for each in levels]))
+
+
+def _figure(values: Sequence[float]) -> Figure:
+    """The first value, with the interval of the others."""
+    low, high = np.nanpercentile(values[1:], (2.5, 97.5))
+    return Figure(float(values[0]), (float(low), float(high)))
+
+
+def _pictures(
+    pictures: Sequence[MarkedPicture],
+    preprocessing: preprocess.Preprocessing,
+    progress: "Progress | object",
+) -> list[LocatorPicture]:
+    """The pictures of a run, read again."""
+    side = round(LARGER * preprocessing.side)
+    return [
+        LocatorPicture(
+            marked,
+            square_of(pixels, marked.boxes, side),
+            (pixels.shape[1], pixels.shape[0]),
+            marked.part or "test",
+            0,
+            False,
+            False,
+        )
+        for marked, pixels in marked_pixels(pictures, progress)  # type: ignore[arg-type]
+    ]
+
+
+def _representative(pictures: Sequence[MarkedPicture], seed: int) -> list[MarkedPicture]:
+    """Some of the pictures, half of them empty where there are enough."""
+    rng = np.random.default_rng(seed)
+    drawn: list[MarkedPicture] = []
+    for kind in (True, False):
+        own = [picture for picture in pictures if bool(picture.boxes) is kind]
+        size = min(REPRESENTATIVE // 2, len(own))
+        drawn += [own[place] for place in rng.choice(len(own), size, replace=False)] if own else []
+    return drawn
+
+
+def _gate(record: LocatorRecord, comparisons: Sequence[Comparison]) -> bytes:
+    entries = {
+        "split": "test",
+        "split_sha256": record.split_sha256,
+        "limits": asdict(record.recipe.limits),
+        "variants": [asdict(comparison) for comparison in comparisons],
+    }
+    return (json.dumps(entries, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _share(share: float | None) -> str:
+    """The share in words, or nothing where it is one of no frames."""
+    return "" if share is None else f"{share:.2f} of "
+
+
+CARD_SECTION = """
+
+## Locator
+
+{about} Recipe `{recipe}`, seed {seed}, trained on {data}: {counts} pictures to train, of which
+{empty} show no nodule. Boxes begin a track from a score of {start:.2f} on and continue one from
+{keep:.2f}, chosen on validation clips so that at most {false:.0%} of the empty frames have a box.
+
+{head}
+{variants}
+
+{clips}The split has the sha256 `{split}`.{edgetpu}
+"""
+ON_EDGETPU = " Of int8, {share:.0%} of the operations run on an Edge TPU, by Coral's documentation."
+
+
+def _card(
+    classifier: Bundle,
+    name: str,
+    version: int,
+    record: LocatorRecord,
+    comparisons: Sequence[Comparison],
+    share: float | None,
+) -> str:
+    """The card of the classifier with a section on the locator."""
+    text = classifier.read(CARD).decode()
+    text = text.partition("\n\n## Locator\n")[0].partition("\n")[2].rstrip()
+    names = [comparison.variant for comparison in comparisons]
+    lines = [
+        "| " + " | ".join([figure, *(cell.replace("\n", " ") for cell in cells)]) + " |"
+        for figure, cells in rows(comparisons).items()
+    ]
+    clips = "".join(
+        f"On the {part} clips, after tracking: {_share(figures.found)}{figures.marked} frames with "
+        f"a nodule have a box at IoU 0.3 or more, {_share(figures.false)}"
+        f"{figures.frames - figures.marked} empty frames have a box, and "
+        f"{figures.false_tracks:.1f} false tracks a minute.\n\n"
+        for part, figures in record.clips.items()
+    )
+    return f"# {name}, version {version}\n{text}" + CARD_SECTION.format(
+        about=record.recipe.about,
+        recipe=record.recipe_name,
+        seed=record.seed,
+        data=", ".join(record.data),
+        counts=record.counts["train"]["pictures"],
+        empty=record.counts["train"]["empty"],
+        start=record.tracking.start_score,
+        keep=record.tracking.keep_score,
+        false=record.recipe.false_frames,
+        head=f"| | {' | '.join(names)} |\n|---|{'---|' * len(names)}",
+        variants="\n".join(lines),
+        clips=clips,
+        split=record.split_sha256,
+        edgetpu="" if share is None else ON_EDGETPU.format(share=share),
+    )

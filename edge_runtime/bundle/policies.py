@@ -1,0 +1,70 @@
+"""How nodules are followed through a live picture and decided about over time.
+
+The classes stand beside the manifest, which names their entries, below the functions in
+`edge_runtime.nodules` that obey them.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+Score = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(ge=0, le=60)]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingPolicy:
+    """How detections become tracks; see `edge_runtime.nodules.tracking`."""
+
+    start_score: Score
+    """A detection of at least this score may begin a track."""
+    keep_score: Score
+    """A detection of at least this score may continue a track; at most `start_score`."""
+    min_iou: Annotated[float, Meta(gt=0, le=1)]
+    """The intersection over union with the predicted box from which on a detection is of the same
+    nodule."""
+    confirm_seconds: Seconds
+    """A track is shown once it was followed for so long,"""
+    confirm_hits: Annotated[int, Meta(ge=1, le=1000)]
+    """and by so many detections."""
+    coast_seconds: Annotated[float, Meta(ge=0, le=2)]
+    """For so long the predicted box of a track that was not detected is shown. A track that was
+    never shown ends then."""
+    lost_seconds: Seconds
+    """A track that was not detected for so long ends; until then it is found again. At least
+    `coast_seconds`."""
+    max_nodules: Annotated[int, Meta(ge=1, le=100)]
+    """How many tracks there are at the same time."""
+
+    def __post_init__(self) -> None:
+        if self.keep_score > self.start_score:
+            raise ValueError("keep_score is above start_score")
+        if self.coast_seconds > self.lost_seconds:
+            raise ValueError("coast_seconds is longer than lost_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolingPolicy:
+    """How the frames of one nodule become one decision; see `edge_runtime.nodules.pooling`."""
+
+    memory_seconds: Annotated[float, Meta(gt=0, le=600)]
+    """Time constant of the exponential forgetting."""
+    correlation_seconds: Annotated[float, Meta(gt=0, le=60)]
+    """The time after which a frame counts as another view of the nodule: twice the integrated
+    autocorrelation time of the log-odds. A frame speaks for at most so many seconds."""
+    view_deviation: Annotated[float, Meta(gt=0, le=10)]
+    """The standard deviation of the log-odds between independent views of one nodule."""
+    full_sharpness: Annotated[float, Meta(gt=0, le=1)]
+    """A frame of at least this sharpness has its full weight."""
+    min_seconds: Seconds
+    """There is no label before so many weighted seconds; less than `memory_seconds`."""
+    hysteresis: Annotated[float, Meta(ge=0, lt=0.5)]
+    """A label is given where the probability is further from the threshold than the margin, by this
+    much, and kept until it is within the margin."""
+    hold_seconds: Seconds
+    """For so long there is no label between two different ones."""
+
+    def __post_init__(self) -> None:
+        if self.min_seconds >= self.memory_seconds:
+            raise ValueError("min_seconds is not shorter than memory_seconds: no label would come")

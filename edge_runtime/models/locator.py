@@ -1,0 +1,105 @@
+"""The locator of a bundle: where in a whole picture nodules may lie."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput, Box, Pixels
+from devices.compute import CpuBackend
+from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.archive import Bundle
+from edge_runtime.bundle.golden import read_arrays, read_golden
+from edge_runtime.bundle.manifest import LocatorStage, Variant
+from edge_runtime.bundle.preprocess import Preprocessing
+from edge_runtime.models.boxes import decode_boxes
+from edge_runtime.models.classifier import CPU_PREFERENCE
+from edge_runtime.results.detection import Detection
+
+
+class Locator:
+    """The locator stage of a bundle on the CPU, checked with the golden frames of the bundle."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        stage: LocatorStage,
+        variant: Variant | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Opens `variant`, or the variant that a CPU computes fastest; `threads` None takes up to
+        four.
+
+        Raises BadInput where the model does not keep the contract, or where the answers to the
+        golden frames differ by more than the bundle allows.
+        """
+        self.bundle, self.stage = bundle, stage
+        fastest = next(name for name in CPU_PREFERENCE if name in stage.variants)
+        self.variant = fastest if variant is None else variant
+        self.preprocessing = preprocess.parse(stage.preprocessing)
+        member = stage.variants[self.variant]
+        self._backend = CpuBackend(
+            bundle.read(member), member, threads or min(4, os.cpu_count() or 1)
+        )
+        side = self.preprocessing.side
+        if self._backend.shape != (1, side, side, 1):
+            raise BadInput(
+                f"{bundle.path}: {member} takes {self._backend.shape}, not {side} x {side}"
+            )
+        self._prove()
+
+    def clone(self, threads: int | None) -> "Locator":
+        """The same locator with an interpreter of its own. Raises as `__init__` does."""
+        return Locator(self.bundle, self.stage, self.variant, threads)
+
+    def locate(self, tensor: NDArray[np.uint8], window: Box) -> list[Detection]:
+        """The detections in a prepared picture, the surest first, in pixels of the screen.
+
+        `window` is the part of the screen in `tensor`, uint8 ``[1, side, side, 1]``. Raises
+        RuntimeError where inference fails or the answer is not a number.
+        """
+        score, sides = self._answer(tensor)
+        x, y, w, h = window
+        detections = []
+        for left, top, right, bottom, sure in decode_boxes(score, sides).tolist():
+            first = round(x + left * w), round(y + top * h)
+            last = round(x + right * w), round(y + bottom * h)
+            size = max(1, last[0] - first[0]), max(1, last[1] - first[1])
+            detections.append(Detection(Box(*first, *size), min(1.0, sure)))
+        return detections
+
+    def _answer(self, tensor: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        outputs = self._backend.run(tensor)
+        score, sides = outputs.get("score"), outputs.get("sides")
+        if score is None or sides is None or score.ndim != 3 or sides.shape != (*score.shape, 4):
+            raise RuntimeError("the locator does not answer a score and four sides a place")
+        if not (np.isfinite(score).all() and np.isfinite(sides).all()):
+            raise RuntimeError("the answer of the locator is not a number")
+        return score[0], sides[0]
+
+    def _prove(self) -> None:
+        """Compares the scores with the golden answers. Raises BadInput where they differ."""
+        path = self.bundle.path
+        tensors = locator_tensors(read_golden(self.bundle).frames, self.preprocessing)
+        golden = read_arrays(self.bundle, self.stage.golden).get("score")
+        try:
+            answers = np.stack([self._answer(tensor[np.newaxis])[0] for tensor in tensors])
+        except (RuntimeError, ValueError) as error:
+            raise BadInput(
+                f"{path}: {self.variant} of the locator cannot be run: {error}"
+            ) from error
+        if golden is None or golden.dtype != np.float32 or golden.shape != answers.shape:
+            raise BadInput(f"{path}: the golden answers are of another locator")
+        off = float(np.abs(answers - golden).max())
+        allowed = self.stage.golden_tolerance[self.variant]
+        if not off <= allowed:
+            raise BadInput(
+                f"{path}: {self.variant} of the locator answers the golden frames on this machine "
+                f"differently by {off:.4f}; {allowed:.4f} is allowed"
+            )
+
+
+def locator_tensors(frames: Sequence[Pixels], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The tensors of whole golden frames, uint8 ``[N, side, side, 1]``."""
+    return np.concatenate([preprocessing(frame) for frame in frames])

@@ -1,0 +1,110 @@
+"""Finds the nodules of a picture, follows them, and classifies each; for the inference thread."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import Box, Frame
+from devices.buffers import Buffers
+from edge_runtime.models.classifier import Classifier, Prediction
+from edge_runtime.models.locator import Locator
+from edge_runtime.nodules.sharpness import sharpness
+from edge_runtime.nodules.tracking import NO_TRACKS, Detection, Tracks, step, visible
+
+
+@dataclass(frozen=True)
+class FoundNodule:
+    """One nodule in one frame, with the answer of the classifier."""
+
+    track: int
+    """The number of the nodule; counts from 1."""
+    box: Box
+    """Pixels of the screen."""
+    window: Box
+    """The part of the screen in the tensor of the classifier."""
+    score: float
+    """How sure the locator is of the nodule, from 0 to 1, over the last half second."""
+    sharpness: float
+    """From 0 to 1; see `edge_runtime.nodules.sharpness`."""
+    prediction: Prediction
+
+
+class Finder:
+    """The locator of a bundle, and the tracks of one session."""
+
+    def __init__(self, locator: Locator, threads: int | None) -> None:
+        self._locator, self._threads = locator, threads
+        self._tracks = NO_TRACKS
+        self._screen: tuple[int, ...] = ()
+        """Height and width of the last screen."""
+        self._tensors, self._grays = Buffers(), Buffers()
+
+    def reopen(self) -> None:
+        """Opens the locator once more: a thread that hangs keeps the interpreter."""
+        self._locator = self._locator.clone(self._threads)
+
+    def find(
+        self, frame: Frame, tensor: NDArray[np.uint8], window: Box, classifier: Classifier
+    ) -> tuple[FoundNodule, ...]:
+        """The nodules in a frame, by track.
+
+        `tensor` is the picture as the locator takes it, and `window` its part of the screen. Raises
+        RuntimeError where inference fails.
+        """
+        detections = self._locator.locate(tensor, window)
+        candidates = (
+            self._surest(detections)
+            if frame.timestamp is None
+            else self._follow(detections, frame.timestamp, frame.pixels.shape[:2])
+        )
+        nodules = [
+            self._classify(frame, number, detection, classifier) for number, detection in candidates
+        ]
+        return tuple(nodule for nodule in nodules if nodule is not None)
+
+    def _surest(self, detections: Sequence[Detection]) -> Iterable[tuple[int, Detection]]:
+        """The nodules of a still: every detection that could begin a track."""
+        policy = self._locator.stage.tracking
+        sure = [each for each in detections if each.score >= policy.start_score]
+        return enumerate(sure[: policy.max_nodules], start=1)
+
+    def _follow(
+        self, detections: Sequence[Detection], at: float, screen: tuple[int, ...]
+    ) -> Iterable[tuple[int, Detection]]:
+        """The nodules of a frame at `at` seconds. On a screen of another size all tracks end."""
+        policy = self._locator.stage.tracking
+        if screen != self._screen:
+            self._screen = screen
+            self._tracks = Tracks((), self._tracks.next_number, self._tracks.at)
+        self._tracks = step(self._tracks, detections, at, policy)
+        for track in visible(self._tracks, at, policy):
+            yield track.number, Detection(track.box, track.score)
+
+    def _classify(
+        self, frame: Frame, number: int, detection: Detection, classifier: Classifier
+    ) -> FoundNodule | None:
+        """The nodule of a detection; None where no pixel of the box lies on the screen."""
+        pixels = frame.pixels
+        inside = within(detection.box, pixels.shape[1], pixels.shape[0])
+        if inside is None:
+            return None
+        preprocessing = classifier.preprocessing
+        side = preprocessing.side
+        tensor = preprocessing(pixels, inside, self._tensors.take((1, side, side, 1)), self._grays)
+        return FoundNodule(
+            number,
+            inside,
+            preprocessing.window(pixels.shape[1], pixels.shape[0], inside),
+            detection.score,
+            sharpness(pixels, inside),
+            classifier.predict(tensor),
+        )
+
+
+def within(box: Box, width: int, height: int) -> Box | None:
+    """The part of a box on a screen of that size; None where there is none."""
+    x, y = max(0, box.x), max(0, box.y)
+    w, h = min(width, box.x + box.w) - x, min(height, box.y + box.h) - y
+    return Box(x, y, w, h) if min(w, h) >= 1 else None

@@ -1,0 +1,96 @@
+"""Where the live view listens, and the link to it."""
+
+import socket
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from devices import BadInput
+from edge_runtime.view import DEFAULT_ADDRESS, LOOPBACK
+
+BACKLOG = 64
+"""Connections that may wait for the server."""
+UNREAD_MILLISECONDS = 30_000
+"""A connection that takes no data for so long is closed by the system."""
+DOCUMENTATION_HOST = "192.0.2.1"
+"""An address that nobody has (RFC 5737); the route towards it tells this machine's own address."""
+
+
+class Address(NamedTuple):
+    """A host or its address, and a port; port 0 stands for a free one."""
+
+    host: str
+    port: int
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether a host is written as an IP address, not as a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_address(text: str) -> Address:
+    """Reads `HOST:PORT`, `[::1]:PORT`, or `:PORT` at the loopback address.
+
+    Raises BadInput for anything else.
+    """
+    host, colon, digits = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    port = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 6 else -1
+    bracketed = host != bare
+    if not colon or not 0 <= port <= 65535 or bracketed != (":" in bare):
+        raise BadInput(f"--view {text}: no address; write it like {DEFAULT_ADDRESS}")
+    return Address(bare or LOOPBACK, port)
+
+
+def listen(address: Address) -> socket.socket:
+    """A socket that listens at the address. Raises BadInput where it cannot."""
+    written = f"--view {_bracketed(address.host)}:{address.port}"
+    listener: socket.socket | None = None
+    try:
+        infos = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, place = infos[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections take it over: one whose other end reads nothing does not stay for ever.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
+        listener.bind(place)
+        listener.listen(BACKLOG)
+    except (OSError, UnicodeError) as error:
+        if listener is not None:
+            listener.close()
+        cause = error.strerror if isinstance(error, OSError) else "no name of a host"
+        raise BadInput(
+            f"{written}: {cause}; --view :0 takes a free port of this machine"
+        ) from error
+    return listener
+
+
+def link(address: Address, port: int, token: str) -> str:
+    """The link to a view that listens at `address` and `port`.
+
+    The token stands behind `#`: a browser sends that part to no server.
+    """
+    host = address.host
+    if is_ip_address(host) and ip_address(host).is_unspecified:
+        host = _own_address(host)
+    return f"http://{_bracketed(host)}:{port}/#{token}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _own_address(wildcard: str) -> str:
+    """The address of this machine in its network; the name of the machine where there is none."""
+    if ":" in wildcard:
+        return socket.gethostname()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((DOCUMENTATION_HOST, 9))  # sends nothing
+        except OSError:
+            return socket.gethostname()
+        own: str = probe.getsockname()[0]
+        return own

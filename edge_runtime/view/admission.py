@@ -1,0 +1,74 @@
+"""Who may watch: a token from the link, exchanged for a cookie; own hosts and origins alone."""
+
+import secrets
+import socket
+import time
+from collections import OrderedDict
+
+from devices import Clock
+from edge_runtime.view.address import is_ip_address
+
+SECRET_BYTES = 24
+"""Random bytes of a token and of a cookie."""
+MAX_ATTEMPTS, ATTEMPT_SECONDS = 5, 60.0
+"""Wrong tokens that one client may send in that time."""
+MAX_CLIENTS = 1000
+"""Clients whose wrong tokens are remembered; a newer client replaces the oldest."""
+
+
+class TooManyAttempts(Exception):
+    """The client has sent too many wrong tokens."""
+
+
+class Admission:
+    """The secrets of one view. They end with the process."""
+
+    def __init__(self, host: str, port: int, clock: Clock = time.monotonic) -> None:
+        """For a view that listens at this host and port."""
+        self.token = secrets.token_urlsafe(SECRET_BYTES)
+        self.cookie = secrets.token_urlsafe(SECRET_BYTES)
+        self.cookie_name = f"sonolite_view_{port}"
+        """Cookies of one host are sent to all of its ports, so that the name tells the port."""
+        machine = socket.gethostname().lower()
+        self._names = {"localhost", host.lower(), machine, f"{machine}.local"}
+        self._clock = clock
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
+        """The moments of the wrong tokens of each client."""
+
+    def exchange(self, token: str, client: str) -> str | None:
+        """The cookie for the token; None where the token is wrong.
+
+        Raises TooManyAttempts where `client` has sent too many wrong tokens.
+        """
+        now = self._clock()
+        recent = [at for at in self._wrong.pop(client, ()) if now - at < ATTEMPT_SECONDS]
+        if recent:
+            self._wrong[client] = recent
+        if len(recent) >= MAX_ATTEMPTS:
+            raise TooManyAttempts
+        if secrets.compare_digest(token.encode(), self.token.encode()):
+            return self.cookie
+        self._wrong[client] = [*recent, now]
+        if len(self._wrong) > MAX_CLIENTS:
+            self._wrong.popitem(last=False)
+        return None
+
+    def admits(self, cookie: str | None) -> bool:
+        """Whether this is the cookie."""
+        return cookie is not None and secrets.compare_digest(cookie.encode(), self.cookie.encode())
+
+    def is_own_host(self, host: str) -> bool:
+        """Whether the header `Host` names this machine.
+
+        A page of another site can make a name of its own lead here, but not an IP address.
+        """
+        name = host.lower()
+        if not name.endswith("]"):
+            before, colon, port = name.rpartition(":")
+            name = before if colon and port.isdecimal() else name
+        name = name.removeprefix("[").removesuffix("]")
+        return is_ip_address(name) or name in self._names
+
+    def is_own_origin(self, origin: str | None, host: str) -> bool:
+        """Whether a request comes from the page of this view, by its headers."""
+        return origin == f"http://{host}" and self.is_own_host(host)

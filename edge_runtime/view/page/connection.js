@@ -1,0 +1,102 @@
+// The stream of messages from the server: see edge_runtime/view/message.py for their form.
+
+const RETRY_MS = [250, 500, 1000, 2000];
+const CLOCK_INTERVAL_MS = 1000;
+const CLOCK_READINGS = 10;
+
+/** The server's monotonic clock, learnt from answers: the one that came soonest is the best. */
+class ServerClock {
+  #readings = [];
+
+  add(sent, received, server) {
+    const offset = 1000 * server - (sent + received) / 2;
+    this.#readings.push({ trip: received - sent, offset });
+    if (this.#readings.length > CLOCK_READINGS) this.#readings.shift();
+  }
+
+  /** The offset of the server's clock, and how wrong it may be, in ms; null before an answer. */
+  get best() {
+    if (!this.#readings.length) return null;
+    const { trip, offset } = this.#readings.reduce((a, b) => (b.trip < a.trip ? b : a));
+    return { offset, error: trip / 2 };
+  }
+}
+
+/** Keeps a WebSocket to the server open. Each handler is called with what its name says. */
+export class Connection {
+  #socket = null;
+  #failures = 0;
+  #clock = new ServerClock();
+
+  constructor({ onFacts, onResult, onSign, onEnd, token }) {
+    Object.assign(this, { onFacts, onResult, onSign, onEnd, token });
+    setInterval(() => this.#send(`clock ${Math.round(performance.now())}`), CLOCK_INTERVAL_MS);
+    this.#open();
+  }
+
+  /** Tells the server that a message is dealt with, so that it sends another. */
+  confirm() {
+    this.#send("drawn");
+  }
+
+  /** How old a moment of the server's clock is, in ms, and how wrong that may be; or null. */
+  age(moment) {
+    const best = this.#clock.best;
+    return best && { age: performance.now() + best.offset - 1000 * moment, error: best.error };
+  }
+
+  async #open() {
+    let refused = false;
+    if (this.token) {
+      try {
+        const answer = await fetch("/cookie", { method: "POST", body: this.token });
+        refused = !answer.ok;
+        this.token = null;
+      } catch {
+        return this.#retry("gone"); // the server does not answer: the token is still good
+      }
+    }
+    if (refused) return this.onEnd("refused");
+    const socket = new WebSocket(`ws://${location.host}/stream`);
+    let opened = false;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      opened = true;
+      this.#failures = 0;
+      this.#clock = new ServerClock();
+      this.#send(`clock ${Math.round(performance.now())}`);
+    };
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = async ({ code }) => {
+      if (code === 1013) return this.#retry("full");
+      if (opened) return this.#retry("gone");
+      // The browser does not say why it failed: a server that answers has refused the cookie.
+      const answers = await fetch("/languages.json").then((a) => a.ok, () => false);
+      this.#retry(answers ? "refused" : "gone");
+    };
+    this.#socket = socket;
+  }
+
+  #retry(why) {
+    this.onEnd(why);
+    const wait = RETRY_MS[Math.min(this.#failures++, RETRY_MS.length - 1)];
+    setTimeout(() => this.#open(), wait);
+  }
+
+  #send(text) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(text);
+  }
+
+  #receive(data) {
+    this.onSign();
+    if (typeof data === "string") {
+      const { clock, facts } = JSON.parse(data);
+      if (clock) this.#clock.add(clock[0], performance.now(), clock[1]);
+      if (facts) this.onFacts(facts);
+      return;
+    }
+    const length = new DataView(data).getUint32(0);
+    const { result, missed } = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+    this.onResult(result, missed, new Uint8Array(data, 4 + length));
+  }
+}

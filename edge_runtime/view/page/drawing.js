@@ -1,0 +1,113 @@
+// What is drawn: the picture, the overlay on it, and the trend of the score.
+
+export const TREND_SECONDS = 10;
+const POSITIVE = "#ffaa3c";
+const NEGATIVE = "#3cc8be"; // people who confuse red and green can tell it from amber
+const MORE_LABELS = [NEGATIVE, POSITIVE, "#c896e6", "#f0dc78", "#a0e6aa"];
+const ABSTAINED = "#c4c4c4";
+const NOT_LIVE = "#ff8a80";
+const NO_NODULE = "no nodule in view"; // as in edge_runtime/results/result.py
+
+/** The label to show, its smoothed probability and its threshold, as `Nodule.score`; or null. */
+export function scoreOf(nodule) {
+  if (!nodule?.smoothed) return null;
+  const labels = Object.keys(nodule.thresholds);
+  const label = labels.reduce((a, b) => (nodule.smoothed[b] > nodule.smoothed[a] ? b : a));
+  return { label, score: nodule.smoothed[label], threshold: nodule.thresholds[label] };
+}
+
+/** The colour of a nodule's label, as in edge_runtime/sinks/overlay.py. */
+export function colourOf(result, nodule) {
+  if (result.state !== "LIVE") return NOT_LIVE;
+  if (!nodule?.label) return ABSTAINED;
+  if (Object.keys(nodule.thresholds).length === 1) {
+    return nodule.label in nodule.thresholds ? POSITIVE : NEGATIVE;
+  }
+  const number = Object.keys(nodule.probability).indexOf(nodule.label);
+  return MORE_LABELS[number % MORE_LABELS.length];
+}
+
+/** Draws a picture and its overlay in one turn of the browser, so that they show together. */
+export function drawPicture(picture, overlay, bitmap, result, words) {
+  for (const canvas of [picture, overlay]) {
+    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+      canvas.width = bitmap.width;
+      canvas.height = bitmap.height;
+    }
+  }
+  picture.getContext("2d").drawImage(bitmap, 0, 0);
+  picture.dataset.frame = overlay.dataset.frame = result.frame;
+  const context = overlay.getContext("2d");
+  context.clearRect(0, 0, overlay.width, overlay.height);
+  const boxes = result.nodules.map((nodule) => ({ box: nodule.box, nodule }));
+  const searched = result.reason === NO_NODULE; // nobody marked a part of the picture
+  if (!boxes.length && result.box && !searched) boxes.push({ box: result.box, nodule: null });
+  const line = Math.max(2, Math.round(bitmap.height / 240));
+  for (const { box, nodule } of boxes) {
+    const colour = colourOf(result, nodule);
+    strokeBox(context, box, line, colour);
+    if (result.state === "LIVE" && nodule) {
+      writeBeside(context, box, words(nodule), line, colour, bitmap);
+    }
+  }
+}
+
+function strokeBox(context, [x, y, w, h], line, colour) {
+  context.lineWidth = line;
+  context.strokeStyle = colour;
+  context.strokeRect(x + line / 2, y + line / 2, w - line, h - line);
+}
+
+/** A line of text above the box, or below it where there is no room above. */
+function writeBeside(context, [x, y, , h], text, line, colour, { width, height }) {
+  const size = Math.max(13, Math.round(height / 24));
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  const wide = Math.min(width, context.measureText(text).width + size);
+  const left = Math.max(0, Math.min(x, width - wide));
+  const tall = Math.round(1.4 * size);
+  const top = y >= tall + line ? y - tall - line : Math.min(y + h + line, height - tall);
+  context.fillStyle = "rgba(0, 0, 0, 0.75)";
+  context.fillRect(left, top, wide, tall);
+  context.fillStyle = colour;
+  context.textBaseline = "middle";
+  context.fillText(text, left + size / 2, top + tall / 2, wide - size);
+}
+
+/** Removes the picture and its overlay. */
+export function clearPicture(picture, overlay) {
+  for (const canvas of [picture, overlay]) {
+    canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+    delete canvas.dataset.frame;
+  }
+}
+
+/** Draws the scores of the last seconds; a gap where there was none. Points: {at, score, colour}. */
+export function drawTrend(canvas, points, now, threshold, margin) {
+  const ratio = window.devicePixelRatio || 1;
+  const width = Math.round(canvas.clientWidth * ratio);
+  const height = Math.round(canvas.clientHeight * ratio);
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, width, height);
+  const across = (at) => width * (1 - (now - at) / 1000 / TREND_SECONDS);
+  const pad = 3 * ratio;
+  const down = (score) => pad + (height - 2 * pad) * (1 - score);
+  if (threshold !== null) {
+    context.fillStyle = "rgba(145, 160, 175, 0.28)";
+    context.fillRect(0, down(threshold + margin), width, down(threshold - margin) - down(threshold + margin));
+    context.fillStyle = "#e6ecf1";
+    context.fillRect(0, down(threshold) - ratio / 2, width, ratio);
+  }
+  context.lineWidth = 2.5 * ratio;
+  let last = null;
+  for (const point of points) {
+    if (point.score !== null && last !== null) {
+      context.strokeStyle = point.colour;
+      context.beginPath();
+      context.moveTo(across(last.at), down(last.score));
+      context.lineTo(across(point.at), down(point.score));
+      context.stroke();
+    }
+    last = point.score === null ? null : point;
+  }
+}

@@ -1,0 +1,262 @@
+// The page of the live view. What it shows follows from the last message and the page's own clock.
+
+import { Connection } from "./connection.js";
+import { clearPicture, colourOf, drawPicture, drawTrend, scoreOf, TREND_SECONDS } from "./drawing.js";
+
+const SILENT_MS = 900; // without a message the server counts as gone: within a second
+const LONGEST_GAP_MS = 3000; // between two pictures of a slow device
+const REFRESH_MS = 50;
+const RATE_MS = 2000;
+const OUT_OF_SCOPE = "unlike the pictures that the model learnt from";
+
+const element = (id) => document.getElementById(id);
+const picture = element("picture");
+const overlay = element("overlay");
+
+let catalogue = null;
+let facts = null;
+let latest = null; // the last result, with `received` in ms of this page
+let shown = null; // the result that belongs to the picture; a paused view keeps it
+let ended = null; // why there is no connection, else null
+let sign = -Infinity; // when the last message came
+let paused = false;
+let drawn = -1; // the sequence of the last result that was drawn
+let undrawn = 0; // results that this page did not draw
+let interval = 0; // ms between two pictures
+let recent = []; // {at, sequence, captured} of the last results
+let trend = []; // {at, score, colour}
+
+const text = (name) => catalogue.texts[name] ?? name;
+const reasonText = (reason) => catalogue.reasons[reason] ?? reason;
+const labelText = (label) => catalogue.labels[label] ?? label;
+
+/** Sets a text only where it changes: a screen reader reads every change. */
+function set(id, words) {
+  const place = element(id);
+  if (place.textContent !== words) place.textContent = words;
+}
+
+function show(id, visible) {
+  element(id).hidden = !visible;
+}
+
+/** Why the last picture must not pass for live, else null. */
+function notLive(now) {
+  if (ended) return ended;
+  if (now - sign > SILENT_MS) return latest || facts ? "silent" : "waiting";
+  if (!latest) return "waiting";
+  const gap = Math.min(LONGEST_GAP_MS, Math.max(SILENT_MS, 2.5 * interval));
+  if (latest.result.state === "LIVE" && now - latest.received > gap) return "silent";
+  return null;
+}
+
+/** The word of the banner, the line beside it, its tone, and whether the picture may be seen. */
+function banner(now) {
+  const trouble = notLive(now);
+  if (trouble) return { word: "NO_LIVE_VIDEO", line: text(trouble), tone: "alarm", seen: false };
+  const { result, late } = latest;
+  const reason = result.reason ? reasonText(result.reason) : "";
+  if (paused) {
+    return { word: "PAUSED", line: text("paused"), tone: "caution", seen: true };
+  }
+  if (result.state === "LIVE" && late) {
+    return { word: "STALE", line: text("late"), tone: "alarm", seen: false };
+  }
+  switch (result.state) {
+    case "LIVE":
+      if (result.reason === OUT_OF_SCOPE) {
+        return { word: "OUT_OF_SCOPE", line: reason, tone: "caution", seen: true };
+      }
+      return { word: facts.live ? "LIVE" : "RECORDING", line: "", tone: "live", seen: true };
+    case "SEARCHING":
+    case "FROZEN":
+      return { word: result.state, line: reason, tone: "caution", seen: true };
+    case "LOST":
+      return { word: "NO_LIVE_VIDEO", line: reason, tone: "alarm", seen: false };
+    case "STALE":
+      return { word: "STALE", line: reason, tone: "alarm", seen: false };
+    default:
+      return { word: result.state, line: reason, tone: "alarm", seen: true };
+  }
+}
+
+function render() {
+  if (!catalogue) return;
+  const now = performance.now();
+  const { word, line, tone, seen } = banner(now);
+  const words = catalogue.states[word] ?? word;
+  document.body.dataset.tone = tone;
+  document.body.dataset.state = word;
+  set("state", words);
+  set("reason", line);
+  set("blank", seen ? "" : words);
+  if (!seen && picture.dataset.frame !== undefined) clearPicture(picture, overlay);
+  const result = latest?.result;
+  const connected = result && !notLive(now);
+  show("fallback", connected && result.fallback);
+  if (connected && result.fallback) set("fallback", `${text("fallback")}: ${result.fallback}`);
+  show("health", connected && result.health.length > 0);
+  if (connected) set("health", result.health.map(reasonText).join("; "));
+  const decided = seen && shown?.state === "LIVE";
+  renderDecision(decided ? shown : null, line);
+  renderFigures(connected ? shown : null, now);
+  const score = scoreOf(result?.nodules[0]);
+  if (score) element("trend").dataset.threshold = score.threshold;
+  const threshold = element("trend").dataset.threshold;
+  drawTrend(element("trend"), trend, now, threshold ? Number(threshold) : null, facts?.margin ?? 0);
+}
+
+/** Label and score, of a picture that was LIVE alone. The banner's line is not said again. */
+function renderDecision(result, line) {
+  const nodule = result?.nodules[0];
+  const score = scoreOf(nodule);
+  document.body.style.setProperty("--label", result ? colourOf(result, nodule) : "#c4c4c4");
+  set("label", nodule?.label ? labelText(nodule.label) : text("no_label"));
+  const reason = result?.reason ? reasonText(result.reason) : "";
+  set("why", reason === line ? "" : reason);
+  show("score", score !== null);
+  if (!score) return;
+  const { threshold } = score;
+  const low = Math.max(0, threshold - facts.margin);
+  const high = Math.min(1, threshold + facts.margin);
+  set("score-text", `${text("score")} (${labelText(score.label)}) ${score.score.toFixed(2)}`);
+  set("threshold-text", `${text("threshold")} ${threshold.toFixed(2)}`);
+  set("zone-text", text("zone").replace("{low}", low.toFixed(2)).replace("{high}", high.toFixed(2)));
+  element("bar").style.width = `${100 * score.score}%`;
+  element("threshold").style.left = `${100 * threshold}%`;
+  element("zone").style.left = `${100 * low}%`;
+  element("zone").style.width = `${100 * (high - low)}%`;
+  show("adjusted", nodule.adjusted && result.adjusted_prevalence);
+  if (nodule.adjusted && result.adjusted_prevalence) {
+    const share = result.adjusted_prevalence[score.label].toFixed(2);
+    const probability = nodule.adjusted[score.label].toFixed(2);
+    set("adjusted", `${text("adjusted").replace("{share}", share)}: ${probability}`);
+  }
+}
+
+/** The line on the picture. */
+function overlayText(nodule) {
+  const score = scoreOf(nodule);
+  const decision = nodule.label ? labelText(nodule.label) : text("no_label");
+  const label = nodule.locator_score === null ? decision : `${nodule.track}  ${decision}`;
+  return score ? `${label}  ${score.score.toFixed(2)} / ${score.threshold.toFixed(2)}` : label;
+}
+
+function renderFigures(result, now) {
+  const age = result && result.frame !== null ? connection.age(result.captured_at) : null;
+  set("age", age ? `${Math.max(0, Math.round(age.age))} ms` : "–");
+  recent = recent.filter((point) => now - point.at < RATE_MS);
+  const [first, last] = [recent[0], recent.at(-1)];
+  const seconds = recent.length > 1 ? last.captured - first.captured : 0;
+  set("rate", result && seconds > 0 ? `${((last.sequence - first.sequence) / seconds).toFixed(1)}` : "–");
+  set("missed", latest && facts ? String(latest.missed) : "–");
+  set("undrawn", String(undrawn));
+  set("backend", latest ? latest.result.backend : "–");
+  set("bundle", latest ? latest.result.bundle : "–");
+}
+
+/** Takes a result with its picture, and shows both together. */
+async function onResult(result, missed, jpeg) {
+  let bitmap = null;
+  try {
+    if (jpeg.length) bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+  } catch {
+    bitmap = null; // a picture that cannot be decoded is not shown, and its result is
+  }
+  if (result.sequence > drawn) take(result, missed, bitmap);
+  bitmap?.close();
+  connection.confirm();
+  render();
+}
+
+function take(result, missed, bitmap) {
+  const now = performance.now();
+  if (drawn >= 0 && !paused) undrawn += result.sequence - drawn - 1;
+  drawn = result.sequence;
+  const age = result.frame === null ? null : connection.age(result.captured_at);
+  const late = age !== null && age.age - age.error > 1000 * facts.budget && facts.live;
+  if (result.frame !== null && latest && latest.result.frame !== null) {
+    const step = 1000 * (result.captured_at - latest.result.captured_at);
+    interval = interval ? 0.7 * interval + 0.3 * step : step;
+  }
+  latest = { result, missed, received: now, late };
+  if (!paused) shown = result;
+  recent.push({ at: now, sequence: result.sequence, captured: result.captured_at });
+  const nodule = result.nodules[0];
+  const score = result.state === "LIVE" && !late ? scoreOf(nodule) : null;
+  trend = trend.filter((point) => now - point.at < 1000 * TREND_SECONDS);
+  trend.push({ at: now, score: score?.score ?? null, colour: colourOf(result, nodule) });
+  if (paused) return;
+  if (!bitmap || late) return clearPicture(picture, overlay);
+  drawPicture(picture, overlay, bitmap, result, overlayText);
+  const detail = { frame: result.frame, age: connection.age(result.captured_at)?.age ?? null };
+  document.dispatchEvent(new CustomEvent("drawn", { detail }));
+}
+
+function toggleOverlay() {
+  overlay.hidden = !overlay.hidden;
+  element("toggle-overlay").setAttribute("aria-pressed", String(!overlay.hidden));
+}
+
+function togglePause() {
+  paused = !paused;
+  if (!paused && latest) shown = latest.result;
+  element("toggle-pause").setAttribute("aria-pressed", String(paused));
+  render();
+}
+
+async function speak(code) {
+  catalogue = await (await fetch(`/languages/${code}.json`)).json();
+  document.documentElement.lang = code;
+  for (const place of document.querySelectorAll("[data-text]")) {
+    place.textContent = text(place.dataset.text);
+  }
+  for (const place of document.querySelectorAll("[data-label]")) {
+    place.setAttribute("aria-label", text(place.dataset.label));
+  }
+  element("language").value = code;
+  render();
+}
+
+/** The language chosen before, else that of the browser, else English. */
+async function chooseLanguage() {
+  const languages = await (await fetch("/languages.json")).json();
+  for (const [code, name] of Object.entries(languages)) {
+    element("language").add(new Option(name, code));
+  }
+  const wishes = [localStorage.getItem("language"), ...navigator.languages.map((tag) => tag.split("-")[0])];
+  await speak(wishes.find((code) => code in languages) ?? "en");
+}
+
+await chooseLanguage();
+const token = location.hash.slice(1);
+if (token) history.replaceState(null, "", "/"); // so that nobody reads it over a shoulder
+const connection = new Connection({
+  token,
+  onResult,
+  onFacts: (value) => {
+    facts = value;
+    ended = latest = shown = null;
+    drawn = -1;
+    trend = recent = [];
+    interval = 0;
+    render();
+  },
+  onSign: () => (sign = performance.now()),
+  onEnd: (why) => {
+    ended = why;
+    render();
+  },
+});
+element("toggle-overlay").onclick = toggleOverlay;
+element("toggle-pause").onclick = togglePause;
+element("language").onchange = ({ target }) => {
+  localStorage.setItem("language", target.value);
+  speak(target.value);
+};
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.target.tagName === "SELECT") return;
+  if (event.key.toLowerCase() === "o") toggleOverlay();
+  if (event.key.toLowerCase() === "p") togglePause();
+});
+setInterval(render, REFRESH_MS);

@@ -1,0 +1,255 @@
+"""The web server of the live view, in a thread of its own: the page, its cookie, its stream."""
+
+import asyncio
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn import Config, Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edge_runtime.view.admission import ATTEMPT_SECONDS, Admission, TooManyAttempts
+from edge_runtime.view.assets import read_assets
+from edge_runtime.view.viewers import Stalled, Viewer, Viewers
+
+HEARTBEAT_SECONDS = 0.3
+"""A viewer gets a message at least so often: silence means that the server has gone."""
+MAX_VIEW_CONNECTIONS, REQUEST_SECONDS = 64, 10.0
+"""Connections at a time; more would take the files that a session needs. The second value is the
+time for a request to come."""
+MAX_REQUEST_BYTES, MAX_HEADER_BYTES = 1024, 16384
+"""Of the body of a request or a message of a page, and of the head of a request."""
+SERVER_SECONDS = 3.0
+"""Seconds for the server to begin, and to end."""
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+TOO_MANY_VIEWERS = 1013
+"""The code that closes a WebSocket which may be tried again later (RFC 6455 and its registry)."""
+POLICY_VIOLATION = 1008
+
+
+class LimitedConnection(H11Protocol):
+    """A connection of a bounded number, which must ask for something in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins the connection, or ends it at once where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MAX_VIEW_CONNECTIONS:
+            transport.abort()
+        else:
+            self.loop.call_later(REQUEST_SECONDS, self._end_idle)
+
+    def _end_idle(self) -> None:
+        if self.scope is None and not self.transport.is_closing():
+            self.transport.abort()
+
+
+class Guard:
+    """Refuses requests for other hosts, and adds SECURITY_HEADERS to every answer."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self._app, self._admission = app, admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, as ASGI asks."""
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        if self._admission.is_own_host(Headers(scope=scope).get("host", "")):
+            await self._app(scope, receive, send_guarded)
+        elif scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).close(POLICY_VIOLATION)
+        else:
+            refusal = PlainTextResponse("this is not the address of the live view\n", 421)
+            await refusal(scope, receive, send_guarded)
+
+
+class _Server(Server):
+    """Tells when it listens, or has failed."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.listens = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen."""
+        await super().startup(sockets)
+        self.listens.set()
+
+
+class ViewServer:
+    """Serves one view until it is stopped. Every method may be called from any thread."""
+
+    def __init__(
+        self, listener: socket.socket, admission: Admission, facts: dict[str, Any]
+    ) -> None:
+        """`facts` of the session go to every page as JSON."""
+        self._listener, self._admission = listener, admission
+        self._facts = json.dumps({"facts": facts})
+        self._viewers = Viewers()
+        self._latest: Callable[[], bytes | None] = lambda: None
+        self._loop = asyncio.new_event_loop()
+        for name in ("uvicorn.access", "uvicorn.error"):
+            logging.getLogger(name).disabled = True  # they write down requests, cookies included
+        self._server = _Server(
+            Config(
+                Guard(self._app(), admission),
+                loop="asyncio",
+                http=LimitedConnection,
+                ws="websockets-sansio",
+                ws_max_size=MAX_REQUEST_BYTES,
+                ws_per_message_deflate=False,  # a JPEG does not become smaller
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,  # a client could choose its address, and try more tokens
+                server_header=False,
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._thread = threading.Thread(target=self._serve, name="view", daemon=True)
+
+    def start(self, latest: Callable[[], bytes | None]) -> None:
+        """Begins to serve; a viewer who joins gets the message `latest`, if there is one."""
+        self._latest = latest
+        self._thread.start()
+        self._server.listens.wait(SERVER_SECONDS)
+
+    def stop(self) -> None:
+        """Closes every connection, and ends."""
+        self._server.should_exit = True
+        self._thread.join(SERVER_SECONDS)
+
+    def watched(self) -> bool:
+        """Whether there is a viewer."""
+        return len(self._viewers) > 0
+
+    def publish(self, message: bytes) -> None:
+        """Offers a message to every viewer."""
+        with suppress(RuntimeError):  # the server has ended: nobody watches
+            self._loop.call_soon_threadsafe(self._viewers.publish, message)
+
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._server.serve([self._listener]))
+
+    def _app(self) -> Starlette:
+        routes: list[Route | WebSocketRoute] = [
+            Route(path, _asset(kind, content)) for path, (kind, content) in read_assets().items()
+        ]
+        routes.append(Route("/cookie", self._give_cookie, methods=["POST"]))
+        routes.append(WebSocketRoute("/stream", self._stream))
+        return Starlette(routes=routes)
+
+    async def _give_cookie(self, request: Request) -> Response:
+        """Exchanges the token in the body for the cookie."""
+        host = request.headers.get("host", "")
+        if not self._admission.is_own_origin(request.headers.get("origin"), host):
+            return PlainTextResponse("the request comes from another site\n", 403)
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_REQUEST_BYTES:
+                return PlainTextResponse("too long\n", 413, headers={"connection": "close"})
+        client = "" if request.client is None else request.client.host
+        try:
+            cookie = self._admission.exchange(body.decode(errors="replace"), client)
+        except TooManyAttempts:
+            wait = {"retry-after": f"{ATTEMPT_SECONDS:.0f}"}
+            return PlainTextResponse("too many wrong tokens\n", 429, headers=wait)
+        if cookie is None:
+            return PlainTextResponse("wrong token\n", 403)
+        response = Response(status_code=204)
+        response.set_cookie(
+            self._admission.cookie_name, cookie, httponly=True, samesite="strict", path="/"
+        )
+        return response
+
+    async def _stream(self, page: WebSocket) -> None:
+        """Sends results to one viewer until it goes."""
+        admission, headers = self._admission, page.headers
+        own = admission.is_own_origin(headers.get("origin"), headers.get("host", ""))
+        if not own or not admission.admits(page.cookies.get(admission.cookie_name)):
+            await page.close(POLICY_VIOLATION)
+            return
+        await page.accept()
+        viewer = self._viewers.join()
+        if viewer is None:
+            await page.close(TOO_MANY_VIEWERS)
+            return
+        code = POLICY_VIOLATION
+        try:
+            await page.send_text(self._facts)
+            if (latest := self._latest()) is not None:
+                viewer.offer(latest)
+            ways = [asyncio.create_task(way(page, viewer)) for way in (_send, _receive)]
+            done, waiting = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            for task in done:
+                task.result()
+        except (WebSocketDisconnect, OSError):
+            return
+        except Stalled:
+            code = TOO_MANY_VIEWERS
+        finally:
+            self._viewers.leave(viewer)
+        with suppress(RuntimeError, WebSocketDisconnect, OSError):  # it may have gone by now
+            await page.close(code)
+
+
+def _asset(kind: str, content: bytes) -> Callable[[Request], Response]:
+    """What answers with a file of the page."""
+
+    def answer(request: Request) -> Response:  # noqa: ARG001
+        return Response(content, media_type=kind)
+
+    return answer
+
+
+async def _send(page: WebSocket, viewer: Viewer) -> None:
+    """Sends each message, and a heartbeat where there is none."""
+    while True:
+        message = await viewer.take(HEARTBEAT_SECONDS)
+        if message is not None:
+            await page.send_bytes(message)
+        elif viewer.ready:
+            await page.send_text("{}")
+
+
+async def _receive(page: WebSocket, viewer: Viewer) -> None:
+    """Hears what a viewer has drawn, and tells the time; returns at another message, or the end."""
+    while True:
+        text: str | None = (await page.receive()).get("text")
+        match (text or "").split():
+            case ["drawn"]:
+                viewer.confirm()
+            case ["clock", moment] if moment.isascii() and moment.isdecimal():
+                await page.send_text(json.dumps({"clock": [int(moment), time.monotonic()]}))
+            case _:
+                return

@@ -1,0 +1,84 @@
+"""Who is admitted to a view."""
+
+import socket
+
+import pytest
+
+from edge_runtime.view.admission import (
+    ATTEMPT_SECONDS,
+    MAX_ATTEMPTS,
+    MAX_CLIENTS,
+    Admission,
+    TooManyAttempts,
+)
+
+
+class Time:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def admission(clock: Time) -> Admission:
+    return Admission("127.0.0.1", 8765, clock)
+
+
+def test_the_token_gives_the_cookie_and_the_cookie_admits(admission: Admission) -> None:
+    cookie = admission.exchange(admission.token, "client")
+    assert cookie != admission.token
+    assert admission.admits(cookie)
+
+
+@pytest.mark.parametrize("cookie", [None, "", "wrong", "\u00e9"])
+def test_another_cookie_does_not_admit(admission: Admission, cookie: str | None) -> None:
+    assert not admission.admits(cookie)
+
+
+def test_no_two_views_have_the_same_secrets() -> None:
+    views = [Admission("127.0.0.1", 8765) for _ in range(2)]
+    assert len({secret for view in views for secret in (view.token, view.cookie)}) == 4
+
+
+def test_too_many_wrong_tokens_keep_out_even_the_right_one_for_a_time(
+    admission: Admission, clock: Time
+) -> None:
+    for _ in range(MAX_ATTEMPTS):
+        assert admission.exchange("wrong", "client") is None
+    with pytest.raises(TooManyAttempts):
+        admission.exchange(admission.token, "client")
+    assert admission.exchange(admission.token, "another client") is not None
+    clock.now = ATTEMPT_SECONDS
+    assert admission.exchange(admission.token, "client") is not None
+
+
+def test_the_memory_of_clients_is_bounded(admission: Admission) -> None:
+    for number in range(MAX_CLIENTS + 10):
+        admission.exchange("wrong", str(number))
+    assert len(admission._wrong) == MAX_CLIENTS
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:8765", "localhost:9", "LOCALHOST", "[::1]:8765", "192.0.2.7", socket.gethostname()],
+)
+def test_a_host_of_this_machine_is_known(admission: Admission, host: str) -> None:
+    assert admission.is_own_host(host)
+    assert admission.is_own_origin(f"http://{host}", host)
+
+
+@pytest.mark.parametrize("host", ["", "attacker.example", "127.0.0.1.attacker.example:8765", ":1"])
+def test_another_host_is_refused(admission: Admission, host: str) -> None:
+    assert not admission.is_own_host(host)
+    assert not admission.is_own_origin(f"http://{host}", host)
+
+
+@pytest.mark.parametrize("origin", [None, "null", "http://localhost:1", "http://attacker.example"])
+def test_another_origin_is_refused(admission: Admission, origin: str | None) -> None:
+    assert not admission.is_own_origin(origin, "localhost:8765")

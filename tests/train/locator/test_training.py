@@ -1,0 +1,299 @@
+"""`sonolite train` with the recipe of a locator: from marked pictures and clips to a run."""
+
+import csv
+import hashlib
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from devices import BadInput
+from edge_runtime.bundle.preprocess import parse
+from tests.conftest import FINDER, TINY, refused, sonolite
+from train.augmentation import Augmentation
+from train.locator.augmentation import Square
+from train.locator.dataset import read_locator_data
+from train.locator.learner import Source, draw_batch, freeze, learn_locator
+from train.locator.network import RARE, build_locator
+from train.locator.recipe import read_locator_recipe
+from train.locator.run import LocatorRun, is_locator_run, read_locator_run
+from train.network import FusedNormalization, answer
+from train.recipe import EfficientNetLite
+from train.samples import PARTS
+
+SIDE = 64
+NETWORK = EfficientNetLite(dropout=0.1, width=0.25, depth=0.25)
+
+
+@pytest.fixture(scope="module")
+def run(locator_run: Path) -> LocatorRun:
+    return read_locator_run(locator_run)
+
+
+@pytest.fixture(scope="module")
+def recipe_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "finder.toml"
+    path.write_text(FINDER)
+    return path
+
+
+def test_the_run_holds_all_that_is_needed(locator_run: Path) -> None:
+    names = {path.name for path in locator_run.iterdir()}
+    assert names == {"model.keras", "run.json", "split.csv", "report.html"}
+    assert is_locator_run(locator_run)
+
+
+def test_another_folder_is_not_the_run_of_a_locator(tmp_path: Path) -> None:
+    assert not is_locator_run(tmp_path)
+    (tmp_path / "run.json").write_text('{"kind": "classifier"}')
+    assert not is_locator_run(tmp_path)
+
+
+def test_the_record_says_what_was_learnt_from(run: LocatorRun) -> None:
+    record = run.record
+    assert record.data == ("pictures", "clips")
+    assert record.dropped == {}
+    total = {name: sum(record.counts[part][name] for part in PARTS) for name in ("boxes", "empty")}
+    assert total == {"boxes": 16 + 30, "empty": 8 + 30}
+    assert sum(record.counts[part]["groups"] for part in PARTS) == 8 + 3
+    assert [line.step for line in record.history] == [6]
+    assert all(np.isfinite((line.score_loss, line.sides_loss)).all() for line in record.history)
+    assert set(record.metrics) == set(record.clips) == {"validation", "test"}
+    assert record.clips["test"].frames == 20
+
+
+def test_the_scores_are_chosen_and_the_rest_of_the_policy_is_the_recipes(run: LocatorRun) -> None:
+    chosen, given = run.record.tracking, run.record.recipe.tracking
+    assert 0 < chosen.keep_score < chosen.start_score < 1
+    assert (chosen.min_iou, chosen.confirm_hits) == (given.min_iou, given.confirm_hits)
+
+
+def test_the_split_lists_every_box_and_every_empty_picture(
+    locator_run: Path, run: LocatorRun
+) -> None:
+    content = (locator_run / "split.csv").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == run.record.split_sha256
+    rows = list(csv.DictReader(content.decode().splitlines()))
+    assert len(rows) == 24 + 60
+    assert sum(bool(row["xmin"]) for row in rows) == 16 + 30
+    assert all(row["split"] in PARTS for row in rows)
+
+
+def test_a_run_is_read_back_with_the_pictures_that_it_saw(
+    run: LocatorRun, marked: Path, marked_clips: Path
+) -> None:
+    data = read_locator_data([marked, marked_clips], SIDE, run.record.seed)
+    seen = {(its.path, its.frame, its.boxes, its.group, its.part) for its in run.pictures}
+    for its in data.pictures:
+        assert (
+            its.marked.path,
+            its.marked.frame,
+            its.marked.boxes,
+            its.marked.group,
+            its.part,
+        ) in seen
+    assert len(seen) == len(data.pictures)
+    assert Counter(its.part for its in run.pictures) == {
+        part: run.record.counts[part]["pictures"] for part in PARTS
+    }
+
+
+def test_the_model_answers_a_score_and_four_sides_a_place(run: LocatorRun) -> None:
+    maps = answer(run.model, np.zeros((2, SIDE, SIDE, 1), np.uint8))
+    assert maps["score"].shape == (2, 8, 8)
+    assert maps["sides"].shape == (2, 8, 8, 4)
+    for values in maps.values():
+        assert np.isfinite(values).all()
+        assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_the_report_shows_the_figures_and_a_filmstrip_of_each_test_clip(locator_run: Path) -> None:
+    page = (locator_run / "report.html").read_text()
+    for words in ("AP50", "sensitivity at 0.5", "FROC", "test.avi", "Research use only"):
+        assert words in page
+    assert "train.avi" not in page
+
+
+def test_moved_pictures_are_found_by_data(locator_run: Path, tmp_path: Path) -> None:
+    moved = read_locator_run(locator_run, tmp_path)
+    assert all(its.path.is_relative_to(tmp_path) for its in moved.pictures)
+
+
+def test_the_same_seed_gives_the_same_model(
+    marked: Path, marked_clips: Path, recipe_path: Path, tmp_path: Path, run: LocatorRun
+) -> None:
+    words = ("train", marked, "--also", marked_clips, "--recipe", recipe_path, "--json")
+    done = sonolite(*words, "--out", tmp_path / "again")
+    assert done.code == 0, done
+    again = read_locator_run(tmp_path / "again")
+    for one, other in zip(run.model.get_weights(), again.model.get_weights(), strict=True):
+        assert np.array_equal(one, other)
+    assert again.record.metrics == run.record.metrics
+    assert json.loads(done.stdout[done.stdout.index("{") :])["kind"] == "locator"
+
+
+@pytest.mark.parametrize("file", ["model.keras", "split.csv", "run.json"])
+def test_a_run_with_a_missing_or_changed_file_is_refused(
+    locator_run: Path, tmp_path: Path, file: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(locator_run, folder)
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadInput, match=file):
+        read_locator_run(folder)
+    (folder / file).unlink()
+    with pytest.raises(BadInput, match="not the run of a locator"):
+        read_locator_run(folder)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--folds", "5"),
+        ("--hold-out", "320x240"),
+        ("--labels", "a,b"),
+        ("--positive", "a"),
+        ("--task", "a"),
+        ("--epochs", "3"),
+        ("--tirads", "4a"),
+        ("--preview", "sheet.png"),
+        ("--resume",),
+        ("--part-groups",),
+        ("--no-distillation",),
+        ("--drop-leaks",),
+    ],
+    ids=lambda option: option[0],
+)
+def test_options_of_a_classifier_are_refused(
+    marked: Path, recipe_path: Path, tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    words = ("train", marked, "--recipe", recipe_path, "--out", tmp_path)
+    refused(sonolite(*words, *option), "a locator takes --out")
+
+
+def test_also_belongs_to_a_locator(marked: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    words = ("train", marked, "--also", marked, "--recipe", tmp_path / "tiny.toml")
+    refused(sonolite(*words, "--out", tmp_path / "run"), "--also", "locator")
+
+
+def test_a_run_needs_a_new_folder_in_one_that_is_there(
+    marked: Path, recipe_path: Path, tmp_path: Path
+) -> None:
+    words = ("train", marked, "--recipe", recipe_path)
+    refused(sonolite(*words), "--out FOLDER")
+    refused(sonolite(*words, "--out", tmp_path), "is there already")
+    refused(sonolite(*words, "--out", tmp_path / "none" / "run"), "there is no folder")
+
+
+@pytest.mark.parametrize("option", ["--also", "--other"])
+def test_data_that_are_not_there_are_refused(
+    marked: Path, recipe_path: Path, tmp_path: Path, option: str
+) -> None:
+    words = ("train", marked, option, tmp_path / "none", "--recipe", recipe_path)
+    refused(sonolite(*words, "--out", tmp_path / "run"), "no such file or folder")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_recipe_is_refused_in_one_line(marked: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(FINDER.replace("channels = 16", "channels = 1"))
+    words = ("train", marked, "--recipe", path, "--out", tmp_path / "run")
+    refused(sonolite(*words), "channels")
+
+
+def test_labelled_pictures_without_boxes_are_refused(recipe_path: Path, tmp_path: Path) -> None:
+    for label in ("benign", "malignant"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "data" / label / "a.png"), np.eye(90, dtype=np.uint8) * 90)
+    words = ("train", tmp_path / "data", "--recipe", recipe_path, "--out", tmp_path / "run")
+    refused(sonolite(*words), "no boxes found")
+
+
+def grey(level: int) -> Square:
+    return Square(np.full((80, 80), level, np.uint8), np.zeros((0, 4), np.float32))
+
+
+def test_a_batch_is_drawn_by_the_shares_of_its_sources() -> None:
+    off = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
+    sources = [Source([grey(100)], 3.0), Source([grey(200)], 1.0)]
+    levels: Counter[int] = Counter()
+    for number in range(20):
+        pictures, score, *_ = draw_batch(sources, SIDE, off, 20, (0, number))
+        assert pictures.shape == (20, SIDE, SIDE, 1)
+        assert score.shape == (20, 8, 8)
+        levels.update(int(picture[32, 32, 0]) for picture in pictures)
+    assert set(levels) == {100, 200}
+    assert levels[100] / 400 == pytest.approx(0.75, abs=0.07)
+
+
+def test_the_same_key_gives_the_same_batch(marked: Path) -> None:
+    squares = [its.square for its in read_locator_data([marked], SIDE, 0).pictures]
+    one, same, other = (
+        draw_batch([Source(squares, 1.0)], SIDE, Augmentation(), 4, (7, number))
+        for number in (0, 0, 1)
+    )
+    assert all(np.array_equal(*pair) for pair in zip(one, same, strict=True))
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_before_anything_is_learnt_a_nodule_is_rare() -> None:
+    model = build_locator(NETWORK, SIDE, 16)
+    scores = answer(model, np.zeros((1, SIDE, SIDE, 1), np.uint8))["score"]
+    assert scores == pytest.approx(RARE, abs=0.005)
+
+
+def test_frozen_stages_do_not_learn() -> None:
+    model = build_locator(NETWORK, SIDE, 16)
+    every = len(model.trainable_variables)
+    freeze(model, NETWORK, 0)
+    assert len(model.trainable_variables) == every
+    freeze(model, NETWORK, 2)
+    frozen = [layer.name for layer in model.layers if not layer.trainable]
+    assert {name.split("_")[0] for name in frozen} == {"stem", "block0", "block1"}
+
+
+def test_frozen_weights_stay_and_the_others_are_averaged() -> None:
+    sources = [Source([Square(grey(90).pixels, np.array([[0.3, 0.3, 0.6, 0.6]], np.float32))], 1.0)]
+    told: list[int] = []
+
+    def learn(frozen: int, steps: int) -> dict[str, list[np.ndarray]]:
+        model = learn_locator(
+            NETWORK,
+            16,
+            SIDE,
+            sources,
+            Augmentation(),
+            1e-2,
+            2,
+            steps,
+            1,
+            frozen,
+            lambda number, score, sides: told.append(number),
+            2,
+        )
+        return {layer.name: layer.get_weights() for layer in model.layers}
+
+    learnt = learn(2, 3)
+    before = {layer.name: layer.get_weights() for layer in build_again().layers}
+    for name in ("stem", "block0_depthwise", "block1_expand"):
+        assert all(np.array_equal(*pair) for pair in zip(learnt[name], before[name], strict=True))
+    assert not np.array_equal(learnt["score_logits"][0], before["score_logits"][0])
+    assert told == [2, 3]
+
+
+def build_again() -> keras.Model:
+    """The model as `learn_locator` begins it with seed 1."""
+    keras.utils.set_random_seed(1)
+    return build_locator(NETWORK, SIDE, 16, FusedNormalization)
+
+
+def test_the_recipe_of_the_run_is_kept(run: LocatorRun, recipe_path: Path) -> None:
+    assert run.record.recipe == read_locator_recipe(str(recipe_path))
+    assert parse(run.record.recipe.preprocessing).side == SIDE

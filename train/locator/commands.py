@@ -1,0 +1,91 @@
+"""What `sonolite train` and `evaluate` do for a locator."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from train.locator.metrics import ClipFigures, Figure
+from train.terminal import figures_table, progress_bar, tracked
+
+
+def train_on_terminal(
+    folders: list[Path], recipe: str, out: Path, seed: int, other: Path | None
+) -> dict[str, object]:
+    """Trains with a progress bar, shows the figures, and returns the record."""
+    from devices.schema_io import plain
+    from train.locator.run import Step
+    from train.locator.training import LocatorCallbacks, train_locator
+
+    with progress_bar() as bar:
+        console = bar.console
+        task = bar.add_task("learning", total=None, visible=False)
+
+        def line(step: Step) -> None:
+            console.print(
+                f"step {step.step}: loss of scores {step.score_loss:.4f}, of sides "
+                f"{step.sides_loss:.4f}, {step.seconds:.0f} s",
+                soft_wrap=True,
+            )
+
+        record = train_locator(
+            folders,
+            recipe,
+            out,
+            seed,
+            other,
+            LocatorCallbacks(
+                pictures=tracked(bar, "pictures"),
+                begin=lambda steps: bar.update(task, total=steps, visible=True),
+                steps=lambda number: bar.update(task, completed=number),
+                line=line,
+                note=lambda text: console.print(f"note: {text}", markup=False, soft_wrap=True),
+            ),
+        )
+    show(
+        {str(part): figures for part, figures in record.metrics.items()},
+        {str(part): figures for part, figures in record.clips.items()},
+    )
+    console.print(f"{out}: open report.html; all else is beside it", markup=False, soft_wrap=True)
+    console.print(
+        f"next: sonolite convert {out} --classifier nodule.sonolite --out {out.name}.sonolite",
+        markup=False,
+        soft_wrap=True,
+    )
+    return dict(plain(record))
+
+
+def show(alone: dict[str, dict[str, Figure]], clips: dict[str, ClipFigures]) -> None:
+    """The figures of the pictures and of the clips, as tables."""
+    names = list(next(iter(alone.values())))
+    table = {
+        name: [
+            f"{found[name].value:.4f}\n{found[name].low:.3f}…{found[name].high:.3f}"
+            if name in found
+            else ""
+            for found in alone.values()
+        ]
+        for name in names
+    }
+    Console().print(figures_table(list(alone), table))
+    if clips:
+        words = {
+            "frames": "frames",
+            "marked": "with a nodule",
+            "found": "of these with a box",
+            "false": "empty with a box",
+            "false_far": "the same, far from a nodule",
+            "delay": "seconds to the box",
+            "false_tracks": "false tracks a minute",
+            "iou": "IoU",
+        }
+        shown = {
+            text: [_cell(getattr(figures, name)) for figures in clips.values()]
+            for name, text in words.items()
+        }
+        Console().print(figures_table([str(part) for part in clips], shown))
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

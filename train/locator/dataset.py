@@ -1,0 +1,162 @@
+"""Marked pictures as squares: what a locator learns from, and what it is measured on."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import BadInput, Box, Pixels
+from devices.capture.phantom import NODULES, Phantom
+from edge_runtime.bundle.preprocess import Crop, Gray, Picture, Preprocessing, Resize
+from train.importers.boxes import read_marked
+from train.locator.augmentation import Square
+from train.marked import MarkedPicture, marked_pixels
+from train.samples import PARTS, Dropped, Part
+
+LARGER = 1.25
+"""How much larger a square is kept than the network sees it, so that it can be moved and scaled."""
+EDGE = 3
+"""An empty frame so near to a marked one may show the edge of the nodule: it teaches nothing."""
+BLOCKS = 20
+"""Groups are cut into so many runs of neighbouring names; a run stands on one side."""
+TEST_BLOCKS, VALIDATION_BLOCKS = 3, 3
+SIMULATED_NECKS, SIMULATED_FRAMES = 80, range(5, 160, 31)
+
+Progress = Callable[[Iterable[MarkedPicture]], Iterable[MarkedPicture]]
+
+
+@dataclass(frozen=True)
+class LocatorPicture:
+    """A marked picture as a square."""
+
+    marked: MarkedPicture
+    square: Square
+    size: tuple[int, int]
+    """Width and height of the stored picture."""
+    part: Part
+    source: int
+    """The number of the data set that it is of."""
+    moving: bool
+    """Whether it is a frame of a clip."""
+    edge: bool
+    """Whether it is empty, and within `EDGE` frames of a marked one."""
+
+
+@dataclass(frozen=True)
+class LocatorData:
+    """What was read of some data sets."""
+
+    pictures: tuple[LocatorPicture, ...]
+    dropped: dict[str, int]
+    """Pictures that could not be used, by reason."""
+    notes: tuple[str, ...]
+
+    def of(self, part: Part) -> list[LocatorPicture]:
+        """The pictures of one part, in their order."""
+        return [picture for picture in self.pictures if picture.part == part]
+
+
+def read_locator_data(
+    folders: Sequence[Path], side: int, seed: int, progress: Progress = iter
+) -> LocatorData:
+    """Reads data sets, and says of each picture what it is for.
+
+    The split is the one that a data set gives; else its groups, in the order of their names, are
+    cut into runs, because neighbouring names are often one neck. Raises BadInput where a data set
+    cannot be read, where a group stands on two sides, and where no picture of a part has a box.
+    """
+    pictures: list[LocatorPicture] = []
+    dropped: list[Dropped] = []
+    notes: list[str] = []
+    for source, folder in enumerate(folders):
+        found = read_marked(folder)
+        notes += [f"data: {found.summary}", *found.notes]
+        dropped += found.dropped
+        parts = split_runs(found.pictures, seed)
+        marked = {(its.path, its.frame) for its in found.pictures if its.boxes}
+        moving = Counter(its.path for its in found.pictures)
+        for picture, pixels in marked_pixels(found.pictures, progress, dropped.append):
+            near = any(
+                (picture.path, picture.frame + step) in marked for step in range(-EDGE, EDGE + 1)
+            )
+            pictures.append(
+                LocatorPicture(
+                    picture,
+                    square_of(pixels, picture.boxes, round(LARGER * side)),
+                    (pixels.shape[1], pixels.shape[0]),
+                    parts[picture.group],
+                    source,
+                    moving[picture.path] > 1,
+                    not picture.boxes and near,
+                )
+            )
+    if not any(picture.marked.boxes for picture in pictures):
+        raise BadInput(f"{folders[0]}: no picture with a box can be used")
+    held = {picture.part for picture in pictures if picture.marked.boxes}
+    if bare := [part for part in PARTS if part not in held]:
+        raise BadInput(f"{folders[0]}: no picture with a box is of the part {bare[0]}")
+    reasons = dict(Counter(str(each.reason) for each in dropped))
+    return LocatorData(tuple(pictures), reasons, tuple(notes))
+
+
+def split_runs(pictures: Sequence[MarkedPicture], seed: int) -> dict[str, Part]:
+    """The part of each group; see `read_locator_data`."""
+    given: dict[str, Part] = {}
+    for picture in pictures:
+        if (
+            picture.part is not None
+            and given.setdefault(picture.group, picture.part) != picture.part
+        ):
+            raise BadInput(f"group {picture.group!r} stands on two sides")
+    groups = sorted({picture.group for picture in pictures})
+    if given:
+        if left := [group for group in groups if group not in given]:
+            raise BadInput(f"group {left[0]!r} has no split; give all of them one, or none")
+        return given
+    if len(groups) < len(PARTS):
+        raise BadInput(f"{len(groups)} groups of pictures; one each to train, validate and test")
+    blocks = min(BLOCKS, len(groups))
+    order = np.random.default_rng(seed).permutation(blocks)
+    tested = max(1, round(TEST_BLOCKS * blocks / BLOCKS))
+    part_of = dict.fromkeys(order.tolist(), "train")
+    part_of |= dict.fromkeys(order[:tested].tolist(), "test")
+    part_of |= dict.fromkeys(order[tested : 2 * tested].tolist(), "validation")
+    runs = np.array_split(np.arange(len(groups)), blocks)
+    return {
+        groups[place]: part_of[number]  # type: ignore[misc]
+        for number, run in enumerate(runs)
+        for place in run
+    }
+
+
+def square_of(pixels: Pixels, boxes: Sequence[Box], side: int) -> Square:
+    """A whole picture as a square, black beyond it, with boxes as shares of the side."""
+    height, width = pixels.shape[:2]
+    left, top, longer, _ = Crop(1).window(width, height, None)
+    resized = Resize(side)(Gray()(Crop(1)(Picture(pixels, None)))).pixels
+    corners = [(x - left, y - top, x + w - left, y + h - top) for x, y, w, h in boxes]
+    return Square(resized, np.asarray(corners, np.float32).reshape(-1, 4) / np.float32(longer))
+
+
+def simulated_pictures(side: int) -> list[Square]:
+    """Pictures of the phantom, with and without a nodule; seeds that no demo shows."""
+    squares = []
+    for seed in range(100, 100 + SIMULATED_NECKS):
+        phantom = Phantom(
+            seed=seed, width=480, height=360, nodule=NODULES[seed % len(NODULES)], live=False
+        )
+        x, y, w, h = phantom.picture
+        for moment in SIMULATED_FRAMES:
+            box = phantom.nodule_box(moment)
+            boxes = [] if box is None else [Box(box.x - x, box.y - y, box.w, box.h)]
+            squares.append(square_of(phantom.render(moment)[y : y + h, x : x + w], boxes, side))
+    return squares
+
+
+def network_tensor(picture: LocatorPicture, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The square as the network takes it, uint8 ``[1, side, side, 1]``."""
+    side = preprocessing.side
+    return Resize(side)(Picture(picture.square.pixels, None)).pixels.reshape(1, side, side, 1)

@@ -1,0 +1,148 @@
+"""What a locator answers to marked pictures, its operating point, and its figures."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices import Box
+from devices.capture.dicom import Dicom
+from devices.capture.kinds import Kind, kind_of
+from devices.capture.video import Video
+from edge_runtime.bundle.policies import TrackingPolicy
+from edge_runtime.bundle.preprocess import Preprocessing
+from edge_runtime.models.boxes import decode_boxes
+from edge_runtime.nodules.tracking import NO_TRACKS, Detection, step, visible
+from train.locator.dataset import LocatorPicture, network_tensor
+from train.locator.metrics import (
+    ClipFigures,
+    ClipFrame,
+    Figure,
+    Scored,
+    clip_figures,
+    figures,
+    match,
+)
+
+FRAMES_A_SECOND = 20.0
+"""Of a clip whose file does not tell."""
+STARTS = tuple(np.arange(0.06, 0.9, 0.02).round(2).tolist())
+"""Scores from which on a detection may begin a track, to choose from."""
+KEEPS = (0.4, 0.6, 0.8)
+"""The score that continues a track, as a share of the former."""
+
+Answer = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
+"""From tensors uint8 ``[N, side, side, 1]`` to the maps by name, ``[N, ...]``."""
+AT_ONCE = 32
+
+
+def detect(
+    answer: Answer,
+    pictures: Sequence[LocatorPicture],
+    preprocessing: Preprocessing,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> list[Scored]:
+    """The detections in each picture, as shares of the side of its square."""
+    found: list[Scored] = []
+    for start in progress(range(0, len(pictures), AT_ONCE)):
+        part = pictures[start : start + AT_ONCE]
+        maps = answer(np.concatenate([network_tensor(each, preprocessing) for each in part]))
+        found += [decode_boxes(*both) for both in zip(maps["score"], maps["sides"], strict=True)]
+    return found
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The pictures of one moving picture in their order, and the detections in each."""
+
+    pictures: tuple[LocatorPicture, ...]
+    found: tuple[Scored, ...]
+    rate: float
+    """Frames a second."""
+
+
+def clips_of(pictures: Sequence[LocatorPicture], found: Sequence[Scored]) -> list[Clip]:
+    """The clips among the pictures."""
+    by_file: dict[Path, list[tuple[LocatorPicture, Scored]]] = defaultdict(list)
+    for picture, scored in zip(pictures, found, strict=True):
+        if picture.moving:
+            by_file[picture.marked.path].append((picture, scored))
+    clips = []
+    for path, members in by_file.items():
+        ordered = sorted(members, key=lambda member: member[0].marked.frame)
+        own, scores = zip(*ordered, strict=True)
+        clips.append(Clip(own, scores, _rate(path)))
+    return clips
+
+
+def _rate(path: Path) -> float:
+    if not path.is_file():
+        return FRAMES_A_SECOND
+    with Video(path) if kind_of(path) is Kind.VIDEO else Dicom(path) as clip:
+        return clip.fps if 1 <= clip.fps <= 200 else FRAMES_A_SECOND
+
+
+def follow(clip: Clip, policy: TrackingPolicy) -> list[ClipFrame]:
+    """What the device would show of a clip, frame by frame."""
+    tracks, frames = NO_TRACKS, []
+    for picture, scored in zip(clip.pictures, clip.found, strict=True):
+        width, height = picture.size
+        longer = max(width, height)
+        left, top = (width - longer) // 2, (height - longer) // 2
+        at = picture.marked.frame / clip.rate
+        detections = []
+        for row in scored.tolist():
+            x, y = round(left + row[0] * longer), round(top + row[1] * longer)
+            w, h = round((row[2] - row[0]) * longer), round((row[3] - row[1]) * longer)
+            detections.append(Detection(Box(x, y, max(1, w), max(1, h)), row[4]))
+        tracks = step(tracks, detections, at, policy)
+        shown = visible(tracks, at, policy)
+        frames.append(
+            ClipFrame(
+                at,
+                corners(picture.marked.boxes),
+                corners([track.box for track in shown]),
+                tuple(track.number for track in shown),
+            )
+        )
+    return frames
+
+
+def corners(boxes: Sequence[Box]) -> NDArray[np.float32]:
+    """float32 ``[N, 4]``: left, top, right, bottom in pixels."""
+    rows = [(x, y, x + w, y + h) for x, y, w, h in boxes]
+    return np.asarray(rows, np.float32).reshape(-1, 4)
+
+
+def choose_scores(
+    clips: Sequence[Clip], policy: TrackingPolicy, false_frames: float
+) -> TrackingPolicy:
+    """The policy with the scores that show most nodules where few empty frames have a box.
+
+    At most `false_frames` of the empty frames may have one; where no scores hold that, it is the
+    pair with the fewest. Never to be called with clips of the test part.
+    """
+    candidates = []
+    for start in STARTS:
+        for share in KEEPS:
+            tried = replace(policy, start_score=start, keep_score=round(share * start, 3))
+            measured = clip_figures([follow(clip, tried) for clip in clips])
+            false = measured.false or 0.0
+            holds = false <= false_frames
+            candidates.append((holds, measured.found or 0.0 if holds else -false, tried))
+    return max(candidates, key=lambda candidate: candidate[:2])[2] if clips else policy
+
+
+def measure(
+    pictures: Sequence[LocatorPicture], found: Sequence[Scored], policy: TrackingPolicy
+) -> tuple[dict[str, Figure], ClipFigures | None]:
+    """The figures of the pictures alone, and those of the clips among them after tracking."""
+    matched = match([picture.square.boxes for picture in pictures], found)
+    groups = [picture.marked.group for picture in pictures]
+    alone = figures(matched, groups, policy.start_score)
+    clips = clips_of(pictures, found)
+    moving = clip_figures([follow(clip, policy) for clip in clips]) if clips else None
+    return alone, moving

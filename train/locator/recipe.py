@@ -1,0 +1,120 @@
+"""The recipe of a locator: one short TOML file, read into frozen dataclasses."""
+
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from devices import BadInput
+from devices.schema_io import read_toml
+from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.policies import PoolingPolicy, TrackingPolicy
+from train.augmentation import Augmentation
+from train.recipe import Count, EfficientNetLite, MobileNetV2, Rate
+
+LOCATORS = ("nodule-locator",)
+"""The recipes of locators in the package."""
+Weight = Annotated[float, Meta(ge=0, le=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class LocatorFit:
+    """How long and how fast a locator learns: AdamW, a warm-up and a cosine, averaged weights."""
+
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)]
+    """The highest learning rate."""
+    batch: Count
+    """Pictures in one step."""
+    steps: Count
+    """Steps in all."""
+    frozen: Annotated[int, Meta(ge=0, le=5)]
+    """Stages of the trunk, from the first, that keep the weights of ImageNet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Of what a batch is drawn, by relative weight."""
+
+    marked: Annotated[float, Meta(gt=0, le=1)]
+    """Pictures with a nodule; a data set of four times as many pictures is drawn twice as often."""
+    empty: Weight
+    """Pictures that are known to show none."""
+    other: Weight
+    """Pictures of other organs, where there are any."""
+    simulated: Weight
+    """Pictures of the phantom."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocatorLimits:
+    """How far a variant may stay behind float32 before the gate refuses it."""
+
+    ap50_drop: Rate
+    """AP50 may be smaller by this much."""
+    recall_drop: Rate
+    """The recall at the operating point may be smaller by this much."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocatorRecipe:
+    """Everything that makes a locator, but for the data and the seed."""
+
+    kind: Literal["locator"]
+    about: str
+    """One line for people: what this recipe makes."""
+    preprocessing: str
+    """How a picture becomes the input of the network; a crop without a box makes it a square."""
+    network: EfficientNetLite | MobileNetV2
+    channels: Annotated[int, Meta(ge=16, le=512)]
+    """Channels of the pyramid and of the head."""
+    fit: LocatorFit
+    sampling: Sampling
+    augmentation: Augmentation
+    tracking: TrackingPolicy
+    """How boxes become tracks; the two scores are chosen anew on the validation clips."""
+    pooling: PoolingPolicy
+    limits: LocatorLimits
+    false_frames: Rate
+    """The share of empty validation frames that may have a box, for the choice of the scores."""
+
+    def __post_init__(self) -> None:
+        try:
+            preprocessing = preprocess.parse(self.preprocessing)
+        except BadInput as error:
+            raise ValueError(str(error)) from error
+        if not preprocessing.crops:
+            raise ValueError("a locator sees the whole picture in a square: add crop(context=1)")
+        if preprocessing.side % 32:
+            raise ValueError("the side of a locator's picture is a multiple of 32 pixels")
+
+
+def is_locator(name: str) -> bool:
+    """Whether a recipe is that of a locator, by its name, or by the entry `kind` of its file."""
+    path = Path(name)
+    if name in LOCATORS:
+        return True
+    if path.suffix != ".toml" or not path.is_file():
+        return False
+    try:
+        return tomllib.loads(path.read_bytes().decode()).get("kind") == "locator"
+    except (ValueError, RecursionError):
+        return False  # whoever reads the recipe as that of a classifier tells what is wrong
+
+
+def read_locator_recipe(name: str) -> LocatorRecipe:
+    """Reads the recipe of a locator by its name in the package, or by the path of a file.
+
+    Raises BadInput where there is none, or naming the first entry that is wrong.
+    """
+    if name in LOCATORS:
+        content = (resources.files("train") / "locator" / f"{name}.toml").read_bytes()
+    elif name.endswith(".toml") and Path(name).is_file():
+        content = Path(name).read_bytes()
+    else:
+        raise BadInput(
+            f"no recipe {name!r}; there are {', '.join(LOCATORS)}, or give the path of a .toml"
+        )
+    return read_toml(content, LocatorRecipe, f"recipe {name}")

@@ -1,0 +1,87 @@
+"""`sonolite recipe`: a recipe file is written, checked and explained."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from devices import BadInput
+from edge_runtime.files import refuse_existing, whole_file
+
+recipes = typer.Typer(help="Write, check and explain recipes.", no_args_is_help=True)
+
+
+@recipes.command()
+def new(
+    file: Annotated[Path, typer.Argument(help="The new file, NAME.toml.")],
+    like: Annotated[
+        str, typer.Option(help="The recipe that it starts from, shipped or a path.")
+    ] = "efficientnet-lite0",
+    labels: Annotated[
+        str | None, typer.Option(help="The classes, by commas, of two the positive one last.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="What is told apart.")] = None,
+) -> None:
+    """Write a recipe file that explains each of its keys.
+
+    Example: sonolite recipe new mass.toml --labels cyst,solid --task "breast mass"
+    """
+    from train.plan import Changes, changed
+    from train.recipe import read_recipe
+    from train.recipe_keys import commented
+
+    if file.suffix != ".toml":
+        raise BadInput(f"{file}: a recipe's name ends in .toml")
+    refuse_existing(file)
+    names = tuple(word.strip() for word in labels.split(",")) if labels else ()
+    recipe = changed(read_recipe(like), Changes(labels=names, task=task), str(file))
+    with whole_file(file) as path:
+        path.write_text(commented(recipe), "utf-8")
+    typer.echo(f"{file}: written; train with --recipe {file}", err=True)
+
+
+@recipes.command()
+def check(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, or a path.")],
+) -> None:
+    """Say whether a recipe can be used; exit 2, naming the first entry that is wrong.
+
+    Example: sonolite recipe check mass.toml
+    """
+    from train.recipe import read_recipe
+
+    plan = read_recipe(recipe)
+    teachers = plan.distillation and f", {plan.distillation.teachers} teachers"
+    typer.echo(
+        f"{recipe}: {plan.task.name}; labels: {', '.join(plan.task.labels)}; "
+        f"{plan.network.__struct_config__.tag}, {plan.fit.epochs} epochs{teachers or ''}"
+    )
+
+
+@recipes.command()
+def explain(
+    key: Annotated[str | None, typer.Argument(help="A key, as fit.epochs; else all.")] = None,
+    network: Annotated[
+        str, typer.Option(help="The kind of network whose keys are explained.")
+    ] = "efficientnet-lite",
+) -> None:
+    """Explain the keys of a recipe: meaning, range and default.
+
+    Examples: sonolite recipe explain
+
+    sonolite recipe explain fit.balance
+    """
+    from train.recipe_keys import NETWORKS, recipe_keys
+
+    if network not in NETWORKS:
+        raise BadInput(f"--network {network}: there are {', '.join(NETWORKS)}")
+    named = {f"{entry.table}.{entry.name}".lstrip("."): entry for entry in recipe_keys(network)}
+    chosen = {name: named[name] for name in named if key in (None, name, named[name].name)}
+    if not chosen:
+        raise BadInput(f"no key {key!r}; there are {', '.join(named)}")
+    console = Console()
+    for name, entry in chosen.items():
+        allowed = f"; {entry.allowed}" if entry.allowed else ""
+        console.print(f"{name}: {entry.type}{allowed} ({entry.default})", markup=False)
+        console.print(f"    {entry.meaning}", markup=False)
