@@ -105,6 +105,10 @@ def train(
         list[Path] | None,
         typer.Option(help="More marked pictures or clips, for the recipe of a locator."),
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Begin with the weights of this run of a locator."),
+    ] = None,
     preview: Annotated[
         Path | None,
         typer.Option(help="Only draw what was read, with boxes and labels, into this .png."),
@@ -146,18 +150,20 @@ def train(
         )
         if folds or hold_out or epochs or preview or resume or changed:
             raise BadInput(
-                f"--recipe {recipe}: a locator takes --out, --also, --other, --seed, --json alone"
+                f"--recipe {recipe}: a locator takes --out, --also, --other, --start-from, --seed, "
+                "--json alone"
             )
         if out is None:
             raise BadInput("--out FOLDER: where the run is written")
         from train.locator.commands import train_on_terminal
 
-        located = train_on_terminal([data, *(also or ())], recipe, out, seed, other)
+        located = train_on_terminal([data, *(also or ())], recipe, out, seed, other, start_from)
         if as_json:
             print(json.dumps(located))
         return
-    if also:
-        raise BadInput(f"--also: goes with the recipe of a locator, which {recipe} is not")
+    for option, given in (("--also", also), ("--start-from", start_from)):
+        if given:
+            raise BadInput(f"{option}: goes with the recipe of a locator, which {recipe} is not")
     if folds and hold_out:
         raise BadInput("--folds and --hold-out: one of them")
     if part_groups and not hold_out:

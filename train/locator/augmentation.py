@@ -69,5 +69,22 @@ def vary_square(
     )
 
 
+def borrow_tones(square: Square, other: Square) -> Square:
+    """The picture with the grey levels of another one, and its own boxes.
+
+    As many pixels are as dark as any level, in both (histogram specification: Gonzalez and Woods,
+    "Digital Image Processing", 3.3.2). Black, which is beyond the sector, stays black. So the
+    nodules of stills are learnt with the grey levels of films, and the other way round.
+    """
+    own, wanted = (
+        np.bincount(each.pixels.ravel(), minlength=256)[1:].cumsum() for each in (square, other)
+    )
+    if not own[-1] or not wanted[-1]:
+        return square
+    levels = np.zeros(256, np.uint8)
+    levels[1:] = 1 + np.minimum(254, np.searchsorted(wanted / wanted[-1], own / own[-1]))
+    return square._replace(pixels=levels[square.pixels])
+
+
 def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1), np.float64)

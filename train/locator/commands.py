@@ -9,7 +9,12 @@ from train.terminal import figures_table, progress_bar, tracked
 
 
 def train_on_terminal(
-    folders: list[Path], recipe: str, out: Path, seed: int, other: Path | None
+    folders: list[Path],
+    recipe: str,
+    out: Path,
+    seed: int,
+    other: Path | None,
+    start_from: Path | None,
 ) -> dict[str, object]:
     """Trains with a progress bar, shows the figures, and returns the record."""
     from devices.schema_io import plain
@@ -33,6 +38,7 @@ def train_on_terminal(
             out,
             seed,
             other,
+            start_from,
             LocatorCallbacks(
                 pictures=tracked(bar, "pictures"),
                 begin=lambda steps: bar.update(task, total=steps, visible=True),

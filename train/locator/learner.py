@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from train.augmentation import Augmentation
-from train.locator.augmentation import Square, vary_square
+from train.locator.augmentation import Square, borrow_tones, vary_square
 from train.locator.losses import score_loss, sides_loss
 from train.locator.network import build_locator
 from train.locator.targets import draw_targets
@@ -37,6 +37,7 @@ def learn_locator(
     side: int,
     sources: Sequence[Source],
     augmentation: Augmentation,
+    borrowed: float,
     learning_rate: float,
     batch: int,
     steps: int,
@@ -46,15 +47,19 @@ def learn_locator(
     every: int,
     progress: Callable[[int], None] = lambda _: None,
     snapshot: Callable[[int, keras.Model], None] | None = None,
+    start: keras.Model | None = None,
 ) -> keras.Model:
     """Learns for so many `steps` of a `batch` each; returns a model with the averaged weights.
 
-    The layers of the first `frozen` stages keep the weights of ImageNet. After `every` steps
+    It begins with the weights of `start`, or else with those of ImageNet, if the network has them.
+    The layers of the first `frozen` stages keep these weights. After `every` steps
     `report` is told the step and both losses, and after each step `progress` its number.
     """
     keras.utils.set_random_seed(seed)
     model = build_locator(network, side, channels, FusedNormalization)
-    if network.weights == "imagenet":
+    if start is not None:
+        copy_weights(start, model)
+    elif network.weights == "imagenet":
         load_imagenet(model, network)
     freeze(model, network, frozen)
     variables = model.trainable_variables
@@ -81,7 +86,7 @@ def learn_locator(
 
     def generate():  # type: ignore[no-untyped-def]
         for number in range(steps):
-            yield draw_batch(sources, side, augmentation, batch, (seed, number))
+            yield draw_batch(sources, side, augmentation, borrowed, batch, (seed, number))
 
     places = side // 8
     signature = (
@@ -115,11 +120,19 @@ def averaged(
     last = model.get_weights()
     optimizer.finalize_variable_values(model.trainable_variables)
     plain = build_locator(network, side, channels)
-    # A frozen layer stands elsewhere in the list of all weights: each layer hands over its own.
-    for layer in plain.layers:
-        layer.set_weights(model.get_layer(layer.name).get_weights())
+    copy_weights(model, plain)
     model.set_weights(last)
     return plain
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Gives each layer the weights of its namesake.
+
+    A frozen layer stands elsewhere in the list of all weights, so no list is handed over. Raises
+    ValueError where the two are not of one kind.
+    """
+    for layer in target.layers:
+        layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def freeze(model: keras.Model, network: InvertedResiduals, stages: int) -> None:
@@ -137,19 +150,27 @@ def draw_batch(
     sources: Sequence[Source],
     side: int,
     augmentation: Augmentation,
+    borrowed: float,
     batch: int,
     key: tuple[int, ...],
 ) -> tuple[NDArray[np.generic], ...]:
     """Pictures and their maps, drawn from the sources by their shares.
 
-    The same key gives the same batch.
+    The share `borrowed` of them takes the grey levels of another picture that is drawn alike. The
+    same key gives the same batch.
     """
     rng = np.random.default_rng(key)
     shares = np.array([source.share for source in sources])
+
+    def draw() -> Square:
+        source = sources[int(rng.choice(len(sources), p=shares / shares.sum()))]
+        return source.pictures[int(rng.integers(len(source.pictures)))]
+
     drawn = []
     for _ in range(batch):
-        source = sources[int(rng.choice(len(sources), p=shares / shares.sum()))]
-        square = source.pictures[int(rng.integers(len(source.pictures)))]
+        square = draw()
+        if rng.random() < borrowed:
+            square = borrow_tones(square, draw())
         varied = vary_square(square, side, augmentation, rng)
         drawn.append(
             (varied.pixels[..., np.newaxis], draw_targets(varied.boxes, varied.ignored, side))

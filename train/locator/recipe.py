@@ -46,6 +46,8 @@ class Sampling:
     """Pictures of other organs, where there are any."""
     simulated: Weight
     """Pictures of the phantom."""
+    borrowed_tones: Weight = 0.0
+    """The share of pictures that take the grey levels of another one."""
 
 
 @dataclass(frozen=True, slots=True)

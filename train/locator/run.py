@@ -62,6 +62,8 @@ class LocatorRecord:
     clips: dict[Part, ClipFigures]
     """Of the moving pictures, after tracking."""
     model_sha256: str
+    started_from: str | None = None
+    """SHA-256 of the model of the run whose weights it began with."""
 
 
 @dataclass(frozen=True)

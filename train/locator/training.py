@@ -28,8 +28,10 @@ from train.locator.report import locator_page
 from train.locator.run import (
     SCHEMA,
     LocatorRecord,
+    LocatorRun,
     Step,
     count,
+    read_locator_run,
     split_rows,
     write_locator_run,
 )
@@ -61,12 +63,14 @@ def train_locator(
     out: Path,
     seed: int,
     other: Path | None,
+    start_from: Path | None,
     callbacks: LocatorCallbacks,
 ) -> LocatorRecord:
     """Trains a locator on data sets of marked pictures and writes the run `out`.
 
-    `other` holds pictures of other organs, which show no nodule. Raises BadInput where recipe or
-    data cannot be used, before any long work begins.
+    `other` holds pictures of other organs, which show no nodule. `start_from` is a run whose
+    weights it begins with. Raises BadInput where recipe or data cannot be used, before any long
+    work begins.
     """
     recipe = read_locator_recipe(recipe_name)
     require_weights(recipe.network)
@@ -74,6 +78,7 @@ def train_locator(
         raise BadInput(f"{out}: is there already")
     if not out.absolute().parent.is_dir():
         raise BadInput(f"{out}: there is no folder {out.absolute().parent}")
+    start = None if start_from is None else _start(start_from, recipe)
     side = preprocess.parse(recipe.preprocessing).side
     data = read_locator_data(folders, side, seed, callbacks.pictures)
     for note in data.notes:
@@ -99,6 +104,7 @@ def train_locator(
         side,
         sources,
         recipe.augmentation,
+        recipe.sampling.borrowed_tones,
         recipe.fit.learning_rate,
         recipe.fit.batch,
         recipe.fit.steps,
@@ -107,8 +113,18 @@ def train_locator(
         report,
         EVERY,
         callbacks.steps,
+        start=None if start is None else start.model,
     )
-    return write_measured(recipe_name, recipe, out, seed, folders, data, model, history)
+    started = None if start is None else start.record.model_sha256
+    return write_measured(recipe_name, recipe, out, seed, folders, data, model, history, started)
+
+
+def _start(folder: Path, recipe: LocatorRecipe) -> LocatorRun:
+    run = read_locator_run(folder)
+    own = run.record.recipe
+    if (own.network, own.channels) != (recipe.network, recipe.channels):
+        raise BadInput(f"{folder}: has another network than the recipe, so it is no start for it")
+    return run
 
 
 def draw_sources(
@@ -152,6 +168,7 @@ def write_measured(
     data: LocatorData,
     model: keras.Model,
     history: Sequence[Step],
+    started_from: str | None = None,
 ) -> LocatorRecord:
     """Chooses the scores on the validation part, measures both other parts, and writes the run."""
     preprocessing = preprocess.parse(recipe.preprocessing)
@@ -179,6 +196,7 @@ def write_measured(
         counts=count(data.pictures),
         dropped=data.dropped,
         history=tuple(history),
+        started_from=started_from,
         tracking=tracking,
         metrics={part: alone for part, (alone, _) in measured.items()},
         clips={part: moving for part, (_, moving) in measured.items() if moving is not None},

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -225,7 +226,7 @@ def test_a_batch_is_drawn_by_the_shares_of_its_sources() -> None:
     sources = [Source([grey(100)], 3.0), Source([grey(200)], 1.0)]
     levels: Counter[int] = Counter()
     for number in range(20):
-        pictures, score, *_ = draw_batch(sources, SIDE, off, 20, (0, number))
+        pictures, score, *_ = draw_batch(sources, SIDE, off, 0.0, 20, (0, number))
         assert pictures.shape == (20, SIDE, SIDE, 1)
         assert score.shape == (20, 8, 8)
         levels.update(int(picture[32, 32, 0]) for picture in pictures)
@@ -236,7 +237,7 @@ def test_a_batch_is_drawn_by_the_shares_of_its_sources() -> None:
 def test_the_same_key_gives_the_same_batch(marked: Path) -> None:
     squares = [its.square for its in read_locator_data([marked], SIDE, 0).pictures]
     one, same, other = (
-        draw_batch([Source(squares, 1.0)], SIDE, Augmentation(), 4, (7, number))
+        draw_batch([Source(squares, 1.0)], SIDE, Augmentation(), 0.5, 4, (7, number))
         for number in (0, 0, 1)
     )
     assert all(np.array_equal(*pair) for pair in zip(one, same, strict=True))
@@ -270,6 +271,7 @@ def test_frozen_weights_stay_and_the_others_are_averaged() -> None:
             SIDE,
             sources,
             Augmentation(),
+            0.5,
             1e-2,
             2,
             steps,
@@ -297,3 +299,35 @@ def build_again() -> keras.Model:
 def test_the_recipe_of_the_run_is_kept(run: LocatorRun, recipe_path: Path) -> None:
     assert run.record.recipe == read_locator_recipe(str(recipe_path))
     assert parse(run.record.recipe.preprocessing).side == SIDE
+
+
+def test_a_run_begins_with_the_weights_of_another_one(
+    marked: Path, marked_clips: Path, recipe_path: Path, tmp_path: Path, run: LocatorRun
+) -> None:
+    slow = tmp_path / "slow.toml"
+    text = recipe_path.read_text()
+    slow.write_text(re.sub(r"learning_rate = \S+", "learning_rate = 1e-9", text))
+    assert slow.read_text() != text
+    words = ("train", marked, "--also", marked_clips, "--recipe", slow, "--seed", "5")
+    assert sonolite(*words, "--start-from", run.folder, "--out", tmp_path / "next").code == 0
+    after = read_locator_run(tmp_path / "next")
+    assert after.record.started_from == run.record.model_sha256
+    for layer in after.model.layers:
+        for one, other in zip(
+            layer.trainable_weights, run.model.get_layer(layer.name).trainable_weights, strict=True
+        ):
+            assert np.allclose(one, other, atol=1e-6)
+
+
+def test_a_run_of_another_network_is_no_start(
+    marked: Path, recipe_path: Path, tmp_path: Path, locator_run: Path
+) -> None:
+    wider = tmp_path / "wider.toml"
+    wider.write_text(re.sub(r"channels = \d+", "channels = 24", recipe_path.read_text(), count=1))
+    words = ("train", marked, "--recipe", wider, "--out", tmp_path / "next")
+    refused(sonolite(*words, "--start-from", locator_run), "another network than the recipe")
+
+
+def test_a_classifier_has_no_start(tmp_path: Path, locator_run: Path) -> None:
+    words = ("train", tmp_path, "--out", tmp_path / "next", "--start-from", locator_run)
+    refused(sonolite(*words), "--start-from: goes with the recipe of a locator")
