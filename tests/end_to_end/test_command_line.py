@@ -72,14 +72,12 @@ def begin(*words: str | Path, wrapper: tuple[str, ...] = ()) -> "subprocess.Pope
 
 
 LIVE = ("--source", "phantom:", "--whole-picture", "--any-picture", "--json")
-SHIPPED_KEYS = str(Path(__file__).parents[2] / "edge_runtime" / "demo_keys")
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_session_with_the_video_and_the_summary(
     number: signal.Signals, demo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SONOLITE_TRUST", SHIPPED_KEYS)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     video = tmp_path / "seen.mp4"
     with begin("run", demo_path, *LIVE, "--save", video) as process:
@@ -96,7 +94,6 @@ def test_a_signal_ends_a_session_with_the_video_and_the_summary(
 def test_nohup_keeps_a_session_running(
     demo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SONOLITE_TRUST", SHIPPED_KEYS)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with begin("run", demo_path, *LIVE, wrapper=("nohup",)) as process:
         assert process.stdout is not None
