@@ -109,7 +109,7 @@ def convert(
             raise BadInput("--classifier goes with --out, --data, --version, --variants and --key")
         _join(run, classifier, out, data, version, chosen, read_signing_key(key), as_json)
         return
-    from train.locator.run import is_locator_run
+    from train.locator.recipe import is_locator_run
 
     if is_locator_run(run):
         raise BadInput(f"{run}: the run of a locator; --classifier BUNDLE names what it joins")

@@ -43,8 +43,9 @@ os.environ["VK_ICD_FILENAMES"] = os.devnull
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
 
-TN5000 = Path(__file__).parents[2] / "shared" / "data" / "tn5000"
-SWEEPS = Path(__file__).parents[2] / "shared" / "data" / "sweeps"
+REAL = Path(os.environ.get("SONOLITE_REAL", "no-such-folder"))
+"""Real pictures, which are not part of the project; see CONTRIBUTING.md."""
+TN5000, SWEEPS, CASES = REAL / "data" / "tn5000", REAL / "data" / "sweeps", REAL / "cases"
 
 TINY = """
 about = "For tests: learns the phantom's two kinds of nodule in seconds."

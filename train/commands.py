@@ -290,6 +290,10 @@ def evaluate(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Measure images that the model learnt from, too.")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Of a locator: a page with curves, clips and the worst mistakes."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The figures to stdout.")] = False,
 ) -> None:
     """Measure the float model of a run on other data.
@@ -297,10 +301,25 @@ def evaluate(
     Images that the run trained or validated on, near duplicates of them, and other images of their
     groups that lie beside them are refused.
 
-    Example: sonolite evaluate run --data other-hospital --out-of-scope lungs
+    Examples: sonolite evaluate run --data other-hospital --out-of-scope lungs
+
+    sonolite evaluate locator --data other-clips --report clips.html
     """
     from train.arguments import check_evaluation
     from train.importers.ddti import parse_grades
+    from train.locator.recipe import is_locator_run
+
+    if is_locator_run(run):
+        if out_of_scope or tirads:
+            raise BadInput("a locator takes --data, --images, --allow-seen, --report, --json alone")
+        from train.locator.commands import evaluate_on_terminal
+
+        measured = evaluate_on_terminal(run, data, images, allow_seen, report)
+        if as_json:
+            print(json.dumps(measured))
+        return
+    if report is not None:
+        raise BadInput(f"--report: goes with a locator, which {run} is not; it has a report.html")
 
     grades = parse_grades(tirads) if tirads else None
     check_evaluation(run, data, out_of_scope, grades)

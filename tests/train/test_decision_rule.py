@@ -1,8 +1,8 @@
 """Labels from probabilities, of two classes and of more, held against scikit-learn's figures."""
 
-from dataclasses import asdict
-from types import SimpleNamespace
+from dataclasses import asdict, replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +15,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from edge_runtime.bundle.archive import Bundle
 from edge_runtime.nodules.decide import decide
 from train.decision_rule import (
     NO_LABEL,
@@ -118,19 +119,22 @@ def test_a_subgroup_without_a_class_has_what_it_can_have() -> None:
     st.tuples(*[st.floats(0.05, 0.95)] * 3),
 )
 def test_labels_are_those_that_a_device_gives(
-    rows: list[tuple[float, ...]], thresholds: tuple[float, ...]
+    demo_bundle: Bundle, rows: list[tuple[float, ...]], thresholds: tuple[float, ...]
 ) -> None:
     probability = np.array(rows) / np.sum(rows, axis=1, keepdims=True)
     chosen = dict(zip(CLASSES, thresholds, strict=True))
     called = DecisionRule(CLASSES, chosen).called(probability)
-    stage = SimpleNamespace(
+    plain = demo_bundle.manifest.classifier
+    stage = msgspec.structs.replace(
+        plain,
         labels=CLASSES,
-        is_binary=False,
-        operating_point=SimpleNamespace(thresholds=chosen),
-        decision=SimpleNamespace(margin=0.0),
+        aliases={},
+        prevalence=dict.fromkeys(CLASSES, 1 / 3),
+        operating_point=replace(plain.operating_point, thresholds=chosen),
+        decision=replace(plain.decision, margin=0.0),
     )
     for row, place in zip(probability, called, strict=True):
-        label, _ = decide(dict(zip(CLASSES, row, strict=True)), stage)  # type: ignore[arg-type]
+        label, _ = decide(dict(zip(CLASSES, row, strict=True)), stage)
         assert (None if place == NO_LABEL else CLASSES[place]) == label
 
 

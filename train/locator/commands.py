@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from edge_runtime.files import whole_file
 from train.locator.metrics import ClipFigures, Figure
 from train.terminal import figures_table, progress_bar, tracked
 
@@ -58,6 +59,35 @@ def train_on_terminal(
         soft_wrap=True,
     )
     return dict(plain(record))
+
+
+def evaluate_on_terminal(
+    run: Path, data: Path, images: Path | None, allow_seen: bool, report: Path | None
+) -> dict[str, object]:
+    """Measures with a progress bar, shows the figures, and returns them."""
+    from devices.schema_io import plain
+    from train.locator.evaluation import evaluate_locator
+    from train.locator.report import evaluation_page
+    from train.locator.run import read_locator_run
+
+    trained = read_locator_run(run, images)
+    with progress_bar() as bar:
+        evaluation, judged = evaluate_locator(
+            trained,
+            data,
+            allow_seen,
+            lambda line: bar.console.print(f"note: {line}", markup=False, soft_wrap=True),
+            tracked(bar, "pictures"),
+        )
+    show({data.name: evaluation.metrics}, {data.name: evaluation.clips} if evaluation.clips else {})
+    for reason, count in evaluation.dropped.items():
+        Console().print(f"{count} dropped: {reason}")
+    if report is not None:
+        page = evaluation_page(data.name, trained.record, evaluation, judged)
+        with whole_file(report) as part:
+            part.write_text(page)
+        Console().print(f"{report}: curves, clips and mistakes", markup=False, soft_wrap=True)
+    return dict(plain(evaluation))
 
 
 def show(alone: dict[str, dict[str, Figure]], clips: dict[str, ClipFigures]) -> None:

@@ -1,8 +1,8 @@
 """Marked pictures as squares: what a locator learns from, and what it is measured on."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,23 +76,8 @@ def read_locator_data(
         notes += [f"data: {found.summary}", *found.notes]
         dropped += found.dropped
         parts = split_runs(found.pictures, seed)
-        marked = {(its.path, its.frame) for its in found.pictures if its.boxes}
-        moving = Counter(its.path for its in found.pictures)
-        for picture, pixels in marked_pixels(found.pictures, progress, dropped.append):
-            near = any(
-                (picture.path, picture.frame + step) in marked for step in range(-EDGE, EDGE + 1)
-            )
-            pictures.append(
-                LocatorPicture(
-                    picture,
-                    square_of(pixels, picture.boxes, round(LARGER * side)),
-                    (pixels.shape[1], pixels.shape[0]),
-                    parts[picture.group],
-                    source,
-                    moving[picture.path] > 1,
-                    not picture.boxes and near,
-                )
-            )
+        squares = read_squares(found.pictures, side, progress, dropped.append)
+        pictures += [replace(its, part=parts[its.marked.group], source=source) for its in squares]
     if not any(picture.marked.boxes for picture in pictures):
         raise BadInput(f"{folders[0]}: no picture with a box can be used")
     held = {picture.part for picture in pictures if picture.marked.boxes}
@@ -100,6 +85,30 @@ def read_locator_data(
         raise BadInput(f"{folders[0]}: no picture with a box is of the part {bare[0]}")
     reasons = dict(Counter(str(each.reason) for each in dropped))
     return LocatorData(tuple(pictures), reasons, tuple(notes))
+
+
+def read_squares(
+    marked: Sequence[MarkedPicture],
+    side: int,
+    progress: Progress,
+    drop: Callable[[Dropped], object],
+) -> Iterator[LocatorPicture]:
+    """The pictures that can be read, as squares, all of the part `test`; `drop` hears of others."""
+    places = {(its.path, its.frame) for its in marked if its.boxes}
+    moving = Counter(its.path for its in marked)
+    for picture, pixels in marked_pixels(marked, progress, drop):
+        near = any(
+            (picture.path, picture.frame + step) in places for step in range(-EDGE, EDGE + 1)
+        )
+        yield LocatorPicture(
+            marked=picture,
+            square=square_of(pixels, picture.boxes, round(LARGER * side)),
+            size=(pixels.shape[1], pixels.shape[0]),
+            part="test",
+            source=0,
+            moving=moving[picture.path] > 1,
+            edge=not picture.boxes and near,
+        )
 
 
 def split_runs(pictures: Sequence[MarkedPicture], seed: int) -> dict[str, Part]:

@@ -106,6 +106,14 @@ def is_locator(name: str) -> bool:
         return False  # whoever reads the recipe as that of a classifier tells what is wrong
 
 
+def is_locator_run(folder: Path) -> bool:
+    """Whether a folder holds the run of a locator."""
+    try:
+        return b'"kind": "locator"' in (folder / "run.json").read_bytes()[:64]
+    except OSError:
+        return False
+
+
 def read_locator_recipe(name: str) -> LocatorRecipe:
     """Reads the recipe of a locator by its name in the package, or by the path of a file.
 

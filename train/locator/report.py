@@ -1,16 +1,18 @@
 """`report.html` of a locator: figures, curves, clips over time, and the worst mistakes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.bundle.policies import TrackingPolicy
 from edge_runtime.models.boxes import pairwise_iou
 from train.html_page import html_page, img, jpeg, new_figure, pair, plot, table, word_table
 from train.locator.dataset import LocatorPicture
+from train.locator.evaluation import Judged, LocatorEvaluation
 from train.locator.measurement import Clip, clips_of, follow
-from train.locator.metrics import MEETS, Figure, Scored, match
+from train.locator.metrics import MEETS, ClipFigures, Figure, Scored, match
 from train.locator.run import LocatorRecord
 from train.samples import PARTS
 
@@ -31,11 +33,9 @@ def locator_page(
         f"Locator: {record.recipe_name}",
         f"{record.recipe.about} Research use only, not for diagnosis.",
         {
-            "Figures": _figures(record),
-            "Curves": _curves(pictures, found),
-            "Clips": _clips(record),
-            "Filmstrips": "".join(_filmstrip(clip, record) for clip in clips_of(pictures, found)),
-            "Mistakes": _mistakes(pictures, found, record.tracking.start_score),
+            "Figures": _figures({part: record.metrics[part] for part in PARTS[1:]}),
+            "Clips": _clips({str(part): figures for part, figures in record.clips.items()}),
+            **_looked_at(pictures, found, record.tracking),
             "Data": table(
                 ("part", "pictures", "boxes", "empty", "groups"),
                 [(part, *map(str, record.counts[part].values())) for part in PARTS],
@@ -46,12 +46,42 @@ def locator_page(
     )
 
 
-def _figures(record: LocatorRecord) -> str:
-    names = list(record.metrics["test"])
-    rows = [
-        (name, *(_cell(record.metrics[part].get(name)) for part in PARTS[1:])) for name in names
-    ]
-    return table(("figure", *PARTS[1:]), rows)
+def evaluation_page(
+    title: str, record: LocatorRecord, evaluation: LocatorEvaluation, judged: Judged
+) -> str:
+    """The page of an evaluation on other data."""
+    clips = {} if evaluation.clips is None else {"": evaluation.clips}
+    counts = (evaluation.pictures, evaluation.boxes, evaluation.empty)
+    return html_page(
+        title,
+        f"Locator {record.recipe_name} on other data. Research use only, not for diagnosis.",
+        {
+            "Figures": _figures({"": evaluation.metrics}),
+            "Clips": _clips(clips),
+            **_looked_at(judged.pictures, judged.found, record.tracking),
+            "Data": table(("pictures", "boxes", "empty"), [tuple(map(str, counts))])
+            + word_table(
+                {f"dropped: {why}": str(many) for why, many in evaluation.dropped.items()}
+            ),
+        },
+    )
+
+
+def _looked_at(
+    pictures: Sequence[LocatorPicture], found: Sequence[Scored], policy: TrackingPolicy
+) -> dict[str, str]:
+    """The sections that show pictures and curves."""
+    return {
+        "Curves": _curves(pictures, found),
+        "Filmstrips": "".join(_filmstrip(clip, policy) for clip in clips_of(pictures, found)),
+        "Mistakes": _mistakes(pictures, found, policy.start_score),
+    }
+
+
+def _figures(measured: Mapping[str, Mapping[str, Figure]]) -> str:
+    names = list(dict.fromkeys(name for figures in measured.values() for name in figures))
+    rows = [(name, *(_cell(figures.get(name)) for figures in measured.values())) for name in names]
+    return table(("figure", *measured), rows)
 
 
 def _cell(figure: Figure | None) -> str:
@@ -82,9 +112,9 @@ def _curves(pictures: Sequence[LocatorPicture], found: Sequence[Scored]) -> str:
     return pair(*drawn)
 
 
-def _clips(record: LocatorRecord) -> str:
+def _clips(measured: Mapping[str, ClipFigures]) -> str:
     rows = []
-    for part, figures in record.clips.items():
+    for part, figures in measured.items():
         rows.append(
             (
                 part,
@@ -111,9 +141,9 @@ def _clips(record: LocatorRecord) -> str:
     return table(head, rows) if rows else ""
 
 
-def _filmstrip(clip: Clip, record: LocatorRecord) -> str:
+def _filmstrip(clip: Clip, policy: TrackingPolicy) -> str:
     """Some frames of a clip with truth and boxes, and the best score over time."""
-    frames = follow(clip, record.tracking)
+    frames = follow(clip, policy)
     name = clip.pictures[0].marked.path.name
     chosen = np.linspace(0, len(frames) - 1, min(STRIP, len(frames))).round().astype(int)
     cells = []
@@ -137,7 +167,7 @@ def _filmstrip(clip: Clip, record: LocatorRecord) -> str:
     axes.fill_between(
         at, -0.1, [-0.1 * (len(frame.shown) == 0) for frame in frames], alpha=0.5, label="box shown"
     )
-    axes.axhline(record.tracking.start_score, linestyle=":")
+    axes.axhline(policy.start_score, linestyle=":")
     axes.set(xlabel="s", ylim=(-0.1, 1))
     axes.legend(loc="upper right", ncols=3)
     strip = img(jpeg(np.concatenate(cells, axis=1)), f"frames of {name}")

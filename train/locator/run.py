@@ -129,14 +129,6 @@ def write_locator_run(
     return record
 
 
-def is_locator_run(folder: Path) -> bool:
-    """Whether a folder holds the run of a locator."""
-    try:
-        return b'"kind": "locator"' in (folder / "run.json").read_bytes()[:64]
-    except OSError:
-        return False
-
-
 def read_locator_run(folder: Path, data: Path | None = None) -> LocatorRun:
     """Reads a run; `data` is where its pictures lie now, if they were moved.
 

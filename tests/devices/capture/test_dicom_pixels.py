@@ -20,9 +20,9 @@ from devices.capture import open_device
 from devices.capture.dicom import NO_TIME, OTHER_UNIT, Dicom, read_frame, read_header
 from devices.capture.dicom_pixels import MORE_FRAMES, OTHER_COLOURS
 from devices.capture.phantom import Phantom
+from tests.conftest import CASES
 from tests.devices.capture.test_dicom import GREY, published, write_dicom, write_jpegs
 
-CASES = Path("/work/shared/cases/dicom")
 SCREEN = Phantom(width=160, height=120).render(3)
 RGB: Pixels = np.repeat(SCREEN[..., np.newaxis], 3, axis=2) if SCREEN.ndim == 2 else SCREEN.copy()
 RGB[5:15, 5:25] = (240, 120, 20)
@@ -39,9 +39,9 @@ per_example = settings(suppress_health_check=[HealthCheck.function_scoped_fixtur
 
 
 def case(name: str) -> Path:
-    path = CASES / name
+    path = CASES / "dicom" / name
     if not path.exists():
-        pytest.skip("the shared cases are not on this machine")
+        pytest.skip("the real cases are not here")
     return path
 
 
@@ -258,9 +258,9 @@ def test_the_same_times_in_any_of_three_units_are_the_same(tmp_path: Path, secon
 
 
 def test_a_decoder_that_panics_is_a_refusal(capfd: pytest.CaptureFixture[str]) -> None:
-    path = CASES.parent / "fuzz" / "rle_panic.dcm"
+    path = CASES / "fuzz" / "rle_panic.dcm"
     if not path.exists():
-        pytest.skip("the shared cases are not on this machine")
+        pytest.skip("the real cases are not here")
     with pytest.raises(BadInput, match=r"rle_panic.dcm"):
         read_frame(path)
     assert capfd.readouterr().err == ""

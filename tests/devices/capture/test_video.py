@@ -19,6 +19,7 @@ from devices.capture import open_device
 from devices.capture.phantom import Phantom
 from devices.capture.promised import promised_frames
 from devices.capture.video import Video
+from tests.conftest import CASES
 from tests.devices.capture.test_dicom import write_dicom
 
 
@@ -141,13 +142,10 @@ def test_what_makes_no_sense_promises_nothing_and_ends(
     promised_frames(tmp_path / "a")
 
 
-CASES = Path("/work/shared/cases/videos")
-
-
-@pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not on this machine")
+@pytest.mark.skipif(not CASES.is_dir(), reason="the real cases are not here")
 @pytest.mark.parametrize(("name", "frames"), [("fps241", 40), ("vfr_lastlong", 40), ("av1", 12)])
 def test_the_cases_are_read_whole(name: str, frames: int) -> None:
-    assert len(times(CASES / f"{name}.mp4")) == frames
+    assert len(times(CASES / "videos" / f"{name}.mp4")) == frames
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`sonolite bench`: every contender really runs, and what is told is what was measured."""
+"""`sonolite bench`: every workload really runs, and what is told is what was measured."""
 
 import json
 import time
@@ -43,7 +43,7 @@ def found(kept: Path) -> Bench:
     return read_bench(kept)
 
 
-def test_every_contender_gets_through_all_its_frames(found: Bench) -> None:
+def test_every_workload_gets_through_all_its_frames(found: Bench) -> None:
     frames = {who: its[0].frames for who, its in found.rounds.items()}
     assert frames["decode"] == frames["invoke"] == frames["loop"] == frames["every"] == 40
     assert frames["live"] + found.rounds["live"][0].dropped == 40

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
-from tests.conftest import TN5000
+from tests.conftest import CASES
 from tests.devices.capture.test_dicom import write_dicom
 from tests.train.test_samples import TASK
 from train.importers import read_samples
@@ -16,8 +16,6 @@ from train.importers.columns import COLUMNS
 from train.importers.table import read_csv
 from train.samples import Collection, Dropped, Sample
 from train.split import csv_text
-
-CASES = TN5000.parents[1] / "cases"
 
 
 def write_csv(folder: Path, text: str) -> Path:

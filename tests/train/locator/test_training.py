@@ -21,8 +21,8 @@ from train.locator.augmentation import Square
 from train.locator.dataset import read_locator_data
 from train.locator.learner import Source, draw_batch, freeze, learn_locator
 from train.locator.network import RARE, build_locator
-from train.locator.recipe import read_locator_recipe
-from train.locator.run import LocatorRun, is_locator_run, read_locator_run
+from train.locator.recipe import is_locator_run, read_locator_recipe
+from train.locator.run import LocatorRun, read_locator_run
 from train.network import FusedNormalization, answer
 from train.recipe import EfficientNetLite
 from train.samples import PARTS

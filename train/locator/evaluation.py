@@ -1,0 +1,99 @@
+"""A locator on marked pictures that it never saw."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from devices import BadInput
+from edge_runtime.bundle import preprocess
+from train.duplicates import find_common, fingerprint, first_of
+from train.importers.boxes import read_marked
+from train.locator.dataset import LocatorPicture, Progress, read_squares
+from train.locator.measurement import detect, measure
+from train.locator.metrics import ClipFigures, Figure, Scored
+from train.locator.run import LocatorRun
+from train.marked import name_of_frame
+from train.network import answer
+
+
+@dataclass(frozen=True)
+class LocatorEvaluation:
+    """What `sonolite evaluate` measures of a locator."""
+
+    pictures: int
+    boxes: int
+    empty: int
+    """Pictures that are known to show no nodule."""
+    dropped: dict[str, int]
+    """Pictures that could not be used, by reason."""
+    metrics: dict[str, Figure]
+    """Of the pictures alone."""
+    clips: ClipFigures | None
+    """Of the moving pictures, after tracking; None where there are none."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The pictures of an evaluation, and the detections in each."""
+
+    pictures: list[LocatorPicture]
+    found: list[Scored]
+
+
+def evaluate_locator(
+    run: LocatorRun,
+    folder: Path,
+    allow_seen: bool,
+    note: Callable[[str], None],
+    progress: Progress = iter,
+) -> tuple[LocatorEvaluation, Judged]:
+    """Measures the float model of `run`, with the scores of its tracks, on marked pictures.
+
+    Raises BadInput where no picture can be used, and where the locator learnt from a picture or
+    from a near duplicate, unless that is allowed.
+    """
+    collection = read_marked(folder)
+    for line in (f"data: {collection.summary}", *collection.notes):
+        note(line)
+    preprocessing = preprocess.parse(run.record.recipe.preprocessing)
+    dropped = list(collection.dropped)
+    pictures = list(read_squares(collection.pictures, preprocessing.side, progress, dropped.append))
+    if not pictures:
+        raise BadInput(f"{folder}: no picture can be used")
+    if not allow_seen:
+        _refuse_seen(run, pictures, preprocessing.side, progress)
+    found = detect(lambda tensors: answer(run.model, tensors), pictures, preprocessing)
+    metrics, clips = measure(pictures, found, run.record.tracking)
+    evaluation = LocatorEvaluation(
+        pictures=len(pictures),
+        boxes=sum(len(its.marked.boxes) for its in pictures),
+        empty=sum(not its.marked.boxes for its in pictures),
+        dropped=dict(Counter(str(each.reason) for each in dropped)),
+        metrics=metrics,
+        clips=clips,
+    )
+    return evaluation, Judged(pictures, found)
+
+
+def _refuse_seen(
+    run: LocatorRun, pictures: list[LocatorPicture], side: int, progress: Progress
+) -> None:
+    seen = [*run.of("train"), *run.of("validation")]
+    if missing := next((its.path for its in seen if not its.path.exists()), None):
+        raise BadInput(
+            f"{missing}: not there, and the locator learnt from it; say with --images where the "
+            "pictures of the run lie now"
+        )
+    known = list(read_squares(seen, side, progress, lambda _: None))
+    pairs = find_common(
+        (fingerprint(its.square.pixels) for its in known),
+        (fingerprint(its.square.pixels) for its in pictures),
+    )
+    if pairs:
+        named = [
+            f"{name_of_frame(pictures[pair.second].marked)} is "
+            f"{name_of_frame(known[pair.first].marked)}"
+            for pair in pairs
+        ]
+        raise BadInput(f"the locator learnt from pictures of this data: {first_of(named)}")
