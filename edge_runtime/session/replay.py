@@ -5,7 +5,8 @@ late, and when no frame came. So the session decides as it did then, however fas
 """
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from devices import BadInput, Clock, EndOfRecording, Frame
@@ -14,6 +15,7 @@ from devices.capture.record_format import (
     RecordedFrame,
     RecordedLoss,
     RecordedResult,
+    RecordEntry,
 )
 from devices.capture.replay import Replay
 from edge_runtime.models.classifier import Classifier
@@ -23,9 +25,10 @@ from edge_runtime.session.frame_slot import REPLACED, FrameSlot
 from edge_runtime.session.prepare import PreparedFrame, Preparer
 from edge_runtime.session.record_settings import RecordSettings, recorded_settings
 
+LOOK_AHEAD = 4096
+"""Lines of the index within which the result of a frame is looked for."""
 MAX_UNJUDGED = 8
-"""Frames of a record that may wait for their result; a live session has at most three."""
-
+"""Frames that may wait for their result: of a recording five, of a live session two."""
 
 ABSENCE_EVENTS = {
     State.SEARCHING: Event.SILENT,
@@ -60,25 +63,39 @@ def _play(
     clock: Clock,
 ) -> None:
     unjudged: dict[int, PreparedFrame] = {}
-    for entry in record.entries():
+    for entry, results in _look_ahead(record.entries()):
         if stopped():
             return
         match entry:
-            case RecordedFrame():
-                unjudged[entry.index] = _prepare(record.frame(entry), preparer, clock)
-                if len(unjudged) > MAX_UNJUDGED:
-                    _pass_over(unjudged, entry.index, slot)
+            case RecordedFrame(index=index):
+                prepared = _prepare(record.frame(entry), preparer, clock)
+                if index in results and len(unjudged) < MAX_UNJUDGED:
+                    unjudged[index] = prepared
+                else:
+                    slot.pass_over(REPLACED)
             case RecordedResult(index=index, late=late, failed=failed):
-                _pass_over(unjudged, index, slot)
-                if (prepared := unjudged.pop(index, None)) is not None:
+                results.discard(index)
+                if index in unjudged:
+                    prepared = unjudged.pop(index)
                     tensor = None if failed else prepared.tensor
                     slot.put(replace(prepared, late=late, tensor=tensor))
             case RecordedAbsence(state=state, reason=reason):
                 slot.put(_absence(state, reason), read=0)
             case RecordedLoss():
                 preparer.forget()
-    for _ in unjudged:
-        slot.pass_over(REPLACED)
+
+
+def _look_ahead(entries: Iterator[RecordEntry]) -> Iterator[tuple[RecordEntry, set[int]]]:
+    """Each entry, with the frames that have a result among the next LOOK_AHEAD entries."""
+    ahead, results = deque[RecordEntry](), set[int]()
+    for entry in entries:
+        ahead.append(entry)
+        if isinstance(entry, RecordedResult):
+            results.add(entry.index)
+        if len(ahead) > LOOK_AHEAD:
+            yield ahead.popleft(), results
+    while ahead:
+        yield ahead.popleft(), results
 
 
 def _prepare(frame: Frame, preparer: Preparer, clock: Clock) -> PreparedFrame:
@@ -87,16 +104,6 @@ def _prepare(frame: Frame, preparer: Preparer, clock: Clock) -> PreparedFrame:
     prepared = preparer.prepare(frame)
     preparer.check(prepared)
     return replace(prepared, frame=replace(frame, captured_at=read_at))
-
-
-def _pass_over(
-    unjudged: dict[int, PreparedFrame], index: int, slot: FrameSlot[PreparedFrame | Absence]
-) -> None:
-    """Counts the frames before `index` that no result came of."""
-    for earlier in [*unjudged]:
-        if earlier < index:
-            del unjudged[earlier]
-            slot.pass_over(REPLACED)
 
 
 def differences(record: Replay, settings: RecordSettings, classifier: Classifier) -> list[str]:
