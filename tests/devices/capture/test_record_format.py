@@ -1,14 +1,21 @@
 """Records on disk: pixels without loss, and an index that is read up to its first wrong line."""
 
 import json
+import time
 import zlib
+from collections.abc import Callable
+from fractions import Fraction
 
+import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from devices import Pixels
+from devices.capture.phantom import Phantom
 from devices.capture.record_format import (
     MAX_ENTRY_BYTES,
     MAX_TEXT,
@@ -155,3 +162,53 @@ def test_a_name_of_any_bytes_can_be_written() -> None:
     name = plain_text(b"\xff\xfe.png".decode(errors="surrogateescape") * 500)
     assert len(name) <= MAX_TEXT
     assert read(write_entry(RecordedAbsence(state="LOST", reason=name)))
+
+
+def as_png(pixels: Pixels, level: int, strategy: int) -> bytes:
+    options = [cv2.IMWRITE_PNG_COMPRESSION, level, cv2.IMWRITE_PNG_STRATEGY, strategy]
+    return cv2.imencode(".png", pixels, options)[1].tobytes()
+
+
+def as_ffv1(pixels: Pixels) -> bytes:
+    coder = av.CodecContext.create("ffv1", "w")
+    assert isinstance(coder, av.VideoCodecContext)
+    coder.height, coder.width = pixels.shape[:2]
+    coder.pix_fmt, coder.time_base, coder.thread_count = "bgr0", Fraction(1, 30), 1
+    packets = [*coder.encode(av.VideoFrame.from_ndarray(pixels, "bgr24")), *coder.encode(None)]
+    return b"".join(map(bytes, packets))
+
+
+FORMATS: dict[str, Callable[[Pixels], bytes]] = {
+    "differences of planes, zlib level 1, runs (chosen)": pack_pixels,
+    "pixels, zlib level 1": lambda pixels: zlib.compress(pixels.tobytes(), 1),
+    "PNG, level 1, runs": lambda pixels: as_png(pixels, 1, cv2.IMWRITE_PNG_STRATEGY_RLE),
+    "PNG, level 1": lambda pixels: as_png(pixels, 1, cv2.IMWRITE_PNG_STRATEGY_DEFAULT),
+    "TIFF, LZW": lambda pixels: cv2.imencode(".tiff", pixels)[1].tobytes(),
+    "FFV1 by PyAV, one thread": as_ffv1,
+    "pixels as they are": lambda pixels: pixels.tobytes(),
+}
+
+
+@pytest.mark.slow
+def test_the_format_is_the_fastest_that_makes_frames_smaller() -> None:
+    """Prints the table of docs/record.md: a 720p screen of the phantom with marks in colour."""
+    phantom = Phantom(width=1280, height=720, live=False)
+    screens = [phantom.render(index) for index in range(0, 60, 2)]
+    for screen in screens:
+        screen[20:60, 20:200] = (30, 200, 240)
+    megabytes = sum(screen.nbytes for screen in screens) / 1e6
+    speed, size = {}, {}
+    for name, pack in FORMATS.items():
+        pack(screens[0])
+        seconds, total = [], 0
+        for screen in screens:
+            began = time.thread_time()
+            total += len(pack(screen))
+            seconds.append(time.thread_time() - began)
+        speed[name] = screens[0].nbytes / 1e6 / sorted(seconds)[len(seconds) // 2]
+        size[name] = total / 1e6 / len(screens)
+        ratio = megabytes / (total / 1e6)
+        print(f"| {name} | {speed[name]:.0f} | {size[name]:.2f} | {ratio:.1f} |")
+    chosen, *others, _ = FORMATS
+    assert all(speed[chosen] > speed[other] for other in others)
+    assert all(size[chosen] < size[other] for other in others if "PNG" in other)

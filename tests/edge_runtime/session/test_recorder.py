@@ -1,24 +1,31 @@
 """The recorder: it never makes a live session wait, and says what it did not keep."""
 
+import itertools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from devices import BadInput, Frame
+from devices import BadInput, Frame, Pixels
 from devices.capture.phantom import Phantom
 from devices.capture.record_format import RecordedFrame, RecordedGap, RecordEntry, RecordManifest
 from devices.capture.record_writer import RecordWriter
 from devices.capture.replay import Replay
+from devices.capture.scripted import Scripted
 from devices.capture.source_uri import SourceUri
+from edge_runtime.bundle.archive import Bundle
+from edge_runtime.models.backends import FallbackChain
+from edge_runtime.models.classifier import CPU
 from edge_runtime.session import recorder as module
+from edge_runtime.session.assemble import assemble
 from edge_runtime.session.record_settings import RecordSettings
 from edge_runtime.session.recorder import MIN_FREE, Recorder, open_recorder
+from tests.conftest import Collected
 
 MANIFEST = RecordManifest(1, "0.1.0", "2026-01-01T00:00:00+00:00", "phantom:", True, 20.0)
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 100), np.uint8)
@@ -211,3 +218,49 @@ def test_the_name_of_the_source_holds_no_secret(tmp_path: Path) -> None:
     ):
         pass
     assert all(b"hunter2" not in path.read_bytes() for path in folder.iterdir())
+
+
+class Paced(Scripted):
+    """A live device that shows a 720p screen thirty times a second."""
+
+    def __init__(self, screens: list[Pixels], frames: int) -> None:
+        super().__init__(itertools.islice(itertools.cycle(screens), frames), live=True, fps=30.0)
+        self._began = time.monotonic()
+
+    def read(self, timeout: float) -> Frame:
+        time.sleep(max(0.0, self._began + self._index / self.fps - time.monotonic()))
+        return super().read(timeout)
+
+
+@pytest.mark.slow
+def test_a_record_costs_a_live_session_nothing(tmp_path: Path, demo_bundle: Bundle) -> None:
+    """Prints the figures of docs/record.md: sessions with and without a record take turns."""
+    phantom = Phantom(width=1280, height=720, live=False)
+    screens = [phantom.render(index) for index in range(20)]
+    latencies: dict[bool, list[float]] = {False: [], True: []}
+    judged: dict[bool, int] = {False: 0, True: 0}
+    lost = 0
+    for turn in range(12):
+        records = turn % 2 == 1
+        chain = FallbackChain(demo_bundle, demo_bundle.manifest.classifier, [CPU], any_picture=True)
+        with ExitStack() as stack:
+            device = stack.enter_context(Paced(screens, 150))
+            session = assemble(device, chain, "334,285,216,150")
+            recorder = None
+            if records:
+                folder = tmp_path / f"record{turn}"
+                recorder = stack.enter_context(
+                    open_recorder(folder, device, SourceUri("0"), session.settings)
+                )
+            sink = Collected()
+            session.run([sink], threading.Event(), recorder=recorder)
+        lost += recorder.lost if recorder else 0
+        latencies[records] += [each.latency_ms.total for each in sink.results if each.nodules]
+        judged[records] += len([each for each in sink.results if each.nodules])
+    for records, name in ((False, "without"), (True, "with")):
+        p50, p95 = np.percentile(latencies[records], [50, 95])
+        print(f"| {name} | {judged[records]} of 900 | {p50:.1f} | {p95:.1f} |")
+    ratio = np.median(latencies[True]) / np.median(latencies[False])
+    print(f"ratio of the medians {ratio:.2f}, frames judged {judged[True] / judged[False]:.3f}")
+    print(f"frames that were not kept: {lost}")
+    assert judged[True] >= 0.95 * judged[False]
