@@ -49,7 +49,7 @@ CLOSING_TIMEOUT = 10.0
 """Seconds that the disk may take for one frame where somebody waits for it."""
 SILENT_DISK = "the disk does not answer"
 NICENESS = 5
-"""Of the thread that compresses: the threads of the session come first, see setpriority(2)."""
+"""How much nicer the thread that compresses is: the session comes first, see setpriority(2)."""
 
 
 class Recorder:
@@ -175,7 +175,9 @@ class Recorder:
 
     def _write_all(self) -> None:
         with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            thread = threading.get_native_id()
+            nice = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
         try:
             while (item := self._next()) is not None:
                 if isinstance(item, Frame) and (reason := self._refusal(item)):
