@@ -4,10 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from devices.capture.replay import Replay
 
 Pixels = NDArray[np.uint8]
 """uint8, ``H x W`` grey or ``H x W x 3`` in OpenCV's order, blue first."""
@@ -64,6 +67,8 @@ class CaptureDevice(ABC):
     """Where the ultrasound picture lies on the screen, if the source itself tells it."""
     notes: Mapping[str, int] = MappingProxyType({})
     """What a file says of itself and its data contradict, and in how many files so far."""
+    replay: "Replay | None" = None
+    """The record of a session that the device plays; None for any other device."""
     damaged: int = 0
     """The number of pictures so far that could not be decoded."""
 

@@ -7,8 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from devices.capture.kinds import DICOM, IMAGES, Kind, kind_of
-from devices.capture.registry import FILES, FOLDER, SCHEMES, on_disk, prefixes, scheme_of
+from devices.capture.kinds import DICOM, IMAGES, Kind, is_record, kind_of
+from devices.capture.registry import (
+    FILES,
+    FOLDER,
+    RECORD_FOLDER,
+    SCHEMES,
+    on_disk,
+    prefixes,
+    scheme_of,
+)
 from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput
 from devices.frame import CaptureDevice, Clock
@@ -45,7 +53,10 @@ def open_device(uri: str | SourceUri, clock: Clock = time.monotonic) -> CaptureD
         path = Path(text)
         if not (path.is_dir() or path.is_file()):
             raise BadInput(f"{name}: neither a regular file nor a folder")
-        source = FOLDER if path.is_dir() else FILES[kind_of(path) or Kind.VIDEO]
+        if path.is_dir():
+            source = RECORD_FOLDER if is_record(path) else FOLDER
+        else:
+            source = FILES[kind_of(path) or Kind.VIDEO]
         return source.open(path, clock)
     if name.is_camera_index:
         return SCHEMES[0].open(SourceUri(name.key), clock)

@@ -1,5 +1,6 @@
 """What kind of file a recording is, by its first bytes; its name counts where they say nothing."""
 
+import os
 from enum import Enum
 from pathlib import Path
 
@@ -7,6 +8,10 @@ IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 DICOM = frozenset({".dcm", ".dicom", ".ima"})
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 """What the names of image files, of DICOM files, and of videos end in, in small letters."""
+
+
+RECORD_MANIFEST = "sonolite-record.json"
+"""The file by which a folder is the record of a session."""
 
 
 class Kind(Enum):
@@ -50,3 +55,8 @@ def kind_of(path: Path) -> Kind | None:
         if suffix in suffixes:
             return kind
     return None
+
+
+def is_record(folder: Path) -> bool:
+    """Whether a folder is the record of a session."""
+    return os.path.lexists(folder / RECORD_MANIFEST)

@@ -146,6 +146,12 @@ FOLDER = Source(
     f"{_CAPTURE}.folder:ImageFolder",
 )
 
+RECORD_FOLDER = Source(
+    "record/",
+    "record of a session, which `run --record` keeps",
+    f"{_CAPTURE}.replay:Replay",
+)
+
 
 def scheme_of(uri: str) -> Source | None:
     """What the scheme of `uri` names; None where it has none that is known."""
@@ -169,7 +175,9 @@ def prefixes() -> str:
 
 def examples() -> str:
     """How sources are written, for a help text."""
-    return ", ".join(("0", *(source.example for source in (*SCHEMES, *FILES.values(), FOLDER))))
+    return ", ".join(
+        ("0", *(source.example for source in (*SCHEMES, *FILES.values(), FOLDER, RECORD_FOLDER)))
+    )
 
 
 def on_disk(name: str) -> bool:

@@ -27,6 +27,11 @@ class Compute:
     share: float
     """The share of the operators that run on `kind`, 0..1."""
 
+    @property
+    def description(self) -> str:
+        """Kind, model file and interpreter, such as `cpu int8.tflite ai-edge-litert 2.3.0`."""
+        return f"{self.kind} {self.model} {self.interpreter}"
+
 
 class Backend(Protocol):
     """Runs one model."""

@@ -300,7 +300,7 @@ def _ours(task: Task, device: CaptureDevice) -> RawMeasurement:
     from edge_runtime.results.result import Result, to_json
     from edge_runtime.results.states import State
     from edge_runtime.session.assemble import assemble
-    from edge_runtime.session.pipeline import REPLACED
+    from edge_runtime.session.frame_slot import REPLACED
 
     bundle = open_bundle(Path(task.bundle))
     chain = FallbackChain(bundle, bundle.manifest.classifier, [CPU], task.variant, task.threads)  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ from edge_runtime.screen.saved_regions import saved_regions_file, saved_regions_
 from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.pipeline import LATENCY_BUDGET
+from edge_runtime.session.record_settings import RECORD_GIGABYTES, recorded_settings
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.single import SingleResult
@@ -127,6 +128,17 @@ def run(
             help=f"Show the live picture on a page for browsers, by default at {DEFAULT_ADDRESS}.",
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the frames as they were judged in a new folder, to be replayed as a source. "
+            "The screen may show names of patients."
+        ),
+    ] = None,
+    record_limit: Annotated[
+        float,
+        typer.Option(min=0.01, max=10_000, help="Gigabytes that the record may have, such as 4."),
+    ] = RECORD_GIGABYTES,
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
@@ -149,6 +161,8 @@ def run(
     The bundle must be signed by a trusted key; see `sonolite keys`.
 
     Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
+
+    Example: sonolite run nodule.sonolite --source 0 --record doubt
     """
     sinks = list(sink or ())
     if save is not None:
@@ -183,6 +197,8 @@ def run(
         admit=admit,
         throttle=Throttle(profile),
         view=address,
+        record=record,
+        record_limit=record_limit,
     )
     if save is not None:
         say(f"saved {save}")
@@ -269,6 +285,8 @@ def _run(
     admit: Callable[[], None] = lambda: None,
     throttle: Throttle | None = None,
     view: "Address | None" = None,
+    record: Path | None = None,
+    record_limit: float = RECORD_GIGABYTES,
 ) -> None:
     """One session from the arguments to the summary; calls `admit` once the model is open."""
     saved = saved_regions_of(saved_regions_file(), source)
@@ -281,6 +299,8 @@ def _run(
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
         device = stack.enter_context(open_source(source))
+        if device.replay is not None and recorded_settings(device.replay).any_picture:
+            chain.any_picture = True
         session = assemble(device, chain, roi, saved, budget, throttle, whole_picture, prevalence)
         _announce(chain)
         if evidence and not chain.classifier.has_evidence:
@@ -302,6 +322,13 @@ def _run(
             page = stack.enter_context(open_view(view, facts))
             opened.append(page)
             say(f"view: {page.link}")
+        recorder = None
+        if record is not None:
+            from edge_runtime.session.recorder import open_recorder  # here: few sessions record
+
+            recorder = stack.enter_context(
+                open_recorder(record, device, source, session.settings, record_limit)
+            )
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 
@@ -309,9 +336,15 @@ def _run(
             if device.live:
                 update_lock.beat(time.monotonic(), state)
 
-        summary, ended = session.run(opened, stop, heartbeat)
-    for line in filter(None, (single.line(), *summary.lines(), NOTICE)):
+        summary, ended = session.run(opened, stop, heartbeat, recorder)
+    kept = [] if recorder is None else recorder.lines()
+    for line in filter(None, (single.line(), *summary.lines(), *kept, NOTICE)):
         say(line)
+    if device.replay is not None:
+        from edge_runtime.session.replay import differences
+
+        for line in differences(device.replay, session.settings, chain.classifier):
+            say(f"note: {line}")
     for note, files in device.notes.items():
         say(f"note: {note}" + (f" ({files} files)" if files > 1 else ""))
     if session.region.roi is None and session.locator is None and chain.stage.learnt == "boxes":

@@ -141,7 +141,8 @@ class FallbackChain:
             raise BadInput(f"{bundle.path}: holds no model for the requested backend: {asked}")
         self.threads = threads
         """Threads of the CPU's interpreter."""
-        self._any_picture = any_picture
+        self.any_picture = any_picture
+        """Whether the scope of the model is ignored."""
         self._position = 0
         self._open: Classifier | None = None
         self._attempt = object()
@@ -163,7 +164,7 @@ class FallbackChain:
                     self.stage,
                     candidate.variant,
                     self.threads,
-                    self._any_picture,
+                    self.any_picture,
                     candidate.request,
                 )
                 if attempt is not self._attempt:

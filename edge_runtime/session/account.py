@@ -4,6 +4,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from devices import Clock, Frame
@@ -29,6 +30,14 @@ NO_LATENCY = FrameLatency(0, 0, 0, 0)
 UNMARKED = "no nodule is marked"
 FORGOTTEN_SECONDS = 60.0
 """For so long what was seen of a nodule is kept after its last frame."""
+
+
+@dataclass(frozen=True)
+class Absence:
+    """No frame came, and the state of the session changed; see `Account.without_frame`."""
+
+    event: Event
+    cause: str
 
 
 def utc_now() -> datetime:
@@ -75,8 +84,7 @@ class Account:
 
     def set_classifier(self, classifier: Classifier, fallback: str = "") -> None:
         """Names `classifier` in later results; `fallback` says why no preferred backend runs."""
-        compute = classifier.backend.compute
-        self._backend = f"{compute.kind} {compute.model} {compute.interpreter}"
+        self._backend = classifier.backend.compute.description
         self._fallback = fallback
 
     def advance(self, event: Event) -> None:
@@ -87,16 +95,18 @@ class Account:
         if self.state is not State.LIVE:
             self._smoother.forget()
 
-    def without_frame(self, event: Event, cause: str | None = None) -> Result | None:
+    def without_frame(
+        self, event: Event, cause: str | None = None, always: bool = False
+    ) -> Result | None:
         """Moves the state although no frame came.
 
         `cause` says why the pictures of the device cannot be used. Returns a result where the state
-        or the cause has changed, else None.
+        or the cause has changed, or where `always` asks for it, else None.
         """
         before, last_trouble = self.state, self._cause
         self.advance(event)
         self._cause = cause
-        if self.state is before and cause in (None, last_trouble):
+        if not always and self.state is before and cause in (None, last_trouble):
             return None
         level = self._throttle.level
         withheld = level.reason if level is ThrottleLevel.WITHHELD else None
@@ -125,7 +135,7 @@ class Account:
             event, prediction, findings = check.event, None, None
         elif prediction is None and findings is None and not prepared.unmarked:
             event = Event.FAILED
-        elif self._live and age > self._budget:
+        elif prepared.late or (self._live and age > self._budget):
             event = Event.LATE
         else:
             event = Event.CLASSIFIED

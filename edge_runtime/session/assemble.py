@@ -6,6 +6,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from devices import CaptureDevice, SonoliteError
 from devices.capture import SourceUri, device_opener
@@ -18,8 +19,12 @@ from edge_runtime.results.summary import Summary
 from edge_runtime.screen.region import Region, parse_roi
 from edge_runtime.screen.saved_regions import SavedRegion, ScreenSize
 from edge_runtime.session.pipeline import LATENCY_BUDGET, run_session
+from edge_runtime.session.record_settings import RecordSettings, recorded_settings
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.sink import Sink
+
+if TYPE_CHECKING:
+    from edge_runtime.session.recorder import Recorder
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,15 @@ class Session:
     prevalence: dict[str, float] | None
     locator: Locator | None
     """Finds nodules; None where the bundle has no locator, or where every nodule is marked."""
+    settings: RecordSettings
+    """How the session judges, for its record."""
 
     def run(
         self,
         sinks: Sequence[Sink],
         stop: threading.Event,
         heartbeat: Callable[[State], None] = lambda _: None,
+        recorder: "Recorder | None" = None,
     ) -> tuple[Summary, SonoliteError | None]:
         """Classifies frames until `stop` is set or the device ends; see `run_session`."""
         return run_session(
@@ -53,6 +61,7 @@ class Session:
             throttle=self.throttle,
             prevalence=self.prevalence,
             locator=self.locator,
+            recorder=recorder,
         )
 
 
@@ -81,19 +90,34 @@ def assemble(
 
     Without `roi` the locator of the bundle finds the nodules. A bundle without a locator whose
     classifier learnt marked nodules classifies nothing then, unless `whole_picture` asks for it.
-    `prevalence` as for `parse_prevalence`.
+    `prevalence` as for `parse_prevalence`. The record of a session is judged as it was, where an
+    argument does not say otherwise.
     Raises BadInput for a region or a prevalence that is none, and BadInput or HardwareMissing where
     no backend opens a model.
     """
-    stage = chain.stage
+    stage, live = chain.stage, device.live
+    if device.replay is not None:
+        recorded, live = recorded_settings(device.replay), device.replay.manifest.live
+        roi = roi or recorded.roi_text
+        saved = saved or {region.screen: region for region in recorded.saved}
+        whole_picture = whole_picture or recorded.whole_picture
+        prevalence = prevalence or recorded.prevalence
+    settings = RecordSettings(
+        bundle=chain.bundle.id,
+        roi=parse_roi(roi) if roi else None,
+        whole_picture=whole_picture,
+        any_picture=chain.any_picture,
+        prevalence=prevalence,
+        saved=tuple((saved or {}).values()),
+    )
     whole = whole_picture or stage.learnt == "pictures"
-    region = Region(parse_roi(roi) if roi else None, saved, device.region, whole)
+    region = Region(settings.roi, saved, device.region, whole)
     shares = parse_prevalence(prevalence, stage, "--prevalence") if prevalence else None
-    chain.threads = chain.threads or default_threads(device.live)
+    chain.threads = chain.threads or default_threads(live)
     chain.opened()
     search = chain.bundle.manifest.locator
     marked = roi is not None or whole
     locator = (
         None if search is None or marked else Locator(chain.bundle, search, threads=chain.threads)
     )
-    return Session(device, chain, region, budget, throttle or Throttle(), shares, locator)
+    return Session(device, chain, region, budget, throttle or Throttle(), shares, locator, settings)

@@ -7,7 +7,8 @@ from typing import Generic, TypeVar
 RECORDING_CAPACITY, REFILL_LEVEL = 3, 1
 """Frames of a recording that are read ahead, and how many are left when reading goes on. A thread
 that wakes for every single frame spends as much time on waking as on decoding."""
-
+REPLACED = "replaced by a newer frame"
+"""Why a frame has no result, where the slot dropped it."""
 
 _F = TypeVar("_F")
 
@@ -32,10 +33,13 @@ class FrameSlot(Generic[_F]):
         self.passed_over: Counter[str] = Counter()
         """Frames that were read and not handed over, by their cause."""
 
-    def put(self, frame: _F) -> None:
-        """Adds a frame. In a recording it waits for room, unless the slot is closed."""
+    def put(self, frame: _F, read: int = 1) -> None:
+        """Adds a frame. In a recording it waits for room, unless the slot is closed.
+
+        `read` is 0 where what is added is no frame.
+        """
         with self._changed:
-            self.read += 1
+            self.read += read
             if self._every_frame:
                 self._changed.wait_for(
                     lambda: len(self._frames) < RECORDING_CAPACITY or self.closed

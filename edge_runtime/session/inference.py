@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from edge_runtime.models.classifier import Classifier
 from edge_runtime.models.watchdog import Watchdog
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event
-from edge_runtime.session.account import Account
+from edge_runtime.session.account import Absence, Account
 from edge_runtime.session.finder import Finder, FoundNodule
 from edge_runtime.session.frame_slot import FrameSlot
 from edge_runtime.session.helper import Helper
@@ -22,6 +23,9 @@ from edge_runtime.session.prepare import PreparedFrame
 from edge_runtime.session.silence import Silence
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.queue import SinkQueue
+
+if TYPE_CHECKING:
+    from edge_runtime.session.recorder import Recorder
 
 WATCH_INTERVAL = 0.05
 """Seconds between two checks of the threads."""
@@ -41,12 +45,15 @@ class SessionContext:
         throttle: Throttle,
         clock: Clock,
         finder: Finder | None = None,
+        recorder: "Recorder | None" = None,
     ) -> None:
         self.finder = finder
         """Finds the nodules where nobody marked any; None for a bundle without a locator."""
+        self.recorder = recorder
+        """Keeps the frames as they were judged; None where nobody asked for a record."""
         self.device, self.chain, self.account, self.queues = device, chain, account, queues
         self.stop, self.budget, self.throttle, self.clock = stop, budget, throttle, clock
-        self.slot: FrameSlot[PreparedFrame] = FrameSlot(every_frame=not device.live)
+        self.slot: FrameSlot[PreparedFrame | Absence] = FrameSlot(every_frame=not device.live)
         self.capture_error: str | None = None
         """Why the pictures of a live device cannot be used; None after a usable picture."""
         self.classifier: Classifier | None = None
@@ -63,6 +70,8 @@ class SessionContext:
 
     def publish(self, result: Result, pixels: Pixels) -> None:
         """Gives a result to every sink."""
+        if self.recorder is not None:
+            self.recorder.conclude(result)
         for queue in self.queues:
             queue.put(result, pixels)
 
@@ -149,7 +158,10 @@ class InferenceThread(threading.Thread):
                 if shared.device.reconnects:
                     continue  # where no device comes back, the slot raises the end next
                 return error
-            if prepared is not None:
+            if isinstance(prepared, Absence):
+                with shared.lock:
+                    self._without_frame(prepared.event, prepared.cause, always=True)
+            elif prepared is not None:
                 self._classify(prepared)
             elif shared.device.live:
                 lost = silence.is_lost(now, shared.frame_timeout)
@@ -212,9 +224,9 @@ class InferenceThread(threading.Thread):
                 shared.account.set_classifier(classifier, "; ".join(shared.chain.refused))
         return classifier
 
-    def _without_frame(self, event: Event, cause: str | None = None) -> None:
+    def _without_frame(self, event: Event, cause: str | None = None, always: bool = False) -> None:
         """Moves the session, and publishes a change with a blank picture, never with an old one."""
-        if changed := self._shared.account.without_frame(event, cause):
+        if changed := self._shared.account.without_frame(event, cause, always):
             self._shared.publish(changed, self._blank)
 
 

@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
 from devices import (
     BadInput,
@@ -36,6 +38,7 @@ from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
 from edge_runtime.session.account import Account, utc_now
 from edge_runtime.session.finder import Finder
+from edge_runtime.session.frame_slot import REPLACED
 from edge_runtime.session.inference import (
     WATCH_INTERVAL,
     InferenceThread,
@@ -48,6 +51,9 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.queue import SinkQueue
 from edge_runtime.sinks.sink import Sink
 
+if TYPE_CHECKING:
+    from edge_runtime.session.recorder import Recorder
+
 _LOGGER = logging.getLogger(__name__)
 
 LATENCY_BUDGET = 0.25
@@ -59,7 +65,6 @@ MAX_RESTARTS = 3
 
 DAMAGED = "damaged, or of a kind that cannot be used"
 HOT = "held back because the device is hot"
-REPLACED = "replaced by a newer frame"
 UNFINISHED = "read ahead when the session ended"
 
 
@@ -76,18 +81,21 @@ def run_session(
     throttle: Throttle | None = None,
     prevalence: dict[str, float] | None = None,
     locator: Locator | None = None,
+    recorder: "Recorder | None" = None,
 ) -> tuple[Summary, SonoliteError | None]:
     """Classifies frames until `stop` is set or the device ends; returns the account.
 
     The second value is why a live session ended, None after an ordinary end. `heartbeat` is called
     with the state, many times a second, as long as frames or their absence are dealt with: its
     silence tells that they are not. `throttle` makes a hot device classify fewer frames.
-    `prevalence` as for `Account`. The `locator` finds nodules where nobody marked any.
+    `prevalence` as for `Account`. The `locator` finds nodules where nobody marked any. The
+    `recorder` keeps what is judged.
     Raises BadInput for a recording that turns out to be damaged, and the error of a sink: the
     output of that sink must not be kept.
     """
     search = None if locator is None else locator.preprocessing
-    preparer = Preparer(device.live, region, chain.opened().preprocessing, clock, search)
+    live = device.live if device.replay is None else device.replay.manifest.live
+    preparer = Preparer(live, region, chain.opened().preprocessing, clock, search)
     throttle = throttle or Throttle()
     account = Account(
         device.live,
@@ -104,10 +112,16 @@ def run_session(
     queues = [SinkQueue(sink, device.live) for sink in sinks]
     account.set_classifier(chain.classifier, "; ".join(chain.refused))
     finder = None if locator is None else Finder(locator, chain.threads)
-    shared = SessionContext(device, chain, account, queues, stop, budget, throttle, clock, finder)
-    capture = threading.Thread(
-        target=_capture, args=(shared, preparer), name="capture", daemon=True
+    shared = SessionContext(
+        device, chain, account, queues, stop, budget, throttle, clock, finder, recorder
     )
+    if device.replay is not None:
+        from edge_runtime.session.replay import play_record  # here: few sessions play a record
+
+        play = partial(play_record, device.replay, preparer, shared.slot, stop, clock)
+    else:
+        play = partial(_capture, shared, preparer)
+    capture = threading.Thread(target=play, name="capture", daemon=True)
     started = clock()
     capture.start()
     try:
@@ -182,6 +196,8 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
         try:
             if frame := _read(shared):
                 prepared = preparer.prepare(frame)
+                if shared.recorder is not None:
+                    shared.recorder.capture(frame)
                 if not device.live and shared.classifier is not None:
                     prepared = shared.helper.predict(prepared, shared.classifier, slot)
                 slot.put(prepared)
@@ -197,6 +213,8 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
                 return
             _LOGGER.warning("the capture device is lost, and is opened again")
             preparer.forget()
+            if shared.recorder is not None:
+                shared.recorder.lose()
             slot.lose(error)
         except Exception as error:
             slot.close(error)

@@ -59,6 +59,8 @@ class PreparedFrame:
     ended: float
     """When the tensor was ready."""
     check: FrameCheck = field(default_factory=FrameCheck)
+    late: bool = False
+    """Whether the record that is played says that the result was older than the budget."""
     helper_prediction: tuple[Classifier, Prediction] | None = None
     """The classifier of the inference thread, and the prediction of the second classifier that
     helps it."""

@@ -20,6 +20,8 @@ from devices.capture.folder import ImageFolder
 from devices.capture.igtl import Igtl
 from devices.capture.phantom import Phantom
 from devices.capture.reconnecting import Reconnecting
+from devices.capture.record_writer import RecordWriter
+from devices.capture.replay import Replay
 from devices.capture.scripted import Scripted, Unplug
 from devices.capture.stream import Stream
 from devices.capture.video import Video
@@ -27,6 +29,7 @@ from devices.frame import MAX_RATE
 from tests.conftest import Within
 from tests.devices.capture.conftest import Grabber, entries
 from tests.devices.capture.test_dicom import write_jpegs
+from tests.devices.capture.test_replay import MANIFEST
 from tests.devices.capture.test_stream import H264, jpeg, live, rtsp, serving
 
 Clock = Callable[[], float]
@@ -35,7 +38,9 @@ GREYS: list[Pixels] = [np.full((40, 60), number, np.uint8) for number in range(3
 SCREENS: list[Pixels] = [Phantom(width=320, height=240).render(index) for index in range(10)]
 
 
-@pytest.fixture(params=["video", "folder", "dicom", "dicom folder", "phantom", "scripted"])
+@pytest.fixture(
+    params=["video", "folder", "dicom", "dicom folder", "phantom", "scripted", "record"]
+)
 def recording(request: pytest.FixtureRequest, make_video: Callable[..., Path]) -> Opener:
     """Opens a recording with three frames and the clock it is given."""
     video = make_video("three.mp4", frames=3)
@@ -47,6 +52,11 @@ def recording(request: pytest.FixtureRequest, make_video: Callable[..., Path]) -
     write_jpegs(clips / "a.dcm", GREYS[:2], FrameTime=40)
     write_jpegs(clips / "b.dcm", GREYS[2:])
     three = write_jpegs(video.parent / "three.dcm", GREYS, FrameTime=40)
+    record = video.parent / "record"
+    writer = RecordWriter(record, MANIFEST)
+    for number, grey in enumerate(GREYS):
+        writer.append_frame(Frame(grey, number / 20, number, number / 20))
+    writer.close()
     openers: dict[str, Opener] = {
         "video": lambda clock: Video(video, clock),
         "folder": lambda clock: ImageFolder(stills, clock),
@@ -54,6 +64,7 @@ def recording(request: pytest.FixtureRequest, make_video: Callable[..., Path]) -
         "dicom folder": lambda clock: ImageFolder(clips, clock),
         "phantom": lambda clock: Phantom(frames=3, live=False, clock=clock),
         "scripted": lambda clock: Scripted(GREYS, clock=clock),
+        "record": lambda clock: Replay(record, clock),
     }
     return openers[request.param]
 

@@ -12,6 +12,7 @@ from devices.capture.registry import (
     FILES,
     FOLDER,
     LIBRARIES,
+    RECORD_FOLDER,
     SCHEMES,
     Library,
     Source,
@@ -32,7 +33,7 @@ def row(source: Source) -> str:
 
 
 def test_the_table_of_sources_is_that_of_the_documents() -> None:
-    rows = [row(source) for source in (*SCHEMES, *FILES.values(), FOLDER)]
+    rows = [row(source) for source in (*SCHEMES, *FILES.values(), FOLDER, RECORD_FOLDER)]
     assert "\n".join(rows) in DOCS.read_text()
 
 
