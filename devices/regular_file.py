@@ -8,6 +8,14 @@ from devices.errors import BadInput
 
 MAX_BYTES = 16 << 20
 """Bytes of a file of settings or results; a larger file is none."""
+MAX_TABLE, MAX_MODEL = 256 << 20, 1 << 30
+"""Bytes of a table of pictures, and of a model that was trained."""
+
+
+def require_regular(path: Path) -> None:
+    """Raises BadInput where something lies at `path` that is no regular file."""
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{path}: not a regular file")
 
 
 def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devices import BadInput
+from devices.regular_file import read_regular
 from devices.schema_io import read_json
 from edge_runtime.files import refuse_existing
 from train.importers import read_samples
@@ -66,7 +67,7 @@ def check_evaluation(
     """Raises BadInput where `run` is no run, or the layout of the data is wrong."""
     require_run(run)
     path = run / "run.json"
-    task = read_json(path.read_bytes(), RecordTask, str(path), whole=False).recipe.task
+    task = read_json(read_regular(path), RecordTask, str(path), whole=False).recipe.task
     if others is not None and not others.exists():
         raise BadInput(f"{others}: no such file or folder")
     read_samples(data, task if tirads is None else task.graded(tirads))

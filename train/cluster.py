@@ -129,7 +129,7 @@ def read_cluster(environment: Mapping[str, str]) -> tuple[tuple[Address, ...], i
             raise ValueError("a negative index, or an address twice")
         if not all(host and 0 < port < 2**16 for host, port in workers):
             raise ValueError("an address is no host:port")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise BadInput(
             'TF_CONFIG: expected {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": '
             '"worker", "index": 0}}'

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from devices import BadInput
+from devices.regular_file import read_regular
 from devices.schema_io import read_json, write_json
 from edge_runtime.files import refuse_existing, whole_file
 from train.dataset import Dataset, read_dataset
@@ -84,7 +85,7 @@ def cross_validate(
 
 def read_cross_validation(folder: Path) -> CrossValidation:
     """Reads the summary back. Raises BadInput where it is damaged."""
-    return read_json((folder / SUMMARY).read_bytes(), CrossValidation, str(folder / SUMMARY))
+    return read_json(read_regular(folder / SUMMARY), CrossValidation, str(folder / SUMMARY))
 
 
 def _require_same(run: Path, dataset: Dataset, split: Split, seed: int) -> None:

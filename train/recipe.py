@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct
 
 from devices import BadInput
+from devices.regular_file import read_regular
 from devices.schema_io import read_toml
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.manifest import Decision, Limits
@@ -204,7 +205,7 @@ def read_recipe(name: str) -> Recipe:
     if name in shipped():
         content = (resources.files("train") / "recipes" / f"{name}.toml").read_bytes()
     elif name.endswith(".toml") and Path(name).is_file():
-        content = Path(name).read_bytes()
+        content = read_regular(Path(name))
     else:
         raise BadInput(
             f"no recipe {name!r}; there are {', '.join(shipped())}, or give the path of a .toml"

@@ -19,6 +19,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from devices import BadInput
+from devices.regular_file import read_regular
 from devices.schema_io import read_json, write_json
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.manifest import Name
@@ -331,7 +332,7 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
         record,
         model,
         split,
-        read_scope(scope.read_bytes()) if scope.exists() else None,
+        read_scope(read_regular(scope)) if scope.exists() else None,
         _read_outliers(folder, record),
     )
 
@@ -357,7 +358,7 @@ def read_record(folder: Path) -> Record:
     """Reads `run.json` alone. Raises BadInput where this is no run of this version."""
     require_run(folder)
     written = folder / "run.json"
-    record = read_json(written.read_bytes(), Record, str(written))
+    record = read_json(read_regular(written), Record, str(written))
     if record.schema != SCHEMA:
         raise BadInput(f"{folder}: a run of schema {record.schema}; this version reads {SCHEMA}")
     return record

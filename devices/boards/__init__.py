@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from devices.compute.backend import BackendKind, Variant
 from devices.errors import BadInput
+from devices.regular_file import read_regular
 from devices.schema_io import read_toml
 
 Architecture = Literal["aarch64", "x86_64"]
@@ -157,7 +158,7 @@ def read_board(name: str) -> Board:
     if name in board_names():
         content = (resources.files(__name__) / f"{name}.toml").read_bytes()
     elif name.endswith(".toml") and Path(name).is_file():
-        content = Path(name).read_bytes()
+        content = read_regular(Path(name))
     else:
         raise BadInput(
             f"no board {name!r}; there are {', '.join(board_names())}, or give the path of a .toml"

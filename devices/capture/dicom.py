@@ -39,6 +39,7 @@ from devices.capture.registry import PYDICOM
 from devices.capture.size import check_size
 from devices.errors import BadInput, EndOfRecording
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels, nominal_rate
+from devices.regular_file import require_regular
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -209,6 +210,7 @@ def _open(path: Path) -> tuple["Dataset", Header, PixelLayout]:
     Raises BadInput where they belong to no picture we can decode.
     """
     PYDICOM.require()
+    require_regular(path)
     with ExitStack() as stack:
         with _reading(path, "not a DICOM file, or a damaged one"):
             from pydicom import dcmread

@@ -16,6 +16,7 @@ from devices.capture.orientation import MAX_ENTRIES, stored_orientation, tiff_or
 from devices.capture.size import MAX_PIXELS, check_size
 from devices.errors import BadInput
 from devices.frame import Pixels
+from devices.regular_file import read_regular
 
 AS_STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 """Pictures are turned in one place, for all formats but TIFF, whose reader always turns them."""
@@ -23,6 +24,8 @@ JPEG_BEGIN = b"\xff\xd8\xff"
 PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 TIFF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
+MAX_BYTES = 512 << 20
+"""Bytes of an image file, which is read whole."""
 MAX_PAGES = 10_000
 MAX_ANIMATION = 2 * MAX_PIXELS
 """Pixels of all pictures of an animation, which are held at once: 512 MB."""
@@ -87,7 +90,7 @@ def _load(path: Path) -> tuple[bytes, int]:
     Raises BadInput where it is no image, or its size is refused.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
         width, height = imagesize.get(BytesIO(data))
     except (OSError, ValueError, struct.error) as error:
         reason = getattr(error, "strerror", None) or "not an image"

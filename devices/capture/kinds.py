@@ -43,8 +43,10 @@ has too short a mark to be believed without its name."""
 def kind_of(path: Path) -> Kind | None:
     """The kind of file `path`; None where neither its first bytes nor its name tell one."""
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
+        head = b""
+        if path.is_file():  # a pipe would wait for a writer
+            with path.open("rb") as file:
+                head = file.read(HEAD)
     except (OSError, ValueError):
         head = b""
     for place, mark, kind in MAGIC:

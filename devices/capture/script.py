@@ -26,6 +26,7 @@ from devices.capture.size import check_size
 from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput
 from devices.frame import Clock
+from devices.regular_file import read_regular
 
 FPS = 20.0
 MAX_COUNT = 1_000_000
@@ -87,7 +88,7 @@ def find_script(name: str) -> str:
         return shipped.read_text()
     path = Path(name)
     try:
-        return path.read_text() if on_disk(name) and path.is_file() else name
+        return read_regular(path).decode() if on_disk(name) and path.is_file() else name
     except (OSError, ValueError) as error:
         raise BadInput(f"{name}: not a script that can be read") from error
 

@@ -14,6 +14,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from devices import BadInput, CheckFailed
+from devices.regular_file import read_regular
 from devices.schema_io import read_json, write_json
 from edge_runtime.bench.workloads import LoopedRecording, RawMeasurement, Task, WorkloadName
 
@@ -74,7 +75,7 @@ class Bench:
 def read_bench(path: Path) -> Bench:
     """Reads the file of `--out`. Raises BadInput for another file."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
     return read_json(content, Bench, str(path))

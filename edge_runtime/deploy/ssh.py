@@ -115,7 +115,7 @@ class SshDevice:
         output = self.run(words, content)
         try:
             return json.loads(output)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             line = next(iter(output.split("\n")), "")[:80]
             raise BadInput(f"{self.address}: answers something else: {line!r}") from error
 

@@ -10,6 +10,7 @@ from re import IGNORECASE
 from re import compile as pattern
 
 from devices import BadInput
+from devices.regular_file import MAX_TABLE, read_regular
 from train.importers.columns import trimmed
 
 DELIMITERS = ",;\t|"
@@ -110,7 +111,7 @@ def first_line_of(path: Path, known: Sequence[str]) -> set[str]:
 
 def _decoded(path: Path) -> str:
     """The text of a table: UTF-8, or the UTF-16 that spreadsheets call Unicode."""
-    data = path.read_bytes()
+    data = read_regular(path, MAX_TABLE)
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return data.decode("utf-16" if utf16 else "utf-8-sig")

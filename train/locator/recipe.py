@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from devices import BadInput
+from devices.regular_file import read_regular
 from devices.schema_io import read_toml
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.policies import PoolingPolicy, TrackingPolicy
@@ -101,16 +102,16 @@ def is_locator(name: str) -> bool:
     if path.suffix != ".toml" or not path.is_file():
         return False
     try:
-        return tomllib.loads(path.read_bytes().decode()).get("kind") == "locator"
-    except (ValueError, RecursionError):
+        return tomllib.loads(read_regular(path).decode()).get("kind") == "locator"
+    except (BadInput, ValueError, RecursionError):
         return False  # whoever reads the recipe as that of a classifier tells what is wrong
 
 
 def is_locator_run(folder: Path) -> bool:
     """Whether a folder holds the run of a locator."""
     try:
-        return b'"kind": "locator"' in (folder / "run.json").read_bytes()[:64]
-    except OSError:
+        return b'"kind": "locator"' in read_regular(folder / "run.json")[:64]
+    except (BadInput, OSError):
         return False
 
 
@@ -122,7 +123,7 @@ def read_locator_recipe(name: str) -> LocatorRecipe:
     if name in LOCATORS:
         content = (resources.files("train") / "locator" / f"{name}.toml").read_bytes()
     elif name.endswith(".toml") and Path(name).is_file():
-        content = Path(name).read_bytes()
+        content = read_regular(Path(name))
     else:
         raise BadInput(
             f"no recipe {name!r}; there are {', '.join(LOCATORS)}, or give the path of a .toml"

@@ -13,6 +13,7 @@ import keras
 from msgspec import Meta
 
 from devices import BadInput, Box
+from devices.regular_file import MAX_MODEL, MAX_TABLE, read_regular
 from devices.schema_io import read_json, write_json
 from edge_runtime.bundle.policies import TrackingPolicy
 from edge_runtime.files import whole_folder
@@ -136,9 +137,9 @@ def read_locator_run(folder: Path, data: Path | None = None) -> LocatorRun:
     another one.
     """
     try:
-        content = (folder / "run.json").read_bytes()
-        model = (folder / "model.keras").read_bytes()
-        split = (folder / "split.csv").read_bytes()
+        content = read_regular(folder / "run.json")
+        model = read_regular(folder / "model.keras", MAX_MODEL)
+        split = read_regular(folder / "split.csv", MAX_TABLE)
     except OSError as error:
         raise BadInput(f"{folder}: not the run of a locator: {error.strerror}") from error
     record = read_json(content, LocatorRecord, str(folder / "run.json"))

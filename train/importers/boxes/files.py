@@ -13,6 +13,7 @@ import msgspec
 
 from devices import BadInput
 from devices.capture.kinds import Kind, kind_of
+from devices.regular_file import read_regular
 from train.importers.xml import read_xml
 from train.samples import PART_WORDS, Dropped, Part
 
@@ -99,17 +100,14 @@ def read_text(path: Path) -> str | None:
 def read_bytes(path: Path) -> bytes | None:
     """The content of an annotation; None where it cannot be read, or is too large."""
     try:
-        return path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
-    except (OSError, ValueError):
+        return read_regular(path, MAX_BYTES)
+    except (BadInput, OSError):
         return None
 
 
 def read_root(path: Path) -> Element | None:
     """The root of an XML file; None where it cannot be read, or is too large."""
-    try:
-        return read_xml(path) if path.stat().st_size <= MAX_BYTES else None
-    except OSError:
-        return None
+    return read_xml(path, MAX_BYTES)
 
 
 def read_rooted(path: Path, tag: str, dropped: list[Dropped]) -> Element | None:
