@@ -210,6 +210,12 @@ class Recorder:
                 self._trouble,
             )
 
+    def lines(self) -> list[str]:
+        """For a person at the end of a session: which exam was kept, and any trouble."""
+        status = self.status()
+        kept = f"exam {status.exam} is kept in {self._folder}" if status.exam else None
+        return [line for line in (kept, status.line()) if line is not None]
+
     def close(self) -> None:
         """Ends the exam, and waits until all is written, at most END_SECONDS for a silent disk."""
         self.end()
@@ -228,7 +234,8 @@ class Recorder:
 
     def _keep_step(self, step: CourseStep, all_pictures: bool = False) -> None:
         assert self._course is not None
-        room = 2 * PICTURES_WAITING if all_pictures else PICTURES_WAITING - self._pictures - 1
+        # Half of the room is for people.
+        room = PICTURES_WAITING if all_pictures else PICTURES_WAITING // 2 - self._pictures
         for picture in self._course.take_pictures(max(0, room)):
             self._keep_picture(picture.result, picture.pixels, "best", picture.nodule)
 
