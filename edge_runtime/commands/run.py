@@ -27,7 +27,6 @@ from edge_runtime.commands.options import (
     stopped_by_signals,
     trusted_keys,
 )
-from edge_runtime.exams.store import Identity, Retention, own_exams_folder
 from edge_runtime.models.backends import FallbackChain, parse_backend
 from edge_runtime.results.result import NOTICE
 from edge_runtime.results.states import State
@@ -43,6 +42,7 @@ from edge_runtime.text import say
 from edge_runtime.view import DEFAULT_ADDRESS, WEB_SERVER
 
 if TYPE_CHECKING:
+    from edge_runtime.exams.store import Identity, Retention
     from edge_runtime.view.address import Address
 
 EvidenceOption = Annotated[
@@ -68,14 +68,16 @@ class RunCommand(TyperCommand):
             words.append(word)
             if word == "--view" and not ADDRESS.fullmatch(following):
                 words.append(DEFAULT_ADDRESS)
-            if word == "--exam" and not FOLDER.fullmatch(following):
+            if word == "--exam" and not EXAM_FOLDER.fullmatch(following):
+                from edge_runtime.exams.store import own_exams_folder  # here: few keep exams
+
                 words.append(str(own_exams_folder()))
         return super().parse_args(ctx, words)
 
 
 ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
 """What may be an address: a path holds a slash, and an option begins with a dash."""
-FOLDER = re.compile(r"[^-].*(?<!\.sonolite)", re.DOTALL)
+EXAM_FOLDER = re.compile(r"[^-].*(?<!\.sonolite)", re.DOTALL)
 """What may be a folder: an option begins with a dash, and a bundle has its suffix."""
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
@@ -271,8 +273,8 @@ class WantedExam(NamedTuple):
     """An exam that is to be kept of the run."""
 
     folder: Path
-    identity: Identity
-    retention: Retention
+    identity: "Identity"
+    retention: "Retention"
 
 
 def _wanted_exam(
@@ -283,6 +285,8 @@ def _wanted_exam(
         if patient or days is not None or gigabytes is not None:
             raise BadInput("--exam-id, --keep-days and --keep-gigabytes need --exam")
         return None
+    from edge_runtime.exams.store import Identity, Retention  # here: few sessions keep exams
+
     size = None if gigabytes is None else round(gigabytes * 1e9)
     return WantedExam(folder, Identity(patient), Retention(days, size))
 

@@ -402,7 +402,9 @@ class Recorder:
 
 
 def _words(error: Exception) -> str:
-    """Why something cannot be written, without a path."""
+    """Why something cannot be written. The text of another error may hold the path of a folder."""
+    if isinstance(error, BadInput):
+        return REMOVED if str(error) == REMOVED else "the database cannot be opened"
     text = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
     return {
         os.strerror(errno.ENOSPC): "the disk is full",

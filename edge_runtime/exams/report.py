@@ -98,13 +98,13 @@ def overlay_of(folder: Path, exam: int, still: KeptStill) -> Pixels | None:
 
 
 def _facts(exam: Exam, nodules: int, decisions: int) -> list[tuple[str, str]]:
-    who = exam.identity
-    identity = [
-        ("Patient", who.patient_id),
-        ("Name", who.name),
-        ("Accession number", who.accession),
+    identity = exam.identity
+    typed = [
+        ("Patient", identity.patient_id),
+        ("Name", identity.name),
+        ("Accession number", identity.accession),
     ]
-    given = [(name, value) for name, value in identity if value]
+    given = [(name, value) for name, value in typed if value]
     over = datetime.fromisoformat(exam.last) - datetime.fromisoformat(exam.begun)
     minutes, seconds = divmod(round(over.total_seconds()), 60)
     return [

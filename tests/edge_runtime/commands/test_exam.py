@@ -1,6 +1,7 @@
 """`sonolite run --exam` and `sonolite exam` as a user calls them."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer.main
 
 from edge_runtime.bundle.archive import open_bundle
 from edge_runtime.cli import command_line
+from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.recorder import Recorder, open_recorder
 from edge_runtime.exams.store import own_exams_folder
 from tests.conftest import Shared, refused, sonolite
@@ -158,3 +160,18 @@ def test_a_second_run_does_not_keep_exams_in_the_same_folder(
     with running(tmp_path, shipped_path):
         done = sonolite("run", demo_path, "--source", "phantom:?frames=3", f"--exam={tmp_path}")
     refused(done, "another session keeps exams there")
+
+
+def test_a_full_disk_does_not_end_the_run(
+    small_disk: Path, demo_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has room for the database, and for no picture."""
+    monkeypatch.setattr(recorder_module, "END_SECONDS", 0.2)
+    room = os.statvfs(small_disk)
+    (small_disk / "fill").write_bytes(bytes(room.f_bavail * room.f_frsize - 250_000))
+    words = ("--source", "phantom:?frames=70&live=no", "--roi", "167,190,108,100", "--any-picture")
+    done = sonolite("run", demo_path, *words, "--exam", small_disk / "exams")
+    assert done.code == 0, done
+    assert "frames: 70 read" in done.stderr
+    assert "the exam is not being written: the disk is full" in done.stderr
+    assert "records of exams were lost" in done.stderr

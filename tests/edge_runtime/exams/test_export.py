@@ -226,6 +226,16 @@ def test_a_browser_shows_every_picture_and_prints_one_page(
     assert pages(printed) == 1
 
 
+def test_axe_finds_nothing_serious_in_the_page(browser: "Browser", exported: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-core")
+    context = browser.new_context(bypass_csp=True)  # axe is a script, and the page allows none
+    page = context.new_page()
+    page.goto((exported / "report.html").as_uri())
+    violations = axe.Axe().run(page).response["violations"]
+    context.close()
+    assert [each["id"] for each in violations if each["impact"] in {"serious", "critical"}] == []
+
+
 def test_the_pdf_is_one_page(exported: Path) -> None:
     assert pages((exported / "report.pdf").read_bytes()) == 1
 
