@@ -47,7 +47,7 @@ _LOGGER = logging.getLogger(__name__)
 RECORDS_WAITING = 1024
 """Steps of an exam that may wait for the disk: a quarter of an hour of a quiet exam."""
 PICTURES_WAITING = 8
-COMMIT_SECONDS = 0.5
+COMMIT_PAUSE = 0.5
 """Between two commits, so that a flickering label does not wear out a memory card."""
 NEXT_ATTEMPT_SECONDS = 1.0
 """From a failure to the next attempt."""
@@ -315,7 +315,7 @@ class Recorder:
             if trouble in (None, REMOVED):
                 self._pictures -= sum(job.picture for job in batch)
                 self._lost += 0 if trouble is None else len(batch)
-                self._changed.wait_for(lambda: self._closed, COMMIT_SECONDS)
+                self._changed.wait_for(lambda: self._closed, COMMIT_PAUSE)
                 return True
             self._jobs.extendleft(reversed(batch))
             if self._gives_up is not None and self._clock() >= self._gives_up:

@@ -12,7 +12,7 @@ from edge_runtime.exams.store import Exam, ExamDecision, ExamNodule, KeptStill, 
 from edge_runtime.results.result import from_json
 from edge_runtime.sinks.overlay import draw_result
 
-MAX_NODULES, MAX_PICTURES, MAX_REASONS = 6, 6, 5
+REPORT_NODULES, REPORT_PICTURES, REPORT_REASONS = 6, 6, 5
 """What one page has room for; the files of the export hold the rest."""
 PICTURE_WIDTH = 900
 """Pixels: a picture of the report is reduced to it."""
@@ -56,7 +56,7 @@ def make_report(
 ) -> ExamReport:
     """The report of an exam whose pictures lie in `folder`."""
     ranked = sorted(nodules, key=lambda nodule: -nodule.frames)
-    listed = sorted(ranked[:MAX_NODULES], key=lambda nodule: nodule.number)
+    listed = sorted(ranked[:REPORT_NODULES], key=lambda nodule: nodule.number)
     pictures, rest = _pictures(folder, exam.id, listed, stills)
     reasons = Counter(each.reason for each in decisions if each.label is None and each.reason)
     return ExamReport(
@@ -67,7 +67,7 @@ def make_report(
         nodules_note=_nodules_note(len(nodules) - len(listed)),
         pictures=tuple(pictures),
         pictures_note=f"{rest} more pictures are among the files of the exam." if rest else None,
-        reasons=tuple((reason, str(n)) for reason, n in reasons.most_common(MAX_REASONS)),
+        reasons=tuple((reason, str(n)) for reason, n in reasons.most_common(REPORT_REASONS)),
         explanation=tuple(_explanation(exam)),
     )
 
@@ -148,7 +148,9 @@ def _pictures(
     numbers = {nodule.number for nodule in nodules}
     kept = [still for still in stills if still.kept == "person"]
     best = [still for still in stills if still.kept == "best" and still.nodule in numbers]
-    chosen = (kept[: MAX_PICTURES - min(len(best), MAX_PICTURES // 2)] + best)[:MAX_PICTURES]
+    chosen = (kept[: REPORT_PICTURES - min(len(best), REPORT_PICTURES // 2)] + best)[
+        :REPORT_PICTURES
+    ]
     pictures = [_picture(folder, exam, still) for still in chosen]
     present = [picture for picture in pictures if picture is not None]
     return present, len(stills) - len(chosen)

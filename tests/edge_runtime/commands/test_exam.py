@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +49,15 @@ def running(folder: Path, bundle: Path) -> Iterator[Recorder]:
         recorder.begin()
         wait_until(lambda: recorder.status().exam)
         yield recorder
+
+
+def test_a_session_without_an_exam_loads_no_database() -> None:
+    code = (
+        "import sys; from edge_runtime.cli import command_line; command_line('run'); "
+        "print([name for name in sys.modules if 'sqlite' in name or '.exams' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
 
 
 def exam_of(*words: str) -> str | None:

@@ -22,7 +22,7 @@ from edge_runtime.exams.export import export_exam, without_identity
 from edge_runtime.exams.page import exam_page
 from edge_runtime.exams.pdf import exam_pdf
 from edge_runtime.exams.recorder import open_recorder
-from edge_runtime.exams.report import MAX_NODULES, MAX_PICTURES, ExamReport, make_report
+from edge_runtime.exams.report import REPORT_NODULES, REPORT_PICTURES, ExamReport, make_report
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
     Identity,
@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, found_bundle: Bundle) -> Pa
     """An exam of nine nodules with kept pictures and abstentions, of a file with an evil name."""
     folder = tmp_path_factory.mktemp("kept") / "exams"
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr(recorder_module, "COMMIT_SECONDS", 0.01)
+        patch.setattr(recorder_module, "COMMIT_PAUSE", 0.01)
         recorder = stack.enter_context(open_recorder(folder, found_bundle, EVIL, live=False))
         recorder.begin(WHO)
         for frame in range(180):
@@ -174,7 +174,7 @@ def test_an_anonymous_export_names_nobody(folder: Path, tmp_path: Path) -> None:
 
 
 def test_one_page_has_room_for_so_much(report: ExamReport) -> None:
-    assert (len(report.nodules), len(report.pictures)) == (MAX_NODULES, MAX_PICTURES)
+    assert (len(report.nodules), len(report.pictures)) == (REPORT_NODULES, REPORT_PICTURES)
     assert report.nodules_note == "These were seen in most frames; 3 more are in nodules.csv."
     assert report.pictures_note is not None
 
@@ -194,7 +194,7 @@ def test_the_page_escapes_loads_nothing_and_has_the_notice(report: ExamReport) -
     assert "default-src 'none'" in page
     assert NOTICE in page.lower()
     assert set(re.findall(r'(?:src|href)="([a-z]+):', page)) == {"data"}
-    assert page.count("<img") == MAX_PICTURES
+    assert page.count("<img") == REPORT_PICTURES
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_a_browser_shows_every_picture_and_prints_one_page(
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.goto((exported / "report.html").as_uri())
     widths = page.eval_on_selector_all("img", "images => images.map(each => each.naturalWidth)")
-    assert widths == [320] * MAX_PICTURES
+    assert widths == [320] * REPORT_PICTURES
     wide = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     printed = page.pdf(prefer_css_page_size=True)
     page.close()

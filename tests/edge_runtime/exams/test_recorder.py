@@ -32,7 +32,7 @@ WHO = Identity("4711", "Muster^Anna", "A-0042")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "COMMIT_PAUSE", 0.01)
     monkeypatch.setattr(module, "NEXT_ATTEMPT_SECONDS", 0.05)
     monkeypatch.setattr(module, "END_SECONDS", 1.0)
 
