@@ -55,6 +55,8 @@ IDLE_SECONDS = 10.0
 """For so long no result may come before the last moment of the exam is moved all the same."""
 END_SECONDS = 10.0
 """For so long the end of a session waits for a disk that takes nothing."""
+HANG_SECONDS = 10.0
+"""For so long the end then waits for a write that has begun."""
 LOCK = "recorder.lock"
 LOCK_ATTEMPTS = 10
 REMOVED = "the folder was removed"
@@ -222,7 +224,7 @@ class Recorder:
         with self._changed:
             self._closed, self._gives_up = True, self._clock() + END_SECONDS
             self._changed.notify_all()
-        self._thread.join(2 * END_SECONDS)
+        self._thread.join(END_SECONDS + HANG_SECONDS)
 
     # What waits for the disk. All of this is called with the condition held.
 

@@ -34,7 +34,6 @@ WHO = Identity("4711", "Muster^Anna", "A-0042")
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COMMIT_PAUSE", 0.01)
     monkeypatch.setattr(module, "NEXT_ATTEMPT_SECONDS", 0.05)
-    monkeypatch.setattr(module, "END_SECONDS", 1.0)
 
 
 def decisions(folder: Path, exam: int = 1) -> list[int | None]:
@@ -241,6 +240,20 @@ def test_what_the_queue_has_no_room_for_is_counted(
         lost = recorder.status().lost
     assert len(decisions(folder)) == 20 - lost
     assert exams_in(folder)[0].lost == lost
+
+
+def test_the_end_does_not_wait_for_ever(
+    recorder: Recorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_SECONDS", 0.0)
+    recorder.begin()
+    wait_until(lambda: is_written(recorder))
+    with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        feed(recorder, range(2))
+        recorder.close()
+        assert recorder.status().lost >= 2
+    assert exams_in(folder)[0].ended is None
 
 
 def test_pictures_that_wait_are_few(recorder: Recorder, folder: Path) -> None:
