@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand
@@ -43,6 +43,7 @@ from edge_runtime.text import say
 from edge_runtime.view import DEFAULT_ADDRESS, WEB_SERVER
 
 if TYPE_CHECKING:
+    from edge_runtime.exams.store import Identity, Retention
     from edge_runtime.view.address import Address
 
 EvidenceOption = Annotated[
@@ -59,20 +60,26 @@ PrevalenceOption = Annotated[
 
 
 class RunCommand(TyperCommand):
-    """`sonolite run`, whose option `--view` may stand without an address."""
+    """`sonolite run`, whose options `--view` and `--exam` may stand without a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Adds the default address behind a `--view` that no address follows."""
+        """Adds the default behind such an option that no value follows."""
         words = []
         for word, following in pairwise([*args, ""]):
             words.append(word)
             if word == "--view" and not ADDRESS.fullmatch(following):
                 words.append(DEFAULT_ADDRESS)
+            if word == "--exam" and not EXAM_FOLDER.fullmatch(following):
+                from edge_runtime.exams.store import own_exams_folder  # here: few keep exams
+
+                words.append(str(own_exams_folder()))
         return super().parse_args(ctx, words)
 
 
 ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
 """What may be an address: a path holds a slash, and an option begins with a dash."""
+EXAM_FOLDER = re.compile(r"[^-].*(?<!\.sonolite)", re.DOTALL)
+"""What may be a folder: an option begins with a dash, and a bundle has its suffix."""
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
 """A region around the nodule of the phantom, with room for the movement of the nodule."""
@@ -139,6 +146,25 @@ def run(
         float,
         typer.Option(min=0.01, max=10_000, help="Gigabytes that the record may have, such as 4."),
     ] = RECORD_GIGABYTES,
+    exam: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="[FOLDER]",
+            help="Keep an exam of the whole run, for `sonolite exam`; by default among your own.",
+        ),
+    ] = None,
+    exam_id: Annotated[
+        str,
+        typer.Option(help="Who is examined: a number or a code. It is kept with the exam alone."),
+    ] = "",
+    keep_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Delete exams that are older when this one begins, such as 30."),
+    ] = None,
+    keep_gigabytes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Delete the oldest exams beyond this size then, such as 10."),
+    ] = None,
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
@@ -163,7 +189,9 @@ def run(
     Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
 
     Example: sonolite run nodule.sonolite --source 0 --record doubt
+    Example: sonolite run nodule.sonolite --source 0 --exam --exam-id 4711 --keep-days 30
     """
+    kept_exam = _wanted_exam(exam, exam_id, keep_days, keep_gigabytes)
     sinks = list(sink or ())
     if save is not None:
         _refuse_source(save, SourceUri(source))
@@ -199,6 +227,7 @@ def run(
         view=address,
         record=record,
         record_limit=record_limit,
+        exam=kept_exam,
     )
     if save is not None:
         say(f"saved {save}")
@@ -255,6 +284,28 @@ def _view_address(text: str) -> "Address":
     return parse_address(text)
 
 
+class WantedExam(NamedTuple):
+    """An exam that is to be kept of the run."""
+
+    folder: Path
+    identity: "Identity"
+    retention: "Retention"
+
+
+def _wanted_exam(
+    folder: Path | None, patient: str, days: float | None, gigabytes: float | None
+) -> WantedExam | None:
+    """The exam of the options of `run`; None without `--exam`. Raises BadInput for wrong ones."""
+    if folder is None:
+        if patient or days is not None or gigabytes is not None:
+            raise BadInput("--exam-id, --keep-days and --keep-gigabytes need --exam")
+        return None
+    from edge_runtime.exams.store import Identity, Retention  # here: few sessions keep exams
+
+    size = None if gigabytes is None else round(gigabytes * 1e9)
+    return WantedExam(folder, Identity(patient), Retention(days, size))
+
+
 def _refuse_source(save: Path, source: SourceUri) -> None:
     """Raises BadInput where the saved video would overwrite the source."""
     text = source.unexpanded
@@ -287,6 +338,7 @@ def _run(
     view: "Address | None" = None,
     record: Path | None = None,
     record_limit: float = RECORD_GIGABYTES,
+    exam: WantedExam | None = None,
 ) -> None:
     """One session from the arguments to the summary; calls `admit` once the model is open."""
     saved = saved_regions_of(saved_regions_file(), source)
@@ -322,13 +374,24 @@ def _run(
             page = stack.enter_context(open_view(view, facts))
             opened.append(page)
             say(f"view: {page.link}")
-        recorder = None
+        frame_recorder = None
         if record is not None:
-            from edge_runtime.session.recorder import open_recorder  # here: few sessions record
+            from edge_runtime.session.frame_recorder import (
+                open_frame_recorder,
+            )  # few sessions record
 
-            recorder = stack.enter_context(
-                open_recorder(record, device, source, session.settings, record_limit)
+            frame_recorder = stack.enter_context(
+                open_frame_recorder(record, device, source, session.settings, record_limit)
             )
+        exam_recorder = None
+        if exam is not None:
+            from edge_runtime.exams.recorder import open_recorder  # here: few sessions keep exams
+
+            exam_recorder = stack.enter_context(
+                open_recorder(exam.folder, chain.bundle, str(source), device.live, exam.retention)
+            )
+            exam_recorder.begin(exam.identity)
+            opened.append(exam_recorder)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 
@@ -336,8 +399,8 @@ def _run(
             if device.live:
                 update_lock.beat(time.monotonic(), state)
 
-        summary, ended = session.run(opened, stop, heartbeat, recorder)
-    kept = [] if recorder is None else recorder.lines()
+        summary, ended = session.run(opened, stop, heartbeat, frame_recorder)
+    kept = [line for each in (frame_recorder, exam_recorder) if each for line in each.lines()]
     for line in filter(None, (single.line(), *summary.lines(), *kept, NOTICE)):
         say(line)
     if device.replay is not None:

@@ -24,7 +24,7 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.sink import Sink
 
 if TYPE_CHECKING:
-    from edge_runtime.session.recorder import Recorder
+    from edge_runtime.session.frame_recorder import FrameRecorder
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Session:
         sinks: Sequence[Sink],
         stop: threading.Event,
         heartbeat: Callable[[State], None] = lambda _: None,
-        recorder: "Recorder | None" = None,
+        recorder: "FrameRecorder | None" = None,
     ) -> tuple[Summary, SonoliteError | None]:
         """Classifies frames until `stop` is set or the device ends; see `run_session`."""
         return run_session(

@@ -25,7 +25,7 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.queue import SinkQueue
 
 if TYPE_CHECKING:
-    from edge_runtime.session.recorder import Recorder
+    from edge_runtime.session.frame_recorder import FrameRecorder
 
 WATCH_INTERVAL = 0.05
 """Seconds between two checks of the threads."""
@@ -45,7 +45,7 @@ class SessionContext:
         throttle: Throttle,
         clock: Clock,
         finder: Finder | None = None,
-        recorder: "Recorder | None" = None,
+        recorder: "FrameRecorder | None" = None,
     ) -> None:
         self.finder = finder
         """Finds the nodules where nobody marked any; None for a bundle without a locator."""

@@ -52,7 +52,7 @@ from edge_runtime.sinks.queue import SinkQueue
 from edge_runtime.sinks.sink import Sink
 
 if TYPE_CHECKING:
-    from edge_runtime.session.recorder import Recorder
+    from edge_runtime.session.frame_recorder import FrameRecorder
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def run_session(
     throttle: Throttle | None = None,
     prevalence: dict[str, float] | None = None,
     locator: Locator | None = None,
-    recorder: "Recorder | None" = None,
+    recorder: "FrameRecorder | None" = None,
 ) -> tuple[Summary, SonoliteError | None]:
     """Classifies frames until `stop` is set or the device ends; returns the account.
 

@@ -30,11 +30,11 @@ from edge_runtime.models.classifier import CPU, BackendRequest
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event, State
 from edge_runtime.session.assemble import assemble
+from edge_runtime.session.frame_recorder import open_frame_recorder
 from edge_runtime.session.frame_slot import REPLACED
-from edge_runtime.session.recorder import open_recorder
 from tests.conftest import Collected, Outcome, refused, sonolite
 from tests.edge_runtime.session.test_faults import PROVEN, Following
-from tests.edge_runtime.session.test_recorder import until
+from tests.edge_runtime.session.test_frame_recorder import until
 
 NOT_DECIDED = {"captured_at", "captured_utc", "latency_ms", "rate", "health"}
 """Entries of a result that tell of this machine and this moment."""
@@ -58,7 +58,7 @@ def judge(
         if folder is None:
             session.run([sink], stop)
         else:
-            with open_recorder(folder, device, SourceUri("0"), session.settings) as recorder:
+            with open_frame_recorder(folder, device, SourceUri("0"), session.settings) as recorder:
                 session.run([sink], stop, recorder=recorder)
             assert recorder.lost == 0
     return sink.results

@@ -21,10 +21,10 @@ from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
-from edge_runtime.session import recorder as module
+from edge_runtime.session import frame_recorder as module
 from edge_runtime.session.assemble import assemble
+from edge_runtime.session.frame_recorder import MIN_FREE, FrameRecorder, open_frame_recorder
 from edge_runtime.session.record_settings import RecordSettings
-from edge_runtime.session.recorder import MIN_FREE, Recorder, open_recorder
 from tests.conftest import Collected
 
 MANIFEST = RecordManifest(1, "0.1.0", "2026-01-01T00:00:00+00:00", "phantom:", True, 20.0)
@@ -60,14 +60,14 @@ def recording(
     limit: int = ENOUGH,
     live: bool = True,
     slow: threading.Event | None = None,
-) -> Iterator[Recorder]:
+) -> Iterator[FrameRecorder]:
     writer: RecordWriter
     if slow is None:
         writer = RecordWriter(folder, MANIFEST)
     else:
         writer = Disk(folder, MANIFEST)
         writer.free = slow
-    recorder = Recorder(writer, live, limit, free)
+    recorder = FrameRecorder(writer, live, limit, free)
     try:
         yield recorder
     finally:
@@ -185,7 +185,7 @@ def test_a_disk_that_is_full_ends_the_record_and_nothing_else(tmp_path: Path) ->
 def opened(folder: Path) -> None:
     with (
         Phantom(frames=1) as device,
-        open_recorder(folder, device, SourceUri("phantom:"), RecordSettings("demo")),
+        open_frame_recorder(folder, device, SourceUri("phantom:"), RecordSettings("demo")),
     ):
         pass
 
@@ -214,7 +214,7 @@ def test_the_name_of_the_source_holds_no_secret(tmp_path: Path) -> None:
     source = SourceUri("rtsp://user:hunter2@host/stream")
     with (
         Phantom(frames=1) as device,
-        open_recorder(folder, device, source, RecordSettings("demo")),
+        open_frame_recorder(folder, device, source, RecordSettings("demo")),
     ):
         pass
     assert all(b"hunter2" not in path.read_bytes() for path in folder.iterdir())
@@ -250,7 +250,7 @@ def test_a_record_costs_a_live_session_nothing(tmp_path: Path, demo_bundle: Bund
             if records:
                 folder = tmp_path / f"record{turn}"
                 recorder = stack.enter_context(
-                    open_recorder(folder, device, SourceUri("0"), session.settings)
+                    open_frame_recorder(folder, device, SourceUri("0"), session.settings)
                 )
             sink = Collected()
             session.run([sink], threading.Event(), recorder=recorder)

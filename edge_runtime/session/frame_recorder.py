@@ -52,7 +52,7 @@ NICENESS = 5
 """How much nicer the thread that compresses is: the session comes first, see setpriority(2)."""
 
 
-class Recorder:
+class FrameRecorder:
     """Takes frames and results from the threads of a session, and writes them in its own thread."""
 
     def __init__(
@@ -230,13 +230,13 @@ def _scarce(free: int) -> str:
 
 
 @contextmanager
-def open_recorder(
+def open_frame_recorder(
     folder: Path,
     device: CaptureDevice,
     source: SourceUri,
     settings: RecordSettings,
     gigabytes: float = RECORD_GIGABYTES,
-) -> Iterator[Recorder]:
+) -> Iterator[FrameRecorder]:
     """Records the session of an open device into a new folder of at most so many gigabytes.
 
     `settings` are those of the session, `Session.settings`; give the recorder to `Session.run`.
@@ -263,7 +263,9 @@ def open_recorder(
         region=device.region,
         settings=plain(settings),
     )
-    recorder = Recorder(RecordWriter(folder, manifest), device.live, int(gigabytes * 1e9), free)
+    recorder = FrameRecorder(
+        RecordWriter(folder, manifest), device.live, int(gigabytes * 1e9), free
+    )
     try:
         yield recorder
     finally:
