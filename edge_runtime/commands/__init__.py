@@ -4,14 +4,16 @@ from importlib import import_module
 
 import typer
 
+from edge_runtime.commands.options import ViewCommand
+
 COMMANDS = ("demo", "run", "sector", "inspect", "bench", "doctor", "deploy", "keys", "device")
 """The subcommands in the order of the help."""
 HIDDEN = ("serve", "release")
 """Subcommands for programs; the help does not list them."""
 _FILES = {"demo": "run", "release": "serve"}
 """The files of subcommands that share a file."""
-_CLASSES = {"run": "RunCommand"}
-"""The classes of subcommands whose words are read in a way of their own."""
+_WITH_VIEW = ("run", "deploy")
+"""Subcommands whose option `--view` may stand without an address."""
 
 
 def register(app: typer.Typer, word: str) -> bool:
@@ -26,6 +28,6 @@ def register(app: typer.Typer, word: str) -> bool:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, hidden=name in HIDDEN)
         else:
-            own = getattr(module, _CLASSES[name]) if name in _CLASSES else None
-            app.command(cls=own, hidden=name in HIDDEN)(command)
+            kind = ViewCommand if name in _WITH_VIEW else None
+            app.command(cls=kind, hidden=name in HIDDEN)(command)
     return word in known

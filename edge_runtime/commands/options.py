@@ -1,16 +1,20 @@
 """Arguments of several subcommands, the trusted keys, and the signals that end a session."""
 
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from edge_runtime.bundle.trust import read_trusted, trusted_folder
 from edge_runtime.text import printable, say
+from edge_runtime.view import DEFAULT_ADDRESS
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle, such as nodule.sonolite.")]
 RoiOption = Annotated[
@@ -20,6 +24,21 @@ RoiOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
+"""What may be an address: a path holds a slash, and an option begins with a dash."""
+
+
+class ViewCommand(TyperCommand):
+    """A subcommand whose option `--view` may stand without an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Adds the default address behind a `--view` that no address follows."""
+        words = []
+        for word, following in pairwise([*args, ""]):
+            words.append(word)
+            if word == "--view" and not ADDRESS.fullmatch(following):
+                words.append(DEFAULT_ADDRESS)
+        return super().parse_args(ctx, words)
 
 
 def trusted_keys() -> dict[bytes, str]:

@@ -1,16 +1,13 @@
 """`sonolite run` and `demo`: a session from the arguments to the summary."""
 
-import re
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from typer.core import TyperCommand
 
 from devices import BadInput
 from devices.boards import read_board
@@ -20,6 +17,7 @@ from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
 from edge_runtime.bundle.shipped import open_shipped
 from edge_runtime.bundle.trust import admitted_versions
+from edge_runtime.commands.links import say_link
 from edge_runtime.commands.options import (
     BundleArgument,
     JsonOption,
@@ -27,6 +25,7 @@ from edge_runtime.commands.options import (
     stopped_by_signals,
     trusted_keys,
 )
+from edge_runtime.files import configuration_folder
 from edge_runtime.models.backends import FallbackChain, parse_backend
 from edge_runtime.results.result import NOTICE
 from edge_runtime.results.states import State
@@ -43,6 +42,7 @@ from edge_runtime.view import DEFAULT_ADDRESS, WEB_SERVER
 
 if TYPE_CHECKING:
     from edge_runtime.view.address import Address
+    from edge_runtime.view.certificate import Certificate
 
 EvidenceOption = Annotated[
     bool, typer.Option("--evidence", help="Tint the places in the video that speak for a label.")
@@ -57,21 +57,6 @@ PrevalenceOption = Annotated[
 ]
 
 
-class RunCommand(TyperCommand):
-    """`sonolite run`, whose option `--view` may stand without an address."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Adds the default address behind a `--view` that no address follows."""
-        words = []
-        for word, following in pairwise([*args, ""]):
-            words.append(word)
-            if word == "--view" and not ADDRESS.fullmatch(following):
-                words.append(DEFAULT_ADDRESS)
-        return super().parse_args(ctx, words)
-
-
-ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
-"""What may be an address: a path holds a slash, and an option begins with a dash."""
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
 """A region around the nodule of the phantom, with room for the movement of the nodule."""
@@ -127,6 +112,18 @@ def run(
             help=f"Show the live picture on a page for browsers, by default at {DEFAULT_ADDRESS}.",
         ),
     ] = None,
+    view_tls: Annotated[
+        bool,
+        typer.Option("--view-tls", help="Encrypt the view with a certificate that is made here."),
+    ] = False,
+    view_certificate: Annotated[
+        Path | None,
+        typer.Option(help="Encrypt the view with this certificate, such as view.pem."),
+    ] = None,
+    view_key: Annotated[
+        Path | None,
+        typer.Option(help="The private key of that certificate, where its file does not hold it."),
+    ] = None,
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
@@ -156,7 +153,7 @@ def run(
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
         raise BadInput("--evidence needs a video; name one with --save")
-    address = None if view is None else _view_address(view)
+    wanted_view = _wanted_view(view, view_tls, view_certificate, view_key)
     versions = admitted_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     manifest, signature = opened.manifest, opened.signature
@@ -182,7 +179,7 @@ def run(
         prevalence=prevalence,
         admit=admit,
         throttle=Throttle(profile),
-        view=address,
+        view=wanted_view,
     )
     if save is not None:
         say(f"saved {save}")
@@ -231,12 +228,40 @@ def demo(
         say("note: the classifier never saw a simulated neck; its labels here mean nothing")
 
 
-def _view_address(text: str) -> "Address":
-    """The address of `--view`. Raises BadInput where it is none, or nothing can serve a view."""
+class WantedView(NamedTuple):
+    """A view that was asked for."""
+
+    address: "Address"
+    certificate: "Certificate | None" = None
+
+
+def _wanted_view(
+    text: str | None, tls: bool = False, certificate: Path | None = None, key: Path | None = None
+) -> WantedView | None:
+    """The view of `--view` and of the options on its certificate; None without `--view`.
+
+    Raises BadInput where they cannot be used, or nothing can serve a view.
+    """
+    options = {"--view-tls": tls, "--view-certificate": certificate, "--view-key": key}
+    if text is None:
+        if used := [name for name, value in options.items() if value]:
+            raise BadInput(f"{used[0]} needs --view")
+        return None
+    if key is not None and certificate is None:
+        raise BadInput("--view-key needs --view-certificate")
+    if tls and certificate is not None:
+        raise BadInput("--view-tls makes a certificate, and --view-certificate gives one")
     WEB_SERVER.require()
     from edge_runtime.view.address import parse_address  # here: few sessions have a view
 
-    return parse_address(text)
+    address = parse_address(text)
+    if not tls and certificate is None:
+        return WantedView(address)
+    from edge_runtime.view.certificate import OWN_CERTIFICATE, own_certificate, read_certificate
+
+    if certificate is not None:
+        return WantedView(address, read_certificate(certificate, key))
+    return WantedView(address, own_certificate(configuration_folder() / OWN_CERTIFICATE))
 
 
 def _refuse_source(save: Path, source: SourceUri) -> None:
@@ -268,7 +293,7 @@ def _run(
     budget: float = LATENCY_BUDGET,
     admit: Callable[[], None] = lambda: None,
     throttle: Throttle | None = None,
-    view: "Address | None" = None,
+    view: WantedView | None = None,
 ) -> None:
     """One session from the arguments to the summary; calls `admit` once the model is open."""
     saved = saved_regions_of(saved_regions_file(), source)
@@ -299,9 +324,9 @@ def _run(
                 "budget": budget,
                 "margin": chain.stage.decision.margin,
             }
-            page = stack.enter_context(open_view(view, facts))
+            page = stack.enter_context(open_view(view.address, facts, view.certificate))
             opened.append(page)
-            say(f"view: {page.link}")
+            say_link(page.link, view.certificate.fingerprint if view.certificate else None)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 

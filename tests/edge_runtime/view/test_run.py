@@ -1,14 +1,22 @@
 """`sonolite run --view` as a user calls it."""
 
+import os
+import pty
+import re
 import socket
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import typer.main
 
 from edge_runtime.cli import command_line
+from edge_runtime.files import configuration_folder
 from edge_runtime.view import DEFAULT_ADDRESS
 from tests.conftest import refused, sonolite
 
@@ -40,8 +48,8 @@ def test_the_address_may_be_left_out(words: tuple[str, ...], address: str | None
     assert view == address
 
 
-def run(demo_path: Path, view: str) -> Any:
-    return sonolite("run", demo_path, "--source", "phantom:?frames=3", f"--view={view}")
+def run(demo_path: Path, view: str, *more: str | Path) -> Any:
+    return sonolite("run", demo_path, "--source", "phantom:?frames=3", f"--view={view}", *more)
 
 
 def test_a_session_with_a_view_prints_the_link_and_ends(demo_path: Path) -> None:
@@ -65,3 +73,81 @@ def test_a_taken_port_is_refused(demo_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         refused(run(demo_path, f":{port}"), f"--view 127.0.0.1:{port}", "in use")
+
+
+def test_an_encrypted_view_prints_the_fingerprint_and_keeps_its_certificate(
+    demo_path: Path,
+) -> None:
+    done = run(demo_path, ":0", "--view-tls")
+    assert done.code == 0, done
+    assert "view: https://127.0.0.1:" in done.stderr
+    kept = configuration_folder() / "view.pem"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    (line,) = [line for line in done.stderr.splitlines() if "fingerprint" in line]
+    assert line == f"view: the certificate's SHA-256 fingerprint is {mark(kept)}"
+    again = run(demo_path, ":0", "--view-certificate", kept)
+    assert line in again.stderr
+
+
+def mark(certificate: Path) -> str:
+    """The fingerprint, as openssl(1) shows it."""
+    words = ["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", str(certificate)]
+    line: str = subprocess.check_output(words, text=True)
+    return line.strip().partition("=")[2]
+
+
+def test_a_certificate_that_is_none_is_refused(demo_path: Path, tmp_path: Path) -> None:
+    done = run(demo_path, ":0", "--view-certificate", tmp_path / "none.pem")
+    refused(done, "none.pem: No such file")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--view-tls",), "--view-tls needs --view"),
+        (("--view", ":0", "--view-key", "key.pem"), "--view-key needs --view-certificate"),
+        (("--view", ":0", "--view-tls", "--view-certificate", "c.pem"), "--view-tls makes"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    demo_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    refused(sonolite("run", demo_path, "--source", "phantom:?frames=3", *options), words)
+
+
+def on_terminal(*words: str | Path) -> str:
+    """What the command line writes where stdin, stdout and stderr are a terminal."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "edge_runtime", *words]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        written = b""
+        with suppress(OSError):  # EIO: the last writer has gone
+            while chunk := os.read(master, 65536):
+                written += chunk
+    os.close(master)
+    assert process.returncode == 0, written.decode()
+    return written.decode().replace("\r\n", "\n")
+
+
+def test_a_link_for_other_machines_is_shown_as_a_qr_code(demo_path: Path) -> None:
+    shown = on_terminal("run", demo_path, "--source", "phantom:?frames=3", "--view", "0.0.0.0:0")
+    (link,) = re.findall(r"view: (http\S+)", shown)
+    lines = [
+        line for line in shown.splitlines() if line and not set(line) - set(" \u2580\u2584\u2588")
+    ]
+    assert read_qr_code(lines) == link
+
+
+def read_qr_code(lines: list[str]) -> str:
+    """The text of a QR code on a dark terminal."""
+    upper, lower = "\u2580\u2588", "\u2584\u2588"
+    rows = [[letter in half for letter in line] for line in lines for half in (upper, lower)]
+    picture = np.kron(np.array(rows, np.uint8) * 255, np.ones((8, 8), np.uint8))
+    return cv2.QRCodeDetector().detectAndDecode(picture)[0]
+
+
+def test_a_link_for_this_machine_alone_has_no_qr_code(demo_path: Path) -> None:
+    shown = on_terminal("run", demo_path, "--source", "phantom:?frames=3", "--view", ":0")
+    assert "view: http://127.0.0.1:" in shown
+    assert "\u2588" not in shown.partition("{")[0]

@@ -18,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from devices import Pixels
 from edge_runtime.view import server
+from edge_runtime.view.address import MAX_VIEW_CONNECTIONS
 from edge_runtime.view.admission import MAX_ATTEMPTS
 from edge_runtime.view.assets import read_assets
 from edge_runtime.view.sink import View
@@ -88,7 +89,7 @@ def test_every_file_of_the_page_is_served_and_hardened(view: View) -> None:
 
 def test_the_page_asks_for_nothing_elsewhere() -> None:
     for path, (_, content) in read_assets().items():
-        text = content.decode().replace("ws://${location.host}", "")
+        text = content.decode().replace("//${location.host}", "")
         assert "//" not in text.replace("// ", ""), path
         assert "style=" not in text
         assert "onclick=" not in text
@@ -187,7 +188,7 @@ def test_a_long_request_is_refused(view: View) -> None:
 def test_connections_are_limited_and_the_stream_goes_on(view: View, screen: Pixels) -> None:
     place = view.link.split("/")[2].split(":")
     with watch(view) as page, ExitStack() as stack:
-        for _ in range(3 * server.MAX_VIEW_CONNECTIONS):
+        for _ in range(3 * MAX_VIEW_CONNECTIONS):
             idle = socket.create_connection((place[0], int(place[1])), timeout=60)
             stack.callback(idle.close)
         assert idle.recv(1) == b""
