@@ -1,23 +1,22 @@
-"""The link to a live view, for a person: in words, and as a QR code for a tablet."""
+"""What a person needs beside the link to a live view: a fingerprint, and a QR code for a tablet."""
 
 import io
 import sys
 from urllib.parse import urlsplit
 
-from edge_runtime.text import say
+from edge_runtime.text import printable, say
 from edge_runtime.view import WEB_SERVER
 
 
-def say_link(link: str, fingerprint: str | None) -> None:
-    """Prints the link to stderr, with the fingerprint of the certificate if there is one.
+def say_link_notes(link: str, fingerprint: str | None) -> None:
+    """Prints to stderr how to know the certificate of a link again, if it has one.
 
     On a terminal a QR code follows where other machines reach the link.
     """
     from edge_runtime.view.address import is_loopback  # here: few commands have a link
 
-    say(f"view: {link}")
     if fingerprint is not None:
-        say(f"view: the certificate's SHA-256 fingerprint is {fingerprint}")
+        say(f"view: the certificate's SHA-256 fingerprint is {printable(fingerprint)}")
     if is_loopback(urlsplit(link).hostname or "") or not sys.stderr.isatty():
         return
     if WEB_SERVER.missing() is not None:

@@ -17,7 +17,7 @@ from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
 from edge_runtime.bundle.shipped import open_shipped
 from edge_runtime.bundle.trust import admitted_versions
-from edge_runtime.commands.links import say_link
+from edge_runtime.commands.links import say_link_notes
 from edge_runtime.commands.options import (
     BundleArgument,
     JsonOption,
@@ -38,7 +38,7 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.single import SingleResult
 from edge_runtime.text import say
-from edge_runtime.view import DEFAULT_ADDRESS, WEB_SERVER
+from edge_runtime.view import DEFAULT_ADDRESS, WEB_SERVER, session_facts
 
 if TYPE_CHECKING:
     from edge_runtime.view.address import Address
@@ -319,14 +319,12 @@ def _run(
         if view is not None:
             from edge_runtime.view.sink import open_view
 
-            facts = {
-                "live": device.live,
-                "budget": budget,
-                "margin": chain.stage.decision.margin,
-            }
+            facts = session_facts(device.live, budget, chain.stage.decision.margin)
             page = stack.enter_context(open_view(view.address, facts, view.certificate))
             opened.append(page)
-            say_link(page.link, view.certificate.fingerprint if view.certificate else None)
+            say(f"view: {page.link}")
+            mark = view.certificate.fingerprint if view.certificate else None
+            say_link_notes(page.link, mark)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from devices import BadInput
+from edge_runtime.release.address import split_address
 from edge_runtime.view import DEFAULT_ADDRESS, LOOPBACK
 
 BACKLOG = 64
@@ -57,13 +58,11 @@ def parse_address(text: str) -> Address:
 
     Raises BadInput for anything else.
     """
-    host, colon, digits = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    port = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 6 else -1
-    bracketed = host != bare
-    if not colon or not 0 <= port <= 65535 or bracketed != (":" in bare):
+    parts = split_address(text)
+    if parts is None:
         raise BadInput(f"--view {text}: no address; write it like {DEFAULT_ADDRESS}")
-    return Address(bare or LOOPBACK, port)
+    host, port = parts
+    return Address(host or LOOPBACK, port)
 
 
 def listen(address: Address) -> socket.socket:
@@ -103,6 +102,13 @@ def link(address: Address, port: int, token: str, scheme: str = "http") -> str:
     if is_unspecified(host):
         host = (None if ":" in host else own_address()) or socket.gethostname()
     return f"{scheme}://{_bracketed(host)}:{port}/#{token}"
+
+
+def local_host(host: str) -> str:
+    """The host by which this machine reaches a view that listens at `host`."""
+    if not is_unspecified(host):
+        return host
+    return "::1" if ":" in host else LOOPBACK
 
 
 def is_unspecified(host: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from devices import Pixels
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
-from edge_runtime.view.address import Address, link, listen
+from edge_runtime.view.address import Address, link, listen, local_host
 from edge_runtime.view.admission import Admission
 from edge_runtime.view.message import pack
 from edge_runtime.view.server import ViewServer
@@ -35,8 +35,8 @@ class View:
         self._first: tuple[int, int] | None = None
         """Frame and sequence of the first result that has a frame."""
         self._missed = 0
-        self.link = ""
-        """The address of the page, with the token."""
+        self.link = self.local_link = ""
+        """The address of the page, with the token, for other machines and for this one."""
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Begins a session: every page gets its facts as JSON, and forgets the one before."""
@@ -88,7 +88,10 @@ def open_view(
         admission = Admission(address.host, port, token=token, encrypted=encrypted)
         server = ViewServer(listener, admission, certificate.context if certificate else None)
         view = View(server.watched, server.publish, server.introduce)
-        view.link = link(address, port, admission.token, "https" if encrypted else "http")
+        scheme = "https" if encrypted else "http"
+        view.link = link(address, port, admission.token, scheme)
+        own = Address(local_host(address.host), port)
+        view.local_link = link(own, port, admission.token, scheme)
         view.begin(facts)
         server.start(view.latest)
         try:

@@ -55,7 +55,15 @@ def exchange(view: View, token: str) -> tuple[int, str]:
 
 @contextmanager
 def watch(view: View, **changes: str) -> Iterator[ClientConnection]:
-    """The stream of an admitted viewer, whose headers may be changed."""
+    """The stream of an admitted viewer after the facts; the headers may be changed."""
+    with join(view, **changes) as page:
+        assert "facts" in json.loads(page.recv(timeout=60))
+        yield page
+
+
+@contextmanager
+def join(view: View, **changes: str) -> Iterator[ClientConnection]:
+    """The stream of an admitted viewer from the beginning."""
     cookie = exchange(view, token_of(view))[1].partition(";")[0]
     headers = {"cookie": cookie, "origin": f"http://{host_of(view)}"} | changes
     origin = headers.pop("origin")
@@ -66,7 +74,6 @@ def watch(view: View, **changes: str) -> Iterator[ClientConnection]:
         compression=None,
         open_timeout=60,
     ) as page:
-        assert "facts" in json.loads(page.recv(timeout=60))
         yield page
 
 
