@@ -14,7 +14,7 @@ PROGRAMS = $(shell sed 's/\#.*//' requirements/debian.txt)
 
 .PHONY: demo test test-slow test-programs host lint docs docs-serve lock ship deb sbom
 
-demo: .venv/device
+demo: .venv/view
 	$(BIN)/sonolite demo
 
 test: .venv/host lint
@@ -62,6 +62,11 @@ docs/recipe.md: docs/recipe_page.py train/recipe.py train/recipe_keys.py train/a
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@$(PIP) install --require-hashes -r requirements/device.txt
 	@$(PIP) install --no-deps -e .
+	@touch $@
+
+# The live view on top, 20 MB.
+.venv/view: requirements/view.txt .venv/device
+	@$(PIP) install --require-hashes --no-deps -r requirements/view.txt
 	@touch $@
 
 # The host's part on top: tensorflow, about 2.5 GB.

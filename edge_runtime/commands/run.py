@@ -1,16 +1,20 @@
 """`sonolite run` and `demo`: a session from the arguments to the summary."""
 
+import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from devices import BadInput
+from devices import BadInput, CaptureDevice
 from devices.boards import read_board
+from devices.capture.paced import PacedRecording
 from devices.capture.registry import examples, on_disk, scheme_of
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import open_trusted
@@ -57,7 +61,8 @@ PrevalenceOption = Annotated[
 ]
 
 
-DEMO_SOURCE = "phantom:?frames=240"
+DEMO_SOURCE, WATCHED_SOURCE = "phantom:?frames=240", "phantom:?frames=1200"
+"""Twelve seconds, and a minute for somebody who watches."""
 DEMO_ROI = "167,190,108,100"
 """A region around the nodule of the phantom, with room for the movement of the nodule."""
 
@@ -197,9 +202,14 @@ def demo(
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
+    no_view: Annotated[
+        bool, typer.Option("--no-view", help="Show no live picture in a browser.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Classify a simulated neck live with the model in the package, and save a video of it.
+
+    On a terminal it plays for a minute, and shows the live picture on a page for browsers.
 
     Example: sonolite demo
 
@@ -208,10 +218,12 @@ def demo(
     named = scheme_of(source)
     simulated = named is not None and named.simulated
     _refuse_source(save, SourceUri(source))
+    view = None if no_view or as_json else _demo_view(browse=simulated)
     with open_shipped() as bundle:
         searches = bundle.manifest.locator is not None
-        if source == DEMO_SOURCE and roi is None and not searches:
-            roi = DEMO_ROI
+        if source == DEMO_SOURCE:
+            source = DEMO_SOURCE if view is None else WATCHED_SOURCE
+            roi = DEMO_ROI if roi is None and not searches else roi
         chain = FallbackChain(bundle, bundle.manifest.classifier, any_picture=simulated)
         _run(
             chain,
@@ -222,6 +234,7 @@ def demo(
             as_json=as_json,
             whole_picture=whole_picture or (simulated and not searches),
             prevalence=prevalence,
+            view=view,
         )
     say(f"saved {save}")
     if simulated:
@@ -233,6 +246,10 @@ class WantedView(NamedTuple):
 
     address: "Address"
     certificate: "Certificate | None" = None
+    paced: bool = False
+    """Whether a recording plays at its own frame rate."""
+    browse: bool = False
+    """Whether the browser of the desktop opens the page, if there is a desktop."""
 
 
 def _wanted_view(
@@ -262,6 +279,32 @@ def _wanted_view(
     if certificate is not None:
         return WantedView(address, read_certificate(certificate, key))
     return WantedView(address, own_certificate(configuration_folder() / OWN_CERTIFICATE))
+
+
+def _demo_view(browse: bool) -> WantedView | None:
+    """The view of the demo for a person at a terminal; None elsewhere, and without the extra."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    if WEB_SERVER.missing() is not None:
+        say(f"note: to watch it live in a browser, {WEB_SERVER.cure}")
+        return None
+    view = _wanted_view(":0")
+    return view and view._replace(paced=True, browse=browse)
+
+
+def _browse(link: str) -> None:
+    """Opens a link in the browser of the desktop, if there is a desktop.
+
+    Others on this machine can read the link in the browser's command line while it starts.
+    """
+    desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    program = shutil.which("xdg-open")
+    if desktop and program:
+        quiet = subprocess.DEVNULL
+        with suppress(OSError):
+            subprocess.Popen(  # noqa: S603
+                [program, link], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+            )
 
 
 def _refuse_source(save: Path, source: SourceUri) -> None:
@@ -305,7 +348,9 @@ def _run(
         sinks = [*sinks, "terminal:"]
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
-        device = stack.enter_context(open_source(source))
+        device: CaptureDevice = stack.enter_context(open_source(source))
+        if view is not None and view.paced and not device.live:
+            device = PacedRecording(device)
         session = assemble(device, chain, roi, saved, budget, throttle, whole_picture, prevalence)
         _announce(chain)
         if evidence and not chain.classifier.has_evidence:
@@ -325,6 +370,8 @@ def _run(
             say(f"view: {page.link}")
             mark = view.certificate.fingerprint if view.certificate else None
             say_link_notes(page.link, mark)
+            if view.browse:
+                _browse(page.link)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.release.config import read_config
+from edge_runtime.release.kiosk import run_kiosk
 from edge_runtime.release.layout import (
     COMPLETE,
     CONFIG,
@@ -72,6 +73,8 @@ def _act(layout: Layout, options: argparse.Namespace) -> int:
             supervise(layout)
         case "start":
             start_supervisor(layout)
+        case "kiosk":
+            run_kiosk(layout)
         case "prepare":
             make_folders(layout)
         case "status":
@@ -203,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     words: dict[str, tuple[str, ...]] = {
         "supervise": (),
         "start": (),
+        "kiosk": (),
         "prepare": (),
         "status": (),
         "log": ("--lines",),

@@ -12,8 +12,9 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from devices import BadInput, CaptureDevice, DeviceLost, Frame, HardwareMissing
+from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing
 from devices.boards import Board, read_board
+from devices.capture.paced import PacedRecording
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
@@ -128,27 +129,6 @@ def _session(
         stop.wait(BEAT_SECONDS)  # before the recording begins again: it may be a single picture
     if isinstance(lost, HardwareMissing):
         raise lost  # inference hung several times: only a new process helps
-
-
-class PacedRecording(CaptureDevice):
-    """A recording that plays at its own frame rate."""
-
-    live = False
-
-    def __init__(self, recording: CaptureDevice) -> None:
-        self._recording, self.fps = recording, recording.fps
-        self.region = recording.region
-        self._due = time.monotonic()
-
-    def read(self, timeout: float) -> Frame:
-        """Returns the next frame when its time has come; see `CaptureDevice.read`."""
-        time.sleep(max(0.0, min(self._due - time.monotonic(), timeout)))
-        self._due = max(self._due, time.monotonic() - 1 / self.fps) + 1 / self.fps
-        return self._recording.read(timeout)
-
-    def close(self) -> None:
-        """Closes the recording."""
-        self._recording.close()
 
 
 class _Service:

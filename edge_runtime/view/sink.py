@@ -30,7 +30,7 @@ class View:
         """`publish` takes the message of a result, from any thread, where `watched` says so;
         `introduce` the facts of a session.
         """
-        self._watched, self._publish, self._introduce = watched, publish, introduce
+        self.watched, self._publish, self._introduce = watched, publish, introduce
         self._latest: Result | None = None
         self._first: tuple[int, int] | None = None
         """Frame and sequence of the first result that has a frame."""
@@ -48,7 +48,7 @@ class View:
         """Codes the picture once for all viewers; see `Sink.write`."""
         self._count(result)
         self._latest = result
-        if self._watched():
+        if self.watched():
             self._publish(pack(result, pixels, self._missed))
 
     def latest(self) -> bytes | None:

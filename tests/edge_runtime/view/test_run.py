@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,13 @@ def test_options_that_contradict_each_other_are_refused(
     refused(sonolite("run", demo_path, "--source", "phantom:?frames=3", *options), words)
 
 
-def on_terminal(*words: str | Path) -> str:
+def on_terminal(*words: str | Path, **around: str) -> str:
     """What the command line writes where stdin, stdout and stderr are a terminal."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "edge_runtime", *words]
-    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as process:
+    with subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **around}
+    ) as process:
         os.close(slave)
         written = b""
         with suppress(OSError):  # EIO: the last writer has gone
@@ -151,3 +154,58 @@ def test_a_link_for_this_machine_alone_has_no_qr_code(demo_path: Path) -> None:
     shown = on_terminal("run", demo_path, "--source", "phantom:?frames=3", "--view", ":0")
     assert "view: http://127.0.0.1:" in shown
     assert "\u2588" not in shown.partition("{")[0]
+
+
+RECORDING = "phantom:?frames=30&live=no&fps=15"
+
+
+@pytest.fixture
+def desktop(tmp_path: Path) -> dict[str, str]:
+    """A desktop whose browser writes down what it is asked to open."""
+    program = tmp_path / "bin" / "xdg-open"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}", "DISPLAY": ":0"}
+
+
+def demo(tmp_path: Path, *words: str, **around: str) -> str:
+    return on_terminal("demo", *words, "--save", tmp_path / "demo.mp4", **around)
+
+
+def test_the_demo_on_a_terminal_opens_the_view_and_plays_at_its_pace(
+    tmp_path: Path, desktop: dict[str, str]
+) -> None:
+    began = time.monotonic()
+    shown = demo(tmp_path, RECORDING, **desktop)
+    assert time.monotonic() - began >= 29 / 15
+    (link,) = re.findall(r"view: (http://127\S+)", shown)
+    assert (tmp_path / "opened").read_text() == f"{link}\n"
+
+
+def test_the_demo_without_a_view_opens_none(tmp_path: Path, desktop: dict[str, str]) -> None:
+    shown = demo(tmp_path, RECORDING, "--no-view", **desktop)
+    assert "view:" not in shown
+    assert not (tmp_path / "opened").exists()
+
+
+def test_without_a_desktop_the_demo_prints_the_link_alone(
+    tmp_path: Path, desktop: dict[str, str]
+) -> None:
+    shown = demo(tmp_path, RECORDING, **{**desktop, "DISPLAY": "", "WAYLAND_DISPLAY": ""})
+    assert "view: http://127" in shown
+    assert not (tmp_path / "opened").exists()
+
+
+def test_without_the_extra_the_demo_runs_and_says_how_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['starlette'] = None\n")
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parents[3]}"
+    shown = demo(tmp_path, RECORDING, PYTHONPATH=path)
+    assert "to watch it live in a browser, pip install 'sonolite[view]'" in shown
+    assert (tmp_path / "demo.mp4").is_file()
+
+
+def test_the_demo_of_a_program_opens_no_view(tmp_path: Path) -> None:
+    done = sonolite("demo", RECORDING, "--save", tmp_path / "demo.mp4")
+    assert done.code == 0
+    assert "view:" not in done.stderr
