@@ -17,10 +17,9 @@ from edge_runtime.deploy.fleet import FleetDevice, read_fleet, roll_out
 from edge_runtime.deploy.plan import DeploymentPlan, DeploymentRequest, make_plan
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.deploy.steps import DeploymentStep, ProgressMeter, carry_out, needed_steps
-from edge_runtime.release.address import split_address
+from edge_runtime.release.address import DEFAULT_ADDRESS, LOOPBACK, split_address
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
-from edge_runtime.view import DEFAULT_ADDRESS, LOOPBACK
 
 TargetArgument = Annotated[
     str,

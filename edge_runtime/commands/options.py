@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperCommand
 
 from edge_runtime.bundle.trust import read_trusted, trusted_folder
+from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.text import printable, say
-from edge_runtime.view import DEFAULT_ADDRESS
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle, such as nodule.sonolite.")]
 RoiOption = Annotated[

@@ -31,6 +31,7 @@ from edge_runtime.commands.options import (
 )
 from edge_runtime.files import configuration_folder
 from edge_runtime.models.backends import FallbackChain, parse_backend
+from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.results.result import NOTICE
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import parse_roi
@@ -42,7 +43,7 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.single import SingleResult
 from edge_runtime.text import say
-from edge_runtime.view import DEFAULT_ADDRESS, WEB_SERVER, session_facts
+from edge_runtime.view import WEB_SERVER, session_facts
 
 if TYPE_CHECKING:
     from edge_runtime.view.address import Address

@@ -16,10 +16,10 @@ from edge_runtime.bundle.trust import read_trusted, trusted_folder
 from edge_runtime.deploy.pack import pack_tool
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.deploy.wheelhouse import Environment, gather_wheels
+from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.release.config import Config, make_config, parse_config
 from edge_runtime.release.layout import CONFIG, DEFAULT_ROOT, TOOL, Refused
 from edge_runtime.release.stage import file_sha256, release_name
-from edge_runtime.view import DEFAULT_ADDRESS
 
 UNPACKED_FACTOR = 5
 """Bytes on the disk of the device for one byte of a wheel: sent, unpacked, and compiled."""

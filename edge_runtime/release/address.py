@@ -1,5 +1,9 @@
 """The address of a view, as `run --view` and `config.toml` write it."""
 
+LOOPBACK = "127.0.0.1"
+DEFAULT_ADDRESS = f"{LOOPBACK}:8765"
+"""The address of a view that was asked for without one."""
+
 
 def split_address(text: str) -> tuple[str, int] | None:
     """The host and the port of `HOST:PORT`, `[::1]:PORT` or `:PORT`; None for anything else."""

@@ -13,9 +13,6 @@ WEB_SERVER = Library(
     ("starlette", "uvicorn", "websockets", "cryptography", "segno"),
     "view",
 )
-LOOPBACK = "127.0.0.1"
-DEFAULT_ADDRESS = f"{LOOPBACK}:8765"
-"""The address of a view that was asked for without one."""
 
 
 def session_facts(live: bool, budget: float, margin: float) -> dict[str, Any]:

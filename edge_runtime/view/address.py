@@ -5,8 +5,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from devices import BadInput
-from edge_runtime.release.address import split_address
-from edge_runtime.view import DEFAULT_ADDRESS, LOOPBACK
+from edge_runtime.release.address import DEFAULT_ADDRESS, LOOPBACK, split_address
 
 BACKLOG = 64
 """Connections that may wait for the server."""

@@ -18,7 +18,7 @@ import typer.main
 
 from edge_runtime.cli import command_line
 from edge_runtime.files import configuration_folder
-from edge_runtime.view import DEFAULT_ADDRESS
+from edge_runtime.release.address import DEFAULT_ADDRESS
 from tests.conftest import refused, sonolite
 
 
