@@ -14,7 +14,7 @@ PROGRAMS = $(shell sed 's/\#.*//' requirements/debian.txt)
 
 .PHONY: demo test test-slow test-programs host lint docs docs-serve lock ship deb sbom
 
-demo: .venv/device
+demo: .venv/view
 	$(BIN)/sonolite demo
 
 test: .venv/host lint
@@ -64,6 +64,11 @@ docs/recipe.md: docs/recipe_page.py train/recipe.py train/recipe_keys.py train/a
 	@$(PIP) install --no-deps -e .
 	@touch $@
 
+# The live view on top, 20 MB.
+.venv/view: requirements/view.txt .venv/device
+	@$(PIP) install --require-hashes --no-deps -r requirements/view.txt
+	@touch $@
+
 # The host's part on top: tensorflow, about 2.5 GB.
 .venv/host: requirements/host.txt .venv/device
 	@echo "installing the trainer, the converter and the tests' tools into .venv"
@@ -79,6 +84,11 @@ lock: .venv/host
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
 	done
+	# What a view needs beside the runtime, in the runtime's versions.
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		--no-emit-index-url pyproject.toml --extra view --constraints requirements/device.txt \
+		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements/device.txt) \
+		-o requirements/view.txt
 	# Alone: what mediapipe asks for would overwrite the headless OpenCV, and what pyigtl asks for has
 	# to be compiled, where crcmod-plus has not.
 	printf "mediapipe>=1.2\npyigtl>=0.3.4\ncrcmod-plus>=2.3\n" | $(BIN)/uv pip compile --quiet --upgrade \

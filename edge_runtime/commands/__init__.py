@@ -4,6 +4,8 @@ from importlib import import_module
 
 import typer
 
+from edge_runtime.commands.options import BareOptionCommand
+
 COMMANDS = (
     "demo",
     "run",
@@ -21,8 +23,8 @@ HIDDEN = ("serve", "release")
 """Subcommands for programs; the help does not list them."""
 _FILES = {"demo": "run", "release": "serve"}
 """The files of subcommands that share a file."""
-_CLASSES = {"run": "RunCommand"}
-"""The classes of subcommands whose words are read in a way of their own."""
+_WITH_BARE_OPTIONS = ("run", "deploy")
+"""Subcommands with options that may stand without their values."""
 
 
 def register(app: typer.Typer, word: str) -> bool:
@@ -37,6 +39,6 @@ def register(app: typer.Typer, word: str) -> bool:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, hidden=name in HIDDEN)
         else:
-            own = getattr(module, _CLASSES[name]) if name in _CLASSES else None
-            app.command(cls=own, hidden=name in HIDDEN)(command)
+            kind = BareOptionCommand if name in _WITH_BARE_OPTIONS else None
+            app.command(cls=kind, hidden=name in HIDDEN)(command)
     return word in known

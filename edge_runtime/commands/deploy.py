@@ -17,6 +17,7 @@ from edge_runtime.deploy.fleet import FleetDevice, read_fleet, roll_out
 from edge_runtime.deploy.plan import DeploymentPlan, DeploymentRequest, make_plan
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.deploy.steps import DeploymentStep, ProgressMeter, carry_out, needed_steps
+from edge_runtime.release.address import DEFAULT_ADDRESS, LOOPBACK, split_address
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
 
@@ -62,6 +63,30 @@ def deploy(
         str | None,
         typer.Option(help="The state to reach in the trial: LIVE, or LOST without a scanner."),
     ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:PORT]",
+            help=f"Show the live picture on a page of the device, by default at {DEFAULT_ADDRESS}.",
+        ),
+    ] = None,
+    no_view: Annotated[
+        bool, typer.Option("--no-view", help="Show the live picture no more.")
+    ] = False,
+    view_tls: Annotated[
+        bool | None,
+        typer.Option(
+            "--view-tls/--no-view-tls",
+            help="Encrypt that page with a certificate that the device makes.",
+        ),
+    ] = None,
+    kiosk: Annotated[
+        bool | None,
+        typer.Option(
+            "--kiosk/--no-kiosk",
+            help="Show that page on the device's own screen from its start on; needs Debian.",
+        ),
+    ] = None,
     root: RootOption = DEFAULT_ROOT,
     ssh: SshOption = "",
     wheels: Annotated[
@@ -86,6 +111,7 @@ def deploy(
     """
     named = {"source": source, "roi": roi, "trial_seconds": trial, "trial_state": reach}
     settings = {name: value for name, value in named.items() if value is not None}
+    view_settings = _view_settings(view, no_view, view_tls)
 
     def deploy_to(
         member: FleetDevice, meter: ProgressMeter, report: Callable[[str], object]
@@ -96,7 +122,9 @@ def deploy(
             )
         own = {"source": member.source, "roi": member.roi}
         merged = {name: value for name, value in own.items() if value is not None} | settings
-        request = DeploymentRequest(bundle, kind, member.root, merged, wheels, trust, wait, force)
+        request = DeploymentRequest(
+            bundle, kind, member.root, merged, view_settings, wheels, trust, wait, force, kiosk
+        )
         with SshDevice(member.address, member.ssh) as device:
             plan = make_plan(device, request)
             if dry_run:
@@ -124,6 +152,21 @@ def deploy(
         say(f"{target}: nothing new; {outcome['bundle']} runs there")
     else:
         say(f"{target}: {outcome['bundle']} runs; {outcome['sent_bytes'] / 1e6:.1f} MB were sent")
+
+
+def _view_settings(view: str | None, no_view: bool, tls: bool | None) -> dict[str, Any]:
+    """The settings of the live view to change."""
+    if view is not None and no_view:
+        raise BadInput("--view and --no-view contradict each other")
+    if view is not None and split_address(view) is None:
+        raise BadInput(f"--view {view}: no address; write it like {DEFAULT_ADDRESS}")
+    changes: dict[str, Any] = {} if tls is None else {"tls": tls}
+    if view is not None:
+        host, port = view.rpartition(":")[::2]
+        changes["address"] = f"{host or LOOPBACK}:{port}"
+    if no_view:
+        changes["address"] = ""
+    return changes
 
 
 def _planned(plan: DeploymentPlan) -> dict[str, Any]:

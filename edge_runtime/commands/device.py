@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -14,12 +15,13 @@ from edge_runtime.commands.deploy import (
     TargetArgument,
     WaitOption,
 )
+from edge_runtime.commands.links import say_link_notes
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.deploy.fleet import FleetDevice, on_every_device, read_fleet, roll_out
 from edge_runtime.deploy.installed import DeployedDevice
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import DEFAULT_ROOT
-from edge_runtime.text import printable
+from edge_runtime.text import printable, say
 
 device = typer.Typer(help="Show the status of deployed devices, and go back to an earlier release.")
 AnswersJsonOption = Annotated[
@@ -65,6 +67,35 @@ def device_status(
     """
     ask = _on(lambda far: far.summary(everything=as_json))
     _show(list(on_every_device(_members(target, root, ssh), ask)), as_json)
+
+
+@device.command("view")
+def device_view(
+    target: TargetArgument,
+    root: RootOption = DEFAULT_ROOT,
+    ssh: SshOption = "",
+    as_json: AnswersJsonOption = False,
+) -> None:
+    """Show the link to the live view of a device; who has the link may watch.
+
+    Example: sonolite device view pi@bed-1
+    """
+    members = _members(target, root, ssh)
+    answers = list(on_every_device(members, _on(lambda far: far.view())))
+    if as_json or any("error" in answer for answer in answers):
+        _show(answers, as_json)
+        return
+    from edge_runtime.view.address import is_loopback  # here: few commands have a link
+
+    for member, answer in zip(members, answers, strict=True):
+        link = answer["link"]
+        print(link if len(members) == 1 else f"{member.address}  {link}")
+        say_link_notes(link, answer["fingerprint"])
+        place = urlsplit(link)
+        if is_loopback(place.hostname or ""):
+            options = f"{member.ssh} -L {place.port}:{place.netloc}".strip()
+            tunnel = f"ssh {options} {member.address}"
+            say(f"note: the link is for the device itself; to open it here, first {tunnel}")
 
 
 @device.command("rollback")

@@ -1,15 +1,19 @@
 """Arguments of several subcommands, the trusted keys, and the signals that end a session."""
 
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from edge_runtime.bundle.trust import read_trusted, trusted_folder
+from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.text import printable, say
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle, such as nodule.sonolite.")]
@@ -20,6 +24,29 @@ RoiOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
+"""What may be an address: a path holds a slash, and an option begins with a dash."""
+
+
+EXAM_FOLDER = re.compile(r"[^-].*(?<!\.sonolite)", re.DOTALL)
+"""What may be a folder: an option begins with a dash, and a bundle has its suffix."""
+
+
+class BareOptionCommand(TyperCommand):
+    """A subcommand whose options `--view` and `--exam` may stand without their values."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Adds the default behind such an option that no value follows."""
+        words = []
+        for word, following in pairwise([*args, ""]):
+            words.append(word)
+            if word == "--view" and not ADDRESS.fullmatch(following):
+                words.append(DEFAULT_ADDRESS)
+            if word == "--exam" and not EXAM_FOLDER.fullmatch(following):
+                from edge_runtime.exams.store import own_exams_folder  # here: few keep exams
+
+                words.append(str(own_exams_folder()))
+        return super().parse_args(ctx, words)
 
 
 def trusted_keys() -> dict[bytes, str]:

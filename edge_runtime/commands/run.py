@@ -1,25 +1,27 @@
 """`sonolite run` and `demo`: a session from the arguments to the summary."""
 
-import re
+import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from itertools import pairwise
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from typer.core import TyperCommand
 
-from devices import BadInput
+from devices import BadInput, CaptureDevice
 from devices.boards import read_board
+from devices.capture.paced import PacedRecording
 from devices.capture.registry import examples, on_disk, scheme_of
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
 from edge_runtime.bundle.shipped import open_shipped
 from edge_runtime.bundle.trust import admitted_versions
+from edge_runtime.commands.links import say_link_notes
 from edge_runtime.commands.options import (
     BundleArgument,
     JsonOption,
@@ -27,7 +29,9 @@ from edge_runtime.commands.options import (
     stopped_by_signals,
     trusted_keys,
 )
+from edge_runtime.files import configuration_folder
 from edge_runtime.models.backends import FallbackChain, parse_backend
+from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.results.result import NOTICE
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import parse_roi
@@ -40,11 +44,12 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.single import SingleResult
 from edge_runtime.text import say
-from edge_runtime.view import DEFAULT_ADDRESS, WEB_SERVER
+from edge_runtime.view import WEB_SERVER, session_facts
 
 if TYPE_CHECKING:
     from edge_runtime.exams.store import Identity, Retention
     from edge_runtime.view.address import Address
+    from edge_runtime.view.certificate import Certificate
 
 EvidenceOption = Annotated[
     bool, typer.Option("--evidence", help="Tint the places in the video that speak for a label.")
@@ -59,28 +64,8 @@ PrevalenceOption = Annotated[
 ]
 
 
-class RunCommand(TyperCommand):
-    """`sonolite run`, whose options `--view` and `--exam` may stand without a value."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Adds the default behind such an option that no value follows."""
-        words = []
-        for word, following in pairwise([*args, ""]):
-            words.append(word)
-            if word == "--view" and not ADDRESS.fullmatch(following):
-                words.append(DEFAULT_ADDRESS)
-            if word == "--exam" and not EXAM_FOLDER.fullmatch(following):
-                from edge_runtime.exams.store import own_exams_folder  # here: few keep exams
-
-                words.append(str(own_exams_folder()))
-        return super().parse_args(ctx, words)
-
-
-ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
-"""What may be an address: a path holds a slash, and an option begins with a dash."""
-EXAM_FOLDER = re.compile(r"[^-].*(?<!\.sonolite)", re.DOTALL)
-"""What may be a folder: an option begins with a dash, and a bundle has its suffix."""
-DEMO_SOURCE = "phantom:?frames=240"
+DEMO_SOURCE, WATCHED_SOURCE = "phantom:?frames=240", "phantom:?frames=1200"
+"""Twelve seconds, and a minute for somebody who watches."""
 DEMO_ROI = "167,190,108,100"
 """A region around the nodule of the phantom, with room for the movement of the nodule."""
 
@@ -165,6 +150,18 @@ def run(
         float | None,
         typer.Option(min=0, help="Delete the oldest exams beyond this size then, such as 10."),
     ] = None,
+    view_tls: Annotated[
+        bool,
+        typer.Option("--view-tls", help="Encrypt the view with a certificate that is made here."),
+    ] = False,
+    view_certificate: Annotated[
+        Path | None,
+        typer.Option(help="Encrypt the view with this certificate, such as view.pem."),
+    ] = None,
+    view_key: Annotated[
+        Path | None,
+        typer.Option(help="The private key of that certificate, where its file does not hold it."),
+    ] = None,
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
@@ -198,7 +195,7 @@ def run(
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
         raise BadInput("--evidence needs a video; name one with --save")
-    address = None if view is None else _view_address(view)
+    wanted_view = _wanted_view(view, view_tls, view_certificate, view_key)
     versions = admitted_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     manifest, signature = opened.manifest, opened.signature
@@ -224,7 +221,7 @@ def run(
         prevalence=prevalence,
         admit=admit,
         throttle=Throttle(profile),
-        view=address,
+        view=wanted_view,
         record=record,
         record_limit=record_limit,
         exam=kept_exam,
@@ -245,9 +242,14 @@ def demo(
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
+    no_view: Annotated[
+        bool, typer.Option("--no-view", help="Show no live picture in a browser.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Classify a simulated neck live with the model in the package, and save a video of it.
+
+    On a terminal it plays for a minute, and shows the live picture on a page for browsers.
 
     Example: sonolite demo
 
@@ -256,10 +258,12 @@ def demo(
     named = scheme_of(source)
     simulated = named is not None and named.simulated
     _refuse_source(save, SourceUri(source))
+    view = None if no_view or as_json else _demo_view(browse=simulated)
     with open_shipped() as bundle:
         searches = bundle.manifest.locator is not None
-        if source == DEMO_SOURCE and roi is None and not searches:
-            roi = DEMO_ROI
+        if source == DEMO_SOURCE:
+            source = DEMO_SOURCE if view is None else WATCHED_SOURCE
+            roi = DEMO_ROI if roi is None and not searches else roi
         chain = FallbackChain(bundle, bundle.manifest.classifier, any_picture=simulated)
         _run(
             chain,
@@ -270,18 +274,77 @@ def demo(
             as_json=as_json,
             whole_picture=whole_picture or (simulated and not searches),
             prevalence=prevalence,
+            view=view,
         )
     say(f"saved {save}")
     if simulated:
         say("note: the classifier never saw a simulated neck; its labels here mean nothing")
 
 
-def _view_address(text: str) -> "Address":
-    """The address of `--view`. Raises BadInput where it is none, or nothing can serve a view."""
+class WantedView(NamedTuple):
+    """A view that was asked for."""
+
+    address: "Address"
+    certificate: "Certificate | None" = None
+    paced: bool = False
+    """Whether a recording plays at its own frame rate."""
+    browse: bool = False
+    """Whether the browser of the desktop opens the page, if there is a desktop."""
+
+
+def _wanted_view(
+    text: str | None, tls: bool = False, certificate: Path | None = None, key: Path | None = None
+) -> WantedView | None:
+    """The view of `--view` and of the options on its certificate; None without `--view`.
+
+    Raises BadInput where they cannot be used, or nothing can serve a view.
+    """
+    options = {"--view-tls": tls, "--view-certificate": certificate, "--view-key": key}
+    if text is None:
+        if used := [name for name, value in options.items() if value]:
+            raise BadInput(f"{used[0]} needs --view")
+        return None
+    if key is not None and certificate is None:
+        raise BadInput("--view-key needs --view-certificate")
+    if tls and certificate is not None:
+        raise BadInput("--view-tls makes a certificate, and --view-certificate gives one")
     WEB_SERVER.require()
     from edge_runtime.view.address import parse_address  # here: few sessions have a view
 
-    return parse_address(text)
+    address = parse_address(text)
+    if not tls and certificate is None:
+        return WantedView(address)
+    from edge_runtime.view.certificate import OWN_CERTIFICATE, own_certificate, read_certificate
+
+    if certificate is not None:
+        return WantedView(address, read_certificate(certificate, key))
+    return WantedView(address, own_certificate(configuration_folder() / OWN_CERTIFICATE))
+
+
+def _demo_view(browse: bool) -> WantedView | None:
+    """The view of the demo for a person at a terminal; None elsewhere, and without the extra."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    if WEB_SERVER.missing() is not None:
+        say(f"note: to watch it live in a browser, {WEB_SERVER.cure}")
+        return None
+    view = _wanted_view(":0")
+    return view and view._replace(paced=True, browse=browse)
+
+
+def _browse(link: str) -> None:
+    """Opens a link in the browser of the desktop, if there is a desktop.
+
+    Others on this machine can read the link in the browser's command line while it starts.
+    """
+    desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    program = shutil.which("xdg-open")
+    if desktop and program:
+        quiet = subprocess.DEVNULL
+        with suppress(OSError):
+            subprocess.Popen(  # noqa: S603
+                [program, link], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+            )
 
 
 class WantedExam(NamedTuple):
@@ -335,7 +398,7 @@ def _run(
     budget: float = LATENCY_BUDGET,
     admit: Callable[[], None] = lambda: None,
     throttle: Throttle | None = None,
-    view: "Address | None" = None,
+    view: WantedView | None = None,
     record: Path | None = None,
     record_limit: float = RECORD_GIGABYTES,
     exam: WantedExam | None = None,
@@ -350,9 +413,11 @@ def _run(
         sinks = [*sinks, "terminal:"]
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
-        device = stack.enter_context(open_source(source))
+        device: CaptureDevice = stack.enter_context(open_source(source))
         if device.replay is not None and recorded_settings(device.replay).any_picture:
             chain.any_picture = True
+        if view is not None and view.paced and not device.live:
+            device = PacedRecording(device)
         session = assemble(device, chain, roi, saved, budget, throttle, whole_picture, prevalence)
         _announce(chain)
         if evidence and not chain.classifier.has_evidence:
@@ -366,14 +431,14 @@ def _run(
         if view is not None:
             from edge_runtime.view.sink import open_view
 
-            facts = {
-                "live": device.live,
-                "budget": budget,
-                "margin": chain.stage.decision.margin,
-            }
-            page = stack.enter_context(open_view(view, facts))
+            facts = session_facts(device.live, budget, chain.stage.decision.margin)
+            page = stack.enter_context(open_view(view.address, facts, view.certificate))
             opened.append(page)
             say(f"view: {page.link}")
+            mark = view.certificate.fingerprint if view.certificate else None
+            say_link_notes(page.link, mark)
+            if view.browse:
+                _browse(page.link)
         frame_recorder = None
         if record is not None:
             from edge_runtime.session.frame_recorder import (

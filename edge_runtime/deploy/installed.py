@@ -1,12 +1,22 @@
 """A deployed device, and the questions to it."""
 
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
 from devices import BadInput
 from edge_runtime.deploy.plan import require_root
 from edge_runtime.deploy.ssh import SshDevice
-from edge_runtime.release.layout import BUNDLE, ENVIRONMENT, TOOL, TRUSTED, is_release_name
+from edge_runtime.release.layout import (
+    BUNDLE,
+    ENVIRONMENT,
+    TOKEN,
+    TOOL,
+    TRUSTED,
+    VIEW_RECORD,
+    VIEW_TOKEN,
+    is_release_name,
+)
 
 OWN_CHECK = """\
 import os, stat, sys
@@ -31,6 +41,15 @@ echo "no Python from 3.11 on" >&2
 exit 2
 """.replace("@CHECK@", OWN_CHECK)
 """Runs the tool with the first Python that is new enough, unless another user can change it."""
+LINK = re.compile(r"https?://[\w.:\[\]-]+:\d{1,5}/", re.ASCII)
+"""What the address of a view may be."""
+KEPT_SCRIPT = """\
+set -eu
+test -e "$1" || { echo "there is no link yet; see sonolite device status" >&2; exit 2; }
+if [ -r "$1" ]; then exec cat "$1"; fi
+exec sudo -n -u "$(stat -c %U "$1")" cat "$1"
+"""
+"""Prints the token of a view, which the service's user alone reads, by the rights of that user."""
 LOGS_SCRIPT = """\
 set -eu
 if [ ! -d /run/systemd/system ]; then exec tail -n "$1" "$2"; fi
@@ -68,6 +87,7 @@ class DeployedDevice:
             return status
         current = status["releases"].get(status["current"]) or {}
         last = status["outcome"] or {}
+        view = status.get("view")
         last_outcome = f"{last.get('event', '')} {last.get('release', '')} {last.get('why', '')}"
         return {
             "bundle": current.get("bundle"),
@@ -77,8 +97,28 @@ class DeployedDevice:
             "state": status["state"],
             "on trial": status["trial"] is not None,
             "last outcome": last_outcome.strip(),
+            **({"view": view.get("trouble") or view.get("link")} if view else {}),
             **({"damaged": " ".join(status["damaged"])} if status.get("damaged") else {}),
         }
+
+    def view(self) -> dict[str, Any]:
+        """The link to the live view, with the token, and the fingerprint of its certificate.
+
+        Raises BadInput where the device shows none.
+        """
+        record = self.status().get("view")
+        if not isinstance(record, dict) or "trouble" not in record:
+            raise BadInput("no live view; see sonolite deploy --view")
+        if record["trouble"] is not None:
+            raise BadInput(f"no live view: {record['trouble']}")
+        link, fingerprint = str(record.get("link")), record.get("fingerprint")
+        if not LINK.fullmatch(link) or not isinstance(fingerprint, str | None):
+            raise BadInput(f"{VIEW_RECORD} is damaged; it is made anew when the service starts")
+        path = str(self._root / "state" / VIEW_TOKEN)
+        token = self._device.run(["sh", "-c", KEPT_SCRIPT, "sh", path]).strip()
+        if not TOKEN.fullmatch(token):
+            raise BadInput(f"{path}: damaged; remove it, and the service makes another")
+        return {"link": f"{link}#{token}", "fingerprint": fingerprint}
 
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:
         """Goes back to the release before this one; the answer names it."""

@@ -1,6 +1,7 @@
 """The plan of a deployment, made with questions to the device that change nothing."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from edge_runtime.bundle.trust import read_trusted, trusted_folder
 from edge_runtime.deploy.pack import pack_tool
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.deploy.wheelhouse import Environment, gather_wheels
+from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.release.config import Config, make_config, parse_config
 from edge_runtime.release.layout import CONFIG, DEFAULT_ROOT, TOOL, Refused
 from edge_runtime.release.stage import file_sha256, release_name
@@ -23,6 +25,8 @@ UNPACKED_FACTOR = 5
 """Bytes on the disk of the device for one byte of a wheel: sent, unpacked, and compiled."""
 SPARE_BYTES = 50_000_000
 """Bytes that must stay free on the disk of the device."""
+KIOSK_GROUPS = ("video", "render")
+"""The groups of the screen and of the GPU on Debian."""
 EMPTY_STATUS: dict[str, Any] = {
     "current": None,
     "good": None,
@@ -54,6 +58,8 @@ class DeploymentRequest:
     root: str = DEFAULT_ROOT
     settings: dict[str, Any] | None = None
     """Settings of the configuration to change; the others stay."""
+    view: dict[str, Any] | None = None
+    """Settings of the live view to change; the others stay."""
     wheels: Path | None = None
     """A folder of wheels, in the place of those in the lock file."""
     trust: bool = False
@@ -61,6 +67,8 @@ class DeploymentRequest:
     wait: float = 30.0
     """Seconds to wait for the end of an examination."""
     force: bool = False
+    kiosk: bool | None = None
+    """Whether the device shows its view on its own screen; None leaves it as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,8 @@ class HostFacts:
     """Whether no other user can change the root and the tool."""
     tool: str | None
     unit: str | None
+    kiosk: str | None
+    """The sha256 of the kiosk's unit; None where none is installed."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +115,21 @@ class DeploymentPlan:
     @property
     def unit(self) -> str:
         """The text of the systemd unit."""
-        template = resources.files("edge_runtime") / "release" / "sonolite.service"
+        return self._unit("sonolite.service", self.facts.groups)
+
+    @property
+    def kiosk_unit(self) -> str:
+        """The text of the systemd unit of the kiosk."""
+        groups = [name for name in self.facts.groups if name in KIOSK_GROUPS]
+        return self._unit("sonolite-kiosk.service", groups)
+
+    def _unit(self, name: str, groups: Sequence[str]) -> str:
         words = {
             "@PYTHON@": self.environment.python,
             "@ROOT@": self.request.root,
-            "@GROUPS@": " ".join(self.facts.groups),
+            "@GROUPS@": " ".join(groups),
         }
-        text = template.read_text()
+        text = (resources.files("edge_runtime") / "release" / name).read_text()
         for mark, word in words.items():
             text = text.replace(mark, word)
         return text
@@ -162,8 +180,11 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
         tool = None if facts.own else pack_tool()
         status = ask_status(device, python, request.root, tool)
         status["config"] = _read_config(device, request.root)
+    if request.kiosk and not facts.systemd:
+        raise BadInput(f"{device.address}: --kiosk needs systemd there")
     config = _config(request, status)
-    environment = gather_wheels(board, facts.machine, python, version, request.wheels)
+    view = bool(config.view.address)
+    environment = gather_wheels(board, facts.machine, python, version, request.wheels, view)
     needed = 2 * request.bundle.stat().st_size + SPARE_BYTES
     if environment.name not in status["environments"]:
         needed += UNPACKED_FACTOR * sum(wheel.size for wheel in environment.wheels)
@@ -240,7 +261,10 @@ def _config(request: DeploymentRequest, status: dict[str, Any]) -> Config:
     """The new configuration."""
     old = status["config"]
     settings = {} if old is None else asdict(_old_config(old))
-    settings |= {"board": request.board, **(request.settings or {})}
+    view = settings.get("view", {}) | (request.view or {})
+    if request.kiosk and not view.get("address"):
+        view["address"] = DEFAULT_ADDRESS
+    settings |= {"board": request.board, **(request.settings or {}), "view": view}
     if "source" not in settings:
         raise BadInput(
             "--source is missing: the first deployment needs the source of the device, such as 0"

@@ -23,6 +23,7 @@ VERSION_QUERY = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.execut
 HARDWARE_GROUPS = ("video", "render", "plugdev", "apex")
 """The groups of grabbers, GPUs and Edge TPUs on Debian."""
 UNIT_PATH = "/etc/systemd/system/sonolite.service"
+KIOSK_UNIT_PATH = "/etc/systemd/system/sonolite-kiosk.service"
 
 
 def find_pythons() -> dict[str, str]:
@@ -101,6 +102,7 @@ def main(root: str) -> None:
         "own": is_own(root) and is_own(tool),
         "tool": sha256_of(tool),
         "unit": sha256_of(UNIT_PATH),
+        "kiosk": sha256_of(KIOSK_UNIT_PATH),
     }
     print(json.dumps(facts))
 

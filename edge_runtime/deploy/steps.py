@@ -13,7 +13,7 @@ from typing import Any
 from devices import BadInput
 from edge_runtime.bundle.signing import public_pem
 from edge_runtime.deploy.plan import DeploymentPlan, ask_status, content_sha256
-from edge_runtime.deploy.probe import UNIT_PATH
+from edge_runtime.deploy.probe import KIOSK_UNIT_PATH, UNIT_PATH
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.config import write_config
 from edge_runtime.release.layout import TOOL, TRUSTED
@@ -57,6 +57,35 @@ cat > "$1.sent"
 mv "$1.sent" "$1"
 systemctl daemon-reload
 systemctl enable --quiet sonolite
+"""
+KIOSK_SCRIPT = """\
+set -eu
+umask 022
+rm -f "$1.sent"
+set -C
+cat > "$1.sent"
+missing=
+for package in cage xwayland chromium seatd fonts-dejavu-core; do
+    dpkg-query --show --showformat '${db:Status-Status}' "$package" 2> /dev/null |
+        grep -qx installed || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get --quiet update < /dev/null >&2
+    apt-get --quiet --yes --no-install-recommends install $missing < /dev/null >&2
+fi
+id sonolite-kiosk > /dev/null 2>&1 || useradd --system --user-group --no-create-home \\
+    --home-dir /nonexistent --shell /usr/sbin/nologin sonolite-kiosk
+mv "$1.sent" "$1"
+systemctl daemon-reload
+systemctl enable --quiet sonolite-kiosk
+systemctl restart --no-block sonolite-kiosk
+"""
+NO_KIOSK_SCRIPT = """\
+set -eu
+systemctl disable --quiet --now sonolite-kiosk
+rm -f "$1"
+systemctl daemon-reload
 """
 
 
@@ -133,6 +162,19 @@ def _new_unit(plan: DeploymentPlan) -> bool:
 
 def _unit(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
     device.run(plan.sudo("sh", "-c", UNIT_SCRIPT, "sh", UNIT_PATH), plan.unit.encode())
+
+
+def _kiosk_changes(plan: DeploymentPlan) -> bool:
+    installed = plan.facts.kiosk
+    if plan.request.kiosk is False or (installed is None and not plan.request.kiosk):
+        return installed is not None
+    return installed != content_sha256(plan.kiosk_unit.encode())
+
+
+def _kiosk(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
+    gone = plan.request.kiosk is False
+    script, content = (NO_KIOSK_SCRIPT, "") if gone else (KIOSK_SCRIPT, plan.kiosk_unit)
+    device.run(plan.sudo("sh", "-c", script, "sh", KIOSK_UNIT_PATH), content.encode())
 
 
 def _must_switch(plan: DeploymentPlan) -> bool:
@@ -246,6 +288,17 @@ DEPLOYMENT_STEPS: tuple[DeploymentStep, ...] = (
         ),
         lambda plan: _must_switch(plan) or plan.status["trial"] == plan.release,
         _try,
+    ),
+    DeploymentStep(
+        "kiosk",
+        lambda plan: (
+            f"remove {KIOSK_UNIT_PATH}"
+            if plan.request.kiosk is False
+            else f"install cage and chromium, and {KIOSK_UNIT_PATH}, started on boot"
+        ),
+        _kiosk_changes,
+        _kiosk,
+        lambda _: True,
     ),
     DeploymentStep(
         "prune",

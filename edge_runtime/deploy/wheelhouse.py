@@ -24,6 +24,8 @@ from edge_runtime.release.stage import file_sha256
 
 LOCK_FILES = {"ai-edge-litert": "device.txt", "tflite-runtime": "tflite-runtime.txt"}
 """The lock file of each interpreter."""
+VIEW_LOCK = "view.txt"
+"""The lock file of what a live view needs besides."""
 DOWNLOAD_MINUTES = 30
 
 
@@ -52,13 +54,15 @@ class Environment:
 
 
 def gather_wheels(
-    board: Board, machine: str, python: str, version: str, given: Path | None
+    board: Board, machine: str, python: str, version: str, given: Path | None, view: bool = False
 ) -> Environment:
-    """The wheels for a device, with the wheel of this project; `given` is a folder of wheels.
+    """The wheels for a device, with the wheel of this project, and those of a live view.
+
+    `given` is a folder of wheels.
 
     Raises BadInput where the wheels cannot be downloaded.
     """
-    folder = given or download_wheels(board, machine, version)
+    folder = given or download_wheels(board, machine, version, view)
     wheels = sorted(folder.glob("*.whl")) if folder.is_dir() else []
     if given is not None and not given.is_dir():
         raise BadInput(f"--wheels {given}: no such folder")
@@ -73,12 +77,13 @@ def gather_wheels(
     return Environment(python, tuple(hashed))
 
 
-def download_wheels(board: Board, machine: str, version: str) -> Path:
+def download_wheels(board: Board, machine: str, version: str, view: bool = False) -> Path:
     """The folder of the wheels for a Python `version` on `machine`; downloaded only once.
 
     Raises BadInput where pip cannot get a wheel.
     """
-    lock = lock_for_target(read_lock_file(LOCK_FILES[board.interpreter]), machine, version)
+    names = [LOCK_FILES[board.interpreter], *([VIEW_LOCK] if view else [])]
+    lock = "".join(lock_for_target(read_lock_file(name), machine, version) for name in names)
     tags = board.platforms(machine)  # type: ignore[arg-type]
     digest = hashlib.sha256("\n".join([lock, version, *tags]).encode()).hexdigest()
     folder = wheel_cache() / digest[:32]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.release.address import split_address
 from edge_runtime.release.layout import Refused, read_file
 
 TRIAL_STATES = ("LIVE", "SEARCHING", "STALE", "FROZEN", "LOST")
@@ -20,7 +21,23 @@ CONFIG_HEAD = """\
 # prevalence: share of the positive class among the patients here, as in "0.1", or "".
 # trial_state: what a new release has to reach within trial_seconds: "LIVE", or what the device
 # shows where no scanner is attached, such as "LOST" or "SEARCHING".
+# A table [view] shows the live picture: address = "127.0.0.1:8765"; tls = true encrypts it with a
+# certificate that the device makes, certificate = "FILE" and key = "FILE" with one of yours.
 """
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """The live view of a device."""
+
+    address: str = ""
+    """As in `sonolite run --view`; empty where there is no view."""
+    tls: bool = False
+    """Whether the view is encrypted with a certificate that the device makes."""
+    certificate: str = ""
+    """The path of the certificate that encrypts the view; empty where none is given."""
+    key: str = ""
+    """The path of the key of that certificate, where its file does not hold it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,7 @@ class Config:
     """The board that the device was deployed as."""
     trial_seconds: float = 60.0
     trial_state: str = "LIVE"
+    view: ViewSettings = ViewSettings()
 
 
 def read_config(path: Path) -> Config:
@@ -59,32 +77,60 @@ def parse_config(text: str, where: str) -> Config:
 
 def make_config(table: dict[str, Any], where: str) -> Config:
     """The configuration of a table of values; see `read_config`."""
-    known = {field.name: field.type for field in fields(Config)}
-    for number, (name, value) in enumerate(table.items(), 1):
-        if name not in known:  # neither the name nor the value is quoted: they may be a password
-            raise Refused(f"{where}: setting {number} is none of {', '.join(known)}")
-        kind = known[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number if kind is float else type(value) is kind):
-            raise Refused(f"{where}: {name} is of the wrong type; {_TYPES[kind]} is needed")
+    _check_types(table, Config, where)
     if not table.get("source"):
         raise Refused(f"{where}: the setting source is missing")
-    config = Config(**table)
+    view = table.get("view", {})
+    _check_types(view, ViewSettings, f"{where}: view")
+    config = Config(**{**table, "view": ViewSettings(**view)})
     if config.trial_state not in TRIAL_STATES:
         raise Refused(f"{where}: trial_state is one of {', '.join(TRIAL_STATES)}")
     if not MIN_TRIAL_SECONDS <= config.trial_seconds <= MAX_TRIAL_SECONDS:
         raise Refused(
             f"{where}: trial_seconds lies in {MIN_TRIAL_SECONDS:g} to {MAX_TRIAL_SECONDS:g}"
         )
+    _check_view(config.view, f"{where}: view")
     return config
 
 
-_TYPES: dict[Any, str] = {str: "text in quotes", bool: "true or false", float: "a number"}
+def _check_types(table: dict[str, Any], kind: type[Config | ViewSettings], where: str) -> None:
+    """Raises Refused for a setting that `kind` does not have, or that is of another type."""
+    known: dict[str, Any] = {field.name: field.type for field in fields(kind)}
+    for number, (name, value) in enumerate(table.items(), 1):
+        if name not in known:  # neither the name nor the value is quoted: they may be a password
+            raise Refused(f"{where}: setting {number} is none of {', '.join(known)}")
+        wanted = known[name]
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        right = {float: numeric, ViewSettings: isinstance(value, dict)}
+        if not right.get(wanted, type(value) is wanted):
+            raise Refused(f"{where}: {name} is of the wrong type; {_TYPES[wanted]} is needed")
+
+
+def _check_view(view: ViewSettings, where: str) -> None:
+    """Raises Refused for settings of a view that contradict each other."""
+    if view.address and split_address(view.address) is None:
+        raise Refused(f"{where}: address is no address; write it like 127.0.0.1:8765")
+    if view.key and not view.certificate:
+        raise Refused(f"{where}: key needs certificate")
+    if view.tls and view.certificate:
+        raise Refused(f"{where}: tls makes a certificate, and certificate gives one")
+
+
+_TYPES: dict[Any, str] = {
+    str: "text in quotes",
+    bool: "true or false",
+    float: "a number",
+    ViewSettings: "a table",
+}
 
 
 def write_config(config: Config) -> str:
     """The text of a configuration, with comments for the person who edits it."""
-    lines = [f"{name} = {_value(value)}" for name, value in asdict(config).items()]
+    settings = asdict(config)
+    view = settings.pop("view")
+    lines = [f"{name} = {_value(value)}" for name, value in settings.items()]
+    if config.view != ViewSettings():  # an earlier release knows no view
+        lines += ["[view]", *(f"{name} = {_value(value)}" for name, value in view.items())]
     return CONFIG_HEAD + "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ before the next step begins (fsync(2)).
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -33,6 +34,10 @@ from typing import Any
 
 BUNDLE, RECORD, ENVIRONMENT, COMPLETE = "bundle.sonolite", "release.json", "environment", "complete"
 TOOL, CONFIG, TRUSTED = "release.pyz", "config.toml", "trusted"
+VIEW_RECORD, VIEW_TOKEN = "view.json", "view.token"
+"""Files of the state: where the live view is, or why there is none; the secret of its link."""
+TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
+"""What a token of a view may be."""
 DEFAULT_ROOT = "/opt/sonolite"
 """Where a device keeps its releases unless the user names another folder."""
 EXAMINATION_LOCK = "examination.lock"

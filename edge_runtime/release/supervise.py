@@ -24,6 +24,7 @@ from edge_runtime.release.layout import (
     POLL_SECONDS,
     TOOL,
     TRUSTED,
+    VIEW_RECORD,
     Layout,
     Refused,
     clear_place,
@@ -133,6 +134,7 @@ class _ReleaseRun:
         self._state, self._noted = "", -STATUS_SECONDS
         with suppress(OSError):  # a full disk must not stop the pictures
             clear_place(layout.state("status.json"))
+            clear_place(layout.state(VIEW_RECORD))
         program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
         around = {
             **os.environ,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.release.config import read_config
+from edge_runtime.release.kiosk import run_kiosk
 from edge_runtime.release.layout import (
     COMPLETE,
     CONFIG,
@@ -22,6 +23,7 @@ from edge_runtime.release.layout import (
     POLL_SECONDS,
     RECORD,
     TRUSTED,
+    VIEW_RECORD,
     Layout,
     Refused,
     hold_lock,
@@ -70,6 +72,8 @@ def _act(layout: Layout, options: argparse.Namespace) -> int:
             supervise(layout)
         case "start":
             start_supervisor(layout)
+        case "kiosk":
+            run_kiosk(layout)
         case "prepare":
             make_folders(layout)
         case "status":
@@ -134,6 +138,7 @@ def release_status(layout: Layout) -> dict[str, Any]:
         **links,
         "running": running,
         "state": note.get("state") if running and note.get("release") == links["current"] else None,
+        "view": (read_record(layout.state(VIEW_RECORD)) or None) if running else None,
         "examination": is_locked(layout.state(EXAMINATION_LOCK)),
         "trial": None if trial is None else trial.release,
         "outcome": outcomes[-1] if outcomes else None,
@@ -200,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     words: dict[str, tuple[str, ...]] = {
         "supervise": (),
         "start": (),
+        "kiosk": (),
         "prepare": (),
         "status": (),
         "log": ("--lines",),

@@ -9,10 +9,12 @@ import logging
 import os
 import threading
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from devices import BadInput, CaptureDevice, DeviceLost, Frame, HardwareMissing
+from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing
 from devices.boards import Board, read_board
+from devices.capture.paced import PacedRecording
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
@@ -23,9 +25,11 @@ from edge_runtime.release.notify import notify
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import parse_roi
 from edge_runtime.screen.saved_regions import REGIONS_FILE, saved_regions_of
+from edge_runtime.service.live_view import NoSession, ServiceView
 from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.throttle import Throttle
+from edge_runtime.view import session_facts
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,11 +61,13 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
     board = read_board(config.board) if config.board else None
     chain = FallbackChain(bundle, bundle.manifest.classifier, board=board)
     service = _Service(layout, release, bundle, board)
-    try:
+    with ExitStack() as stack:
+        stack.callback(service.update_lock.end)
+        if config.view.address:
+            view = ServiceView(config.view, layout, service.report)
+            service.view = stack.enter_context(view)
         while not stop.is_set():
             _session(config, chain, service, stop)
-    finally:
-        service.update_lock.end()
 
 
 def _session(
@@ -74,7 +80,7 @@ def _session(
     try:
         device: CaptureDevice = open_source(source)
     except (BadInput, DeviceLost, HardwareMissing) as error:
-        service.wait(stop, "no scanner", why=str(error))
+        service.wait(stop, NoSession.NO_SCANNER, why=str(error))
         return
     if not device.live:
         device = PacedRecording(device)
@@ -98,12 +104,16 @@ def _session(
                 ended.set()
 
         service.device_is_live = device.live
+        view = service.view
+        if view is not None:
+            margin = chain.stage.decision.margin
+            view.begin(session_facts(device.live, session.budget, margin))
         try:
-            summary, lost = session.run([], ended, heartbeat)
+            summary, lost = session.run([] if view is None else [view], ended, heartbeat)
         except BadInput as error:  # the region does not lie on the screen
             if not (device.live and service.passed_trial):
                 raise
-            service.wait(stop, "no picture to judge", why=str(error))
+            service.wait(stop, NoSession.NO_PICTURE, why=str(error))
             return
     if device.live:
         seconds, why = round(summary.seconds, 1), None if lost is None else str(lost)
@@ -121,27 +131,6 @@ def _session(
         raise lost  # inference hung several times: only a new process helps
 
 
-class PacedRecording(CaptureDevice):
-    """A recording that plays at its own frame rate."""
-
-    live = False
-
-    def __init__(self, recording: CaptureDevice) -> None:
-        self._recording, self.fps = recording, recording.fps
-        self.region = recording.region
-        self._due = time.monotonic()
-
-    def read(self, timeout: float) -> Frame:
-        """Returns the next frame when its time has come; see `CaptureDevice.read`."""
-        time.sleep(max(0.0, min(self._due - time.monotonic(), timeout)))
-        self._due = max(self._due, time.monotonic() - 1 / self.fps) + 1 / self.fps
-        return self._recording.read(timeout)
-
-    def close(self) -> None:
-        """Closes the recording."""
-        self._recording.close()
-
-
 class _Service:
     """Reports the work of a release: to the supervisor, the journal and the update lock."""
 
@@ -149,6 +138,7 @@ class _Service:
         self._layout, self._release, self._bundle = layout, release, bundle
         self.update_lock = UpdateLock(layout.root)
         self.device_is_live = False
+        self.view: ServiceView | None = None
         self.throttle = Throttle(board)
         self.regions = layout.root / REGIONS_FILE
         self._admitted = False
@@ -176,9 +166,11 @@ class _Service:
         """Whether the release has passed its trial on this device."""
         return read_link(self._layout, "good") == self._release
 
-    def wait(self, stop: threading.Event, event: str, why: str) -> None:
+    def wait(self, stop: threading.Event, event: NoSession, why: str) -> None:
         """Reports why there is no session, and waits RETRY_SECONDS."""
         self.report(event, why=why)
+        if self.view is not None:
+            self.view.wait(event, why)
         until = time.monotonic() + RETRY_SECONDS
         while not stop.is_set() and time.monotonic() < until:
             self.beat(State.LOST)

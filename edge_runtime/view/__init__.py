@@ -3,9 +3,18 @@
 The extra `view` installs the web server. Its modules are loaded for a view alone.
 """
 
+from typing import Any
+
 from devices.capture.registry import Library
 
-WEB_SERVER = Library("live views", "starlette", ("starlette", "uvicorn", "websockets"), "view")
-LOOPBACK = "127.0.0.1"
-DEFAULT_ADDRESS = f"{LOOPBACK}:8765"
-"""The address of a view that was asked for without one."""
+WEB_SERVER = Library(
+    "live views",
+    "starlette",
+    ("starlette", "uvicorn", "websockets", "cryptography", "segno"),
+    "view",
+)
+
+
+def session_facts(live: bool, budget: float, margin: float) -> dict[str, Any]:
+    """The facts of a session that its pages need; budget in seconds."""
+    return {"live": live, "budget": budget, "margin": margin}

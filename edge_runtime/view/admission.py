@@ -1,5 +1,7 @@
 """Who may watch: a token from the link, exchanged for a cookie; own hosts and origins alone."""
 
+import base64
+import hmac
 import secrets
 import socket
 import time
@@ -20,15 +22,32 @@ class TooManyAttempts(Exception):
     """The client has sent too many wrong tokens."""
 
 
-class Admission:
-    """The secrets of one view. They end with the process."""
+def new_token() -> str:
+    """A token that nobody can guess."""
+    return secrets.token_urlsafe(SECRET_BYTES)
 
-    def __init__(self, host: str, port: int, clock: Clock = time.monotonic) -> None:
-        """For a view that listens at this host and port."""
-        self.token = secrets.token_urlsafe(SECRET_BYTES)
-        self.cookie = secrets.token_urlsafe(SECRET_BYTES)
-        self.cookie_name = f"sonolite_view_{port}"
+
+class Admission:
+    """The secrets of one view: a token, and the cookie that follows from it."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        clock: Clock = time.monotonic,
+        token: str | None = None,
+        encrypted: bool = False,
+    ) -> None:
+        """For a view that listens at this host and port; without `token` it is a new one.
+
+        A kept token keeps its viewers: their cookie is the same after a restart.
+        """
+        self.token = token or new_token()
+        self.cookie = _derive(self.token, "cookie")
+        prefix = "__Host-" if encrypted else ""
+        self.cookie_name = f"{prefix}sonolite_view_{port}"
         """Cookies of one host are sent to all of its ports, so that the name tells the port."""
+        self.encrypted = encrypted
         machine = socket.gethostname().lower()
         self._names = {"localhost", host.lower(), machine, f"{machine}.local"}
         self._clock = clock
@@ -71,4 +90,11 @@ class Admission:
 
     def is_own_origin(self, origin: str | None, host: str) -> bool:
         """Whether a request comes from the page of this view, by its headers."""
-        return origin == f"http://{host}" and self.is_own_host(host)
+        scheme = "https" if self.encrypted else "http"
+        return origin == f"{scheme}://{host}" and self.is_own_host(host)
+
+
+def _derive(token: str, purpose: str) -> str:
+    """A secret that follows from the token, and does not tell it."""
+    digest = hmac.digest(token.encode(), purpose.encode(), "sha256")
+    return base64.urlsafe_b64encode(digest[:SECRET_BYTES]).decode()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -26,9 +27,8 @@ from edge_runtime.view.viewers import Stalled, Viewer, Viewers
 
 HEARTBEAT_SECONDS = 0.3
 """A viewer gets a message at least so often: silence means that the server has gone."""
-MAX_VIEW_CONNECTIONS, REQUEST_SECONDS = 64, 10.0
-"""Connections at a time; more would take the files that a session needs. The second value is the
-time for a request to come."""
+REQUEST_SECONDS = 10.0
+"""The time for a request to come."""
 MAX_REQUEST_BYTES, MAX_HEADER_BYTES = 1024, 16384
 """Of the body of a request or a message of a page, and of the head of a request."""
 SERVER_SECONDS = 3.0
@@ -49,15 +49,12 @@ POLICY_VIOLATION = 1008
 
 
 class LimitedConnection(H11Protocol):
-    """A connection of a bounded number, which must ask for something in time."""
+    """A connection that must ask for something in time."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins the connection, or ends it at once where there are too many."""
+        """Begins the connection."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_VIEW_CONNECTIONS:
-            transport.abort()
-        else:
-            self.loop.call_later(REQUEST_SECONDS, self._end_idle)
+        self.loop.call_later(REQUEST_SECONDS, self._end_idle)
 
     def _end_idle(self) -> None:
         if self.scope is None and not self.transport.is_closing():
@@ -104,11 +101,11 @@ class ViewServer:
     """Serves one view until it is stopped. Every method may be called from any thread."""
 
     def __init__(
-        self, listener: socket.socket, admission: Admission, facts: dict[str, Any]
+        self, listener: socket.socket, admission: Admission, tls: ssl.SSLContext | None = None
     ) -> None:
-        """`facts` of the session go to every page as JSON."""
+        """The view is encrypted with `tls`, if there is one."""
         self._listener, self._admission = listener, admission
-        self._facts = json.dumps({"facts": facts})
+        self._facts = "{}"
         self._viewers = Viewers()
         self._latest: Callable[[], bytes | None] = lambda: None
         self._loop = asyncio.new_event_loop()
@@ -129,6 +126,7 @@ class ViewServer:
                 server_header=False,
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
                 timeout_graceful_shutdown=1,
+                ssl_context_factory=None if tls is None else lambda *_: tls,
             )
         )
         self._thread = threading.Thread(target=self._serve, name="view", daemon=True)
@@ -152,6 +150,17 @@ class ViewServer:
         """Offers a message to every viewer."""
         with suppress(RuntimeError):  # the server has ended: nobody watches
             self._loop.call_soon_threadsafe(self._viewers.publish, message)
+
+    def introduce(self, facts: dict[str, Any]) -> None:
+        """Tells every viewer, and those who join later, the facts of a new session as JSON."""
+        text = json.dumps({"facts": facts})
+
+        def tell() -> None:
+            self._facts = text
+            self._viewers.introduce(text)
+
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(tell)
 
     def _serve(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -185,7 +194,12 @@ class ViewServer:
             return PlainTextResponse("wrong token\n", 403)
         response = Response(status_code=204)
         response.set_cookie(
-            self._admission.cookie_name, cookie, httponly=True, samesite="strict", path="/"
+            self._admission.cookie_name,
+            cookie,
+            path="/",
+            secure=self._admission.encrypted,
+            httponly=True,
+            samesite="strict",
         )
         return response
 
@@ -203,7 +217,7 @@ class ViewServer:
             return
         code = POLICY_VIOLATION
         try:
-            await page.send_text(self._facts)
+            viewer.introduce(self._facts)
             if (latest := self._latest()) is not None:
                 viewer.offer(latest)
             ways = [asyncio.create_task(way(page, viewer)) for way in (_send, _receive)]
@@ -236,7 +250,9 @@ async def _send(page: WebSocket, viewer: Viewer) -> None:
     """Sends each message, and a heartbeat where there is none."""
     while True:
         message = await viewer.take(HEARTBEAT_SECONDS)
-        if message is not None:
+        if isinstance(message, str):
+            await page.send_text(message)
+        elif message is not None:
             await page.send_bytes(message)
         elif viewer.ready:
             await page.send_text("{}")

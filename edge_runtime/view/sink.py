@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devices import Pixels
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
-from edge_runtime.view.address import Address, link, listen
+from edge_runtime.view.address import Address, link, listen, local_host
 from edge_runtime.view.admission import Admission
 from edge_runtime.view.message import pack
 from edge_runtime.view.server import ViewServer
+
+if TYPE_CHECKING:
+    from edge_runtime.view.certificate import Certificate
 
 
 class View:
@@ -18,21 +21,34 @@ class View:
 
     wants_pixels, latest_only = True, True
 
-    def __init__(self, watched: Callable[[], bool], publish: Callable[[bytes], None]) -> None:
-        """`publish` takes the message of a result, from any thread, where `watched` says so."""
-        self._watched, self._publish = watched, publish
+    def __init__(
+        self,
+        watched: Callable[[], bool],
+        publish: Callable[[bytes], None],
+        introduce: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """`publish` takes the message of a result, from any thread, where `watched` says so;
+        `introduce` the facts of a session.
+        """
+        self.watched, self._publish, self._introduce = watched, publish, introduce
         self._latest: Result | None = None
         self._first: tuple[int, int] | None = None
         """Frame and sequence of the first result that has a frame."""
         self._missed = 0
-        self.link = ""
-        """The address of the page, with the token."""
+        self.link = self.local_link = ""
+        """The address of the page, with the token, for other machines and for this one."""
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Begins a session: every page gets its facts as JSON, and forgets the one before."""
+        self._latest = self._first = None
+        self._missed = 0
+        self._introduce(facts)
 
     def write(self, result: Result, pixels: Pixels) -> None:
         """Codes the picture once for all viewers; see `Sink.write`."""
         self._count(result)
         self._latest = result
-        if self._watched():
+        if self.watched():
             self._publish(pack(result, pixels, self._missed))
 
     def latest(self) -> bytes | None:
@@ -55,17 +71,28 @@ class View:
 
 
 @contextmanager
-def open_view(address: Address, facts: dict[str, Any]) -> Iterator[View]:
+def open_view(
+    address: Address,
+    facts: dict[str, Any],
+    certificate: "Certificate | None" = None,
+    token: str | None = None,
+) -> Iterator[View]:
     """The view at an address; `facts` of the session go to every page as JSON.
 
+    It is encrypted where there is a certificate. Without `token` it has a new one.
     Raises BadInput where it cannot listen there.
     """
+    encrypted = certificate is not None
     with listen(address) as listener:
         port: int = listener.getsockname()[1]
-        admission = Admission(address.host, port)
-        server = ViewServer(listener, admission, facts)
-        view = View(server.watched, server.publish)
-        view.link = link(address, port, admission.token)
+        admission = Admission(address.host, port, token=token, encrypted=encrypted)
+        server = ViewServer(listener, admission, certificate.context if certificate else None)
+        view = View(server.watched, server.publish, server.introduce)
+        scheme = "https" if encrypted else "http"
+        view.link = link(address, port, admission.token, scheme)
+        own = Address(local_host(address.host), port)
+        view.local_link = link(own, port, admission.token, scheme)
+        view.begin(facts)
         server.start(view.latest)
         try:
             yield view

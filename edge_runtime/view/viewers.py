@@ -27,6 +27,7 @@ class Viewer:
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._message: bytes | None = None
+        self._facts: str | None = None
         self._changed = asyncio.Event()
         self._unconfirmed = 0
         self._confirmed_at = clock()
@@ -36,26 +37,35 @@ class Viewer:
         self._message = message
         self._changed.set()
 
+    def introduce(self, facts: str) -> None:
+        """Puts the facts of a new session before its messages; one of before is given up."""
+        self._message, self._facts = None, facts
+        self._changed.set()
+
     def confirm(self) -> None:
         """Notes that the viewer has drawn a message."""
         self._unconfirmed = max(0, self._unconfirmed - 1)
         self._confirmed_at = self._clock()
         self._changed.set()
 
-    async def take(self, timeout: float) -> bytes | None:
+    async def take(self, timeout: float) -> bytes | str | None:
         """The newest message, once the viewer is ready for it; None after `timeout` seconds.
 
-        Raises Stalled where the viewer has drawn nothing for STALLED_SECONDS.
+        Facts come first, as text. Raises Stalled where the viewer has drawn nothing for
+        STALLED_SECONDS.
         """
         try:
             async with asyncio.timeout(timeout):
-                while self._message is None or not self.ready:
+                while self._facts is None and (self._message is None or not self.ready):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             if not self.ready and self._clock() - self._confirmed_at > STALLED_SECONDS:
                 raise Stalled from None
             return None
+        if self._facts is not None:
+            facts, self._facts = self._facts, None
+            return facts
         message, self._message = self._message, None
         if not self._unconfirmed:
             self._confirmed_at = self._clock()
@@ -93,3 +103,8 @@ class Viewers:
         """Offers a message to every viewer."""
         for viewer in self._viewers:
             viewer.offer(message)
+
+    def introduce(self, facts: str) -> None:
+        """Tells every viewer the facts of a new session."""
+        for viewer in self._viewers:
+            viewer.introduce(facts)

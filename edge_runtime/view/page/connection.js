@@ -57,7 +57,7 @@ export class Connection {
       }
     }
     if (refused) return this.onEnd("refused");
-    const socket = new WebSocket(`ws://${location.host}/stream`);
+    const socket = new WebSocket(`${location.protocol.replace("http", "ws")}//${location.host}/stream`);
     let opened = false;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {

@@ -44,16 +44,25 @@ function show(id, visible) {
 function notLive(now) {
   if (ended) return ended;
   if (now - sign > SILENT_MS) return latest || facts ? "silent" : "waiting";
+  if (facts?.waiting) return "no_session";
   if (!latest) return "waiting";
   const gap = Math.min(LONGEST_GAP_MS, Math.max(SILENT_MS, 2.5 * interval));
   if (latest.result.state === "LIVE" && now - latest.received > gap) return "silent";
   return null;
 }
 
+/** Why the device runs no session now. */
+function whyNoSession() {
+  return [reasonText(facts.waiting), facts.why].filter(Boolean).join(": ");
+}
+
 /** The word of the banner, the line beside it, its tone, and whether the picture may be seen. */
 function banner(now) {
   const trouble = notLive(now);
-  if (trouble) return { word: "NO_LIVE_VIDEO", line: text(trouble), tone: "alarm", seen: false };
+  if (trouble) {
+    const line = trouble === "no_session" ? whyNoSession() : text(trouble);
+    return { word: "NO_LIVE_VIDEO", line, tone: "alarm", seen: false };
+  }
   const { result, late } = latest;
   const reason = result.reason ? reasonText(result.reason) : "";
   if (paused) {
@@ -157,13 +166,14 @@ function renderFigures(result, now) {
 
 /** Takes a result with its picture, and shows both together. */
 async function onResult(result, missed, jpeg) {
+  const session = facts;
   let bitmap = null;
   try {
     if (jpeg.length) bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
   } catch {
     bitmap = null; // a picture that cannot be decoded is not shown, and its result is
   }
-  if (result.sequence > drawn) take(result, missed, bitmap);
+  if (session === facts && result.sequence > drawn) take(result, missed, bitmap);
   bitmap?.close();
   connection.confirm();
   render();

@@ -23,6 +23,7 @@ PI = HostFacts(
     own=True,
     tool=None,
     unit=None,
+    kiosk=None,
 )
 BOARD = read_board("raspberry-pi-5")
 

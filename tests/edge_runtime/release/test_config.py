@@ -6,10 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.release.config import TRIAL_STATES, Config, parse_config, write_config
+from edge_runtime.release.config import (
+    TRIAL_STATES,
+    Config,
+    ViewSettings,
+    parse_config,
+    write_config,
+)
 from edge_runtime.release.layout import Refused
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=40)
+
+VIEWS = (
+    ViewSettings(),
+    ViewSettings("127.0.0.1:8765"),
+    ViewSettings("[::1]:0", tls=True),
+)
 
 
 @given(
@@ -20,6 +32,8 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_siz
     board=WORDS,
     seconds=st.floats(2, 3600),
     state=st.sampled_from(TRIAL_STATES),
+    view=st.sampled_from(VIEWS)
+    | st.builds(ViewSettings, certificate=WORDS.filter(bool), key=WORDS),
 )
 def test_what_is_written_is_read_back(
     source: str,
@@ -29,8 +43,9 @@ def test_what_is_written_is_read_back(
     board: str,
     seconds: float,
     state: str,
+    view: ViewSettings,
 ) -> None:
-    config = Config(source, roi, whole, prevalence, board, seconds, state)
+    config = Config(source, roi, whole, prevalence, board, seconds, state, view)
     assert parse_config(write_config(config), "here") == config
 
 
@@ -46,6 +61,13 @@ def test_what_is_written_is_read_back(
         ('source = "0"\ntrial_state = "FAULT"', "trial_state is one of"),
         ('source = "0"\nsorce = "1"', "setting 2 is none of source, roi"),
         ("source = ", "here: "),
+        ('source = "0"\nview = "x"', "view is of the wrong type; a table is needed"),
+        ('source = "0"\n[view]\nport = 1', "view: setting 1 is none of address, tls"),
+        ('source = "0"\n[view]\naddress = 8765', "view: address is of the wrong type"),
+        ('source = "0"\n[view]\naddress = "8765"', "view: address is no address"),
+        ('source = "0"\n[view]\ntls = "yes"', "view: tls is of the wrong type"),
+        ('source = "0"\n[view]\nkey = "k"', "view: key needs certificate"),
+        ('source = "0"\n[view]\ntls = true\ncertificate = "c"', "view: tls makes"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, word: str) -> None:

@@ -9,38 +9,19 @@ from pathlib import Path
 import pytest
 
 from devices import BadInput
-from devices.capture.phantom import Phantom
-from edge_runtime.bundle.trust import read_trusted, trusted_folder
+from edge_runtime.bundle.trust import read_trusted
 from edge_runtime.release.config import Config, write_config
 from edge_runtime.release.layout import (
     EXAMINATION_LOCK,
-    RECORD,
     Layout,
     is_locked,
-    make_folders,
     set_link,
 )
 from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
 from edge_runtime.results.states import State
-from edge_runtime.service.service import PacedRecording, device_versions, run_service
+from edge_runtime.service.service import device_versions, run_service
 from edge_runtime.service.update_lock import UpdateLock
-
-NAME = "0a1b2c3d4e5f"
-
-
-@pytest.fixture
-def layout(tmp_path: Path, demo_path: Path) -> Layout:
-    """A device with the shipped classifier as a release."""
-    its = Layout(tmp_path / "root")
-    its.root.mkdir()
-    make_folders(its)
-    folder = its.release(NAME)
-    folder.mkdir()
-    (folder / "bundle.sonolite").write_bytes(demo_path.read_bytes())
-    (folder / RECORD).write_text("{}")
-    (its.root / "trusted" / "own.pem").write_bytes((trusted_folder() / "own.pem").read_bytes())
-    set_link(its, "current", NAME)
-    return its
+from tests.edge_runtime.service.conftest import NAME
 
 
 def heard(
@@ -137,16 +118,8 @@ def test_a_model_that_is_refused_ends_a_proven_release_too(
 
 def test_a_configuration_that_is_wrong_is_named(layout: Layout) -> None:
     (layout.root / "config.toml").write_text('sorce = "0"')
-    with pytest.raises(BadInput, match="no setting 'sorce'"):
+    with pytest.raises(BadInput, match="setting 1 is none of source, roi"):
         run_service(layout, NAME, threading.Event())
-
-
-def test_a_recording_keeps_its_pace() -> None:
-    with PacedRecording(Phantom(fps=20, live=False)) as recording:
-        began = time.monotonic()
-        frames = [recording.read(1).index for _ in range(8)]
-        assert time.monotonic() - began >= 7 / 20 - 0.005
-    assert frames == list(range(8))
 
 
 def test_an_examination_lasts_a_little_longer_than_its_last_live_picture(layout: Layout) -> None:

@@ -46,6 +46,19 @@ def test_no_two_views_have_the_same_secrets() -> None:
     assert len({secret for view in views for secret in (view.token, view.cookie)}) == 4
 
 
+def test_a_kept_token_keeps_its_cookie_and_does_not_tell_it() -> None:
+    one, other = (Admission("127.0.0.1", 8765, token="kept" * 8) for _ in range(2))
+    assert one.cookie == other.cookie != Admission("127.0.0.1", 8765, token="else" * 8).cookie
+    assert one.token not in one.cookie
+
+
+def test_an_encrypted_view_has_a_cookie_for_encrypted_connections_and_its_own_origin() -> None:
+    admission = Admission("127.0.0.1", 8765, encrypted=True)
+    assert admission.cookie_name == "__Host-sonolite_view_8765"
+    assert admission.is_own_origin("https://localhost:8765", "localhost:8765")
+    assert not admission.is_own_origin("http://localhost:8765", "localhost:8765")
+
+
 def test_too_many_wrong_tokens_keep_out_even_the_right_one_for_a_time(
     admission: Admission, clock: Time
 ) -> None:

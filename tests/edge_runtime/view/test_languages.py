@@ -11,6 +11,7 @@ from edge_runtime.nodules.pooling import NOT_ENOUGH, UNSETTLED
 from edge_runtime.results.result import NO_NODULE, NOTICE
 from edge_runtime.results.states import Event, State
 from edge_runtime.screen.flaws import Flaw
+from edge_runtime.service.live_view import NoSession
 from edge_runtime.session.account import UNMARKED
 from edge_runtime.session.throttle_levels import ThrottleLevel
 from edge_runtime.view.assets import PAGE_FOLDER, read_assets
@@ -23,7 +24,7 @@ LANGUAGES: dict[str, dict[str, Any]] = {
 }
 HOT = {level.reason for level in ThrottleLevel if level.reason is not None}
 REASONS = {*map(str, Event), *map(str, Flaw), TOO_CLOSE, OUT_OF_SCOPE, BELOW_THRESHOLD, UNMARKED}
-REASONS |= {NOT_ENOUGH, UNSETTLED, NO_NODULE}
+REASONS |= {NOT_ENOUGH, UNSETTLED, NO_NODULE, *map(str, NoSession)}
 PAGE, SCRIPT = ((PAGE_FOLDER / name).read_text() for name in ("index.html", "view.js"))
 
 

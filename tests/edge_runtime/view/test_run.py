@@ -1,15 +1,24 @@
 """`sonolite run --view` as a user calls it."""
 
+import os
+import pty
+import re
 import socket
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import typer.main
 
 from edge_runtime.cli import command_line
-from edge_runtime.view import DEFAULT_ADDRESS
+from edge_runtime.files import configuration_folder
+from edge_runtime.release.address import DEFAULT_ADDRESS
 from tests.conftest import refused, sonolite
 
 
@@ -40,8 +49,8 @@ def test_the_address_may_be_left_out(words: tuple[str, ...], address: str | None
     assert view == address
 
 
-def run(demo_path: Path, view: str) -> Any:
-    return sonolite("run", demo_path, "--source", "phantom:?frames=3", f"--view={view}")
+def run(demo_path: Path, view: str, *more: str | Path) -> Any:
+    return sonolite("run", demo_path, "--source", "phantom:?frames=3", f"--view={view}", *more)
 
 
 def test_a_session_with_a_view_prints_the_link_and_ends(demo_path: Path) -> None:
@@ -65,3 +74,138 @@ def test_a_taken_port_is_refused(demo_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         refused(run(demo_path, f":{port}"), f"--view 127.0.0.1:{port}", "in use")
+
+
+def test_an_encrypted_view_prints_the_fingerprint_and_keeps_its_certificate(
+    demo_path: Path,
+) -> None:
+    done = run(demo_path, ":0", "--view-tls")
+    assert done.code == 0, done
+    assert "view: https://127.0.0.1:" in done.stderr
+    kept = configuration_folder() / "view.pem"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    (line,) = [line for line in done.stderr.splitlines() if "fingerprint" in line]
+    assert line == f"view: the certificate's SHA-256 fingerprint is {mark(kept)}"
+    again = run(demo_path, ":0", "--view-certificate", kept)
+    assert line in again.stderr
+
+
+def mark(certificate: Path) -> str:
+    """The fingerprint, as openssl(1) shows it."""
+    words = ["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", str(certificate)]
+    line: str = subprocess.check_output(words, text=True)
+    return line.strip().partition("=")[2]
+
+
+def test_a_certificate_that_is_none_is_refused(demo_path: Path, tmp_path: Path) -> None:
+    done = run(demo_path, ":0", "--view-certificate", tmp_path / "none.pem")
+    refused(done, "none.pem: No such file")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--view-tls",), "--view-tls needs --view"),
+        (("--view", ":0", "--view-key", "key.pem"), "--view-key needs --view-certificate"),
+        (("--view", ":0", "--view-tls", "--view-certificate", "c.pem"), "--view-tls makes"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    demo_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    refused(sonolite("run", demo_path, "--source", "phantom:?frames=3", *options), words)
+
+
+def on_terminal(*words: str | Path, **around: str) -> str:
+    """What the command line writes where stdin, stdout and stderr are a terminal."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "edge_runtime", *words]
+    with subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **around}
+    ) as process:
+        os.close(slave)
+        written = b""
+        with suppress(OSError):  # EIO: the last writer has gone
+            while chunk := os.read(master, 65536):
+                written += chunk
+    os.close(master)
+    assert process.returncode == 0, written.decode()
+    return written.decode().replace("\r\n", "\n")
+
+
+def test_a_link_for_other_machines_is_shown_as_a_qr_code(demo_path: Path) -> None:
+    shown = on_terminal("run", demo_path, "--source", "phantom:?frames=3", "--view", "0.0.0.0:0")
+    (link,) = re.findall(r"view: (http\S+)", shown)
+    lines = [
+        line for line in shown.splitlines() if line and not set(line) - set(" \u2580\u2584\u2588")
+    ]
+    assert read_qr_code(lines) == link
+
+
+def read_qr_code(lines: list[str]) -> str:
+    """The text of a QR code on a dark terminal."""
+    upper, lower = "\u2580\u2588", "\u2584\u2588"
+    rows = [[letter in half for letter in line] for line in lines for half in (upper, lower)]
+    picture = np.kron(np.array(rows, np.uint8) * 255, np.ones((8, 8), np.uint8))
+    return cv2.QRCodeDetector().detectAndDecode(picture)[0]
+
+
+def test_a_link_for_this_machine_alone_has_no_qr_code(demo_path: Path) -> None:
+    shown = on_terminal("run", demo_path, "--source", "phantom:?frames=3", "--view", ":0")
+    assert "view: http://127.0.0.1:" in shown
+    assert "\u2588" not in shown.partition("{")[0]
+
+
+RECORDING = "phantom:?frames=30&live=no&fps=15"
+
+
+@pytest.fixture
+def desktop(tmp_path: Path) -> dict[str, str]:
+    """A desktop whose browser writes down what it is asked to open."""
+    program = tmp_path / "bin" / "xdg-open"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}", "DISPLAY": ":0"}
+
+
+def demo(tmp_path: Path, *words: str, **around: str) -> str:
+    return on_terminal("demo", *words, "--save", tmp_path / "demo.mp4", **around)
+
+
+def test_the_demo_on_a_terminal_opens_the_view_and_plays_at_its_pace(
+    tmp_path: Path, desktop: dict[str, str]
+) -> None:
+    began = time.monotonic()
+    shown = demo(tmp_path, RECORDING, **desktop)
+    assert time.monotonic() - began >= 29 / 15
+    (link,) = re.findall(r"view: (http://127\S+)", shown)
+    assert (tmp_path / "opened").read_text() == f"{link}\n"
+
+
+def test_the_demo_without_a_view_opens_none(tmp_path: Path, desktop: dict[str, str]) -> None:
+    shown = demo(tmp_path, RECORDING, "--no-view", **desktop)
+    assert "view:" not in shown
+    assert not (tmp_path / "opened").exists()
+
+
+def test_without_a_desktop_the_demo_prints_the_link_alone(
+    tmp_path: Path, desktop: dict[str, str]
+) -> None:
+    shown = demo(tmp_path, RECORDING, **{**desktop, "DISPLAY": "", "WAYLAND_DISPLAY": ""})
+    assert "view: http://127" in shown
+    assert not (tmp_path / "opened").exists()
+
+
+def test_without_the_extra_the_demo_runs_and_says_how_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['starlette'] = None\n")
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parents[3]}"
+    shown = demo(tmp_path, RECORDING, PYTHONPATH=path)
+    assert "to watch it live in a browser, pip install 'sonolite[view]'" in shown
+    assert (tmp_path / "demo.mp4").is_file()
+
+
+def test_the_demo_of_a_program_opens_no_view(tmp_path: Path) -> None:
+    done = sonolite("demo", RECORDING, "--save", tmp_path / "demo.mp4")
+    assert done.code == 0
+    assert "view:" not in done.stderr

@@ -18,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from devices import Pixels
 from edge_runtime.view import server
+from edge_runtime.view.address import MAX_VIEW_CONNECTIONS
 from edge_runtime.view.admission import MAX_ATTEMPTS
 from edge_runtime.view.assets import read_assets
 from edge_runtime.view.sink import View
@@ -54,7 +55,15 @@ def exchange(view: View, token: str) -> tuple[int, str]:
 
 @contextmanager
 def watch(view: View, **changes: str) -> Iterator[ClientConnection]:
-    """The stream of an admitted viewer, whose headers may be changed."""
+    """The stream of an admitted viewer after the facts; the headers may be changed."""
+    with join(view, **changes) as page:
+        assert "facts" in json.loads(page.recv(timeout=60))
+        yield page
+
+
+@contextmanager
+def join(view: View, **changes: str) -> Iterator[ClientConnection]:
+    """The stream of an admitted viewer from the beginning."""
     cookie = exchange(view, token_of(view))[1].partition(";")[0]
     headers = {"cookie": cookie, "origin": f"http://{host_of(view)}"} | changes
     origin = headers.pop("origin")
@@ -65,7 +74,6 @@ def watch(view: View, **changes: str) -> Iterator[ClientConnection]:
         compression=None,
         open_timeout=60,
     ) as page:
-        assert "facts" in json.loads(page.recv(timeout=60))
         yield page
 
 
@@ -88,7 +96,7 @@ def test_every_file_of_the_page_is_served_and_hardened(view: View) -> None:
 
 def test_the_page_asks_for_nothing_elsewhere() -> None:
     for path, (_, content) in read_assets().items():
-        text = content.decode().replace("ws://${location.host}", "")
+        text = content.decode().replace("//${location.host}", "")
         assert "//" not in text.replace("// ", ""), path
         assert "style=" not in text
         assert "onclick=" not in text
@@ -187,7 +195,7 @@ def test_a_long_request_is_refused(view: View) -> None:
 def test_connections_are_limited_and_the_stream_goes_on(view: View, screen: Pixels) -> None:
     place = view.link.split("/")[2].split(":")
     with watch(view) as page, ExitStack() as stack:
-        for _ in range(3 * server.MAX_VIEW_CONNECTIONS):
+        for _ in range(3 * MAX_VIEW_CONNECTIONS):
             idle = socket.create_connection((place[0], int(place[1])), timeout=60)
             stack.callback(idle.close)
         assert idle.recv(1) == b""

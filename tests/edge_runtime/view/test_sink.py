@@ -1,5 +1,6 @@
 """The view as a sink of a session."""
 
+import json
 import threading
 from dataclasses import replace
 
@@ -117,3 +118,17 @@ def test_results_after_the_end_of_the_server_harm_nobody(view: View, screen: Pix
     with watch(view):
         view.write(RESULT, screen)
     view.write(RESULT, screen)
+
+
+def test_a_new_session_has_facts_and_counts_of_its_own(view: View, screen: Pixels) -> None:
+    with watch(view) as page:
+        for sequence, frame in enumerate((7, 9)):
+            view.write(replace(RESULT, sequence=sequence, frame=frame), screen)
+            receive_result(page)
+            page.send("drawn")
+        view.begin({"live": True, "second": True})
+        view.write(replace(RESULT, sequence=0, frame=40), screen)
+        while not (data := page.recv(timeout=60)) or data == "{}":
+            pass
+        assert json.loads(data) == {"facts": {"live": True, "second": True}}
+        assert receive_result(page)["missed"] == 0

@@ -15,7 +15,7 @@ from edge_runtime.view.viewers import (
 
 
 def test_a_newer_message_takes_the_place_of_an_older_one() -> None:
-    async def watch() -> list[bytes | None]:
+    async def watch() -> list[bytes | str | None]:
         viewer = Viewer()
         for message in (b"1", b"2", b"3"):
             viewer.offer(message)
@@ -67,6 +67,22 @@ def test_more_confirmations_than_messages_do_not_widen_the_window() -> None:
         assert not viewer.ready
 
     asyncio.run(watch())
+
+
+def test_the_facts_of_a_session_come_before_its_messages_and_after_none_of_the_last() -> None:
+    async def watch() -> list[bytes | str | None]:
+        viewer = Viewer()
+        for _ in range(WINDOW):
+            viewer.offer(b"shown")
+            await viewer.take(60)
+        viewer.offer(b"old")
+        viewer.introduce("facts")
+        first = await viewer.take(60)
+        viewer.offer(b"new")
+        viewer.confirm()
+        return [first, await viewer.take(60)]
+
+    assert asyncio.run(watch()) == ["facts", b"new"]
 
 
 def test_viewers_are_limited() -> None:

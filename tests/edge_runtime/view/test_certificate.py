@@ -1,0 +1,179 @@
+"""The certificate of an encrypted view, over real TLS on loopback and in a real Chromium."""
+
+import http.client
+import logging
+import socket
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from devices import BadInput
+from edge_runtime.view.address import MAX_VIEW_CONNECTIONS, Address
+from edge_runtime.view.certificate import (
+    VALID_DAYS,
+    Certificate,
+    make_certificate,
+    own_certificate,
+    read_certificate,
+)
+from edge_runtime.view.sink import View, open_view
+from tests.edge_runtime.view.conftest import FACTS, Feed
+from tests.edge_runtime.view.test_page import wait_for
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    return tmp_path / "view.pem"
+
+
+@pytest.fixture
+def certificate(pem: Path) -> Certificate:
+    return own_certificate(pem)
+
+
+@pytest.fixture
+def encrypted(certificate: Certificate) -> Iterator[View]:
+    with open_view(Address("127.0.0.1", 0), FACTS, certificate) as view:
+        yield view
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_a_certificate_is_made_once_for_this_user_alone(pem: Path) -> None:
+    first = own_certificate(pem)
+    assert pem.stat().st_mode & 0o777 == 0o600
+    assert own_certificate(pem).fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("what", ["expired", "damaged"])
+def test_a_certificate_of_its_own_that_is_of_no_use_is_made_anew(pem: Path, what: str) -> None:
+    pem.write_bytes(
+        make_certificate(NOW - timedelta(days=VALID_DAYS)) if what == "expired" else b"x"
+    )
+    own_certificate(pem)
+    assert read_certificate(pem)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (NOW - timedelta(days=VALID_DAYS), "the certificate expired on"),
+        (NOW + timedelta(days=9), "the certificate is not valid before"),
+    ],
+)
+def test_a_certificate_that_is_not_valid_now_is_refused(
+    pem: Path, made: datetime, words: str
+) -> None:
+    write(pem, make_certificate(made))
+    with pytest.raises(BadInput, match=words):
+        read_certificate(pem)
+
+
+def test_the_key_of_another_certificate_is_refused(pem: Path, tmp_path: Path) -> None:
+    write(pem, make_certificate(NOW))
+    other = write(tmp_path / "other.pem", make_certificate(NOW))
+    with pytest.raises(BadInput, match=f"other.pem: not the key of the certificate {pem}"):
+        read_certificate(pem, other)
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked(pem: Path, tmp_path: Path) -> None:
+    content = make_certificate(NOW)
+    key = serialization.load_pem_private_key(content, None)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    write(pem, content)
+    with pytest.raises(BadInput, match=r"key.pem: the key has a password; give one without"):
+        read_certificate(pem, write(tmp_path / "key.pem", locked))
+
+
+@pytest.mark.parametrize("content", [b"", b"no PEM", bytes(range(256)) * 99])
+def test_what_is_no_certificate_is_refused(pem: Path, content: bytes) -> None:
+    with pytest.raises(BadInput, match="no certificate in PEM"):
+        read_certificate(write(pem, content))
+
+
+def test_a_certificate_without_a_key_is_refused(pem: Path) -> None:
+    content = make_certificate(NOW)
+    write(pem, content.partition(b"-----BEGIN PRIVATE")[0])
+    with pytest.raises(BadInput, match="no private key in PEM"):
+        read_certificate(pem)
+
+
+def test_files_that_cannot_be_read_are_named(pem: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"none.pem: No such file"):
+        read_certificate(tmp_path / "none.pem")
+    write(pem, make_certificate(NOW))
+    with pytest.raises(BadInput, match=r"none.pem: No such file"):
+        read_certificate(pem, tmp_path / "none.pem")
+    with pytest.raises(BadInput, match="not a regular file"):
+        read_certificate(tmp_path)
+
+
+def test_the_certificate_holds_for_this_machine_and_the_fingerprint_is_its(
+    encrypted: View, certificate: Certificate, pem: Path
+) -> None:
+    place = urlsplit(encrypted.link)
+    assert place.scheme == "https"
+    context = ssl.create_default_context(cafile=str(pem))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trusted for itself, as by a browser
+    connection = http.client.HTTPSConnection(place.netloc, context=context, timeout=60)
+    connection.request("POST", "/cookie", place.fragment, {"origin": f"https://{place.netloc}"})
+    answer = connection.getresponse()
+    assert answer.status == 204
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-sonolite_view_")
+    assert {"HttpOnly", "SameSite=strict", "Path=/", "Secure"} <= set(cookie.split("; "))
+    der = connection.sock.getpeercert(binary_form=True)
+    connection.close()
+    assert isinstance(der, bytes)
+    assert sha256(der).hexdigest().upper() == certificate.fingerprint.replace(":", "")
+
+
+def test_connections_that_never_speak_tls_are_limited_and_nothing_is_logged(
+    encrypted: View, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = urlsplit(encrypted.link)
+    port = place.port or 0
+    with caplog.at_level(logging.DEBUG):
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+            assert not plain.recv(100).startswith(b"HTTP")
+        idle = [
+            socket.create_connection(("127.0.0.1", port), timeout=60)
+            for _ in range(2 * MAX_VIEW_CONNECTIONS)
+        ]
+        assert idle[-1].recv(1) == b""
+        for each in idle:
+            each.close()
+    assert caplog.records == []
+
+
+def test_the_page_is_live_over_tls(browser: "Browser", encrypted: View) -> None:
+    context = browser.new_context(ignore_https_errors=True, locale="en-GB")
+    page = context.new_page()
+    with Feed(encrypted):
+        page.goto(encrypted.link)
+        wait_for(page, "LIVE")
+        page.reload()
+        wait_for(page, "LIVE")
+    (cookie,) = context.cookies()
+    assert (cookie["secure"], cookie["httpOnly"]) == (True, True)
+    context.close()
