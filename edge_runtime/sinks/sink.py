@@ -1,10 +1,11 @@
 """A sink takes results through one method; `edge_runtime.sinks.open` opens a sink by URI."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from devices import Pixels
+from devices import BadInput, Pixels
+from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
 
 NO_PIXELS: Pixels = np.zeros((1, 1), np.uint8)
@@ -23,4 +24,16 @@ class Sink(Protocol):
         """Takes one result; `pixels` may be read, not changed.
 
         Any error ends the session of a recording. A live session goes on while another sink works.
+        After `Undelivered` a live session goes on, and the sink gets the next result.
         """
+
+
+@runtime_checkable
+class CountedSink(Sink, Protocol):
+    """A sink that sends results elsewhere. The summary tells the counts."""
+
+    tally: Tally
+
+
+class Undelivered(BadInput):
+    """A sink cannot deliver one result; the next one may succeed."""
