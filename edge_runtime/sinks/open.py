@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devices import BadInput
+from devices.capture.registry import Library
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import to_json
 from edge_runtime.sinks.json_lines import JsonLines, result_file
 from edge_runtime.sinks.sink import Sink
 from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.sinks.video import overlay_file
+
+METRICS = Library("metrics", "prometheus-client", ("prometheus_client",), "prometheus")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,13 @@ def _csv(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     return open_csv(uri, context.tally(uri))
 
 
+def _prometheus(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    METRICS.require()
+    from edge_runtime.sinks.prometheus import open_prometheus
+
+    return open_prometheus(uri, context.tally(uri), context.tallies)
+
+
 def _video(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     return overlay_file(Path(uri.rest), context.live, context.fps, context.evidence)
 
@@ -82,6 +92,7 @@ def _terminal(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:  # noqa: AR
 SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[Sink]]] = {
     "jsonl": _json_lines,
     "csv": _csv,
+    "prometheus": _prometheus,
     "video": _video,
     "terminal": _terminal,
 }
