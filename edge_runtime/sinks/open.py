@@ -12,6 +12,7 @@ from pathlib import Path
 
 from devices import BadInput
 from devices.capture.registry import Library
+from edge_runtime.files import state_folder
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import to_json
 from edge_runtime.sinks.json_lines import JsonLines, result_file
@@ -36,6 +37,8 @@ class SinkContext:
     """Whether a video shows the evidence map."""
     tallies: list[Tally] = field(default_factory=list)
     """The counts of the sinks that were opened."""
+    outboxes: Path = field(default_factory=lambda: state_folder() / "outbox")
+    """The folder for messages that wait for their receiver."""
 
     def tally(self, uri: SinkUri, counts_itself: bool = False) -> Tally:
         """The counts of a sink that is opened now."""
@@ -75,6 +78,12 @@ def _prometheus(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Si
     return open_prometheus(uri, context.tally(uri), context.tallies)
 
 
+def _webhook(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    from edge_runtime.sinks.webhook import open_webhook
+
+    return open_webhook(uri, context.tally(uri, counts_itself=True), context.outboxes)
+
+
 def _video(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     return overlay_file(Path(uri.rest), context.live, context.fps, context.evidence)
 
@@ -93,6 +102,7 @@ SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[
     "jsonl": _json_lines,
     "csv": _csv,
     "prometheus": _prometheus,
+    "webhook": _webhook,
     "video": _video,
     "terminal": _terminal,
 }

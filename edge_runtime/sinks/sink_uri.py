@@ -41,13 +41,6 @@ class SinkUri:
     def __repr__(self) -> str:
         return f"SinkUri({self.name!r})"
 
-    def address(self) -> str:
-        """What follows the kind, with its variables. It may hold a password: never print it.
-
-        Raises BadInput where a variable is not set.
-        """
-        return SourceUri(self.rest).reveal()
-
     def split(self, known: Collection[str], mark: str = "?") -> tuple[str, "Options"]:
         """What follows the kind: the place before the last `mark`, and the options behind it.
 
