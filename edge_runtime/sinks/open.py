@@ -21,6 +21,7 @@ from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.sinks.video import overlay_file
 
 METRICS = Library("metrics", "prometheus-client", ("prometheus_client",), "prometheus")
+PAHO = Library("MQTT messages", "paho-mqtt", ("paho.mqtt",), "mqtt")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,13 @@ def _webhook(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]
     return open_webhook(uri, context.tally(uri, counts_itself=True), context.outboxes)
 
 
+def _mqtt(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    PAHO.require()
+    from edge_runtime.sinks.mqtt import open_mqtt
+
+    return open_mqtt(uri, context.tally(uri, counts_itself=True), context.outboxes)
+
+
 def _video(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     return overlay_file(Path(uri.rest), context.live, context.fps, context.evidence)
 
@@ -103,6 +111,8 @@ SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[
     "csv": _csv,
     "prometheus": _prometheus,
     "webhook": _webhook,
+    "mqtt": _mqtt,
+    "mqtts": _mqtt,
     "video": _video,
     "terminal": _terminal,
 }

@@ -70,7 +70,7 @@ class _Server:
 
     def post(self, outbox: str, messages: list[Message]) -> None:
         """Sends messages as one array. Raises NotSent or Rejected."""
-        body = b"[" + b",".join(_numbered(outbox, message) for message in messages) + b"]"
+        body = b"[" + b",".join(numbered(outbox, message) for message in messages) + b"]"
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": f"{outbox}-{messages[0].number}-{messages[-1].number}",
@@ -114,7 +114,8 @@ class _Server:
         self._connection.close()
 
 
-def _numbered(outbox: str, message: Message) -> bytes:
+def numbered(outbox: str, message: Message) -> bytes:
+    """The JSON object of a message, with the number by which a receiver knows a repeat."""
     head = f'{{"outbox":"{outbox}","number":{message.number},'
     return head.encode() + message.body[1:]
 
@@ -128,7 +129,8 @@ def open_webhook(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[OutboxS
     """
     place, options = uri.split(WEBHOOK_OPTIONS, "#")
     url = _parse(uri, SourceUri(place).reveal())
-    server = _Server(url, uri.name, options.secret("secret"), _tls(uri, url, options))
+    tls = None if url.scheme == "http" else tls_context(uri, options)
+    server = _Server(url, uri.name, options.secret("secret"), tls)
     messages = Messages(options.choice("send", (CHANGES, RESULTS)))
     max_bytes = int(1e6 * options.number("max_mb", 64, 0.001, 1e5))
     batch = int(options.number("batch", 100, 1, 1000))
@@ -171,9 +173,11 @@ def _is_own(host: str) -> bool:
         return host == "localhost"
 
 
-def _tls(uri: SinkUri, url: SplitResult, options: Options) -> ssl.SSLContext | None:
-    if url.scheme == "http":
-        return None
+def tls_context(uri: SinkUri, options: Options) -> ssl.SSLContext:
+    """What checks a server: the certificates of the system, or those that the option `ca` names.
+
+    Raises BadInput where these cannot be read.
+    """
     try:
         return ssl.create_default_context(cafile=options.text("ca"))
     except (OSError, ValueError) as error:

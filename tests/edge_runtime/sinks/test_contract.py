@@ -3,8 +3,10 @@
 import csv
 import json
 import re
+import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +22,7 @@ from edge_runtime.results.states import State
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.queue import RECORD_CAPACITY, SinkQueue
 from edge_runtime.sinks.sink import CountedSink
-from tests.edge_runtime.sinks.receiver import Receiver
+from tests.edge_runtime.sinks.receiver import Broker, Receiver
 from tests.edge_runtime.sinks.test_overlay import RESULT
 
 SCREEN: Pixels = np.ones((48, 64), np.uint8)
@@ -65,7 +67,7 @@ def rotated_json_lines(folder: Path) -> Iterator[Place]:
         assert len(texts) > 2
         return [json.loads(line)["sequence"] for text in texts for line in text.splitlines()]
 
-    yield Place(f"jsonl:{path}?max_mb=0.2&keep=1000", received)
+    yield Place(f"jsonl:{path}?max_mb=0.05&keep=1000", received)
 
 
 @contextmanager
@@ -104,7 +106,24 @@ def webhook(folder: Path) -> Iterator[Place]:
         )
 
 
-PLACES = [json_lines, rotated_json_lines, csv_file, prometheus, webhook]
+@contextmanager
+def mqtt(folder: Path) -> Iterator[Place]:
+    if shutil.which("mosquitto") is None:
+        pytest.skip("mosquitto is not installed (make test-programs)")
+    with Broker(folder, free_port()) as broker:
+
+        def received() -> list[int]:
+            """All: the broker passes them on a moment after it confirmed them."""
+            until = time.monotonic() + 120
+            while not broker.messages or broker.messages[-1]["kind"] != "end":
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            return broker.sequences()
+
+        yield Place(broker.uri, received)
+
+
+PLACES = [json_lines, rotated_json_lines, csv_file, prometheus, webhook, mqtt]
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +160,9 @@ def send(place: Place, count: int, live: bool = False) -> Delivery:
 def test_every_result_arrives_once_and_in_order(place: Place) -> None:
     delivery = send(place, 3000)
     assert place.received() == list(range(3000))
-    ends = "webhook" in place.uri  # a message about the end of the session follows
+    ends = place.uri.startswith(
+        ("webhook", "mqtt")
+    )  # a message about the end of the session follows
     counts = delivery.delivered, delivery.waiting, delivery.given_up, delivery.last_error
     assert counts == (3000 + ends, 0, 0, None)
 
@@ -155,10 +176,10 @@ def test_a_hundred_thousand_results_arrive_once_and_in_order(place: Place) -> No
 
 
 def test_a_second_session_goes_on_where_the_first_ended(place: Place) -> None:
-    send(place, 2000)
-    send(place, 1000)
+    send(place, 800)
+    send(place, 400)
     received = place.received()
-    assert received in ([*range(2000), *range(1000)], [*range(1000)])
+    assert received in ([*range(800), *range(400)], [*range(400)])
 
 
 def test_an_unknown_option_is_refused_with_those_that_are_known(place: Place) -> None:
