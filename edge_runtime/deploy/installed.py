@@ -7,6 +7,7 @@ from devices import BadInput
 from edge_runtime.deploy.plan import require_root
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import BUNDLE, ENVIRONMENT, TOOL, TRUSTED, is_release_name
+from edge_runtime.results.delivery import Delivery
 
 OWN_CHECK = """\
 import os, stat, sys
@@ -39,6 +40,14 @@ id -nG | grep -qwE 'root|adm|systemd-journal' || rights='sudo -n'
 $rights journalctl -u sonolite -o cat -n "$1" --no-pager
 """
 """A user in none of these groups sees an empty journal, and no error (journalctl(1))."""
+
+
+def _sink_lines(sinks: list[dict[str, Any]]) -> str:
+    """The counts of the sinks for a person."""
+    try:
+        return "; ".join(Delivery(**sink).line() for sink in sinks)
+    except TypeError:
+        return "no counts can be read"
 
 
 class DeployedDevice:
@@ -77,6 +86,7 @@ class DeployedDevice:
             "state": status["state"],
             "on trial": status["trial"] is not None,
             "last outcome": last_outcome.strip(),
+            **({"sinks": _sink_lines(status["sinks"])} if status.get("sinks") else {}),
             **({"damaged": " ".join(status["damaged"])} if status.get("damaged") else {}),
         }
 

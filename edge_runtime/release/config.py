@@ -20,7 +20,16 @@ CONFIG_HEAD = """\
 # prevalence: share of the positive class among the patients here, as in "0.1", or "".
 # trial_state: what a new release has to reach within trial_seconds: "LIVE", or what the device
 # shows where no scanner is attached, such as "LOST" or "SEARCHING".
+# [[sink]] with a uri, as in `sonolite run --sink`, sends results to one more place.
 """
+
+
+@dataclass(frozen=True)
+class SinkConfig:
+    """One `[[sink]]`."""
+
+    uri: str
+    """May hold a password: never print it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Config:
     """The board that the device was deployed as."""
     trial_seconds: float = 60.0
     trial_state: str = "LIVE"
+    sink: tuple[SinkConfig, ...] = ()
 
 
 def read_config(path: Path) -> Config:
@@ -63,13 +73,15 @@ def make_config(table: dict[str, Any], where: str) -> Config:
     for number, (name, value) in enumerate(table.items(), 1):
         if name not in known:  # neither the name nor the value is quoted: they may be a password
             raise Refused(f"{where}: setting {number} is none of {', '.join(known)}")
+        if name == "sink":
+            continue
         kind = known[name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number if kind is float else type(value) is kind):
             raise Refused(f"{where}: {name} is of the wrong type; {_TYPES[kind]} is needed")
     if not table.get("source"):
         raise Refused(f"{where}: the setting source is missing")
-    config = Config(**table)
+    config = Config(**{**table, "sink": _sinks(table.get("sink", ()), where)})
     if config.trial_state not in TRIAL_STATES:
         raise Refused(f"{where}: trial_state is one of {', '.join(TRIAL_STATES)}")
     if not MIN_TRIAL_SECONDS <= config.trial_seconds <= MAX_TRIAL_SECONDS:
@@ -79,12 +91,27 @@ def make_config(table: dict[str, Any], where: str) -> Config:
     return config
 
 
+def _sinks(tables: Any, where: str) -> tuple[SinkConfig, ...]:
+    """The sinks of the tables `[[sink]]`."""
+    if not isinstance(tables, list | tuple):
+        raise Refused(f"{where}: sink is a table [[sink]]")
+    for number, table in enumerate(tables, 1):
+        if not isinstance(table, dict) or set(table) != {"uri"} or not table["uri"]:
+            raise Refused(f"{where}: [[sink]] {number} needs uri, and has nothing else")
+        if type(table["uri"]) is not str:
+            raise Refused(f"{where}: uri of [[sink]] {number} is text in quotes")
+    return tuple(SinkConfig(**table) for table in tables)
+
+
 _TYPES: dict[Any, str] = {str: "text in quotes", bool: "true or false", float: "a number"}
 
 
 def write_config(config: Config) -> str:
     """The text of a configuration, with comments for the person who edits it."""
-    lines = [f"{name} = {_value(value)}" for name, value in asdict(config).items()]
+    settings = asdict(config)
+    sinks = settings.pop("sink")
+    lines = [f"{name} = {_value(value)}" for name, value in settings.items()]
+    lines += [f"\n[[sink]]\nuri = {_value(sink['uri'])}" for sink in sinks]
     return CONFIG_HEAD + "\n".join(lines) + "\n"
 
 

@@ -52,7 +52,7 @@ class ResultFile:
         self._file, self._encode, self.tally = file, encode, tally
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
-        """Writes one result; see `Sink.write`. Raises Undelivered where it cannot be written."""
+        """Writes one result; see `Sink.write`. Raises BadInput where it cannot be written."""
         self._file.append(self._encode(result))
 
 

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from devices import BadInput
 from edge_runtime.results.delivery import Tally
-from edge_runtime.sinks.sink import Undelivered
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -88,14 +87,14 @@ class Outbox:
         self._thread.start()
 
     def put(self, body: bytes) -> None:
-        """Keeps one message. Raises Undelivered where the disk takes none."""
+        """Keeps one message. Raises BadInput where the disk takes none."""
         with self._changed:
             self._make_room(len(body))
             try:
                 self._base.execute("INSERT INTO message (body) VALUES (?)", (body,))
             except sqlite3.Error as error:
                 self._check_transaction(str(error))
-                raise Undelivered(f"{self._tally.name}: the outbox: {error}") from error
+                raise BadInput(f"{self._tally.name}: the outbox: {error}") from error
             self._uncommitted += 1
             self._bytes += len(body)
             self._tally.kept += 1

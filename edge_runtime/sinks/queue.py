@@ -7,7 +7,7 @@ from collections import deque
 from devices import BadInput, Pixels, SonoliteError
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
-from edge_runtime.sinks.sink import NO_PIXELS, CountedSink, Sink, Undelivered
+from edge_runtime.sinks.sink import NO_PIXELS, CountedSink, Sink
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ class SinkQueue:
         with self._changed:
             if self._thread.is_alive():
                 why = f"{self.tally.name}: does not take its results; some are lost"
-                self.error = BadInput(why)
+                if not (self._live and self._counted):
+                    self.error = BadInput(why)
             self._lose(len(self._waiting) + self._writing, why)
             self._waiting.clear()
             self._writing = False
@@ -131,13 +132,12 @@ class SinkQueue:
                 if failure is None:
                     if not self.tally.counts_itself:
                         self.tally.deliver()
-                elif self._live and isinstance(failure, Undelivered):
-                    self._lose(1, str(failure))
                 else:
-                    _LOGGER.warning("the sink %s failed: %s", self.name, type(failure).__name__)
                     known = isinstance(failure, SonoliteError)
                     self._lose(1, str(failure) if known else type(failure).__name__)
-                    self.error = failure
-                    self._changed.notify_all()
-                    return
+                    if not (self._live and self._counted):
+                        _LOGGER.warning("the sink %s failed: %s", self.name, type(failure).__name__)
+                        self.error = failure
+                        self._changed.notify_all()
+                        return
             del failure, result, pixels  # the next result may come much later

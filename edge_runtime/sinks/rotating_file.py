@@ -14,7 +14,6 @@ from pathlib import Path
 
 from devices import BadInput
 from edge_runtime.files import refuse_unwritable
-from edge_runtime.sinks.sink import Undelivered
 from edge_runtime.sinks.sink_uri import Options
 
 ROTATION_OPTIONS = ("max_mb", "max_hours", "keep")
@@ -74,12 +73,12 @@ class RotatingFile:
             raise
 
     def append(self, line: bytes) -> None:
-        """Writes one line whole or not at all. Raises Undelivered where it cannot be written."""
+        """Writes one line whole or not at all. Raises BadInput where it cannot be written."""
         try:
             self._rotate(len(line))
             self._write(line if self._size or not self._head else self._head + line)
         except OSError as error:
-            raise Undelivered(f"{self._path}: cannot be written: {error.strerror}") from error
+            raise BadInput(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
         """Closes the file."""

@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from devices import BadInput, Pixels
+from devices import Pixels
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
 
@@ -24,16 +24,14 @@ class Sink(Protocol):
         """Takes one result; `pixels` may be read, not changed.
 
         Any error ends the session of a recording. A live session goes on while another sink works.
-        After `Undelivered` a live session goes on, and the sink gets the next result.
         """
 
 
 @runtime_checkable
 class CountedSink(Sink, Protocol):
-    """A sink that sends results elsewhere. The summary tells the counts."""
+    """A sink that sends results elsewhere. The summary tells the counts.
+
+    An error costs a live session one result, which is counted; the sink gets the next result.
+    """
 
     tally: Tally
-
-
-class Undelivered(BadInput):
-    """A sink cannot deliver one result; the next one may succeed."""

@@ -38,7 +38,7 @@ class OutboxSink:
         self._messages, self._outbox, self.tally = messages, outbox, tally
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
-        """Keeps the messages of one result; see `Sink.write`. Raises Undelivered on a full disk."""
+        """Keeps the messages of one result; see `Sink.write`. Raises BadInput on a full disk."""
         for body in self._messages.of(result):
             self._outbox.put(body)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.release.config import TRIAL_STATES, Config, parse_config, write_config
+from edge_runtime.release.config import TRIAL_STATES, Config, SinkConfig, parse_config, write_config
 from edge_runtime.release.layout import Refused
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=40)
@@ -20,6 +20,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_siz
     board=WORDS,
     seconds=st.floats(2, 3600),
     state=st.sampled_from(TRIAL_STATES),
+    sinks=st.lists(WORDS.filter(bool), max_size=3),
 )
 def test_what_is_written_is_read_back(
     source: str,
@@ -29,8 +30,10 @@ def test_what_is_written_is_read_back(
     board: str,
     seconds: float,
     state: str,
+    sinks: list[str],
 ) -> None:
-    config = Config(source, roi, whole, prevalence, board, seconds, state)
+    entries = tuple(SinkConfig(uri) for uri in sinks)
+    config = Config(source, roi, whole, prevalence, board, seconds, state, entries)
     assert parse_config(write_config(config), "here") == config
 
 
@@ -45,6 +48,11 @@ def test_what_is_written_is_read_back(
         ('source = "0"\ntrial_seconds = nan', "trial_seconds lies in"),
         ('source = "0"\ntrial_state = "FAULT"', "trial_state is one of"),
         ('source = "0"\nsorce = "1"', "setting 2 is none of source, roi"),
+        ('source = "0"\nsink = "jsonl:a"', "sink is a table [[sink]]"),
+        ('source = "0"\n[sink]\nuri = "jsonl:a"', "sink is a table [[sink]]"),
+        ('source = "0"\n[[sink]]\nuri = 1', "uri of [[sink]] 1 is text in quotes"),
+        ('source = "0"\n[[sink]]\nuri = ""', "[[sink]] 1 needs uri"),
+        ('source = "0"\n[[sink]]\nurl = "jsonl:a"', "[[sink]] 1 needs uri, and has nothing else"),
         ("source = ", "here: "),
     ],
 )

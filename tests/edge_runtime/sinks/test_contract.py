@@ -67,7 +67,7 @@ def rotated_json_lines(folder: Path) -> Iterator[Place]:
         assert len(texts) > 2
         return [json.loads(line)["sequence"] for text in texts for line in text.splitlines()]
 
-    yield Place(f"jsonl:{path}?max_mb=0.05&keep=1000", received)
+    yield Place(f"jsonl:{path}?max_mb=0.2&keep=1000", received)
 
 
 @contextmanager

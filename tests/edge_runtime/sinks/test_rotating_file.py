@@ -16,7 +16,6 @@ from edge_runtime.sinks.csv_rows import csv_rows
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.queue import SinkQueue
 from edge_runtime.sinks.rotating_file import RotatingFile, Rotation
-from edge_runtime.sinks.sink import Undelivered
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
 
 
@@ -89,7 +88,7 @@ def test_a_full_disk_takes_a_line_whole_or_not_at_all(tiny_disk: Path) -> None:
     ballast.write_bytes(bytes(200_000))
     file = RotatingFile(path, Rotation())
     numbers = iter(range(1000))
-    with pytest.raises(Undelivered, match="No space left on device"):
+    with pytest.raises(BadInput, match="No space left on device"):
         write_all(file, numbers)
     written = next(numbers) - 1
     ballast.unlink()

@@ -23,7 +23,7 @@ from edge_runtime.results.delivery import Tally
 from edge_runtime.results.states import State
 from edge_runtime.sinks import outbox
 from edge_runtime.sinks.open import SinkContext, open_sink
-from edge_runtime.sinks.sink import Sink, Undelivered
+from edge_runtime.sinks.sink import Sink
 from tests.edge_runtime.sinks.receiver import Receiver, make_certificate
 from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
@@ -158,7 +158,7 @@ def test_a_full_disk_is_counted_and_what_fitted_arrives(tiny_disk: Path) -> None
         for number in range(1000):
             try:
                 sink.write(replace(RESULT, sequence=number), SCREEN)
-            except Undelivered as error:
+            except BadInput as error:
                 refused.append(str(error))
         wait_until(lambda: tally.delivery().last_error)
         with Receiver(port) as receiver:
