@@ -68,6 +68,7 @@ class Prometheus:
         self._bundle = Info("sonolite_bundle", "The bundle, and the backend.", registry=one)
         program = Info("sonolite", "The program.", registry=one)
         program.info({"version": version("sonolite")})
+        self._current: State | None = None
         self._named: tuple[str, str] | None = None
         self._reasons: set[str] = set()
         for state in State:
@@ -77,8 +78,10 @@ class Prometheus:
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
         """Counts one result; see `Sink.write`."""
-        for state in State:
-            self._state.labels(state).set(state is result.state)
+        if result.state is not self._current:
+            self._current = result.state
+            for state in State:
+                self._state.labels(state).set(state is result.state)
         self._results.labels(result.state).inc()
         self._last.set(time.time())
         self._fallback.set(result.fallback is not None)
