@@ -109,9 +109,7 @@ def run(
     ] = None,
     sink: Annotated[
         list[str] | None,
-        typer.Option(
-            help="One more place for results, such as jsonl:FILE or video:FILE. Repeat it."
-        ),
+        typer.Option(help="One more place for results, such as jsonl:FILE or csv:FILE. Repeat it."),
     ] = None,
     view: Annotated[
         str | None,

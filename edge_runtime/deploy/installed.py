@@ -17,6 +17,7 @@ from edge_runtime.release.layout import (
     VIEW_TOKEN,
     is_release_name,
 )
+from edge_runtime.results.delivery import Delivery
 
 OWN_CHECK = """\
 import os, stat, sys
@@ -60,6 +61,14 @@ $rights journalctl -u sonolite -o cat -n "$1" --no-pager
 """A user in none of these groups sees an empty journal, and no error (journalctl(1))."""
 
 
+def _sink_lines(sinks: list[dict[str, Any]]) -> str:
+    """The counts of the sinks for a person."""
+    try:
+        return "; ".join(Delivery(**sink).line() for sink in sinks)
+    except TypeError:
+        return "no counts can be read"
+
+
 class DeployedDevice:
     """The tool on a device, at the other end of a connection."""
 
@@ -98,6 +107,7 @@ class DeployedDevice:
             "on trial": status["trial"] is not None,
             "last outcome": last_outcome.strip(),
             **({"view": view.get("trouble") or view.get("link")} if view else {}),
+            **({"sinks": _sink_lines(status["sinks"])} if status.get("sinks") else {}),
             **({"damaged": " ".join(status["damaged"])} if status.get("damaged") else {}),
         }
 

@@ -23,6 +23,7 @@ CONFIG_HEAD = """\
 # shows where no scanner is attached, such as "LOST" or "SEARCHING".
 # A table [view] shows the live picture: address = "127.0.0.1:8765"; tls = true encrypts it with a
 # certificate that the device makes, certificate = "FILE" and key = "FILE" with one of yours.
+# [[sink]] with a uri, as in `sonolite run --sink`, sends results to one more place.
 """
 
 
@@ -41,6 +42,14 @@ class ViewSettings:
 
 
 @dataclass(frozen=True)
+class SinkConfig:
+    """One `[[sink]]`."""
+
+    uri: str
+    """May hold a password: never print it."""
+
+
+@dataclass(frozen=True)
 class Config:
     """The configuration of a device."""
 
@@ -53,6 +62,7 @@ class Config:
     trial_seconds: float = 60.0
     trial_state: str = "LIVE"
     view: ViewSettings = ViewSettings()
+    sink: tuple[SinkConfig, ...] = ()
 
 
 def read_config(path: Path) -> Config:
@@ -82,7 +92,8 @@ def make_config(table: dict[str, Any], where: str) -> Config:
         raise Refused(f"{where}: the setting source is missing")
     view = table.get("view", {})
     _check_types(view, ViewSettings, f"{where}: view")
-    config = Config(**{**table, "view": ViewSettings(**view)})
+    sinks = _sinks(table.get("sink", ()), where)
+    config = Config(**{**table, "view": ViewSettings(**view), "sink": sinks})
     if config.trial_state not in TRIAL_STATES:
         raise Refused(f"{where}: trial_state is one of {', '.join(TRIAL_STATES)}")
     if not MIN_TRIAL_SECONDS <= config.trial_seconds <= MAX_TRIAL_SECONDS:
@@ -99,6 +110,8 @@ def _check_types(table: dict[str, Any], kind: type[Config | ViewSettings], where
     for number, (name, value) in enumerate(table.items(), 1):
         if name not in known:  # neither the name nor the value is quoted: they may be a password
             raise Refused(f"{where}: setting {number} is none of {', '.join(known)}")
+        if name == "sink":
+            continue
         wanted = known[name]
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
         right = {float: numeric, ViewSettings: isinstance(value, dict)}
@@ -116,6 +129,18 @@ def _check_view(view: ViewSettings, where: str) -> None:
         raise Refused(f"{where}: tls makes a certificate, and certificate gives one")
 
 
+def _sinks(tables: Any, where: str) -> tuple[SinkConfig, ...]:
+    """The sinks of the tables `[[sink]]`."""
+    if not isinstance(tables, list | tuple):
+        raise Refused(f"{where}: sink is a table [[sink]]")
+    for number, table in enumerate(tables, 1):
+        if not isinstance(table, dict) or set(table) != {"uri"} or not table["uri"]:
+            raise Refused(f"{where}: [[sink]] {number} needs uri, and has nothing else")
+        if type(table["uri"]) is not str:
+            raise Refused(f"{where}: uri of [[sink]] {number} is text in quotes")
+    return tuple(SinkConfig(**table) for table in tables)
+
+
 _TYPES: dict[Any, str] = {
     str: "text in quotes",
     bool: "true or false",
@@ -127,10 +152,11 @@ _TYPES: dict[Any, str] = {
 def write_config(config: Config) -> str:
     """The text of a configuration, with comments for the person who edits it."""
     settings = asdict(config)
-    view = settings.pop("view")
+    view, sinks = settings.pop("view"), settings.pop("sink")
     lines = [f"{name} = {_value(value)}" for name, value in settings.items()]
     if config.view != ViewSettings():  # an earlier release knows no view
         lines += ["[view]", *(f"{name} = {_value(value)}" for name, value in view.items())]
+    lines += [f"\n[[sink]]\nuri = {_value(sink['uri'])}" for sink in sinks]
     return CONFIG_HEAD + "\n".join(lines) + "\n"
 
 

@@ -42,6 +42,8 @@ DEFAULT_ROOT = "/opt/sonolite"
 """Where a device keeps its releases unless the user names another folder."""
 EXAMINATION_LOCK = "examination.lock"
 """The lock that a session holds while it is LIVE."""
+SINK_COUNTS = "sinks.json"
+"""The counts of the sinks of the running release."""
 LOG_LINES = 1000
 """Lines of the log of switches; older lines are removed."""
 POLL_SECONDS = 0.1

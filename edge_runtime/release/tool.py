@@ -22,6 +22,7 @@ from edge_runtime.release.layout import (
     LINKS,
     POLL_SECONDS,
     RECORD,
+    SINK_COUNTS,
     TRUSTED,
     VIEW_RECORD,
     Layout,
@@ -148,17 +149,18 @@ def release_status(layout: Layout) -> dict[str, Any]:
         "surplus": any(find_surplus(layout)),
         "trusted": {path.name: _text(path) for path in layout.root.glob(f"{TRUSTED}/*.pem")},
         "damaged": damaged_files(layout),
+        "sinks": read_record(layout.state(SINK_COUNTS)).get("sinks", []) if running else [],
     }
 
 
 def _settings(layout: Layout) -> dict[str, Any] | None:
-    """The configuration without the source, which may hold a password; None where there is none."""
+    """The configuration without addresses, which may hold a password; None without one."""
     path = layout.root / CONFIG
     try:
         settings = asdict(read_config(path))
     except Refused as error:
         return {"error": str(error)} if path.exists() else None
-    return {name: value for name, value in settings.items() if name != "source"}
+    return {name: value for name, value in settings.items() if name not in ("source", "sink")}
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge_runtime.results.delivery import Tally
+
 MIN_MS, MAX_MS, BIN_RATIO = 0.01, 100_000.0, 1.01
 LATENCY_BINS = math.ceil(math.log(MAX_MS / MIN_MS) / math.log(BIN_RATIO)) + 2
 
@@ -43,8 +45,9 @@ class Summary:
     """Classified frames by their label; `no label` where the model abstained."""
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     seconds: float = 0.0
-    lost: dict[str, int] = field(default_factory=dict)
-    """Results that were lost because a sink was too slow, by the name of the sink."""
+    tallies: list[Tally] = field(default_factory=list)
+    """The counts of each sink that sends results elsewhere, and of each that lost results. A sink
+    that sends later goes on counting until it is closed."""
 
     def lines(self) -> list[str]:
         """The summary as lines for a person."""
@@ -56,12 +59,12 @@ class Summary:
             f"frames: {self.read} read, {self.classified} classified ({labels or 'none'}), "
             f"not judged: {not_judged or 'none'}"
         )
-        lost = [f"results that {name} was too slow for: {n}" for name, n in self.lost.items()]
+        sinks = [tally.delivery().line() for tally in self.tallies]
         if not self.classified:
-            return [frames, *lost]
+            return [frames, *sinks]
         return [
             frames,
-            *lost,
+            *sinks,
             f"latency, capture to result: p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms; "
             f"{rate:.1f} frames/s",
         ]

@@ -9,7 +9,8 @@ import logging
 import os
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing
@@ -20,8 +21,18 @@ from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.release.config import Config, read_config
-from edge_runtime.release.layout import BUNDLE, CONFIG, TRUSTED, Layout, Refused, read_link
+from edge_runtime.release.layout import (
+    BUNDLE,
+    CONFIG,
+    SINK_COUNTS,
+    TRUSTED,
+    Layout,
+    Refused,
+    read_link,
+    write_json_file,
+)
 from edge_runtime.release.notify import notify
+from edge_runtime.results.delivery import Delivery, Tally
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import parse_roi
 from edge_runtime.screen.saved_regions import REGIONS_FILE, saved_regions_of
@@ -29,12 +40,17 @@ from edge_runtime.service.live_view import NoSession, ServiceView
 from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.throttle import Throttle
+from edge_runtime.sinks.open import SinkContext, open_sink
+from edge_runtime.sinks.sink import CountedSink, Sink
+from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.view import session_facts
 
 _LOGGER = logging.getLogger(__name__)
 
 BEAT_SECONDS = 0.2
 """Seconds between two beats in the same state."""
+NOTE_SECONDS = 5.0
+"""Seconds between two writes of the counts to the disk, which may be a card that wears out."""
 RETRY_SECONDS = 2.0
 """Seconds between two attempts to open a scanner that is not there."""
 
@@ -63,15 +79,45 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
     service = _Service(layout, release, bundle, board)
     with ExitStack() as stack:
         stack.callback(service.update_lock.end)
+        sinks = _open_sinks(config, service, stack)
         if config.view.address:
             view = ServiceView(config.view, layout, service.report)
             service.view = stack.enter_context(view)
+            sinks.append(service.view)
         while not stop.is_set():
-            _session(config, chain, service, stop)
+            _session(config, chain, service, sinks, stop)
+    service.note_sinks()
+
+
+def _open_sinks(config: Config, service: "_Service", stack: ExitStack) -> list[Sink]:
+    """The sinks of the configuration; they stay open from session to session.
+
+    Raises BadInput for a sink that cannot be opened, but only before the release has passed its
+    trial: later the pictures matter more, and `device status` tells why there is no such sink.
+    """
+    sinks: list[Sink] = []
+    for entry in config.sink:
+        try:
+            sink = stack.enter_context(open_sink(entry.uri, service.sinks))
+            if not isinstance(sink, CountedSink):
+                raise BadInput(f"[[sink]] {SinkUri(entry.uri)}: not for a service")
+            sinks.append(sink)
+        except BadInput as error:
+            if not service.passed_trial:
+                raise
+            service.report("sink not opened", why=str(error))
+            failed = Tally(str(SinkUri(entry.uri)))
+            failed.fail(str(error))
+            service.sinks.tallies.append(failed)
+    return sinks
 
 
 def _session(
-    config: Config, chain: FallbackChain, service: "_Service", stop: threading.Event
+    config: Config,
+    chain: FallbackChain,
+    service: "_Service",
+    sinks: list[Sink],
+    stop: threading.Event,
 ) -> None:
     """One session with a scanner, or one wait for it. A recording plays at its own frame rate."""
     if config.roi:
@@ -109,7 +155,7 @@ def _session(
             margin = chain.stage.decision.margin
             view.begin(session_facts(device.live, session.budget, margin))
         try:
-            summary, lost = session.run([] if view is None else [view], ended, heartbeat)
+            summary, lost = session.run(sinks, ended, heartbeat)
         except BadInput as error:  # the region does not lie on the screen
             if not (device.live and service.passed_trial):
                 raise
@@ -144,7 +190,10 @@ class _Service:
         self._admitted = False
         self._state: State | None = None
         self._last_report: str | None = None
-        self._last_beat = float("-inf")
+        self._last_beat = self._noted_at = float("-inf")
+        self._noted: list[Delivery] = []
+        outboxes = layout.state("outbox")
+        self.sinks = SinkContext(threading.Event(), live=True, fps=0.0, outboxes=outboxes)
 
     def beat(self, state: State) -> None:
         """Tells the supervisor that the session works, and holds the update lock while LIVE."""
@@ -160,6 +209,19 @@ class _Service:
             self.report("state", state=str(state))
         if not self._admitted and self.passed_trial:
             self._admit()
+        if now - self._noted_at >= NOTE_SECONDS:
+            self._noted_at = now
+            self.note_sinks()
+
+    def note_sinks(self) -> None:
+        """Writes the counts of the sinks to the disk for `device status`, where they changed."""
+        counts = [tally.delivery() for tally in self.sinks.tallies]
+        if counts == self._noted:
+            return
+        self._noted = counts
+        content = {"sinks": [asdict(count) for count in counts]}
+        with suppress(OSError):  # a full disk must not stop the pictures
+            write_json_file(self._layout.state(SINK_COUNTS), content, durable=False)
 
     @property
     def passed_trial(self) -> bool:

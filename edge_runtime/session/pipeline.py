@@ -145,7 +145,7 @@ def _count(summary: Summary, shared: SessionContext) -> None:
     """Adds the frames that no thread classified, and the results that a sink did not take."""
     slot, damaged = shared.slot, shared.device.damaged
     summary.read = slot.read + damaged
-    summary.lost = {queue.name: queue.lost for queue in shared.queues if queue.lost}
+    summary.tallies = [queue.tally for queue in shared.queues if queue.reports]
     causes = ((REPLACED, slot.dropped), (UNFINISHED, slot.drain()), (DAMAGED, damaged))
     summary.not_judged.update({cause: count for cause, count in causes if count})
     summary.not_judged.update(slot.passed_over)

@@ -1,16 +1,21 @@
 """Results as JSON, one result a line."""
 
 import os
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from devices import BadInput, Pixels
-from edge_runtime.files import refuse_unwritable
+from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result, to_json
+from edge_runtime.sinks.rotating_file import (
+    ROTATION_OPTIONS,
+    RotatingFile,
+    parse_rotation,
+)
+from edge_runtime.sinks.sink_uri import SinkUri
 
 
 class JsonLines:
@@ -37,15 +42,30 @@ class JsonLines:
             ) from error
 
 
-@contextmanager
-def open_json_lines(where: str, stop: threading.Event) -> Iterator[JsonLines]:
-    """A sink of JSON lines: `-` is stdout; a file gets the lines at its end.
+class ResultFile:
+    """Writes each result to a file that rotates."""
 
-    Raises BadInput where the file cannot be written.
-    """
-    if where == "-":
-        yield JsonLines(sys.stdout.buffer, "stdout", stop)
-        return
-    refuse_unwritable(Path(where))
-    with open(where, "ab") as out:
-        yield JsonLines(out, where, stop)
+    wants_pixels, latest_only = False, False
+
+    def __init__(self, file: RotatingFile, encode: Callable[[Result], bytes], tally: Tally) -> None:
+        """`encode` gives the whole lines of a result."""
+        self._file, self._encode, self.tally = file, encode, tally
+
+    def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
+        """Writes one result; see `Sink.write`. Raises BadInput where it cannot be written."""
+        self._file.append(self._encode(result))
+
+
+@contextmanager
+def result_file(
+    uri: SinkUri, encode: Callable[[Result], bytes], tally: Tally, head: bytes = b""
+) -> Iterator[ResultFile]:
+    """A file of results that rotates as the options of its URI say; see `RotatingFile`."""
+    where, options = uri.split(ROTATION_OPTIONS)
+    if not where:
+        raise BadInput(f"{uri}: names no file")
+    file = RotatingFile(Path(where), parse_rotation(options), head)
+    try:
+        yield ResultFile(file, encode, tally)
+    finally:
+        file.close()

@@ -3,16 +3,25 @@
 To send results to a new place, write the sink in a new file and add its scheme to SINK_SCHEMES.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from devices import BadInput
-from edge_runtime.sinks.json_lines import open_json_lines
+from devices.capture.registry import Library
+from edge_runtime.files import state_folder
+from edge_runtime.results.delivery import Tally
+from edge_runtime.results.result import to_json
+from edge_runtime.sinks.json_lines import JsonLines, result_file
 from edge_runtime.sinks.sink import Sink
+from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.sinks.video import overlay_file
+
+METRICS = Library("metrics", "prometheus-client", ("prometheus_client",), "prometheus")
+PAHO = Library("MQTT messages", "paho-mqtt", ("paho.mqtt",), "mqtt")
 
 
 @dataclass(frozen=True)
@@ -27,30 +36,68 @@ class SinkContext:
     """The frame rate of the source, frames a second."""
     evidence: bool = False
     """Whether a video shows the evidence map."""
+    tallies: list[Tally] = field(default_factory=list)
+    """The counts of the sinks that were opened."""
+    outboxes: Path = field(default_factory=lambda: state_folder() / "outbox")
+    """The folder for messages that wait for their receiver."""
+
+    def tally(self, uri: SinkUri, counts_itself: bool = False) -> Tally:
+        """The counts of a sink that is opened now."""
+        tally = Tally(uri.name, counts_itself)
+        self.tallies.append(tally)
+        return tally
 
 
 def open_sink(uri: str, context: SinkContext) -> AbstractContextManager[Sink]:
-    """Opens the sink of a URI: `jsonl:-`, `jsonl:results.jsonl`, `video:seen.mp4`, `terminal:`.
+    """Opens the sink of a URI: `jsonl:-`, `csv:results.csv?max_mb=10`, `video:seen.mp4`.
 
     Raises BadInput for a scheme that is not known, and as the sink does.
     """
-    scheme, separator, rest = uri.partition(":")
-    if not separator or scheme not in SINK_SCHEMES:
+    parsed = SinkUri(uri)
+    if parsed.kind not in SINK_SCHEMES:
         known = ", ".join(f"{name}:" for name in SINK_SCHEMES)
-        raise BadInput(f"--sink {uri}: no such kind of sink; there are {known}")
-    return SINK_SCHEMES[scheme](rest, context)
+        raise BadInput(f"--sink {parsed}: no such kind of sink; there are {known}")
+    return SINK_SCHEMES[parsed.kind](parsed, context)
 
 
-def _json_lines(rest: str, context: SinkContext) -> AbstractContextManager[Sink]:
-    return open_json_lines(rest, context.stop)
+def _json_lines(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    if uri.rest == "-":
+        return nullcontext(JsonLines(sys.stdout.buffer, "stdout", context.stop))
+    return result_file(uri, to_json, context.tally(uri))
 
 
-def _video(rest: str, context: SinkContext) -> AbstractContextManager[Sink]:
-    return overlay_file(Path(rest), context.live, context.fps, context.evidence)
+def _csv(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    from edge_runtime.sinks.csv_rows import open_csv
+
+    return open_csv(uri, context.tally(uri))
+
+
+def _prometheus(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    METRICS.require()
+    from edge_runtime.sinks.prometheus import open_prometheus
+
+    return open_prometheus(uri, context.tally(uri), context.tallies)
+
+
+def _webhook(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    from edge_runtime.sinks.webhook import open_webhook
+
+    return open_webhook(uri, context.tally(uri, counts_itself=True), context.outboxes)
+
+
+def _mqtt(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    PAHO.require()
+    from edge_runtime.sinks.mqtt import open_mqtt
+
+    return open_mqtt(uri, context.tally(uri, counts_itself=True), context.outboxes)
+
+
+def _video(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    return overlay_file(Path(uri.rest), context.live, context.fps, context.evidence)
 
 
 @contextmanager
-def _terminal(rest: str, context: SinkContext) -> Iterator[Sink]:  # noqa: ARG001
+def _terminal(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:  # noqa: ARG001
     from rich.console import Console  # here: a session without a terminal does not load rich
 
     from edge_runtime.sinks.terminal import Terminal
@@ -59,8 +106,13 @@ def _terminal(rest: str, context: SinkContext) -> Iterator[Sink]:  # noqa: ARG00
         yield terminal
 
 
-SINK_SCHEMES: dict[str, Callable[[str, SinkContext], AbstractContextManager[Sink]]] = {
+SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[Sink]]] = {
     "jsonl": _json_lines,
+    "csv": _csv,
+    "prometheus": _prometheus,
+    "webhook": _webhook,
+    "mqtt": _mqtt,
+    "mqtts": _mqtt,
     "video": _video,
     "terminal": _terminal,
 }

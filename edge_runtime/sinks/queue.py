@@ -4,15 +4,17 @@ import logging
 import threading
 from collections import deque
 
-from devices import BadInput, Pixels
+from devices import BadInput, Pixels, SonoliteError
+from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
-from edge_runtime.sinks.sink import NO_PIXELS, Sink
+from edge_runtime.sinks.sink import NO_PIXELS, CountedSink, Sink
 
 _LOGGER = logging.getLogger(__name__)
 
 PIXEL_CAPACITY, RECORD_CAPACITY = 8, 512
 """Results that may wait for a sink with pixels, a quarter of a second of video, and for a sink
 without pixels, some ten seconds."""
+TOO_SLOW = "the sink is too slow, and the oldest results made room"
 DRAIN_TIMEOUT = 10.0
 """Seconds that a sink may take at the end for one of the results that still wait."""
 
@@ -21,7 +23,7 @@ class SinkQueue:
     """Writes to one sink in a thread of its own, through a queue of bounded length.
 
     A recording waits for a slow sink. A live session does not: a full queue drops the oldest
-    result for the new one, and counts it in `lost`.
+    result for the new one, and counts it as given up.
     """
 
     def __init__(self, sink: Sink, live: bool) -> None:
@@ -35,12 +37,14 @@ class SinkQueue:
         )
         self._waiting: deque[tuple[Result, Pixels]] = deque()
         self._changed = threading.Condition()
-        self._closed = self._draining = False
-        self.lost = 0
-        """Results that the sink was too slow for."""
+        self._closed = self._draining = self._writing = False
         self.error: Exception | None = None
         """The error of a sink that failed; such a sink gets no more results."""
         self.name = type(sink).__name__
+        self._counted = isinstance(sink, CountedSink)
+        self.tally = sink.tally if isinstance(sink, CountedSink) else Tally(self.name)
+        """The counts of the sink; they go on where sessions follow one another."""
+        self._lost = 0
         self._thread = threading.Thread(target=self._write, name=self.name, daemon=True)
         self._thread.start()
 
@@ -48,12 +52,16 @@ class SinkQueue:
         """Adds one result; waits for room only in a recording."""
         with self._changed:
             self._changed.wait_for(self._has_room)
+            if self.error is not None:
+                self._lose(1)
+            if self._ended:
+                return
             if len(self._waiting) >= self._capacity:
                 self._waiting.popleft()
-                self.lost += 1
-            if not self._ended:
-                self._waiting.append((result, pixels if self._sink.wants_pixels else NO_PIXELS))
-                self._changed.notify_all()
+                self._lose(1, None if self._sink.latest_only else TOO_SLOW)
+            self._waiting.append((result, pixels if self._sink.wants_pixels else NO_PIXELS))
+            self._count_waiting()
+            self._changed.notify_all()
 
     def stop_waiting(self) -> None:
         """Ends every wait for room, because the session was asked to end."""
@@ -70,9 +78,28 @@ class SinkQueue:
         while self._thread.is_alive() and len(self._waiting) < waiting:
             waiting = len(self._waiting)
             self._thread.join(DRAIN_TIMEOUT)
-        if self._thread.is_alive():
-            self.error = BadInput(f"{self.name}: does not take its results; some are lost")
-        self.lost += len(self._waiting)
+        why = None
+        with self._changed:
+            if self._thread.is_alive():
+                why = f"{self.tally.name}: does not take its results; some are lost"
+                if not (self._live and self._counted):
+                    self.error = BadInput(why)
+            self._lose(len(self._waiting) + self._writing, why)
+            self._waiting.clear()
+            self._writing = False
+            self._count_waiting()
+
+    @property
+    def reports(self) -> bool:
+        """Whether the summary tells the counts: those of every counted sink, and every loss."""
+        return self._counted or self._lost > 0
+
+    def _lose(self, count: int, why: str | None = None) -> None:
+        self._lost += count
+        self.tally.give_up(count, why)
+
+    def _count_waiting(self) -> None:
+        self.tally.queued = len(self._waiting) + self._writing
 
     def _has_room(self) -> bool:
         waits = not (self._live or self._draining or self._ended)
@@ -90,13 +117,27 @@ class SinkQueue:
                 if not self._waiting:
                     return
                 result, pixels = self._waiting.popleft()
+                self._writing = True
                 self._changed.notify_all()
+            failure: Exception | None = None
             try:
                 self._sink.write(result, pixels)
             except Exception as error:
-                _LOGGER.warning("the sink %s failed: %s", self.name, type(error).__name__)
-                with self._changed:
-                    self.error = error
-                    self._changed.notify_all()
-                return
-            del result, pixels  # the next result may come much later
+                failure = error
+            with self._changed:
+                if not self._writing:
+                    return  # the result was given up meanwhile
+                self._writing = False
+                self._count_waiting()
+                if failure is None:
+                    if not self.tally.counts_itself:
+                        self.tally.deliver()
+                else:
+                    known = isinstance(failure, SonoliteError)
+                    self._lose(1, str(failure) if known else type(failure).__name__)
+                    if not (self._live and self._counted):
+                        _LOGGER.warning("the sink %s failed: %s", self.name, type(failure).__name__)
+                        self.error = failure
+                        self._changed.notify_all()
+                        return
+            del failure, result, pixels  # the next result may come much later

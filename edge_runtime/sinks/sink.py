@@ -1,10 +1,11 @@
 """A sink takes results through one method; `edge_runtime.sinks.open` opens a sink by URI."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from devices import Pixels
+from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
 
 NO_PIXELS: Pixels = np.zeros((1, 1), np.uint8)
@@ -24,3 +25,13 @@ class Sink(Protocol):
 
         Any error ends the session of a recording. A live session goes on while another sink works.
         """
+
+
+@runtime_checkable
+class CountedSink(Sink, Protocol):
+    """A sink that sends results elsewhere. The summary tells the counts.
+
+    An error costs a live session one result, which is counted; the sink gets the next result.
+    """
+
+    tally: Tally

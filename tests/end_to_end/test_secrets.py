@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.release.config import Config, parse_config, write_config
+from edge_runtime.release.config import Config, SinkConfig, parse_config, write_config
 from edge_runtime.release.layout import Layout, Refused, make_folders
 from edge_runtime.release.tool import release_status
 from tests.conftest import sonolite
@@ -34,6 +34,7 @@ COMMANDS: list[tuple[str, ...]] = [
     ("run", "BUNDLE", "--source", "SOURCE", "--json"),
     ("run", "BUNDLE", "--source", "SOURCE", "--save", "out.mp4"),
     ("run", "BUNDLE", "--source", "phantom:", "--roi", "SOURCE"),
+    ("run", "BUNDLE", "--source", "phantom:?frames=1", "--sink", "SOURCE"),
     ("run", "BUNDLE", "SOURCE"),
     ("demo", "SOURCE", "--save", "demo.mp4"),
     ("bench", "BUNDLE", "--source", "SOURCE", "--frames", "20", "--rounds", "1", "--out", "b.json"),
@@ -95,6 +96,8 @@ def test_a_variable_keeps_it_off_the_list_of_processes(demo_path: Path, tmp_path
         f'source = "rtsp://me:{PASSWORD}@host',
         f'source = "0"\ntrial_state = "{PASSWORD}"',
         f'source = "0"\ntrial_seconds = "{PASSWORD}"',
+        f'source = "0"\n[[sink]]\nuri = "mqtts://me:{PASSWORD}@host/a"\n{PASSWORD} = 1',
+        f'source = "0"\n[[sink]]\nuri = ["{PASSWORD}"]',
     ],
 )
 def test_a_wrong_configuration_does_not_tell_it(text: str, tmp_path: Path) -> None:
@@ -111,7 +114,8 @@ def test_the_status_of_a_device_does_not_tell_it(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     make_folders(layout)
     config = tmp_path / "config.toml"
-    config.write_text(write_config(Config(SOURCES[0])))
+    sink = SinkConfig(f"webhook:https://host/{PASSWORD}")
+    config.write_text(write_config(Config(SOURCES[0], sink=(sink,))))
     make_folders(layout)
     assert config.stat().st_mode & 0o777 == 0o600
     status = release_status(layout)

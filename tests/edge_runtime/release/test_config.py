@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from edge_runtime.release.config import (
     TRIAL_STATES,
     Config,
+    SinkConfig,
     ViewSettings,
     parse_config,
     write_config,
@@ -34,6 +35,7 @@ VIEWS = (
     state=st.sampled_from(TRIAL_STATES),
     view=st.sampled_from(VIEWS)
     | st.builds(ViewSettings, certificate=WORDS.filter(bool), key=WORDS),
+    sinks=st.lists(WORDS.filter(bool), max_size=3),
 )
 def test_what_is_written_is_read_back(
     source: str,
@@ -44,8 +46,10 @@ def test_what_is_written_is_read_back(
     seconds: float,
     state: str,
     view: ViewSettings,
+    sinks: list[str],
 ) -> None:
-    config = Config(source, roi, whole, prevalence, board, seconds, state, view)
+    entries = tuple(SinkConfig(uri) for uri in sinks)
+    config = Config(source, roi, whole, prevalence, board, seconds, state, view, entries)
     assert parse_config(write_config(config), "here") == config
 
 
@@ -60,6 +64,11 @@ def test_what_is_written_is_read_back(
         ('source = "0"\ntrial_seconds = nan', "trial_seconds lies in"),
         ('source = "0"\ntrial_state = "FAULT"', "trial_state is one of"),
         ('source = "0"\nsorce = "1"', "setting 2 is none of source, roi"),
+        ('source = "0"\nsink = "jsonl:a"', "sink is a table [[sink]]"),
+        ('source = "0"\n[sink]\nuri = "jsonl:a"', "sink is a table [[sink]]"),
+        ('source = "0"\n[[sink]]\nuri = 1', "uri of [[sink]] 1 is text in quotes"),
+        ('source = "0"\n[[sink]]\nuri = ""', "[[sink]] 1 needs uri"),
+        ('source = "0"\n[[sink]]\nurl = "jsonl:a"', "[[sink]] 1 needs uri, and has nothing else"),
         ("source = ", "here: "),
         ('source = "0"\nview = "x"', "view is of the wrong type; a table is needed"),
         ('source = "0"\n[view]\nport = 1', "view: setting 1 is none of address, tls"),

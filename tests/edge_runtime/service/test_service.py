@@ -10,25 +10,35 @@ import pytest
 
 from devices import BadInput
 from edge_runtime.bundle.trust import read_trusted
-from edge_runtime.release.config import Config, write_config
+from edge_runtime.release.config import Config, SinkConfig, write_config
 from edge_runtime.release.layout import (
     EXAMINATION_LOCK,
     Layout,
+    hold_lock,
     is_locked,
     set_link,
 )
 from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
+from edge_runtime.release.tool import release_status
 from edge_runtime.results.states import State
 from edge_runtime.service.service import device_versions, run_service
 from edge_runtime.service.update_lock import UpdateLock
 from tests.edge_runtime.service.conftest import NAME
+from tests.edge_runtime.sinks.test_contract import free_port
 
 
 def heard(
-    layout: Layout, source: str, enough: set[str], monkeypatch: pytest.MonkeyPatch, roi: str = ""
+    layout: Layout,
+    source: str,
+    enough: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    roi: str = "",
+    sinks: tuple[str, ...] = (),
 ) -> list[dict[str, str]]:
     """Serves until all states of `enough` were said; what the supervisor hears."""
-    (layout.root / "config.toml").write_text(write_config(Config(source, roi)))
+    (layout.root / "config.toml").write_text(
+        write_config(Config(source, roi, sink=tuple(map(SinkConfig, sinks))))
+    )
     stop = threading.Event()
     beats: list[dict[str, str]] = []
     with Listener() as listener:
@@ -58,6 +68,45 @@ def test_a_scanner_that_is_seen_is_live_and_beats(
     ended = lines[-1]
     assert ended["read"] == ended["classified"] + sum(ended["not_judged"].values()) > 0
     assert not is_locked(layout.state(EXAMINATION_LOCK))
+
+
+def test_sinks_get_the_results_and_the_status_tells_the_counts(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = layout.state("results.jsonl")
+    sinks = (f"jsonl:{file}", f"webhook:http://127.0.0.1:{free_port()}/{'x' * 9}#send=results")
+    heard(layout, "phantom:", {"LIVE"}, monkeypatch, sinks=sinks)
+    results = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [result["sequence"] for result in results] == list(range(len(results)))
+    with hold_lock(layout.state("supervisor.lock")):
+        counts = release_status(layout)["sinks"]
+    assert counts[0]["delivered"] == len(results) > 0
+    assert counts[1]["waiting"] == len(results) + 1
+    assert "Connection refused" in counts[1]["last_error"]
+    assert "xxxxxxxxx" not in json.dumps(counts) + capsys.readouterr().out
+
+
+def test_a_sink_that_cannot_be_opened_ends_a_trial_and_no_proven_release(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sinks = ("jsonl:/nowhere/a",)
+    config = Config("phantom:", sink=tuple(map(SinkConfig, sinks)))
+    (layout.root / "config.toml").write_text(write_config(config))
+    with pytest.raises(BadInput, match="there is no folder /nowhere"):
+        run_service(layout, NAME, threading.Event())
+    set_link(layout, "good", NAME)
+    heard(layout, "phantom:", {"LIVE"}, monkeypatch, sinks=sinks)
+    with hold_lock(layout.state("supervisor.lock")):
+        counts = release_status(layout)["sinks"]
+    assert "there is no folder /nowhere" in counts[-1]["last_error"]
+
+
+@pytest.mark.parametrize("uri", ["jsonl:-", "terminal:", "nothing:"])
+def test_a_sink_that_is_not_for_a_service_is_refused(layout: Layout, uri: str) -> None:
+    config = Config("phantom:", sink=(SinkConfig(uri),))
+    (layout.root / "config.toml").write_text(write_config(config))
+    with pytest.raises(BadInput, match=r"not for a service|no such kind"):
+        run_service(layout, NAME, threading.Event())
 
 
 def test_without_a_scanner_it_waits_and_beats(

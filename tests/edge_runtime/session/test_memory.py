@@ -103,5 +103,6 @@ def test_a_session_that_nobody_watches_loads_only_what_it_uses(shipped_path: Pat
     assert {"cv2", "numpy", "msgspec", "nacl"} <= loaded
     idle = {"rich", "importlib.metadata", "email", "imagesize", "simplejpeg", "fastcrc", "pydantic"}
     idle |= {"starlette", "uvicorn", "websockets", "edge_runtime.view.address"}
+    idle |= {"sqlite3", "http.client", "csv", "prometheus_client", "paho.mqtt.client"}
     idle |= {"devices.capture.camera", "devices.capture.dicom", "devices.capture.igtl"}
     assert not loaded & idle

@@ -65,7 +65,7 @@ def test_everything_is_told_in_order_before_it_closes() -> None:
     for result in results(100):
         box.put(result, SCREEN)
     box.close()
-    assert (sink.told, box.lost, box.error) == (list(range(100)), 0, None)
+    assert (sink.told, box.tally.delivery().given_up, box.error) == (list(range(100)), 0, None)
 
 
 def test_a_live_picture_never_waits_and_what_was_given_up_is_counted() -> None:
@@ -78,7 +78,7 @@ def test_a_live_picture_never_waits_and_what_was_given_up_is_counted() -> None:
         box.put(result, SCREEN)
     sink.open.set()
     box.close()
-    assert box.lost == 5
+    assert box.tally.delivery().given_up == 5
     assert sink.told == [0, *range(6, PIXEL_CAPACITY + 6)]
 
 
@@ -130,7 +130,7 @@ def test_a_sink_that_never_returns_does_not_hold_the_end(monkeypatch: pytest.Mon
     monkeypatch.setattr(queue, "DRAIN_TIMEOUT", 0.01)
     box.close()
     assert isinstance(box.error, BadInput)
-    assert box.lost >= 2
+    assert box.tally.delivery().given_up >= 2
     sink.open.set()
 
 
@@ -156,4 +156,4 @@ def test_a_session_that_was_asked_to_end_waits_for_no_sink() -> None:
         box.put(result, SCREEN)
     sink.open.set()
     box.close()
-    assert box.lost >= 5
+    assert box.tally.delivery().given_up >= 5

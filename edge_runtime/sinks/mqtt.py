@@ -1,0 +1,167 @@
+"""Messages to an MQTT broker, kept on the disk until the broker has confirmed them (QoS 1).
+
+Below TOPIC there are `result` with every message, `state` with the newest state (retained), and
+`status`, which is `online`, and by the last will `offline`.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+from paho.mqtt.client import Client, MQTTMessageInfo
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from devices import BadInput
+from devices.capture.source_uri import SourceUri
+from edge_runtime.results.delivery import Tally
+from edge_runtime.results.result import NOTICE
+from edge_runtime.sinks.messages import CHANGES, RESULTS, Messages
+from edge_runtime.sinks.outbox import Message, NotSent, Outbox
+from edge_runtime.sinks.sink_uri import SinkUri
+from edge_runtime.sinks.webhook import OutboxSink, numbered, outbox_path, tls_context
+
+MQTT_OPTIONS = ("send", "max_mb", "password_env", "password_file", "ca", "home_assistant")
+CONFIRM_SECONDS = 10.0
+"""Seconds that the broker may take to confirm a message, or to let this client in."""
+KEEPALIVE_SECONDS = 30
+"""The broker publishes the last will when nothing came for one and a half times as long."""
+MAX_IN_FLIGHT = 100
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+DISCOVERY = "homeassistant"
+"""The topic under which Home Assistant looks for devices."""
+
+
+class _Broker:
+    """A connection to a broker; paho opens it again where it broke."""
+
+    def __init__(self, client: Client, topic: str, name: str, home_assistant: bool) -> None:
+        self._client, self._topic, self._name = client, topic, name
+        self._home_assistant = home_assistant
+        self._connected = threading.Event()
+        self._refusal = "the broker is away"
+        client.on_connect = lambda _, __, ___, reason, ____: self._enter(reason)
+        client.on_disconnect = lambda *_: self._connected.clear()
+        client.will_set(f"{topic}/status", "offline", qos=1, retain=True)
+
+    def send(self, outbox: str, messages: list[Message]) -> None:
+        """Publishes messages, and waits until the broker has confirmed them. Raises NotSent."""
+        if not self._connected.wait(CONFIRM_SECONDS):
+            raise NotSent(f"{self._name}: {self._refusal}")
+        sent = [self._publish("result", numbered(outbox, message)) for message in messages]
+        sent.append(self._publish("state", _state(messages[-1].body), retain=True))
+        try:
+            for each in sent:
+                each.wait_for_publish(CONFIRM_SECONDS)
+                if not each.is_published():
+                    raise NotSent(f"{self._name}: the broker does not confirm")
+        except (ValueError, RuntimeError) as error:
+            raise NotSent(f"{self._name}: the broker went away") from error
+
+    def close(self) -> None:
+        """Says that this client goes, and disconnects."""
+        if self._connected.is_set():
+            self._publish("status", b"offline", retain=True).wait_for_publish(1.0)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _publish(self, leaf: str, body: bytes, retain: bool = False) -> MQTTMessageInfo:
+        return self._client.publish(f"{self._topic}/{leaf}", body, qos=1, retain=retain)
+
+    def _enter(self, reason: ReasonCode) -> None:
+        """Says that this client is there; notes why where the broker refuses it."""
+        if reason.is_failure:
+            self._refusal = f"the broker refuses: {reason}"
+            return
+        self._publish("status", b"online", retain=True)
+        if self._home_assistant:
+            for topic, body in discovery(self._topic).items():
+                self._client.publish(topic, body, qos=1, retain=True)
+        self._connected.set()
+
+
+def _state(body: bytes) -> bytes:
+    """The newest state, from a message."""
+    message = msgspec.json.decode(body)
+    result = message.get("result")
+    state: dict[str, Any] = {"state": "ENDED", "label": None, "reason": None, "notice": NOTICE}
+    if result is not None:
+        labels = [nodule["label"] for nodule in result["nodules"] if nodule["label"]]
+        reason = None if labels else result["reason"]
+        state |= {"state": result["state"], "label": labels[0] if labels else None}
+        state |= {"reason": reason, "captured_utc": result["captured_utc"]}
+    return msgspec.json.encode(state)
+
+
+def discovery(topic: str) -> dict[str, bytes]:
+    """What Home Assistant needs to show the state and the label, by topic."""
+    node = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in topic)
+    device = {"identifiers": [f"sonolite_{node}"], "name": f"sonolite {topic}", "model": NOTICE}
+    return {
+        f"{DISCOVERY}/sensor/sonolite_{node}/{key}/config": msgspec.json.encode(
+            {
+                "name": key,
+                "unique_id": f"sonolite_{node}_{key}",
+                "state_topic": f"{topic}/state",
+                "value_template": f"{{{{ value_json.{key} or 'none' }}}}",
+                "availability_topic": f"{topic}/status",
+                "payload_available": "online",
+                "payload_not_available": "offline",
+                "device": device,
+            }
+        )
+        for key in ("state", "label")
+    }
+
+
+@contextmanager
+def open_mqtt(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[OutboxSink]:
+    """A sink that publishes below a topic: `mqtts://USER@HOST:PORT/TOPIC?option=value`.
+
+    Raises BadInput for a wrong address or option, or where the outbox cannot be used.
+    """
+    place, options = uri.split(MQTT_OPTIONS)
+    host, port, user, topic = _parse(uri, SourceUri(f"{uri.kind}:{place}").reveal())
+    password = options.secret("password")
+    if (user is None) != (password is None):
+        raise BadInput(f"{uri}: a user needs password_env or password_file, and they need a user")
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.connect_timeout = CONFIRM_SECONDS
+    client.max_inflight_messages_set(MAX_IN_FLIGHT)
+    client.reconnect_delay_set(1, 30)
+    if user is not None:
+        client.username_pw_set(user, password)
+    if uri.kind == "mqtts":
+        client.tls_set_context(tls_context(uri, options))
+    messages = Messages(options.choice("send", (CHANGES, RESULTS)))
+    wants_discovery = options.choice("home_assistant", ("no", "yes")) == "yes"
+    max_bytes = int(1e6 * options.number("max_mb", 64, 0.001, 1e5))
+    broker = _Broker(client, topic, uri.name, wants_discovery)
+    outbox = Outbox(outbox_path(outboxes, uri), tally, broker.send, max_bytes, MAX_IN_FLIGHT)
+    sink = OutboxSink(messages, outbox, tally)
+    try:
+        client.connect_async(host, port, KEEPALIVE_SECONDS)
+        client.loop_start()
+        yield sink
+    finally:
+        sink.close()
+        broker.close()
+
+
+def _parse(uri: SinkUri, text: str) -> tuple[str, int, str | None, str]:
+    """Host, port, user and topic of an address."""
+    try:
+        url = urlsplit(text)
+        host, port, user, password = url.hostname, url.port, url.username, url.password
+    except ValueError:
+        host, port, user, password = None, None, None, None
+    topic = "" if not host else unquote(url.path).strip("/")
+    if not host or port == 0 or not topic or set(topic) & set("#+\0") or len(topic) > 200:
+        raise BadInput(f"{uri}: needs {uri.kind}://HOST/TOPIC")
+    if password is not None:
+        raise BadInput(f"{uri}: takes no password; password_env or password_file names it")
+    return host, port or PORTS[uri.kind], None if user is None else unquote(user), topic

@@ -1,0 +1,163 @@
+"""Counts of a session at `/metrics`, by the conventions of Prometheus.
+
+The names, base units and suffixes follow https://prometheus.io/docs/practices/naming/. No metric
+holds a score or a probability of one picture.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import start_http_server
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from devices import BadInput, Pixels
+from edge_runtime.results.delivery import Delivery, Tally
+from edge_runtime.results.result import Result
+from edge_runtime.results.states import State
+from edge_runtime.sinks.sink_uri import SinkUri
+
+SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the bins of a latency; the default budget is one of them."""
+MAX_REASONS = 32
+"""Different reasons with a count of their own: each costs memory in Prometheus for ever."""
+OTHER_REASON = "other"
+READ_SECONDS = 10
+"""Seconds that a client may be silent."""
+_ENDPOINT = re.compile(r"(?P<host>[\w.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
+
+
+class Prometheus:
+    """Counts results; the server of `open_prometheus` tells the counts."""
+
+    wants_pixels, latest_only = False, False
+
+    def __init__(self, tally: Tally, tallies: Sequence[Tally]) -> None:
+        """`tallies` are those of every sink, this one's `tally` among them."""
+        self.tally = tally
+        self.registry = CollectorRegistry()
+        one = self.registry
+        self._results = Counter("sonolite_results", "Results, by state.", ["state"], registry=one)
+        self._labels = Counter("sonolite_labels", "Nodules with a label.", ["label"], registry=one)
+        self._abstentions = Counter(
+            "sonolite_abstentions", "Nodules without a label, by reason.", ["reason"], registry=one
+        )
+        self._latency = Histogram(
+            "sonolite_latency_seconds", "Capture to result.", buckets=SECONDS, registry=one
+        )
+        self._parts = Histogram(
+            "sonolite_part_latency_seconds",
+            "Parts of the latency: wait, prepare, infer.",
+            ["part"],
+            buckets=SECONDS,
+            registry=one,
+        )
+        self._state = Gauge("sonolite_state", "1 for the state of now.", ["state"], registry=one)
+        self._fallback = Gauge(
+            "sonolite_fallback", "1 where no preferred backend computes.", registry=one
+        )
+        self._troubles = Gauge("sonolite_troubles", "Troubles of the device.", registry=one)
+        self._last = Gauge(
+            "sonolite_last_result_timestamp_seconds", "Time of the last result.", registry=one
+        )
+        self._bundle = Info("sonolite_bundle", "The bundle, and the backend.", registry=one)
+        program = Info("sonolite", "The program.", registry=one)
+        program.info({"version": version("sonolite")})
+        self._current: State | None = None
+        self._named: tuple[str, str] | None = None
+        self._reasons: set[str] = set()
+        for state in State:
+            self._results.labels(state)
+            self._state.labels(state).set(0)
+        one.register(_SinkCounts(tallies))
+
+    def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
+        """Counts one result; see `Sink.write`."""
+        if result.state is not self._current:
+            self._current = result.state
+            for state in State:
+                self._state.labels(state).set(state is result.state)
+        self._results.labels(result.state).inc()
+        self._last.set(time.time())
+        self._fallback.set(result.fallback is not None)
+        self._troubles.set(len(result.health))
+        if (named := (result.bundle, result.backend)) != self._named:
+            self._named = named
+            name, number, digest = [*result.bundle.split(" "), "", ""][:3]
+            self._bundle.info(
+                {"name": name, "number": number, "digest": digest, "backend": result.backend}
+            )
+        for nodule in result.nodules:
+            if nodule.label is not None:
+                self._labels.labels(nodule.label).inc()
+            elif nodule.reason is not None:
+                self._abstentions.labels(self._bounded(nodule.reason)).inc()
+        if result.frame is not None:
+            latency = result.latency_ms
+            self._latency.observe(latency.total / 1000)
+            for part in ("wait", "prepare", "infer"):
+                self._parts.labels(part).observe(getattr(latency, part) / 1000)
+
+    def _bounded(self, reason: str) -> str:
+        if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
+            return OTHER_REASON
+        self._reasons.add(reason)
+        return reason
+
+
+class _SinkCounts(Collector):
+    """The counts of all sinks, read when they are asked for."""
+
+    def __init__(self, tallies: Sequence[Tally]) -> None:
+        self._tallies = tallies
+
+    def collect(self) -> Iterable[Metric]:
+        delivered = CounterMetricFamily(
+            "sonolite_sink_delivered", "What each sink delivered.", labels=["sink"]
+        )
+        given_up = CounterMetricFamily(
+            "sonolite_sink_given_up", "What each sink gave up.", labels=["sink"]
+        )
+        waiting = GaugeMetricFamily(
+            "sonolite_sink_waiting", "What waits for each sink.", labels=["sink"]
+        )
+        # Two sinks of one name are one series, or a scrape would be refused.
+        counts: dict[str, list[Delivery]] = {}
+        for delivery in [tally.delivery() for tally in self._tallies]:
+            counts.setdefault(delivery.sink, []).append(delivery)
+        for name, those in counts.items():
+            delivered.add_metric([name], sum(each.delivered for each in those))
+            given_up.add_metric([name], sum(each.given_up for each in those))
+            waiting.add_metric([name], sum(each.waiting for each in those))
+        return delivered, given_up, waiting
+
+
+@contextmanager
+def open_prometheus(uri: SinkUri, tally: Tally, tallies: Sequence[Tally]) -> Iterator[Prometheus]:
+    """A sink whose counts stand at `http://HOST:PORT/metrics`; without HOST at the loopback.
+
+    Raises BadInput for an address that is none, or where nothing can listen there.
+    """
+    place, _ = uri.split(())
+    endpoint = _ENDPOINT.fullmatch(place)
+    if endpoint is None or not 0 < int(endpoint["port"]) < 65536:
+        raise BadInput(f"{uri}: needs HOST:PORT, such as prometheus:127.0.0.1:9108")
+    host = endpoint["host"].strip("[]") or "127.0.0.1"
+    sink = Prometheus(tally, tallies)
+    try:
+        server, thread = start_http_server(int(endpoint["port"]), host, sink.registry)
+    except OSError as error:
+        raise BadInput(f"{uri}: cannot listen there: {error.strerror}") from error
+    handler: Any = server.RequestHandlerClass
+    server.RequestHandlerClass = type("Handler", (handler,), {"timeout": READ_SECONDS})
+    try:
+        yield sink
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,135 @@
+"""The URI of a sink: `KIND:PLACE?option=value`, with a name that holds no secret.
+
+A password may stand anywhere in an address, so that `devices.capture.source_uri` names it. Neither
+an unknown option nor a wrong value is quoted: each may be a password.
+"""
+
+import math
+import os
+import re
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import unquote
+
+from devices import BadInput
+from devices.capture.source_uri import SourceUri
+
+_ENDPOINT = re.compile(r"[\w.\[\]:-]{0,80}")
+_KIND = re.compile(r"[a-z]{1,16}")
+MAX_SECRET = 4096
+"""Bytes of a file with a secret."""
+
+
+class SinkUri:
+    """The text of a sink as a user wrote it. `str` gives a name of it without secrets.
+
+    `rest`, which follows the kind, may hold a password: never print it.
+    """
+
+    __slots__ = ("kind", "name", "rest")
+
+    def __init__(self, text: str) -> None:
+        self.kind, colon, self.rest = text.partition(":")
+        if not colon or not _KIND.fullmatch(self.kind):
+            self.kind = ""
+        self.name = self._shown()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"SinkUri({self.name!r})"
+
+    def split(self, known: Collection[str], mark: str = "?") -> tuple[str, "Options"]:
+        """What follows the kind: the place before the last `mark`, and the options behind it.
+
+        Raises BadInput for an option that is not `known`, or that comes twice or without a value.
+        """
+        place, separator, query = self.rest.rpartition(mark)
+        if not separator:
+            return self.rest, Options(self.name, {})
+        options: dict[str, str] = {}
+        for number, part in enumerate(filter(None, query.split("&")), 1):
+            key, _, value = part.partition("=")
+            if key not in known:
+                raise BadInput(f"{self}: option {number} is none of {', '.join(known) or 'none'}")
+            if key in options or not value:
+                raise BadInput(f"{self}: {key} needs one value")
+            options[key] = unquote(value)
+        return place, Options(self.name, options)
+
+    def _shown(self) -> str:
+        kind, rest = self.kind, self.rest
+        if not kind:
+            return "(not shown, as it may hold a password)"
+        if kind in ("jsonl", "csv", "video", "terminal"):
+            return f"{kind}:{rest.rpartition('?')[0] or rest}"
+        if kind == "prometheus" and _ENDPOINT.fullmatch(rest):
+            return f"{kind}:{rest}"
+        if kind in ("mqtt", "mqtts") and rest.startswith("//"):
+            return str(SourceUri(f"{kind}:{rest}"))
+        if "://" in rest:
+            return f"{kind}:{SourceUri(rest)}"
+        return f"{kind}:..."
+
+
+class Options:
+    """The options of a sink."""
+
+    def __init__(self, name: str, values: dict[str, str]) -> None:
+        """`name` is that of the sink, for errors."""
+        self._name, self._values = name, values
+
+    def number(self, key: str, default: float, least: float, most: float) -> float:
+        """A number. Raises BadInput where it is none, or lies outside `least` to `most`."""
+        if key not in self._values:
+            return default
+        try:
+            value = float(self._values[key])
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise BadInput(f"{self._name}: {key} is a number from {least:g} to {most:g}")
+        return value
+
+    def choice(self, key: str, choices: Collection[str]) -> str:
+        """One of the choices, by default the first. Raises BadInput for another word."""
+        value = self._values.get(key, next(iter(choices)))
+        if value not in choices:
+            raise BadInput(f"{self._name}: {key} is one of {', '.join(choices)}")
+        return value
+
+    def text(self, key: str) -> str | None:
+        """A text; None where the option is not given."""
+        return self._values.get(key)
+
+    def secret(self, key: str) -> str | None:
+        """The secret in the variable that `KEY_env` names, or in the file that `KEY_file` names.
+
+        None where neither is given. Raises BadInput where it is missing or empty, or where another
+        user may read the file.
+        """
+        variable, file = self.text(f"{key}_env"), self.text(f"{key}_file")
+        if variable is not None and file is not None:
+            raise BadInput(f"{self._name}: give {key}_env or {key}_file, not both")
+        if variable is not None:
+            if not (word := os.environ.get(variable)):
+                raise BadInput(f"{self._name}: the variable that {key}_env names is not set here")
+            return word
+        return None if file is None else self._read_secret(key, Path(file))
+
+    def _read_secret(self, key: str, path: Path) -> str:
+        about = f"{self._name}: the file that {key}_file names"
+        try:
+            with open(path, "rb") as opened:
+                mode = os.fstat(opened.fileno()).st_mode
+                if not stat.S_ISREG(mode) or mode & 0o077:
+                    raise BadInput(f"{about} must be a file that only its owner reads (mode 600)")
+                word = opened.read(MAX_SECRET + 1).decode().strip()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise BadInput(f"{about} cannot be read: {why}") from error
+        if not word or len(word) > MAX_SECRET:
+            raise BadInput(f"{about} must hold 1 to {MAX_SECRET} bytes")
+        return word

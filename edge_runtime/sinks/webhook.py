@@ -1,0 +1,184 @@
+"""Messages to a server: POST of JSON over HTTPS, kept on the disk until the server has answered."""
+
+import hashlib
+import hmac
+import http.client
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from devices import BadInput, Pixels
+from devices.capture.source_uri import SourceUri
+from edge_runtime.results.delivery import Tally
+from edge_runtime.results.result import Result
+from edge_runtime.sinks.messages import CHANGES, RESULTS, Messages
+from edge_runtime.sinks.outbox import Message, NotSent, Outbox, Rejected
+from edge_runtime.sinks.sink_uri import Options, SinkUri
+
+WEBHOOK_OPTIONS = ("send", "batch", "max_mb", "secret_env", "secret_file", "ca")
+SIGNATURE_HEADER = "X-Sonolite-Signature-256"
+"""The header with `sha256=` and the HMAC of the body, RFC 2104, in hexadecimal digits."""
+ANSWER_SECONDS = 10.0
+"""Seconds that the server may take to answer."""
+MAX_ANSWER = 65536
+"""Bytes of an answer that are read, so that the connection can go on."""
+UNUSABLE_MESSAGE = (400, 413, 415, 422)
+"""Answers that no other attempt will change."""
+
+
+class OutboxSink:
+    """Puts the messages of each result into an outbox."""
+
+    wants_pixels, latest_only = False, False
+
+    def __init__(self, messages: Messages, outbox: Outbox, tally: Tally) -> None:
+        self._messages, self._outbox, self.tally = messages, outbox, tally
+
+    def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
+        """Keeps the messages of one result; see `Sink.write`. Raises BadInput on a full disk."""
+        for body in self._messages.of(result):
+            self._outbox.put(body)
+
+    def close(self) -> None:
+        """Ends the session, and sends what can be sent now."""
+        try:
+            for body in self._messages.end():
+                self._outbox.put(body)
+        except BadInput as error:
+            self.tally.give_up(1, str(error))
+        finally:
+            self._outbox.close()
+
+
+class _Server:
+    """A connection to the server, which is opened again where it broke."""
+
+    def __init__(
+        self, url: SplitResult, name: str, secret: str | None, tls: ssl.SSLContext | None
+    ) -> None:
+        self._url, self._name, self._secret = url, name, secret
+        self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        host = url.hostname or ""
+        self._connection = (
+            http.client.HTTPConnection(host, url.port, timeout=ANSWER_SECONDS)
+            if tls is None
+            else http.client.HTTPSConnection(host, url.port, timeout=ANSWER_SECONDS, context=tls)
+        )
+
+    def post(self, outbox: str, messages: list[Message]) -> None:
+        """Sends messages as one array. Raises NotSent or Rejected."""
+        body = b"[" + b",".join(numbered(outbox, message) for message in messages) + b"]"
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": f"{outbox}-{messages[0].number}-{messages[-1].number}",
+            "User-Agent": "sonolite",
+        }
+        if self._secret is not None:
+            digest = hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()
+            headers[SIGNATURE_HEADER] = f"sha256={digest}"
+        idle = self._connection.sock is not None
+        try:
+            try:
+                status = self._status(body, headers)
+            except (OSError, http.client.HTTPException):
+                if not idle:
+                    raise
+                status = self._status(body, headers)  # the server had closed the idle connection
+        except (OSError, http.client.HTTPException) as error:
+            known = isinstance(error, OSError) and error.strerror
+            raise NotSent(f"{self._name}: {known or type(error).__name__}") from error
+        if 200 <= status < 300:
+            return
+        self._connection.close()
+        if status in UNUSABLE_MESSAGE:
+            raise Rejected(f"{self._name}: the server answers {status} and refuses the messages")
+        raise NotSent(f"{self._name}: the server answers {status}")
+
+    def _status(self, body: bytes, headers: dict[str, str]) -> int:
+        """The status of the server's answer."""
+        try:
+            self._connection.request("POST", self._target, body, headers)
+            answer = self._connection.getresponse()
+            if len(answer.read(MAX_ANSWER)) == MAX_ANSWER:
+                self._connection.close()
+        except BaseException:
+            self._connection.close()
+            raise
+        return answer.status
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
+
+
+def numbered(outbox: str, message: Message) -> bytes:
+    """The JSON object of a message, with the number by which a receiver knows a repeat."""
+    head = f'{{"outbox":"{outbox}","number":{message.number},'
+    return head.encode() + message.body[1:]
+
+
+@contextmanager
+def open_webhook(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[OutboxSink]:
+    """A sink that posts to `https://HOST/PATH#OPTIONS`; plain HTTP reaches this machine alone.
+
+    Options follow `#`, because what follows `?` belongs to the server.
+    Raises BadInput for a wrong address or option, or where the outbox cannot be used.
+    """
+    place, options = uri.split(WEBHOOK_OPTIONS, "#")
+    url = _parse(uri, SourceUri(place).reveal())
+    tls = None if url.scheme == "http" else tls_context(uri, options)
+    server = _Server(url, uri.name, options.secret("secret"), tls)
+    messages = Messages(options.choice("send", (CHANGES, RESULTS)))
+    max_bytes = int(1e6 * options.number("max_mb", 64, 0.001, 1e5))
+    batch = int(options.number("batch", 100, 1, 1000))
+    outbox = Outbox(outbox_path(outboxes, uri), tally, server.post, max_bytes, batch)
+    sink = OutboxSink(messages, outbox, tally)
+    try:
+        yield sink
+    finally:
+        sink.close()
+        server.close()
+
+
+def outbox_path(outboxes: Path, uri: SinkUri) -> Path:
+    """The file of a sink's outbox. It follows the name, so that a new token does not change it."""
+    return outboxes / f"{uri.kind}-{hashlib.sha256(uri.name.encode()).hexdigest()[:16]}.sqlite3"
+
+
+def _parse(uri: SinkUri, text: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        host, port, user = url.hostname, url.port, url.username
+    except ValueError:
+        host, port, user = None, None, None
+    if not host or url.scheme not in ("https", "http") or not text.isascii() or port == 0:
+        raise BadInput(f"{uri}: needs webhook:https://HOST/PATH")
+    if user is not None:
+        raise BadInput(f"{uri}: takes no user and password; secret_env names a secret")
+    if url.scheme == "http" and not _is_own(host):
+        raise BadInput(f"{uri}: needs https; http reaches this machine alone")
+    misplaced = [key for key in WEBHOOK_OPTIONS if f"&{key}=" in f"&{url.query}"]
+    if misplaced:
+        raise BadInput(f"{uri}: {misplaced[0]} stands behind #, as #send=results&batch=10")
+    return url
+
+
+def _is_own(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def tls_context(uri: SinkUri, options: Options) -> ssl.SSLContext:
+    """What checks a server: the certificates of the system, or those that the option `ca` names.
+
+    Raises BadInput where these cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=options.text("ca"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{uri}: the certificates that ca names cannot be read") from error

@@ -1,0 +1,58 @@
+"""What all sinks together cost a session: the time of every frame with them over that without."""
+
+import statistics
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.bundle.archive import Bundle
+from edge_runtime.models.backends import FallbackChain
+from edge_runtime.session.assemble import assemble, open_source
+from edge_runtime.sinks.open import SinkContext, open_sink
+from tests.conftest import QUIET
+from tests.edge_runtime.sinks.receiver import Broker, Receiver
+from tests.edge_runtime.sinks.test_contract import free_port
+
+ROUNDS = 7
+LIMIT = 1.05 if QUIET else 3.0
+"""On a machine that has other work only a gross loss can be told."""
+
+
+def seconds_a_frame(bundle: Bundle, video: Path, uris: Sequence[str], folder: Path) -> float:
+    """Of a recording, every frame of which is classified."""
+    chain = FallbackChain(bundle, bundle.manifest.classifier)
+    with ExitStack() as stack:
+        device = stack.enter_context(open_source(str(video)))
+        session = assemble(device, chain, "167,190,108,100")
+        context = SinkContext(threading.Event(), device.live, device.fps, outboxes=folder)
+        sinks = [stack.enter_context(open_sink(uri, context)) for uri in uris]
+        summary, _ = session.run(sinks, threading.Event())
+    assert not [tally for tally in context.tallies if tally.delivery().given_up]
+    return summary.seconds / summary.read
+
+
+@pytest.mark.slow
+def test_all_sinks_together_cost_little(
+    demo_bundle: Bundle, make_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    video = make_video("sweep.avi", frames=400, width=640, height=480)
+    ratios, frames = [], []
+    with Receiver() as receiver, Broker(tmp_path, free_port()) as broker:
+        uris = [
+            f"jsonl:{tmp_path}/a.jsonl?max_mb=10",
+            f"csv:{tmp_path}/a.csv?max_mb=10",
+            f"prometheus:127.0.0.1:{free_port()}",
+            f"webhook:http://127.0.0.1:{receiver.port}/hook",
+            broker.uri.replace("send=results", "send=changes"),
+        ]
+        for _ in range(ROUNDS):
+            without = seconds_a_frame(demo_bundle, video, [], tmp_path / "outbox")
+            beside = seconds_a_frame(demo_bundle, video, uris, tmp_path / "outbox")
+            ratios.append(beside / without)
+            frames.append(1000 * without)
+    ratio = statistics.median(ratios)
+    print(f"{statistics.median(frames):.2f} ms a frame; with all sinks {ratio:.3f} times as long")
+    assert ratio <= LIMIT, ratios

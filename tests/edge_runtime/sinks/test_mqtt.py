@@ -1,0 +1,132 @@
+"""Messages to a real broker, with TLS and a password."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from devices import BadInput
+from edge_runtime.results.delivery import Tally
+from edge_runtime.sinks import mqtt, outbox
+from edge_runtime.sinks.open import SinkContext, open_sink
+from edge_runtime.sinks.sink import Sink
+from tests.edge_runtime.sinks.receiver import Broker
+from tests.edge_runtime.sinks.test_contract import free_port
+from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.sinks.test_webhook import CHILD, send, wait_until
+
+SECRET = "hunter2hunter2"
+needs_mosquitto = pytest.mark.skipif(
+    shutil.which("mosquitto") is None, reason="mosquitto is not installed (make test-programs)"
+)
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "FIRST_RETRY", 0.05)
+    monkeypatch.setattr(outbox, "LAST_RETRY", 0.05)
+    monkeypatch.setattr(mqtt, "CONFIRM_SECONDS", 1.0)
+
+
+@contextmanager
+def opened(uri: str, folder: Path) -> Iterator[tuple[Sink, Tally]]:
+    context = SinkContext(threading.Event(), True, 30.0, outboxes=folder / "outbox")
+    with open_sink(uri, context) as sink:
+        yield sink, context.tallies[-1]
+
+
+@needs_mosquitto
+def test_the_state_is_retained_and_the_client_says_that_it_is_there(tmp_path: Path) -> None:
+    with Broker(tmp_path, free_port()) as broker:
+        with opened(f"{broker.uri}&home_assistant=yes", tmp_path) as (sink, tally):
+            send(sink, range(3))
+            wait_until(lambda: tally.delivery().delivered == 3)
+            wait_until(lambda: broker.retained.get("ward/bed-1/status") == b"online")
+            wait_until(lambda: "ward/bed-1/state" in broker.retained)
+            state = json.loads(broker.retained["ward/bed-1/state"])
+            assert (state["state"], state["label"]) == ("LIVE", "malignant")
+            assert state["notice"] == "research use only, not for diagnosis"
+            wait_until(lambda: len(broker.retained) == 4)
+            topic = "homeassistant/sensor/sonolite_ward_bed_1/label/config"
+            entity = json.loads(broker.retained[topic])
+            assert entity["state_topic"] == "ward/bed-1/state"
+        wait_until(lambda: broker.retained["ward/bed-1/status"] == b"offline")
+        wait_until(lambda: b"ENDED" in broker.retained["ward/bed-1/state"])
+
+
+@needs_mosquitto
+def test_what_waits_for_a_broker_is_sent_in_order_when_it_is_back(tmp_path: Path) -> None:
+    port = free_port()
+    broker = Broker(tmp_path, port)
+    with opened(broker.uri, tmp_path) as (sink, tally):
+        send(sink, range(300))
+        wait_until(lambda: tally.delivery().last_error)
+        assert tally.delivery().waiting == 300
+        with broker:
+            wait_until(lambda: not tally.delivery().waiting)
+            wait_until(lambda: len(broker.messages) == 300)
+    assert broker.sequences() == list(range(300))
+
+
+@needs_mosquitto
+def test_a_killed_process_loses_nothing_and_the_last_will_is_told(tmp_path: Path) -> None:
+    with Broker(tmp_path, free_port()) as broker:
+        words = [sys.executable, "-c", CHILD, broker.uri, str(tmp_path)]
+        child = subprocess.Popen(words, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"written\n"
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        wait_until(lambda: broker.retained.get("ward/bed-1/status") == b"offline")
+        with opened(broker.uri, tmp_path) as (_, tally):
+            wait_until(lambda: not tally.delivery().waiting)
+            wait_until(lambda: len(broker.messages) == 2000)
+    assert broker.sequences() == list(range(2000))
+
+
+# paho leaves the socket of a refused certificate to Python.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@needs_mosquitto
+@pytest.mark.parametrize("wrong", ["password", "certificate"])
+def test_a_broker_that_does_not_fit_is_told_and_gets_nothing(tmp_path: Path, wrong: str) -> None:
+    with Broker(tmp_path, free_port()) as broker:
+        uri = broker.uri
+        if wrong == "password":
+            (tmp_path / "password").write_text("another")
+        else:
+            uri = uri.replace(f"ca={broker.certificate}&", "")
+        with opened(uri, tmp_path) as (sink, tally):
+            sink.write(RESULT, np.zeros((4, 4), np.uint8))
+            wait_until(lambda: tally.delivery().last_error)
+        error = str(tally.delivery().last_error)
+        assert ("Not authorized" if wrong == "password" else "the broker is away") in error
+        assert SECRET not in error
+    assert broker.messages == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("mqtt:host/topic", "needs mqtt://HOST/TOPIC"),
+        ("mqtt://host", "needs mqtt://HOST/TOPIC"),
+        ("mqtt://host:0/topic", "needs mqtt://HOST/TOPIC"),
+        ("mqtt://host/a/+/b", "needs mqtt://HOST/TOPIC"),
+        (f"mqtts://me:{SECRET}@host/topic", "takes no password"),
+        ("mqtts://me@host/topic", "a user needs password_env"),
+        (f"mqtts://host/topic?{SECRET}=1", "option 1 is none of send"),
+        ("mqtts://host/topic?home_assistant=1", "home_assistant is one of no, yes"),
+    ],
+)
+def test_a_wrong_address_is_one_line_without_a_secret(tmp_path: Path, uri: str, why: str) -> None:
+    with pytest.raises(BadInput) as raised, opened(uri, tmp_path):
+        pass
+    assert why in str(raised.value)
+    assert SECRET not in str(raised.value)
