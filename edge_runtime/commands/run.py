@@ -274,6 +274,11 @@ def _run(
     saved = saved_regions_of(saved_regions_file(), source)
     if roi is not None:
         parse_roi(roi)  # a wrong region is refused before the source opens
+    else:
+        for (width, height), entry in saved.items():
+            if entry.roi is not None:
+                box = ",".join(map(str, entry.roi))
+                say(f"region: {box} is remembered for a screen of {width} x {height}")
     if as_json:
         sinks = ["jsonl:-", *sinks]
     if not as_json or (sys.stderr is not None and sys.stderr.isatty()):
@@ -281,7 +286,10 @@ def _run(
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
         device = stack.enter_context(open_source(source))
-        session = assemble(device, chain, roi, saved, budget, throttle, whole_picture, prevalence)
+        operated = view is not None
+        session = assemble(
+            device, chain, roi, saved, budget, throttle, whole_picture, prevalence, operated
+        )
         _announce(chain)
         if evidence and not chain.classifier.has_evidence:
             raise BadInput(f"--evidence: {chain.bundle.id} has no evidence map")
@@ -292,16 +300,22 @@ def _run(
         if not device.live:
             opened.append(single)
         if view is not None:
+            from edge_runtime.view.operator import Operator
             from edge_runtime.view.sink import open_view
 
             facts = {
                 "live": device.live,
                 "budget": budget,
                 "margin": chain.stage.decision.margin,
+                "evidence": chain.classifier.has_evidence,
             }
-            page = stack.enter_context(open_view(view, facts))
+            operator = Operator(
+                session.region, source, saved_regions_file(), session.throttle.celsius
+            )
+            page = stack.enter_context(open_view(view, facts, operator))
             opened.append(page)
             say(f"view: {page.link}")
+            say(f"operate: {page.operator_link}")
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 

@@ -123,6 +123,12 @@ class Region:
                 raise BadInput(Misplaced.OUTSIDE)
         self._asked = screen, roi
 
+    @property
+    def next_roi(self) -> Box | None:
+        """The region of interest of the next frame, if its screen has the size of the last."""
+        asked = self._asked
+        return self.roi if asked is None or asked[0] != self.screen else asked[1]
+
     def forget(self) -> None:
         """Begins the search again, as for another device."""
         self.roi = self._region_of_interest()

@@ -1,9 +1,13 @@
-"""Who may watch: a token from the link, exchanged for a cookie; own hosts and origins alone."""
+"""Who may watch, and who may operate: a token from a link, exchanged for a cookie.
+
+Own hosts and origins alone are admitted.
+"""
 
 import secrets
 import socket
 import time
 from collections import OrderedDict
+from enum import StrEnum
 
 from devices import Clock
 from edge_runtime.view.address import is_ip_address
@@ -16,6 +20,15 @@ MAX_CLIENTS = 1000
 """Clients whose wrong tokens are remembered; a newer client replaces the oldest."""
 
 
+class Role(StrEnum):
+    """What a page may do."""
+
+    VIEWER = "viewer"
+    """It shows the session."""
+    OPERATOR = "operator"
+    """It gives commands to the session, too."""
+
+
 class TooManyAttempts(Exception):
     """The client has sent too many wrong tokens."""
 
@@ -25,8 +38,8 @@ class Admission:
 
     def __init__(self, host: str, port: int, clock: Clock = time.monotonic) -> None:
         """For a view that listens at this host and port."""
-        self.token = secrets.token_urlsafe(SECRET_BYTES)
-        self.cookie = secrets.token_urlsafe(SECRET_BYTES)
+        self.tokens = {role: secrets.token_urlsafe(SECRET_BYTES) for role in Role}
+        self._cookies = {role: secrets.token_urlsafe(SECRET_BYTES) for role in Role}
         self.cookie_name = f"sonolite_view_{port}"
         """Cookies of one host are sent to all of its ports, so that the name tells the port."""
         machine = socket.gethostname().lower()
@@ -36,7 +49,7 @@ class Admission:
         """The moments of the wrong tokens of each client."""
 
     def exchange(self, token: str, client: str) -> str | None:
-        """The cookie for the token; None where the token is wrong.
+        """The cookie for the token of a role; None where the token is wrong.
 
         Raises TooManyAttempts where `client` has sent too many wrong tokens.
         """
@@ -46,16 +59,17 @@ class Admission:
             self._wrong[client] = recent
         if len(recent) >= MAX_ATTEMPTS:
             raise TooManyAttempts
-        if secrets.compare_digest(token.encode(), self.token.encode()):
-            return self.cookie
+        role = _role_with(token, self.tokens)
+        if role is not None:
+            return self._cookies[role]
         self._wrong[client] = [*recent, now]
         if len(self._wrong) > MAX_CLIENTS:
             self._wrong.popitem(last=False)
         return None
 
-    def admits(self, cookie: str | None) -> bool:
-        """Whether this is the cookie."""
-        return cookie is not None and secrets.compare_digest(cookie.encode(), self.cookie.encode())
+    def role_of(self, cookie: str | None) -> Role | None:
+        """The role of the page with this cookie; None where it is not admitted."""
+        return None if cookie is None else _role_with(cookie, self._cookies)
 
     def is_own_host(self, host: str) -> bool:
         """Whether the header `Host` names this machine.
@@ -72,3 +86,13 @@ class Admission:
     def is_own_origin(self, origin: str | None, host: str) -> bool:
         """Whether a request comes from the page of this view, by its headers."""
         return origin == f"http://{host}" and self.is_own_host(host)
+
+
+def _role_with(secret: str, secrets_of: dict[Role, str]) -> Role | None:
+    """The role with this secret, in the same time for every secret."""
+    same = [
+        role
+        for role, own in secrets_of.items()
+        if secrets.compare_digest(secret.encode(), own.encode())
+    ]
+    return same[0] if same else None

@@ -8,8 +8,9 @@ from devices import Pixels
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
 from edge_runtime.view.address import Address, link, listen
-from edge_runtime.view.admission import Admission
+from edge_runtime.view.admission import Admission, Role
 from edge_runtime.view.message import pack
+from edge_runtime.view.operator import Operator
 from edge_runtime.view.server import ViewServer
 
 
@@ -25,8 +26,8 @@ class View:
         self._first: tuple[int, int] | None = None
         """Frame and sequence of the first result that has a frame."""
         self._missed = 0
-        self.link = ""
-        """The address of the page, with the token."""
+        self.link = self.operator_link = ""
+        """The addresses of the page, with the tokens of a viewer and of an operator."""
 
     def write(self, result: Result, pixels: Pixels) -> None:
         """Codes the picture once for all viewers; see `Sink.write`."""
@@ -55,19 +56,22 @@ class View:
 
 
 @contextmanager
-def open_view(address: Address, facts: dict[str, Any]) -> Iterator[View]:
+def open_view(address: Address, facts: dict[str, Any], operator: Operator) -> Iterator[View]:
     """The view at an address; `facts` of the session go to every page as JSON.
 
-    Raises BadInput where it cannot listen there.
+    `operator` carries out the commands of the page. Raises BadInput where it cannot listen there.
     """
     with listen(address) as listener:
         port: int = listener.getsockname()[1]
         admission = Admission(address.host, port)
-        server = ViewServer(listener, admission, facts)
+        server = ViewServer(listener, admission, facts, operator)
         view = View(server.watched, server.publish)
-        view.link = link(address, port, admission.token)
+        view.link = link(address, port, admission.tokens[Role.VIEWER])
+        view.operator_link = link(address, port, admission.tokens[Role.OPERATOR])
+        operator.start()
         server.start(view.latest)
         try:
             yield view
         finally:
             server.stop()
+            operator.stop()

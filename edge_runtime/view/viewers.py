@@ -1,4 +1,4 @@
-"""The viewers of a view. Each has a slot of one message, so that a slow viewer costs nothing.
+"""The viewers of a view. Each has a slot of one result, so that a slow viewer costs nothing.
 
 A viewer says which messages it has drawn. No more than WINDOW messages are on their way to it, so
 that the buffers of the network hold no old pictures.
@@ -6,6 +6,7 @@ that the buffers of the network hold no old pictures.
 
 import asyncio
 import time
+from collections import deque
 
 from devices import Clock
 
@@ -13,6 +14,10 @@ MAX_VIEWERS = 16
 """Viewers at a time."""
 WINDOW = 2
 """Messages on their way to a viewer: one is decoded while the next is sent."""
+MAX_NOTES = 32
+"""Answers that wait for a viewer; a newer answer replaces the oldest."""
+COMMANDS_A_SECOND, COMMAND_BURST = 5.0, 10.0
+"""Commands that a viewer may give in the long run, and at once."""
 STALLED_SECONDS = 30.0
 """A viewer that draws nothing for so long is disconnected; a page connects again by itself."""
 
@@ -30,11 +35,28 @@ class Viewer:
         self._changed = asyncio.Event()
         self._unconfirmed = 0
         self._confirmed_at = clock()
+        self._notes: deque[str] = deque(maxlen=MAX_NOTES)
+        self._allowance, self._counted_at = COMMAND_BURST, clock()
 
     def offer(self, message: bytes) -> None:
         """Puts a message into the slot; an older message that is still there is given up."""
         self._message = message
         self._changed.set()
+
+    def note(self, text: str) -> None:
+        """Adds a text that goes out before the slot."""
+        self._notes.append(text)
+        self._changed.set()
+
+    def may_command(self) -> bool:
+        """Whether the viewer may give another command now; counts it."""
+        now = self._clock()
+        grown = self._allowance + COMMANDS_A_SECOND * (now - self._counted_at)
+        self._allowance, self._counted_at = min(COMMAND_BURST, grown), now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
 
     def confirm(self) -> None:
         """Notes that the viewer has drawn a message."""
@@ -42,20 +64,23 @@ class Viewer:
         self._confirmed_at = self._clock()
         self._changed.set()
 
-    async def take(self, timeout: float) -> bytes | None:
-        """The newest message, once the viewer is ready for it; None after `timeout` seconds.
+    async def take(self, timeout: float) -> bytes | str | None:
+        """The oldest note, else the newest message, once the viewer is ready for it.
 
-        Raises Stalled where the viewer has drawn nothing for STALLED_SECONDS.
+        None after `timeout` seconds. Raises Stalled where the viewer has drawn nothing for
+        STALLED_SECONDS.
         """
         try:
             async with asyncio.timeout(timeout):
-                while self._message is None or not self.ready:
+                while not self._notes and (self._message is None or not self.ready):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             if not self.ready and self._clock() - self._confirmed_at > STALLED_SECONDS:
                 raise Stalled from None
             return None
+        if self._notes:
+            return self._notes.popleft()
         message, self._message = self._message, None
         if not self._unconfirmed:
             self._confirmed_at = self._clock()

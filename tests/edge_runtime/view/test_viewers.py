@@ -5,6 +5,9 @@ import asyncio
 import pytest
 
 from edge_runtime.view.viewers import (
+    COMMAND_BURST,
+    COMMANDS_A_SECOND,
+    MAX_NOTES,
     MAX_VIEWERS,
     STALLED_SECONDS,
     WINDOW,
@@ -15,7 +18,7 @@ from edge_runtime.view.viewers import (
 
 
 def test_a_newer_message_takes_the_place_of_an_older_one() -> None:
-    async def watch() -> list[bytes | None]:
+    async def watch() -> list[bytes | str | None]:
         viewer = Viewer()
         for message in (b"1", b"2", b"3"):
             viewer.offer(message)
@@ -77,3 +80,25 @@ def test_viewers_are_limited() -> None:
     assert joined[0] is not None
     viewers.leave(joined[0])
     assert viewers.join() is not None
+
+
+def test_notes_come_before_the_slot_and_even_to_a_viewer_who_draws_nothing() -> None:
+    async def watch() -> list[bytes | str | None]:
+        viewer = Viewer()
+        for _ in range(WINDOW):
+            viewer.offer(b"message")
+            await viewer.take(60)
+        viewer.offer(b"message")
+        for number in range(MAX_NOTES + 1):
+            viewer.note(str(number))
+        return [await viewer.take(60) for _ in range(MAX_NOTES)] + [await viewer.take(0.01)]
+
+    assert asyncio.run(watch()) == [*map(str, range(1, MAX_NOTES + 1)), None]
+
+
+def test_commands_are_counted_over_time() -> None:
+    now = 0.0
+    viewer = Viewer(lambda: now)
+    assert sum(viewer.may_command() for _ in range(100)) == COMMAND_BURST
+    now = 2 / COMMANDS_A_SECOND
+    assert [viewer.may_command() for _ in range(3)] == [True, True, False]
