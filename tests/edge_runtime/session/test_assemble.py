@@ -21,7 +21,7 @@ class Clears:
         self._region, self._stop = region, stop
         self.results: list[Result] = []
 
-    def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
+    def write(self, result: Result, pixels: Pixels) -> None:
         self.results.append(result)
         if len(self.results) == 5:
             self._region.mark(None, self._region.screen)

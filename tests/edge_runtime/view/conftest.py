@@ -32,6 +32,7 @@ FACTS = {"live": True, "budget": 60.0, "margin": 0.05, "evidence": True}
 """A budget that a machine with other work keeps."""
 NO_REGIONS = Path("/nowhere/sectors.toml")
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+LARGE = {"width": 1920, "height": 1080}
 PATIENCE_MS = 60_000
 
 
@@ -140,6 +141,14 @@ def running(demo_path: Path) -> Iterator[Callable[..., Running]]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = os.environ.get("SONOLITE_SCREENSHOTS")
+    path = Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
+    path.mkdir(exist_ok=True)
+    return path
+
+
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra `dev`")
@@ -155,7 +164,7 @@ def browser() -> "Iterator[Browser]":
 @pytest.fixture
 def page(browser: "Browser") -> "Iterator[Page]":
     """A page of a browser without cookies, in English; an error on the page fails the test."""
-    context = browser.new_context(viewport=WIDE, locale="en-GB")  # type: ignore[arg-type]
+    context = browser.new_context(viewport=WIDE, locale="en-GB", has_touch=True)  # type: ignore[arg-type]
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     errors: list[str] = []
