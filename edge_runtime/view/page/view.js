@@ -135,7 +135,7 @@ function renderDecision(result, line) {
   const { threshold } = score;
   const low = Math.max(0, threshold - facts.margin);
   const high = Math.min(1, threshold + facts.margin);
-  set("score-text", `${text("score")} (${labelText(score.label)}) ${scoreText(nodule, score)}`);
+  set("score-text", `${text("score")} (${labelText(score.label)}) ${score.score.toFixed(2)}`);
   set("threshold-text", `${text("threshold")} ${threshold.toFixed(2)}`);
   set("zone-text", text("zone").replace("{low}", low.toFixed(2)).replace("{high}", high.toFixed(2)));
   element("bar").style.width = `${100 * score.score}%`;
