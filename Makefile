@@ -74,7 +74,7 @@ docs/recipe.md: docs/recipe_page.py train/recipe.py train/recipe_keys.py train/a
 # Renews the lock files from pyproject.toml.
 lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/host
-	for which in device "host --extra train --extra dicom --extra stream --extra view --extra docs --extra dev" "tflite-runtime --extra tflite-runtime --no-emit-package ai-edge-litert"; do \
+	for which in device "host --extra train --extra dicom --extra stream --extra view --extra exam --extra docs --extra dev" "tflite-runtime --extra tflite-runtime --no-emit-package ai-edge-litert"; do \
 		set -- $$which; out=requirements/$$1.txt; shift; \
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \

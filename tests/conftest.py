@@ -493,6 +493,20 @@ def demo_bundle(demo_path: Path) -> Bundle:
 
 
 @pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of eight megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("only root mounts a disk of its own")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
 def screen() -> np.ndarray:
     """One screen of the phantom with its nodule in view."""
     return Phantom(live=False).render(40)

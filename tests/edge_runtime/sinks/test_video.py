@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -22,20 +21,6 @@ from edge_runtime.results.states import State
 from edge_runtime.sinks.overlay import draw_result
 from edge_runtime.sinks.video import OverlayVideo, overlay_file
 from tests.edge_runtime.sinks.test_overlay import RESULT
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of eight megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("only root mounts a disk of its own")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_a_video_that_begins_before_the_scanner_has_the_size_of_its_screen(tmp_path: Path) -> None:

@@ -1,0 +1,495 @@
+"""Keeps exams beside a session, in a thread of its own.
+
+A session gives its results to the recorder as to any sink; a page begins and ends exams, and keeps
+pictures:
+
+    with open_recorder(folder, bundle, str(source), device.live) as recorder:
+        recorder.begin(Identity(patient_id="4711"))
+        session.run([recorder, ...], stop)          # calls recorder.write(result, pixels)
+        recorder.keep_still(result, pixels)         # from any thread
+        recorder.end()
+        recorder.status().line()
+
+`begin` and `keep_still` raise BadInput where they make no sense now. Nothing else is raised, and
+nothing waits for the disk: what cannot be written waits in a queue of bounded length and is tried
+again; what the queue has no room for is counted. `status` tells the trouble. Outside an exam
+`write` does nothing.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import platform
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import cv2
+
+from devices import BadInput, Clock, Pixels
+from edge_runtime.bundle.archive import Bundle
+from edge_runtime.exams import store
+from edge_runtime.exams.course import Course, CourseStep
+from edge_runtime.exams.schema import open_exams
+from edge_runtime.exams.store import Identity, Provenance, Retention
+from edge_runtime.results.result import Result, to_json
+
+_LOGGER = logging.getLogger(__name__)
+
+RECORDS_WAITING = 1024
+"""Steps of an exam that may wait for the disk: a quarter of an hour of a quiet exam."""
+PICTURES_WAITING = 8
+COMMIT_SECONDS = 0.5
+"""Between two commits, so that a flickering label does not wear out a memory card."""
+NEXT_ATTEMPT_SECONDS = 1.0
+"""From a failure to the next attempt."""
+IDLE_SECONDS = 10.0
+"""For so long no result may come before the last moment of the exam is moved all the same."""
+END_SECONDS = 10.0
+"""For so long the end of a session waits for a disk that takes nothing."""
+LOCK = "recorder.lock"
+LOCK_ATTEMPTS = 10
+REMOVED = "the folder was removed"
+"""The trouble after which an exam cannot be completed: what would be written is lost."""
+
+Write = Callable[[sqlite3.Connection, int], None]
+"""Writes something of the exam of that number; only ever called within a transaction."""
+
+
+@dataclass(frozen=True)
+class RecorderStatus:
+    """How the recorder is doing."""
+
+    running: bool
+    """Whether an exam runs."""
+    begun: str | None
+    """When it began, UTC, ISO 8601."""
+    exam: int | None
+    """The number of the exam that was written last; None before the first is written."""
+    stills: int
+    """Pictures that somebody kept in this exam."""
+    waiting: int
+    """Records that wait for the disk."""
+    lost: int
+    """Records of the session that could not be written."""
+    trouble: str | None
+    """Why nothing can be written now."""
+
+    def line(self) -> str | None:
+        """The trouble in words for a person; None where all is well."""
+        words = []
+        if self.trouble is not None:
+            words.append(f"the exam is not being written: {self.trouble}; {self.waiting} wait")
+        if self.lost:
+            words.append(f"{self.lost} records of exams were lost")
+        return ", ".join(words) or None
+
+
+@dataclass
+class _Job:
+    """Something that waits to be written."""
+
+    write: Write | None = None
+    begin: tuple[str, Identity] | None = None
+    """Begins an exam at that moment."""
+    picture: bool = False
+    may_be_lost: bool = True
+
+
+class Recorder:
+    """A sink that keeps exams; see the text of the module. `open_recorder` makes it."""
+
+    wants_pixels, latest_only = True, False
+
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Bundle,
+        provenance: Provenance,
+        retention: Retention,
+        clock: Clock,
+        utc: Callable[[], datetime],
+    ) -> None:
+        locator = bundle.manifest.locator
+        self._stage = bundle.manifest.classifier
+        self._policy = None if locator is None else locator.pooling
+        self._folder, self._provenance, self._retention = folder, provenance, retention
+        self._clock, self._utc = clock, utc
+        self._changed = threading.Condition()
+        self._jobs: deque[_Job] = deque()
+        self._taken = 0
+        """Jobs that are being written."""
+        self._closed = False
+        self._gives_up: float | None = None
+        """Monotonic seconds after which the closed recorder stops trying."""
+        self._course: Course | None = None
+        self._begun: str | None = None
+        self._exam: int | None = None
+        self._stills = self._lost = self._lost_before = self._pictures = 0
+        self._trouble: str | None = None
+        self._failed = False
+        """Whether the recorder itself failed; it then takes nothing more."""
+        self._connection: sqlite3.Connection | None = None
+        self._database: tuple[int, int] | None = None
+        self._removed: list[Path] = []
+        """Files that no row names once the transaction is committed."""
+        self._thread = threading.Thread(target=self._work, name="exams", daemon=True)
+        self._thread.start()
+
+    # What sessions and pages call.
+
+    def begin(self, identity: Identity | None = None) -> None:
+        """Begins an exam. Raises BadInput where one runs, and where nothing can be kept."""
+        with self._changed:
+            if self._course is not None:
+                raise BadInput("an exam is running; end it first")
+            self._require_room(len(self._jobs) < RECORDS_WAITING)
+            self._begun = self._now()
+            self._course = Course(self._stage, self._policy, self._provenance.live, self._clock())
+            self._stills, self._lost_before = 0, self._lost
+            begin = self._begun, identity or Identity()
+            self._put(_Job(begin=begin, may_be_lost=False))
+
+    def end(self) -> None:
+        """Ends the exam; does nothing where none runs."""
+        with self._changed:
+            if self._course is None:
+                return
+            self._keep_step(CourseStep((), self._course.changed_nodules()), all_pictures=True)
+            self._course = self._begun = None
+            at, before = self._now(), self._lost_before
+
+            def write(to: sqlite3.Connection, exam: int) -> None:
+                store.set_ended(to, exam, at, self._lost - before)
+
+            self._put(_Job(write, may_be_lost=False))
+
+    def keep_still(self, result: Result, pixels: Pixels) -> None:
+        """Keeps a picture with its result; `pixels` must not be changed afterwards.
+
+        Raises BadInput where no exam runs, and where too many pictures wait for the disk.
+        """
+        with self._changed:
+            if self._course is None:
+                raise BadInput("no exam is running; begin one first")
+            self._require_room(self._pictures < PICTURES_WAITING)
+            self._keep_picture(result, pixels, "person", None)
+            self._stills += 1
+
+    def write(self, result: Result, pixels: Pixels) -> None:
+        """Takes one result of the session; see `Sink.write`. Raises nothing."""
+        with self._changed:
+            if self._course is None or self._failed:
+                return
+            try:
+                step = self._course.add(result, pixels)
+            except Exception as error:
+                self._fail(error)
+                return
+            if step is not None:
+                self._keep_step(step)
+
+    def status(self) -> RecorderStatus:
+        """How the recorder is doing now."""
+        with self._changed:
+            return RecorderStatus(
+                self._course is not None,
+                self._begun,
+                self._exam,
+                self._stills,
+                len(self._jobs) + self._taken,
+                self._lost,
+                self._trouble,
+            )
+
+    def close(self) -> None:
+        """Ends the exam, and waits until all is written, at most END_SECONDS for a silent disk."""
+        self.end()
+        with self._changed:
+            self._closed, self._gives_up = True, self._clock() + END_SECONDS
+            self._changed.notify_all()
+        self._thread.join(2 * END_SECONDS)
+
+    # What waits for the disk. All of this is called with the condition held.
+
+    def _require_room(self, has_room: bool) -> None:
+        if self._failed:
+            raise BadInput(f"exams cannot be kept: {self._trouble}")
+        if not has_room:
+            raise BadInput("exams cannot be kept: too much waits for the disk")
+
+    def _keep_step(self, step: CourseStep, all_pictures: bool = False) -> None:
+        assert self._course is not None
+        room = 2 * PICTURES_WAITING if all_pictures else PICTURES_WAITING - self._pictures - 1
+        for picture in self._course.take_pictures(max(0, room)):
+            self._keep_picture(picture.result, picture.pixels, "best", picture.nodule)
+
+        def write(to: sqlite3.Connection, exam: int) -> None:
+            for decision in step.decisions:
+                store.insert_decision(to, exam, decision)
+            for nodule in step.nodules:
+                store.put_nodule(to, exam, nodule)
+
+        self._put(_Job(write, may_be_lost=bool(step.decisions)))
+
+    def _keep_picture(
+        self, result: Result, pixels: Pixels, kept: store.Keeper, nodule: int | None
+    ) -> None:
+        held: list[Pixels] = [pixels]
+        coded: list[bytes] = []
+
+        def write(to: sqlite3.Connection, exam: int) -> None:
+            if not coded:  # once, although a full disk has it tried often
+                coded.append(cv2.imencode(".png", held.pop())[1].tobytes())
+            self._write_still(to, exam, coded[0], result, kept, nodule)
+
+        self._pictures += 1
+        self._put(_Job(write, picture=True, may_be_lost=False))
+
+    def _put(self, job: _Job) -> None:
+        """Adds a job. A full queue gives up its oldest job that may be lost."""
+        if self._failed:
+            return
+        if len(self._jobs) + self._taken >= RECORDS_WAITING:
+            oldest = next((each for each in self._jobs if each.may_be_lost), None)
+            if oldest is not None:
+                self._jobs.remove(oldest)
+                self._lost += 1
+        self._jobs.append(job)
+        self._changed.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        """Gives up for good after an error of the program; the session goes on."""
+        _LOGGER.warning("the recorder of exams failed: %s", type(error).__name__)
+        self._failed = True
+        self._trouble = f"the recorder failed ({type(error).__name__})"
+        self._lost += len(self._jobs) + self._taken
+        self._taken = 0
+        self._jobs.clear()
+
+    # The thread that writes.
+
+    def _work(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except Exception as error:
+            with self._changed:
+                self._fail(error)
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _turn(self) -> bool:
+        """Writes what waits; returns False at the end."""
+        with self._changed:
+            ready = self._changed.wait_for(lambda: self._jobs or self._closed, IDLE_SECONDS)
+            if not ready and self._course is not None:  # long without a result: LOST, or withheld
+                at = self._now()
+                self._jobs.append(_Job(lambda to, exam: store.set_last(to, exam, at)))
+            batch = self._batch()
+            if not batch:
+                return not self._closed
+            self._taken = len(batch)
+        trouble = self._store(batch)
+        with self._changed:
+            self._taken = 0
+            if trouble not in (None, self._trouble):
+                _LOGGER.warning("exams cannot be written: %s", trouble)
+            self._trouble = trouble
+            if trouble in (None, REMOVED):
+                self._pictures -= sum(job.picture for job in batch)
+                self._lost += 0 if trouble is None else len(batch)
+                self._changed.wait_for(lambda: self._closed, COMMIT_SECONDS)
+                return True
+            self._jobs.extendleft(reversed(batch))
+            if self._gives_up is not None and self._clock() >= self._gives_up:
+                self._lost += len(self._jobs)
+                self._jobs.clear()
+                return False
+            if not self._changed.wait_for(lambda: self._closed, NEXT_ATTEMPT_SECONDS):
+                return True
+            self._changed.wait(NEXT_ATTEMPT_SECONDS / 10)
+            return True
+
+    def _batch(self) -> list[_Job]:
+        """Takes the waiting jobs of one exam."""
+        batch: list[_Job] = []
+        while self._jobs and not (batch and self._jobs[0].begin):
+            batch.append(self._jobs.popleft())
+        return batch
+
+    def _store(self, batch: list[_Job]) -> str | None:
+        """Writes a batch in one transaction; returns why it cannot be written, None where it is."""
+        try:
+            connection = self._opened(create=batch[0].begin is not None)
+            if batch[0].begin is not None:
+                store.sweep_stills(connection, self._folder)
+                store.apply_retention(connection, self._folder, self._retention, self._utc())
+            self._removed.clear()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                exam = self._exam
+                for job in batch:
+                    if job.begin is not None:
+                        exam = store.insert_exam(connection, *job.begin, self._provenance)
+                    if job.write is not None:
+                        assert exam is not None
+                        job.write(connection, exam)
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a full disk may have rolled back already
+                    connection.execute("ROLLBACK")
+                raise
+        except (sqlite3.Error, OSError, BadInput) as error:
+            return _words(error)
+        self._exam = exam
+        for path in self._removed:
+            path.unlink(missing_ok=True)
+        return None
+
+    def _opened(self, create: bool) -> sqlite3.Connection:
+        """The connection to the database, as long as the file is still there.
+
+        SQLite would go on writing to a file that was removed. Raises BadInput, sqlite3.Error.
+        """
+        there = store.database_identity(self._folder)
+        if self._connection is not None and there is not None and there == self._database:
+            return self._connection
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if there != self._database and not create:
+            raise BadInput(REMOVED)
+        self._connection = open_exams(self._folder, create)
+        self._database = store.database_identity(self._folder)
+        return self._connection
+
+    def _write_still(
+        self,
+        connection: sqlite3.Connection,
+        exam: int,
+        png: bytes,
+        result: Result,
+        kept: store.Keeper,
+        nodule: int | None,
+    ) -> None:
+        """Writes a picture and the row of it. A better picture replaces the best one."""
+        if kept == "best":
+            before = store.remove_best(connection, exam, nodule)
+            self._removed += [store.still_path(self._folder, exam, number) for number in before]
+        line = to_json(result).decode()
+        number = store.insert_still(connection, exam, kept, nodule, line, len(png))
+        store.write_picture(store.still_path(self._folder, exam, number), png)
+
+    def _now(self) -> str:
+        return self._utc().isoformat(timespec="milliseconds")
+
+
+def _words(error: Exception) -> str:
+    """Why something cannot be written, without a path."""
+    text = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+    return {
+        os.strerror(errno.ENOSPC): "the disk is full",
+        "database or disk is full": "the disk is full",
+        "database is locked": "another program holds the database",
+    }.get(text, text)
+
+
+def provenance_of(bundle: Bundle, source: str, live: bool) -> Provenance:
+    """The model, this device and this software; `source` is a name without secrets."""
+    manifest = bundle.manifest
+    try:
+        release = version("sonolite")
+    except PackageNotFoundError:
+        release = "of no known version"
+    return Provenance(
+        source=source,
+        live=live,
+        bundle=manifest.name,
+        version=manifest.version,
+        digest=bundle.digest,
+        thresholds=manifest.classifier.operating_point.thresholds,
+        prevalence=manifest.classifier.prevalence,
+        device=f"{platform.node()}, {platform.machine()}, {platform.system()} {platform.release()}",
+        software=f"sonolite {release}, Python {platform.python_version()}",
+    )
+
+
+@contextmanager
+def open_recorder(
+    folder: Path,
+    bundle: Bundle,
+    source: str,
+    live: bool,
+    retention: Retention | None = None,
+    clock: Clock = time.monotonic,
+    utc: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Iterator[Recorder]:
+    """A recorder for a session; no exam runs yet. The folder is made where it is missing.
+
+    `source` is the name of the source without secrets, `live` whether it is live. `retention` is
+    applied when an exam begins. Raises BadInput where exams cannot be kept in the folder, or
+    another session keeps them there.
+    """
+    open_exams(folder, create=True).close()
+    with _lock(folder):
+        with closing(open_exams(folder)) as connection:
+            store.mark_interrupted(connection)
+        recorder = Recorder(
+            folder,
+            bundle,
+            provenance_of(bundle, source, live),
+            retention or Retention(),
+            clock,
+            utc,
+        )
+        try:
+            yield recorder
+        finally:
+            recorder.close()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Holds the lock of the one session that keeps exams in a folder; see flock(2).
+
+    Raises BadInput where another session holds it. A program that looks whether an exam runs holds
+    it for a moment.
+    """
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        for _ in range(LOCK_ATTEMPTS):
+            with suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.1)
+        else:
+            raise BadInput(f"{folder}: another session keeps exams there; name another folder")
+        yield
+    finally:
+        os.close(handle)
+
+
+def running_exam(folder: Path, connection: sqlite3.Connection) -> int | None:
+    """The number of the exam that runs; None where no session keeps one."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return store.unfinished_exam(connection)
+    else:
+        return None
+    finally:
+        os.close(handle)

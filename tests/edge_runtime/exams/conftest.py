@@ -1,0 +1,57 @@
+"""A recorder in a folder, and results as a session gives them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.bundle.archive import Bundle, open_bundle
+from edge_runtime.exams.recorder import Recorder, open_recorder, running_exam
+from edge_runtime.exams.schema import open_exams
+from edge_runtime.exams.store import Exam, read_exams
+
+
+@pytest.fixture(scope="session")
+def found_bundle(shipped_path: Path) -> Bundle:
+    """The bundle that ships, which has a locator."""
+    return open_bundle(shipped_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "exams"
+
+
+Recording = Callable[..., AbstractContextManager[Recorder]]
+
+
+@pytest.fixture
+def recording(found_bundle: Bundle) -> Recording:
+    """`recording(folder)` opens a recorder of a live session."""
+
+    def opened(folder: Path, **options: object) -> AbstractContextManager[Recorder]:
+        return open_recorder(folder, found_bundle, "phantom:", True, **options)  # type: ignore[arg-type]
+
+    return opened
+
+
+@pytest.fixture
+def recorder(recording: Recording, folder: Path) -> Iterator[Recorder]:
+    with recording(folder) as recorder:
+        yield recorder
+
+
+def exams_in(folder: Path) -> list[Exam]:
+    with closing(open_exams(folder)) as connection:
+        return read_exams(connection, running_exam(folder, connection))
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits for what another thread or process does."""
+    end, pause = time.monotonic() + seconds, threading.Event()
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        pause.wait(0.01)

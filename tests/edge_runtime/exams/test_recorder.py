@@ -1,0 +1,433 @@
+"""The recorder keeps what was decided, through kills, full disks and locks, and holds up nobody."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from devices import BadInput, Pixels
+from edge_runtime.exams import recorder as module
+from edge_runtime.exams import store
+from edge_runtime.exams.recorder import PICTURES_WAITING, Recorder
+from edge_runtime.exams.schema import DATABASE, open_exams
+from edge_runtime.exams.store import Identity, Retention, still_path
+from edge_runtime.results.result import to_json
+from edge_runtime.results.states import State
+from tests.edge_runtime.exams.conftest import Recording, exams_in, wait_until
+from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
+
+WHO = Identity("4711", "Muster^Anna", "A-0042")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "NEXT_ATTEMPT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "END_SECONDS", 1.0)
+
+
+def decisions(folder: Path, exam: int = 1) -> list[int | None]:
+    with closing(open_exams(folder)) as connection:
+        return [each.frame for each in store.read_decisions(connection, exam)]
+
+
+def feed(recorder: Recorder, frames: range) -> None:
+    """One frame a second."""
+    for frame in frames:
+        recorder.write(replace(result(30 * frame, FOUND), frame=frame), NOISE)
+
+
+def is_written(recorder: Recorder) -> bool:
+    status = recorder.status()
+    return not status.waiting and status.trouble is None
+
+
+def test_an_exam_is_kept_from_beginning_to_end(recorder: Recorder, folder: Path) -> None:
+    recorder.begin(WHO)
+    feed(recorder, range(3))
+    recorder.end()
+    feed(recorder, range(5, 8))
+    recorder.close()
+    (exam,) = exams_in(folder)
+    assert exam.identity == WHO
+    assert (exam.running, exam.interrupted, exam.nodules, exam.lost) == (False, False, 1, 0)
+    assert exam.ended is not None
+    assert decisions(folder) == [0, 1, 2]
+
+
+def test_the_model_the_device_and_the_software_are_named(recorder: Recorder, folder: Path) -> None:
+    recorder.begin()
+    recorder.close()
+    provenance = exams_in(folder)[0].provenance
+    assert (provenance.bundle, provenance.version, provenance.source) == ("demo", 2, "phantom:")
+    assert len(provenance.digest) == 64
+    assert provenance.live
+    assert os.uname().nodename in provenance.device
+    assert provenance.software.startswith("sonolite ")
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (48, 64, 3)], ids=["gray", "colour"])
+def test_a_kept_picture_has_every_pixel_and_its_result(
+    recorder: Recorder, folder: Path, shape: tuple[int, ...]
+) -> None:
+    pixels: Pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    still = result(4, FOUND)
+    recorder.begin()
+    recorder.keep_still(still, pixels)
+    assert recorder.status().stills == 1
+    recorder.close()
+    with closing(open_exams(folder)) as connection:
+        (row,) = store.read_stills(connection, 1)
+    saved = cv2.imread(str(still_path(folder, 1, row.number)), cv2.IMREAD_UNCHANGED)
+    assert saved is not None
+    assert np.array_equal(saved, pixels)
+    assert (row.kept, row.result.encode()) == ("person", to_json(still))
+
+
+def test_of_a_nodule_one_best_picture_is_left(recorder: Recorder, folder: Path) -> None:
+    recorder.begin()
+    for frame, weak in enumerate([0.3, 0.5, 0.9]):
+        recorder.write(result(30 * frame, replace(FOUND, locator_score=weak)), NOISE)
+        wait_until(lambda: is_written(recorder))
+    recorder.close()
+    with closing(open_exams(folder)) as connection:
+        (row,) = store.read_stills(connection, 1)
+    assert (row.kept, row.nodule) == ("best", 1)
+    assert '"frame":60' in row.result
+    assert [path.name for path in (folder / "stills" / "1").iterdir()] == [f"{row.number}.png"]
+
+
+def test_an_exam_that_runs_is_told_from_one_that_was_cut_off(
+    recorder: Recorder, folder: Path
+) -> None:
+    recorder.begin()
+    wait_until(lambda: recorder.status().exam)
+    assert exams_in(folder)[0].running
+
+
+KILLED = """
+import sys, time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from edge_runtime.bundle.archive import open_bundle
+from edge_runtime.exams.recorder import open_recorder
+from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
+
+with open_recorder(Path(sys.argv[1]), open_bundle(Path(sys.argv[2])), "phantom:", True) as recorder:
+    recorder.begin()
+    for frame in range(10**6):
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        step = replace(result(30 * frame, FOUND), frame=frame, captured_utc=now)
+        recorder.write(step, NOISE)
+        while recorder.status().waiting > 100:
+            time.sleep(0.01)
+"""
+
+
+def test_a_kill_loses_nothing_that_was_committed(
+    folder: Path, shipped_path: Path, recording: Recording
+) -> None:
+    """Another program reads as many decisions after the kill as before it, or more."""
+    running = subprocess.Popen([sys.executable, "-c", KILLED, folder, shipped_path])
+    try:
+        wait_until(lambda: (folder / DATABASE).exists())
+        wait_until(lambda: exams_in(folder) and len(decisions(folder)) > 50)
+        committed = decisions(folder)
+        assert exams_in(folder)[0].running
+    finally:
+        os.kill(running.pid, signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
+    after = decisions(folder)
+    assert after[: len(committed)] == committed
+    assert after == [*range(len(after))]
+    (exam,) = exams_in(folder)
+    assert exam.interrupted
+    assert exam.last > exam.begun
+    with recording(folder) as recorder:
+        recorder.begin()
+        wait_until(lambda: recorder.status().exam)
+        assert [(each.running, each.interrupted) for each in exams_in(folder)] == [
+            (False, True),
+            (True, False),
+        ]
+    with closing(open_exams(folder)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_full_disk_is_told_and_what_was_committed_stays(
+    small_disk: Path, recording: Recording
+) -> None:
+    folder = small_disk / "exams"
+    with recording(folder) as recorder:
+        recorder.begin()
+        feed(recorder, range(5))
+        wait_until(lambda: is_written(recorder))
+        with open(small_disk / "fill", "wb") as fill:
+            while os.statvfs(small_disk).f_bavail:
+                fill.write(bytes(os.statvfs(small_disk).f_bavail * 4096))
+                fill.flush()
+        recorder.keep_still(result(9, FOUND), NOISE)
+        feed(recorder, range(5, 8))
+        wait_until(lambda: recorder.status().trouble)
+        line = recorder.status().line()
+        assert line is not None
+        assert line.startswith("the exam is not being written: the disk is full; ")
+        assert decisions(folder)[:5] == [0, 1, 2, 3, 4]
+        (small_disk / "fill").unlink()
+        wait_until(lambda: is_written(recorder))
+    assert decisions(folder) == [*range(8)]
+    (exam,) = exams_in(folder)
+    assert (exam.stills, exam.lost, exam.interrupted) == (1, 0, False)
+
+
+def test_a_locked_database_is_told_and_written_later(
+    recorder: Recorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.exams.schema.LOCK_SECONDS", 0.1)
+    recorder.begin()
+    wait_until(lambda: is_written(recorder))
+    with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        feed(recorder, range(3))
+        wait_until(lambda: recorder.status().trouble)
+        assert recorder.status().trouble == "another program holds the database"
+        other.execute("ROLLBACK")
+    wait_until(lambda: is_written(recorder))
+    assert decisions(folder) == [0, 1, 2]
+
+
+def test_a_removed_folder_is_told_and_the_next_exam_makes_it_again(
+    recorder: Recorder, folder: Path
+) -> None:
+    recorder.begin()
+    feed(recorder, range(2))
+    wait_until(lambda: is_written(recorder))
+    shutil.rmtree(folder)
+    feed(recorder, range(2, 4))
+    wait_until(lambda: recorder.status().lost)
+    assert recorder.status().trouble == "the folder was removed"
+    recorder.end()
+    recorder.begin()
+    feed(recorder, range(4, 6))
+    wait_until(lambda: is_written(recorder))
+    assert decisions(folder) == [4, 5]
+
+
+def test_what_the_queue_has_no_room_for_is_counted(
+    recorder: Recorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RECORDS_WAITING", 5)
+    recorder.begin()
+    wait_until(lambda: is_written(recorder))
+    with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        feed(recorder, range(20))
+        assert recorder.status().lost
+        assert recorder.status().waiting <= 10
+        other.execute("ROLLBACK")
+        recorder.close()
+        lost = recorder.status().lost
+    assert len(decisions(folder)) == 20 - lost
+    assert exams_in(folder)[0].lost == lost
+
+
+def test_pictures_that_wait_are_few(recorder: Recorder, folder: Path) -> None:
+    recorder.begin()
+    wait_until(lambda: is_written(recorder))
+    with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(PICTURES_WAITING):
+            recorder.keep_still(result(0, FOUND), NOISE)
+        with pytest.raises(BadInput, match="too much waits for the disk"):
+            recorder.keep_still(result(0, FOUND), NOISE)
+        assert recorder.status().stills == PICTURES_WAITING
+
+
+def test_the_session_never_waits_for_the_disk(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes nothing until all was said."""
+    disk = threading.Event()
+    written = store.write_picture
+
+    def slow(path: Path, content: bytes) -> None:
+        assert disk.wait(60)
+        written(path, content)
+
+    monkeypatch.setattr(store, "write_picture", slow)
+    recorder.begin()
+    feed(recorder, range(200))
+    recorder.keep_still(result(0, FOUND), NOISE)
+    recorder.end()
+    assert not disk.is_set()
+    disk.set()
+
+
+def test_an_error_of_the_program_ends_the_recorder_and_not_the_session(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(store, "insert_decision", broken)
+    recorder.begin()
+    feed(recorder, range(1))
+    wait_until(lambda: recorder.status().trouble)
+    assert recorder.status().trouble == "the recorder failed (ZeroDivisionError)"
+    feed(recorder, range(1, 4))
+    with pytest.raises(BadInput, match="exams cannot be kept"):
+        recorder.keep_still(result(0, FOUND), NOISE)
+
+
+def test_a_silent_session_moves_the_last_moment(
+    recorder: Recorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.02)
+    recorder.begin()
+    wait_until(lambda: exams_in(folder))
+    first = exams_in(folder)[0].last
+    wait_until(lambda: exams_in(folder)[0].last > first)
+
+
+def test_no_exam_begins_in_another(recorder: Recorder) -> None:
+    recorder.begin()
+    with pytest.raises(BadInput, match="an exam is running"):
+        recorder.begin()
+
+
+def test_no_picture_is_kept_outside_an_exam(recorder: Recorder) -> None:
+    with pytest.raises(BadInput, match="no exam is running"):
+        recorder.keep_still(result(0), NOISE)
+
+
+def test_two_sessions_do_not_share_a_folder(
+    recorder: Recorder, folder: Path, recording: Recording
+) -> None:
+    with pytest.raises(BadInput, match="another session keeps exams there"), recording(folder):
+        pass
+
+
+def test_a_late_state_is_kept_without_a_frame(recorder: Recorder, folder: Path) -> None:
+    recorder.begin()
+    gone = replace(result(0), frame=None, timestamp=None, state=State.LOST, reason="gone")
+    recorder.write(gone, NOISE)
+    recorder.close()
+    with closing(open_exams(folder)) as connection:
+        (row,) = store.read_decisions(connection, 1)
+    assert (row.state, row.reason, row.frame, row.nodule) == ("LOST", "gone", None, None)
+
+
+@pytest.mark.parametrize("wrong", [{"name": "a" * 65}, {"accession": "a\nb"}, {"patient_id": "\0"}])
+def test_an_identity_is_short_and_printable(wrong: dict[str, str]) -> None:
+    with pytest.raises(BadInput, match="at most 64 printable letters") as refusal:
+        Identity(**wrong)
+    assert next(iter(wrong.values())) not in str(refusal.value)
+
+
+def test_nobody_is_named_in_a_log(
+    folder: Path, recording: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG"), recording(folder) as recorder:
+        recorder.begin(WHO)
+        wait_until(lambda: is_written(recorder))
+        shutil.rmtree(folder)
+        feed(recorder, range(2))
+        wait_until(lambda: recorder.status().lost)
+    assert "cannot be written" in caplog.text
+    for word in ("4711", "Muster", "A-0042"):
+        assert word not in caplog.text + repr(WHO)
+
+
+class Calendar:
+    """A wall clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def keep_exams(recorder: Recorder, calendar: Calendar, days: list[int]) -> None:
+    """One exam with a picture on each day."""
+    for day in days:
+        calendar.now = datetime(2026, 1, day, tzinfo=UTC)
+        recorder.begin(Identity(name=f"patient {day}"))
+        recorder.keep_still(result(0, FOUND), NOISE)
+        recorder.end()
+        wait_until(lambda: is_written(recorder))
+
+
+def test_an_old_exam_goes_when_another_begins(folder: Path, recording: Recording) -> None:
+    calendar = Calendar()
+    with recording(folder, retention=Retention(days=10), utc=calendar) as recorder:
+        keep_exams(recorder, calendar, [1, 5, 12])
+    assert [exam.id for exam in exams_in(folder)] == [2, 3]
+    assert {path.name for path in (folder / "stills").iterdir()} == {"2", "3"}
+
+
+def test_the_oldest_exams_make_room(folder: Path, recording: Recording) -> None:
+    calendar = Calendar()
+    room = 2 * NOISE.size + 100_000
+    with recording(folder, retention=Retention(bytes=room), utc=calendar) as recorder:
+        keep_exams(recorder, calendar, [1, 2, 3, 4])
+    assert [exam.id for exam in exams_in(folder)] == [2, 3, 4]
+
+
+def test_the_exam_that_begins_is_kept_however_little_room_there_is(
+    folder: Path, recording: Recording
+) -> None:
+    calendar = Calendar()
+    with recording(folder, retention=Retention(bytes=0), utc=calendar) as recorder:
+        keep_exams(recorder, calendar, [1, 2])
+        recorder.begin()
+        feed(recorder, range(2))
+    assert [exam.id for exam in exams_in(folder)] == [3]
+    assert decisions(folder, 3) == [0, 1]
+
+
+def test_a_deleted_exam_leaves_no_byte(folder: Path, recording: Recording) -> None:
+    with recording(folder) as recorder:
+        recorder.begin(WHO)
+        feed(recorder, range(300))
+        recorder.keep_still(result(0, FOUND), NOISE)
+    before = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    with closing(open_exams(folder)) as connection:
+        store.delete_exam(connection, folder, 1)
+        left = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert len(left) < before / 2
+    for word in (b"Muster", b"4711", b"malignant", b"PNG"):
+        assert word not in left
+
+
+def test_a_picture_that_no_row_names_is_removed(folder: Path, recording: Recording) -> None:
+    """A kill may come between the file and the row."""
+    stray = still_path(folder, 7, 3)
+    with recording(folder) as recorder:
+        store.write_picture(stray, b"PNG")
+        recorder.begin()
+        wait_until(lambda: is_written(recorder))
+    assert not stray.parent.exists()
+
+
+def test_the_moment_of_retention_is_that_of_the_wall_clock(
+    folder: Path, recording: Recording
+) -> None:
+    calendar = Calendar()
+    with recording(folder, retention=Retention(days=1), utc=calendar) as recorder:
+        keep_exams(recorder, calendar, [1])
+        calendar.now += timedelta(hours=23)
+        recorder.begin()
+    assert len(exams_in(folder)) == 2
