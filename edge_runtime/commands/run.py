@@ -127,6 +127,10 @@ def run(
             help=f"Show the live picture on a page for browsers, by default at {DEFAULT_ADDRESS}.",
         ),
     ] = None,
+    exam: Annotated[
+        Path | None,
+        typer.Option(help="The folder for exams that begin and end on the page of --view."),
+    ] = None,
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
     prevalence: PrevalenceOption = None,
@@ -156,6 +160,8 @@ def run(
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
         raise BadInput("--evidence needs a video; name one with --save")
+    if exam is not None and view is None:
+        raise BadInput("--exam needs --view: exams begin and end on that page")
     address = None if view is None else _view_address(view)
     versions = admitted_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
@@ -183,6 +189,7 @@ def run(
         admit=admit,
         throttle=Throttle(profile),
         view=address,
+        exam=exam,
     )
     if save is not None:
         say(f"saved {save}")
@@ -269,6 +276,7 @@ def _run(
     admit: Callable[[], None] = lambda: None,
     throttle: Throttle | None = None,
     view: "Address | None" = None,
+    exam: Path | None = None,
 ) -> None:
     """One session from the arguments to the summary; calls `admit` once the model is open."""
     saved = saved_regions_of(saved_regions_file(), source)
@@ -300,17 +308,26 @@ def _run(
         if not device.live:
             opened.append(single)
         if view is not None:
+            from edge_runtime.exams.recorder import open_recorder
             from edge_runtime.view.operator import Operator
             from edge_runtime.view.sink import open_view
+
+            recorder = None
+            if exam is not None:
+                recorder = stack.enter_context(
+                    open_recorder(exam, chain.bundle, str(source), device.live)
+                )
+                opened.append(recorder)
 
             facts = {
                 "live": device.live,
                 "budget": budget,
                 "margin": chain.stage.decision.margin,
                 "evidence": chain.classifier.has_evidence,
+                "exams": exam is not None,
             }
             operator = Operator(
-                session.region, source, saved_regions_file(), session.throttle.celsius
+                session.region, source, saved_regions_file(), session.throttle.celsius, recorder
             )
             page = stack.enter_context(open_view(view, facts, operator))
             opened.append(page)

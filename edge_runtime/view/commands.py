@@ -6,7 +6,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from devices import Box
+from devices import BadInput, Box
+from edge_runtime.exams.store import Identity
 from edge_runtime.screen.saved_regions import ScreenSize
 
 
@@ -18,6 +19,10 @@ class Refusal(StrEnum):
     TOO_MANY = "too many commands: wait a moment"
     BUSY = "other commands wait: try again"
     FAILED = "it could not be done"
+    NO_EXAMS = "exams are not kept: --exam FOLDER keeps them"
+    NO_EXAM = "no exam is running; begin one first"
+    EXAM_RUNS = "an exam is running; end it first"
+    GONE = "that picture is no longer held"
     NOT_REMEMBERED = "the region holds now, but cannot be remembered"
 
 
@@ -38,7 +43,24 @@ class ClearRegion(Struct, frozen=True, tag_field="do", tag="clear", forbid_unkno
     screen: ScreenSize
 
 
-Command = MarkRegion | ClearRegion
+class KeepStill(Struct, frozen=True, tag_field="do", tag="still", forbid_unknown_fields=True):
+    """Keeps the picture of a result in the exam."""
+
+    sequence: int
+    """See `Result.sequence`."""
+
+
+class BeginExam(Struct, frozen=True, tag_field="do", tag="begin", forbid_unknown_fields=True):
+    """Begins an exam."""
+
+    identity: Identity
+
+
+class EndExam(Struct, frozen=True, tag_field="do", tag="end", forbid_unknown_fields=True):
+    """Ends the exam."""
+
+
+Command = MarkRegion | ClearRegion | KeepStill | BeginExam | EndExam
 
 
 class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,10 +82,10 @@ def open_envelope(text: str) -> Envelope | None:
         return None
 
 
-def read_command(envelope: Envelope) -> Command | None:
-    """The command of an envelope; None where it is not understood."""
+def read_command(envelope: Envelope) -> Command:
+    """The command of an envelope. Raises BadInput where it is not understood."""
     try:
         command: Command = _COMMAND.decode(envelope.command)
-    except (msgspec.MsgspecError, RecursionError):
-        return None
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadInput(Refusal.UNKNOWN) from error
     return command

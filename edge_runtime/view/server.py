@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from devices import BadInput
 from edge_runtime.view.admission import ATTEMPT_SECONDS, Admission, Role, TooManyAttempts
 from edge_runtime.view.assets import read_assets
 from edge_runtime.view.commands import Refusal, open_envelope, read_command
@@ -280,10 +281,12 @@ class ViewServer:
             answer(Refusal.VIEWER)
         elif not viewer.may_command():
             answer(Refusal.TOO_MANY)
-        elif (command := read_command(envelope)) is None:
-            answer(Refusal.UNKNOWN)
-        elif not self._operator.submit(command, answer_later):
-            answer(Refusal.BUSY)
+        else:
+            try:
+                if not self._operator.submit(read_command(envelope), answer_later):
+                    answer(Refusal.BUSY)
+            except BadInput as error:
+                answer(str(error))
         return True
 
 

@@ -19,9 +19,17 @@ class View:
 
     wants_pixels, latest_only = True, True
 
-    def __init__(self, watched: Callable[[], bool], publish: Callable[[bytes], None]) -> None:
-        """`publish` takes the message of a result, from any thread, where `watched` says so."""
-        self._watched, self._publish = watched, publish
+    def __init__(
+        self,
+        watched: Callable[[], bool],
+        publish: Callable[[bytes], None],
+        hold: Callable[[Result, Pixels], None],
+    ) -> None:
+        """`publish` takes the message of a result, from any thread, where `watched` says so.
+
+        `hold` takes the result and its screen before.
+        """
+        self._watched, self._publish, self._hold = watched, publish, hold
         self._latest: Result | None = None
         self._first: tuple[int, int] | None = None
         """Frame and sequence of the first result that has a frame."""
@@ -34,6 +42,7 @@ class View:
         self._count(result)
         self._latest = result
         if self._watched():
+            self._hold(result, pixels)
             self._publish(pack(result, pixels, self._missed))
 
     def latest(self) -> bytes | None:
@@ -65,7 +74,7 @@ def open_view(address: Address, facts: dict[str, Any], operator: Operator) -> It
         port: int = listener.getsockname()[1]
         admission = Admission(address.host, port)
         server = ViewServer(listener, admission, facts, operator)
-        view = View(server.watched, server.publish)
+        view = View(server.watched, server.publish, operator.hold)
         view.link = link(address, port, admission.tokens[Role.VIEWER])
         view.operator_link = link(address, port, admission.tokens[Role.OPERATOR])
         operator.start()

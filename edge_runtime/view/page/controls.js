@@ -140,6 +140,6 @@ export class Controls {
     element("exam-fields").reset();
     element("exam-form").close();
     if (ends) this.#give({ do: "end" }, "exam_ended");
-    else this.#give({ do: "begin", ...identity }, "exam_begun");
+    else this.#give({ do: "begin", identity }, "exam_begun");
   }
 }

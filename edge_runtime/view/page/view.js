@@ -219,12 +219,19 @@ function redraw() {
 
 function renderExam(connected) {
   const exam = connected ? status?.exam : null;
-  show("exam-status", Boolean(exam?.begun || exam?.trouble));
-  if (!exam) return;
-  const time = exam.begun && new Date(exam.begun).toTimeString().slice(0, 5);
-  const since = time && text("exam_since").replace("{time}", time).replace("{count}", exam.stills);
-  set("exam-status", [since, exam.trouble && reasonText(exam.trouble)].filter(Boolean).join("; "));
-  element("exam-status").dataset.trouble = String(Boolean(exam.trouble));
+  const parts = [];
+  if (exam?.begun) {
+    const time = new Date(exam.begun).toTimeString().slice(0, 5);
+    parts.push(text("exam_since").replace("{time}", time).replace("{count}", exam.stills));
+  }
+  if (exam?.trouble) {
+    const words = text("exam_trouble").replace("{why}", reasonText(exam.trouble));
+    parts.push(words.replace("{count}", exam.waiting));
+  }
+  if (exam?.lost) parts.push(text("exam_lost").replace("{count}", exam.lost));
+  show("exam-status", parts.length > 0);
+  set("exam-status", parts.join("; "));
+  element("exam-status").dataset.trouble = String(Boolean(exam?.trouble || exam?.lost));
 }
 
 /** The line on the picture. */

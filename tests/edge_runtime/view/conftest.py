@@ -28,7 +28,7 @@ from tests.edge_runtime.sinks.test_overlay import RESULT
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-FACTS = {"live": True, "budget": 60.0, "margin": 0.05, "evidence": True}
+FACTS = {"live": True, "budget": 60.0, "margin": 0.05, "evidence": True, "exams": False}
 """A budget that a machine with other work keeps."""
 NO_REGIONS = Path("/nowhere/sectors.toml")
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}

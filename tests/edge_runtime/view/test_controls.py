@@ -1,7 +1,10 @@
 """What an operator does on the page, in a real Chromium and with a real session."""
 
+import logging
+import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,9 @@ from devices import BadInput, Box
 from devices.capture.phantom import Phantom
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle
+from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.schema import open_exams
+from edge_runtime.exams.store import Identity, read_exams
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
 from edge_runtime.nodules.pooling import NOT_ENOUGH
@@ -26,7 +32,7 @@ from tests.edge_runtime.view.conftest import LARGE, NARROW, Feed, opened
 from tests.edge_runtime.view.test_page import serious, take, wait_for, wait_for_text
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, WebSocket
 
 SOURCE = SourceUri("phantom:")
 GIVEN = Box(167, 190, 108, 100)
@@ -52,20 +58,27 @@ class Examination:
     view: View
     region: Region
     file: Path
+    exams: Path
 
 
 @pytest.fixture
 def examination(demo_bundle: Bundle, tmp_path: Path) -> Iterator[Examination]:
-    region, file, stop = Region(GIVEN, whole=False), tmp_path / "sectors.toml", threading.Event()
+    region, stop = Region(GIVEN, whole=False), threading.Event()
+    file, exams = tmp_path / "sectors.toml", tmp_path / "exams"
     stage = demo_bundle.manifest.classifier
     chain = FallbackChain(demo_bundle, stage, [CPU], threads=1, any_picture=True)
-    with opened(Operator(region, SOURCE, file)) as view, Phantom(fps=15) as device:
+    with ExitStack() as stack:
+        device = stack.enter_context(Phantom(fps=15))
+        recorder = stack.enter_context(open_recorder(exams, demo_bundle, str(SOURCE), True))
+        operator = Operator(region, SOURCE, file, recorder=recorder)
+        view = stack.enter_context(opened(operator, exams=True))
+        sinks = [view, recorder]
         session = threading.Thread(
-            target=run_session, args=(device, chain, region, [view], stop), kwargs={"budget": 60}
+            target=run_session, args=(device, chain, region, sinks, stop), kwargs={"budget": 60}
         )
         session.start()
         try:
-            yield Examination(view, region, file)
+            yield Examination(view, region, file, exams)
         finally:
             stop.set()
             session.join()
@@ -298,10 +311,10 @@ def test_the_temperature_is_shown(page: "Page") -> None:
 
 @pytest.mark.parametrize("size", [NARROW, LARGE], ids=["narrow", "large"])
 def test_every_control_can_be_touched_and_covers_no_other(
-    page: "Page", view: View, found: Feed, size: dict[str, int]
+    page: "Page", examination: Examination, size: dict[str, int]
 ) -> None:
     page.set_viewport_size(size)  # type: ignore[arg-type]
-    operate(page, view)
+    operate(page, examination.view)
     page.keyboard.press("r")
     page.locator("#region-bar").wait_for()
     boxes = page.evaluate(
@@ -310,10 +323,83 @@ def test_every_control_can_be_touched_and_covers_no_other(
             .map(each => each.getBoundingClientRect())
             .map(({ x, y, width, height }) => [x, y, width, height])"""
     )
-    assert len(boxes) >= 8
+    assert len(boxes) == 10
     assert min(side for box in boxes for side in box[2:]) >= 44
     for place, (x, y, w, h) in enumerate(boxes):
         assert x >= 0
         assert x + w <= size["width"]
         for left, top, wide, tall in boxes[place + 1 :]:
             assert x + w <= left or left + wide <= x or y + h <= top or top + tall <= y
+
+
+def begin_exam(page: "Page", examination: Examination) -> None:
+    operate(page, examination.view)
+    page.keyboard.press("x")
+    page.fill("#patient-id", "4711")
+    page.keyboard.press("Enter")
+    wait_for_text(page, "#answer", "exam begun")
+    page.locator("#exam-status", has_text="exam since").wait_for()
+
+
+def test_an_exam_is_begun_with_an_identity_gets_a_still_and_ends(
+    page: "Page",
+    examination: Examination,
+    screenshots: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    operate(page, examination.view)
+    assert page.locator("#keep-still").is_disabled()
+    page.click("#exam")
+    assert serious(page) == []
+    take(page, screenshots, "exam-form", LARGE)
+    page.click("#exam-cancel")
+    begin_exam(page, examination)
+    page.keyboard.press("s")
+    wait_for_text(page, "#answer", "still kept")
+    page.locator("#exam-status", has_text="stills: 1").wait_for()
+    assert serious(page) == []
+    take(page, screenshots, "exam", LARGE)
+    page.click("#exam")
+    page.click("#exam-ok")
+    wait_for_text(page, "#answer", "exam ended")
+    page.locator("#exam-status").wait_for(state="hidden")
+    assert "4711" not in caplog.text
+    with closing(open_exams(examination.exams)) as connection:
+        (exam,) = read_exams(connection, None)
+    assert (exam.identity, exam.stills) == (Identity(patient_id="4711"), 1)
+    assert exam.ended is not None
+
+
+def test_who_was_examined_is_told_to_no_page(page: "Page", examination: Examination) -> None:
+    heard: list[str] = []
+
+    def listen(stream: "WebSocket") -> None:
+        stream.on("framereceived", lambda data: heard.append(str(data)))
+
+    page.on("websocket", listen)
+    begin_exam(page, examination)
+    assert any("begun" in text for text in heard)
+    assert not any("4711" in text for text in heard)
+    page.keyboard.press("x")
+    assert page.input_value("#patient-id") == ""
+
+
+def test_an_exam_that_cannot_be_kept_is_told_and_the_picture_goes_on(
+    page: "Page", examination: Examination, screenshots: Path
+) -> None:
+    begin_exam(page, examination)
+    shutil.rmtree(examination.exams)
+    examination.exams.write_text("a file where the folder should be")
+    page.locator("#exam-status", has_text="the exam cannot be kept").wait_for()
+    take(page, screenshots, "exam-trouble")
+    frame = page.get_attribute("#picture", "data-frame")
+    page.wait_for_selector(f"#picture[data-frame]:not([data-frame='{frame}'])")
+    wait_for(page, "LIVE")
+
+
+def test_a_paused_page_keeps_no_still(page: "Page", examination: Examination) -> None:
+    begin_exam(page, examination)
+    page.wait_for_selector("#keep-still:enabled")
+    page.keyboard.press("p")
+    page.wait_for_selector("#keep-still:disabled")

@@ -1,5 +1,6 @@
 """`sonolite run --view` as a user calls it."""
 
+import json
 import socket
 import sys
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any
 import pytest
 import typer.main
 
+from devices import Box
+from devices.capture.source_uri import SourceUri
 from edge_runtime.cli import command_line
+from edge_runtime.screen.saved_regions import save_roi, saved_regions_file
 from edge_runtime.view import DEFAULT_ADDRESS
 from tests.conftest import refused, sonolite
 
@@ -48,6 +52,7 @@ def test_a_session_with_a_view_prints_the_link_and_ends(demo_path: Path) -> None
     done = run(demo_path, ":0")
     assert done.code == 0, done
     assert "view: http://127.0.0.1:" in done.stderr
+    assert "operate: http://127.0.0.1:" in done.stderr
 
 
 def test_without_the_extra_the_cure_is_named(
@@ -55,6 +60,32 @@ def test_without_the_extra_the_cure_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "starlette", None)
     refused(run(demo_path, ":0"), "live views need starlette: pip install 'sonolite[view]'")
+
+
+def test_exams_need_the_page(demo_path: Path, tmp_path: Path) -> None:
+    words = ("--source", "phantom:?frames=3", "--exam", tmp_path / "exams")
+    refused(sonolite("run", demo_path, *words), "--exam needs --view")
+    assert not (tmp_path / "exams").exists()
+
+
+def test_a_remembered_region_is_used_and_told_and_roi_goes_before_it(demo_path: Path) -> None:
+    source, box = "phantom:?frames=3&seed=20", Box(167, 190, 108, 100)
+    save_roi(saved_regions_file(), SourceUri(source), (640, 480), box)
+    words = ("run", demo_path, "--source", source, "--json", "--any-picture")
+    remembered = sonolite(*words)
+    assert "region: 167,190,108,100 is remembered for a screen of 640 x 480" in remembered.stderr
+    results = [json.loads(line) for line in remembered.stdout.splitlines()]
+    assert {tuple(result["box"]) for result in results} == {box}
+    given = sonolite(*words, "--roi", "20,20,90,90")
+    assert "is remembered" not in given.stderr
+    assert json.loads(given.stdout.splitlines()[0])["box"] == [20, 20, 90, 90]
+
+
+def test_a_session_with_exams_ends_and_leaves_their_folder(demo_path: Path, tmp_path: Path) -> None:
+    words = ("--source", "phantom:?frames=3", "--view=:0", "--exam", tmp_path / "exams")
+    done = sonolite("run", demo_path, *words)
+    assert done.code == 0, done
+    assert (tmp_path / "exams").is_dir()
 
 
 def test_what_is_no_address_is_refused(demo_path: Path) -> None:
