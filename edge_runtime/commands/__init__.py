@@ -4,7 +4,18 @@ from importlib import import_module
 
 import typer
 
-COMMANDS = ("demo", "run", "sector", "inspect", "bench", "doctor", "deploy", "keys", "device")
+COMMANDS = (
+    "demo",
+    "run",
+    "sector",
+    "exam",
+    "inspect",
+    "bench",
+    "doctor",
+    "deploy",
+    "keys",
+    "device",
+)
 """The subcommands in the order of the help."""
 HIDDEN = ("serve", "release")
 """Subcommands for programs; the help does not list them."""

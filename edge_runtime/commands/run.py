@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand
@@ -42,6 +42,7 @@ from edge_runtime.text import say
 from edge_runtime.view import DEFAULT_ADDRESS, WEB_SERVER
 
 if TYPE_CHECKING:
+    from edge_runtime.exams.store import Identity, Retention
     from edge_runtime.view.address import Address
 
 EvidenceOption = Annotated[
@@ -58,20 +59,26 @@ PrevalenceOption = Annotated[
 
 
 class RunCommand(TyperCommand):
-    """`sonolite run`, whose option `--view` may stand without an address."""
+    """`sonolite run`, whose options `--view` and `--exam` may stand without a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Adds the default address behind a `--view` that no address follows."""
+        """Adds the default behind such an option that no value follows."""
         words = []
         for word, following in pairwise([*args, ""]):
             words.append(word)
             if word == "--view" and not ADDRESS.fullmatch(following):
                 words.append(DEFAULT_ADDRESS)
+            if word == "--exam" and not EXAM_FOLDER.fullmatch(following):
+                from edge_runtime.exams.store import own_exams_folder  # here: few keep exams
+
+                words.append(str(own_exams_folder()))
         return super().parse_args(ctx, words)
 
 
 ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
 """What may be an address: a path holds a slash, and an option begins with a dash."""
+EXAM_FOLDER = re.compile(r"[^-].*(?<!\.sonolite)", re.DOTALL)
+"""What may be a folder: an option begins with a dash, and a bundle has its suffix."""
 DEMO_SOURCE = "phantom:?frames=240"
 DEMO_ROI = "167,190,108,100"
 """A region around the nodule of the phantom, with room for the movement of the nodule."""
@@ -129,7 +136,22 @@ def run(
     ] = None,
     exam: Annotated[
         Path | None,
-        typer.Option(help="The folder for exams that begin and end on the page of --view."),
+        typer.Option(
+            metavar="[FOLDER]",
+            help="Keep an exam of the whole run, for `sonolite exam`; by default among your own.",
+        ),
+    ] = None,
+    exam_id: Annotated[
+        str,
+        typer.Option(help="Who is examined: a number or a code. It is kept with the exam alone."),
+    ] = "",
+    keep_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Delete exams that are older when this one begins, such as 30."),
+    ] = None,
+    keep_gigabytes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Delete the oldest exams beyond this size then, such as 10."),
     ] = None,
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,
@@ -153,15 +175,16 @@ def run(
     The bundle must be signed by a trusted key; see `sonolite keys`.
 
     Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
+
+    Example: sonolite run nodule.sonolite --source 0 --exam --exam-id 4711 --keep-days 30
     """
+    kept_exam = _wanted_exam(exam, exam_id, keep_days, keep_gigabytes)
     sinks = list(sink or ())
     if save is not None:
         _refuse_source(save, SourceUri(source))
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
         raise BadInput("--evidence needs a video; name one with --save")
-    if exam is not None and view is None:
-        raise BadInput("--exam needs --view: exams begin and end on that page")
     address = None if view is None else _view_address(view)
     versions = admitted_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
@@ -189,7 +212,7 @@ def run(
         admit=admit,
         throttle=Throttle(profile),
         view=address,
-        exam=exam,
+        exam=kept_exam,
     )
     if save is not None:
         say(f"saved {save}")
@@ -246,6 +269,28 @@ def _view_address(text: str) -> "Address":
     return parse_address(text)
 
 
+class WantedExam(NamedTuple):
+    """An exam that is to be kept of the run."""
+
+    folder: Path
+    identity: "Identity"
+    retention: "Retention"
+
+
+def _wanted_exam(
+    folder: Path | None, patient: str, days: float | None, gigabytes: float | None
+) -> WantedExam | None:
+    """The exam of the options of `run`; None without `--exam`. Raises BadInput for wrong ones."""
+    if folder is None:
+        if patient or days is not None or gigabytes is not None:
+            raise BadInput("--exam-id, --keep-days and --keep-gigabytes need --exam")
+        return None
+    from edge_runtime.exams.store import Identity, Retention  # here: few sessions keep exams
+
+    size = None if gigabytes is None else round(gigabytes * 1e9)
+    return WantedExam(folder, Identity(patient), Retention(days, size))
+
+
 def _refuse_source(save: Path, source: SourceUri) -> None:
     """Raises BadInput where the saved video would overwrite the source."""
     text = source.unexpanded
@@ -276,7 +321,7 @@ def _run(
     admit: Callable[[], None] = lambda: None,
     throttle: Throttle | None = None,
     view: "Address | None" = None,
-    exam: Path | None = None,
+    exam: WantedExam | None = None,
 ) -> None:
     """One session from the arguments to the summary; calls `admit` once the model is open."""
     saved = saved_regions_of(saved_regions_file(), source)
@@ -307,17 +352,19 @@ def _run(
         opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
         if not device.live:
             opened.append(single)
+        recorder = None
+        if exam is not None:
+            from edge_runtime.exams.recorder import open_recorder  # here: few sessions keep exams
+
+            recorder = stack.enter_context(
+                open_recorder(exam.folder, chain.bundle, str(source), device.live, exam.retention)
+            )
+            if view is None or exam.identity.patient_id:  # else they begin on the page
+                recorder.begin(exam.identity)
+            opened.append(recorder)
         if view is not None:
-            from edge_runtime.exams.recorder import open_recorder
             from edge_runtime.view.operator import Operator
             from edge_runtime.view.sink import open_view
-
-            recorder = None
-            if exam is not None:
-                recorder = stack.enter_context(
-                    open_recorder(exam, chain.bundle, str(source), device.live)
-                )
-                opened.append(recorder)
 
             facts = {
                 "live": device.live,
@@ -341,7 +388,8 @@ def _run(
                 update_lock.beat(time.monotonic(), state)
 
         summary, ended = session.run(opened, stop, heartbeat)
-    for line in filter(None, (single.line(), *summary.lines(), NOTICE)):
+    kept = [] if recorder is None else recorder.lines()
+    for line in filter(None, (single.line(), *summary.lines(), *kept, NOTICE)):
         say(line)
     for note, files in device.notes.items():
         say(f"note: {note}" + (f" ({files} files)" if files > 1 else ""))

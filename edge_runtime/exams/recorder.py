@@ -47,7 +47,7 @@ _LOGGER = logging.getLogger(__name__)
 RECORDS_WAITING = 1024
 """Steps of an exam that may wait for the disk: a quarter of an hour of a quiet exam."""
 PICTURES_WAITING = 8
-COMMIT_SECONDS = 0.5
+COMMIT_PAUSE = 0.5
 """Between two commits, so that a flickering label does not wear out a memory card."""
 NEXT_ATTEMPT_SECONDS = 1.0
 """From a failure to the next attempt."""
@@ -210,6 +210,12 @@ class Recorder:
                 self._trouble,
             )
 
+    def lines(self) -> list[str]:
+        """For a person at the end of a session: which exam was kept, and any trouble."""
+        status = self.status()
+        kept = f"exam {status.exam} is kept in {self._folder}" if status.exam else None
+        return [line for line in (kept, status.line()) if line is not None]
+
     def close(self) -> None:
         """Ends the exam, and waits until all is written, at most END_SECONDS for a silent disk."""
         self.end()
@@ -228,7 +234,8 @@ class Recorder:
 
     def _keep_step(self, step: CourseStep, all_pictures: bool = False) -> None:
         assert self._course is not None
-        room = 2 * PICTURES_WAITING if all_pictures else PICTURES_WAITING - self._pictures - 1
+        # Half of the room is for people.
+        room = PICTURES_WAITING if all_pictures else PICTURES_WAITING // 2 - self._pictures
         for picture in self._course.take_pictures(max(0, room)):
             self._keep_picture(picture.result, picture.pixels, "best", picture.nodule)
 
@@ -308,7 +315,7 @@ class Recorder:
             if trouble in (None, REMOVED):
                 self._pictures -= sum(job.picture for job in batch)
                 self._lost += 0 if trouble is None else len(batch)
-                self._changed.wait_for(lambda: self._closed, COMMIT_SECONDS)
+                self._changed.wait_for(lambda: self._closed, COMMIT_PAUSE)
                 return True
             self._jobs.extendleft(reversed(batch))
             if self._gives_up is not None and self._clock() >= self._gives_up:
@@ -395,7 +402,9 @@ class Recorder:
 
 
 def _words(error: Exception) -> str:
-    """Why something cannot be written, without a path."""
+    """Why something cannot be written. The text of another error may hold the path of a folder."""
+    if isinstance(error, BadInput):
+        return REMOVED if str(error) == REMOVED else "the database cannot be opened"
     text = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
     return {
         os.strerror(errno.ENOSPC): "the disk is full",

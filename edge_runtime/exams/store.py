@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -153,11 +153,10 @@ class Exam:
         return self.ended is None and not self.running
 
 
-def default_folder() -> Path:
-    """The folder of the user's exams, which is made where it is missing."""
-    folder = state_folder() / "exams"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+def own_exams_folder() -> Path:
+    """The folder of the user's exams; the folder above it is made where it is missing."""
+    state_folder().mkdir(parents=True, exist_ok=True)
+    return state_folder() / "exams"
 
 
 def still_path(folder: Path, exam: int, number: int) -> Path:
@@ -308,25 +307,26 @@ def delete_exam(connection: sqlite3.Connection, folder: Path, exam: int) -> None
 
 
 def apply_retention(
-    connection: sqlite3.Connection, folder: Path, retention: Retention, now: datetime
+    connection: sqlite3.Connection,
+    folder: Path,
+    retention: Retention,
+    now: datetime,
+    running: int | None = None,
 ) -> list[int]:
     """Deletes exams that are too old, and then the oldest until the others fit.
 
-    No exam may run. Returns the numbers of the deleted exams. Raises sqlite3.Error and OSError.
+    The exam that runs is spared. Returns the numbers of the deleted exams. Raises sqlite3.Error and
+    OSError.
     """
     deleted = []
-    if retention.days is not None:
-        oldest = (now - timedelta(days=retention.days)).astimezone(UTC).isoformat()
-        rows = connection.execute("SELECT id FROM exam WHERE last < ? ORDER BY id", (oldest,))
-        for (exam,) in rows.fetchall():
+    rows = connection.execute("SELECT id, last FROM exam WHERE id IS NOT ? ORDER BY id", (running,))
+    for exam, last in rows.fetchall():
+        age = now - datetime.fromisoformat(last)
+        is_old = retention.days is not None and age > timedelta(days=retention.days)
+        is_over = retention.bytes is not None and size_of_exams(connection) > retention.bytes
+        if is_old or is_over:
             delete_exam(connection, folder, exam)
             deleted.append(exam)
-    while retention.bytes is not None and size_of_exams(connection) > retention.bytes:
-        row = connection.execute("SELECT min(id) FROM exam").fetchone()
-        if row[0] is None:
-            break
-        delete_exam(connection, folder, row[0])
-        deleted.append(row[0])
     return deleted
 
 

@@ -166,6 +166,27 @@ def to_json(result: Result) -> bytes:
     return msgspec.json.encode(record) + b"\n"
 
 
+def from_json(line: str | bytes) -> Result:
+    """The result of a line of `to_json`: as it was, but for rounding, windows and evidence.
+
+    The box stands for the window. Raises ValueError and TypeError for any other text.
+    """
+    record = msgspec.json.decode(line)
+    del record["notice"]
+    nodules = [_nodule(nodule) for nodule in record["nodules"]]
+    latency = FrameLatency(**record["latency_ms"])
+    box = None if record["box"] is None else Box(*record["box"])
+    parts = {"nodules": tuple(nodules), "latency_ms": latency, "box": box}
+    parts |= {"state": State(record["state"]), "health": tuple(record["health"])}
+    return Result(**record | parts)
+
+
+def _nodule(record: dict[str, Any]) -> Nodule:
+    box, bounds = Box(*record["box"]), record["interval"]
+    record["interval"] = bounds and {label: tuple(pair) for label, pair in bounds.items()}
+    return Nodule(**record | {"box": box}, window=box, evidence=None)
+
+
 def _plain(nodule: Nodule) -> dict[str, Any]:
     record: dict[str, Any] = {name: getattr(nodule, name) for name in _NODULE_NAMES}
     record["probability"] = _rounded(nodule.probability)

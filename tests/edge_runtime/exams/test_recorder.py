@@ -32,7 +32,7 @@ WHO = Identity("4711", "Muster^Anna", "A-0042")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "COMMIT_PAUSE", 0.01)
     monkeypatch.setattr(module, "NEXT_ATTEMPT_SECONDS", 0.05)
     monkeypatch.setattr(module, "END_SECONDS", 1.0)
 
@@ -143,7 +143,7 @@ def test_a_kill_loses_nothing_that_was_committed(
     running = subprocess.Popen([sys.executable, "-c", KILLED, folder, shipped_path])
     try:
         wait_until(lambda: (folder / DATABASE).exists())
-        wait_until(lambda: exams_in(folder) and len(decisions(folder)) > 50)
+        wait_until(lambda: exams_in(folder) and len(decisions(folder)) > 10)
         committed = decisions(folder)
         assert exams_in(folder)[0].running
     finally:
@@ -313,8 +313,9 @@ def test_no_picture_is_kept_outside_an_exam(recorder: Recorder) -> None:
 
 
 def test_two_sessions_do_not_share_a_folder(
-    recorder: Recorder, folder: Path, recording: Recording
+    recorder: Recorder, folder: Path, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "LOCK_ATTEMPTS", 1)
     with pytest.raises(BadInput, match="another session keeps exams there"), recording(folder):
         pass
 

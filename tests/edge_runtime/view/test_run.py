@@ -3,6 +3,7 @@
 import json
 import socket
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import typer.main
 from devices import Box
 from devices.capture.source_uri import SourceUri
 from edge_runtime.cli import command_line
+from edge_runtime.exams.schema import open_exams
+from edge_runtime.exams.store import read_exams
 from edge_runtime.screen.saved_regions import save_roi, saved_regions_file
 from edge_runtime.view import DEFAULT_ADDRESS
 from tests.conftest import refused, sonolite
@@ -62,12 +65,6 @@ def test_without_the_extra_the_cure_is_named(
     refused(run(demo_path, ":0"), "live views need starlette: pip install 'sonolite[view]'")
 
 
-def test_exams_need_the_page(demo_path: Path, tmp_path: Path) -> None:
-    words = ("--source", "phantom:?frames=3", "--exam", tmp_path / "exams")
-    refused(sonolite("run", demo_path, *words), "--exam needs --view")
-    assert not (tmp_path / "exams").exists()
-
-
 def test_a_remembered_region_is_used_and_told_and_roi_goes_before_it(demo_path: Path) -> None:
     source, box = "phantom:?frames=3&seed=20", Box(167, 190, 108, 100)
     save_roi(saved_regions_file(), SourceUri(source), (640, 480), box)
@@ -81,11 +78,15 @@ def test_a_remembered_region_is_used_and_told_and_roi_goes_before_it(demo_path: 
     assert json.loads(given.stdout.splitlines()[0])["box"] == [20, 20, 90, 90]
 
 
-def test_a_session_with_exams_ends_and_leaves_their_folder(demo_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("identity", "count"), [((), 0), (("--exam-id", "4711"), 1)])
+def test_with_a_view_an_exam_begins_on_the_page_or_with_an_identity(
+    demo_path: Path, tmp_path: Path, identity: tuple[str, ...], count: int
+) -> None:
     words = ("--source", "phantom:?frames=3", "--view=:0", "--exam", tmp_path / "exams")
-    done = sonolite("run", demo_path, *words)
+    done = sonolite("run", demo_path, *words, *identity)
     assert done.code == 0, done
-    assert (tmp_path / "exams").is_dir()
+    with closing(open_exams(tmp_path / "exams")) as connection:
+        assert len(read_exams(connection, None)) == count
 
 
 def test_what_is_no_address_is_refused(demo_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""The report of an exam on one page: the words and pictures, before HTML or PDF is made of them."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+
+from devices import Pixels
+from edge_runtime.exams.store import Exam, ExamDecision, ExamNodule, KeptStill, still_path
+from edge_runtime.results.result import from_json
+from edge_runtime.sinks.overlay import draw_result
+
+REPORT_NODULES, REPORT_PICTURES, REPORT_REASONS = 6, 6, 5
+"""What one page has room for; the files of the export hold the rest."""
+PICTURE_WIDTH = 900
+"""Pixels: a picture of the report is reduced to it."""
+NODULE_HEAD = ("Nodule", "Decision", "Probability", "Range", "Threshold", "Frames", "First seen")
+REASON_HEAD = ("No label, because", "Times")
+
+
+@dataclass(frozen=True)
+class ReportPicture:
+    """A picture with the box drawn in."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    caption: str
+
+
+@dataclass(frozen=True)
+class ExamReport:
+    """All that the page says; the lines are plain text."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+    nodules: tuple[tuple[str, ...], ...]
+    """Rows below NODULE_HEAD."""
+    nodules_note: str | None
+    pictures: tuple[ReportPicture, ...]
+    pictures_note: str | None
+    reasons: tuple[tuple[str, ...], ...]
+    """Rows below REASON_HEAD."""
+    explanation: tuple[str, ...]
+
+
+def make_report(
+    folder: Path,
+    exam: Exam,
+    nodules: list[ExamNodule],
+    stills: list[KeptStill],
+    decisions: list[ExamDecision],
+) -> ExamReport:
+    """The report of an exam whose pictures lie in `folder`."""
+    ranked = sorted(nodules, key=lambda nodule: -nodule.frames)
+    listed = sorted(ranked[:REPORT_NODULES], key=lambda nodule: nodule.number)
+    pictures, rest = _pictures(folder, exam.id, listed, stills)
+    reasons = Counter(each.reason for each in decisions if each.label is None and each.reason)
+    return ExamReport(
+        title=f"Exam {exam.id}",
+        facts=tuple(_facts(exam, len(nodules), len(decisions))),
+        warnings=tuple(exam_warnings(exam)),
+        nodules=tuple(_row(exam, nodule) for nodule in listed),
+        nodules_note=_nodules_note(len(nodules) - len(listed)),
+        pictures=tuple(pictures),
+        pictures_note=f"{rest} more pictures are among the files of the exam." if rest else None,
+        reasons=tuple((reason, str(n)) for reason, n in reasons.most_common(REPORT_REASONS)),
+        explanation=tuple(_explanation(exam)),
+    )
+
+
+def exam_warnings(exam: Exam) -> list[str]:
+    """What a reader has to know before anything else."""
+    lines = []
+    if exam.running:
+        lines.append("The exam is still running.")
+    if exam.interrupted:
+        lines.append(
+            f"The exam was interrupted, as by a power cut; the last moment is {moment(exam.last)}."
+        )
+    if exam.lost:
+        lines.append(f"{exam.lost} records of the exam could not be written.")
+    return lines
+
+
+def moment(utc: str) -> str:
+    """A moment for people, to the second."""
+    return f"{datetime.fromisoformat(utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def overlay_of(folder: Path, exam: int, still: KeptStill) -> Pixels | None:
+    """A kept picture with the result drawn in, BGR; None where the file is missing or damaged."""
+    pixels = cv2.imread(str(still_path(folder, exam, still.number)), cv2.IMREAD_UNCHANGED)
+    return None if pixels is None else draw_result(pixels, from_json(still.result))  # type: ignore[arg-type]
+
+
+def _facts(exam: Exam, nodules: int, decisions: int) -> list[tuple[str, str]]:
+    identity = exam.identity
+    typed = [
+        ("Patient", identity.patient_id),
+        ("Name", identity.name),
+        ("Accession number", identity.accession),
+    ]
+    given = [(name, value) for name, value in typed if value]
+    over = datetime.fromisoformat(exam.last) - datetime.fromisoformat(exam.begun)
+    minutes, seconds = divmod(round(over.total_seconds()), 60)
+    return [
+        *(given or [("Patient", "nobody was named")]),
+        ("Begun", moment(exam.begun)),
+        ("Duration", f"{minutes} min {seconds} s"),
+        ("Source", exam.provenance.source),
+        ("Nodules", str(nodules)),
+        ("Decisions kept", str(decisions)),
+    ]
+
+
+def _row(exam: Exam, nodule: ExamNodule) -> tuple[str, ...]:
+    thresholds = exam.provenance.thresholds
+    label = max(thresholds, key=nodule.probability.__getitem__)
+    bounds = ""
+    if nodule.interval is not None:
+        low, high = nodule.interval[label]
+        bounds = f"{low:.2f} to {high:.2f}"
+    return (
+        str(nodule.number),
+        nodule.label or f"no label: {nodule.reason}",
+        f"{label} {nodule.probability[label]:.2f}",
+        bounds,
+        f"{thresholds[label]:.2f}",
+        str(nodule.frames),
+        moment(nodule.first_seen)[11:19],
+    )
+
+
+def _nodules_note(rest: int) -> str | None:
+    if not rest:
+        return None
+    return f"These were seen in most frames; {rest} more are in nodules.csv."
+
+
+def _pictures(
+    folder: Path, exam: int, nodules: list[ExamNodule], stills: list[KeptStill]
+) -> tuple[list[ReportPicture], int]:
+    """What somebody kept first, and the best picture of each listed nodule; how many are left."""
+    numbers = {nodule.number for nodule in nodules}
+    kept = [still for still in stills if still.kept == "person"]
+    best = [still for still in stills if still.kept == "best" and still.nodule in numbers]
+    chosen = (kept[: REPORT_PICTURES - min(len(best), REPORT_PICTURES // 2)] + best)[
+        :REPORT_PICTURES
+    ]
+    pictures = [_picture(folder, exam, still) for still in chosen]
+    present = [picture for picture in pictures if picture is not None]
+    return present, len(stills) - len(chosen)
+
+
+def _picture(folder: Path, exam: int, still: KeptStill) -> ReportPicture | None:
+    overlay = overlay_of(folder, exam, still)
+    if overlay is None:
+        return None
+    height, width = overlay.shape[:2]
+    if width > PICTURE_WIDTH:
+        height, width = round(height * PICTURE_WIDTH / width), PICTURE_WIDTH
+        overlay = cv2.resize(overlay, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    coded = cv2.imencode(".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+    result = from_json(still.result)
+    why = "Kept by the user" if still.kept == "person" else f"Nodule {still.nodule}"
+    if result.file is not None:
+        place = f"{result.file}, frame {result.frame}"
+    else:
+        place = f"frame {result.frame}, {moment(result.captured_utc)[11:19]}"
+    return ReportPicture(coded.tobytes(), width, height, f"{why}, {place}")
+
+
+def _explanation(exam: Exam) -> list[str]:
+    made = exam.provenance
+    shares = ", ".join(f"{label} {share:.2f}" for label, share in made.prevalence.items())
+    return [
+        f"Decided by the model {made.bundle}, version {made.version}, with {made.software}, on "
+        f"{made.device}. sha256 of the manifest: {made.digest}.",
+        "The decision about a nodule follows from all frames that showed it. A label is given "
+        "where the probability is far enough from the threshold. The range tells where the "
+        "probability would lie with more views of the nodule, in 95 of 100 cases; it does not tell "
+        f"the error of the model itself. The probabilities hold at this prevalence: {shares}.",
+    ]

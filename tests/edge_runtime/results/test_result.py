@@ -1,0 +1,38 @@
+"""A result and its line of JSON."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from edge_runtime.results.result import Nodule, Result, from_json, to_json
+from edge_runtime.results.states import State
+from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
+
+FOUND = replace(NODULE, locator_score=0.5, interval={"benign": (0.1, 0.3), "malignant": (0.7, 0.9)})
+
+
+def as_kept(nodule: Nodule) -> Nodule:
+    return replace(nodule, window=nodule.box, evidence=None)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        RESULT,
+        replace(RESULT, nodules=(FOUND, replace(NODULE, track=2, label=None, smoothed=None))),
+        replace(RESULT, nodules=(), box=None, frame=None, timestamp=None, state=State.LOST),
+        replace(RESULT, file="a.png", health=("hot",), adjusted_prevalence={"malignant": 0.1}),
+    ],
+)
+def test_a_line_gives_the_result_again(result: Result) -> None:
+    kept = replace(result, nodules=tuple(map(as_kept, result.nodules)))
+    assert from_json(to_json(result)) == kept
+    assert from_json(to_json(result).decode()).nodules == kept.nodules
+
+
+@pytest.mark.parametrize("line", ["", "[]", '{"notice": ""}'])
+def test_any_other_text_is_refused(line: str) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        from_json(line)
+    assert msgspec.json.decode(to_json(RESULT))["notice"]
