@@ -173,7 +173,6 @@ class Operator:
                 "begun": recorded.begun,
                 "stills": recorded.stills,
                 "trouble": recorded.trouble,
-                "waiting": recorded.waiting,
                 "lost": recorded.lost,
             }
         status = {
