@@ -405,6 +405,11 @@ def _run(
     saved = saved_regions_of(saved_regions_file(), source)
     if roi is not None:
         parse_roi(roi)  # a wrong region is refused before the source opens
+    else:
+        for (width, height), entry in saved.items():
+            if entry.roi is not None:
+                box = ",".join(map(str, entry.roi))
+                say(f"region: {box} is remembered for a screen of {width} x {height}")
     if as_json:
         sinks = ["jsonl:-", *sinks]
     if not as_json or (sys.stderr is not None and sys.stderr.isatty()):
@@ -416,7 +421,10 @@ def _run(
             chain.any_picture = True
         if view is not None and view.paced and not device.live:
             device = PacedRecording(device)
-        session = assemble(device, chain, roi, saved, budget, throttle, whole_picture, prevalence)
+        operated = view is not None
+        session = assemble(
+            device, chain, roi, saved, budget, throttle, whole_picture, prevalence, operated
+        )
         _announce(chain)
         if evidence and not chain.classifier.has_evidence:
             raise BadInput(f"--evidence: {chain.bundle.id} has no evidence map")
@@ -426,25 +434,12 @@ def _run(
         opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
         if not device.live:
             opened.append(single)
-        if view is not None:
-            from edge_runtime.view.sink import open_view
-
-            facts = session_facts(device.live, budget, chain.stage.decision.margin)
-            page = stack.enter_context(open_view(view.address, facts, view.certificate))
-            opened.append(page)
-            say(f"view: {page.link}")
-            mark = view.certificate.fingerprint if view.certificate else None
-            say_link_notes(page.link, mark)
-            if view.browse:
-                _browse(page.link)
         frame_recorder = None
         if record is not None:
-            from edge_runtime.session.frame_recorder import (
-                open_frame_recorder,
-            )  # few sessions record
+            from edge_runtime.session import frame_recorder as frames  # here: few sessions record
 
             frame_recorder = stack.enter_context(
-                open_frame_recorder(record, device, source, session.settings, record_limit)
+                frames.open_frame_recorder(record, device, source, session.settings, record_limit)
             )
         exam_recorder = None
         if exam is not None:
@@ -453,8 +448,35 @@ def _run(
             exam_recorder = stack.enter_context(
                 open_recorder(exam.folder, chain.bundle, str(source), device.live, exam.retention)
             )
-            exam_recorder.begin(exam.identity)
+            if view is None or exam.identity.patient_id:  # else they begin on the page
+                exam_recorder.begin(exam.identity)
             opened.append(exam_recorder)
+        if view is not None:
+            from edge_runtime.view.operator import Operator
+            from edge_runtime.view.sink import open_view
+
+            operator = Operator(
+                session.region,
+                source,
+                saved_regions_file(),
+                session.throttle.celsius,
+                exam_recorder,
+            )
+            facts = session_facts(
+                device.live,
+                budget,
+                chain.stage.decision.margin,
+                chain.classifier.has_evidence,
+                exam is not None,
+            )
+            page = stack.enter_context(open_view(view.address, facts, operator, view.certificate))
+            opened.append(page)
+            say(f"view: {page.link}")
+            say(f"operate: {page.operator_link}")
+            mark = view.certificate.fingerprint if view.certificate else None
+            say_link_notes(page.link, mark)
+            if view.browse:
+                _browse(page.operator_link)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 

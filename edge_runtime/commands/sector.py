@@ -211,16 +211,18 @@ def _entry(region: SavedRegion) -> dict[str, object]:
     return {
         "source": SourceUri(region.source).key,
         "screen": region.screen,
-        "kind": outline.kind,
-        "box": outline.box,
-        "polygon": outline.polygon,
+        "kind": outline and outline.kind,
+        "box": outline and outline.box,
+        "polygon": outline and outline.polygon,
         "roi": region.roi,
     }
 
 
 def _described(region: SavedRegion) -> str:
-    roi = "" if region.roi is None else f", judged in {_text(region.roi)}"
-    return f"{region.outline.kind} in {_text(region.outline.box)}{roi}"
+    outline, roi = region.outline, region.roi
+    parts = [] if outline is None else [f"{outline.kind} in {_text(outline.box)}"]
+    parts += [] if roi is None else [f"judged in {_text(roi)}"]
+    return ", ".join(parts)
 
 
 def _text(box: Box) -> str:

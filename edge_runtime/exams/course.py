@@ -77,7 +77,7 @@ class Course:
     ) -> None:
         """`begun` in monotonic seconds; `policy` is that of the locator of the bundle."""
         self._stage, self._policy, self._live, self._begun = stage, policy or MARKED, live, begun
-        self._numbers: dict[tuple[object, ...], int] = {}
+        self._numbers: dict[tuple[str | None, int], int] = {}
         self._seen: dict[int, _Seen] = {}
         self._candidates: dict[int, KeyPicture] = {}
         self._last: Result | None = None
@@ -111,10 +111,8 @@ class Course:
         return [self._candidates.pop(number) for number in numbers]
 
     def _number(self, nodule: Nodule, result: Result) -> int:
-        """The number of a nodule in the exam. A mark that moves marks another nodule."""
-        is_marked = nodule.locator_score is None and result.region == "given"
-        key = (result.file, nodule.track, nodule.box if is_marked else None)
-        return self._numbers.setdefault(key, len(self._numbers) + 1)
+        """The number of a nodule in the exam."""
+        return self._numbers.setdefault((result.file, nodule.track), len(self._numbers) + 1)
 
     def _see(self, number: int, nodule: Nodule, result: Result, pixels: Pixels) -> None:
         """Adds a frame to what is known of a nodule."""

@@ -1,6 +1,7 @@
 """The region of a screen to classify: around the picture are menus, scales and text."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from edge_runtime.screen.outline import (
     rectangle_outline,
     shrink_for_search,
 )
-from edge_runtime.screen.saved_regions import SavedRegion, ScreenSize
+from edge_runtime.screen.saved_regions import MIN_REGION_SIDE, SavedRegion, ScreenSize
 from edge_runtime.screen.stillness import cell_means
 
 SEARCH_FRAMES = 15
@@ -26,6 +27,15 @@ SEARCH_STRIDE, SETTLED_STRIDE = 2, 32
 After that it takes few frames, because a probe that leaves the air shows more of its picture."""
 MIN_GROWTH, MIN_OVERLAP = 1.05, 0.97
 """A later outline must be larger by this factor, and hold this share of the outline before."""
+
+
+class Misplaced(StrEnum):
+    """Why a region of interest cannot be taken."""
+
+    NO_PICTURE = "there is no picture yet"
+    OTHER_SIZE = "the picture has another size now: draw the region again"
+    OUTSIDE = "the region lies outside the picture"
+    TOO_SMALL = f"a side of the region is shorter than {MIN_REGION_SIDE} pixels"
 
 
 class OutlinedBox:
@@ -57,7 +67,8 @@ class Region:
     """The part of the screen that is classified.
 
     The user's region comes first, then a region that was saved for a screen of this size, then the
-    region that the device names, then the picture that the search finds.
+    region that the device names, then the picture that the search finds. `mark` replaces the user's
+    region while frames come.
 
     The search begins with the bright area of one frame. After SEARCH_FRAMES frames with movement it
     takes the area that moves. That area stays until the screen changes its size, so that the box
@@ -80,19 +91,51 @@ class Region:
         """The part of the picture to classify; None classifies the whole picture."""
         self.outline: Outline | None = None
         """The outline of the picture on the screen; None while there is no picture."""
+        self.changes = 0
+        """How often another region of interest was marked."""
+        self.screen: ScreenSize = (0, 0)
+        """Width and height of the last screen; 0 before the first."""
         self._given = roi
+        self._asked: tuple[ScreenSize, Box | None] | None = None
+        """The screen and the region of the last `mark`, which may come from any thread."""
+        self._marked: tuple[ScreenSize, Box | None] | None = None
+        """The same, once a frame was located with it."""
         self._saved, self._device_region = saved or {}, device_region
-        self._screen: ScreenSize = (0, 0)
         self._fixed = self._settled = False
         self._count = 0
         self._frames: list[Pixels] = []
         self._window: OutlinedBox | None = None
 
+    def mark(self, roi: Box | None, screen: ScreenSize) -> None:
+        """Takes another region of interest, or none, from the next frame on; for any thread.
+
+        `screen` is the size of the screen on which `roi` was drawn: the region holds for such
+        screens alone. Raises BadInput with a `Misplaced` where the region cannot be taken.
+        """
+        if self.screen == (0, 0):
+            raise BadInput(Misplaced.NO_PICTURE)
+        if self.screen != screen:
+            raise BadInput(Misplaced.OTHER_SIZE)
+        if roi is not None:
+            if min(roi.w, roi.h) < MIN_REGION_SIDE:
+                raise BadInput(Misplaced.TOO_SMALL)
+            if min(roi) < 0 or roi.x + roi.w > screen[0] or roi.y + roi.h > screen[1]:
+                raise BadInput(Misplaced.OUTSIDE)
+        self._asked = screen, roi
+
+    @property
+    def next_roi(self) -> Box | None:
+        """The region of interest of the next frame, if its screen has the size of the last."""
+        asked = self._asked
+        return self.roi if asked is None or asked[0] != self.screen else asked[1]
+
     def forget(self) -> None:
         """Begins the search again, as for another device."""
-        saved = self._saved.get(self._screen)
-        self.roi = self._given or (None if saved is None else saved.roi)
-        self.outline = self._device_outline() if saved is None else saved.outline
+        self.roi = self._region_of_interest()
+        saved = self._saved.get(self.screen)
+        self.outline = None if saved is None else saved.outline
+        if self.outline is None:
+            self.outline = self._device_outline()
         self._window = None
         self._fixed, self._settled = self.outline is not None, False
         self._count, self._frames = 0, []
@@ -104,9 +147,13 @@ class Region:
         Raises BadInput where the user's region does not lie on the screen.
         """
         height, width = pixels.shape[:2]
-        if self._screen != (width, height) or not keep:
-            self._screen = (width, height)
+        if self.screen != (width, height) or not keep:
+            self.screen = (width, height)
             self.forget()
+        if self._marked is not self._asked:
+            self._marked = self._asked
+            before, self.roi = self.roi, self._region_of_interest()
+            self.changes += self.roi != before
         if self.roi is not None:
             x, y, w, h = self.roi
             if x + w > width or y + h > height:
@@ -146,14 +193,20 @@ class Region:
             box = Box(x, y, w, h)
         return find_flaw(pixels, box)
 
+    def _region_of_interest(self) -> Box | None:
+        """The region of interest on the current screen: what was marked, given or saved."""
+        if self._marked is not None and self._marked[0] == self.screen:
+            return self._marked[1]
+        saved = self._saved.get(self.screen)
+        given = self._given if self._marked is None else None
+        return given or (None if saved is None else saved.roi)
+
     def _device_outline(self) -> Outline | None:
         """The outline of the region that the source names, where it lies on the screen."""
         if self._device_region is None:
             return None
         x, y, w, h = self._device_region
-        fits = (
-            x + w <= self._screen[0] and y + h <= self._screen[1] and min(w, h) >= MIN_PICTURE_SIDE
-        )
+        fits = x + w <= self.screen[0] and y + h <= self.screen[1] and min(w, h) >= MIN_PICTURE_SIDE
         return rectangle_outline(self._device_region) if fits else None
 
     def _search(self, pixels: Pixels) -> None:
@@ -163,18 +216,18 @@ class Region:
             SETTLED_STRIDE if self._settled else SEARCH_STRIDE
         ):
             return
-        whole = Box(0, 0, *self._screen)
+        whole = Box(0, 0, *self.screen)
         if find_flaw(pixels, whole) in (Flaw.BLACK, Flaw.NO_SIGNAL):
             return
         self._frames.append(shrink_for_search(pixels))
         if self.outline is None:
-            self.outline = find_bright(self._frames[-1], self._screen)
+            self.outline = find_bright(self._frames[-1], self.screen)
         if len(self._frames) < SEARCH_FRAMES:
             return
-        movement = find_moving(self._frames, self._screen)
+        movement = find_moving(self._frames, self.screen)
         if not self._settled:
             self._settled = movement is not None
-            self._set_outline(movement or find_bright(self._frames[-1], self._screen))
+            self._set_outline(movement or find_bright(self._frames[-1], self.screen))
         elif movement is not None and self.outline is not None and is_grown(self.outline, movement):
             self._set_outline(movement)
         self._frames = []

@@ -6,13 +6,13 @@
     polygon = [[400, 40], [880, 40], [1100, 660], [180, 660]]
     roi = [560, 240, 180, 150]
 
-`box = [x, y, w, h]` may stand instead of `polygon`; `roi` may be left out.
+`box = [x, y, w, h]` may stand instead of `polygon`. `roi` may be left out, or stand alone.
 """
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -59,8 +59,10 @@ class SavedRegion:
         return SourceUri(self.source).key == source.key
 
     def __post_init__(self) -> None:
-        if (self.polygon is None) == (self.box is None):
-            raise ValueError("either polygon or box is needed")
+        if self.polygon is not None and self.box is not None:
+            raise ValueError("polygon and box exclude each other")
+        if self.polygon is None and self.box is None and self.roi is None:
+            raise ValueError("polygon, box or roi is needed")
         width, height = self.screen
         for rectangle in filter(None, (self.box, self.roi)):
             if min(rectangle.x, rectangle.y) < 0 or min(rectangle.w, rectangle.h) < MIN_REGION_SIDE:
@@ -71,12 +73,11 @@ class SavedRegion:
             require_convex(self.polygon, self.screen)
 
     @property
-    def outline(self) -> Outline:
-        """The picture's outline."""
+    def outline(self) -> Outline | None:
+        """The picture's outline; None where only a region of interest is saved."""
         if self.box is not None:
             return rectangle_outline(self.box)
-        assert self.polygon is not None
-        return Outline(self.polygon)
+        return None if self.polygon is None else Outline(self.polygon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,20 @@ def save_region(path: Path, region: SavedRegion) -> None:
     text = _without(path, SourceUri(region.source), (region.screen,))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(path, text + ("\n" if text.strip() else "") + _entry(region))
+
+
+def save_roi(path: Path, source: SourceUri, screen: ScreenSize, roi: Box | None) -> None:
+    """Saves the region of interest for a source and a size of its screen; None forgets it.
+
+    A saved outline of the picture stays as it is. Raises BadInput.
+    """
+    saved = saved_regions_of(path, source).get(screen)
+    if roi is not None:
+        save_region(path, replace(saved or SavedRegion(source.key, screen, roi=roi), roi=roi))
+    elif saved is not None and saved.outline is not None:
+        save_region(path, replace(saved, roi=None))
+    elif saved is not None:
+        _write(path, _without(path, source, (screen,)))
 
 
 def forget_regions(path: Path, source: SourceUri) -> int:

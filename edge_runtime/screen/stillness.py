@@ -26,9 +26,14 @@ class Stillness:
         self._last: NDArray[np.int16] | None = None
         self._changed_at = 0.0
 
-    def is_frozen(self, summary: NDArray[np.int16], at: float) -> bool:
-        """Whether the picture with these cell means, captured at `at` seconds, is FROZEN."""
-        if self._last is None or is_other_picture(self._last, summary):
+    def is_frozen(self, summary: NDArray[np.int16], at: float, elsewhere: bool = False) -> bool:
+        """Whether the picture with these cell means, captured at `at` seconds, is FROZEN.
+
+        `elsewhere` says that the cells are of another place than before: that is no movement.
+        """
+        if self._last is not None and elsewhere:
+            self._last = summary
+        elif self._last is None or is_other_picture(self._last, summary):
             self._last, self._changed_at = summary, at
         return at - self._changed_at >= FROZEN_AFTER
 

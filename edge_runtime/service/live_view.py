@@ -108,7 +108,7 @@ class ServiceView:
         address = parse_address(self._settings.address)
         token = kept_token(self._layout.state(VIEW_TOKEN))
         certificate = self._certificate()
-        with open_view(address, self._facts, certificate, token) as view:
+        with open_view(address, self._facts, None, certificate, token) as view:
             with self._lock:
                 self._view = view
                 view.begin(self._facts)

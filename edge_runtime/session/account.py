@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from devices import Clock, Frame
+from devices import Box, Clock, Frame
 from edge_runtime.bundle.manifest import ClassifierStage
 from edge_runtime.bundle.policies import PoolingPolicy
 from edge_runtime.models.classifier import Classifier, Prediction
@@ -69,12 +69,16 @@ class Account:
         self.state = State.SEARCHING
         self.summary = Summary()
         self._live, self._budget, self._clock, self._utc = live, budget, clock, utc
-        self._stage, self._bundle, self._region = stage, bundle, region
+        self._stage, self._bundle = stage, bundle
         self._throttle, self._prevalence = throttle, prevalence
         self._smoother = Smoother(stage.decision.smoothing_seconds)
         self._pooling = pooling_policy
         self._opinions: dict[int, tuple[pooling.Pool, pooling.Verdict]] = {}
         """What the frames so far say of each nodule that a locator found, by its track."""
+        self._mark, self._roi = 0, region.roi
+        """Of the last frame; see `PreparedFrame`."""
+        self._last_track = self._tracks_before = 0
+        """The largest number of a nodule so far, and before the region was last marked."""
         self._sequence = itertools.count()
         self._screen: tuple[int, ...] | None = None
         """Height and width of the last screen."""
@@ -129,6 +133,7 @@ class Account:
             self._screen = screen
             self._smoother.forget()  # the search for the region begins again, as on another device
             self._opinions.clear()
+        self._follow_mark(prepared)
         done = self._clock()
         age = done - frame.captured_at
         if check.event is not None:
@@ -159,6 +164,23 @@ class Account:
         )
         return self._result(prepared, latency, nodules, reason)
 
+    def _follow_mark(self, prepared: PreparedFrame) -> None:
+        """Begins anew where another region was marked; a region elsewhere is another nodule."""
+        roi, self._roi = self._roi, prepared.roi
+        if self._mark == prepared.mark:
+            return
+        self._mark = prepared.mark
+        self._smoother.forget()
+        self._opinions.clear()
+        if roi is None or prepared.roi is None or not _hold_each_other(roi, prepared.roi):
+            self._tracks_before = self._last_track
+
+    def _number(self, track: int) -> int:
+        """The number of a nodule in the session; `track` counts from 1 for each region."""
+        number = self._tracks_before + track
+        self._last_track = max(self._last_track, number)
+        return number
+
     def _decide(self, prepared: PreparedFrame, prediction: Prediction, reason: str) -> Nodule:
         """The nodule of a prediction. Outside LIVE it has no label, and `reason` says why."""
         assert prepared.box is not None
@@ -174,7 +196,7 @@ class Account:
             smoothed = _by_label(stage, values)
             label, why = decide(smoothed, stage)
         return Nodule(
-            track=1,
+            track=self._number(1),
             box=prepared.box,
             window=prepared.window,
             label=label,
@@ -216,7 +238,7 @@ class Account:
                     name: pooling.interval(pool, name, self._pooling) for name in stage.labels
                 }
         return Nodule(
-            track=finding.track,
+            track=self._number(finding.track),
             box=finding.box,
             window=finding.window,
             label=label,
@@ -288,7 +310,7 @@ class Account:
             box=None if prepared is None else prepared.box,
             prevalence=self._stage.prevalence,
             adjusted_prevalence=self._prevalence,
-            region="found" if self._region.roi is None else "given",
+            region="found" if self._roi is None else "given",
             latency_ms=latency,
             rate=self._throttle.level.name.lower(),
             health=self._throttle.troubles,
@@ -306,3 +328,13 @@ class Account:
 
 def _by_label(stage: ClassifierStage, values: Sequence[float]) -> dict[str, float]:
     return dict(zip(stage.labels, values, strict=True))
+
+
+def _hold_each_other(one: Box, other: Box) -> bool:
+    """Whether the centre of one box lies in the other box."""
+
+    def holds(box: Box, x: float, y: float) -> bool:
+        return box.x <= x < box.x + box.w and box.y <= y < box.y + box.h
+
+    centres = [(box.x + box.w / 2, box.y + box.h / 2) for box in (one, other)]
+    return holds(one, *centres[1]) or holds(other, *centres[0])

@@ -82,6 +82,7 @@ def assemble(
     throttle: Throttle | None = None,
     whole_picture: bool = False,
     prevalence: str | None = None,
+    operated: bool = False,
 ) -> Session:
     """Opens the models for an open device.
 
@@ -91,7 +92,8 @@ def assemble(
     Without `roi` the locator of the bundle finds the nodules. A bundle without a locator whose
     classifier learnt marked nodules classifies nothing then, unless `whole_picture` asks for it.
     `prevalence` as for `parse_prevalence`. The record of a session is judged as it was, where an
-    argument does not say otherwise.
+    argument does not say otherwise. `operated` says that `roi` may be cleared while frames come, so
+    that a locator is opened although there is `roi`.
     Raises BadInput for a region or a prevalence that is none, and BadInput or HardwareMissing where
     no backend opens a model.
     """
@@ -116,7 +118,7 @@ def assemble(
     chain.threads = chain.threads or default_threads(live)
     chain.opened()
     search = chain.bundle.manifest.locator
-    marked = roi is not None or whole
+    marked = (roi is not None and not operated) or whole
     locator = (
         None if search is None or marked else Locator(chain.bundle, search, threads=chain.threads)
     )

@@ -39,6 +39,8 @@ class Finder:
         self._tracks = NO_TRACKS
         self._screen: tuple[int, ...] = ()
         """Height and width of the last screen."""
+        self._mark = 0
+        """The `PreparedFrame.mark` of the last frame."""
         self._tensors, self._grays = Buffers(), Buffers()
 
     def reopen(self) -> None:
@@ -46,13 +48,21 @@ class Finder:
         self._locator = self._locator.clone(self._threads)
 
     def find(
-        self, frame: Frame, tensor: NDArray[np.uint8], window: Box, classifier: Classifier
+        self,
+        frame: Frame,
+        tensor: NDArray[np.uint8],
+        window: Box,
+        classifier: Classifier,
+        mark: int = 0,
     ) -> tuple[FoundNodule, ...]:
         """The nodules in a frame, by track.
 
-        `tensor` is the picture as the locator takes it, and `window` its part of the screen. Raises
-        RuntimeError where inference fails.
+        `tensor` is the picture as the locator takes it, and `window` its part of the screen. Tracks
+        begin anew, from 1, where `mark` differs from that of the frame before, see
+        `PreparedFrame.mark`. Raises RuntimeError where inference fails.
         """
+        if self._mark != mark:
+            self._mark, self._tracks = mark, NO_TRACKS
         detections = self._locator.locate(tensor, window)
         candidates = (
             self._surest(detections)

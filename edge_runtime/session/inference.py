@@ -208,7 +208,9 @@ class InferenceThread(threading.Thread):
         assert prepared.tensor is not None
         assert prepared.window is not None
         self._task = prepared, watchdog.INFERENCE_TIMEOUT
-        return finder.find(prepared.frame, prepared.tensor, prepared.window, classifier)
+        return finder.find(
+            prepared.frame, prepared.tensor, prepared.window, classifier, prepared.mark
+        )
 
     def _classifier(self, prepared: PreparedFrame | None) -> Classifier:
         """The open classifier. From now on the results name it, and why no preferred backend runs.

@@ -54,6 +54,10 @@ class PreparedFrame:
     """Whether nothing is classified because no nodule is marked."""
     searched: bool
     """Whether the tensor is for the locator, which looks for nodules in the whole picture."""
+    roi: Box | None
+    """The region of interest, in pixels; None where nobody marked one."""
+    mark: int
+    """How often another region of interest was marked before this frame."""
     began: float
     """When work on the frame began, monotonic seconds."""
     ended: float
@@ -84,6 +88,8 @@ class Preparer:
         self._preprocessing, self._search = preprocessing, search
         self._tensors, self._grays = Buffers(), Buffers()
         self._stillness = Stillness()
+        self._mark = 0
+        """The `PreparedFrame.mark` of the last picture that was checked."""
         self._located = False
 
     def prepare(self, frame: Frame) -> PreparedFrame:
@@ -105,6 +111,8 @@ class Preparer:
             tensor,
             unmarked and search is None,
             search is not None,
+            self._region.roi,
+            self._region.changes,
             began,
             self._clock(),
         )
@@ -116,7 +124,7 @@ class Preparer:
         try:
             flaw = self._region.flaw(prepared.frame.pixels, prepared.box)
             if prepared.box is not None and flaw is None:
-                event = Event.REPEATED if self._repeats(prepared.frame, prepared.box) else None
+                event = Event.REPEATED if self._repeats(prepared, prepared.box) else None
         finally:
             prepared.check.settle(event, flaw)
 
@@ -157,9 +165,11 @@ class Preparer:
         tensor = preprocessing(pixels, around, room, self._grays)
         return Box(x + left, y + top, w, h), tensor
 
-    def _repeats(self, frame: Frame, box: Box) -> bool:
+    def _repeats(self, prepared: PreparedFrame, box: Box) -> bool:
         """Whether a live device shows the same picture in the box again and again."""
         if not self._live:
             return False
+        frame = prepared.frame
         summary = self._region.cell_means(frame.pixels, box)
-        return self._stillness.is_frozen(summary, frame.captured_at)
+        elsewhere, self._mark = self._mark != prepared.mark, prepared.mark
+        return self._stillness.is_frozen(summary, frame.captured_at, elsewhere)

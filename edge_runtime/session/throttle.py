@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from devices import Clock
-from devices.boards import Board
+from devices.boards import Board, Sensors
 from devices.health import Health, read_health, troubles
 from edge_runtime.session.throttle_levels import ThrottleLevel, ThrottleState, next_throttle_state
 
@@ -35,6 +35,15 @@ class Throttle:
     def level(self) -> ThrottleLevel:
         """The level of the board now."""
         return self._state.level
+
+    def celsius(self) -> float | None:
+        """The temperature, degrees Celsius; without a board that of the hottest thermal zone.
+
+        None where no sensor gives it.
+        """
+        if self._board is not None:
+            return self._state.celsius
+        return read_health(Sensors(), Path(sys.prefix)).celsius
 
     def update(self) -> None:
         """Reads the health of the board once in READING_INTERVAL; for the watching thread."""

@@ -50,7 +50,7 @@ def draw_result(pixels: Pixels, result: Result, evidence: bool = False) -> Pixel
         boxes[result.box] = _color(result, None)
     for nodule in result.nodules:
         if evidence and nodule.label is not None and nodule.evidence is not None:
-            _tint(canvas[band : band + height], _beyond_threshold(nodule), nodule.window)
+            _tint(canvas[band : band + height], beyond_threshold(nodule), nodule.window)
     for (x, y, w, h), color in boxes.items():
         cv2.rectangle(canvas, (x, y + band), (x + w - 1, y + h - 1 + band), color, 2)
     for nodule in result.nodules:
@@ -74,8 +74,11 @@ def _caption(canvas: Pixels, nodule: Nodule, band: int, color: Color) -> None:
     cv2.putText(canvas, text, (x + 3, top + height + 2), FONT, scale, color, 1, cv2.LINE_AA)
 
 
-def _beyond_threshold(nodule: Nodule) -> NDArray[np.float32]:
-    """The evidence against the threshold of the last label: 0 is where the label would change."""
+def beyond_threshold(nodule: Nodule) -> NDArray[np.float32]:
+    """The evidence against the threshold of the last label: 0 is where the label would change.
+
+    The nodule must have evidence.
+    """
     assert nodule.evidence is not None
     threshold = nodule.thresholds[list(nodule.probability)[-1]]
     return nodule.evidence - np.float32(math.log(threshold / (1 - threshold)))

@@ -15,6 +15,17 @@ WEB_SERVER = Library(
 )
 
 
-def session_facts(live: bool, budget: float, margin: float) -> dict[str, Any]:
-    """The facts of a session that its pages need; budget in seconds."""
-    return {"live": live, "budget": budget, "margin": margin}
+def session_facts(
+    live: bool, budget: float, margin: float, evidence: bool = False, exams: bool = False
+) -> dict[str, Any]:
+    """The facts of a session that its pages need; budget in seconds.
+
+    `evidence` says whether the model has an evidence map, `exams` whether exams can be kept.
+    """
+    return {
+        "live": live,
+        "budget": budget,
+        "margin": margin,
+        "evidence": evidence,
+        "exams": exams,
+    }

@@ -1,4 +1,7 @@
-"""Who may watch: a token from the link, exchanged for a cookie; own hosts and origins alone."""
+"""Who may watch, and who may operate: a token from a link, exchanged for a cookie.
+
+Own hosts and origins alone are admitted.
+"""
 
 import base64
 import hmac
@@ -6,6 +9,7 @@ import secrets
 import socket
 import time
 from collections import OrderedDict
+from enum import StrEnum
 
 from devices import Clock
 from edge_runtime.view.address import is_ip_address
@@ -18,6 +22,15 @@ MAX_CLIENTS = 1000
 """Clients whose wrong tokens are remembered; a newer client replaces the oldest."""
 
 
+class Role(StrEnum):
+    """What a page may do."""
+
+    VIEWER = "viewer"
+    """It shows the session."""
+    OPERATOR = "operator"
+    """It gives commands to the session, too."""
+
+
 class TooManyAttempts(Exception):
     """The client has sent too many wrong tokens."""
 
@@ -28,7 +41,7 @@ def new_token() -> str:
 
 
 class Admission:
-    """The secrets of one view: a token, and the cookie that follows from it."""
+    """The secrets of one view: a token for each role, and the cookies that follow from them."""
 
     def __init__(
         self,
@@ -38,12 +51,12 @@ class Admission:
         token: str | None = None,
         encrypted: bool = False,
     ) -> None:
-        """For a view that listens at this host and port; without `token` it is a new one.
+        """For a view that listens at this host and port; `token` is that of viewers, if it is kept.
 
         A kept token keeps its viewers: their cookie is the same after a restart.
         """
-        self.token = token or new_token()
-        self.cookie = _derive(self.token, "cookie")
+        self.tokens = {Role.VIEWER: token or new_token(), Role.OPERATOR: new_token()}
+        self._cookies = {role: _derive(own, "cookie") for role, own in self.tokens.items()}
         prefix = "__Host-" if encrypted else ""
         self.cookie_name = f"{prefix}sonolite_view_{port}"
         """Cookies of one host are sent to all of its ports, so that the name tells the port."""
@@ -55,7 +68,7 @@ class Admission:
         """The moments of the wrong tokens of each client."""
 
     def exchange(self, token: str, client: str) -> str | None:
-        """The cookie for the token; None where the token is wrong.
+        """The cookie for the token of a role; None where the token is wrong.
 
         Raises TooManyAttempts where `client` has sent too many wrong tokens.
         """
@@ -65,16 +78,17 @@ class Admission:
             self._wrong[client] = recent
         if len(recent) >= MAX_ATTEMPTS:
             raise TooManyAttempts
-        if secrets.compare_digest(token.encode(), self.token.encode()):
-            return self.cookie
+        role = _role_with(token, self.tokens)
+        if role is not None:
+            return self._cookies[role]
         self._wrong[client] = [*recent, now]
         if len(self._wrong) > MAX_CLIENTS:
             self._wrong.popitem(last=False)
         return None
 
-    def admits(self, cookie: str | None) -> bool:
-        """Whether this is the cookie."""
-        return cookie is not None and secrets.compare_digest(cookie.encode(), self.cookie.encode())
+    def role_of(self, cookie: str | None) -> Role | None:
+        """The role of the page with this cookie; None where it is not admitted."""
+        return None if cookie is None else _role_with(cookie, self._cookies)
 
     def is_own_host(self, host: str) -> bool:
         """Whether the header `Host` names this machine.
@@ -98,3 +112,13 @@ def _derive(token: str, purpose: str) -> str:
     """A secret that follows from the token, and does not tell it."""
     digest = hmac.digest(token.encode(), purpose.encode(), "sha256")
     return base64.urlsafe_b64encode(digest[:SECRET_BYTES]).decode()
+
+
+def _role_with(secret: str, secrets_of: dict[Role, str]) -> Role | None:
+    """The role with this secret, in the same time for every secret."""
+    same = [
+        role
+        for role, own in secrets_of.items()
+        if secrets.compare_digest(secret.encode(), own.encode())
+    ]
+    return same[0] if same else None

@@ -21,8 +21,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edge_runtime.view.admission import ATTEMPT_SECONDS, Admission, TooManyAttempts
+from devices import BadInput
+from edge_runtime.view.admission import ATTEMPT_SECONDS, Admission, Role, TooManyAttempts
 from edge_runtime.view.assets import read_assets
+from edge_runtime.view.commands import Refusal, open_envelope, read_command
+from edge_runtime.view.operator import Operator
 from edge_runtime.view.viewers import Stalled, Viewer, Viewers
 
 HEARTBEAT_SECONDS = 0.3
@@ -101,11 +104,16 @@ class ViewServer:
     """Serves one view until it is stopped. Every method may be called from any thread."""
 
     def __init__(
-        self, listener: socket.socket, admission: Admission, tls: ssl.SSLContext | None = None
+        self,
+        listener: socket.socket,
+        admission: Admission,
+        operator: Operator | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """The view is encrypted with `tls`, if there is one."""
+        """Without `operator` nobody gives commands; `tls` encrypts the view, if there is one."""
         self._listener, self._admission = listener, admission
-        self._facts = "{}"
+        self._facts: dict[str, Any] = {}
+        self._operator = operator
         self._viewers = Viewers()
         self._latest: Callable[[], bytes | None] = lambda: None
         self._loop = asyncio.new_event_loop()
@@ -153,11 +161,10 @@ class ViewServer:
 
     def introduce(self, facts: dict[str, Any]) -> None:
         """Tells every viewer, and those who join later, the facts of a new session as JSON."""
-        text = json.dumps({"facts": facts})
 
         def tell() -> None:
-            self._facts = text
-            self._viewers.introduce(text)
+            self._facts = facts
+            self._viewers.introduce(facts)
 
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(tell)
@@ -207,11 +214,12 @@ class ViewServer:
         """Sends results to one viewer until it goes."""
         admission, headers = self._admission, page.headers
         own = admission.is_own_origin(headers.get("origin"), headers.get("host", ""))
-        if not own or not admission.admits(page.cookies.get(admission.cookie_name)):
+        role = admission.role_of(page.cookies.get(admission.cookie_name))
+        if not own or role is None:
             await page.close(POLICY_VIOLATION)
             return
         await page.accept()
-        viewer = self._viewers.join()
+        viewer = self._viewers.join(role)
         if viewer is None:
             await page.close(TOO_MANY_VIEWERS)
             return
@@ -220,7 +228,10 @@ class ViewServer:
             viewer.introduce(self._facts)
             if (latest := self._latest()) is not None:
                 viewer.offer(latest)
-            ways = [asyncio.create_task(way(page, viewer)) for way in (_send, _receive)]
+            ways = [
+                asyncio.create_task(self._send(page, viewer)),
+                asyncio.create_task(self._receive(page, viewer, role)),
+            ]
             done, waiting = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
@@ -236,6 +247,62 @@ class ViewServer:
         with suppress(RuntimeError, WebSocketDisconnect, OSError):  # it may have gone by now
             await page.close(code)
 
+    async def _send(self, page: WebSocket, viewer: Viewer) -> None:
+        """Sends each message, the status where it changes, and a heartbeat where nothing comes."""
+        status = ""
+        while True:
+            message = await viewer.take(HEARTBEAT_SECONDS)
+            if self._operator is not None and status != self._operator.status:
+                status = self._operator.status
+                await page.send_text(status)
+            if isinstance(message, bytes):
+                await page.send_bytes(message)
+            elif message is not None:
+                await page.send_text(message)
+            elif viewer.ready:
+                await page.send_text("{}")
+
+    async def _receive(self, page: WebSocket, viewer: Viewer, role: Role) -> None:
+        """Hears what a viewer has drawn and asks, and tells the time.
+
+        Returns at a message that no page sends, and at the end.
+        """
+        while True:
+            text: str | None = (await page.receive()).get("text")
+            match (text or "").split():
+                case ["drawn"]:
+                    viewer.confirm()
+                case ["clock", moment] if moment.isascii() and moment.isdecimal():
+                    await page.send_text(json.dumps({"clock": [int(moment), time.monotonic()]}))
+                case _:
+                    if not self._command(text or "", viewer, role):
+                        return
+
+    def _command(self, text: str, viewer: Viewer, role: Role) -> bool:
+        """Hands a command over, and sees to its answer; False where the text is no command."""
+        if (envelope := open_envelope(text)) is None:
+            return False
+        number = envelope.id
+
+        def answer(refusal: str | None) -> None:
+            viewer.note(json.dumps({"answer": {"id": number, "refused": refusal}}))
+
+        def answer_later(refusal: str | None) -> None:
+            with suppress(RuntimeError):  # the server has ended: nobody waits for the answer
+                self._loop.call_soon_threadsafe(answer, refusal)
+
+        if role is not Role.OPERATOR or self._operator is None:
+            answer(Refusal.VIEWER)
+        elif not viewer.may_command():
+            answer(Refusal.TOO_MANY)
+        else:
+            try:
+                if not self._operator.submit(read_command(envelope), answer_later):
+                    answer(Refusal.BUSY)
+            except BadInput as error:
+                answer(str(error))
+        return True
+
 
 def _asset(kind: str, content: bytes) -> Callable[[Request], Response]:
     """What answers with a file of the page."""
@@ -244,28 +311,3 @@ def _asset(kind: str, content: bytes) -> Callable[[Request], Response]:
         return Response(content, media_type=kind)
 
     return answer
-
-
-async def _send(page: WebSocket, viewer: Viewer) -> None:
-    """Sends each message, and a heartbeat where there is none."""
-    while True:
-        message = await viewer.take(HEARTBEAT_SECONDS)
-        if isinstance(message, str):
-            await page.send_text(message)
-        elif message is not None:
-            await page.send_bytes(message)
-        elif viewer.ready:
-            await page.send_text("{}")
-
-
-async def _receive(page: WebSocket, viewer: Viewer) -> None:
-    """Hears what a viewer has drawn, and tells the time; returns at another message, or the end."""
-    while True:
-        text: str | None = (await page.receive()).get("text")
-        match (text or "").split():
-            case ["drawn"]:
-                viewer.confirm()
-            case ["clock", moment] if moment.isascii() and moment.isdecimal():
-                await page.send_text(json.dumps({"clock": [int(moment), time.monotonic()]}))
-            case _:
-                return

@@ -8,8 +8,9 @@ from devices import Pixels
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
 from edge_runtime.view.address import Address, link, listen, local_host
-from edge_runtime.view.admission import Admission
+from edge_runtime.view.admission import Admission, Role
 from edge_runtime.view.message import pack
+from edge_runtime.view.operator import Operator
 from edge_runtime.view.server import ViewServer
 
 if TYPE_CHECKING:
@@ -27,16 +28,20 @@ class View:
         publish: Callable[[bytes], None],
         introduce: Callable[[dict[str, Any]], None],
     ) -> None:
-        """`publish` takes the message of a result, from any thread, where `watched` says so;
-        `introduce` the facts of a session.
+        """`publish` takes the message of a result, from any thread, where `watched` says so.
+
+        `introduce` takes the facts of a session.
         """
         self.watched, self._publish, self._introduce = watched, publish, introduce
+        self.hold: Callable[[Result, Pixels], None] | None = None
+        """Takes a result and its screen before they are published."""
         self._latest: Result | None = None
         self._first: tuple[int, int] | None = None
         """Frame and sequence of the first result that has a frame."""
         self._missed = 0
-        self.link = self.local_link = ""
-        """The address of the page, with the token, for other machines and for this one."""
+        self.link = self.operator_link = self.local_link = ""
+        """The addresses of the page, with the token of a viewer and of an operator for other
+        machines, and of a viewer for this one."""
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Begins a session: every page gets its facts as JSON, and forgets the one before."""
@@ -49,6 +54,8 @@ class View:
         self._count(result)
         self._latest = result
         if self.watched():
+            if self.hold is not None:
+                self.hold(result, pixels)
             self._publish(pack(result, pixels, self._missed))
 
     def latest(self) -> bytes | None:
@@ -74,27 +81,38 @@ class View:
 def open_view(
     address: Address,
     facts: dict[str, Any],
+    operator: Operator | None = None,
     certificate: "Certificate | None" = None,
     token: str | None = None,
 ) -> Iterator[View]:
     """The view at an address; `facts` of the session go to every page as JSON.
 
-    It is encrypted where there is a certificate. Without `token` it has a new one.
-    Raises BadInput where it cannot listen there.
+    `operator` carries out the commands of the page; without it everybody only watches. The view is
+    encrypted where there is a certificate. Without `token` viewers have a new one. Raises BadInput
+    where it cannot listen there.
     """
     encrypted = certificate is not None
     with listen(address) as listener:
         port: int = listener.getsockname()[1]
         admission = Admission(address.host, port, token=token, encrypted=encrypted)
-        server = ViewServer(listener, admission, certificate.context if certificate else None)
+        server = ViewServer(
+            listener, admission, operator, certificate.context if certificate else None
+        )
         view = View(server.watched, server.publish, server.introduce)
         scheme = "https" if encrypted else "http"
-        view.link = link(address, port, admission.token, scheme)
+        watching, operating = admission.tokens[Role.VIEWER], admission.tokens[Role.OPERATOR]
+        view.link = link(address, port, watching, scheme)
         own = Address(local_host(address.host), port)
-        view.local_link = link(own, port, admission.token, scheme)
+        view.local_link = link(own, port, watching, scheme)
+        if operator is not None:
+            view.operator_link = link(address, port, operating, scheme)
+            view.hold = operator.hold
+            operator.start()
         view.begin(facts)
         server.start(view.latest)
         try:
             yield view
         finally:
             server.stop()
+            if operator is not None:
+                operator.stop()

@@ -1,18 +1,26 @@
-"""The viewers of a view. Each has a slot of one message, so that a slow viewer costs nothing.
+"""The viewers of a view. Each has a slot of one result, so that a slow viewer costs nothing.
 
 A viewer says which messages it has drawn. No more than WINDOW messages are on their way to it, so
 that the buffers of the network hold no old pictures.
 """
 
 import asyncio
+import json
 import time
+from collections import deque
+from typing import Any
 
 from devices import Clock
+from edge_runtime.view.admission import Role
 
 MAX_VIEWERS = 16
 """Viewers at a time."""
 WINDOW = 2
 """Messages on their way to a viewer: one is decoded while the next is sent."""
+MAX_NOTES = 32
+"""Answers that wait for a viewer; a newer answer replaces the oldest."""
+COMMANDS_A_SECOND, COMMAND_BURST = 5.0, 10.0
+"""Commands that a viewer may give in the long run, and at once."""
 STALLED_SECONDS = 30.0
 """A viewer that draws nothing for so long is disconnected; a page connects again by itself."""
 
@@ -24,23 +32,39 @@ class Stalled(Exception):
 class Viewer:
     """One viewer; for the thread of the server alone."""
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, role: Role, clock: Clock = time.monotonic) -> None:
+        self._role, self._clock = role, clock
         self._message: bytes | None = None
-        self._facts: str | None = None
         self._changed = asyncio.Event()
         self._unconfirmed = 0
         self._confirmed_at = clock()
+        self._notes: deque[str] = deque(maxlen=MAX_NOTES)
+        self._allowance, self._counted_at = COMMAND_BURST, clock()
 
     def offer(self, message: bytes) -> None:
         """Puts a message into the slot; an older message that is still there is given up."""
         self._message = message
         self._changed.set()
 
-    def introduce(self, facts: str) -> None:
-        """Puts the facts of a new session before its messages; one of before is given up."""
-        self._message, self._facts = None, facts
+    def introduce(self, facts: dict[str, Any]) -> None:
+        """Tells the facts of a new session; a result of the session before is given up."""
+        self._message = None
+        self.note(json.dumps({"facts": {**facts, "role": self._role}}))
+
+    def note(self, text: str) -> None:
+        """Adds a text that goes out before the slot."""
+        self._notes.append(text)
         self._changed.set()
+
+    def may_command(self) -> bool:
+        """Whether the viewer may give another command now; counts it."""
+        now = self._clock()
+        grown = self._allowance + COMMANDS_A_SECOND * (now - self._counted_at)
+        self._allowance, self._counted_at = min(COMMAND_BURST, grown), now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
 
     def confirm(self) -> None:
         """Notes that the viewer has drawn a message."""
@@ -49,23 +73,22 @@ class Viewer:
         self._changed.set()
 
     async def take(self, timeout: float) -> bytes | str | None:
-        """The newest message, once the viewer is ready for it; None after `timeout` seconds.
+        """The oldest note, else the newest message, once the viewer is ready for it.
 
-        Facts come first, as text. Raises Stalled where the viewer has drawn nothing for
+        None after `timeout` seconds. Raises Stalled where the viewer has drawn nothing for
         STALLED_SECONDS.
         """
         try:
             async with asyncio.timeout(timeout):
-                while self._facts is None and (self._message is None or not self.ready):
+                while not self._notes and (self._message is None or not self.ready):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             if not self.ready and self._clock() - self._confirmed_at > STALLED_SECONDS:
                 raise Stalled from None
             return None
-        if self._facts is not None:
-            facts, self._facts = self._facts, None
-            return facts
+        if self._notes:
+            return self._notes.popleft()
         message, self._message = self._message, None
         if not self._unconfirmed:
             self._confirmed_at = self._clock()
@@ -87,11 +110,11 @@ class Viewers:
     def __len__(self) -> int:
         return len(self._viewers)
 
-    def join(self) -> Viewer | None:
+    def join(self, role: Role) -> Viewer | None:
         """A new viewer; None where there are MAX_VIEWERS."""
         if len(self._viewers) >= MAX_VIEWERS:
             return None
-        viewer = Viewer()
+        viewer = Viewer(role)
         self._viewers.add(viewer)
         return viewer
 
@@ -104,7 +127,7 @@ class Viewers:
         for viewer in self._viewers:
             viewer.offer(message)
 
-    def introduce(self, facts: str) -> None:
+    def introduce(self, facts: dict[str, Any]) -> None:
         """Tells every viewer the facts of a new session."""
         for viewer in self._viewers:
             viewer.introduce(facts)

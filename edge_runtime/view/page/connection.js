@@ -27,9 +27,11 @@ export class Connection {
   #socket = null;
   #failures = 0;
   #clock = new ServerClock();
+  #commands = 0;
+  #answers = new Map(); // by the number of a command: what takes its answer
 
-  constructor({ onFacts, onResult, onSign, onEnd, token }) {
-    Object.assign(this, { onFacts, onResult, onSign, onEnd, token });
+  constructor({ onFacts, onStatus, onResult, onSign, onEnd, token }) {
+    Object.assign(this, { onFacts, onStatus, onResult, onSign, onEnd, token });
     setInterval(() => this.#send(`clock ${Math.round(performance.now())}`), CLOCK_INTERVAL_MS);
     this.#open();
   }
@@ -37,6 +39,15 @@ export class Connection {
   /** Tells the server that a message is dealt with, so that it sends another. */
   confirm() {
     this.#send("drawn");
+  }
+
+  /** Gives a command to the session. Resolves to null once it is done, else to why it is not. */
+  give(command) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return Promise.resolve("gone");
+    const id = this.#commands++;
+    const answer = new Promise((resolve) => this.#answers.set(id, resolve));
+    this.#send(JSON.stringify({ id, command }));
+    return answer;
   }
 
   /** How old a moment of the server's clock is, in ms, and how wrong that may be; or null. */
@@ -68,6 +79,8 @@ export class Connection {
     };
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = async ({ code }) => {
+      for (const resolve of this.#answers.values()) resolve("gone");
+      this.#answers.clear();
       if (code === 1013) return this.#retry("full");
       if (opened) return this.#retry("gone");
       // The browser does not say why it failed: a server that answers has refused the cookie.
@@ -90,13 +103,18 @@ export class Connection {
   #receive(data) {
     this.onSign();
     if (typeof data === "string") {
-      const { clock, facts } = JSON.parse(data);
+      const { clock, facts, status, answer } = JSON.parse(data);
       if (clock) this.#clock.add(clock[0], performance.now(), clock[1]);
       if (facts) this.onFacts(facts);
+      if (status) this.onStatus(status);
+      if (answer) {
+        this.#answers.get(answer.id)?.(answer.refused);
+        this.#answers.delete(answer.id);
+      }
       return;
     }
     const length = new DataView(data).getUint32(0);
-    const { result, missed } = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
-    this.onResult(result, missed, new Uint8Array(data, 4 + length));
+    const head = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+    this.onResult(head, new Uint8Array(data, 4 + length));
   }
 }

@@ -4,6 +4,7 @@ export const TREND_SECONDS = 10;
 const POSITIVE = "#ffaa3c";
 const NEGATIVE = "#3cc8be"; // people who confuse red and green can tell it from amber
 const MORE_LABELS = [NEGATIVE, POSITIVE, "#c896e6", "#f0dc78", "#a0e6aa"];
+const MAX_TINT = 0.5;
 const ABSTAINED = "#c4c4c4";
 const NOT_LIVE = "#ff8a80";
 const NO_NODULE = "no nodule in view"; // as in edge_runtime/results/result.py
@@ -28,7 +29,7 @@ export function colourOf(result, nodule) {
 }
 
 /** Draws a picture and its overlay in one turn of the browser, so that they show together. */
-export function drawPicture(picture, overlay, bitmap, result, words) {
+export function drawPicture(picture, overlay, bitmap, result, marks) {
   for (const canvas of [picture, overlay]) {
     if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
       canvas.width = bitmap.width;
@@ -37,19 +38,53 @@ export function drawPicture(picture, overlay, bitmap, result, words) {
   }
   picture.getContext("2d").drawImage(bitmap, 0, 0);
   picture.dataset.frame = overlay.dataset.frame = result.frame;
+  drawOverlay(overlay, result, marks);
+}
+
+/**
+ * Draws what stands on the picture of a result. Of `marks`, `words` writes beside a nodule,
+ * `selected` is the track that stands out, and `evidence` are the maps to tint with.
+ */
+export function drawOverlay(overlay, result, { words, selected, evidence }) {
+  const { height } = overlay;
   const context = overlay.getContext("2d");
   context.clearRect(0, 0, overlay.width, overlay.height);
+  for (const { window, tint } of evidence) tintWindow(context, window, tint);
   const boxes = result.nodules.map((nodule) => ({ box: nodule.box, nodule }));
   const searched = result.reason === NO_NODULE; // nobody marked a part of the picture
   if (!boxes.length && result.box && !searched) boxes.push({ box: result.box, nodule: null });
-  const line = Math.max(2, Math.round(bitmap.height / 240));
+  const thin = Math.max(2, Math.round(height / 240));
+  const stands = boxes.some(({ nodule }) => nodule?.track === selected) ? selected : null;
   for (const { box, nodule } of boxes) {
     const colour = colourOf(result, nodule);
+    const line = stands !== null && nodule.track === stands ? 2 * thin : thin;
+    context.globalAlpha = stands !== null && nodule.track !== stands ? 0.45 : 1;
     strokeBox(context, box, line, colour);
     if (result.state === "LIVE" && nodule) {
-      writeBeside(context, box, words(nodule), line, colour, bitmap);
+      writeBeside(context, box, words(nodule), line, colour, overlay);
     }
   }
+  context.globalAlpha = 1;
+}
+
+/** Tints a window of the picture, as edge_runtime/sinks/overlay.py; `tint` is in hundredths. */
+function tintWindow(context, [x, y, w, h], tint) {
+  const map = new OffscreenCanvas(tint[0].length, tint.length);
+  const cells = map.getContext("2d");
+  tint.forEach((row, down) =>
+    row.forEach((share, across) => {
+      cells.fillStyle = share > 0 ? POSITIVE : NEGATIVE;
+      cells.globalAlpha = (MAX_TINT * Math.abs(share)) / 100;
+      cells.fillRect(across, down, 1, 1);
+    }),
+  );
+  context.imageSmoothingEnabled = true;
+  context.save();
+  context.beginPath();
+  context.rect(x, y, w, h);
+  context.clip();
+  context.drawImage(map, x, y, w, h);
+  context.restore();
 }
 
 function strokeBox(context, [x, y, w, h], line, colour) {
@@ -81,7 +116,7 @@ export function clearPicture(picture, overlay) {
   }
 }
 
-/** Draws the scores of the last seconds; a gap where there was none. Points: {at, score, colour}. */
+/** Draws the scores of the last seconds; a gap where there was none. Points: {at, score, colour, track}. */
 export function drawTrend(canvas, points, now, threshold, margin) {
   const ratio = window.devicePixelRatio || 1;
   const width = Math.round(canvas.clientWidth * ratio);
@@ -101,7 +136,7 @@ export function drawTrend(canvas, points, now, threshold, margin) {
   context.lineWidth = 2.5 * ratio;
   let last = null;
   for (const point of points) {
-    if (point.score !== null && last !== null) {
+    if (point.score !== null && last?.track === point.track) {
       context.strokeStyle = point.colour;
       context.beginPath();
       context.moveTo(across(last.at), down(last.score));

@@ -1,7 +1,17 @@
 // The page of the live view. What it shows follows from the last message and the page's own clock.
 
 import { Connection } from "./connection.js";
-import { clearPicture, colourOf, drawPicture, drawTrend, scoreOf, TREND_SECONDS } from "./drawing.js";
+import { Controls } from "./controls.js";
+import { element, press, set, show } from "./dom.js";
+import {
+  clearPicture,
+  colourOf,
+  drawOverlay,
+  drawPicture,
+  drawTrend,
+  scoreOf,
+  TREND_SECONDS,
+} from "./drawing.js";
 
 const SILENT_MS = 900; // without a message the server counts as gone: within a second
 const LONGEST_GAP_MS = 3000; // between two pictures of a slow device
@@ -9,35 +19,36 @@ const REFRESH_MS = 50;
 const RATE_MS = 2000;
 const OUT_OF_SCOPE = "unlike the pictures that the model learnt from";
 
-const element = (id) => document.getElementById(id);
 const picture = element("picture");
 const overlay = element("overlay");
 
 let catalogue = null;
+let controls = null;
 let facts = null;
 let latest = null; // the last result, with `received` in ms of this page
 let shown = null; // the result that belongs to the picture; a paused view keeps it
 let ended = null; // why there is no connection, else null
 let sign = -Infinity; // when the last message came
 let paused = false;
+let status = null; // what the session says beside its results
+let selected = null; // the track of the nodule that somebody chose, else null
+let evidence = false; // whether the overlay is tinted
+let maps = []; // the evidence that belongs to the picture
 let drawn = -1; // the sequence of the last result that was drawn
 let undrawn = 0; // results that this page did not draw
 let interval = 0; // ms between two pictures
 let recent = []; // {at, sequence, captured} of the last results
-let trend = []; // {at, score, colour}
+let trend = []; // {at, score, colour, track}
 
 const text = (name) => catalogue.texts[name] ?? name;
 const reasonText = (reason) => catalogue.reasons[reason] ?? reason;
+const refusalText = (why) => catalogue.reasons[why] ?? text(why);
 const labelText = (label) => catalogue.labels[label] ?? label;
 
-/** Sets a text only where it changes: a screen reader reads every change. */
-function set(id, words) {
-  const place = element(id);
-  if (place.textContent !== words) place.textContent = words;
-}
-
-function show(id, visible) {
-  element(id).hidden = !visible;
+/** The nodule that the page speaks of: the chosen one where it is in view, else the first. */
+function noduleOf(result) {
+  const nodules = result?.nodules ?? [];
+  return nodules.find((nodule) => nodule.track === selected) ?? nodules[0];
 }
 
 /** Why the last picture must not pass for live, else null. */
@@ -90,7 +101,7 @@ function banner(now) {
 }
 
 function render() {
-  if (!catalogue) return;
+  if (!catalogue || !controls) return;
   const now = performance.now();
   const { word, line, tone, seen } = banner(now);
   const words = catalogue.states[word] ?? word;
@@ -108,8 +119,11 @@ function render() {
   if (connected) set("health", result.health.map(reasonText).join("; "));
   const decided = seen && shown?.state === "LIVE";
   renderDecision(decided ? shown : null, line);
+  renderNodules(decided ? shown : null);
   renderFigures(connected ? shown : null, now);
-  const score = scoreOf(result?.nodules[0]);
+  renderExam(connected);
+  controls.render(connected ? status : null, now, tone, seen && picture.dataset.frame !== undefined);
+  const score = scoreOf(noduleOf(result));
   if (score) element("trend").dataset.threshold = score.threshold;
   const threshold = element("trend").dataset.threshold;
   drawTrend(element("trend"), trend, now, threshold ? Number(threshold) : null, facts?.margin ?? 0);
@@ -117,11 +131,13 @@ function render() {
 
 /** Label and score, of a picture that was LIVE alone. The banner's line is not said again. */
 function renderDecision(result, line) {
-  const nodule = result?.nodules[0];
+  const nodule = noduleOf(result);
   const score = scoreOf(nodule);
   document.body.style.setProperty("--label", result ? colourOf(result, nodule) : "#c4c4c4");
-  set("label", nodule?.label ? labelText(nodule.label) : text("no_label"));
-  const reason = result?.reason ? reasonText(result.reason) : "";
+  const number = isFound(nodule) ? `${nodule.track}  ` : "";
+  set("label", number + (nodule?.label ? labelText(nodule.label) : text("no_label")));
+  const why = nodule ? nodule.reason : result?.reason;
+  const reason = why ? reasonText(why) : "";
   set("why", reason === line ? "" : reason);
   show("score", score !== null);
   if (!score) return;
@@ -135,6 +151,12 @@ function renderDecision(result, line) {
   element("threshold").style.left = `${100 * threshold}%`;
   element("zone").style.left = `${100 * low}%`;
   element("zone").style.width = `${100 * (high - low)}%`;
+  show("evidence-text", evidence);
+  if (evidence) {
+    const [first, last] = [Object.keys(nodule.probability)[0], Object.keys(nodule.probability).at(-1)];
+    const words = text("evidence_means").replace("{last}", labelText(last));
+    set("evidence-text", words.replace("{first}", labelText(first)));
+  }
   show("adjusted", nodule.adjusted && result.adjusted_prevalence);
   if (nodule.adjusted && result.adjusted_prevalence) {
     const share = result.adjusted_prevalence[score.label].toFixed(2);
@@ -143,11 +165,86 @@ function renderDecision(result, line) {
   }
 }
 
+/** Whether a locator found the nodule, and nobody marked it. */
+function isFound(nodule) {
+  return nodule !== undefined && nodule.locator_score !== null;
+}
+
+/** The score, and where it would lie with more views of the nodule. */
+function scoreText(nodule, { label, score }) {
+  if (!nodule.interval) return score.toFixed(2);
+  const [low, high] = nodule.interval[label];
+  return `${score.toFixed(2)} (${low.toFixed(2)}–${high.toFixed(2)})`;
+}
+
+/** The nodules that a locator found, a button each. A button stays while its nodule does. */
+function renderNodules(result) {
+  const list = element("nodules");
+  const found = (result?.nodules ?? []).filter(isFound);
+  show("nodules", found.length > 0);
+  const tracks = new Set(found.map((nodule) => String(nodule.track)));
+  for (const item of [...list.children]) if (!tracks.has(item.dataset.track)) item.remove();
+  for (const nodule of found) {
+    const known = [...list.children].find(({ dataset }) => dataset.track === String(nodule.track));
+    const button = (known ?? addNodule(list, nodule.track)).firstChild;
+    const score = scoreOf(nodule);
+    const label = nodule.label ? labelText(nodule.label) : text("no_label");
+    const rest = score ? scoreText(nodule, score) : reasonText(nodule.reason ?? "");
+    const words = [String(nodule.track), label, rest];
+    words.forEach((word, place) => {
+      if (button.children[place].textContent !== word) button.children[place].textContent = word;
+    });
+    button.style.setProperty("--own", colourOf(result, nodule));
+    button.setAttribute("aria-pressed", String(nodule.track === selected));
+  }
+}
+
+function addNodule(list, track) {
+  const item = document.createElement("li");
+  const button = document.createElement("button");
+  item.dataset.track = String(track);
+  button.type = "button";
+  button.append(...["b", "span", "small"].map((name) => document.createElement(name)));
+  button.onclick = () => select(track);
+  item.append(button);
+  const after = [...list.children].find(({ dataset }) => Number(dataset.track) > track);
+  list.insertBefore(item, after ?? null);
+  return item;
+}
+
+/** Chooses a nodule, or none where it was chosen. */
+function select(track) {
+  selected = selected === track ? null : track;
+  redraw();
+}
+
+const marks = () => ({ words: overlayText, selected, evidence: evidence ? maps : [] });
+
+/** Draws the overlay anew: a paused picture gets no other. */
+function redraw() {
+  if (shown && picture.dataset.frame !== undefined) drawOverlay(overlay, shown, marks());
+  render();
+}
+
+function renderExam(connected) {
+  const exam = connected ? status?.exam : null;
+  const parts = [];
+  if (exam?.begun) {
+    const time = new Date(exam.begun).toTimeString().slice(0, 5);
+    parts.push(text("exam_since").replace("{time}", time).replace("{count}", exam.stills));
+  }
+  if (exam?.trouble) parts.push(`${text("exam_trouble")}: ${exam.trouble}`);
+  if (exam?.lost) parts.push(text("exam_lost").replace("{count}", exam.lost));
+  show("exam-status", parts.length > 0);
+  set("exam-status", parts.join("; "));
+  element("exam-status").dataset.trouble = String(Boolean(exam?.trouble || exam?.lost));
+}
+
 /** The line on the picture. */
 function overlayText(nodule) {
   const score = scoreOf(nodule);
   const decision = nodule.label ? labelText(nodule.label) : text("no_label");
-  const label = nodule.locator_score === null ? decision : `${nodule.track}  ${decision}`;
+  const label = isFound(nodule) ? `${nodule.track}  ${decision}` : decision;
   return score ? `${label}  ${score.score.toFixed(2)} / ${score.threshold.toFixed(2)}` : label;
 }
 
@@ -160,12 +257,13 @@ function renderFigures(result, now) {
   set("rate", result && seconds > 0 ? `${((last.sequence - first.sequence) / seconds).toFixed(1)}` : "–");
   set("missed", latest && facts ? String(latest.missed) : "–");
   set("undrawn", String(undrawn));
+  set("celsius", status && status.celsius !== null ? `${status.celsius} °C` : "–");
   set("backend", latest ? latest.result.backend : "–");
   set("bundle", latest ? latest.result.bundle : "–");
 }
 
 /** Takes a result with its picture, and shows both together. */
-async function onResult(result, missed, jpeg) {
+async function onResult({ result, missed, evidence: tints }, jpeg) {
   const session = facts;
   let bitmap = null;
   try {
@@ -173,13 +271,13 @@ async function onResult(result, missed, jpeg) {
   } catch {
     bitmap = null; // a picture that cannot be decoded is not shown, and its result is
   }
-  if (session === facts && result.sequence > drawn) take(result, missed, bitmap);
+  if (session === facts && result.sequence > drawn) take(result, missed, tints, bitmap);
   bitmap?.close();
   connection.confirm();
   render();
 }
 
-function take(result, missed, bitmap) {
+function take(result, missed, tints, bitmap) {
   const now = performance.now();
   if (drawn >= 0 && !paused) undrawn += result.sequence - drawn - 1;
   drawn = result.sequence;
@@ -192,26 +290,35 @@ function take(result, missed, bitmap) {
   latest = { result, missed, received: now, late };
   if (!paused) shown = result;
   recent.push({ at: now, sequence: result.sequence, captured: result.captured_at });
-  const nodule = result.nodules[0];
+  const nodule = noduleOf(result);
   const score = result.state === "LIVE" && !late ? scoreOf(nodule) : null;
   trend = trend.filter((point) => now - point.at < 1000 * TREND_SECONDS);
-  trend.push({ at: now, score: score?.score ?? null, colour: colourOf(result, nodule) });
+  const colour = colourOf(result, nodule);
+  trend.push({ at: now, score: score?.score ?? null, colour, track: nodule?.track });
   if (paused) return;
   if (!bitmap || late) return clearPicture(picture, overlay);
-  drawPicture(picture, overlay, bitmap, result, overlayText);
+  maps = tints;
+  drawPicture(picture, overlay, bitmap, result, marks());
   const detail = { frame: result.frame, age: connection.age(result.captured_at)?.age ?? null };
   document.dispatchEvent(new CustomEvent("drawn", { detail }));
 }
 
 function toggleOverlay() {
   overlay.hidden = !overlay.hidden;
-  element("toggle-overlay").setAttribute("aria-pressed", String(!overlay.hidden));
+  press("toggle-overlay", !overlay.hidden);
+}
+
+function toggleEvidence() {
+  if (!facts?.evidence) return;
+  evidence = !evidence;
+  press("toggle-evidence", evidence);
+  redraw();
 }
 
 function togglePause() {
   paused = !paused;
   if (!paused && latest) shown = latest.result;
-  element("toggle-pause").setAttribute("aria-pressed", String(paused));
+  press("toggle-pause", paused);
   render();
 }
 
@@ -247,26 +354,42 @@ const connection = new Connection({
   onFacts: (value) => {
     facts = value;
     ended = latest = shown = null;
+    status = selected = null;
     drawn = -1;
     trend = recent = [];
     interval = 0;
+    show("toggle-evidence", facts.evidence);
+    controls.admit(facts);
     render();
   },
+  onStatus: (value) => (status = value),
   onSign: () => (sign = performance.now()),
   onEnd: (why) => {
     ended = why;
     render();
   },
 });
+controls = new Controls({
+  text,
+  reason: refusalText,
+  connection,
+  shown: () => (paused ? null : shown),
+});
 element("toggle-overlay").onclick = toggleOverlay;
+element("toggle-evidence").onclick = toggleEvidence;
 element("toggle-pause").onclick = togglePause;
 element("language").onchange = ({ target }) => {
   localStorage.setItem("language", target.value);
   speak(target.value);
 };
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey || event.target.tagName === "SELECT") return;
-  if (event.key.toLowerCase() === "o") toggleOverlay();
-  if (event.key.toLowerCase() === "p") togglePause();
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (document.querySelector("dialog[open]") || event.target.tagName === "SELECT") return;
+  const keys = { o: toggleOverlay, e: toggleEvidence, p: togglePause };
+  const nodule = shown?.nodules.filter(isFound)[event.key - 1];
+  const taken = controls.key(event);
+  if (taken) event.preventDefault();
+  else if (nodule) select(nodule.track);
+  else keys[event.key.toLowerCase()]?.();
 });
 setInterval(render, REFRESH_MS);

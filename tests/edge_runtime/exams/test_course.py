@@ -105,10 +105,13 @@ def test_a_nodule_is_decided_by_all_frames(course: Course) -> None:
     assert nodule.frames == 100
 
 
-def test_a_mark_that_moves_marks_another_nodule(course: Course) -> None:
-    moved = replace(NODULE, box=Box(10, 10, 50, 40))
-    steps = kept(course, [result(0, NODULE, region="given"), result(1, moved, region="given")])
-    assert [step.decisions[0].nodule for step in steps] == [1, 2]
+def test_another_mark_is_another_nodule_and_one_that_moves_a_little_is_the_same(
+    course: Course,
+) -> None:
+    moved, other = replace(NODULE, box=Box(105, 102, 50, 40)), replace(NODULE, track=2)
+    marks = (NODULE, moved, other)
+    results = [result(30 * place, mark, region="given") for place, mark in enumerate(marks)]
+    assert [step.decisions[0].nodule for step in kept(course, results)] == [1, 1, 2]
 
 
 def test_a_nodule_that_was_found_moves_and_is_the_same(course: Course) -> None:

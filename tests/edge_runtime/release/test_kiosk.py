@@ -123,7 +123,7 @@ def test_the_kiosk_watches_and_the_token_is_in_no_command_line(
 ) -> None:
     """The browser knows the certificate of the device by its key."""
     certificate = own_certificate(folder / "view.pem") if encrypted else None
-    with open_view(Address("127.0.0.1", 0), FACTS, certificate, TOKEN) as view:
+    with open_view(Address("127.0.0.1", 0), FACTS, None, certificate, TOKEN) as view:
         watched = view.watched
         with kiosk(device, folder):
             note(device, view.local_link, certificate)  # the service may begin later

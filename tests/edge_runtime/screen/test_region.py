@@ -13,7 +13,7 @@ from devices import BadInput, Box, Pixels
 from devices.capture.phantom import Phantom
 from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.outline import Outline, Shape
-from edge_runtime.screen.region import SEARCH_FRAMES, SETTLED_STRIDE, Region, parse_roi
+from edge_runtime.screen.region import SEARCH_FRAMES, SETTLED_STRIDE, Misplaced, Region, parse_roi
 from edge_runtime.screen.saved_regions import SavedRegion
 from edge_runtime.screen.stillness import is_other_picture
 from tests.edge_runtime.screen.test_outline import TRAPEZOID, filled, overlap, speckled
@@ -256,3 +256,72 @@ def test_where_a_source_says_its_picture_lies_is_not_searched() -> None:
     told = Box(40, 30, 200, 180)
     assert Region(device_region=told).locate(speckle) == told
     assert Region(device_region=Box(200, 30, 200, 180)).locate(speckle) != Box(200, 30, 200, 180)
+
+
+def test_a_region_that_is_marked_holds_from_the_next_frame_on_and_is_cleared() -> None:
+    screen, roi = speckle(640, 480), Box(300, 200, 100, 100)
+    region = Region(Box(10, 10, 50, 50))
+    region.locate(screen)
+    region.mark(roi, (640, 480))
+    assert (region.locate(screen), region.changes) == (roi, 1)
+    region.mark(None, (640, 480))
+    assert (region.locate(screen), region.roi) == (Box(0, 0, 640, 480), None)
+    assert region.changes == 2
+
+
+def test_the_same_region_again_changes_nothing() -> None:
+    screen, roi = speckle(640, 480), Box(300, 200, 100, 100)
+    region = Region(roi)
+    region.locate(screen)
+    region.mark(roi, (640, 480))
+    assert (region.locate(screen), region.changes) == (roi, 0)
+
+
+def test_a_marked_region_outlives_the_device_but_no_other_size_of_the_screen() -> None:
+    screen, roi, given = speckle(640, 480), Box(300, 200, 100, 100), Box(10, 10, 50, 50)
+    region = Region(given)
+    region.locate(screen)
+    region.mark(roi, (640, 480))
+    region.locate(screen)
+    region.forget()
+    assert region.locate(screen) == roi
+    region.locate(speckle(320, 240))
+    assert region.roi is None
+
+
+@pytest.mark.parametrize(
+    ("roi", "why"),
+    [
+        (Box(600, 0, 41, 50), Misplaced.OUTSIDE),
+        (Box(0, 431, 50, 50), Misplaced.OUTSIDE),
+        (Box(-1, 0, 50, 50), Misplaced.OUTSIDE),
+        (Box(0, 0, 0, 50), Misplaced.TOO_SMALL),
+        (Box(0, 0, 50, -50), Misplaced.TOO_SMALL),
+    ],
+)
+def test_a_region_that_cannot_be_marked_is_refused_and_the_old_stays(
+    roi: Box, why: Misplaced
+) -> None:
+    given = Box(10, 10, 50, 50)
+    region = Region(given)
+    region.locate(speckle(640, 480))
+    with pytest.raises(BadInput, match=why):
+        region.mark(roi, (640, 480))
+    assert region.locate(speckle(640, 480)) == given
+
+
+def test_a_region_on_a_picture_that_is_not_there_is_refused() -> None:
+    region, roi = Region(), Box(10, 10, 50, 50)
+    with pytest.raises(BadInput, match=Misplaced.NO_PICTURE):
+        region.mark(roi, (640, 480))
+    region.locate(speckle(320, 240))
+    with pytest.raises(BadInput, match=Misplaced.OTHER_SIZE):
+        region.mark(roi, (640, 480))
+
+
+def test_a_region_of_interest_that_is_saved_alone_leaves_the_search_to_the_picture() -> None:
+    roi = Box(300, 200, 100, 100)
+    region = Region(saved={(640, 480): SavedRegion("x", (640, 480), roi=roi)})
+    assert region.locate(speckle(640, 480)) == roi
+    region.mark(None, (640, 480))
+    assert region.locate(speckle(640, 480)) == Box(0, 0, 640, 480)

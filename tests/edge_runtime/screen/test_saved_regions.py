@@ -1,6 +1,7 @@
 """The file of sectors: what a person writes, and what is written into it."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from edge_runtime.screen.saved_regions import (
     forget_regions,
     read_saved_regions,
     save_region,
+    save_roi,
     saved_regions_file,
     saved_regions_of,
 )
@@ -87,6 +89,24 @@ def test_what_else_a_person_wrote_stays(written: Path) -> None:
     assert "# by cable" in written.read_text()
 
 
+def test_a_region_of_interest_is_saved_beside_an_outline_and_alone(path: Path) -> None:
+    source, roi = SourceUri(CAMERA), Box(9, 9, 50, 50)
+    save_region(path, SECTOR)
+    save_roi(path, source, (640, 480), roi)
+    save_roi(path, source, (320, 240), roi)
+    saved = saved_regions_of(path, source)
+    assert saved[640, 480] == replace(SECTOR, roi=roi)
+    assert (saved[320, 240].roi, saved[320, 240].outline) == (roi, None)
+    for screen in saved:
+        save_roi(path, source, screen, None)
+    assert saved_regions_of(path, source) == {(640, 480): replace(SECTOR, roi=None)}
+
+
+def test_a_source_with_a_password_is_saved_without_it(path: Path) -> None:
+    save_roi(path, SourceUri("rtsp://user:pass@scanner/screen"), (640, 480), Box(9, 9, 50, 50))
+    assert "pass" not in path.read_text()
+
+
 def test_all_of_a_source_is_forgotten(path: Path) -> None:
     save_region(path, SECTOR)
     assert forget_regions(path, SourceUri(CAMERA)) == 1
@@ -104,8 +124,8 @@ def test_all_of_a_source_is_forgotten(path: Path) -> None:
         ("[100, 50, 800, 600]", '[100, 50, 800, "6"]', "sector[1].box"),
         ("[100, 50, 800, 600]", "[1000, 50, 800, 600]", "sector[1]: "),
         ("[100, 50, 800, 600]", "[100, 50, 800, 4]", "from 8 pixels"),
-        ("box = [100, 50, 800, 600]", "", "either polygon or box"),
-        ("box = ", "polygon = [[0, 0], [9, 0], [0, 9]]\nbox = ", "either polygon or box"),
+        ("box = [100, 50, 800, 600]", "", "polygon, box or roi is needed"),
+        ("box = ", "polygon = [[0, 0], [9, 0], [0, 9]]\nbox = ", "polygon and box exclude"),
         ("[390, 20], [600, 440]", "[600, 440], [390, 20]", "not convex"),
         ("[600, 440]", "[640, 440]", "sector[0]: "),
         (", [600, 440], [40, 440]]", ", [390, 24], [250, 24]]", "narrower than 8"),

@@ -259,3 +259,63 @@ def test_another_prevalence_moves_the_probability_and_never_the_label(
         assert other.smoothed is not None
         assert other.adjusted is not None
         assert other.adjusted["malignant"] < other.smoothed["malignant"]
+
+
+ROI, BESIDE = Box(150, 100, 50, 40), Box(20, 20, 50, 40)
+
+
+def test_a_region_that_is_marked_is_in_the_next_result_and_smoothing_begins_anew(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    region = Region(ROI)
+    hand = Hand(demo_bundle, classifier, region=region)
+    for picture in pictures[:4]:
+        hand.now += 0.05
+        hand.judge(picture)
+    region.mark(BESIDE, region.screen)
+    hand.now += 0.05
+    (nodule,) = hand.judge(pictures[4]).nodules
+    assert nodule.box == BESIDE
+    assert nodule.smoothed == nodule.probability
+
+
+@pytest.mark.parametrize(("other", "track"), [(BESIDE, 2), (Box(155, 105, 50, 40), 1)])
+def test_a_region_elsewhere_is_another_nodule(
+    demo_bundle: Bundle,
+    classifier: Classifier,
+    pictures: list[Pixels],
+    other: Box,
+    track: int,
+) -> None:
+    region = Region(ROI)
+    hand = Hand(demo_bundle, classifier, region=region)
+    assert hand.judge(pictures[0]).nodules[0].track == 1
+    region.mark(other, region.screen)
+    assert hand.judge(pictures[1]).nodules[0].track == track
+
+
+def test_without_its_region_a_model_of_nodules_gives_no_label_any_more(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    region = Region(ROI, whole=False)
+    hand = Hand(demo_bundle, classifier, region=region)
+    assert hand.judge(pictures[0]).region == "given"
+    region.mark(None, region.screen)
+    result = hand.judge(pictures[1])
+    assert (result.nodules, result.reason, result.region) == ((), UNMARKED, "found")
+
+
+def test_another_region_does_not_make_a_frozen_picture_live(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    region = Region(ROI)
+    hand = Hand(demo_bundle, classifier, region=region)
+    for _ in range(3):
+        hand.now += 0.6
+        frozen = hand.judge(pictures[0])
+    assert frozen.state is State.FROZEN
+    region.mark(BESIDE, region.screen)
+    hand.now += 0.1
+    still = hand.judge(pictures[0])
+    assert (still.state, still.box) == (State.FROZEN, BESIDE)
+    assert hand.judge(pictures[20]).state is State.LIVE

@@ -78,7 +78,10 @@ def find(classifier: Classifier, pictures: list[Pixels]) -> Find:
     count = 0
 
     def at(
-        *detections: Detection, seconds: float | None = None, screen: Pixels | None = None
+        *detections: Detection,
+        seconds: float | None = None,
+        screen: Pixels | None = None,
+        mark: int = 0,
     ) -> tuple[FoundNodule, ...]:
         nonlocal count
         script.detections = list(detections)
@@ -87,7 +90,7 @@ def find(classifier: Classifier, pictures: list[Pixels]) -> Find:
         frame = Frame(pixels, moment, count, None if moment < 0 else moment)
         count += 1
         tensor = np.zeros((1, 32, 32, 1), np.uint8)
-        return finder.find(frame, tensor, Box(0, 0, 320, 320), classifier)
+        return finder.find(frame, tensor, Box(0, 0, 320, 320), classifier, mark)
 
     return at
 
@@ -137,6 +140,15 @@ def test_on_a_screen_of_another_size_tracks_begin_anew(find: Find) -> None:
     assert [nodule.track for nodule in found] == [2]
 
 
+def test_once_somebody_marked_a_region_tracks_begin_anew(find: Find) -> None:
+    for _ in range(4):
+        find(Detection(BOX, 0.8))
+    assert not find(Detection(BOX, 0.8), mark=2)
+    for _ in range(3):
+        found = find(Detection(BOX, 0.8), mark=2)
+    assert [nodule.track for nodule in found] == [1]
+
+
 def test_a_box_beyond_the_screen_is_cut_and_one_beside_it_is_none() -> None:
     assert within(Box(-10, 200, 40, 100), 320, 240) == Box(0, 200, 30, 40)
     assert within(Box(330, 10, 20, 20), 320, 240) is None
@@ -148,7 +160,7 @@ class Session:
     def __init__(self, bundle: Bundle, classifier: Classifier) -> None:
         self.now, self.count = 100.0, 0
         self.classifier = classifier
-        region = Region(whole=False)
+        self.region = region = Region(whole=False)
         clock = lambda: self.now  # noqa: E731
         preprocessing = classifier.preprocessing
         self.preparer = Preparer(True, region, preprocessing, clock, search=preprocessing)
@@ -167,9 +179,11 @@ class Session:
         self.now += STEP
         at = self.now - age
         prepared = self.preparer.prepare(Frame(pixels, at, self.count, timestamp=at))
-        assert prepared.searched
         self.preparer.check(prepared)
         self.count += 1
+        if not prepared.searched:
+            assert prepared.tensor is not None
+            return self.account.conclude(prepared, self.classifier.predict(prepared.tensor))
         return self.account.conclude(prepared, None, nodules)
 
 
@@ -245,3 +259,16 @@ def test_a_late_result_has_no_label(session: Session, pictures: list[Pixels]) ->
     result = session.conclude(pictures[13], nodule_of(0.97), age=0.3)
     assert (result.state, result.label) == (State.STALE, None)
     assert result.nodules[0].reason == str(Event.LATE)
+
+
+def test_a_marked_region_rests_the_locator_and_without_it_nodules_are_found_anew(
+    session: Session, pictures: list[Pixels]
+) -> None:
+    first = follow(session, pictures, [0.97] * 12)[-1]
+    assert (first.track, first.label) == (1, "malignant")
+    session.region.mark(BOX, session.region.screen)
+    (marked,) = session.conclude(pictures[13], nodule_of(0.97)).nodules
+    assert (marked.track, marked.locator_score) == (2, None)
+    session.region.mark(None, session.region.screen)
+    (again,) = session.conclude(pictures[14], nodule_of(0.97)).nodules
+    assert (again.track, again.label, again.reason) == (3, None, NOT_ENOUGH)

@@ -17,24 +17,30 @@ import pytest
 
 from devices import Pixels
 from devices.capture.phantom import Phantom
+from devices.capture.source_uri import SourceUri
 from edge_runtime.results.result import Result
+from edge_runtime.screen.region import Region
 from edge_runtime.view.address import Address
+from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View, open_view
 from tests.edge_runtime.sinks.test_overlay import RESULT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-FACTS = {"live": True, "budget": 60.0, "margin": 0.05}
+FACTS = {"live": True, "budget": 60.0, "margin": 0.05, "evidence": True, "exams": False}
 """A budget that a machine with other work keeps."""
+NO_REGIONS = Path("/nowhere/sectors.toml")
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+LARGE = {"width": 1920, "height": 1080}
 PATIENCE_MS = 60_000
 
 
 @contextmanager
-def opened(**facts: object) -> Iterator[View]:
+def opened(operator: Operator | None = None, **facts: object) -> Iterator[View]:
     """A view on a free port."""
-    with open_view(Address("127.0.0.1", 0), FACTS | facts) as view:
+    operator = operator or Operator(Region(), SourceUri("phantom:"), NO_REGIONS)
+    with open_view(Address("127.0.0.1", 0), FACTS | facts, operator) as view:
         yield view
 
 
@@ -91,6 +97,7 @@ class Running:
 
     process: "subprocess.Popen[str]"
     link: str
+    operator_link: str
     rest: list[str]
     """The lines that it has printed since."""
 
@@ -116,10 +123,12 @@ def running(demo_path: Path) -> Iterator[Callable[..., Running]]:
             lines = []
             for line in process.stderr:
                 lines.append(line)
-                if match := re.match(r"view: (\S+)", line):
+                if match := re.match(r"operate: (\S+)", line):
                     break
             else:
                 pytest.fail(f"the session printed no link: {lines}")
+            viewer = re.search(r"^view: (\S+)", "".join(lines), re.MULTILINE)
+            assert viewer is not None
             rest: list[str] = []
             reader = threading.Thread(
                 target=lambda lines: rest.extend(lines), args=[process.stderr]
@@ -127,9 +136,17 @@ def running(demo_path: Path) -> Iterator[Callable[..., Running]]:
             reader.start()
             stack.callback(reader.join)
             stack.callback(process.kill)
-            return Running(process, match[1], rest)
+            return Running(process, viewer[1], match[1], rest)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = os.environ.get("SONOLITE_SCREENSHOTS")
+    path = Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
+    path.mkdir(exist_ok=True)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +164,7 @@ def browser() -> "Iterator[Browser]":
 @pytest.fixture
 def page(browser: "Browser") -> "Iterator[Page]":
     """A page of a browser without cookies, in English; an error on the page fails the test."""
-    context = browser.new_context(viewport=WIDE, locale="en-GB")  # type: ignore[arg-type]
+    context = browser.new_context(viewport=WIDE, locale="en-GB", has_touch=True)  # type: ignore[arg-type]
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     errors: list[str] = []

@@ -9,6 +9,7 @@ from edge_runtime.view.admission import (
     MAX_ATTEMPTS,
     MAX_CLIENTS,
     Admission,
+    Role,
     TooManyAttempts,
 )
 
@@ -30,26 +31,32 @@ def admission(clock: Time) -> Admission:
     return Admission("127.0.0.1", 8765, clock)
 
 
-def test_the_token_gives_the_cookie_and_the_cookie_admits(admission: Admission) -> None:
-    cookie = admission.exchange(admission.token, "client")
-    assert cookie != admission.token
-    assert admission.admits(cookie)
+def test_each_token_gives_the_cookie_of_its_role(admission: Admission) -> None:
+    for role, token in admission.tokens.items():
+        cookie = admission.exchange(token, "client")
+        assert cookie != token
+        assert admission.role_of(cookie) is role
 
 
 @pytest.mark.parametrize("cookie", [None, "", "wrong", "\u00e9"])
 def test_another_cookie_does_not_admit(admission: Admission, cookie: str | None) -> None:
-    assert not admission.admits(cookie)
+    assert admission.role_of(cookie) is None
 
 
 def test_no_two_views_have_the_same_secrets() -> None:
     views = [Admission("127.0.0.1", 8765) for _ in range(2)]
-    assert len({secret for view in views for secret in (view.token, view.cookie)}) == 4
+    secrets = [[*view.tokens.values(), *view._cookies.values()] for view in views]
+    assert len({*secrets[0], *secrets[1]}) == 8
 
 
 def test_a_kept_token_keeps_its_cookie_and_does_not_tell_it() -> None:
-    one, other = (Admission("127.0.0.1", 8765, token="kept" * 8) for _ in range(2))
-    assert one.cookie == other.cookie != Admission("127.0.0.1", 8765, token="else" * 8).cookie
-    assert one.token not in one.cookie
+    kept, changed = "kept" * 8, "else" * 8
+    one, other, third = (
+        Admission("127.0.0.1", 8765, token=token) for token in (kept, kept, changed)
+    )
+    assert one.exchange(kept, "") == other.exchange(kept, "") != third.exchange(changed, "")
+    assert kept not in str(one.exchange(kept, ""))
+    assert one.tokens[Role.OPERATOR] != other.tokens[Role.OPERATOR]
 
 
 def test_an_encrypted_view_has_a_cookie_for_encrypted_connections_and_its_own_origin() -> None:
@@ -65,10 +72,10 @@ def test_too_many_wrong_tokens_keep_out_even_the_right_one_for_a_time(
     for _ in range(MAX_ATTEMPTS):
         assert admission.exchange("wrong", "client") is None
     with pytest.raises(TooManyAttempts):
-        admission.exchange(admission.token, "client")
-    assert admission.exchange(admission.token, "another client") is not None
+        admission.exchange(admission.tokens[Role.VIEWER], "client")
+    assert admission.exchange(admission.tokens[Role.VIEWER], "another client") is not None
     clock.now = ATTEMPT_SECONDS
-    assert admission.exchange(admission.token, "client") is not None
+    assert admission.exchange(admission.tokens[Role.VIEWER], "client") is not None
 
 
 def test_the_memory_of_clients_is_bounded(admission: Admission) -> None:

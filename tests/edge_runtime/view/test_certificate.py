@@ -45,7 +45,7 @@ def certificate(pem: Path) -> Certificate:
 
 @pytest.fixture
 def encrypted(certificate: Certificate) -> Iterator[View]:
-    with open_view(Address("127.0.0.1", 0), FACTS, certificate) as view:
+    with open_view(Address("127.0.0.1", 0), FACTS, None, certificate) as view:
         yield view
 
 

@@ -11,10 +11,12 @@ from edge_runtime.nodules.pooling import NOT_ENOUGH, UNSETTLED
 from edge_runtime.results.result import NO_NODULE, NOTICE
 from edge_runtime.results.states import Event, State
 from edge_runtime.screen.flaws import Flaw
+from edge_runtime.screen.region import Misplaced
 from edge_runtime.service.live_view import NoSession
 from edge_runtime.session.account import UNMARKED
 from edge_runtime.session.throttle_levels import ThrottleLevel
 from edge_runtime.view.assets import PAGE_FOLDER, read_assets
+from edge_runtime.view.commands import Refusal
 
 ASSETS = read_assets()
 LANGUAGES: dict[str, dict[str, Any]] = {
@@ -25,7 +27,9 @@ LANGUAGES: dict[str, dict[str, Any]] = {
 HOT = {level.reason for level in ThrottleLevel if level.reason is not None}
 REASONS = {*map(str, Event), *map(str, Flaw), TOO_CLOSE, OUT_OF_SCOPE, BELOW_THRESHOLD, UNMARKED}
 REASONS |= {NOT_ENOUGH, UNSETTLED, NO_NODULE, *map(str, NoSession)}
-PAGE, SCRIPT = ((PAGE_FOLDER / name).read_text() for name in ("index.html", "view.js"))
+REASONS |= {*map(str, Misplaced), *map(str, Refusal)}
+PAGE = (PAGE_FOLDER / "index.html").read_text()
+SCRIPT = "".join(content.decode() for path, (_, content) in ASSETS.items() if path.endswith(".js"))
 
 
 def test_the_list_of_languages_is_that_of_the_files() -> None:
@@ -53,12 +57,10 @@ def test_english_says_what_the_other_sinks_say() -> None:
 
 def test_every_text_is_used_and_every_text_of_the_page_is_there() -> None:
     used = set(re.findall(r'data-(?:text|label)="(\w+)"', PAGE))
-    used |= set(re.findall(r'text\("(\w+)"\)', SCRIPT))
+    used |= set(re.findall(r'\btext\("(\w+)"\)', SCRIPT))
     texts = set(LANGUAGES["en"]["texts"])
     assert used <= texts
-    assert all(
-        f'"{name}"' in SCRIPT + PAGE + ASSETS["/connection.js"][1].decode() for name in texts
-    )
+    assert all(f'"{name}"' in SCRIPT + PAGE for name in texts)
 
 
 def test_the_page_knows_a_picture_out_of_scope_by_its_reason() -> None:

@@ -31,6 +31,12 @@ def test_result_and_picture_come_back(screen: Pixels) -> None:
     assert np.abs(decoded - screen).mean() < 6
 
 
+def test_evidence_is_sent_against_the_threshold(screen: Pixels) -> None:
+    """At a threshold of 0.7 the label changes at log-odds of 0.85; ten more are the full tint."""
+    header, _ = unpack(pack(RESULT, screen, missed=0))
+    assert header["evidence"] == [{"window": [85, 80, 80, 80], "tint": [[100, 42], [-8, -100]]}]
+
+
 def test_a_grey_picture_and_one_with_gaps_in_memory_come_back(screen: Pixels) -> None:
     grey = screen[::2, ::2, 0]
     _, jpeg = unpack(pack(RESULT, grey, missed=0))

@@ -4,7 +4,6 @@ Screenshots of the states lie in the folder that `SONOLITE_SCREENSHOTS` names, e
 pytest's.
 """
 
-import os
 import signal
 import threading
 import time
@@ -29,7 +28,15 @@ from edge_runtime.session.pipeline import run_session
 from edge_runtime.view.sink import View
 from tests.conftest import Within
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
-from tests.edge_runtime.view.conftest import NARROW, PATIENCE_MS, WIDE, Feed, Running, opened
+from tests.edge_runtime.view.conftest import (
+    LARGE,
+    NARROW,
+    PATIENCE_MS,
+    WIDE,
+    Feed,
+    Running,
+    opened,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -80,14 +87,6 @@ BRIGHTNESS = """canvas => {
 }"""
 
 
-@pytest.fixture(scope="session")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = os.environ.get("SONOLITE_SCREENSHOTS")
-    path = Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
-    path.mkdir(exist_ok=True)
-    return path
-
-
 def wait_for(page: "Page", words: str) -> None:
     """Waits until the banner says these words, and no more."""
     wait_for_text(page, "#state", words)
@@ -100,9 +99,9 @@ def wait_for_text(page: "Page", place: str, words: str) -> None:
     )
 
 
-def take(page: "Page", screenshots: Path, name: str) -> None:
-    """Screenshots of a large and of a small screen."""
-    for size in (WIDE, NARROW):
+def take(page: "Page", screenshots: Path, name: str, *more: dict[str, int]) -> None:
+    """Screenshots of a large and of a small screen, and of more."""
+    for size in (WIDE, NARROW, *more):
         page.set_viewport_size(size)  # type: ignore[arg-type]
         page.wait_for_timeout(200)  # two turns of the page, which draws to the new size
         path = screenshots / f"{name}-{size['width']}x{size['height']}.png"
@@ -147,7 +146,7 @@ def test_a_state_is_shown_in_words(
     if result.reason is not None:
         page.get_by_text(result.reason).first.wait_for()
     assert serious(page) == []
-    take(page, screenshots, name)
+    take(page, screenshots, name, *[LARGE] * (name in ("live", "fallback")))
 
 
 def test_score_threshold_and_the_zone_without_a_label_are_figures(

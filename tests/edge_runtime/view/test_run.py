@@ -1,5 +1,6 @@
 """`sonolite run --view` as a user calls it."""
 
+import json
 import os
 import pty
 import re
@@ -7,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ import numpy as np
 import pytest
 import typer.main
 
+from devices import Box
+from devices.capture.source_uri import SourceUri
 from edge_runtime.cli import command_line
+from edge_runtime.exams.schema import open_exams
+from edge_runtime.exams.store import read_exams
 from edge_runtime.files import configuration_folder
 from edge_runtime.release.address import DEFAULT_ADDRESS
+from edge_runtime.screen.saved_regions import save_roi, saved_regions_file
 from tests.conftest import refused, sonolite
 
 
@@ -57,6 +63,7 @@ def test_a_session_with_a_view_prints_the_link_and_ends(demo_path: Path) -> None
     done = run(demo_path, ":0")
     assert done.code == 0, done
     assert "view: http://127.0.0.1:" in done.stderr
+    assert "operate: http://127.0.0.1:" in done.stderr
 
 
 def test_without_the_extra_the_cure_is_named(
@@ -64,6 +71,30 @@ def test_without_the_extra_the_cure_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "starlette", None)
     refused(run(demo_path, ":0"), "live views need starlette: pip install 'sonolite[view]'")
+
+
+def test_a_remembered_region_is_used_and_told_and_roi_goes_before_it(demo_path: Path) -> None:
+    source, box = "phantom:?frames=3&seed=20", Box(167, 190, 108, 100)
+    save_roi(saved_regions_file(), SourceUri(source), (640, 480), box)
+    words = ("run", demo_path, "--source", source, "--json", "--any-picture")
+    remembered = sonolite(*words)
+    assert "region: 167,190,108,100 is remembered for a screen of 640 x 480" in remembered.stderr
+    results = [json.loads(line) for line in remembered.stdout.splitlines()]
+    assert {tuple(result["box"]) for result in results} == {box}
+    given = sonolite(*words, "--roi", "20,20,90,90")
+    assert "is remembered" not in given.stderr
+    assert json.loads(given.stdout.splitlines()[0])["box"] == [20, 20, 90, 90]
+
+
+@pytest.mark.parametrize(("identity", "count"), [((), 0), (("--exam-id", "4711"), 1)])
+def test_with_a_view_an_exam_begins_on_the_page_or_with_an_identity(
+    demo_path: Path, tmp_path: Path, identity: tuple[str, ...], count: int
+) -> None:
+    words = ("--source", "phantom:?frames=3", "--view=:0", "--exam", tmp_path / "exams")
+    done = sonolite("run", demo_path, *words, *identity)
+    assert done.code == 0, done
+    with closing(open_exams(tmp_path / "exams")) as connection:
+        assert len(read_exams(connection, None)) == count
 
 
 def test_what_is_no_address_is_refused(demo_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""Carries out the commands of the page, one after the other.
+
+Commands wait in a queue of bounded length for a thread of their own, so that neither the frames nor
+the server wait for a disk.
+"""
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from devices import BadInput, Box, Pixels
+from devices.capture.source_uri import SourceUri
+from edge_runtime.exams.recorder import Recorder
+from edge_runtime.results.result import Result
+from edge_runtime.screen.region import Region
+from edge_runtime.screen.saved_regions import ScreenSize, save_roi, saved_regions_of
+from edge_runtime.view.commands import (
+    BeginExam,
+    ClearRegion,
+    Command,
+    EndExam,
+    KeepStill,
+    MarkRegion,
+    Refusal,
+)
+
+_LOGGER = logging.getLogger(__name__)
+
+MAX_WAITING_COMMANDS = 8
+MAX_HELD = 8
+"""Pictures that are held while exams are kept: a page asks for the still of a moment ago."""
+REFRESH_SECONDS = 1.0
+"""Seconds after which the status is read again."""
+
+Answer = Callable[[str | None], None]
+"""Takes None where the command was carried out, else the reason why not; from any thread."""
+
+
+class Operator:
+    """The parts of a session that an operator changes."""
+
+    def __init__(
+        self,
+        region: Region,
+        source: SourceUri,
+        regions_file: Path,
+        celsius: Callable[[], float | None] = lambda: None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """`celsius` reads the temperature of the device. `recorder` keeps exams, if they are kept.
+
+        Raises BadInput where the saved regions in `regions_file` cannot be read.
+        """
+        self._region, self._source, self._regions_file = region, source, regions_file
+        self._celsius, self._recorder = celsius, recorder
+        self._held: deque[tuple[Result, Pixels]] = deque(maxlen=MAX_HELD)
+        saved = saved_regions_of(regions_file, source)
+        self._remembered = {screen: entry.roi for screen, entry in saved.items()}
+        self._waiting: queue.Queue[tuple[Command, Answer] | None] = queue.Queue(
+            MAX_WAITING_COMMANDS
+        )
+        self._stop = threading.Event()
+        self.status = ""
+        """What every page shows beside the results, as JSON."""
+        self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
+
+    def start(self) -> None:
+        """Begins to carry out commands."""
+        self._refresh()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends; commands that still wait are given up."""
+        self._stop.set()
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)
+        self._thread.join(2 * REFRESH_SECONDS)
+
+    def hold(self, result: Result, pixels: Pixels) -> None:
+        """Holds a picture that goes to the page, which may ask for it as a still."""
+        if self._recorder is not None:
+            self._held.append((result, pixels))
+
+    def submit(self, command: Command, answer: Answer) -> bool:
+        """Puts a command into the queue; False where the queue is full."""
+        try:
+            self._waiting.put_nowait((command, answer))
+        except queue.Full:
+            return False
+        return True
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                waiting = self._waiting.get(timeout=REFRESH_SECONDS)
+            except queue.Empty:
+                waiting = None
+            if waiting is not None:
+                command, answer = waiting
+                refusal = self._carry_out(command)
+                self._refresh()
+                answer(refusal)
+            else:
+                self._refresh()
+
+    def _carry_out(self, command: Command) -> str | None:
+        """Carries out a command; returns why it cannot be done, else None."""
+        try:
+            match command:
+                case MarkRegion():
+                    self._mark(command.box, command.screen, command.remember)
+                case ClearRegion():
+                    self._mark(None, command.screen, remember=False)
+                case KeepStill():
+                    self._keep_still(command.sequence)
+                case BeginExam():
+                    self._exams(running=False).begin(command.identity)
+                case EndExam():
+                    self._exams(running=True).end()
+        except BadInput as error:
+            return str(error)
+        except Exception as error:  # whatever fails here must not end the session
+            _LOGGER.warning("a command failed: %s", type(error).__name__)
+            return Refusal.FAILED
+        return None
+
+    def _mark(self, roi: Box | None, screen: ScreenSize, remember: bool) -> None:
+        """Raises BadInput where the region cannot be taken, or remembered."""
+        was_remembered = self._is_remembered(screen)
+        self._region.mark(roi, screen)
+        if not (remember or was_remembered):
+            return
+        kept = roi if remember else None
+        try:
+            save_roi(self._regions_file, self._source, screen, kept)
+        except (BadInput, OSError) as error:
+            raise BadInput(Refusal.NOT_REMEMBERED) from error
+        self._remembered[screen] = kept
+
+    def _keep_still(self, sequence: int) -> None:
+        """Raises BadInput where the picture cannot be kept."""
+        recorder = self._exams(running=True)
+        for result, pixels in [*self._held]:
+            if result.sequence == sequence:
+                recorder.keep_still(result, pixels)
+                return
+        raise BadInput(Refusal.GONE)
+
+    def _exams(self, running: bool) -> Recorder:
+        """The recorder. Raises BadInput where there is none, or an exam runs against `running`."""
+        if self._recorder is None:
+            raise BadInput(Refusal.NO_EXAMS)
+        if self._recorder.status().running != running:
+            raise BadInput(Refusal.NO_EXAM if running else Refusal.EXAM_RUNS)
+        return self._recorder
+
+    def _is_remembered(self, screen: ScreenSize) -> bool:
+        roi = self._region.next_roi
+        return roi is not None and self._remembered.get(screen) == roi
+
+    def _refresh(self) -> None:
+        """Reads the status again."""
+        region, celsius, exam = self._region, self._celsius(), None
+        if self._recorder is not None:
+            recorded = self._recorder.status()
+            exam = {
+                "begun": recorded.begun,
+                "stills": recorded.stills,
+                "trouble": recorded.trouble,
+                "lost": recorded.lost,
+            }
+        status = {
+            "region": region.next_roi,
+            "remembered": self._is_remembered(region.screen),
+            "celsius": None if celsius is None else round(celsius),
+            "exam": exam,
+        }
+        self.status = msgspec.json.encode({"status": status}).decode()

@@ -1,0 +1,145 @@
+// What an operator does: the region of interest, stills and exams. A viewer has none of it.
+
+import { element, press, set, show } from "./dom.js";
+import { RegionEditor } from "./region.js";
+
+const ANSWER_MS = 6000;
+const STILL_WORKS = ["live", "caution"]; // tones of the banner in which a picture can be kept
+
+/** The controls of one page. `text` and `reason` translate; `shown` is the result on the page. */
+export class Controls {
+  #text;
+  #reason;
+  #shown;
+  #connection;
+  #region;
+  #remember = false;
+  #known = null; // the last status
+  #answered = -Infinity;
+  #facts = null;
+
+  constructor({ text, reason, shown, connection }) {
+    this.#text = text;
+    this.#reason = reason;
+    this.#shown = shown;
+    this.#connection = connection;
+    this.#region = new RegionEditor(
+      element("screen"), element("picture"), element("region"), () => this.#mark());
+    element("toggle-region").onclick = () => this.#toggleRegion();
+    element("region-clear").onclick = () => this.#clear();
+    element("region-remember").onclick = () => this.#toggleRemember();
+    element("region-done").onclick = () => this.#toggleRegion();
+    element("keep-still").onclick = () => this.#keepStill();
+    element("exam").onclick = () => this.#openExam();
+    element("exam-cancel").onclick = () => element("exam-form").close();
+    element("exam-fields").onsubmit = (event) => {
+      event.preventDefault();
+      this.#changeExam();
+    };
+  }
+
+  /** Shows the controls of a role. */
+  admit(facts) {
+    this.#facts = facts;
+    const operates = facts.role === "operator";
+    show("operate", operates);
+    show("keep-still", facts.exams);
+    show("exam", facts.exams);
+    if (!operates && this.#region.active) this.#toggleRegion();
+  }
+
+  /** Shows the status of the session beside the banner `tone`; `pictured`: a picture is seen. */
+  render(status, now, tone, pictured) {
+    if (status && status !== this.#known) {
+      if (status.remembered !== this.#known?.remembered) this.#remember = status.remembered;
+      this.#known = status;
+    }
+    const region = status?.region ?? null;
+    if (this.#region.active) {
+      this.#region.update(region, pictured);
+      const box = this.#region.box;
+      const hint = box ? this.#text("change_region") : this.#text("draw_region");
+      set("region-hint", pictured ? hint : this.#text("no_picture"));
+      press("region-remember", this.#remember);
+      element("region-clear").disabled = !region;
+    }
+    const exam = status?.exam;
+    const kept = exam?.begun && pictured && STILL_WORKS.includes(tone) && this.#shown() !== null;
+    element("keep-still").disabled = !kept;
+    set("exam-text", this.#text(exam?.begun ? "end_exam" : "begin_exam"));
+    press("exam", Boolean(exam?.begun));
+    if (now - this.#answered > ANSWER_MS) set("answer", "");
+  }
+
+  /** Handles a key; returns whether it was one of the controls'. */
+  key(event) {
+    if (this.#facts?.role !== "operator") return false;
+    if (this.#region.key(event)) return true;
+    const keys = { r: () => this.#toggleRegion() };
+    if (this.#facts.exams) Object.assign(keys, { s: () => this.#keepStill(), x: () => this.#openExam() });
+    if (this.#region.active) {
+      keys.escape = keys.r;
+      keys.delete = keys.backspace = () => this.#clear();
+      keys.m = () => this.#toggleRemember();
+    }
+    const action = keys[event.key.toLowerCase()];
+    action?.();
+    return Boolean(action);
+  }
+
+  async #give(command, done) {
+    const refused = await this.#connection.give(command);
+    this.#answered = performance.now();
+    element("answer").dataset.refused = String(refused !== null);
+    set("answer", refused === null ? this.#text(done) : this.#reason(refused));
+  }
+
+  #toggleRegion() {
+    if (this.#region.active) this.#region.stop();
+    else this.#region.start();
+    show("region-bar", this.#region.active);
+    press("toggle-region", this.#region.active);
+  }
+
+  async #mark() {
+    const [box, screen] = [this.#region.box, this.#region.size];
+    await this.#give({ do: "mark", box, screen, remember: this.#remember }, "region_set");
+    this.#region.settle();
+  }
+
+  async #clear() {
+    if (!this.#known?.region) return;
+    await this.#give({ do: "clear", screen: this.#region.size }, "region_cleared");
+    this.#region.settle();
+  }
+
+  #toggleRemember() {
+    this.#remember = !this.#remember;
+    if (this.#known?.region) this.#mark();
+  }
+
+  #keepStill() {
+    if (element("keep-still").disabled) return;
+    this.#give({ do: "still", sequence: this.#shown().sequence }, "still_kept");
+  }
+
+  #openExam() {
+    const ends = Boolean(this.#known?.exam?.begun);
+    show("identity", !ends);
+    set("exam-title", this.#text(ends ? "end_exam" : "begin_exam"));
+    set("exam-ok", this.#text(ends ? "end_exam" : "begin_exam"));
+    element("exam-form").dataset.ends = String(ends);
+    element("exam-fields").reset();
+    element("exam-form").showModal();
+    element(ends ? "exam-ok" : "patient-id").focus();
+  }
+
+  #changeExam() {
+    const ends = element("exam-form").dataset.ends === "true";
+    const identity = Object.fromEntries(new FormData(element("exam-fields")));
+    element("exam-fields").reset();
+    element("exam-form").close();
+    if (ends) this.#give({ do: "end" }, "exam_ended");
+    else this.#give({ do: "begin", identity }, "exam_begun");
+  }
+}

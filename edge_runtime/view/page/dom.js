@@ -1,0 +1,17 @@
+// Small words for the elements of the page.
+
+export const element = (id) => document.getElementById(id);
+
+/** Sets a text only where it changes: a screen reader reads every change. */
+export function set(id, words) {
+  const place = element(id);
+  if (place.textContent !== words) place.textContent = words;
+}
+
+export function show(id, visible) {
+  element(id).hidden = !visible;
+}
+
+export function press(id, pressed) {
+  element(id).setAttribute("aria-pressed", String(pressed));
+}
