@@ -124,7 +124,7 @@ def _read_annotations(
     kind = next((kind for kind in kinds.values() if kind not in (None, BROKEN)), None)
     if kind is None:
         if broken := [path for path, its in kinds.items() if its == BROKEN]:
-            raise BadInput(f"{broken[0]}: truncated, or not {suffix[1:].upper()}")
+            raise BadInput(f"{broken[0]}: truncated, not {suffix[1:].upper()}, or nested too deep")
         return None
     if suffix == ".json":  # many a tool leaves files of its own there
         files = [path for path, its in kinds.items() if its in (kind, BROKEN)]

@@ -182,7 +182,7 @@ def test_missing_images_are_dropped_and_many_refused(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(BadInput, match=r"a.json: truncated, or not JSON") as error:
+    with pytest.raises(BadInput, match=r"a.json: truncated, not JSON, or nested too deep") as error:
         read_marked(tmp_path)
     assert "\n" not in str(error.value)
 
