@@ -84,6 +84,13 @@ class RecordedFrame(_Entry, frozen=True, kw_only=True, tag="frame"):
         return (self.height, self.width) + ((3,) if self.channels == 3 else ())
 
 
+class RecordedMark(_Entry, frozen=True, kw_only=True, tag="mark"):
+    """From the next frame on another region of interest was examined."""
+
+    roi: Box | None
+    """In pixels; None where the region was cleared."""
+
+
 class RecordedResult(_Entry, frozen=True, kw_only=True, tag="result"):
     """A result was made of the frame with this index."""
 
@@ -126,6 +133,7 @@ class RecordedEnd(_Entry, frozen=True, kw_only=True, tag="end"):
 
 RecordEntry = (
     RecordedFrame
+    | RecordedMark
     | RecordedResult
     | RecordedAbsence
     | RecordedLoss

@@ -104,6 +104,7 @@ def assemble(
         saved = saved or {region.screen: region for region in recorded.saved}
         whole_picture = whole_picture or recorded.whole_picture
         prevalence = prevalence or recorded.prevalence
+        operated = operated or recorded.operated
     settings = RecordSettings(
         bundle=chain.bundle.id,
         roi=parse_roi(roi) if roi else None,
@@ -111,6 +112,7 @@ def assemble(
         any_picture=chain.any_picture,
         prevalence=prevalence,
         saved=tuple((saved or {}).values()),
+        operated=operated,
     )
     whole = whole_picture or stage.learnt == "pictures"
     region = Region(settings.roi, saved, device.region, whole)

@@ -18,13 +18,14 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from devices import BadInput, CaptureDevice, Frame
+from devices import BadInput, Box, CaptureDevice, Frame
 from devices.capture.record_format import (
     RecordedAbsence,
     RecordedBackend,
     RecordedEnd,
     RecordedGap,
     RecordedLoss,
+    RecordedMark,
     RecordedResult,
     RecordEntry,
     RecordManifest,
@@ -72,6 +73,8 @@ class FrameRecorder:
         self._gap = 0
         """What was not kept since the last line."""
         self._backend = ""
+        self._mark = 0
+        """How often a region of interest was marked before the last frame that was kept."""
         self.lost = 0
         """Frames and lines that were not kept because the disk was too slow."""
         self.left_out = 0
@@ -81,14 +84,20 @@ class FrameRecorder:
         self._thread = threading.Thread(target=self._write_all, name="recorder", daemon=True)
         self._thread.start()
 
-    def capture(self, frame: Frame) -> None:
-        """Keeps a frame; for the capturing thread. Waits for room only in a recording."""
+    def capture(self, frame: Frame, mark: int = 0, roi: Box | None = None) -> None:
+        """Keeps a frame; for the capturing thread. Waits for room only in a recording.
+
+        `mark` counts how often another region of interest, `roi`, was marked before it.
+        """
         with self._changed:
             if not self._live and not self._changed.wait_for(self._has_room, CLOSING_TIMEOUT):
                 self._end(SILENT_DISK)
             if self.ended is not None:
                 self.left_out += 1
             elif self._has_room():
+                if mark != self._mark:
+                    self._mark = mark
+                    self._put(RecordedMark(roi=roi))
                 self._put(frame)
                 self._frames += 1
                 self._bytes += frame.pixels.nbytes

@@ -197,7 +197,7 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
             if frame := _read(shared):
                 prepared = preparer.prepare(frame)
                 if shared.recorder is not None:
-                    shared.recorder.capture(frame)
+                    shared.recorder.capture(frame, prepared.mark, prepared.roi)
                 if not device.live and shared.classifier is not None:
                     prepared = shared.helper.predict(prepared, shared.classifier, slot)
                 slot.put(prepared)

@@ -117,6 +117,13 @@ class Preparer:
             self._clock(),
         )
 
+    def mark(self, roi: Box | None) -> None:
+        """Examines another region of interest, or none, from the next frame on.
+
+        Raises BadInput where the region does not lie on the last screen.
+        """
+        self._region.mark(roi, self._region.screen)
+
     def check(self, prepared: PreparedFrame) -> None:
         """Checks the picture. The model may run meanwhile, because few frames are withheld."""
         event: Event | None = Event.UNUSABLE

@@ -28,6 +28,8 @@ class RecordSettings:
     any_picture: bool = False
     prevalence: str | None = None
     saved: tuple[SavedRegion, ...] = ()
+    operated: bool = False
+    """Whether the region of interest could be changed while frames came."""
 
     @property
     def roi_text(self) -> str | None:

@@ -14,6 +14,7 @@ from devices.capture.record_format import (
     RecordedAbsence,
     RecordedFrame,
     RecordedLoss,
+    RecordedMark,
     RecordedResult,
     RecordEntry,
 )
@@ -67,6 +68,8 @@ def _play(
         if stopped():
             return
         match entry:
+            case RecordedMark(roi=roi):
+                preparer.mark(roi)
             case RecordedFrame(index=index):
                 prepared = _prepare(record.frame(entry), preparer, clock)
                 if index in results and len(unjudged) < MAX_UNJUDGED:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from devices import Pixels
+from devices import Box, Pixels
 from devices.capture.phantom import Phantom
 from devices.capture.record_format import (
     MAX_ENTRY_BYTES,
@@ -23,6 +23,7 @@ from devices.capture.record_format import (
     RecordedAbsence,
     RecordedEnd,
     RecordedFrame,
+    RecordedMark,
     RecordedResult,
     RecordEntry,
     pack_pixels,
@@ -47,6 +48,7 @@ FRAME = RecordedFrame(
 )
 ENTRIES: list[RecordEntry] = [
     FRAME,
+    RecordedMark(roi=Box(1, 2, 30, 40)),
     RecordedResult(index=7, late=True),
     RecordedAbsence(state="LOST", reason="the device has gone"),
     RecordedEnd(),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from devices import BadInput, CaptureDevice, Frame, Pixels
+from devices import BadInput, Box, CaptureDevice, Frame, Pixels
 from devices.capture.kinds import RECORD_MANIFEST
 from devices.capture.reconnecting import Reconnecting
 from devices.capture.record_format import RECORD_INDEX
@@ -29,7 +29,7 @@ from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU, BackendRequest
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event, State
-from edge_runtime.session.assemble import assemble
+from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.frame_recorder import open_frame_recorder
 from edge_runtime.session.frame_slot import REPLACED
 from tests.conftest import Collected, Outcome, refused, sonolite
@@ -253,3 +253,27 @@ def test_a_session_that_was_killed_is_replayed_up_to_its_last_whole_frame(
     assert after.code == 0, after
     assert len(after.stdout.splitlines()) >= 5
     assert "note: the record was" in after.stderr
+
+
+def test_a_region_that_was_drawn_and_cleared_on_the_way_is_drawn_again(
+    tmp_path: Path, demo_bundle: Bundle
+) -> None:
+    folder, boxes = tmp_path / "drawn", [Box(167, 190, 108, 100), Box(150, 180, 90, 80), None]
+    with open_source(SourceUri("phantom:?frames=60&live=no")) as device:
+        session = assemble(device, chain(demo_bundle), operated=True)
+        sink = Collected()
+        write = sink.write
+
+        def draw(result: Result, pixels: Pixels) -> None:
+            write(result, pixels)
+            if result.sequence in (10, 20, 35):
+                session.region.mark(boxes[(10, 20, 35).index(result.sequence)], (640, 480))
+
+        sink.write = draw  # type: ignore[method-assign]
+        with open_frame_recorder(folder, device, SourceUri("0"), session.settings) as recorder:
+            session.run([sink], threading.Event(), recorder=recorder)
+    assert len({result.box for result in sink.results}) >= 3
+    with open_source(SourceUri(str(folder))) as device:
+        again = Collected()
+        assemble(device, chain(demo_bundle)).run([again], threading.Event())
+    assert decided(again.results) == decided(sink.results)
