@@ -252,15 +252,15 @@ class ViewServer:
         status = ""
         while True:
             message = await viewer.take(HEARTBEAT_SECONDS)
-            if self._operator is not None and status != self._operator.status:
-                status = self._operator.status
-                await page.send_text(status)
             if isinstance(message, bytes):
                 await page.send_bytes(message)
             elif message is not None:
                 await page.send_text(message)
             elif viewer.ready:
                 await page.send_text("{}")
+            if self._operator is not None and status != self._operator.status:
+                status = self._operator.status
+                await page.send_text(status)
 
     async def _receive(self, page: WebSocket, viewer: Viewer, role: Role) -> None:
         """Hears what a viewer has drawn and asks, and tells the time.

@@ -210,7 +210,7 @@ def test_the_demo_on_a_terminal_opens_the_view_and_plays_at_its_pace(
     began = time.monotonic()
     shown = demo(tmp_path, RECORDING, **desktop)
     assert time.monotonic() - began >= 29 / 15
-    (link,) = re.findall(r"view: (http://127\S+)", shown)
+    (link,) = re.findall(r"operate: (http://127\S+)", shown)
     assert (tmp_path / "opened").read_text() == f"{link}\n"
 
 

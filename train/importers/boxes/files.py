@@ -17,7 +17,7 @@ from devices.regular_file import read_regular
 from train.importers.xml import read_xml
 from train.samples import PART_WORDS, Dropped, Part
 
-MAX_BYTES = 256_000_000
+MAX_MARKS_BYTES = 256_000_000
 """Of one annotation file: 100,000 pictures with their outlines have less."""
 NOT_NUMBERS = re.compile(rb"\b(?:NaN|Infinity)\b")
 """What Python writes into JSON, which has no such words."""
@@ -100,14 +100,14 @@ def read_text(path: Path) -> str | None:
 def read_bytes(path: Path) -> bytes | None:
     """The content of an annotation; None where it cannot be read, or is too large."""
     try:
-        return read_regular(path, MAX_BYTES)
+        return read_regular(path, MAX_MARKS_BYTES)
     except (BadInput, OSError):
         return None
 
 
 def read_root(path: Path) -> Element | None:
     """The root of an XML file; None where it cannot be read, or is too large."""
-    return read_xml(path, MAX_BYTES)
+    return read_xml(path, MAX_MARKS_BYTES)
 
 
 def read_rooted(path: Path, tag: str, dropped: list[Dropped]) -> Element | None:

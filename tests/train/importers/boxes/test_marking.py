@@ -77,7 +77,7 @@ def test_names_tell_the_part(tmp_path: Path, name: str, part: Part | None) -> No
 def test_a_file_that_is_too_large_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.importers.boxes.files.MAX_BYTES", 3)
+    monkeypatch.setattr("train.importers.boxes.files.MAX_MARKS_BYTES", 3)
     path = tmp_path / "a.json"
     path.write_bytes(b"[1,]")
     assert read_bytes(path) is None
