@@ -24,7 +24,7 @@ JPEG_BEGIN = b"\xff\xd8\xff"
 PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 TIFF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
-MAX_BYTES = 512 << 20
+MAX_IMAGE_BYTES = 512 << 20
 """Bytes of an image file, which is read whole."""
 MAX_PAGES = 10_000
 MAX_ANIMATION = 2 * MAX_PIXELS
@@ -90,7 +90,7 @@ def _load(path: Path) -> tuple[bytes, int]:
     Raises BadInput where it is no image, or its size is refused.
     """
     try:
-        data = read_regular(path, MAX_BYTES)
+        data = read_regular(path, MAX_IMAGE_BYTES)
         width, height = imagesize.get(BytesIO(data))
     except (OSError, ValueError, struct.error) as error:
         reason = getattr(error, "strerror", None) or "not an image"

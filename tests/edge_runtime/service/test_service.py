@@ -167,7 +167,7 @@ def test_a_model_that_is_refused_ends_a_proven_release_too(
 
 def test_a_configuration_that_is_wrong_is_named(layout: Layout) -> None:
     (layout.root / "config.toml").write_text('sorce = "0"')
-    with pytest.raises(BadInput, match="setting 1 is none of source, roi"):
+    with pytest.raises(BadInput, match="setting 1 is none of source"):
         run_service(layout, NAME, threading.Event())
 
 

@@ -128,7 +128,7 @@ def test_a_new_session_has_facts_and_counts_of_its_own(view: View, screen: Pixel
             page.send("drawn")
         view.begin({"live": True, "second": True})
         view.write(replace(RESULT, sequence=0, frame=40), screen)
-        while "facts" not in (told := json.loads(page.recv(timeout=60))):
+        while "facts" not in (facts := json.loads(page.recv(timeout=60))):
             pass
-        assert told == {"facts": {"live": True, "second": True, "role": "viewer"}}
+        assert facts == {"facts": {"live": True, "second": True, "role": "viewer"}}
         assert receive_result(page)["missed"] == 0
