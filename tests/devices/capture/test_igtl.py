@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from devices import BadInput, DeviceLost, DeviceStalled, HardwareMissing
 from devices.capture.igtl import MAX_DAMAGED, MAX_IMAGE, Igtl
 from devices.capture.phantom import Phantom
+from devices.capture.source_uri import SourceUri
 
 GREY = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50)
 RGB = np.stack([GREY, GREY // 2, GREY // 3], axis=-1)
@@ -450,7 +451,7 @@ def test_no_server_is_missing_hardware() -> None:
 def test_another_form_of_uri_is_refused(uri: str) -> None:
     with pytest.raises(BadInput) as refusal:
         Igtl(uri)
-    assert str(refusal.value).startswith(uri)
+    assert str(refusal.value).startswith(str(SourceUri(uri)))
 
 
 def test_reconnecting_leaves_nothing_behind() -> None:
