@@ -64,6 +64,7 @@ def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:
     return [replace(its, seconds=0) for its in history]
 
 
+@pytest.mark.slow
 def test_two_workers_learn_what_one_learns_alone(tmp_path: Path, labelled: Path) -> None:
     """Without what depends on a worker's own pictures: dropout and batch statistics."""
     recipe = tmp_path / "a.toml"

@@ -126,7 +126,14 @@ WAYS = dict.fromkeys(UPDATE, UPDATE) | {
 """What is done for each step that is cut short: all before it, and all after it once more."""
 
 
-@pytest.mark.parametrize("step", WAYS)
+LONG = ("make", "change")
+"""Steps that change the disk so often that all their cuts take most of a minute."""
+
+
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(step, marks=pytest.mark.slow if step in LONG else ()) for step in WAYS],
+)
 def test_a_power_cut_leaves_a_device_that_starts_and_goes_on(
     step: str, layout: Layout, good: str, tmp_path: Path
 ) -> None:
