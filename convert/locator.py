@@ -35,7 +35,7 @@ from edge_runtime.bundle.manifest import (
 from edge_runtime.models.boxes import decode_boxes
 from edge_runtime.models.locator import locator_tensors
 from train.locator import metrics
-from train.locator.dataset import LARGER, LocatorPicture, network_tensor, square_of
+from train.locator.dataset import LocatorPicture, network_tensor, square_of
 from train.locator.run import LocatorRecord, LocatorRun
 from train.marked import MarkedPicture, marked_pixels
 
@@ -218,11 +218,10 @@ def _pictures(
     progress: "Progress | object",
 ) -> list[LocatorPicture]:
     """The pictures of a run, read again."""
-    side = round(LARGER * preprocessing.side)
     return [
         LocatorPicture(
             marked,
-            square_of(pixels, marked.boxes, side),
+            square_of(pixels, marked.boxes, preprocessing.side),
             (pixels.shape[1], pixels.shape[0]),
             marked.part or "test",
             0,

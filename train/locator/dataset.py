@@ -76,8 +76,9 @@ def read_locator_data(
         notes += [f"data: {found.summary}", *found.notes]
         dropped += found.dropped
         parts = split_runs(found.pictures, seed)
-        squares = read_squares(found.pictures, side, progress, dropped.append)
-        pictures += [replace(its, part=parts[its.marked.group], source=source) for its in squares]
+        given = [replace(its, part=parts[its.group]) for its in found.pictures]
+        squares = read_squares(given, side, progress, dropped.append)
+        pictures += [replace(its, source=source) for its in squares]
     if not any(picture.marked.boxes for picture in pictures):
         raise BadInput(f"{folders[0]}: no picture with a box can be used")
     held = {picture.part for picture in pictures if picture.marked.boxes}
@@ -93,7 +94,11 @@ def read_squares(
     progress: Progress,
     drop: Callable[[Dropped], object],
 ) -> Iterator[LocatorPicture]:
-    """The pictures that can be read, as squares, all of the part `test`; `drop` hears of others."""
+    """The pictures that can be read, as squares; `drop` hears of others.
+
+    Those to train on are `LARGER`. The others are of the part `test` where they have none, and as
+    large as the network sees them, so that they are made smaller once, as on a device.
+    """
     places = {(its.path, its.frame) for its in marked if its.boxes}
     moving = Counter(its.path for its in marked)
     for picture, pixels in marked_pixels(marked, progress, drop):
@@ -102,9 +107,11 @@ def read_squares(
         )
         yield LocatorPicture(
             marked=picture,
-            square=square_of(pixels, picture.boxes, round(LARGER * side)),
+            square=square_of(
+                pixels, picture.boxes, round(LARGER * side) if picture.part == "train" else side
+            ),
             size=(pixels.shape[1], pixels.shape[0]),
-            part="test",
+            part=picture.part or "test",
             source=0,
             moving=moving[picture.path] > 1,
             edge=not picture.boxes and near,

@@ -18,11 +18,12 @@ from edge_runtime.bundle.preprocess import parse
 from tests.conftest import FINDER, TINY, refused, sonolite
 from train.augmentation import Augmentation
 from train.locator.augmentation import Square
-from train.locator.dataset import read_locator_data
+from train.locator.dataset import network_tensor, read_locator_data
 from train.locator.learner import Source, draw_batch, freeze, learn_locator
 from train.locator.network import RARE, build_locator
 from train.locator.recipe import is_locator_run, read_locator_recipe
 from train.locator.run import LocatorRun, read_locator_run
+from train.marked import read_marked_pixels
 from train.network import FusedNormalization, answer
 from train.recipe import EfficientNetLite
 from train.samples import PARTS
@@ -331,3 +332,13 @@ def test_a_run_of_another_network_is_no_start(
 def test_a_classifier_has_no_start(tmp_path: Path, locator_run: Path) -> None:
     words = ("train", tmp_path, "--out", tmp_path / "next", "--start-from", locator_run)
     refused(sonolite(*words), "--start-from: goes with the recipe of a locator")
+
+
+def test_pictures_are_measured_as_a_device_prepares_them(marked: Path) -> None:
+    data = read_locator_data([marked], SIDE, 0)
+    preprocessing = parse(f"gray|crop(context=1)|resize({SIDE})")
+    measured = [*data.of("validation"), *data.of("test")]
+    assert measured
+    for picture in measured:
+        device = preprocessing(read_marked_pixels(picture.marked), None)
+        assert np.array_equal(network_tensor(picture, preprocessing), device)
