@@ -124,7 +124,6 @@ def read_scope(content: bytes) -> Scope:
             and scope.whitening.shape == scope.mean.shape * 2
             and scope.discriminants.shape == scope.mean.shape + scope.offsets.shape
             and scope.offsets.size <= MAX_DISCRIMINANTS
-            and scope.limit > 0
             and all(np.isfinite(array).all() for array in vars(scope).values())
         )
     except Exception as error:  # NumPy raises many kinds of errors for a damaged file
