@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Library:
-    """What kinds of source need beside the base install."""
+    """What a kind of source, sink or page needs beside the base install."""
 
     about: str
     """What it is for, as `DICOM files`."""
@@ -37,12 +37,19 @@ class Library:
 
     def missing(self) -> str | None:
         """The first module that is not installed; None where all are."""
-        return next((name for name in self.modules if find_spec(name) is None), None)
+        return next((name for name in self.modules if not _is_installed(name)), None)
 
     def require(self) -> None:
         """Raises BadInput, with the cure, where it is not installed."""
         if (name := self.missing()) is not None:
             raise BadInput(f"{self.about} need {name}: {self.cure}")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of `a.b` where there is no `a`
+        return False
 
 
 OPENCV = Library("video files", "opencv-python-headless", ("cv2",), None)

@@ -66,3 +66,9 @@ def test_a_library_is_asked_for_only_where_it_is_missing(
     monkeypatch.setitem(sys.modules, library.modules[-1], None)
     with pytest.raises(BadInput, match=rf"need {library.modules[-1]}: pip install 'sonolite"):
         library.require()
+
+
+def test_a_part_of_a_package_that_is_not_there_is_missing() -> None:
+    library = Library("messages", "absent", ("no_such_package.part",), "absent")
+    with pytest.raises(BadInput, match=r"messages need no_such_package.part: pip install"):
+        library.require()
