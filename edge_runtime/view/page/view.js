@@ -110,7 +110,7 @@ function render() {
   set("state", words);
   set("reason", line);
   set("blank", seen ? "" : words);
-  if (!seen && picture.dataset.frame !== undefined) clearPicture(picture, overlay);
+  if (!seen) forgetPicture();
   const result = latest?.result;
   const connected = result && !notLive(now);
   show("fallback", connected && result.fallback);
@@ -127,6 +127,12 @@ function render() {
   if (score) element("trend").dataset.threshold = score.threshold;
   const threshold = element("trend").dataset.threshold;
   drawTrend(element("trend"), trend, now, threshold ? Number(threshold) : null, facts?.margin ?? 0);
+}
+
+/** Takes the picture away; a paused view goes on, for it has nothing left that stands still. */
+function forgetPicture() {
+  if (picture.dataset.frame !== undefined) clearPicture(picture, overlay);
+  if (paused) togglePause();
 }
 
 /** Label and score, of a picture that was LIVE alone. The banner's line is not said again. */
@@ -257,6 +263,7 @@ function renderFigures(result, now) {
   set("rate", result && seconds > 0 ? `${((last.sequence - first.sequence) / seconds).toFixed(1)}` : "–");
   set("missed", latest && facts ? String(latest.missed) : "–");
   set("undrawn", String(undrawn));
+  show("temperature", status !== null); // a page without an operator's session is told none
   set("celsius", status && status.celsius !== null ? `${status.celsius} °C` : "–");
   set("backend", latest ? latest.result.backend : "–");
   set("bundle", latest ? latest.result.bundle : "–");
@@ -357,7 +364,8 @@ const connection = new Connection({
     status = selected = null;
     drawn = -1;
     trend = recent = [];
-    interval = 0;
+    interval = undrawn = 0;
+    forgetPicture();
     show("toggle-evidence", facts.evidence);
     controls.admit(facts);
     render();
@@ -386,7 +394,8 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
   if (document.querySelector("dialog[open]") || event.target.tagName === "SELECT") return;
   const keys = { o: toggleOverlay, e: toggleEvidence, p: togglePause };
-  const nodule = shown?.nodules.filter(isFound)[event.key - 1];
+  if (event.repeat && !event.key.startsWith("Arrow")) return; // a key that is held is one command
+  const nodule = shown?.nodules.find((each) => isFound(each) && String(each.track) === event.key);
   const taken = controls.key(event);
   if (taken) event.preventDefault();
   else if (nodule) select(nodule.track);

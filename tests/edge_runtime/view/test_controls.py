@@ -26,10 +26,11 @@ from edge_runtime.results.states import State
 from edge_runtime.screen.region import Misplaced, Region
 from edge_runtime.screen.saved_regions import saved_regions_of
 from edge_runtime.session.pipeline import run_session
+from edge_runtime.view.address import Address
 from edge_runtime.view.operator import Operator
-from edge_runtime.view.sink import View
+from edge_runtime.view.sink import View, open_view
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
-from tests.edge_runtime.view.conftest import LARGE, NARROW, Feed, opened
+from tests.edge_runtime.view.conftest import FACTS, LARGE, NARROW, Feed, opened
 from tests.edge_runtime.view.test_page import serious, take, wait_for, wait_for_text
 
 if TYPE_CHECKING:
@@ -270,6 +271,10 @@ def test_nodules_are_listed_and_one_is_chosen(
     take(page, screenshots, "nodule-chosen")
     page.keyboard.press("2")
     wait_for_text(page, "#label", "2 no label")
+    found.result = replace(TWO, nodules=TWO.nodules[1:])
+    page.wait_for_function("() => document.querySelectorAll('#nodules button').length === 2")
+    page.keyboard.press("3")  # the number of the nodule, not its place in the list
+    wait_for_text(page, "#label", "3 benign")
     found.result = replace(TWO, nodules=TWO.nodules[:1])
     wait_for_text(page, "#label", "1 malignant")
     page.wait_for_function("() => document.querySelectorAll('#nodules button').length === 1")
@@ -308,6 +313,13 @@ def test_the_temperature_is_shown(page: "Page") -> None:
     with opened(operator) as view, Feed(view):
         operate(page, view)
         wait_for_text(page, "#celsius", "61 °C")
+
+
+def test_a_view_that_nobody_operates_says_nothing_of_a_temperature(page: "Page") -> None:
+    with open_view(Address("127.0.0.1", 0), FACTS) as view, Feed(view):
+        page.goto(view.link)
+        wait_for(page, "LIVE")
+        assert page.locator("#temperature").is_hidden()
 
 
 @pytest.mark.parametrize("size", [NARROW, LARGE], ids=["narrow", "large"])
@@ -356,7 +368,9 @@ def test_an_exam_is_begun_with_an_identity_gets_a_still_and_ends(
     take(page, screenshots, "exam-form", LARGE)
     page.click("#exam-cancel")
     begin_exam(page, examination)
-    page.keyboard.press("s")
+    for _ in range(3):  # a key that is held is one still
+        page.keyboard.down("s")
+    page.keyboard.up("s")
     wait_for_text(page, "#answer", "still kept")
     page.locator("#exam-status", has_text="stills: 1").wait_for()
     assert serious(page) == []

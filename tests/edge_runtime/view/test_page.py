@@ -204,6 +204,18 @@ def test_a_paused_view_stands_still_and_does_not_pass_for_live(
     page.locator("#label", has_text="no label").wait_for()
 
 
+def test_a_paused_view_whose_picture_is_gone_goes_on(page: "Page", view: View, feed: Feed) -> None:
+    page.goto(view.link)
+    wait_for(page, "LIVE")
+    page.keyboard.press("p")
+    wait_for(page, "PAUSED")
+    feed.result = None
+    wait_for(page, "NO LIVE VIDEO")
+    feed.result = RESULT
+    wait_for(page, "LIVE")
+    page.wait_for_selector("#picture[data-frame]")
+
+
 def test_the_page_speaks_chinese_and_remembers_it(
     page: "Page", view: View, feed: Feed, screenshots: Path
 ) -> None:
