@@ -82,14 +82,15 @@ def write_scope(scope: Scope) -> bytes:
 
 MAX_SCOPE = 64 << 20
 """Bytes of the arrays of a scope: 4,000 numbers of an embedding."""
-MAX_LIMIT = 100.0
-"""The limit over the square root of the size of the embedding, which is the usual distance."""
+MAX_LIMIT = 1e5
+"""The limit over the square root of the size of the embedding, which is the usual distance. A unit
+that never answered in training, and does to a validation picture, gives thousands."""
 
 
 def require_range(scope: Scope) -> None:
     """Raises BadInput for numbers with which no picture would be out of scope.
 
-    The limit is above 0 and not far from usual distances. The whitening has full rank: with a
+    The limit is above 0, and one that distances reach. The whitening has full rank: with a
     smaller rank the distance would not see every deviation.
     """
     whitening, size = scope.whitening, len(scope.mean)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from edge_runtime.bundle.scope import read_scope, write_scope
 from train.scope import FEWEST, KEPT, KEPT_BY_DISCRIMINANT, Twice, fit_scope
 
 
@@ -48,6 +49,15 @@ def test_fewer_pictures_than_features_still_give_a_scope() -> None:
     assert np.isfinite(scope.whitening).all()
     far = scope.distance(train + 3 * train.std(axis=0) * np.sign(np.arange(60) % 2 - 0.5))
     assert (far > scope.limit).all()
+
+
+def test_a_feature_that_is_silent_in_training_alone_gives_a_scope_that_devices_read() -> None:
+    train, validation = embeddings(200, 1), embeddings(100, 2)
+    train[:, 3] = 0
+    validation[:, 3] = np.where(np.arange(100) < 5, 0.05, 0)
+    scope = fit_scope(*as_they_are(train, validation))
+    assert scope.limit > 100 * len(scope.mean) ** 0.5
+    assert read_scope(write_scope(scope)).limit == pytest.approx(scope.limit)
 
 
 def test_a_feature_that_never_changes_does_no_harm() -> None:
