@@ -119,7 +119,7 @@ class DeployedDevice:
         record = self.status().get("view")
         if not isinstance(record, dict) or "trouble" not in record:
             raise BadInput("no live view; see sonolite deploy --view")
-        if record["trouble"] is not None:
+        if record["trouble"] is not None and "link" not in record:
             raise BadInput(f"no live view: {record['trouble']}")
         link, fingerprint = str(record.get("link")), record.get("fingerprint")
         if not LINK.fullmatch(link) or not isinstance(fingerprint, str | None):
