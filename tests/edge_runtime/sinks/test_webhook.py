@@ -24,6 +24,8 @@ from edge_runtime.results.states import State
 from edge_runtime.sinks import outbox
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.sink import Sink
+from edge_runtime.sinks.sink_uri import SinkUri
+from edge_runtime.sinks.webhook import outbox_path
 from tests.edge_runtime.sinks.receiver import Receiver, make_certificate
 from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
@@ -321,3 +323,9 @@ def test_a_nodule_is_told_as_it_was_seen_last(tmp_path: Path) -> None:
     (nodule,) = receiver.messages[-1]["nodules"]
     assert (nodule["frames"], nodule["label"]) == (3, None)
     assert nodule["reason"] == "too close to the threshold"
+
+
+def test_two_places_of_a_host_have_outboxes_of_their_own_though_one_name(tmp_path: Path) -> None:
+    one, other = (SinkUri(f"webhook:https://results.example/{word}") for word in "ab")
+    assert str(one) == str(other) == "webhook:https://results.example/..."
+    assert outbox_path(tmp_path, one) != outbox_path(tmp_path, other)
