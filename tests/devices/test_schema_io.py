@@ -1,8 +1,7 @@
 """A record is read whole, or refused by its first wrong entry; what was written is read back."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from dataclasses import dataclass, field, is_dataclass
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
@@ -186,17 +185,12 @@ def test_an_extreme_of_depth_or_digits_is_read_or_refused_in_one_line(
         (read_json, b'{"a": ' + content + b"}"),
         (read_toml, b"a = " + content.replace(b'"a":', b"a =")),
     ):
-        with refused_in_one_line():
+        refusal = ""
+        try:
             read(text, kind, "here")
-
-
-@contextmanager
-def refused_in_one_line() -> Iterator[None]:
-    try:
-        yield
-    except BadInput as error:
-        assert str(error).startswith("here: ")
-        assert "\n" not in str(error)
+        except BadInput as error:
+            refusal = str(error)
+        assert not refusal or re.fullmatch("here: .+", refusal)
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000])
