@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from devices import BadInput, Box, CaptureDevice, EndOfRecording, Frame, Pixels
 from devices.capture import SourceUri, open_device
 
-WorkloadName = Literal["decode", "invoke", "prepare", "every", "live", "loop", "mediapipe"]
+WorkloadName = Literal[
+    "decode", "invoke", "locate", "prepare", "every", "live", "loop", "mediapipe"
+]
 LIVE_RATE = 30.0
 """Frames a second of the live workload."""
 PREPARED_PICTURES = 64
@@ -40,6 +42,7 @@ class Task:
     bundle: str
     source: str
     roi: str | None
+    """The nodule; without it the locator of the bundle finds it, where there is a locator."""
     frames: int
     threads: int
     variant: str | None
@@ -209,21 +212,25 @@ def _plain_frames(task: Task) -> Iterator[Pixels]:
             yield np.asarray(pixels, np.uint8)
 
 
-def _model(task: Task) -> bytes:
-    """The model file that all workloads run."""
+def _model(task: Task, locator: bool = False) -> bytes:
+    """The model file of the classifier, or of the locator."""
     from edge_runtime.bundle.archive import open_bundle
 
     bundle = open_bundle(Path(task.bundle))
-    variants = bundle.manifest.classifier.variants
+    stage = bundle.manifest.locator if locator else bundle.manifest.classifier
+    assert stage is not None  # else nobody asks for a locator
+    variants = stage.variants
     return bundle.read(variants.get(task.variant or "int8") or next(iter(variants.values())))  # type: ignore[call-overload]
 
 
-def _interpreter(task: Task) -> tuple[Callable[[NDArray[np.uint8]], object], int]:
+def _interpreter(
+    task: Task, locator: bool = False
+) -> tuple[Callable[[NDArray[np.uint8]], object], int]:
     """A function that runs the bare interpreter, and the side of its picture."""
     from devices.compute.interpreter import find_interpreter
 
     interpreter = find_interpreter()[0].Interpreter(
-        model_content=_model(task), num_threads=task.threads
+        model_content=_model(task, locator), num_threads=task.threads
     )
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
@@ -251,9 +258,9 @@ def _resized(task: Task, pixels: Pixels, side: int) -> NDArray[np.uint8]:
     return np.asarray(small, np.uint8).reshape(1, side, side, 1)
 
 
-def _invoke(task: Task) -> RawMeasurement:
+def _invoke(task: Task, locator: bool = False) -> RawMeasurement:
     """Inference alone, on pictures that are prepared."""
-    infer, side = _interpreter(task)
+    infer, side = _interpreter(task, locator)
     few = replace(task, frames=min(PREPARED_PICTURES, task.frames))
     ready = [_resized(task, pixels, side) for pixels in _plain_frames(few)]
     infer(ready[0])
@@ -263,7 +270,7 @@ def _invoke(task: Task) -> RawMeasurement:
 
 
 def _prepare(task: Task) -> RawMeasurement:
-    """Preprocessing and the bare interpreter, one after the other, at the live frame rate.
+    """Preprocessing and the bare interpreters, one after the other, at the live frame rate.
 
     The live workload is compared with it, because a processor that sleeps between two frames is
     slower than one that does not.
@@ -271,15 +278,25 @@ def _prepare(task: Task) -> RawMeasurement:
     from edge_runtime.bundle.archive import open_bundle
     from edge_runtime.bundle.preprocess import parse
 
-    infer, _ = _interpreter(task)
-    preprocessing = parse(open_bundle(Path(task.bundle)).manifest.classifier.preprocessing)
+    manifest = open_bundle(Path(task.bundle)).manifest
     box = None if task.roi is None else Box(*(int(word) for word in task.roi.split(",")))
+    steps = [(parse(manifest.classifier.preprocessing), _interpreter(task)[0], box)]
+    if box is None and manifest.locator is not None:
+        steps = [
+            (parse(manifest.locator.preprocessing), _interpreter(task, locator=True)[0], None),
+            *steps,
+        ]
+
+    def work(pixels: Pixels) -> None:
+        for preprocessing, infer, part in steps:
+            infer(preprocessing(pixels, part))
+
     device = LiveRecording(task.source, task.frames)
-    infer(preprocessing(device.read(1.0).pixels, box))
+    work(device.read(1.0).pixels)
     watch = Stopwatch(task)
     for _ in range(task.frames - 1):
         frame = device.read(1.0)
-        infer(preprocessing(frame.pixels, box))
+        work(frame.pixels)
         watch.frame(1000 * (time.monotonic() - frame.captured_at))
     return watch.outcome()
 
@@ -321,7 +338,8 @@ def _ours(task: Task, device: CaptureDevice) -> RawMeasurement:
 
         with device:
             # The models are opened before the time is taken, as the bare interpreter is.
-            session = assemble(device, chain, task.roi, budget=0.1, whole_picture=True)
+            whole = bundle.manifest.locator is None
+            session = assemble(device, chain, task.roi, budget=0.1, whole_picture=whole)
             watch = Stopwatch(task)
             summary, ended = session.run([Written()], stop)
     if ended is not None and not isinstance(ended, EndOfRecording):
@@ -362,6 +380,7 @@ def _mediapipe(task: Task) -> RawMeasurement:
 WORKLOADS: dict[WorkloadName, Callable[[Task], RawMeasurement]] = {
     "decode": _decode,
     "invoke": _invoke,
+    "locate": lambda task: _invoke(task, locator=True),
     "prepare": _prepare,
     "every": lambda task: _ours(task, LoopedRecording(task.source, task.frames)),
     "live": lambda task: _ours(task, LiveRecording(task.source, task.frames)),
