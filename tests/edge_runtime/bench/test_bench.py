@@ -102,7 +102,6 @@ def test_without_a_region_the_locator_is_measured_too_and_json_goes_to_stdout(vi
     assert done.code == 0, done
     rounds = json.loads(done.stdout)["rounds"]
     assert set(rounds) == {"decode", "invoke", "locate", "prepare", "every", "live"}
-    assert rounds["prepare"][0]["p50"] > rounds["locate"][0]["p50"]
 
 
 @pytest.mark.parametrize(
