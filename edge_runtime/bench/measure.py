@@ -49,6 +49,8 @@ class Measurement:
         tuple[int, ...], Meta(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
     ]
     """Latencies in equal bins from 0 to `longest`."""
+    multiply_adds: int = 0
+    """As of `RawMeasurement`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ def _summarise(outcome: RawMeasurement) -> Measurement:
         dropped=outcome.dropped,
         late=outcome.late,
         histogram=tuple(histogram),
+        multiply_adds=outcome.multiply_adds,
     )
 
 

@@ -99,6 +99,11 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
     )
     ratio("live: p99 over p50", (live.p99 / live.p50 for live in rounds["live"]))
     figures.append(("live: labels older than 100 ms", sum(live.late for live in rounds["live"])))
+    figures.extend(
+        (f"{TITLES[each]}: millions of multiply-adds", rounds[each][0].multiply_adds / 1e6)
+        for each in ("invoke", "locate")
+        if each in rounds
+    )
     figures.append(
         (
             "every frame: memory grown after the first tenth, MB",

@@ -30,6 +30,8 @@ WorkloadName = Literal[
 ]
 LIVE_RATE = 30.0
 """Frames a second of the live workload."""
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+"""Operators that multiply with weights."""
 PREPARED_PICTURES = 64
 """Pictures that are prepared before the clock starts, where only inference is timed."""
 
@@ -72,6 +74,8 @@ class RawMeasurement:
     """Live frames that a newer frame replaced."""
     late: int = 0
     """Live results with a label that are older than 100 ms; there must be none."""
+    multiply_adds: int = 0
+    """Of one picture in the model, where the model is measured alone."""
 
 
 class LoopedRecording(CaptureDevice):
@@ -223,15 +227,24 @@ def _model(task: Task, locator: bool = False) -> bytes:
     return bundle.read(variants.get(task.variant or "int8") or next(iter(variants.values())))  # type: ignore[call-overload]
 
 
-def _interpreter(
-    task: Task, locator: bool = False
-) -> tuple[Callable[[NDArray[np.uint8]], object], int]:
-    """A function that runs the bare interpreter, and the side of its picture."""
+@dataclass(frozen=True)
+class BareModel:
+    """A model in the bare interpreter."""
+
+    infer: Callable[[NDArray[np.uint8]], object]
+    side: int
+    """Of the picture that it takes, in pixels."""
+    multiply_adds: int
+    """Of one picture."""
+
+
+def _interpreter(task: Task, locator: bool = False) -> BareModel:
     from devices.compute.interpreter import find_interpreter
 
     interpreter = find_interpreter()[0].Interpreter(
         model_content=_model(task, locator), num_threads=task.threads
     )
+    multiply_adds = _multiply_adds(interpreter)  # before XNNPACK takes operators of the graph
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
     outputs = [output["index"] for output in interpreter.get_output_details()]
@@ -241,7 +254,20 @@ def _interpreter(
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in outputs]
 
-    return infer, int(entry["shape"][1])
+    return BareModel(infer, int(entry["shape"][1]), multiply_adds)
+
+
+def _multiply_adds(interpreter: Any) -> int:
+    """The multiplications of weights with a picture, each with an addition, in a model."""
+    shapes = {entry["index"]: entry["shape"] for entry in interpreter.get_tensor_details()}
+    count = 0
+    for operator in interpreter._get_ops_details():  # there is no public way
+        if operator["op_name"] in WEIGHTED:
+            kernel = shapes[operator["inputs"][1]].tolist()[1:]
+            if operator["op_name"] == "DEPTHWISE_CONV_2D":
+                kernel.pop()  # a channel of its own for each output
+            count += int(np.prod([*shapes[operator["outputs"][0]].tolist(), *kernel]))
+    return count
 
 
 def _window(task: Task, pixels: Pixels) -> Pixels:
@@ -260,13 +286,13 @@ def _resized(task: Task, pixels: Pixels, side: int) -> NDArray[np.uint8]:
 
 def _invoke(task: Task, locator: bool = False) -> RawMeasurement:
     """Inference alone, on pictures that are prepared."""
-    infer, side = _interpreter(task, locator)
+    model = _interpreter(task, locator)
     few = replace(task, frames=min(PREPARED_PICTURES, task.frames))
-    ready = [_resized(task, pixels, side) for pixels in _plain_frames(few)]
-    infer(ready[0])
+    ready = [_resized(task, pixels, model.side) for pixels in _plain_frames(few)]
+    model.infer(ready[0])
     watch = Stopwatch(task)
-    watch.each(infer(ready[n % len(ready)]) for n in range(task.frames))
-    return watch.outcome()
+    watch.each(model.infer(ready[n % len(ready)]) for n in range(task.frames))
+    return replace(watch.outcome(), multiply_adds=model.multiply_adds)
 
 
 def _prepare(task: Task) -> RawMeasurement:
@@ -280,10 +306,10 @@ def _prepare(task: Task) -> RawMeasurement:
 
     manifest = open_bundle(Path(task.bundle)).manifest
     box = None if task.roi is None else Box(*(int(word) for word in task.roi.split(",")))
-    steps = [(parse(manifest.classifier.preprocessing), _interpreter(task)[0], box)]
+    steps = [(parse(manifest.classifier.preprocessing), _interpreter(task).infer, box)]
     if box is None and manifest.locator is not None:
         steps = [
-            (parse(manifest.locator.preprocessing), _interpreter(task, locator=True)[0], None),
+            (parse(manifest.locator.preprocessing), _interpreter(task, locator=True).infer, None),
             *steps,
         ]
 
@@ -303,9 +329,9 @@ def _prepare(task: Task) -> RawMeasurement:
 
 def _loop(task: Task) -> RawMeasurement:
     """The simplest loop: read, turn grey, resize, infer."""
-    infer, side = _interpreter(task)
+    model = _interpreter(task)
     watch = Stopwatch(task)
-    watch.each(infer(_resized(task, pixels, side)) for pixels in _plain_frames(task))
+    watch.each(model.infer(_resized(task, pixels, model.side)) for pixels in _plain_frames(task))
     return watch.outcome()
 
 
