@@ -436,17 +436,19 @@ def _run(
             opened.append(single)
         frame_recorder = None
         if record is not None:
-            from edge_runtime.session import frame_recorder as frames  # here: few sessions record
+            from edge_runtime.session.frame_recorder import open_frame_recorder  # here: few do
 
             frame_recorder = stack.enter_context(
-                frames.open_frame_recorder(record, device, source, session.settings, record_limit)
+                open_frame_recorder(record, device, source, session.settings, record_limit)
             )
         exam_recorder = None
         if exam is not None:
-            from edge_runtime.exams.recorder import open_recorder  # here: few sessions keep exams
+            from edge_runtime.exams.recorder import open_exam_recorder  # here: few keep exams
 
             exam_recorder = stack.enter_context(
-                open_recorder(exam.folder, chain.bundle, str(source), device.live, exam.retention)
+                open_exam_recorder(
+                    exam.folder, chain.bundle, str(source), device.live, exam.retention
+                )
             )
             if view is None or exam.identity.patient_id:  # else they begin on the page
                 exam_recorder.begin(exam.identity)

@@ -3,7 +3,7 @@
 A session gives its results to the recorder as to any sink; a page begins and ends exams, and keeps
 pictures:
 
-    with open_recorder(folder, bundle, str(source), device.live) as recorder:
+    with open_exam_recorder(folder, bundle, str(source), device.live) as recorder:
         recorder.begin(Identity(patient_id="4711"))
         session.run([recorder, ...], stop)          # calls recorder.write(result, pixels)
         recorder.keep_still(result, pixels)         # from any thread
@@ -44,7 +44,7 @@ from edge_runtime.results.result import Result, to_json
 
 _LOGGER = logging.getLogger(__name__)
 
-RECORDS_WAITING = 1024
+STEPS_WAITING = 1024
 """Steps of an exam that may wait for the disk: a quarter of an hour of a quiet exam."""
 PICTURES_WAITING = 8
 COMMIT_PAUSE = 0.5
@@ -67,7 +67,7 @@ Write = Callable[[sqlite3.Connection, int], None]
 
 
 @dataclass(frozen=True)
-class RecorderStatus:
+class ExamStatus:
     """How the recorder is doing."""
 
     running: bool
@@ -79,9 +79,9 @@ class RecorderStatus:
     stills: int
     """Pictures that somebody kept in this exam."""
     waiting: int
-    """Records that wait for the disk."""
+    """Steps that wait for the disk."""
     lost: int
-    """Records of the session that could not be written."""
+    """Steps of the exams of the session that could not be written."""
     trouble: str | None
     """Why nothing can be written now."""
 
@@ -91,7 +91,7 @@ class RecorderStatus:
         if self.trouble is not None:
             words.append(f"the exam is not being written: {self.trouble}; {self.waiting} wait")
         if self.lost:
-            words.append(f"{self.lost} records of exams were lost")
+            words.append(f"{self.lost} steps of exams were lost")
         return ", ".join(words) or None
 
 
@@ -106,8 +106,8 @@ class _Job:
     may_be_lost: bool = True
 
 
-class Recorder:
-    """A sink that keeps exams; see the text of the module. `open_recorder` makes it."""
+class ExamRecorder:
+    """A sink that keeps exams; see the text of the module. `open_exam_recorder` makes it."""
 
     wants_pixels, latest_only = True, False
 
@@ -153,7 +153,7 @@ class Recorder:
         with self._changed:
             if self._course is not None:
                 raise BadInput("an exam is running; end it first")
-            self._require_room(len(self._jobs) < RECORDS_WAITING)
+            self._require_room(len(self._jobs) < STEPS_WAITING)
             self._begun = self._now()
             self._course = Course(self._stage, self._policy, self._provenance.live, self._clock())
             self._stills, self._lost_before = 0, self._lost
@@ -199,10 +199,10 @@ class Recorder:
             if step is not None:
                 self._keep_step(step)
 
-    def status(self) -> RecorderStatus:
+    def status(self) -> ExamStatus:
         """How the recorder is doing now."""
         with self._changed:
-            return RecorderStatus(
+            return ExamStatus(
                 self._course is not None,
                 self._begun,
                 self._exam,
@@ -267,7 +267,7 @@ class Recorder:
         """Adds a job. A full queue gives up its oldest job that may be lost."""
         if self._failed:
             return
-        if len(self._jobs) + self._taken >= RECORDS_WAITING:
+        if len(self._jobs) + self._taken >= STEPS_WAITING:
             oldest = next((each for each in self._jobs if each.may_be_lost), None)
             if oldest is not None:
                 self._jobs.remove(oldest)
@@ -436,7 +436,7 @@ def provenance_of(bundle: Bundle, source: str, live: bool) -> Provenance:
 
 
 @contextmanager
-def open_recorder(
+def open_exam_recorder(
     folder: Path,
     bundle: Bundle,
     source: str,
@@ -444,7 +444,7 @@ def open_recorder(
     retention: Retention | None = None,
     clock: Clock = time.monotonic,
     utc: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Iterator[Recorder]:
+) -> Iterator[ExamRecorder]:
     """A recorder for a session; no exam runs yet. The folder is made where it is missing.
 
     `source` is the name of the source without secrets, `live` whether it is live. `retention` is
@@ -455,7 +455,7 @@ def open_recorder(
     with _lock(folder):
         with closing(open_exams(folder)) as connection:
             store.mark_interrupted(connection)
-        recorder = Recorder(
+        recorder = ExamRecorder(
             folder,
             bundle,
             provenance_of(bundle, source, live),

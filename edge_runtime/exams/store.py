@@ -141,7 +141,7 @@ class Exam:
     identity: Identity
     provenance: Provenance
     lost: int
-    """Records that could not be written."""
+    """Steps that could not be written."""
     running: bool
     stills: int
     """Pictures that somebody kept."""
@@ -225,7 +225,7 @@ def set_last(connection: sqlite3.Connection, exam: int, at: str) -> None:
 
 
 def set_ended(connection: sqlite3.Connection, exam: int, at: str, lost: int) -> None:
-    """Ends an exam, of which `lost` records could not be written."""
+    """Ends an exam, of which `lost` steps could not be written."""
     connection.execute(
         "UPDATE exam SET last = max(last, ?), ended = ?, lost = ? WHERE id = ?",
         (at, at, lost, exam),

@@ -15,7 +15,7 @@ import typer.main
 from edge_runtime.bundle.archive import open_bundle
 from edge_runtime.cli import command_line
 from edge_runtime.exams import recorder as recorder_module
-from edge_runtime.exams.recorder import Recorder, open_recorder
+from edge_runtime.exams.recorder import ExamRecorder, open_exam_recorder
 from edge_runtime.exams.store import own_exams_folder
 from tests.conftest import Shared, refused, sonolite
 from tests.edge_runtime.exams.conftest import wait_until
@@ -44,8 +44,8 @@ def folder(session: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path, bundle: Path) -> Iterator[Recorder]:
-    with open_recorder(folder, open_bundle(bundle), "phantom:", True) as recorder:
+def running(folder: Path, bundle: Path) -> Iterator[ExamRecorder]:
+    with open_exam_recorder(folder, open_bundle(bundle), "phantom:", True) as recorder:
         recorder.begin()
         wait_until(lambda: recorder.status().exam)
         yield recorder
@@ -185,4 +185,4 @@ def test_a_full_disk_does_not_end_the_run(
     assert done.code == 0, done
     assert "frames: 70 read" in done.stderr
     assert "the exam is not being written: the disk is full" in done.stderr
-    assert "records of exams were lost" in done.stderr
+    assert "steps of exams were lost" in done.stderr

@@ -59,7 +59,7 @@ def judge(
             session.run([sink], stop)
         else:
             with open_frame_recorder(folder, device, SourceUri("0"), session.settings) as recorder:
-                session.run([sink], stop, recorder=recorder)
+                session.run([sink], stop, frame_recorder=recorder)
             assert recorder.lost == 0
     return sink.results
 
@@ -271,7 +271,7 @@ def test_a_region_that_was_drawn_and_cleared_on_the_way_is_drawn_again(
 
         sink.write = draw  # type: ignore[method-assign]
         with open_frame_recorder(folder, device, SourceUri("0"), session.settings) as recorder:
-            session.run([sink], threading.Event(), recorder=recorder)
+            session.run([sink], threading.Event(), frame_recorder=recorder)
     assert len({result.box for result in sink.results}) >= 3
     with open_source(SourceUri(str(folder))) as device:
         again = Collected()
