@@ -138,7 +138,7 @@ class ExamRecorder:
         self._stills = self._lost = self._lost_before = self._pictures = 0
         self._trouble: str | None = None
         self._failed = False
-        """Whether the recorder itself failed; it then takes nothing more."""
+        """Whether the recorder gave up; it then takes nothing more."""
         self._connection: sqlite3.Connection | None = None
         self._database: tuple[int, int] | None = None
         self._removed: list[Path] = []
@@ -219,12 +219,18 @@ class ExamRecorder:
         return [line for line in (kept, status.line()) if line is not None]
 
     def close(self) -> None:
-        """Ends the exam, and waits until all is written, at most END_SECONDS for a silent disk."""
+        """Ends the exam, and waits until all is written, at most END_SECONDS for a silent disk.
+
+        What is not written after HANG_SECONDS more counts as lost.
+        """
         self.end()
         with self._changed:
             self._closed, self._gives_up = True, self._clock() + END_SECONDS
             self._changed.notify_all()
         self._thread.join(END_SECONDS + HANG_SECONDS)
+        with self._changed:
+            if self._thread.is_alive() and not self._failed:
+                self._give_up("the disk does not answer")
 
     # What waits for the disk. All of this is called with the condition held.
 
@@ -278,11 +284,15 @@ class ExamRecorder:
     def _fail(self, error: Exception) -> None:
         """Gives up for good after an error of the program; the session goes on."""
         _LOGGER.warning("the recorder of exams failed: %s", type(error).__name__)
-        self._failed = True
-        self._trouble = f"the recorder failed ({type(error).__name__})"
+        self._give_up(f"the recorder failed ({type(error).__name__})")
+
+    def _give_up(self, trouble: str) -> None:
+        """Takes nothing more; what waits, or is being written, counts as lost."""
+        self._failed, self._trouble = True, trouble
         self._lost += len(self._jobs) + self._taken
         self._taken = 0
         self._jobs.clear()
+        self._changed.notify_all()
 
     # The thread that writes.
 
@@ -300,7 +310,11 @@ class ExamRecorder:
     def _turn(self) -> bool:
         """Writes what waits; returns False at the end."""
         with self._changed:
-            ready = self._changed.wait_for(lambda: self._jobs or self._closed, IDLE_SECONDS)
+            ready = self._changed.wait_for(
+                lambda: self._jobs or self._closed or self._failed, IDLE_SECONDS
+            )
+            if self._failed:
+                return False
             if not ready and self._course is not None:  # long without a result: LOST, or withheld
                 at = self._now()
                 self._jobs.append(_Job(lambda to, exam: store.set_last(to, exam, at)))
@@ -310,6 +324,8 @@ class ExamRecorder:
             self._taken = len(batch)
         trouble = self._store(batch)
         with self._changed:
+            if self._failed:
+                return False
             self._taken = 0
             if trouble not in (None, self._trouble):
                 _LOGGER.warning("exams cannot be written: %s", trouble)

@@ -19,6 +19,7 @@ import pytest
 from devices import BadInput, Pixels
 from edge_runtime.exams import recorder as module
 from edge_runtime.exams import store
+from edge_runtime.exams.course import Course
 from edge_runtime.exams.recorder import PICTURES_WAITING, ExamRecorder
 from edge_runtime.exams.schema import DATABASE, open_exams
 from edge_runtime.exams.store import Identity, Retention, still_path
@@ -305,6 +306,48 @@ def test_an_error_of_the_program_ends_the_recorder_and_not_the_session(
     feed(recorder, range(1, 4))
     with pytest.raises(BadInput, match="exams cannot be kept"):
         recorder.keep_still(result(0, FOUND), NOISE)
+
+
+def test_a_recorder_that_failed_keeps_its_trouble(
+    recorder: ExamRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A silent session must not find that all is well again."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.02)
+    recorder.begin()
+    wait_until(lambda: is_written(recorder))
+    monkeypatch.setattr(Course, "add", broken)
+    feed(recorder, range(1))
+    wait_until(lambda: not recorder._thread.is_alive(), 20)
+    assert recorder.status().trouble == "the recorder failed (ZeroDivisionError)"
+
+
+def test_a_disk_that_hangs_at_the_end_is_told(
+    recorder: ExamRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, disk = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        hangs.set()
+        assert disk.wait(60)
+
+    monkeypatch.setattr(store, "write_picture", hang)
+    monkeypatch.setattr(module, "END_SECONDS", 0.05)
+    monkeypatch.setattr(module, "HANG_SECONDS", 0.05)
+    recorder.begin()
+    recorder.keep_still(result(0, FOUND), NOISE)
+    assert hangs.wait(60)
+    feed(recorder, range(2))
+    recorder.close()
+    status = recorder.status()
+    disk.set()
+    assert status.trouble == "the disk does not answer"
+    assert status.lost > 2
+    recorder._thread.join(60)
+    assert recorder.status().lost == status.lost
 
 
 def test_a_silent_session_moves_the_last_moment(
