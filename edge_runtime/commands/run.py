@@ -23,9 +23,12 @@ from edge_runtime.bundle.shipped import open_shipped
 from edge_runtime.bundle.trust import admitted_versions
 from edge_runtime.commands.links import say_link_notes
 from edge_runtime.commands.options import (
+    DAYS,
+    GIGABYTES,
     BundleArgument,
     JsonOption,
     RoiOption,
+    finite,
     stopped_by_signals,
     trusted_keys,
 )
@@ -100,7 +103,10 @@ def run(
     budget: Annotated[
         float,
         typer.Option(
-            min=0.01, max=10, help="Seconds after which a live result is stale, such as 0.25."
+            min=0.01,
+            max=10,
+            callback=finite,
+            help="Seconds after which a live result is stale, such as 0.25.",
         ),
     ] = LATENCY_BUDGET,
     save: Annotated[
@@ -127,7 +133,12 @@ def run(
     ] = None,
     record_limit: Annotated[
         float,
-        typer.Option(min=0.01, max=10_000, help="Gigabytes that the record may have, such as 4."),
+        typer.Option(
+            min=0.01,
+            max=GIGABYTES,
+            callback=finite,
+            help="Gigabytes that the record may have, such as 4.",
+        ),
     ] = RECORD_GIGABYTES,
     exam: Annotated[
         Path | None,
@@ -142,11 +153,21 @@ def run(
     ] = "",
     keep_days: Annotated[
         float | None,
-        typer.Option(min=0, help="Delete exams that are older when this one begins, such as 30."),
+        typer.Option(
+            min=0,
+            max=DAYS,
+            callback=finite,
+            help="Delete exams that are older when this one begins, such as 30.",
+        ),
     ] = None,
     keep_gigabytes: Annotated[
         float | None,
-        typer.Option(min=0, help="Delete the oldest exams beyond this size then, such as 10."),
+        typer.Option(
+            min=0,
+            max=GIGABYTES,
+            callback=finite,
+            help="Delete the oldest exams beyond this size then, such as 10.",
+        ),
     ] = None,
     view_tls: Annotated[
         bool,

@@ -380,7 +380,9 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def _column(value: object) -> object:
-    return value if value is None or isinstance(value, str | int | float) else _json(value)
+    if isinstance(value, str):  # names of files are bytes to the system, and need not be UTF-8
+        return value.encode(errors="backslashreplace").decode()
+    return value if value is None or isinstance(value, int | float) else _json(value)
 
 
 def _json(value: object) -> str:

@@ -79,6 +79,28 @@ def test_options_of_an_exam_need_one(demo_path: Path, words: tuple[str, str]) ->
     refused(sonolite("run", demo_path, "--source", "phantom:", *words), "need --exam")
 
 
+OF_RUN = ("run", "a.sonolite", "--source", "phantom:", "--exam", "exams")
+OF_DELETE = ("exam", "delete", "--older-than")
+
+
+@pytest.mark.parametrize("words", [("--keep-days", "1e10"), ("--keep-gigabytes", "inf")])
+def test_a_number_that_is_too_large_is_refused(words: tuple[str, str]) -> None:
+    refused(sonolite(*OF_RUN, *words), words[0])
+    refused(sonolite(*OF_DELETE, "1e10"), "--older-than")
+
+
+@pytest.mark.parametrize(
+    "option", ["--keep-days", "--keep-gigabytes", "--record-limit", "--budget"]
+)
+def test_a_number_has_to_be_finite(option: str) -> None:
+    refused(sonolite(*OF_RUN, option, "nan"), option, "a finite number is needed")
+
+
+def test_the_age_of_deleted_exams_has_to_be_finite(folder: Path) -> None:
+    words = ("--folder", folder)
+    refused(sonolite(*OF_DELETE, "nan", *words), "--older-than", "a finite number is needed")
+
+
 def test_a_run_says_where_the_exam_is(session: Path, folder: Path) -> None:
     assert f"exam 1 is kept in {folder}" in (session / "stderr").read_text()
 

@@ -32,8 +32,10 @@ Recording = Callable[..., AbstractContextManager[ExamRecorder]]
 def recording(found_bundle: Bundle) -> Recording:
     """`recording(folder)` opens a recorder of a live session."""
 
-    def opened(folder: Path, **options: object) -> AbstractContextManager[ExamRecorder]:
-        return open_exam_recorder(folder, found_bundle, "phantom:", True, **options)  # type: ignore[arg-type]
+    def opened(
+        folder: Path, source: str = "phantom:", **options: object
+    ) -> AbstractContextManager[ExamRecorder]:
+        return open_exam_recorder(folder, found_bundle, source, True, **options)  # type: ignore[arg-type]
 
     return opened
 

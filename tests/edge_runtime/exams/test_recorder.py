@@ -389,6 +389,18 @@ def test_a_late_state_is_kept_without_a_frame(recorder: ExamRecorder, folder: Pa
     assert (row.state, row.reason, row.frame, row.nodule) == ("LOST", "gone", None, None)
 
 
+def test_a_file_name_need_not_be_text(folder: Path, recording: Recording) -> None:
+    name = os.fsdecode(b"\xff.png")
+    with recording(folder, source=name) as recorder:
+        recorder.begin()
+        recorder.write(result(0, FOUND, file=name), NOISE)
+    with closing(open_exams(folder)) as connection:
+        (decision,) = store.read_decisions(connection, 1)
+        (nodule,) = store.read_nodules(connection, 1)
+    assert (decision.file, nodule.file) == (r"\udcff.png", r"\udcff.png")
+    assert exams_in(folder)[0].provenance.source == r"\udcff.png"
+
+
 @pytest.mark.parametrize("wrong", [{"name": "a" * 65}, {"accession": "a\nb"}, {"patient_id": "\0"}])
 def test_an_identity_is_short_and_printable(wrong: dict[str, str]) -> None:
     with pytest.raises(BadInput, match="at most 64 printable letters") as refusal:
