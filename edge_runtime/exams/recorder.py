@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -119,7 +119,10 @@ class ExamRecorder:
         retention: Retention,
         clock: Clock,
         utc: Callable[[], datetime],
+        lock: ExitStack,
     ) -> None:
+        """`lock` holds the lock of the folder, and takes another one where the folder is made
+        again."""
         locator = bundle.manifest.locator
         self._stage = bundle.manifest.classifier
         self._policy = None if locator is None else locator.pooling
@@ -140,7 +143,7 @@ class ExamRecorder:
         self._failed = False
         """Whether the recorder gave up; it then takes nothing more."""
         self._connection: sqlite3.Connection | None = None
-        self._database: tuple[int, int] | None = None
+        self._database, self._lock = store.database_identity(folder), lock
         self._removed: list[Path] = []
         """Files that no row names once the transaction is committed."""
         self._thread = threading.Thread(target=self._work, name="exams", daemon=True)
@@ -384,18 +387,21 @@ class ExamRecorder:
     def _opened(self, create: bool) -> sqlite3.Connection:
         """The connection to the database, as long as the file is still there.
 
-        SQLite would go on writing to a file that was removed. Raises BadInput, sqlite3.Error.
+        SQLite would go on writing to a file that was removed, and the lock of a folder that was
+        removed protects nothing. Raises BadInput, OSError, sqlite3.Error.
         """
         there = store.database_identity(self._folder)
-        if self._connection is not None and there is not None and there == self._database:
-            return self._connection
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if there != self._database and not create:
-            raise BadInput(REMOVED)
-        self._connection = open_exams(self._folder, create)
-        self._database = store.database_identity(self._folder)
+        if there is None or there != self._database:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if not create:
+                raise BadInput(REMOVED)
+            self._lock.close()
+            _take_folder(self._folder, self._lock)
+            self._database = store.database_identity(self._folder)
+        if self._connection is None:
+            self._connection = open_exams(self._folder)
         return self._connection
 
     def _write_still(
@@ -467,10 +473,8 @@ def open_exam_recorder(
     applied when an exam begins. Raises BadInput where exams cannot be kept in the folder, or
     another session keeps them there.
     """
-    open_exams(folder, create=True).close()
-    with _lock(folder):
-        with closing(open_exams(folder)) as connection:
-            store.mark_interrupted(connection)
+    with ExitStack() as lock:
+        _take_folder(folder, lock)
         recorder = ExamRecorder(
             folder,
             bundle,
@@ -478,11 +482,22 @@ def open_exam_recorder(
             retention or Retention(),
             clock,
             utc,
+            lock,
         )
         try:
             yield recorder
         finally:
             recorder.close()
+
+
+def _take_folder(folder: Path, lock: ExitStack) -> None:
+    """Makes the folder where it is missing, puts its lock into `lock`, and marks exams as cut off.
+
+    Raises BadInput where exams cannot be kept there, or another session keeps them there.
+    """
+    with closing(open_exams(folder, create=True)) as connection:
+        lock.enter_context(_lock(folder))
+        store.mark_interrupted(connection)
 
 
 @contextmanager

@@ -226,6 +226,7 @@ def test_a_removed_folder_is_told_and_the_next_exam_makes_it_again(
     feed(recorder, range(4, 6))
     wait_until(lambda: is_written(recorder))
     assert decisions(folder) == [4, 5]
+    assert exams_in(folder)[0].running
 
 
 def test_what_the_queue_has_no_room_for_is_counted(
