@@ -122,7 +122,8 @@ class ExamRecorder:
         lock: ExitStack,
     ) -> None:
         """`lock` holds the lock of the folder, and takes another one where the folder is made
-        again."""
+        again.
+        """
         locator = bundle.manifest.locator
         self._stage = bundle.manifest.classifier
         self._policy = None if locator is None else locator.pooling
