@@ -440,7 +440,8 @@ def _run(
         device: CaptureDevice = stack.enter_context(open_source(source))
         if device.replay is not None and recorded_settings(device.replay).any_picture:
             chain.any_picture = True
-        if view is not None and view.paced and not device.live:
+        is_recording = not device.live and device.replay is None  # a record plays as it was judged
+        if view is not None and view.paced and is_recording:
             device = PacedRecording(device)
         operated = view is not None
         session = assemble(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,25 @@ def test_the_command_line_replays_a_session_bit_for_bit(
     assert lines(after) == lines(before)
     assert "may differ" not in after.stderr
     assert re.search(r"recorded \d+ frames, [\d.]+ MB: ", before.stderr)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_the_thread_that_plays_has_a_core_of_its_own(
+    session: tuple[Path, Outcome], demo_bundle: Bundle
+) -> None:
+    class Cores(Collected):
+        """Notes the cores of the capturing thread."""
+
+        def write(self, result: Result, pixels: Pixels) -> None:
+            super().write(result, pixels)
+            for thread in threading.enumerate():
+                if thread.name == "capture" and thread.native_id is not None:
+                    with suppress(ProcessLookupError):  # it is over
+                        cores.append(os.sched_getaffinity(thread.native_id))
+
+    cores: list[set[int]] = []
+    judge(Replay(session[0]), demo_bundle, sink=Cores())
+    assert {max(os.sched_getaffinity(0))} in cores
 
 
 def test_a_region_for_the_replay_replaces_that_of_the_record(
