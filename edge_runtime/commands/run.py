@@ -23,9 +23,12 @@ from edge_runtime.bundle.shipped import open_shipped
 from edge_runtime.bundle.trust import admitted_versions
 from edge_runtime.commands.links import say_link_notes
 from edge_runtime.commands.options import (
+    DAYS,
+    GIGABYTES,
     BundleArgument,
     JsonOption,
     RoiOption,
+    finite,
     stopped_by_signals,
     trusted_keys,
 )
@@ -100,7 +103,10 @@ def run(
     budget: Annotated[
         float,
         typer.Option(
-            min=0.01, max=10, help="Seconds after which a live result is stale, such as 0.25."
+            min=0.01,
+            max=10,
+            callback=finite,
+            help="Seconds after which a live result is stale, such as 0.25.",
         ),
     ] = LATENCY_BUDGET,
     save: Annotated[
@@ -127,7 +133,12 @@ def run(
     ] = None,
     record_limit: Annotated[
         float,
-        typer.Option(min=0.01, max=10_000, help="Gigabytes that the record may have, such as 4."),
+        typer.Option(
+            min=0.01,
+            max=GIGABYTES,
+            callback=finite,
+            help="Gigabytes that the record may have, such as 4.",
+        ),
     ] = RECORD_GIGABYTES,
     exam: Annotated[
         Path | None,
@@ -142,11 +153,21 @@ def run(
     ] = "",
     keep_days: Annotated[
         float | None,
-        typer.Option(min=0, help="Delete exams that are older when this one begins, such as 30."),
+        typer.Option(
+            min=0,
+            max=DAYS,
+            callback=finite,
+            help="Delete exams that are older when this one begins, such as 30.",
+        ),
     ] = None,
     keep_gigabytes: Annotated[
         float | None,
-        typer.Option(min=0, help="Delete the oldest exams beyond this size then, such as 10."),
+        typer.Option(
+            min=0,
+            max=GIGABYTES,
+            callback=finite,
+            help="Delete the oldest exams beyond this size then, such as 10.",
+        ),
     ] = None,
     view_tls: Annotated[
         bool,
@@ -419,7 +440,8 @@ def _run(
         device: CaptureDevice = stack.enter_context(open_source(source))
         if device.replay is not None and recorded_settings(device.replay).any_picture:
             chain.any_picture = True
-        if view is not None and view.paced and not device.live:
+        is_recording = not device.live and device.replay is None  # a record plays as it was judged
+        if view is not None and view.paced and is_recording:
             device = PacedRecording(device)
         operated = view is not None
         session = assemble(
@@ -436,17 +458,19 @@ def _run(
             opened.append(single)
         frame_recorder = None
         if record is not None:
-            from edge_runtime.session import frame_recorder as frames  # here: few sessions record
+            from edge_runtime.session.frame_recorder import open_frame_recorder  # here: few do
 
             frame_recorder = stack.enter_context(
-                frames.open_frame_recorder(record, device, source, session.settings, record_limit)
+                open_frame_recorder(record, device, source, session.settings, record_limit)
             )
         exam_recorder = None
         if exam is not None:
-            from edge_runtime.exams.recorder import open_recorder  # here: few sessions keep exams
+            from edge_runtime.exams.recorder import open_exam_recorder  # here: few keep exams
 
             exam_recorder = stack.enter_context(
-                open_recorder(exam.folder, chain.bundle, str(source), device.live, exam.retention)
+                open_exam_recorder(
+                    exam.folder, chain.bundle, str(source), device.live, exam.retention
+                )
             )
             if view is None or exam.identity.patient_id:  # else they begin on the page
                 exam_recorder.begin(exam.identity)

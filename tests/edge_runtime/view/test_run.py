@@ -236,6 +236,16 @@ def test_without_the_extra_the_demo_runs_and_says_how_to_get_it(tmp_path: Path) 
     assert (tmp_path / "demo.mp4").is_file()
 
 
+def test_the_demo_on_a_terminal_judges_a_record_as_it_was(
+    tmp_path: Path, shipped_path: Path
+) -> None:
+    record, roi = tmp_path / "record", "167,190,108,100"
+    words = ("--source", RECORDING, "--roi", roi, "--any-picture", "--record", record)
+    assert sonolite("run", shipped_path, *words).code == 0
+    shown = demo(tmp_path, str(record), "--roi", "160,190,108,100", DISPLAY="", WAYLAND_DISPLAY="")
+    assert f"its region of interest was {roi}, now it is 160,190,108,100" in shown
+
+
 def test_the_demo_of_a_program_opens_no_view(tmp_path: Path) -> None:
     done = sonolite("demo", RECORDING, "--save", tmp_path / "demo.mp4")
     assert done.code == 0
