@@ -352,9 +352,10 @@ def _demo_view(browse: bool) -> WantedView | None:
 
 
 def _browse(link: str) -> None:
-    """Opens a link in the browser of the desktop, if there is a desktop.
+    """Opens a viewer's link in the browser of the desktop, if there is a desktop.
 
-    Others on this machine can read the link in the browser's command line while it starts.
+    Others on this machine can read the link in the browser's command line while it starts: they
+    can watch, and not operate.
     """
     desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     program = shutil.which("xdg-open")
@@ -500,7 +501,7 @@ def _run(
             mark = view.certificate.fingerprint if view.certificate else None
             say_link_notes(page.link, mark)
             if view.browse:
-                _browse(page.operator_link)
+                _browse(page.link)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 

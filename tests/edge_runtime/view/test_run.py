@@ -204,13 +204,13 @@ def demo(tmp_path: Path, *words: str, **around: str) -> str:
     return on_terminal("demo", *words, "--save", tmp_path / "demo.mp4", **around)
 
 
-def test_the_demo_on_a_terminal_opens_the_view_and_plays_at_its_pace(
+def test_the_demo_on_a_terminal_opens_the_viewers_page_and_plays_at_its_pace(
     tmp_path: Path, desktop: dict[str, str]
 ) -> None:
     began = time.monotonic()
     shown = demo(tmp_path, RECORDING, **desktop)
     assert time.monotonic() - began >= 29 / 15
-    (link,) = re.findall(r"operate: (http://127\S+)", shown)
+    (link,) = re.findall(r"view: (http://127\S+)", shown)
     assert (tmp_path / "opened").read_text() == f"{link}\n"
 
 
