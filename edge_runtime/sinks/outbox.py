@@ -28,6 +28,10 @@ FIRST_RETRY, LAST_RETRY = 1.0, 30.0
 """Seconds before the first, and between later attempts to send."""
 CLOSING_SECONDS = 15.0
 """Seconds without progress after which the end of a session leaves the rest on the disk."""
+DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""Errors of a damaged file. After any other error the messages may be whole."""
+PRIMARY_CODE = 0xFF
+"""The bits of an error of SQLite that tell the kind; see https://sqlite.org/rescode.html."""
 OUTBOX_FULL = "the outbox is full, and the oldest messages made room"
 
 
@@ -61,7 +65,7 @@ class Outbox:
         """`send` takes the name of the outbox and up to `batch` messages; it raises NotSent or
         Rejected. More than `max_bytes` of messages are not kept: the oldest make room.
 
-        Raises BadInput where the file cannot be used. A damaged file is renamed.
+        Raises BadInput where the file cannot be used now. A damaged file is renamed.
         """
         self._tally, self._send, self._max_bytes, self._batch = tally, send, max_bytes, batch
         self._changed = threading.Condition()
@@ -71,18 +75,16 @@ class Outbox:
         """
         self._lock = _hold(path)
         try:
-            self._open(path)
-        except sqlite3.DatabaseError:
-            damaged = path.with_name(f"{path.name}.damaged")
             try:
-                path.replace(damaged)
-                for tail in ("-wal", "-shm"):
-                    path.with_name(path.name + tail).unlink(missing_ok=True)
                 self._open(path)
-            except (OSError, sqlite3.Error) as error:
-                os.close(self._lock)
-                raise BadInput(f"{tally.name}: the outbox {path} cannot be used") from error
-            tally.fail(f"the outbox was damaged; its messages lie in {damaged}")
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE not in DAMAGED_CODES:
+                    raise
+                tally.fail(f"the outbox was damaged; its messages lie in {_set_aside(path)}")
+                self._open(path)
+        except (OSError, sqlite3.Error) as error:
+            os.close(self._lock)
+            raise BadInput(f"{tally.name}: the outbox {path} cannot be used: {error}") from error
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
@@ -244,6 +246,18 @@ class Outbox:
                 self._changed.wait_for(lambda: self._closing, COMMIT_SECONDS)
                 self._commit()
                 seconds -= COMMIT_SECONDS
+
+
+def _set_aside(path: Path) -> Path:
+    """Renames a damaged outbox with its log, from which SQLite may recover messages."""
+    damaged = path.with_name(f"{path.name}.damaged")
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    for tail in ("", "-wal"):
+        part, kept = path.with_name(path.name + tail), damaged.with_name(damaged.name + tail)
+        kept.unlink(missing_ok=True)  # the log of an earlier file must not stay beside this one
+        if part.exists():
+            part.rename(kept)
+    return damaged
 
 
 def _hold(path: Path) -> int:

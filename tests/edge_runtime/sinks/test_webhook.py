@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,6 +268,35 @@ def test_a_damaged_outbox_is_put_aside_and_told(tmp_path: Path) -> None:
         assert "damaged" in str(tally.delivery().last_error)
         assert receiver.messages == []
     assert list((tmp_path / "outbox").glob("*.damaged"))
+
+
+def fill(file: Path) -> None:
+    """Takes all room of a disk."""
+    with suppress(OSError), file.open("wb", buffering=0) as opened_file:
+        while opened_file.write(bytes(4096)):
+            pass
+
+
+@pytest.mark.parametrize("trouble", ["no-log", "full"])
+def test_an_outbox_that_cannot_be_opened_now_keeps_its_messages(
+    tiny_disk: Path, trouble: str
+) -> None:
+    with opened(hook(1), tiny_disk) as (sink, _):
+        send(sink, range(3))
+    (path,) = (tiny_disk / "outbox").glob("*.sqlite3")
+    log, ballast = path.with_name(f"{path.name}-wal"), tiny_disk / "ballast"
+    if trouble == "no-log":
+        log.mkdir()
+    else:
+        fill(ballast)
+    with pytest.raises(BadInput, match="the outbox .* cannot be used"), opened(hook(1), tiny_disk):
+        pass
+    assert not list((tiny_disk / "outbox").glob("*.damaged"))
+    if trouble == "no-log":
+        log.rmdir()
+    ballast.unlink(missing_ok=True)
+    with opened(hook(1), tiny_disk) as (_, tally):
+        assert tally.delivery().waiting == 4
 
 
 @pytest.mark.parametrize(
