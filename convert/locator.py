@@ -35,9 +35,9 @@ from edge_runtime.bundle.manifest import (
 from edge_runtime.models.boxes import decode_boxes
 from edge_runtime.models.locator import locator_tensors
 from train.locator import metrics
-from train.locator.dataset import LocatorPicture, network_tensor, square_of
+from train.locator.dataset import LocatorPicture, network_tensor, read_squares
 from train.locator.run import LocatorRecord, LocatorRun
-from train.marked import MarkedPicture, marked_pixels
+from train.marked import MarkedPicture
 
 REPRESENTATIVE = 160
 """Training pictures that set the ranges of int8, half of them with a nodule."""
@@ -74,12 +74,13 @@ def join_locator(
     """
     record = run.record
     preprocessing = preprocess.parse(record.recipe.preprocessing)
-    test = _pictures(run.of("test"), preprocessing, progress("test pictures"))
+    side = preprocessing.side
+    test = list(read_squares(run.of("test"), side, progress("test pictures")))
     drawn = _representative(run.of("train"), record.seed)
     representative = np.concatenate(
         [
             network_tensor(picture, preprocessing)
-            for picture in _pictures(drawn, preprocessing, progress("representative set"))
+            for picture in read_squares(drawn, side, progress("representative set"))
         ]
     )
     tensors = np.concatenate([network_tensor(picture, preprocessing) for picture in test])
@@ -210,26 +211,6 @@ def _figure(values: Sequence[float]) -> Figure:
     """The first value, with the interval of the others."""
     low, high = np.nanpercentile(values[1:], (2.5, 97.5))
     return Figure(float(values[0]), (float(low), float(high)))
-
-
-def _pictures(
-    pictures: Sequence[MarkedPicture],
-    preprocessing: preprocess.Preprocessing,
-    progress: "Progress | object",
-) -> list[LocatorPicture]:
-    """The pictures of a run, read again."""
-    return [
-        LocatorPicture(
-            marked,
-            square_of(pixels, marked.boxes, preprocessing.side),
-            (pixels.shape[1], pixels.shape[0]),
-            marked.part or "test",
-            0,
-            False,
-            False,
-        )
-        for marked, pixels in marked_pixels(pictures, progress)  # type: ignore[arg-type]
-    ]
 
 
 def _representative(pictures: Sequence[MarkedPicture], seed: int) -> list[MarkedPicture]:

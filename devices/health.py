@@ -4,6 +4,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -23,6 +24,16 @@ lack the file (github.com/raspberrypi/linux/pull/6697); then only hwmon gives un
 SINCE_START = 16
 TIME_ERROR = 5
 """The result of adjtimex(2) while the clock is not synchronised."""
+
+
+class Trouble(StrEnum):
+    """A trouble of the machine."""
+
+    THROTTLED = "the processor is throttled"
+    UNDERVOLTAGE = "under-voltage: the power supply or its cable is too weak"
+    CLOCK = "the clock is not synchronised"
+    DISK = "the disk is nearly full"
+    MEMORY = "the memory is nearly full"
 
 
 @dataclass(frozen=True)
@@ -84,19 +95,16 @@ def read_health(
     )
 
 
-def troubles(health: Health) -> list[str]:
-    """The troubles of the machine, one line each; a value that is not known is no trouble."""
-    conditions = (
-        (health.throttled, "the processor is throttled"),
-        (health.undervoltage, "under-voltage: the power supply or its cable is too weak"),
-        (health.clock_synchronised is False, "the clock is not synchronised"),
-        (health.disk_free is not None and health.disk_free < LOW_DISK, "the disk is nearly full"),
-        (
-            health.memory_free is not None and health.memory_free < LOW_MEMORY,
-            "the memory is nearly full",
-        ),
-    )
-    return [line for present, line in conditions if present]
+def troubles(health: Health) -> list[Trouble]:
+    """The troubles of the machine; a value that is not known is no trouble."""
+    conditions = {
+        Trouble.THROTTLED: health.throttled,
+        Trouble.UNDERVOLTAGE: health.undervoltage,
+        Trouble.CLOCK: health.clock_synchronised is False,
+        Trouble.DISK: health.disk_free is not None and health.disk_free < LOW_DISK,
+        Trouble.MEMORY: health.memory_free is not None and health.memory_free < LOW_MEMORY,
+    }
+    return [trouble for trouble, present in conditions.items() if present]
 
 
 def ask_kernel_clock() -> bool | None:

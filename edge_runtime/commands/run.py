@@ -409,7 +409,7 @@ def _run(
         for (width, height), entry in saved.items():
             if entry.roi is not None:
                 box = ",".join(map(str, entry.roi))
-                say(f"region: {box} is remembered for a screen of {width} x {height}")
+                say(f"region: {box} is saved for a screen of {width} x {height}")
     if as_json:
         sinks = ["jsonl:-", *sinks]
     if not as_json or (sys.stderr is not None and sys.stderr.isatty()):

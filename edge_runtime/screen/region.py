@@ -262,6 +262,6 @@ def parse_box(text: str, option: str) -> Box:
         box = Box(*(int(word) for word in text.split(",")))
     except (TypeError, ValueError) as error:
         raise BadInput(f"{option} {text}: four whole numbers x,y,w,h are needed") from error
-    if min(box) < 0 or min(box.w, box.h) < 8:
-        raise BadInput(f"{option} {text}: x and y from 0, w and h from 8 pixels")
+    if min(box) < 0 or min(box.w, box.h) < MIN_REGION_SIDE:
+        raise BadInput(f"{option} {text}: x and y from 0, w and h from {MIN_REGION_SIDE} pixels")
     return box

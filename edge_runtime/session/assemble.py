@@ -120,7 +120,7 @@ def assemble(
     chain.threads = chain.threads or default_threads(live)
     chain.opened()
     search = chain.bundle.manifest.locator
-    marked = (roi is not None and not operated) or whole
+    marked = (settings.roi is not None and not operated) or whole
     locator = (
         None if search is None or marked else Locator(chain.bundle, search, threads=chain.threads)
     )

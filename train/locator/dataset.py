@@ -77,7 +77,7 @@ def read_locator_data(
         dropped += found.dropped
         parts = split_runs(found.pictures, seed)
         given = [replace(its, part=parts[its.group]) for its in found.pictures]
-        squares = read_squares(given, side, progress, dropped.append)
+        squares = read_squares(given, side, progress, dropped.append, LARGER)
         pictures += [replace(its, source=source) for its in squares]
     if not any(picture.marked.boxes for picture in pictures):
         raise BadInput(f"{folders[0]}: no picture with a box can be used")
@@ -92,12 +92,14 @@ def read_squares(
     marked: Sequence[MarkedPicture],
     side: int,
     progress: Progress,
-    drop: Callable[[Dropped], object],
+    drop: Callable[[Dropped], object] | None = None,
+    varied: float = 1.0,
 ) -> Iterator[LocatorPicture]:
-    """The pictures that can be read, as squares; `drop` hears of others.
+    """The pictures as squares that the network sees, made smaller once, as on a device.
 
-    Those to train on are `LARGER`. The others are of the part `test` where they have none, and as
-    large as the network sees them, so that they are made smaller once, as on a device.
+    Those of the part `train` are `varied` times as large. A picture without a part is of the part
+    `test`. `drop` is told of each picture that cannot be used; without it the first raises
+    BadInput.
     """
     places = {(its.path, its.frame) for its in marked if its.boxes}
     moving = Counter(its.path for its in marked)
@@ -108,7 +110,7 @@ def read_squares(
         yield LocatorPicture(
             marked=picture,
             square=square_of(
-                pixels, picture.boxes, round(LARGER * side) if picture.part == "train" else side
+                pixels, picture.boxes, round(varied * side) if picture.part == "train" else side
             ),
             size=(pixels.shape[1], pixels.shape[0]),
             part=picture.part or "test",

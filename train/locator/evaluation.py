@@ -85,15 +85,17 @@ def _refuse_seen(
             f"{missing}: not there, and the locator learnt from it; say with --images where the "
             "pictures of the run lie now"
         )
-    known = list(read_squares(seen, side, progress, lambda _: None))
+    known = [
+        (its.marked, fingerprint(its.square.pixels))
+        for its in read_squares(seen, side, progress, lambda _: None)
+    ]
     pairs = find_common(
-        (fingerprint(its.square.pixels) for its in known),
-        (fingerprint(its.square.pixels) for its in pictures),
+        (its for _, its in known), (fingerprint(its.square.pixels) for its in pictures)
     )
     if pairs:
         named = [
             f"{name_of_frame(pictures[pair.second].marked)} is "
-            f"{name_of_frame(known[pair.first].marked)}"
+            f"{name_of_frame(known[pair.first][0])}"
             for pair in pairs
         ]
         raise BadInput(f"the locator learnt from pictures of this data: {first_of(named)}")

@@ -20,6 +20,7 @@ from edge_runtime.release.layout import (
 )
 from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
 from edge_runtime.release.tool import release_status
+from edge_runtime.results.result import NO_NODULE
 from edge_runtime.results.states import State
 from edge_runtime.service.service import device_versions, run_service
 from edge_runtime.service.update_lock import UpdateLock
@@ -54,6 +55,21 @@ def heard(
     assert not thread.is_alive()
     assert enough <= {beat["STATUS"] for beat in beats}
     return beats
+
+
+def test_a_locator_searches_where_no_region_is_given(
+    layout: Layout, shipped_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = layout.release(NAME) / "bundle.sonolite"
+    bundle.write_bytes(shipped_path.read_bytes())
+    key = shipped_path.parent / "demo_keys" / "demo.pem"
+    (layout.root / "trusted" / "demo.pem").write_bytes(key.read_bytes())
+    file = layout.state("results.jsonl")
+    heard(layout, "phantom:", {"LIVE"}, monkeypatch, sinks=(f"jsonl:{file}",))
+    results = [json.loads(line) for line in file.read_text().splitlines()]
+    judged = [result for result in results if result["state"] == "LIVE"]
+    assert judged
+    assert all(result["reason"] in (None, NO_NODULE) for result in judged)
 
 
 def test_a_scanner_that_is_seen_is_live_and_beats(

@@ -78,11 +78,11 @@ def test_a_remembered_region_is_used_and_told_and_roi_goes_before_it(demo_path: 
     save_roi(saved_regions_file(), SourceUri(source), (640, 480), box)
     words = ("run", demo_path, "--source", source, "--json", "--any-picture")
     remembered = sonolite(*words)
-    assert "region: 167,190,108,100 is remembered for a screen of 640 x 480" in remembered.stderr
+    assert "region: 167,190,108,100 is saved for a screen of 640 x 480" in remembered.stderr
     results = [json.loads(line) for line in remembered.stdout.splitlines()]
     assert {tuple(result["box"]) for result in results} == {box}
     given = sonolite(*words, "--roi", "20,20,90,90")
-    assert "is remembered" not in given.stderr
+    assert "is saved" not in given.stderr
     assert json.loads(given.stdout.splitlines()[0])["box"] == [20, 20, 90, 90]
 
 

@@ -148,10 +148,12 @@ def test_empty_frames_beside_a_marked_one_are_its_edge(marked: Path, marked_clip
     assert not any(its.edge for its in data.pictures if its.marked.boxes or not its.moving)
 
 
-def test_a_square_is_kept_larger_than_the_network_sees_it(marked: Path) -> None:
+def test_a_square_to_learn_from_is_kept_larger_than_the_network_sees_it(marked: Path) -> None:
     data = read_locator_data([marked], SIDE, 0)
     held = round(LARGER * SIDE)
-    assert {its.square.pixels.shape for its in data.pictures} == {(held, held)}
+    assert {its.square.pixels.shape for its in data.of("train")} == {(held, held)}
+    measured = [*data.of("validation"), *data.of("test")]
+    assert {its.square.pixels.shape for its in measured} == {(SIDE, SIDE)}
     tensor = network_tensor(data.pictures[0], parse(f"gray|crop(context=1)|resize({SIDE})"))
     assert tensor.shape == (1, SIDE, SIDE, 1)
 
