@@ -21,7 +21,7 @@ from edge_runtime.sinks.sink import Sink
 from tests.edge_runtime.sinks.receiver import Broker
 from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import RESULT
-from tests.edge_runtime.sinks.test_webhook import CHILD, send, wait_until
+from tests.edge_runtime.sinks.test_webhook import CHILD, NEWEST, ask, outbox_file, send, wait_until
 
 SECRET = "hunter2hunter2"
 needs_mosquitto = pytest.mark.skipif(
@@ -83,6 +83,7 @@ def test_a_killed_process_loses_nothing_and_the_last_will_is_told(tmp_path: Path
         child = subprocess.Popen(words, stdout=subprocess.PIPE)
         assert child.stdout is not None
         assert child.stdout.readline() == b"written\n"
+        wait_until(lambda: ask(outbox_file(tmp_path), NEWEST) == 2000)
         child.send_signal(signal.SIGKILL)
         child.communicate()
         wait_until(lambda: broker.retained.get("ward/bed-1/status") == b"offline")
