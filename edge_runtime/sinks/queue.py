@@ -23,7 +23,7 @@ class SinkQueue:
     """Writes to one sink in a thread of its own, through a queue of bounded length.
 
     A recording waits for a slow sink. A live session does not: a full queue drops the oldest
-    result for the new one, and counts it as given up.
+    result for the new one, and counts it as given up, but not for a sink of the newest alone.
     """
 
     def __init__(self, sink: Sink, live: bool) -> None:
@@ -58,7 +58,8 @@ class SinkQueue:
                 return
             if len(self._waiting) >= self._capacity:
                 self._waiting.popleft()
-                self._lose(1, None if self._sink.latest_only else TOO_SLOW)
+                if not self._sink.latest_only:  # a display wants no older results
+                    self._lose(1, TOO_SLOW)
             self._waiting.append((result, pixels if self._sink.wants_pixels else NO_PIXELS))
             self._count_waiting()
             self._changed.notify_all()
