@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 from paho.mqtt.client import Client, MQTTMessageInfo
@@ -18,11 +18,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from devices import BadInput
 from devices.capture.source_uri import SourceUri
+from edge_runtime.release.address import is_loopback
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import NOTICE
 from edge_runtime.sinks.messages import CHANGES, RESULTS, Messages
 from edge_runtime.sinks.outbox import Message, NotSent, Outbox
-from edge_runtime.sinks.sink_uri import SinkUri
+from edge_runtime.sinks.sink_uri import SinkUri, parse_place
 from edge_runtime.sinks.webhook import OutboxSink, numbered, outbox_path, tls_context
 
 MQTT_OPTIONS = ("send", "max_mb", "password_env", "password_file", "ca", "home_assistant")
@@ -31,6 +32,7 @@ CONFIRM_SECONDS = 10.0
 KEEPALIVE_SECONDS = 30
 """The broker publishes the last will when nothing came for one and a half times as long."""
 MAX_IN_FLIGHT = 100
+MAX_TOPIC = 200
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 DISCOVERY = "homeassistant"
 """The topic under which Home Assistant looks for devices."""
@@ -154,14 +156,16 @@ def open_mqtt(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[OutboxSink
 
 def _parse(uri: SinkUri, text: str) -> tuple[str, int, str | None, str]:
     """Host, port, user and topic of an address."""
-    try:
-        url = urlsplit(text)
-        host, port, user, password = url.hostname, url.port, url.username, url.password
-    except ValueError:
-        host, port, user, password = None, None, None, None
-    topic = "" if not host else unquote(url.path).strip("/")
-    if not host or port == 0 or not topic or set(topic) & set("#+\0") or len(topic) > 200:
-        raise BadInput(f"{uri}: needs {uri.kind}://HOST/TOPIC")
-    if password is not None:
+    form = f"{uri.kind}://HOST/TOPIC"
+    url = parse_place(uri, text, form)
+    host, topic = url.hostname or "", unquote(url.path).strip("/")
+    if not topic or set(topic) & set("#+\0") or len(topic) > MAX_TOPIC:
+        raise BadInput(f"{uri}: needs {form}")
+    if url.password is not None:
         raise BadInput(f"{uri}: takes no password; password_env or password_file names it")
-    return host, port or PORTS[uri.kind], None if user is None else unquote(user), topic
+    if uri.kind == "mqtt" and not is_loopback(host):
+        raise BadInput(f"{uri}: needs mqtts://; mqtt:// reaches this machine alone")
+    if uri.kind == "mqtt" and url.username is not None:
+        raise BadInput(f"{uri}: a user needs mqtts://; mqtt:// sends the password in the clear")
+    user = None if url.username is None else unquote(url.username)
+    return host, url.port or PORTS[uri.kind], user, topic

@@ -117,6 +117,7 @@ def test_a_broker_that_does_not_fit_is_told_and_gets_nothing(tmp_path: Path, wro
     ("uri", "why"),
     [
         ("mqtt:host/topic", "needs mqtt://HOST/TOPIC"),
+        ("mqtt://", "needs mqtt://HOST/TOPIC"),
         ("mqtt://host", "needs mqtt://HOST/TOPIC"),
         ("mqtt://host:0/topic", "needs mqtt://HOST/TOPIC"),
         ("mqtt://host/a/+/b", "needs mqtt://HOST/TOPIC"),
@@ -124,6 +125,13 @@ def test_a_broker_that_does_not_fit_is_told_and_gets_nothing(tmp_path: Path, wro
         ("mqtts://me@host/topic", "a user needs password_env"),
         (f"mqtts://host/topic?{SECRET}=1", "option 1 is none of send"),
         ("mqtts://host/topic?home_assistant=1", "home_assistant is one of no, yes"),
+        ("mqtt://host/topic", "needs mqtts://; mqtt:// reaches this machine alone"),
+        ("mqtt://me@127.0.0.1/topic", "a user needs mqtts://"),
+        ("mqtts:///topic", "needs mqtts://HOST/TOPIC"),
+        ("mqtts://host:99999/topic", "needs mqtts://HOST/TOPIC"),
+        ("mqtts://[::1/topic", "needs mqtts://HOST/TOPIC"),
+        (f"mqtts://{64 * 'a'}/topic", "needs mqtts://HOST/TOPIC"),
+        ("mqtts://me@host/topic?password_file=/dev/zero", "names: not a regular file"),
     ],
 )
 def test_a_wrong_address_is_one_line_without_a_secret(tmp_path: Path, uri: str, why: str) -> None:

@@ -361,6 +361,35 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> 
         pass
 
 
+@pytest.fixture(params=["pipe", "device", "large", "folder", "empty"])
+def no_secret(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """What is no file with a secret or a certificate."""
+    path = tmp_path / "no-secret"
+    if request.param == "pipe":
+        os.mkfifo(path, 0o600)
+    elif request.param == "device":
+        path.symlink_to("/dev/zero")
+    elif request.param == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(bytes(2 << 20 if request.param == "large" else 0))
+        path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("option", ["secret_file", "ca"])
+def test_what_is_no_file_with_a_secret_is_one_line(
+    tmp_path: Path, no_secret: Path, option: str
+) -> None:
+    uri = f"webhook:https://127.0.0.1:1/x#{option}={no_secret}"
+    with (
+        pytest.raises(BadInput, match=f"the file that {option} names") as raised,
+        opened(uri, tmp_path),
+    ):
+        pass
+    assert str(no_secret) not in str(raised.value)
+
+
 def test_the_outbox_is_for_its_owner_alone(tmp_path: Path) -> None:
     with opened(hook(1), tmp_path) as (sink, _):
         send(sink, range(3))
@@ -424,7 +453,13 @@ def test_an_outbox_that_cannot_be_opened_now_keeps_its_messages(
         (f"webhook:https://host/{SECRET}#{SECRET}=1", "option 1 is none of send, batch"),
         (f"webhook:https://host/x#secret_env={SECRET}", "is not set here"),
         (f"webhook:https://host/x?{SECRET}=${{NO_SUCH}}", "the variable NO_SUCH is not set"),
-        ("webhook:https://host/x#ca=/nowhere", "the certificates that ca names"),
+        ("webhook:https://host/x#ca=/nowhere", "the file that ca names: No such file"),
+        ("webhook:https://host:99999/x", "needs webhook:https://HOST/PATH"),
+        ("webhook:https://[::1/x", "needs webhook:https://HOST/PATH"),
+        ("webhook:https://[::1::2]/x", "needs webhook:https://HOST/PATH"),
+        ("webhook:https://a..b/x", "needs webhook:https://HOST/PATH"),
+        (f"webhook:https://{64 * 'a'}.org/x", "needs webhook:https://HOST/PATH"),
+        ("webhook:https://host/a b", "needs webhook:https://HOST/PATH"),
     ],
 )
 def test_a_wrong_address_is_one_line_without_a_secret(tmp_path: Path, uri: str, why: str) -> None:
