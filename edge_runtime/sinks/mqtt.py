@@ -44,29 +44,45 @@ class _Broker:
     def __init__(self, client: Client, topic: str, name: str, home_assistant: bool) -> None:
         self._client, self._topic, self._name = client, topic, name
         self._home_assistant = home_assistant
-        self._connected = threading.Event()
+        self._changed = threading.Condition()
+        self._connected = False
         self._refusal = "the broker is away"
+        self._published: dict[tuple[int, str], int] = {}
+        """What paho has, by number and topic: the number that it gave. After a break it sends that
+        again by itself."""
+        self._confirmed: set[int] = set()
+        """Numbers of paho that the broker has confirmed."""
         client.on_connect = lambda _, __, ___, reason, ____: self._enter(reason)
-        client.on_disconnect = lambda *_: self._connected.clear()
+        client.on_disconnect = lambda *_: self._leave()
+        client.on_publish = lambda _, __, number, *___: self._confirm(number)
         client.will_set(f"{topic}/status", "offline", qos=1, retain=True)
 
     def send(self, outbox: str, messages: list[Message]) -> None:
         """Publishes messages, and waits until the broker has confirmed them. Raises NotSent."""
-        if not self._connected.wait(CONFIRM_SECONDS):
-            raise NotSent(f"{self._name}: {self._refusal}")
-        sent = [self._publish("result", numbered(outbox, message)) for message in messages]
-        sent.append(self._publish("state", _state(messages[-1].body), retain=True))
-        try:
-            for each in sent:
-                each.wait_for_publish(CONFIRM_SECONDS)
-                if not each.is_published():
-                    raise NotSent(f"{self._name}: the broker does not confirm")
-        except (ValueError, RuntimeError) as error:
-            raise NotSent(f"{self._name}: the broker went away") from error
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._connected, CONFIRM_SECONDS):
+                raise NotSent(f"{self._name}: {self._refusal}")
+            first = messages[0].number  # those before it were given up
+            self._published = {key: n for key, n in self._published.items() if key[0] >= first}
+            self._confirmed &= set(self._published.values())
+        for message in messages:
+            if (key := (message.number, "result")) not in self._published:
+                self._published[key] = self._publish("result", numbered(outbox, message)).mid
+        if (key := (messages[-1].number, "state")) not in self._published:
+            self._published[key] = self._publish("state", _state(messages[-1].body), True).mid
+        last = messages[-1].number
+        waiting = {n for key, n in self._published.items() if key[0] <= last}
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: waiting <= self._confirmed or not self._connected, CONFIRM_SECONDS
+            ):
+                raise NotSent(f"{self._name}: the broker does not confirm")
+            if not waiting <= self._confirmed:
+                raise NotSent(f"{self._name}: the broker went away")
 
     def close(self) -> None:
         """Says that this client goes, and disconnects."""
-        if self._connected.is_set():
+        if self._connected:
             self._publish("status", b"offline", retain=True).wait_for_publish(1.0)
         self._client.disconnect()
         self._client.loop_stop()
@@ -83,7 +99,20 @@ class _Broker:
         if self._home_assistant:
             for topic, body in discovery(self._topic).items():
                 self._client.publish(topic, body, qos=1, retain=True)
-        self._connected.set()
+        with self._changed:
+            self._connected = True
+            self._changed.notify_all()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._connected = False
+            self._changed.notify_all()
+
+    def _confirm(self, number: int) -> None:
+        """Notes what the broker has. paho holds a lock meanwhile that publishing needs, too."""
+        with self._changed:
+            self._confirmed.add(number)
+            self._changed.notify_all()
 
 
 def _state(body: bytes) -> bytes:

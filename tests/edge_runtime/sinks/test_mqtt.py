@@ -74,6 +74,7 @@ def test_what_waits_for_a_broker_is_sent_in_order_when_it_is_back(tmp_path: Path
             wait_until(lambda: not tally.delivery().waiting)
             wait_until(lambda: len(broker.messages) == 300)
     assert broker.sequences() == list(range(300))
+    assert broker.repeats == 0
 
 
 @needs_mosquitto
@@ -91,6 +92,26 @@ def test_a_killed_process_loses_nothing_and_the_last_will_is_told(tmp_path: Path
             wait_until(lambda: not tally.delivery().waiting)
             wait_until(lambda: len(broker.messages) == 2000)
     assert broker.sequences() == list(range(2000))
+    assert broker.repeats <= mqtt.MAX_IN_FLIGHT
+
+
+@needs_mosquitto
+def test_a_broker_that_is_slow_to_confirm_gets_each_message_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process takes bytes, as a broker does that has too much to do."""
+    monkeypatch.setattr(mqtt, "CONFIRM_SECONDS", 0.2)
+    with Broker(tmp_path, free_port()) as broker, opened(broker.uri, tmp_path) as (sink, tally):
+        send(sink, range(10))
+        wait_until(lambda: tally.delivery().delivered == 10)
+        broker.pause()
+        send(sink, range(10, 300))
+        wait_until(lambda: "does not confirm" in str(tally.delivery().last_error))
+        broker.resume()
+        wait_until(lambda: tally.delivery().delivered == 300)
+        wait_until(lambda: len(broker.messages) == 300)
+    assert broker.sequences() == list(range(300))
+    assert broker.repeats == 0
 
 
 # paho leaves the socket of a refused certificate to Python.
