@@ -27,7 +27,7 @@ class SinkQueue:
     """
 
     def __init__(self, sink: Sink, live: bool) -> None:
-        self._sink, self._live = sink, live
+        self._sink = sink
         self._capacity = (
             1
             if sink.latest_only and live
@@ -44,6 +44,7 @@ class SinkQueue:
         self._counted = isinstance(sink, CountedSink)
         self.tally = sink.tally if isinstance(sink, CountedSink) else Tally(self.name)
         """The counts of the sink; they go on where sessions follow one another."""
+        self._live = live or self.tally.may_lose
         self._lost = 0
         self._thread = threading.Thread(target=self._write, name=self.name, daemon=True)
         self._thread.start()
