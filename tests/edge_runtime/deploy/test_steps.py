@@ -17,7 +17,7 @@ SCRIPTS = {
     if name.endswith("_SCRIPT")
 }
 PACKAGES = ["cage", "xwayland", "chromium", "seatd", "fonts-dejavu-core"]
-STAND_IN = '''#!/bin/sh
+STAND_IN = """#!/bin/sh
 echo "${0##*/} $*" >> "@FOLDER@/calls"
 case "${0##*/} $*" in
     dpkg-query*) for package do :; done; grep -qx "$package" "@FOLDER@/packages" || exit 1
@@ -27,7 +27,7 @@ case "${0##*/} $*" in
     useradd*) touch "@FOLDER@/user" ;;
     "systemctl is-enabled"*) test -e "@FOLDER@/login" ;;
 esac
-'''
+"""
 """Writes its command line down, and stands for what the command would change."""
 
 
