@@ -22,9 +22,7 @@ from edge_runtime.exams.store import (
 )
 from edge_runtime.files import whole_folder
 from edge_runtime.results.result import NOTICE
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula; foreign text must not begin so."""
+from edge_runtime.sinks.csv_rows import FORMULA
 
 
 def export_exam(
@@ -180,4 +178,4 @@ def _table(path: Path, rows: Iterable[dict[str, object]]) -> None:
 def _cell(value: object) -> object:
     if isinstance(value, float):
         return round(value, 6)
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

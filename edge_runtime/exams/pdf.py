@@ -5,8 +5,13 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from devices.capture.registry import Library
-from edge_runtime.exams.report import NODULE_HEAD, REASON_HEAD, ExamReport, ReportPicture
-from edge_runtime.results.result import NOTICE
+from edge_runtime.exams.report import (
+    NODULE_HEAD,
+    REASON_HEAD,
+    REPORT_NOTICE,
+    ExamReport,
+    ReportPicture,
+)
 
 if TYPE_CHECKING:
     from fpdf import FPDF
@@ -68,7 +73,7 @@ def _head(pdf: "FPDF", report: ExamReport) -> None:
     _font(pdf, 18, DARK, bold=True)
     pdf.cell(WIDTH / 2, 9, _latin(report.title))
     _font(pdf, 10, WARN, bold=True)
-    pdf.cell(WIDTH / 2, 9, _notice(), align="R")
+    pdf.cell(WIDTH / 2, 9, REPORT_NOTICE, align="R")
     pdf.set_draw_color(*DARK)
     pdf.set_line_width(0.5)
     pdf.line(MARGIN, top + 10, MARGIN + WIDTH, top + 10)
@@ -180,11 +185,7 @@ def _foot(pdf: "FPDF", lines: Sequence[str], top: float) -> None:
     for line in lines:
         _line(pdf, line, 8, GRAY)
         pdf.set_y(pdf.get_y() + 1)
-    _line(pdf, _notice(), 9, WARN, bold=True)
-
-
-def _notice() -> str:
-    return NOTICE[0].upper() + NOTICE[1:]
+    _line(pdf, REPORT_NOTICE, 9, WARN, bold=True)
 
 
 def _font(pdf: "FPDF", size: float, color: tuple[int, int, int], bold: bool = False) -> None:

@@ -9,13 +9,14 @@ import cv2
 
 from devices import Pixels
 from edge_runtime.exams.store import Exam, ExamDecision, ExamNodule, KeptStill, still_path
-from edge_runtime.results.result import from_json
+from edge_runtime.results.result import NOTICE, from_json
 from edge_runtime.sinks.overlay import draw_result
 
 REPORT_NODULES, REPORT_PICTURES, REPORT_REASONS = 6, 6, 5
 """What one page has room for; the files of the export hold the rest."""
 PICTURE_WIDTH = 900
 """Pixels: a picture of the report is reduced to it."""
+REPORT_NOTICE = NOTICE[0].upper() + NOTICE[1:]
 NODULE_HEAD = ("Nodule", "Decision", "Probability", "Range", "Threshold", "Frames", "First seen")
 REASON_HEAD = ("No label, because", "Times")
 

@@ -15,7 +15,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 
 from devices import BadInput, Box, CaptureDevice, Frame
@@ -35,10 +34,12 @@ from devices.capture.record_writer import RecordWriter
 from devices.capture.source_uri import SourceUri
 from devices.health import LOW_DISK
 from devices.schema_io import plain
+from edge_runtime.files import refuse_existing
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event
 from edge_runtime.session.account import utc_now
 from edge_runtime.session.record_settings import RECORD_GIGABYTES, RecordSettings
+from edge_runtime.text import program_version
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -254,8 +255,7 @@ def open_frame_recorder(
     """
     if device.replay is not None:
         raise BadInput(f"--record {folder}: the source is the record of a session itself")
-    if not folder.parent.is_dir():
-        raise BadInput(f"--record {folder}: there is no folder {folder.parent}")
+    refuse_existing(folder)
 
     def free() -> int:
         return shutil.disk_usage(folder.parent).free
@@ -264,7 +264,7 @@ def open_frame_recorder(
         raise BadInput(f"--record {folder}: {_scarce(room)}")
     manifest = RecordManifest(
         schema=1,
-        program=version("sonolite"),
+        program=program_version(),
         started_utc=utc_now().isoformat(timespec="milliseconds"),
         source=plain_text(str(source)),
         live=device.live,

@@ -20,7 +20,7 @@ from devices import BadInput, Pixels
 from edge_runtime.exams import recorder as module
 from edge_runtime.exams import store
 from edge_runtime.exams.course import Course
-from edge_runtime.exams.recorder import PICTURES_WAITING, ExamRecorder
+from edge_runtime.exams.recorder import PICTURES_WAITING, ExamRecorder, NotKept
 from edge_runtime.exams.schema import DATABASE, open_exams
 from edge_runtime.exams.store import Identity, Retention, still_path
 from edge_runtime.results.result import to_json
@@ -294,7 +294,7 @@ def test_the_session_never_waits_for_the_disk(
 
 
 def test_an_error_of_the_program_ends_the_recorder_and_not_the_session(
-    recorder: ExamRecorder, monkeypatch: pytest.MonkeyPatch
+    recorder: ExamRecorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
@@ -303,9 +303,10 @@ def test_an_error_of_the_program_ends_the_recorder_and_not_the_session(
     recorder.begin()
     feed(recorder, range(1))
     wait_until(lambda: recorder.status().trouble)
-    assert recorder.status().trouble == "the recorder failed (ZeroDivisionError)"
+    assert recorder.status().trouble == NotKept.FAILED
+    assert "ZeroDivisionError" in caplog.text
     feed(recorder, range(1, 4))
-    with pytest.raises(BadInput, match="exams cannot be kept"):
+    with pytest.raises(BadInput, match=NotKept.FAILED):
         recorder.keep_still(result(0, FOUND), NOISE)
 
 
@@ -323,7 +324,7 @@ def test_a_recorder_that_failed_keeps_its_trouble(
     monkeypatch.setattr(Course, "add", broken)
     feed(recorder, range(1))
     wait_until(lambda: not recorder._thread.is_alive(), 20)
-    assert recorder.status().trouble == "the recorder failed (ZeroDivisionError)"
+    assert recorder.status().trouble == NotKept.FAILED
 
 
 def test_a_disk_that_hangs_at_the_end_is_told(
@@ -345,7 +346,7 @@ def test_a_disk_that_hangs_at_the_end_is_told(
     recorder.close()
     status = recorder.status()
     disk.set()
-    assert status.trouble == "the disk does not answer"
+    assert status.trouble == NotKept.SILENT
     assert status.lost > 2
     recorder._thread.join(60)
     assert recorder.status().lost == status.lost
