@@ -55,7 +55,7 @@ def exam_pdf(report: ExamReport) -> bytes:
     if report.reasons:
         _heading(pdf, "Abstentions")
         _table(pdf, REASON_HEAD, report.reasons, REASON_WIDTHS)
-    foot = _foot_lines(report)
+    foot = foot_lines(report)
     foot_top = BOTTOM - _height(pdf, foot)
     if report.pictures:
         _heading(pdf, "Pictures")
@@ -159,7 +159,8 @@ def _pictures(pdf: "FPDF", pictures: Sequence[ReportPicture], bottom: float) -> 
     pdf.set_xy(MARGIN, top)
 
 
-def _foot_lines(report: ExamReport) -> list[str]:
+def foot_lines(report: ExamReport) -> list[str]:
+    """The explanation, and that letters are missing, if so."""
     words = [report.title, *(value for _, value in report.facts)]
     words += [cell for row in (*report.nodules, *report.reasons) for cell in row]
     words += [picture.caption for picture in report.pictures]

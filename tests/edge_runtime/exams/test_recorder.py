@@ -289,8 +289,10 @@ def test_the_session_never_waits_for_the_disk(
     feed(recorder, range(200))
     recorder.keep_still(result(0, FOUND), NOISE)
     recorder.end()
-    assert not disk.is_set()
+    status = recorder.status()
     disk.set()
+    assert status.waiting > 200
+    assert (status.trouble, status.lost) == (None, 0)
 
 
 def test_an_error_of_the_program_ends_the_recorder_and_not_the_session(
