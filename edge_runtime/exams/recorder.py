@@ -40,6 +40,7 @@ from edge_runtime.exams import store
 from edge_runtime.exams.course import Course, CourseStep
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Identity, Provenance, Retention
+from edge_runtime.files import make_thread_nicer
 from edge_runtime.results.result import Result, to_json
 from edge_runtime.text import program_version
 
@@ -114,7 +115,8 @@ class _Job:
     write: Write | None = None
     begin: tuple[str, Identity] | None = None
     """Begins an exam at that moment."""
-    picture: bool = False
+    code: Callable[[], None] | None = None
+    """Codes the picture; long work, which must not hold the database."""
     may_be_lost: bool = True
 
 
@@ -276,13 +278,15 @@ class ExamRecorder:
         held: list[Pixels] = [pixels]
         coded: list[bytes] = []
 
-        def write(to: sqlite3.Connection, exam: int) -> None:
+        def code() -> None:
             if not coded:  # once, although a full disk has it tried often
                 coded.append(cv2.imencode(".png", held.pop())[1].tobytes())
+
+        def write(to: sqlite3.Connection, exam: int) -> None:
             self._write_still(to, exam, coded[0], result, kept, nodule)
 
         self._pictures += 1
-        self._put(_Job(write, picture=True, may_be_lost=False))
+        self._put(_Job(write, code=code, may_be_lost=False))
 
     def _put(self, job: _Job) -> None:
         """Adds a job. A full queue gives up its oldest job that may be lost."""
@@ -312,6 +316,7 @@ class ExamRecorder:
     # The thread that writes.
 
     def _work(self) -> None:
+        make_thread_nicer()
         try:
             while self._turn():
                 pass
@@ -346,7 +351,7 @@ class ExamRecorder:
                 _LOGGER.warning("exams cannot be written: %s", trouble)
             self._trouble = trouble
             if trouble in (None, NotKept.REMOVED):
-                self._pictures -= sum(job.picture for job in batch)
+                self._pictures -= sum(job.code is not None for job in batch)
                 self._lost += 0 if trouble is None else len(batch)
                 self._changed.wait_for(lambda: self._closed, COMMIT_PAUSE)
                 return True
@@ -374,6 +379,9 @@ class ExamRecorder:
             if batch[0].begin is not None:
                 store.sweep_stills(connection, self._folder)
                 store.apply_retention(connection, self._folder, self._retention, self._utc())
+            for job in batch:
+                if job.code is not None:
+                    job.code()
             self._removed.clear()
             connection.execute("BEGIN IMMEDIATE")
             try:

@@ -9,12 +9,11 @@ results of the session need the disk, too.
 """
 
 import logging
-import os
 import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from devices import BadInput, Box, CaptureDevice, Frame
@@ -34,7 +33,7 @@ from devices.capture.record_writer import RecordWriter
 from devices.capture.source_uri import SourceUri
 from devices.health import LOW_DISK
 from devices.schema_io import plain
-from edge_runtime.files import refuse_existing
+from edge_runtime.files import make_thread_nicer, refuse_existing
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event
 from edge_runtime.session.account import utc_now
@@ -50,8 +49,6 @@ BYTES_WAITING, ITEMS_WAITING = 64_000_000, 4096
 CLOSING_TIMEOUT = 10.0
 """Seconds that the disk may take for one frame where somebody waits for it."""
 SILENT_DISK = "the disk does not answer"
-NICENESS = 5
-"""How much nicer the thread that compresses is: the session comes first, see setpriority(2)."""
 
 
 class FrameRecorder:
@@ -184,10 +181,7 @@ class FrameRecorder:
         _LOGGER.warning("the record ended before the session: %s", reason)
 
     def _write_all(self) -> None:
-        with suppress(OSError):  # a sandbox may forbid it
-            thread = threading.get_native_id()
-            nice = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
+        make_thread_nicer()
         try:
             while (item := self._next()) is not None:
                 if isinstance(item, Frame) and (reason := self._refusal(item)):

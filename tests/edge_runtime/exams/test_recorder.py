@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from edge_runtime.exams.course import Course
 from edge_runtime.exams.recorder import PICTURES_WAITING, ExamRecorder, NotKept
 from edge_runtime.exams.schema import DATABASE, open_exams
 from edge_runtime.exams.store import Identity, Retention, still_path
+from edge_runtime.files import NICENESS
 from edge_runtime.results.result import to_json
 from edge_runtime.results.states import State
 from tests.edge_runtime.exams.conftest import Recording, exams_in, wait_until
@@ -110,6 +112,56 @@ def test_of_a_nodule_one_best_picture_is_left(recorder: ExamRecorder, folder: Pa
     assert [path.name for path in (folder / "stills" / "1").iterdir()] == [f"{row.number}.png"]
 
 
+def test_no_other_program_waits_while_a_picture_is_coded(
+    recorder: ExamRecorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[bool] = []
+    encode = cv2.imencode
+
+    def encode_and_look(*words: Any) -> Any:
+        with closing(sqlite3.connect(folder / DATABASE, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+        free.append(True)
+        return encode(*words)
+
+    monkeypatch.setattr(cv2, "imencode", encode_and_look)
+    recorder.begin()
+    recorder.keep_still(result(0, FOUND), NOISE)
+    wait_until(lambda: is_written(recorder))
+    assert free == [True]
+
+
+def test_the_thread_that_writes_lets_the_session_go_first(recorder: ExamRecorder) -> None:
+    recorder.begin()
+    wait_until(lambda: is_written(recorder))
+    thread = recorder._thread.native_id
+    assert thread is not None
+    nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert os.getpriority(os.PRIO_PROCESS, thread) == min(19, nice + NICENESS)
+
+
+def test_the_name_of_a_picture_is_on_the_disk_before_its_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may lose the name of a file whose content was written."""
+    synced: list[Path] = []
+    sync = os.fsync
+
+    def note(handle: int) -> None:
+        sync(handle)
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder.mkdir()
+    path = still_path(folder, 1, 1)
+    store.write_picture(path, b"PNG")
+    stills = folder / "stills"
+    assert synced == [folder, stills, path, path.parent]
+    store.write_picture(still_path(folder, 1, 2), b"PNG")
+    assert synced[4:] == [still_path(folder, 1, 2), path.parent]
+
+
 def test_an_exam_that_runs_is_told_from_one_that_was_cut_off(
     recorder: ExamRecorder, folder: Path
 ) -> None:
@@ -123,6 +175,7 @@ import sys, time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from edge_runtime.bundle.archive import open_bundle
 from edge_runtime.exams.recorder import open_exam_recorder
 from tests.edge_runtime.exams.test_course import FOUND, NOISE, result

@@ -37,6 +37,6 @@ WRONG_BOX = to_json(RESULT).decode().replace('"box":[', '"box":[1,')
 
 @pytest.mark.parametrize("line", ["", "[]", '{"notice": ""}', "1", SHORTENED, WRONG_BOX])
 def test_any_other_text_is_refused(line: str) -> None:
-    with pytest.raises(ValueError, match="truncated|not the line of a result"):
+    with pytest.raises(ValueError, match=r"truncated|not the line of a result"):
         from_json(line)
     assert msgspec.json.decode(to_json(RESULT))["notice"]
