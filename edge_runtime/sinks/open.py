@@ -22,6 +22,8 @@ from edge_runtime.sinks.video import overlay_file
 
 METRICS = Library("metrics", "prometheus-client", ("prometheus_client",), "prometheus")
 PAHO = Library("MQTT messages", "paho-mqtt", ("paho.mqtt",), "mqtt")
+SINK_LIBRARIES = {"prometheus": METRICS, "mqtt": PAHO, "mqtts": PAHO}
+"""What sinks need beside the base install, by the scheme of their URI."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ holds a score or a probability of one picture.
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -41,22 +42,22 @@ class Prometheus:
         self.tally = tally
         self.registry = CollectorRegistry()
         one = self.registry
-        self._results = Counter("sonolite_results", "Results, by state.", ["state"], registry=one)
-        self._labels = Counter("sonolite_labels", "Nodules with a label.", ["label"], registry=one)
-        self._abstentions = Counter(
+        results = Counter("sonolite_results", "Results, by state.", ["state"], registry=one)
+        labels = Counter("sonolite_labels", "Nodules with a label.", ["label"], registry=one)
+        abstentions = Counter(
             "sonolite_abstentions", "Nodules without a label, by reason.", ["reason"], registry=one
         )
         self._latency = Histogram(
             "sonolite_latency_seconds", "Capture to result.", buckets=SECONDS, registry=one
         )
-        self._parts = Histogram(
+        parts = Histogram(
             "sonolite_part_latency_seconds",
             "Parts of the latency: wait, prepare, infer.",
             ["part"],
             buckets=SECONDS,
             registry=one,
         )
-        self._state = Gauge("sonolite_state", "1 for the state of now.", ["state"], registry=one)
+        states = Gauge("sonolite_state", "1 for the state of now.", ["state"], registry=one)
         self._fallback = Gauge(
             "sonolite_fallback", "1 where no preferred backend computes.", registry=one
         )
@@ -70,18 +71,20 @@ class Prometheus:
         self._current: State | None = None
         self._named: tuple[str, str] | None = None
         self._reasons: set[str] = set()
-        for state in State:
-            self._results.labels(state)
-            self._state.labels(state).set(0)
+        # To look up a series by its label costs as much as the rest of a result.
+        self._results = {state: results.labels(state) for state in State}
+        self._states = {state: states.labels(state) for state in State}
+        self._parts = {part: parts.labels(part) for part in ("wait", "prepare", "infer")}
+        self._label, self._abstention = cache(labels.labels), cache(abstentions.labels)
         one.register(_SinkCounts(tallies))
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
         """Counts one result; see `Sink.write`."""
         if result.state is not self._current:
             self._current = result.state
-            for state in State:
-                self._state.labels(state).set(state is result.state)
-        self._results.labels(result.state).inc()
+            for state, gauge in self._states.items():
+                gauge.set(state is result.state)
+        self._results[result.state].inc()
         self._last.set(time.time())
         self._fallback.set(result.fallback is not None)
         self._troubles.set(len(result.health))
@@ -93,14 +96,14 @@ class Prometheus:
             )
         for nodule in result.nodules:
             if nodule.label is not None:
-                self._labels.labels(nodule.label).inc()
+                self._label(nodule.label).inc()
             elif nodule.reason is not None:
-                self._abstentions.labels(self._bounded(nodule.reason)).inc()
+                self._abstention(self._bounded(nodule.reason)).inc()
         if result.frame is not None:
             latency = result.latency_ms
             self._latency.observe(latency.total / 1000)
-            for part in ("wait", "prepare", "infer"):
-                self._parts.labels(part).observe(getattr(latency, part) / 1000)
+            for part, histogram in self._parts.items():
+                histogram.observe(getattr(latency, part) / 1000)
 
     def _bounded(self, reason: str) -> str:
         if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:

@@ -134,8 +134,8 @@ class Options:
         try:
             return read_regular(Path(path), limit)
         except (FileNotFoundError, BadInput) as error:
-            missing = isinstance(error, FileNotFoundError)
-            why = "No such file or directory" if missing else str(error).removeprefix(f"{path}: ")
+            reason = error.strerror if isinstance(error, FileNotFoundError) else str(error)
+            why = str(reason).removeprefix(f"{path}: ")  # which may be a password by mistake
             raise BadInput(f"{self._name}: the file that {key} names: {why}") from error
 
     def _read_secret(self, key: str, path: Path) -> str:

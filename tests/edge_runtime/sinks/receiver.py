@@ -4,6 +4,7 @@ import json
 import signal
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -179,3 +180,14 @@ class Broker:
         self._client.loop_stop()
         self._process.kill()
         self._process.wait()
+
+
+def _serve(folder: Path, port: int) -> None:
+    """Serves until stdin ends; prints the port of the receiver and the URI of the broker."""
+    with Receiver() as receiver, Broker(folder, port) as broker:
+        print(receiver.port, broker.uri, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), int(sys.argv[2]))
