@@ -24,7 +24,7 @@ from convert.variants import (
 from devices import BadInput, CheckFailed
 from devices.compute import CpuBackend
 from edge_runtime.bundle import preprocess
-from edge_runtime.bundle.gate import Comparison
+from edge_runtime.bundle.gate import Comparison, DriftReference
 from edge_runtime.bundle.golden import Golden, golden_tensors
 from edge_runtime.bundle.manifest import REFERENCE, Variant
 from edge_runtime.bundle.preprocess import Preprocessing
@@ -196,7 +196,9 @@ def remedies(variant: Variant, options: ConversionOptions) -> list[str]:
     return [remedy for remedy in untried if untried[remedy] and variant == "int8"]
 
 
-def gate_entries(record: Record, assessment: Assessment) -> dict[str, Any]:
+def gate_entries(
+    record: Record, assessment: Assessment, reference: DriftReference
+) -> dict[str, Any]:
     """All of `gate.json`."""
     tuned = assessment.converted.fine_tuning
     return {
@@ -217,6 +219,7 @@ def gate_entries(record: Record, assessment: Assessment) -> dict[str, Any]:
         },
         "edgetpu": _edgetpu_entry(assessment),
         "gpu": [asdict(comparison) | {"holds": comparison.holds} for comparison in assessment.gpu],
+        "reference": asdict(reference),
     }
 
 

@@ -72,6 +72,12 @@ def _csv(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     return open_csv(uri, context.tally(uri))
 
 
+def _drift(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    from edge_runtime.sinks.drift import open_aggregates
+
+    return open_aggregates(uri, context.tally(uri))
+
+
 def _prometheus(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     METRICS.require()
     from edge_runtime.sinks.prometheus import open_prometheus
@@ -109,6 +115,7 @@ def _terminal(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:  # noqa: AR
 SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[Sink]]] = {
     "jsonl": _json_lines,
     "csv": _csv,
+    "drift": _drift,
     "prometheus": _prometheus,
     "webhook": _webhook,
     "mqtt": _mqtt,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -19,6 +20,7 @@ import pytest
 from devices import BadInput, Pixels
 from edge_runtime.results.delivery import Delivery
 from edge_runtime.results.states import State
+from edge_runtime.sinks.drift import Aggregates
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.queue import RECORD_CAPACITY, SinkQueue
 from edge_runtime.sinks.sink import CountedSink
@@ -99,6 +101,24 @@ def prometheus(folder: Path) -> Iterator[Place]:
 
 
 @contextmanager
+def drift(folder: Path) -> Iterator[Place]:
+    """Counts alone arrive, so that their sum stands for the numbers of a session."""
+    place = folder / "drift"
+    totals = [0]
+
+    def look(sink: CountedSink) -> None:
+        assert isinstance(sink, Aggregates)
+        sink.save()
+        (path,) = place.glob("*.json")
+        totals.append(sum(json.loads(path.read_text())["hours"]["00"]["state"].values()))
+
+    def received() -> list[int]:
+        return [n for before, after in pairwise(totals) for n in range(after - before)]
+
+    yield Place(f"drift:{place}", received, look)
+
+
+@contextmanager
 def webhook(folder: Path) -> Iterator[Place]:
     with Receiver() as receiver:
         yield Place(
@@ -123,7 +143,7 @@ def mqtt(folder: Path) -> Iterator[Place]:
         yield Place(broker.uri, received)
 
 
-PLACES = [json_lines, rotated_json_lines, csv_file, prometheus, webhook, mqtt]
+PLACES = [json_lines, rotated_json_lines, csv_file, drift, prometheus, webhook, mqtt]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,212 @@
+"""`sonolite device drift`: whether the answers of a device have changed."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from devices import BadInput, CheckFailed
+from edge_runtime.bundle.archive import open_trusted
+from edge_runtime.bundle.gate import read_gate
+from edge_runtime.commands.deploy import RootOption, SshOption
+from edge_runtime.commands.options import trusted_keys
+from edge_runtime.deploy.drift import DriftComparison, Period, compare_days, folder_days
+from edge_runtime.deploy.fleet import FleetDevice, named_devices, on_every_device
+from edge_runtime.deploy.installed import DeployedDevice
+from edge_runtime.deploy.ssh import SshDevice
+from edge_runtime.release.layout import DEFAULT_ROOT
+from edge_runtime.results.aggregates import LATENCY, bins_of, quantile, total_counts
+from edge_runtime.results.stability import Shift, Stability
+from edge_runtime.text import printable, say, table_cell
+
+DAYS = 7
+"""Days that are compared unless the user names others."""
+
+
+def device_drift(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The device, as for `device status`; or a folder with a slash, such as ./drift."
+        ),
+    ],
+    since: Annotated[
+        str | None, typer.Option(help="The first day, such as 2026-11-23; else a week.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="The last day of UTC; else today.")] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Compare with an earlier time: 2026-11-01..2026-11-14."),
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Compare with the reference of this bundle.")
+    ] = None,
+    root: RootOption = DEFAULT_ROOT,
+    ssh: SshOption = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answers to stdout as JSON.")
+    ] = False,
+) -> None:
+    """Compare the answers of a device with those that its bundle promises; exit 1 after a change.
+
+    Example: sonolite device drift pi@bed-1
+
+    Example: sonolite device drift pi@bed-1 --reference 2026-11-01..2026-11-14
+    """
+    if reference is not None and bundle is not None:
+        raise BadInput("--reference and --bundle: give one of them")
+    period = _period(since, until)
+    earlier = None if reference is None else _earlier(reference)
+    given = None
+    if bundle is not None:
+        opened = open_trusted(bundle, trusted_keys())
+        given = opened.id, read_gate(opened).reference
+    if "/" in target:
+        found = {target: compare_days(folder_days(Path(target)), period, earlier, given)}
+        failed: dict[str, str] = {}
+    else:
+
+        def compare(member: FleetDevice) -> dict[str, Any]:
+            with SshDevice(member.address, member.ssh) as far:
+                ask = DeployedDevice(far, member.root).drift
+                return {"comparison": compare_days(ask, period, earlier, given)}
+
+        answers = list(on_every_device(named_devices(target, root, ssh), compare))
+        found = {each["device"]: each["comparison"] for each in answers if "error" not in each}
+        failed = {each["device"]: each["error"] for each in answers if "error" in each}
+        if len(answers) == 1 and failed:
+            raise BadInput(": ".join(*failed.items()))
+    if as_json:
+        compared = [_plain(name, comparison) for name, comparison in found.items()]
+        print(
+            json.dumps([*compared, *({"device": name, "error": failed[name]} for name in failed)])
+        )
+    else:
+        for name, comparison in found.items():
+            _show(name, comparison)
+        for name, why in failed.items():
+            say(printable(f"{name}: {why}"))
+    changed = [name for name, comparison in found.items() if _changed(comparison)]
+    if changed:
+        measures = ", ".join(dict.fromkeys(m for name in changed for m in _changed(found[name])))
+        raise CheckFailed(f"{', '.join(changed)}: a change of {printable(measures)}")
+    if failed:
+        raise CheckFailed("a device failed; see above")
+
+
+def _changed(comparison: DriftComparison) -> list[str]:
+    return [shift.measure for shift in comparison.shifts if shift.verdict is Stability.CHANGE]
+
+
+def _day(word: str, option: str) -> date:
+    try:
+        return date.fromisoformat(word)
+    except ValueError:
+        raise BadInput(f"{option} {word}: a day is written like 2026-11-29") from None
+
+
+def _period(since: str | None, until: str | None) -> Period:
+    """The days to compare."""
+    last = datetime.now(UTC).date() if until is None else _day(until, "--until")
+    first = last - timedelta(days=DAYS - 1) if since is None else _day(since, "--since")
+    if first > last:
+        raise BadInput(f"--since {first} is after --until {last}")
+    return Period(first.isoformat(), last.isoformat())
+
+
+def _earlier(text: str) -> Period:
+    """The time of `--reference`: two days with two dots between them, or one."""
+    first, _, last = text.partition("..")
+    begin = _day(first, "--reference")
+    end = _day(last, "--reference") if last else begin
+    if begin > end:
+        raise BadInput(f"--reference {text}: ends before it begins")
+    return Period(begin.isoformat(), end.isoformat())
+
+
+def _show(name: str, comparison: DriftComparison) -> None:
+    """Prints the table of one device."""
+    out = Console()
+    for line in (
+        f"{name}: {comparison.now}, {comparison.bundle}",
+        f"reference: {comparison.reference}",
+    ):
+        out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    table = Table("measure", "reference", "now", "PSI", "", box=SIMPLE_HEAD)
+    for shift in comparison.shifts:
+        before, after = comparison.blocks
+        table.add_row(
+            table_cell(shift.measure),
+            table_cell(
+                _side(
+                    shift.reference_count,
+                    shift.reference_blocks,
+                    _summary(shift, total_counts(before, shift.measure)),
+                )
+            ),
+            table_cell(
+                _side(
+                    shift.count, shift.blocks, _summary(shift, total_counts(after, shift.measure))
+                )
+            ),
+            _index(shift),
+            str(shift.verdict),
+        )
+    out.print(table)
+    for note in comparison.notes:
+        say(printable(f"note: {note}"))
+
+
+def _index(shift: Shift) -> str:
+    if shift.index is None:
+        return ""
+    if shift.interval is None:
+        return f"{shift.index:.2f}"
+    return "{:.2f} ({:.2f} to {:.2f})".format(shift.index, *shift.interval)
+
+
+def _side(count: int, blocks: int, summary: str) -> str:
+    return f"{summary}\n{count:,} in {blocks} blocks" if count else ""
+
+
+def _summary(shift: Shift, counts: dict[str, int]) -> str:
+    """The counts of a measure in a few words."""
+    total = sum(counts.values())
+    if not total:
+        return ""
+    if shift.measure == LATENCY:
+        return ", ".join(
+            f"p{percent} {1000 * quantile(counts, LATENCY, percent / 100):.0f} ms"
+            for percent in (50, 95, 99)
+        )
+    if bins_of(shift.measure) is not None:
+        low, middle, high = (quantile(counts, shift.measure, share) for share in (0.1, 0.5, 0.9))
+        return f"median {middle:.2f}, 80 % from {low:.2f} to {high:.2f}"
+    largest = sorted(counts.items(), key=lambda pair: -pair[1])[:4]
+    return ", ".join(f"{category} {count / total:.0%}" for category, count in largest)
+
+
+def _plain(name: str, comparison: DriftComparison) -> dict[str, Any]:
+    """The comparison for a program, with the counts of each side."""
+    before, after = comparison.blocks
+    return {
+        "device": name,
+        "bundle": comparison.bundle,
+        "reference": comparison.reference,
+        "now": comparison.now,
+        "notes": comparison.notes,
+        "measures": [
+            asdict(shift)
+            | {
+                "reference_counts": total_counts(before, shift.measure),
+                "counts": total_counts(after, shift.measure),
+            }
+            for shift in comparison.shifts
+        ],
+    }
