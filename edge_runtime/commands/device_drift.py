@@ -21,7 +21,14 @@ from edge_runtime.deploy.fleet import FleetDevice, named_devices, on_every_devic
 from edge_runtime.deploy.installed import DeployedDevice
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import DEFAULT_ROOT
-from edge_runtime.results.aggregates import LATENCY, bins_of, quantile, total_counts
+from edge_runtime.results.aggregates import (
+    LABELS,
+    LATENCY,
+    STATES,
+    bins_of,
+    quantile,
+    total_counts,
+)
 from edge_runtime.results.stability import Shift, Stability
 from edge_runtime.text import printable, say, table_cell
 
@@ -132,32 +139,22 @@ def _earlier(text: str) -> Period:
 
 def _show(name: str, comparison: DriftComparison) -> None:
     """Prints the table of one device."""
+    before, after = comparison.blocks
+    frames, nodules = (sum(total_counts(after, kind).values()) for kind in (STATES, LABELS))
     out = Console()
     for line in (
-        f"{name}: {comparison.now}, {comparison.bundle}",
+        f"{name}: {comparison.bundle}",
+        f"now: {comparison.now}, {frames:,} frames with {nodules:,} nodules in {len(after)} hours",
         f"reference: {comparison.reference}",
     ):
         out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-    table = Table("measure", "reference", "now", "PSI", "", box=SIMPLE_HEAD)
+    table = Table("measure", "reference", "now", box=SIMPLE_HEAD)
+    table.add_column("PSI", no_wrap=True)
+    table.add_column("")
     for shift in comparison.shifts:
-        before, after = comparison.blocks
-        table.add_row(
-            table_cell(shift.measure),
-            table_cell(
-                _side(
-                    shift.reference_count,
-                    shift.reference_blocks,
-                    _summary(shift, total_counts(before, shift.measure)),
-                )
-            ),
-            table_cell(
-                _side(
-                    shift.count, shift.blocks, _summary(shift, total_counts(after, shift.measure))
-                )
-            ),
-            _index(shift),
-            str(shift.verdict),
-        )
+        sides = (total_counts(blocks, shift.measure) for blocks in (before, after))
+        summaries = (table_cell(_summary(shift, counts)) for counts in sides)
+        table.add_row(table_cell(shift.measure), *summaries, _index(shift), str(shift.verdict))
     out.print(table)
     for note in comparison.notes:
         say(printable(f"note: {note}"))
@@ -169,10 +166,6 @@ def _index(shift: Shift) -> str:
     if shift.interval is None:
         return f"{shift.index:.2f}"
     return "{:.2f} ({:.2f} to {:.2f})".format(shift.index, *shift.interval)
-
-
-def _side(count: int, blocks: int, summary: str) -> str:
-    return f"{summary}\n{count:,} in {blocks} blocks" if count else ""
 
 
 def _summary(shift: Shift, counts: dict[str, int]) -> str:
@@ -187,7 +180,7 @@ def _summary(shift: Shift, counts: dict[str, int]) -> str:
         )
     if bins_of(shift.measure) is not None:
         low, middle, high = (quantile(counts, shift.measure, share) for share in (0.1, 0.5, 0.9))
-        return f"median {middle:.2f}, 80 % from {low:.2f} to {high:.2f}"
+        return f"{middle:.2f} (80 %: {low:.2f} to {high:.2f})"
     largest = sorted(counts.items(), key=lambda pair: -pair[1])[:4]
     return ", ".join(f"{category} {count / total:.0%}" for category, count in largest)
 

@@ -58,7 +58,7 @@ class Bins:
 
 
 _PROBABILITIES = Bins(0, 1, 50)
-_SCORES = Bins(0.1, 10, 40, logarithmic=True)
+_SCORES = Bins(0.1, 10, 80, logarithmic=True)  # each bin is 6 % wide
 _SECONDS = Bins(0.001, 16, 56, logarithmic=True)  # each bin is 19 % wide
 
 

@@ -28,7 +28,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.results.aggregates import Counts, bins_of, total_counts
+from edge_runtime.results.aggregates import LATENCY, Counts, bins_of, total_counts
 
 LITTLE_CHANGE, LARGE_CHANGE = 0.1, 0.25
 MIN_BLOCKS = 10
@@ -48,6 +48,8 @@ class Stability(StrEnum):
     """The whole interval lies below `LARGE_CHANGE`."""
     TOO_FEW = "too few frames to say"
     NO_REFERENCE = "no reference"
+    NOT_COMPARED = "not compared"
+    """The latency, which moves with the load of the device, and not with the pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Shift:
     count: int
     blocks: int
     index: float | None
-    """None where a side has no counts."""
+    """None where a side has no counts, or where the measure is not compared."""
     interval: tuple[float, float] | None
     """95 %; None where a side has fewer than `MIN_BLOCKS` blocks."""
     verdict: Stability
@@ -83,6 +85,8 @@ def _compare(measure: str, reference: Sequence[Counts], now: Sequence[Counts]) -
     bins = _joined_bins(measure, reference, now)
     before, after = (_table(measure, blocks, bins) for blocks in (reference, now))
     counts = int(before.sum()), len(before), int(after.sum()), len(after)
+    if measure == LATENCY:
+        return Shift(measure, *counts, None, None, Stability.NOT_COMPARED)
     if not len(before):
         return Shift(measure, *counts, None, None, Stability.NO_REFERENCE)
     if not len(after):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.results.aggregates import SCORE, Counts
+from edge_runtime.results.aggregates import LATENCY, SCORE, Counts
 from edge_runtime.results.stability import (
     LARGE_CHANGE,
     LITTLE_CHANGE,
@@ -111,6 +111,11 @@ def test_a_measure_on_one_side_alone_is_not_compared() -> None:
     only: list[Counts] = [{"state": {"LIVE, a nodule": 1}}] * 20
     assert shift(blocks_of([1]), only, "state").verdict is Stability.NO_REFERENCE
     assert shift(only, blocks_of([1]), "state").verdict is Stability.TOO_FEW
+
+
+def test_a_busy_device_is_no_drift() -> None:
+    slow = shift(blocks_of([5], measure=LATENCY), blocks_of([50], measure=LATENCY), LATENCY)
+    assert (slow.index, slow.verdict) == (None, Stability.NOT_COMPARED)
 
 
 def hours(rng: np.random.Generator, number: int, shifted: float) -> list[Counts]:

@@ -111,7 +111,7 @@ for number in range(10**9):
 def test_a_kill_loses_a_minute_at_most_and_damages_nothing(tmp_path: Path) -> None:
     """At any moment of many: half a second of the clock passes from frame to frame."""
     root = Path(__file__).parents[3]
-    words = [sys.executable, "-c", KILLED, str(tmp_path)]
+    words: list[str] = [sys.executable, "-c", KILLED, str(tmp_path)]
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
     ) as process:
@@ -120,7 +120,7 @@ def test_a_kill_loses_a_minute_at_most_and_damages_nothing(tmp_path: Path) -> No
         while written < 2000:
             written = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
-        written = int((process.stdout.read().split() or [written])[-1])
+        written = int((process.stdout.read().split() or [str(written)])[-1])
     assert hours(tmp_path / FILE)["00"] >= written - 2 * SAVE_SECONDS
     with opened(tmp_path) as (_, tally):
         assert tally.delivery().last_error is None
