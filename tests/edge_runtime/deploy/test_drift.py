@@ -109,6 +109,17 @@ def test_another_gain_is_noticed(folder: Path) -> None:
     assert f"reference: {REFERENCE} to {REFERENCE} of this device" in done.stdout
 
 
+def test_a_simulated_neck_is_unlike_the_images_of_the_packaged_bundle(
+    folder: Path, shipped_path: Path
+) -> None:
+    done = drift(folder, UNCHANGED, "--bundle", shipped_path, "--json")
+    assert done.code == 1, done
+    (answer,) = json.loads(done.stdout)
+    assert "559 images of its test split in 13 groups, by int8" in answer["reference"]
+    assert measures(done)["out-of-scope score"]["verdict"] == "a change"
+    assert measures(done)["state"]["verdict"] == "no reference"
+
+
 def with_gate(bundle: Bundle, path: Path, reference: object) -> Path:
     """A bundle with the same models and another reference."""
     contents = {name: bundle.read(name) for name in bundle.manifest.members}
