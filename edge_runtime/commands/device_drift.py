@@ -1,6 +1,7 @@
 """`sonolite device drift`: whether the answers of a device have changed."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.gate import read_gate
 from edge_runtime.commands.deploy import RootOption, SshOption
 from edge_runtime.commands.options import trusted_keys
-from edge_runtime.deploy.drift import DriftComparison, Period, compare_days, folder_days
+from edge_runtime.deploy.drift import AskDays, DriftComparison, Period, compare_days, folder_days
 from edge_runtime.deploy.fleet import FleetDevice, named_devices, on_every_device
 from edge_runtime.deploy.installed import DeployedDevice
 from edge_runtime.deploy.ssh import SshDevice
@@ -32,7 +33,7 @@ from edge_runtime.results.aggregates import (
 from edge_runtime.results.stability import Shift, Stability
 from edge_runtime.text import printable, say, table_cell
 
-DAYS = 7
+DRIFT_DAYS = 7
 """Days that are compared unless the user names others."""
 
 
@@ -74,37 +75,44 @@ def device_drift(
     if bundle is not None:
         opened = open_trusted(bundle, trusted_keys())
         given = opened.id, read_gate(opened).reference
-    if "/" in target:
-        found = {target: compare_days(folder_days(Path(target)), period, earlier, given)}
-        failed: dict[str, str] = {}
-    else:
-
-        def compare(member: FleetDevice) -> dict[str, Any]:
-            with SshDevice(member.address, member.ssh) as far:
-                ask = DeployedDevice(far, member.root).drift
-                return {"comparison": compare_days(ask, period, earlier, given)}
-
-        answers = list(on_every_device(named_devices(target, root, ssh), compare))
-        found = {each["device"]: each["comparison"] for each in answers if "error" not in each}
-        failed = {each["device"]: each["error"] for each in answers if "error" in each}
-        if len(answers) == 1 and failed:
-            raise BadInput(": ".join(*failed.items()))
+    answers = _compared(target, root, ssh, lambda ask: compare_days(ask, period, earlier, given))
     if as_json:
-        compared = [_plain(name, comparison) for name, comparison in found.items()]
-        print(
-            json.dumps([*compared, *({"device": name, "error": failed[name]} for name in failed)])
-        )
+        print(json.dumps([_plain(*answer) for answer in answers]))
     else:
-        for name, comparison in found.items():
-            _show(name, comparison)
-        for name, why in failed.items():
-            say(printable(f"{name}: {why}"))
-    changed = [name for name, comparison in found.items() if _changed(comparison)]
-    if changed:
-        measures = ", ".join(dict.fromkeys(m for name in changed for m in _changed(found[name])))
-        raise CheckFailed(f"{', '.join(changed)}: a change of {printable(measures)}")
-    if failed:
+        for name, answer in answers:
+            if isinstance(answer, DriftComparison):
+                _show(name, answer)
+            else:
+                say(printable(f"{name}: {answer}"))
+    changes = {
+        name: _changed(answer) for name, answer in answers if isinstance(answer, DriftComparison)
+    }
+    if names := [name for name, measures in changes.items() if measures]:
+        measures = ", ".join(dict.fromkeys(each for name in names for each in changes[name]))
+        raise CheckFailed(f"{', '.join(names)}: a change of {printable(measures)}")
+    if len(changes) < len(answers):
         raise CheckFailed("a device failed; see above")
+
+
+DeviceAnswer = tuple[str, DriftComparison | str]
+"""A device with the comparison, or with the error."""
+
+
+def _compared(
+    target: str, root: str, ssh: str, compare: Callable[[AskDays], DriftComparison]
+) -> list[DeviceAnswer]:
+    """The comparison of a folder, or of each device. Raises the error of an only device."""
+    if "/" in target and not target.endswith(".toml"):
+        return [(target, compare(folder_days(Path(target))))]
+
+    def connected(member: FleetDevice) -> dict[str, Any]:
+        with SshDevice(member.address, member.ssh) as far:
+            return {"comparison": compare(DeployedDevice(far, member.root).drift)}
+
+    outcomes = list(on_every_device(named_devices(target, root, ssh), connected))
+    if len(outcomes) == 1 and "error" in outcomes[0]:
+        raise BadInput(f"{outcomes[0]['device']}: {outcomes[0]['error']}")
+    return [(each["device"], each.get("comparison") or each["error"]) for each in outcomes]
 
 
 def _changed(comparison: DriftComparison) -> list[str]:
@@ -121,7 +129,7 @@ def _day(word: str, option: str) -> date:
 def _period(since: str | None, until: str | None) -> Period:
     """The days to compare."""
     last = datetime.now(UTC).date() if until is None else _day(until, "--until")
-    first = last - timedelta(days=DAYS - 1) if since is None else _day(since, "--since")
+    first = last - timedelta(days=DRIFT_DAYS - 1) if since is None else _day(since, "--since")
     if first > last:
         raise BadInput(f"--since {first} is after --until {last}")
     return Period(first.isoformat(), last.isoformat())
@@ -185,21 +193,23 @@ def _summary(shift: Shift, counts: dict[str, int]) -> str:
     return ", ".join(f"{category} {count / total:.0%}" for category, count in largest)
 
 
-def _plain(name: str, comparison: DriftComparison) -> dict[str, Any]:
-    """The comparison for a program, with the counts of each side."""
-    before, after = comparison.blocks
+def _plain(name: str, answer: DriftComparison | str) -> dict[str, Any]:
+    """The answer of a device for a program, with the counts of each side."""
+    if isinstance(answer, str):
+        return {"device": name, "error": answer}
+    before, after = answer.blocks
     return {
         "device": name,
-        "bundle": comparison.bundle,
-        "reference": comparison.reference,
-        "now": comparison.now,
-        "notes": comparison.notes,
+        "bundle": answer.bundle,
+        "reference": answer.reference,
+        "now": answer.now,
+        "notes": answer.notes,
         "measures": [
             asdict(shift)
             | {
                 "reference_counts": total_counts(before, shift.measure),
                 "counts": total_counts(after, shift.measure),
             }
-            for shift in comparison.shifts
+            for shift in answer.shifts
         ],
     }

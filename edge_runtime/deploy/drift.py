@@ -17,17 +17,17 @@ from edge_runtime.results.aggregates import Counts, DailyAggregates
 from edge_runtime.results.stability import Shift, compare_blocks
 
 MAX_DRIFT_ANSWER = 32 << 20
-"""Letters of an answer that are read."""
-Name = Annotated[str, Meta(max_length=200)]
+"""Letters of an answer; more are refused before they are parsed."""
+Line = Annotated[str, Meta(max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     days: Annotated[tuple[dict[str, Any], ...], Meta(max_length=10 * MAX_DAY_FILES)]
-    damaged: Annotated[tuple[Name, ...], Meta(max_length=10 * MAX_DAY_FILES)]
-    first: Name | None
-    last: Name | None
-    bundle: Name | None = None
+    damaged: Annotated[tuple[Line, ...], Meta(max_length=10 * MAX_DAY_FILES)]
+    first: Line | None
+    last: Line | None
+    bundle: Line | None = None
     reference: DriftReference | None = None
 
 

@@ -170,6 +170,21 @@ def test_a_device_is_asked_over_ssh(far: Far, device: Layout, referred: Path) ->
     assert measures(done)["out-of-scope score"]["verdict"] == "a change"
 
 
+def test_a_fleet_is_asked_and_a_device_that_fails_costs_the_others_nothing(
+    far: Far, device: Layout, tmp_path: Path
+) -> None:
+    fleet = tmp_path / "fleet.toml"
+    entry = f'[[device]]\naddress = "{far.address}"\nroot = '
+    text = f'ssh = "{far.ssh}"\n{entry}"{device.root}"\n{entry}"{tmp_path / "none"}"\n'
+    fleet.write_text(text)
+    done = drift(fleet, UNCHANGED, "--reference", REFERENCE, "--json")
+    assert done.code == 1, done
+    first, second = json.loads(done.stdout)
+    assert first["measures"]
+    assert "nothing was deployed here" in second["error"]
+    assert "a device failed" in done.stderr
+
+
 def compared(device: Layout, day: str, earlier: str | None = None) -> DriftComparison:
     """The same without SSH."""
 
