@@ -67,7 +67,7 @@ class SinkUri:
         kind, rest = self.kind, self.rest
         if not kind:
             return "(not shown, as it may hold a password)"
-        if kind in ("jsonl", "csv", "video", "terminal"):
+        if kind in ("jsonl", "csv", "drift", "video", "terminal"):
             return f"{kind}:{rest.rpartition('?')[0] or rest}"
         place = rest.partition("?")[0]
         if kind in ("prometheus", "igtl") and _ENDPOINT.fullmatch(place):
