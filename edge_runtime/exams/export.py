@@ -22,6 +22,7 @@ from edge_runtime.exams.store import (
 )
 from edge_runtime.files import whole_folder
 from edge_runtime.results.result import NOTICE
+from edge_runtime.sinks.open import DICOM_OBJECTS
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula; foreign text must not begin so."""
@@ -34,12 +35,16 @@ def export_exam(
     nodules: list[ExamNodule],
     stills: list[KeptStill],
     decisions: list[ExamDecision],
+    dicom: bool = False,
 ) -> list[str]:
     """Writes an exam of `folder` into the new folder `out`, whole or not at all.
 
-    There is no report.pdf without the extra `exam`. Returns what could not be written, in words.
-    Raises BadInput where `out` exists, or cannot be written.
+    With `dicom` the DICOM objects come along. There is no report.pdf without the extra `exam`.
+    Returns what could not be written, in words. Raises BadInput where `out` exists, or cannot be
+    written, and with `dicom` for an exam that runs, or without the extra `dicom`.
     """
+    if dicom:
+        DICOM_OBJECTS.require()
     notes = []
     with whole_folder(out) as part:
         report = make_report(folder, exam, nodules, stills, decisions)
@@ -63,6 +68,10 @@ def export_exam(
             (part / "pictures" / f"{still.number}.png").write_bytes(content)
             coded = cv2.imencode(".png", overlay)[1].tobytes()
             (part / "pictures" / f"{still.number}_overlay.png").write_bytes(coded)
+        if dicom:
+            from edge_runtime.exams.dicom.objects import exam_objects, write_objects
+
+            write_objects(part / "dicom", exam_objects(folder, exam, nodules, stills, decisions))
     return notes
 
 

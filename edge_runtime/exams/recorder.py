@@ -25,7 +25,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ from edge_runtime.exams.course import Course, CourseStep
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Identity, Provenance, Retention
 from edge_runtime.results.result import Result, to_json
+from edge_runtime.sinks.sink import ExamSink
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class _Job:
     begin: tuple[str, Identity] | None = None
     """Begins an exam at that moment."""
     picture: bool = False
+    ends: bool = False
     may_be_lost: bool = True
 
 
@@ -119,12 +121,13 @@ class Recorder:
         retention: Retention,
         clock: Clock,
         utc: Callable[[], datetime],
+        exam_sinks: Sequence[ExamSink],
     ) -> None:
         locator = bundle.manifest.locator
         self._stage = bundle.manifest.classifier
         self._policy = None if locator is None else locator.pooling
         self._folder, self._provenance, self._retention = folder, provenance, retention
-        self._clock, self._utc = clock, utc
+        self._clock, self._utc, self._exam_sinks = clock, utc, exam_sinks
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._taken = 0
@@ -172,7 +175,7 @@ class Recorder:
             def write(to: sqlite3.Connection, exam: int) -> None:
                 store.set_ended(to, exam, at, self._lost - before)
 
-            self._put(_Job(write, may_be_lost=False))
+            self._put(_Job(write, ends=True, may_be_lost=False))
 
     def keep_still(self, result: Result, pixels: Pixels) -> None:
         """Keeps a picture with its result; `pixels` must not be changed afterwards.
@@ -363,6 +366,11 @@ class Recorder:
         self._exam = exam
         for path in self._removed:
             path.unlink(missing_ok=True)
+        for sink in self._exam_sinks:
+            if batch[0].begin is not None and exam is not None:
+                sink.exam_begun(self._folder, exam)
+            if any(job.ends for job in batch):
+                sink.exam_ended()
         return None
 
     def _opened(self, create: bool) -> sqlite3.Connection:
@@ -444,12 +452,13 @@ def open_recorder(
     retention: Retention | None = None,
     clock: Clock = time.monotonic,
     utc: Callable[[], datetime] = lambda: datetime.now(UTC),
+    exam_sinks: Sequence[ExamSink] = (),
 ) -> Iterator[Recorder]:
     """A recorder for a session; no exam runs yet. The folder is made where it is missing.
 
     `source` is the name of the source without secrets, `live` whether it is live. `retention` is
-    applied when an exam begins. Raises BadInput where exams cannot be kept in the folder, or
-    another session keeps them there.
+    applied when an exam begins. `exam_sinks` take the exams. Raises BadInput where exams cannot be
+    kept in the folder, or another session keeps them there.
     """
     open_exams(folder, create=True).close()
     with _lock(folder):
@@ -462,6 +471,7 @@ def open_recorder(
             retention or Retention(),
             clock,
             utc,
+            exam_sinks,
         )
         try:
             yield recorder

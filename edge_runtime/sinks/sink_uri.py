@@ -67,7 +67,7 @@ class SinkUri:
             return f"{kind}:{rest.rpartition('?')[0] or rest}"
         if kind == "prometheus" and _ENDPOINT.fullmatch(rest):
             return f"{kind}:{rest}"
-        if kind in ("mqtt", "mqtts") and rest.startswith("//"):
+        if kind in ("mqtt", "mqtts", "dicom", "dicoms") and rest.startswith("//"):
             return str(SourceUri(f"{kind}:{rest}"))
         if "://" in rest:
             return f"{kind}:{SourceUri(rest)}"

@@ -149,20 +149,26 @@ def outbox_path(outboxes: Path, uri: SinkUri) -> Path:
 
 
 def _parse(uri: SinkUri, text: str) -> SplitResult:
+    url = server_url(uri, text)
+    misplaced = [key for key in WEBHOOK_OPTIONS if f"&{key}=" in f"&{url.query}"]
+    if misplaced:
+        raise BadInput(f"{uri}: {misplaced[0]} stands behind #, as #send=results&batch=10")
+    return url
+
+
+def server_url(uri: SinkUri, text: str) -> SplitResult:
+    """The address of a server: HTTPS, or HTTP on this machine. Raises BadInput for any other."""
     try:
         url = urlsplit(text)
         host, port, user = url.hostname, url.port, url.username
     except ValueError:
         host, port, user = None, None, None
     if not host or url.scheme not in ("https", "http") or not text.isascii() or port == 0:
-        raise BadInput(f"{uri}: needs webhook:https://HOST/PATH")
+        raise BadInput(f"{uri}: needs {uri.kind}:https://HOST/PATH")
     if user is not None:
-        raise BadInput(f"{uri}: takes no user and password; secret_env names a secret")
+        raise BadInput(f"{uri}: takes no user and password here; an option names the secret")
     if url.scheme == "http" and not _is_own(host):
         raise BadInput(f"{uri}: needs https; http reaches this machine alone")
-    misplaced = [key for key in WEBHOOK_OPTIONS if f"&{key}=" in f"&{url.query}"]
-    if misplaced:
-        raise BadInput(f"{uri}: {misplaced[0]} stands behind #, as #send=results&batch=10")
     return url
 
 

@@ -1,0 +1,30 @@
+"""An exam to a PACS, by the way that the address of the PACS names."""
+
+from pathlib import Path
+
+from edge_runtime.exams.dicom.objects import exam_objects
+from edge_runtime.exams.store import Exam, ExamDecision, ExamNodule, KeptStill
+from edge_runtime.sinks.pacs import DicomNode, DicomWeb
+
+
+def send_objects(
+    pacs: DicomNode | DicomWeb,
+    folder: Path,
+    exam: Exam,
+    nodules: list[ExamNodule],
+    stills: list[KeptStill],
+    decisions: list[ExamDecision],
+) -> int:
+    """Sends the objects of an exam of `folder`, and returns how many.
+
+    Raises NotDelivered where a later attempt may help, CheckFailed where none will, and BadInput
+    for an exam that runs.
+    """
+    objects = exam_objects(folder, exam, nodules, stills, decisions)
+    if isinstance(pacs, DicomWeb):
+        from edge_runtime.exams.dicom.stow import post_objects
+
+        return post_objects(pacs, objects)
+    from edge_runtime.exams.dicom.dimse import store_objects
+
+    return store_objects(pacs, objects)
