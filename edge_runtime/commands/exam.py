@@ -121,7 +121,7 @@ def export(
     if anonymous:
         parts = without_identity(*parts)
         say("note: the pictures may show a name, which stays")
-    for line in export_exam(place, out, *parts, dicom):
+    for line in export_exam(place, out, *parts, dicom=dicom):
         say(f"note: {line}")
     say(f"saved {out}")
 

@@ -35,6 +35,7 @@ def export_exam(
     nodules: list[ExamNodule],
     stills: list[KeptStill],
     decisions: list[ExamDecision],
+    *,
     dicom: bool = False,
 ) -> list[str]:
     """Writes an exam of `folder` into the new folder `out`, whole or not at all.

@@ -24,11 +24,11 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from devices import BadInput, CheckFailed, NotDelivered
 from edge_runtime.sinks.pacs import DicomNode
 
-CONNECT_SECONDS = 10.0
+ASSOCIATION_SECONDS = 10.0
 """Seconds until a PACS must have accepted a connection, and the association."""
-ANSWER_SECONDS = 30.0
+MESSAGE_SECONDS = 30.0
 """Seconds that a PACS may take to answer a message."""
-COMMIT_SECONDS_MOST = 60.0
+COMMITMENT_SECONDS = 60.0
 """Seconds that a PACS may take to confirm that it keeps the objects."""
 STORED_CLASSES = (SecondaryCaptureImageStorage, Comprehensive3DSRStorage)
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
@@ -85,8 +85,8 @@ def _associated(node: DicomNode, handlers: list[Any]) -> Iterator[Association]:
 
 def _entity(node: DicomNode) -> AE:
     entity = AE(node.calling)
-    entity.connection_timeout = entity.acse_timeout = CONNECT_SECONDS
-    entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
+    entity.connection_timeout = entity.acse_timeout = ASSOCIATION_SECONDS
+    entity.dimse_timeout = entity.network_timeout = MESSAGE_SECONDS
     return entity
 
 
@@ -138,7 +138,7 @@ class _Commitment:
             raise NotDelivered(f"{name}: the PACS went away") from error
         if status.get("Status") != 0:
             raise NotDelivered(f"{name}: the PACS does not take a storage commitment now")
-        if not self._answered.wait(COMMIT_SECONDS_MOST):
+        if not self._answered.wait(COMMITMENT_SECONDS):
             raise NotDelivered(f"{name}: stored, but the PACS has not confirmed that it keeps it")
         if self._failed:
             raise NotDelivered(f"{name}: the PACS does not keep {self._failed} of the objects")

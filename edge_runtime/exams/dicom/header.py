@@ -27,8 +27,8 @@ def exam_uid(exam: Exam, role: str) -> str:
     """
     made, identity = exam.provenance, exam.identity
     origin = [exam.id, exam.begun, made.device, made.digest, made.source]
-    who = [identity.patient_id, identity.name, identity.accession]
-    return f"2.25.{uuid5(_NAMESPACE, json.dumps([*origin, *who, role])).int}"
+    person = [identity.patient_id, identity.name, identity.accession]
+    return f"2.25.{uuid5(_NAMESPACE, json.dumps([*origin, *person, role])).int}"
 
 
 def moment_of(utc: str) -> datetime:
@@ -101,8 +101,9 @@ def _plain(text: str) -> str:
 
 
 def _person_name(name: str) -> str:
-    """A name as DICOM writes it; one with too many separators becomes one family name."""
-    groups = _plain(name).split("=")
+    """A name as DICOM writes it (PS3.5, 6.2.1); without separators it is a family name alone."""
+    text = _plain(name)
+    groups = text.split("=")
     if len(groups) > 3 or any(group.count("^") > 4 for group in groups):
-        return _plain(name).replace("=", " ").replace("^", " ")
-    return _plain(name)
+        text = text.replace("=", " ").replace("^", " ")
+    return text if not text or "^" in text else f"{text[: MAX_LONG - 1]}^"

@@ -31,6 +31,7 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.valuerep import DT
 
 from devices import Box
 from edge_runtime.exams.dicom import codes
@@ -49,7 +50,7 @@ from edge_runtime.results.result import NOTICE, from_json
 
 REPORT_SERIES = ("report", 2, "Report")
 """Role, number and description of the series."""
-MAX_TEXT = 1000
+MAX_COMMENT = 1000
 """Letters of one text of the report."""
 _Group = PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 
@@ -102,6 +103,8 @@ def report_object(
     for name in ("InstanceCreation", "Content"):
         for part in ("Date", "Time"):
             setattr(report, name + part, getattr(frame, name + part))
+    for item in report.ContributingEquipmentSequence:
+        item.ContributionDateTime = DT(ended)
     report.TimezoneOffsetFromUTC = frame.TimezoneOffsetFromUTC
     return report
 
@@ -266,7 +269,7 @@ def _rectangle(box: Box, image: Dataset) -> ImageRegion:
 
 
 def _text(name: CodedConcept, words: str) -> TextContentItem:
-    return TextContentItem(name, words[:MAX_TEXT], RelationshipTypeValues.CONTAINS)
+    return TextContentItem(name, words[:MAX_COMMENT], RelationshipTypeValues.CONTAINS)
 
 
 def _rounded(number: float) -> float:
