@@ -7,12 +7,12 @@ dicomweb:https://HOST/PATH#user=NAME&password_env=NAME
 
 import ssl
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from devices import BadInput
 from devices.capture.source_uri import SourceUri
-from edge_runtime.sinks.sink_uri import Options, SinkUri
-from edge_runtime.sinks.webhook import server_url, tls_context
+from edge_runtime.sinks.sink_uri import Options, SinkUri, parse_place
+from edge_runtime.sinks.webhook import parse_server, tls_context
 
 DIMSE_OPTIONS = ("called", "calling", "commit", "listen", "ca", "certificate", "key")
 WEB_OPTIONS = ("user", "password_env", "password_file", "token_env", "token_file", "ca")
@@ -62,13 +62,11 @@ def parse_pacs(uri: SinkUri) -> DicomNode | DicomWeb:
 
 def _node(uri: SinkUri) -> DicomNode:
     place, options = uri.split(DIMSE_OPTIONS)
-    try:
-        url = urlsplit(SourceUri(f"{uri.kind}:{place}").reveal())
-        host, port = url.hostname, url.port
-    except ValueError:
-        host = port = None
+    form = f"{uri.kind}://HOST:PORT?called=TITLE"
+    url = parse_place(uri, SourceUri(f"{uri.kind}:{place}").reveal(), form)
+    host, port = url.hostname, url.port
     if not host or not port or url.username is not None or url.path.strip("/"):
-        raise BadInput(f"{uri}: needs {uri.kind}://HOST:PORT?called=TITLE")
+        raise BadInput(f"{uri}: needs {form}")
     secure = uri.kind == "dicoms"
     if not secure and any(options.text(key) for key in ("ca", "certificate", "key")):
         raise BadInput(f"{uri}: ca, certificate and key need dicoms://")
@@ -108,7 +106,7 @@ def _title(uri: SinkUri, options: Options, key: str, default: str) -> str:
 
 def _web(uri: SinkUri) -> DicomWeb:
     place, options = uri.split(WEB_OPTIONS, "#")
-    url = server_url(uri, SourceUri(place).reveal())
+    url = parse_server(uri, SourceUri(place).reveal())
     if url.query:
         raise BadInput(f"{uri}: options stand behind #, as #user=me&password_env=PASSWORD")
     user, password = options.text("user"), options.secret("password")

@@ -16,7 +16,7 @@ WEB_SERVER = Library(
 
 
 def session_facts(
-    live: bool, budget: float, margin: float, evidence: bool = False, exams: bool = False
+    live: bool, budget: float, margin: float, evidence: bool, exams: bool
 ) -> dict[str, Any]:
     """The facts of a session that its pages need; budget in seconds.
 

@@ -17,7 +17,7 @@ pytest.importorskip("highdicom", reason="needs the extra `dicom`")
 from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.dicom.objects import exam_objects
-from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import delete_exam
 from edge_runtime.results.delivery import Delivery
@@ -61,7 +61,7 @@ def session(folder: Path, bundle: Bundle, uri: str, exams: int) -> Delivery:
         stack.enter_context(open_sink(uri, context))
         assert context.exam_sinks is not None
         recorder = stack.enter_context(
-            open_recorder(folder, bundle, "phantom:", True, exam_sinks=context.exam_sinks)
+            open_exam_recorder(folder, bundle, "phantom:", True, exam_sinks=context.exam_sinks)
         )
         for _ in range(exams):
             recorder.begin()
@@ -85,7 +85,7 @@ KILLED = """
 import sys, threading, time
 from pathlib import Path
 from edge_runtime.bundle.archive import open_bundle
-from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.sinks.open import SinkContext, open_sink
 from tests.edge_runtime.exams.dicom.conftest import SURE
 from tests.edge_runtime.exams.test_course import NOISE, result
@@ -93,7 +93,7 @@ folder, bundle, uri = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 context = SinkContext(
     threading.Event(), True, 30.0, outboxes=folder.parent / "outbox", exam_sinks=[]
 )
-with open_sink(uri, context), open_recorder(
+with open_sink(uri, context), open_exam_recorder(
     folder, open_bundle(bundle), "phantom:", True, exam_sinks=context.exam_sinks
 ) as recorder:
     for exam in range(3):

@@ -13,7 +13,7 @@ pytest.importorskip("highdicom", reason="needs the extra `dicom`")
 
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.exams import recorder as recorder_module
-from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
     Identity,
@@ -45,7 +45,7 @@ def keep_exam(folder: Path, bundle: Bundle, identity: Identity = WHO, frames: in
     """An exam of a nodule with a label, of one too close to the threshold, and of a kept still."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder_module, "COMMIT_PAUSE", 0.01)
-        with open_recorder(folder, bundle, "phantom:", live=True) as recorder:
+        with open_exam_recorder(folder, bundle, "phantom:", live=True) as recorder:
             recorder.begin(identity)
             recorder.write(result(0, reason=NO_NODULE), NOISE)
             for frame in range(1, frames):
