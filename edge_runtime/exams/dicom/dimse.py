@@ -24,9 +24,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from devices import BadInput, CheckFailed, NotDelivered
 from edge_runtime.sinks.pacs import DicomNode
 
-ASSOCIATION_SECONDS = 10.0
+ASSOCIATION_SECONDS = 20.0
 """Seconds until a PACS must have accepted a connection, and the association."""
-MESSAGE_SECONDS = 30.0
+MESSAGE_SECONDS = 60.0
 """Seconds that a PACS may take to answer a message."""
 COMMITMENT_SECONDS = 60.0
 """Seconds that a PACS may take to confirm that it keeps the objects."""

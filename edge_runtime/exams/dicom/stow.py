@@ -14,7 +14,7 @@ from pydicom.uid import UID
 from devices import CheckFailed, NotDelivered
 from edge_runtime.sinks.pacs import DicomWeb
 
-WEB_SECONDS = 30.0
+WEB_SECONDS = 60.0
 """Seconds that the server may take to answer."""
 MAX_WEB_ANSWER = 1_000_000
 """Bytes of an answer that are read."""

@@ -96,11 +96,11 @@ context = SinkContext(
 with open_sink(uri, context), open_exam_recorder(
     folder, open_bundle(bundle), "phantom:", True, exam_sinks=context.exam_sinks
 ) as recorder:
-    for exam in range(3):
+    for exam in range(2):
         recorder.begin()
         for frame in range(10):
             recorder.write(result(frame, SURE), NOISE)
-        if exam < 2:
+        if exam < 1:
             recorder.end()
         while recorder.status().waiting:
             time.sleep(0.01)
@@ -114,7 +114,7 @@ with open_sink(uri, context), open_exam_recorder(
 def test_a_pacs_that_was_down_gets_every_exam_of_a_killed_session_once(
     tmp_path: Path, shipped_path: Path, found_bundle: Bundle, pacs: Orthanc
 ) -> None:
-    """Two exams had ended, and one was running; a fourth follows."""
+    """One exam had ended, and one was running; a third follows."""
     folder = tmp_path / "exams"
     running = subprocess.Popen(
         [sys.executable, "-c", KILLED, folder, shipped_path, pacs.uri], stdout=subprocess.PIPE
@@ -126,12 +126,15 @@ def test_a_pacs_that_was_down_gets_every_exam_of_a_killed_session_once(
         os.kill(running.pid, signal.SIGKILL)
         running.communicate()
     with pacs:
-        delivery = session(folder, found_bundle, pacs.uri, exams=1)
-        assert (delivery.delivered, delivery.waiting, delivery.given_up) == (4, 0, 0)
-        assert [exam.interrupted for exam in exams_in(folder)] == [False, False, True, False]
+        deliveries = [session(folder, found_bundle, pacs.uri, exams=1)]
+        while deliveries[-1].waiting and len(deliveries) < 9:  # a machine with other work
+            deliveries.append(session(folder, found_bundle, pacs.uri, exams=0))
+        assert (sum(each.delivered for each in deliveries), deliveries[-1].waiting) == (3, 0)
+        assert {each.given_up for each in deliveries} == {0}
+        assert [exam.interrupted for exam in exams_in(folder)] == [False, True, False]
         assert pacs.identifiers() == expected(folder)
         flags = [each.CompletionFlag for each in pacs.objects() if each.Modality == "SR"]
-        assert sorted(flags) == ["COMPLETE", "COMPLETE", "COMPLETE", "PARTIAL"]
+        assert sorted(flags) == ["COMPLETE", "COMPLETE", "PARTIAL"]
 
 
 def test_a_pacs_that_hangs_costs_the_session_nothing(
@@ -160,14 +163,19 @@ def test_an_exam_that_was_deleted_is_given_up_and_told(
     assert delivery.last_error == "exam 1 is not sent: there is no such exam"
 
 
-def test_a_full_disk_is_told(
-    tmp_path: Path, found_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_OUTBOX", 1)
-    uri = f"dicom://127.0.0.1:{free_port()}"
-    delivery = session(tmp_path / "exams", found_bundle, uri, exams=1)
-    assert delivery.delivered == 0
-    assert delivery.waiting + delivery.given_up == 1
+def test_a_full_disk_is_told_and_raises_nothing(tiny_disk: Path) -> None:
+    context = SinkContext(threading.Event(), True, 30.0, outboxes=tiny_disk, exam_sinks=[])
+    with open_sink(f"dicom://127.0.0.1:{free_port()}", context):
+        room = os.statvfs(tiny_disk)
+        (tiny_disk / "fill").write_bytes(bytes(room.f_bavail * room.f_frsize))
+        assert context.exam_sinks is not None
+        (sink,) = context.exam_sinks
+        sink.exam_begun(tiny_disk, 1)
+        wait_until(lambda: context.tallies[0].delivery().given_up)
+        sink.exam_ended()
+    delivery = context.tallies[0].delivery()
+    assert (delivery.delivered, delivery.waiting, delivery.given_up) == (0, 0, 1)
+    assert "full" in (delivery.last_error or "")
 
 
 def test_a_run_sends_the_exam(

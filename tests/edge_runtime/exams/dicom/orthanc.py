@@ -28,13 +28,13 @@ class Orthanc:
     def __init__(self, folder: Path, tls: Path | None = None) -> None:
         """`tls` is a folder with key.pem and cert.pem."""
         self._folder = folder
-        self.port, self._http, self.listen = free_port(), free_port(), free_port()
+        self.port, self.http, self.listen = free_port(), free_port(), free_port()
         folder.mkdir(exist_ok=True)
         self._settings: dict[str, Any] = {
             "Name": "test",
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"),
-            "HttpPort": self._http,
+            "HttpPort": self.http,
             "DicomPort": self.port,
             "DicomAet": CALLED,
             "DicomCheckCalledAet": True,
@@ -58,11 +58,11 @@ class Orthanc:
 
     @property
     def web(self) -> str:
-        return f"dicomweb:http://127.0.0.1:{self._http}/dicom-web"
+        return f"dicomweb:http://127.0.0.1:{self.http}/dicom-web"
 
     def get(self, path: str) -> bytes:
         """What the server answers to a GET."""
-        with urlopen(f"http://127.0.0.1:{self._http}{path}", timeout=60) as answer:
+        with urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=60) as answer:
             body: bytes = answer.read()
             return body
 
