@@ -40,6 +40,12 @@ from edge_runtime.text import printable, say
 
 exam = typer.Typer(help="List, show, export, send and delete exams.")
 
+ClipOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RECORDING", help="Add the first frames of a recording of the exam, as sweep.mp4."
+    ),
+]
 FolderOption = Annotated[
     Path | None,
     typer.Option("--folder", help="The folder of the exams; without it your own, as of `run`."),
@@ -109,6 +115,7 @@ def export(
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Add DICOM objects: a structured report, the pictures.")
     ] = False,
+    clip: ClipOption = None,
 ) -> None:
     """Write an exam into a new folder: a report as HTML and PDF, tables, and lossless pictures.
 
@@ -116,12 +123,14 @@ def export(
 
     Example: sonolite exam export 3 --out exam-3 --anonymous --dicom
     """
+    if clip is not None and not dicom:
+        raise BadInput("--clip needs --dicom")
     with _opened(folder) as (place, connection):
         parts = _whole(connection, _chosen(place, connection, number))
     if anonymous:
         parts = without_identity(*parts)
         say("note: the pictures may show a name, which stays")
-    for line in export_exam(place, out, *parts, dicom=dicom):
+    for line in export_exam(place, out, *parts, dicom=dicom, clip=clip):
         say(f"note: {line}")
     say(f"saved {out}")
 
@@ -133,6 +142,7 @@ def send(
         str, typer.Argument(help="The PACS, such as dicom://HOST:PORT or dicomweb:https://HOST.")
     ],
     folder: FolderOption = None,
+    clip: ClipOption = None,
 ) -> None:
     """Send an exam to a PACS: a structured report and the pictures.
 
@@ -152,7 +162,7 @@ def send(
         if not exams:
             raise CheckFailed(f"exam {number} is not sent: there is no such exam")
         parts = _whole(connection, exams[0])
-    count = send_objects(receiver, place, *parts)
+    count = send_objects(receiver, place, *parts, clip)
     say(f"sent {count} objects to {receiver.name}")
 
 

@@ -37,12 +37,14 @@ def export_exam(
     decisions: list[ExamDecision],
     *,
     dicom: bool = False,
+    clip: str | None = None,
 ) -> list[str]:
     """Writes an exam of `folder` into the new folder `out`, whole or not at all.
 
-    With `dicom` the DICOM objects come along. There is no report.pdf without the extra `exam`.
-    Returns what could not be written, in words. Raises BadInput where `out` exists, or cannot be
-    written, and with `dicom` for an exam that runs, or without the extra `dicom`.
+    With `dicom` the DICOM objects come along, with the recording `clip` among them. There is no
+    report.pdf without the extra `exam`. Returns what could not be written, in words. Raises
+    BadInput where `out` exists, or cannot be written, and with `dicom` for an exam that runs, or
+    without the extra `dicom`.
     """
     if dicom:
         DICOM_OBJECTS.require()
@@ -72,7 +74,9 @@ def export_exam(
         if dicom:
             from edge_runtime.exams.dicom.objects import exam_objects, write_objects
 
-            write_objects(part / "dicom", exam_objects(folder, exam, nodules, stills, decisions))
+            write_objects(
+                part / "dicom", exam_objects(folder, exam, nodules, stills, decisions, clip)
+            )
     return notes
 
 

@@ -11,6 +11,9 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
     generate_uid,
 )
@@ -30,8 +33,14 @@ MESSAGE_SECONDS = 60.0
 """Seconds that a PACS may take to answer a message."""
 COMMITMENT_SECONDS = 60.0
 """Seconds that a PACS may take to confirm that it keeps the objects."""
-STORED_CLASSES = (SecondaryCaptureImageStorage, Comprehensive3DSRStorage)
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+STORED_CLASSES = {
+    SecondaryCaptureImageStorage: SYNTAXES,
+    Comprehensive3DSRStorage: SYNTAXES,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage: [JPEGBaseline8Bit],
+    MultiFrameTrueColorSecondaryCaptureImageStorage: [JPEGBaseline8Bit],
+}
+"""What is sent, and in which transfer syntaxes."""
 TAKEN = (0x0000, 0x0111, 0xB000, 0xB006, 0xB007)
 """Answers that say that the PACS has the object: 0x0111 that it had it before (PS3.7, C)."""
 UNREADABLE = (range(0xA900, 0xAA00), range(0xC000, 0xD000), range(0x0122, 0x0123))
@@ -61,8 +70,8 @@ def store_objects(node: DicomNode, objects: Iterator[tuple[str, Dataset]]) -> in
 def _associated(node: DicomNode, handlers: list[Any]) -> Iterator[Association]:
     """An association with the PACS. Raises NotDelivered where there is none."""
     entity = _entity(node)
-    for each in STORED_CLASSES:
-        entity.add_requested_context(each, SYNTAXES)
+    for kind, syntaxes in STORED_CLASSES.items():
+        entity.add_requested_context(kind, syntaxes)
     if node.commit:
         entity.add_requested_context(StorageCommitmentPushModel, SYNTAXES)
     tls = None if node.tls is None else (node.tls, node.host)

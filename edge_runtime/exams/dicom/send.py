@@ -14,13 +14,14 @@ def send_objects(
     nodules: list[ExamNodule],
     stills: list[KeptStill],
     decisions: list[ExamDecision],
+    clip: str | None = None,
 ) -> int:
-    """Sends the objects of an exam of `folder`, and returns how many.
+    """Sends the objects of an exam of `folder`, and returns how many; see `exam_objects`.
 
     Raises NotDelivered where a later attempt may help, CheckFailed where none will, and BadInput
     for an exam that runs.
     """
-    objects = exam_objects(folder, exam, nodules, stills, decisions)
+    objects = exam_objects(folder, exam, nodules, stills, decisions, clip)
     if isinstance(pacs, DicomWeb):
         from edge_runtime.exams.dicom.stow import post_objects
 

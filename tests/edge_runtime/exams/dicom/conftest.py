@@ -77,8 +77,15 @@ def exams(tmp_path_factory: pytest.TempPathFactory, found_bundle: Bundle) -> Pat
 
 
 @pytest.fixture(scope="session")
-def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     if shutil.which("Orthanc") is None:
         pytest.skip("Orthanc is not installed (make test-programs)")
     with Orthanc(tmp_path_factory.mktemp("orthanc")) as orthanc:
         yield orthanc
+
+
+@pytest.fixture
+def pacs(orthanc: Orthanc) -> Orthanc:
+    """A PACS without an object."""
+    orthanc.empty()
+    return orthanc

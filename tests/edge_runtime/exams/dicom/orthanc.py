@@ -7,7 +7,7 @@ import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pydicom
 
@@ -76,6 +76,12 @@ class Orthanc:
     def identifiers(self) -> list[str]:
         """The identifiers of the objects, sorted."""
         return sorted(str(each.SOPInstanceUID) for each in self.objects())
+
+    def empty(self) -> None:
+        """Deletes every object."""
+        for study in json.loads(self.get("/studies")):
+            url = f"http://127.0.0.1:{self.http}/studies/{study}"
+            urlopen(Request(url, method="DELETE"), timeout=60).close()
 
     def __enter__(self) -> Self:
         path = self._folder / "orthanc.json"
