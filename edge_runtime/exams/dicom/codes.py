@@ -35,6 +35,8 @@ ALGORITHM_FAMILY = _standard("123110", "DCM", "Artificial Intelligence")
 COMMENT = _standard("121106", "DCM", "Comment")
 DEVICE = _standard("121007", "DCM", "Device")
 ENGLISH = _standard("en", "RFC5646", "English")
+MODALITY = _standard("121139", "DCM", "Modality")
+ULTRASOUND = _standard("US", "DCM", "Ultrasound")
 NO_UNIT = _standard("1", "UCUM", "no units")
 
 NOTICE_NAME = own_code("NOTICE", "Notice")

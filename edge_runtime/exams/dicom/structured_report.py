@@ -5,7 +5,7 @@ report is UNVERIFIED and PRELIMINARY, and PARTIAL for an exam that was interrupt
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from highdicom.sr import (
@@ -74,6 +74,7 @@ def report_object(
         referenced_images=images or None,
     )
     items = content[0].ContentSequence
+    _set_modality(items)
     place = next(index for index, item in enumerate(items) if item.ValueType == "CONTAINER")
     items.insert(place, _text(codes.NOTICE_NAME, f"{NOTICE[0].upper()}{NOTICE[1:]}."))
     for line in reversed([*_remarks(exam), *exam_explanation(exam)]):
@@ -107,6 +108,14 @@ def report_object(
         item.ContributionDateTime = DT(ended)
     report.TimezoneOffsetFromUTC = frame.TimezoneOffsetFromUTC
     return report
+
+
+def _set_modality(items: Iterable[Dataset]) -> None:
+    """Says of each picture what the picture says; highdicom takes a capture for another kind."""
+    for item in items:
+        if item.ConceptNameCodeSequence[0] == codes.MODALITY:
+            item.ConceptCodeSequence = [codes.ULTRASOUND]
+        _set_modality(item.get("ContentSequence", ()))
 
 
 def _observer(exam: Exam) -> ObserverContext:

@@ -129,11 +129,16 @@ def test_a_report_says_in_plain_words_what_was_decided(
         "Probability of malignant 0.98, between 0.9",
         "Nodule 2: not assessable: too close to the threshold. Probability of malignant 0.80",
         "The box is in picture ",
+        '"Modality")=(US,DCM,"Ultrasound")',
         "Verification Flag : UNVERIFIED",
         "Preliminary Flag : PRELIMINARY",
         "Completion Flag : COMPLETE",
     ):
         assert words in text
+
+
+def test_a_report_and_the_pictures_agree_on_the_modality(files: dict[str, bytes]) -> None:
+    assert {each.Modality for each in pictures_of(files)} == {"US"}
 
 
 def test_no_code_says_that_a_nodule_is_malignant(report: pydicom.Dataset) -> None:
