@@ -19,6 +19,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
@@ -74,14 +75,20 @@ def _associated(node: DicomNode, handlers: list[Any]) -> Iterator[Association]:
         entity.add_requested_context(kind, syntaxes)
     if node.commit:
         entity.add_requested_context(StorageCommitmentPushModel, SYNTAXES)
+    refusals: list[str] = []
+
+    def note(event: evt.Event) -> None:
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):  # the association itself may miss it
+            refusals.append(event.pdu.reason_str)
+
+    handlers = [*handlers, (evt.EVT_PDU_RECV, note)]
     tls = None if node.tls is None else (node.tls, node.host)
     association = entity.associate(
         node.host, node.port, ae_title=node.called, tls_args=tls, evt_handlers=handlers
     )
     if not association.is_established:
-        if association.is_rejected:
-            refusal = getattr(association.acceptor.primitive, "reason_str", "no reason given")
-            raise NotDelivered(f"{node.name}: the PACS refuses this device: {refusal}")
+        if refusals:
+            raise NotDelivered(f"{node.name}: the PACS refuses this device: {refusals[0]}")
         raise NotDelivered(f"{node.name}: the PACS cannot be reached")
     try:
         yield association

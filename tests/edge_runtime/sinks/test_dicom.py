@@ -87,8 +87,7 @@ from pathlib import Path
 from edge_runtime.bundle.archive import open_bundle
 from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.sinks.open import SinkContext, open_sink
-from tests.edge_runtime.exams.dicom.conftest import SURE
-from tests.edge_runtime.exams.test_course import NOISE, result
+from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
 folder, bundle, uri = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 context = SinkContext(
     threading.Event(), True, 30.0, outboxes=folder.parent / "outbox", exam_sinks=[]
@@ -99,7 +98,7 @@ with open_sink(uri, context), open_exam_recorder(
     for exam in range(2):
         recorder.begin()
         for frame in range(10):
-            recorder.write(result(frame, SURE), NOISE)
+            recorder.write(result(frame, FOUND), NOISE)
         if exam < 1:
             recorder.end()
         while recorder.status().waiting:
