@@ -15,7 +15,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from devices import Pixels
 from edge_runtime.exams.dicom.header import begin_object, date_of, exam_uid, moment_of, time_of
 from edge_runtime.exams.store import Exam, KeptStill, still_path
-from edge_runtime.results.result import from_json
+from edge_runtime.results.result import Result, from_json
 
 PICTURE_SERIES = ("pictures", 1, "Pictures")
 """Role, number and description of the series."""
@@ -33,7 +33,8 @@ def picture_objects(
         if pixels is None or pixels.dtype != np.uint8:
             yield still, None
             continue
-        at = moment_of(from_json(still.result).captured_utc)
+        result = result_of(still)
+        at = moment_of(exam.last if result is None else result.captured_utc)
         uid = exam_uid(exam, f"picture {still.number}")
         content = begin_object(exam, SecondaryCaptureImageStorage, uid, PICTURE_SERIES, at, number)
         content.DateOfSecondaryCapture, content.TimeOfSecondaryCapture = date_of(at), time_of(at)
@@ -46,10 +47,20 @@ def picture_objects(
 
 def picture_caption(still: KeptStill, number: int) -> str:
     """Which picture it is, in words."""
-    result = from_json(still.result)
     why = "kept by the user" if still.kept == "person" else f"best picture of nodule {still.nodule}"
+    result = result_of(still)
+    if result is None:
+        return f"Picture {number}: {why}"
     place = f"frame {result.frame}" if result.file is None else f"{result.file}, {result.frame}"
     return f"Picture {number}: {why}; {place}"
+
+
+def result_of(still: KeptStill) -> Result | None:
+    """The result of a kept picture; None where only another version can read it."""
+    try:
+        return from_json(still.result)
+    except ValueError:
+        return None
 
 
 def describe_pixels(content: Dataset, pixels: Pixels) -> None:

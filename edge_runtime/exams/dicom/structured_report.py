@@ -44,9 +44,10 @@ from edge_runtime.exams.dicom.header import (
     moment_of,
     series_description,
 )
+from edge_runtime.exams.dicom.pictures import result_of
 from edge_runtime.exams.report import exam_explanation, exam_warnings, moment
 from edge_runtime.exams.store import Exam, ExamDecision, ExamNodule, KeptStill
-from edge_runtime.results.result import NOTICE, from_json
+from edge_runtime.results.result import NOTICE
 
 REPORT_SERIES = ("report", 2, "Report")
 """Role, number and description of the series."""
@@ -176,7 +177,7 @@ def _nodule_group(
             measurements=measurements,
             qualitative_evaluations=evaluations,
         )
-        place = "No picture of it was kept."
+        place = "No kept picture tells where it lies."
     else:
         image, box = region
         group = PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -258,9 +259,11 @@ def _region(
     """A picture that shows a nodule, with the box there: the best one where there is a choice."""
     ranked = sorted(pictures, key=lambda pair: pair[0].nodule != nodule.number)
     for still, image in ranked:
-        result = from_json(still.result)
+        result = result_of(still)
+        if result is None:
+            continue
         for each in result.nodules:
-            if each.track == nodule.track and result.file == nodule.file:
+            if (result.file, each.track) == (nodule.file, nodule.track):
                 return image, each.box
     return None
 

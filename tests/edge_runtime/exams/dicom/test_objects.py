@@ -251,6 +251,18 @@ def test_a_damaged_picture_is_left_out(exams: Path, tmp_path: Path) -> None:
     assert len(files_of(tmp_path / "exams", *parts)) == 3
 
 
+def test_a_result_of_another_version_leaves_the_picture_without_a_region(
+    exams: Path, tmp_path: Path
+) -> None:
+    exam, nodules, stills, decisions = parts_of(exams)
+    other = [replace(still, result='{"version": 9}') for still in stills]
+    made = files_of(exams, exam, nodules, other, decisions)
+    assert len(made) == 4
+    (tmp_path / "report.dcm").write_bytes(made["report.dcm"])
+    assert errors_in(tmp_path / "report.dcm") == []
+    assert "No kept picture tells where it lies." in dumped(tmp_path / "report.dcm")
+
+
 def test_a_second_export_makes_the_same_objects(exams: Path, files: dict[str, bytes]) -> None:
     assert files_of(exams, *parts_of(exams)) == files
 
