@@ -51,6 +51,7 @@ from edge_runtime.view import WEB_SERVER, session_facts
 
 if TYPE_CHECKING:
     from edge_runtime.exams.store import Identity, Retention
+    from edge_runtime.sinks.sink import ExamSink
     from edge_runtime.view.address import Address
     from edge_runtime.view.certificate import Certificate
 
@@ -454,7 +455,8 @@ def _run(
         if evidence and not chain.classifier.has_evidence:
             raise BadInput(f"--evidence: {chain.bundle.id} has no evidence map")
         admit()
-        context = SinkContext(stop, device.live, device.fps, evidence)
+        exam_sinks: list[ExamSink] | None = None if exam is None else []
+        context = SinkContext(stop, device.live, device.fps, evidence, exam_sinks=exam_sinks)
         single = SingleResult()
         opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
         if not device.live:
@@ -472,7 +474,12 @@ def _run(
 
             exam_recorder = stack.enter_context(
                 open_exam_recorder(
-                    exam.folder, chain.bundle, str(source), device.live, exam.retention
+                    exam.folder,
+                    chain.bundle,
+                    str(source),
+                    device.live,
+                    exam.retention,
+                    exam_sinks=exam_sinks or (),
                 )
             )
             if view is None or exam.identity.patient_id:  # else they begin on the page

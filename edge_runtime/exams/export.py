@@ -23,6 +23,7 @@ from edge_runtime.exams.store import (
 from edge_runtime.files import whole_folder
 from edge_runtime.results.result import NOTICE
 from edge_runtime.sinks.csv_rows import FORMULA
+from edge_runtime.sinks.open import DICOM_OBJECTS
 
 
 def export_exam(
@@ -32,12 +33,19 @@ def export_exam(
     nodules: list[ExamNodule],
     stills: list[KeptStill],
     decisions: list[ExamDecision],
+    *,
+    dicom: bool = False,
+    clip: str | None = None,
 ) -> list[str]:
     """Writes an exam of `folder` into the new folder `out`, whole or not at all.
 
-    There is no report.pdf without the extra `exam`. Returns what could not be written, in words.
-    Raises BadInput where `out` exists, or cannot be written.
+    With `dicom` the DICOM objects come along, with the recording `clip` among them. There is no
+    report.pdf without the extra `exam`. Returns what could not be written, in words. Raises
+    BadInput where `out` exists, or cannot be written, and with `dicom` for an exam that runs, or
+    without the extra `dicom`.
     """
+    if dicom:
+        DICOM_OBJECTS.require()
     notes = []
     with whole_folder(out) as part:
         report = make_report(folder, exam, nodules, stills, decisions)
@@ -66,6 +74,12 @@ def export_exam(
                 continue
             coded = cv2.imencode(".png", overlay)[1].tobytes()
             (part / "pictures" / f"{still.number}_overlay.png").write_bytes(coded)
+        if dicom:
+            from edge_runtime.exams.dicom.objects import exam_objects, write_objects
+
+            write_objects(
+                part / "dicom", exam_objects(folder, exam, nodules, stills, decisions, clip)
+            )
     return notes
 
 

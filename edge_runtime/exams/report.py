@@ -69,7 +69,7 @@ def make_report(
         pictures=tuple(pictures),
         pictures_note=f"{rest} more pictures are among the files of the exam." if rest else None,
         reasons=tuple((reason, str(n)) for reason, n in reasons.most_common(REPORT_REASONS)),
-        explanation=tuple(_explanation(exam)),
+        explanation=tuple(exam_explanation(exam)),
     )
 
 
@@ -187,7 +187,8 @@ def _picture(folder: Path, exam: int, still: KeptStill) -> ReportPicture | None:
     return ReportPicture(coded.tobytes(), width, height, f"{why}, {place}")
 
 
-def _explanation(exam: Exam) -> list[str]:
+def exam_explanation(exam: Exam) -> list[str]:
+    """Which model decided, and what a decision means."""
     made = exam.provenance
     shares = ", ".join(f"{label} {share:.2f}" for label, share in made.prevalence.items())
     return [

@@ -72,7 +72,7 @@ class SinkUri:
         place = rest.partition("?")[0]
         if kind in ("prometheus", "igtl") and _ENDPOINT.fullmatch(place):
             return f"{kind}:{place}"
-        if kind in ("mqtt", "mqtts") and rest.startswith("//"):
+        if kind in ("mqtt", "mqtts", "dicom", "dicoms") and rest.startswith("//"):
             return str(SourceUri(f"{kind}:{rest}"))
         if "://" in rest:
             return f"{kind}:{SourceUri(rest)}"

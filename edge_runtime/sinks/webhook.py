@@ -154,17 +154,23 @@ def outbox_path(outboxes: Path, uri: SinkUri) -> Path:
 
 
 def _parse(uri: SinkUri, text: str) -> SplitResult:
-    form = "webhook:https://HOST/PATH"
+    url = parse_server(uri, text)
+    misplaced = [key for key in WEBHOOK_OPTIONS if f"&{key}=" in f"&{url.query}"]
+    if misplaced:
+        raise BadInput(f"{uri}: {misplaced[0]} stands behind #, as #send=results&batch=10")
+    return url
+
+
+def parse_server(uri: SinkUri, text: str) -> SplitResult:
+    """The address of a server: HTTPS, or HTTP on this machine. Raises BadInput for any other."""
+    form = f"{uri.kind}:https://HOST/PATH"
     url = parse_place(uri, text, form)
     if url.scheme not in ("https", "http") or not _PRINTED.fullmatch(text):
         raise BadInput(f"{uri}: needs {form}")
     if url.username is not None:
-        raise BadInput(f"{uri}: takes no user and password; secret_env names a secret")
+        raise BadInput(f"{uri}: takes no user and password; an option names the secret")
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise BadInput(f"{uri}: needs https; http reaches this machine alone")
-    misplaced = [key for key in WEBHOOK_OPTIONS if f"&{key}=" in f"&{url.query}"]
-    if misplaced:
-        raise BadInput(f"{uri}: {misplaced[0]} stands behind #, as #send=results&batch=10")
     return url
 
 
