@@ -11,6 +11,7 @@ from devices.errors import (
     EndOfRecording,
     HardwareMissing,
     NoSignal,
+    NothingSent,
     SonoliteError,
 )
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
@@ -34,6 +35,7 @@ __all__ = [
     "Frame",
     "HardwareMissing",
     "NoSignal",
+    "NothingSent",
     "Pixels",
     "SonoliteError",
 ]

@@ -7,6 +7,7 @@
     ├── HardwareMissing   a device or an interpreter is not there     exit 3
     ├── DeviceLost        the capture device was there, and has gone  exit 3
     ├── DeviceStalled     no frame came within the time-out           exit 3
+    │   └── NothingSent   the device waits until somebody sends
     └── EndOfRecording    the last frame of a recording has been read
 
 Every message names the error, its place, and what to do, in one line. Errors of the program itself
@@ -50,6 +51,10 @@ class DeviceStalled(SonoliteError):
     """The capture device is there but gave no frame within the time-out."""
 
     exit_code = 3
+
+
+class NothingSent(DeviceStalled):
+    """Nobody sent anything for so long that the last picture is not to be shown any more."""
 
 
 class EndOfRecording(SonoliteError):

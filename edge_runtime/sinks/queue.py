@@ -26,8 +26,10 @@ class SinkQueue:
     result for the new one, and counts it as given up.
     """
 
-    def __init__(self, sink: Sink, live: bool) -> None:
+    def __init__(self, sink: Sink, live: bool, endless: bool | None = None) -> None:
+        """`endless` as for `CaptureDevice`: an error then costs one result of a counted sink."""
         self._sink, self._live = sink, live
+        self._endless = live if endless is None else endless
         self._capacity = (
             1
             if sink.latest_only and live
@@ -82,7 +84,7 @@ class SinkQueue:
         with self._changed:
             if self._thread.is_alive():
                 why = f"{self.tally.name}: does not take its results; some are lost"
-                if not (self._live and self._counted):
+                if not (self._endless and self._counted):
                     self.error = BadInput(why)
             self._lose(len(self._waiting) + self._writing, why)
             self._waiting.clear()
@@ -135,7 +137,7 @@ class SinkQueue:
                 else:
                     known = isinstance(failure, SonoliteError)
                     self._lose(1, str(failure) if known else type(failure).__name__)
-                    if not (self._live and self._counted):
+                    if not (self._endless and self._counted):
                         _LOGGER.warning("the sink %s failed: %s", self.name, type(failure).__name__)
                         self.error = failure
                         self._changed.notify_all()
