@@ -6,7 +6,6 @@ parts of the standard (dicom.nema.org).
 
 import re
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -54,7 +53,7 @@ def identity_of(dataset: Any) -> DicomIdentity:
     )
 
 
-def text_of(dataset: Mapping[str, Any], keyword: str) -> str:
+def text_of(dataset: Any, keyword: str) -> str:
     """An attribute as text without control characters, at most MAX_TEXT letters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -71,6 +70,6 @@ def text_of(dataset: Mapping[str, Any], keyword: str) -> str:
 def date_of(text: str) -> str:
     """YYYYMMDD as YYYY-MM-DD; nothing where it is no date."""
     try:
-        return datetime.strptime(text, "%Y%m%d").date().isoformat()  # noqa: DTZ007  a date has none
+        return datetime.strptime(text, "%Y%m%d").date().isoformat()
     except ValueError:
         return ""

@@ -37,7 +37,7 @@ MAX_WAITING = 16
 ROOM_SECONDS = 10.0
 """For so long a sender waits for room, before it is told to try again."""
 MAX_OBJECT_PIXELS = 2_000_000_000
-"""Of all frames of an object: half an hour of a small clip. A decoder would need minutes for more."""
+"""Of all frames of an object, which a decoder unpacks in less than a minute."""
 SHOWN_SECONDS = 60.0
 """For so long the last picture stays where nothing follows it."""
 MAX_RECEIVED = 256

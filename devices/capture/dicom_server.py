@@ -6,7 +6,6 @@ nothing. PS3.4, PS3.7 and PS3.8 are parts of the standard (dicom.nema.org).
 """
 
 import logging
-import os
 import socket
 import threading
 import time
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pynetdicom import AE, _config, evt
-from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 from devices.capture.dicom_pixels import READ
@@ -25,6 +23,8 @@ from devices.errors import BadInput
 MAX_ASSOCIATIONS = 4
 """Callers that may send at a time; the next one is told to try again."""
 MAX_CONNECTIONS = 8
+NEGOTIATION_SECONDS = 5.0
+"""For so long a caller that has connected may say nothing."""
 SILENCE_SECONDS = 30.0
 """For so long a caller may be silent in the midst of an object."""
 OBJECT_SECONDS = 300.0
@@ -35,6 +35,8 @@ NEGOTIATION_BYTES = 1 << 20
 """Bytes that may come beside the object itself."""
 PDU_BYTES = 128 * 1024
 
+VERIFICATION = "1.2.840.10008.1.1"
+"""The SOP class of C-ECHO (PS3.4, annex A)."""
 IMAGES = (
     "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image
     "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame Image
@@ -126,7 +128,8 @@ class DicomServer:
         `callers` are the titles that may call; empty for all. `take` is given the file of an object
         while it exists, in the thread of its caller. Raises OSError where it cannot listen.
         """
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+        for name in ("pynetdicom", "pydicom"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         _config.LOG_HANDLER_LEVEL = "none"
         _config.STORE_RECV_CHUNKED_DATASET = True
         entity = AE(title)
@@ -134,13 +137,13 @@ class DicomServer:
         entity.require_calling_aet = [*callers]
         entity.maximum_associations = MAX_ASSOCIATIONS
         entity.maximum_pdu_size = PDU_BYTES
-        entity.acse_timeout = entity.dimse_timeout = SILENCE_SECONDS
+        entity.acse_timeout, entity.dimse_timeout = NEGOTIATION_SECONDS, SILENCE_SECONDS
         entity.network_timeout = IDLE_SECONDS
         for image in IMAGES:
             entity.add_supported_context(image, sorted(READ))
-        entity.add_supported_context(Verification)
+        entity.add_supported_context(VERIFICATION)
         self._take = take
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, _remove_part)]
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, _remove_part)]
         self._server = entity.make_server(
             address,
             evt_handlers=handlers,
@@ -158,11 +161,12 @@ class DicomServer:
     def stop(self) -> None:
         """Ends every association, and the server."""
         self._server.shutdown()
+        association: Any
         for association in self._server.active_associations:
             with suppress(AttributeError, OSError):  # it has ended meanwhile
                 association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
 
-    def _store(self, event: "evt.Event") -> Any:
+    def _store(self, event: Any) -> Any:
         """Answers one C-STORE (PS3.7, 9.1.1)."""
         from pydicom import Dataset
 
@@ -181,7 +185,7 @@ class DicomServer:
         return status
 
 
-def _remove_part(event: "evt.Event") -> None:
+def _remove_part(event: Any) -> None:
     """Removes the file of an object that has not come whole."""
     message = event.assoc.dimse.message
     part = getattr(message, "_data_set_file", None)
@@ -189,4 +193,4 @@ def _remove_part(event: "evt.Event") -> None:
         with suppress(OSError):
             part.close()
         with suppress(OSError):
-            os.unlink(part.name)
+            Path(part.name).unlink()

@@ -153,7 +153,8 @@ def _session(
         view = service.view
         if view is not None:
             margin = chain.stage.decision.margin
-            view.begin(session_facts(device.live, session.budget, margin))
+            received = device.received is not None
+            view.begin(session_facts(device.live, session.budget, margin, received=received))
         try:
             summary, lost = session.run(sinks, ended, heartbeat)
         except BadInput as error:  # the region does not lie on the screen

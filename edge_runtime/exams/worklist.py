@@ -1,0 +1,247 @@
+"""Who is to be examined: the department's worklist, asked by DICOM (C-FIND), with pynetdicom.
+
+Attributes are named by their keywords; the query is that of PS3.4, annex K (dicom.nema.org). What
+the server answers is held to limits, and none of it is ever logged.
+"""
+
+import logging
+import re
+import socket
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from devices import BadInput, HardwareMissing
+from devices.capture.dicom_identity import date_of, identity_of, text_of
+from devices.capture.registry import PYNETDICOM
+from edge_runtime.exams.store import Identity
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+TITLE = "SONOLITE"
+"""The application entity title of this device, where the address does not say."""
+CALLED = "ANY-SCP"
+"""That of the server, where the address does not say."""
+MODALITY = "US"
+ANSWER_SECONDS = 10.0
+"""For so long the server may take for all of its answers."""
+MAX_STEPS = 200
+"""Answers that are read; the connection is closed where more come."""
+MAX_BYTES = 16 << 20
+"""Bytes of all answers."""
+WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
+"""The SOP class of the question (PS3.4, K.6.1.2)."""
+PENDING = (0xFF00, 0xFF01)
+"""Statuses of an answer that others follow (PS3.4, K.4.1.1.4)."""
+KEYS = ("called", "calling", "modality")
+
+_TITLE = re.compile(r"[ -\[\]-~]{1,16}")
+_TIME = re.compile(r"(\d\d)(\d\d).*")
+
+
+@dataclass(frozen=True)
+class WorklistAddress:
+    """Where a worklist is, and how it is asked. Raises BadInput for a title that is none."""
+
+    host: str
+    port: int
+    called: str = CALLED
+    calling: str = TITLE
+    modality: str = MODALITY
+    """Of the steps that are asked for; empty for all."""
+
+    def __post_init__(self) -> None:
+        if not (_TITLE.fullmatch(self.called) and _TITLE.fullmatch(self.calling)):
+            raise BadInput("worklist: a title has 1 to 16 letters of ASCII")
+        if not re.fullmatch(r"[A-Z]{0,16}", self.modality):
+            raise BadInput("worklist: a modality is written like US")
+
+    def __str__(self) -> str:
+        return f"worklist {self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class ScheduledStep:
+    """One examination that is scheduled."""
+
+    identity: Identity
+    at: str
+    """`YYYY-MM-DD HH:MM`, the day alone, or empty."""
+    description: str
+    """Of the examination, in the words of the department."""
+
+
+@dataclass(frozen=True)
+class Worklist:
+    """The answer of a worklist."""
+
+    steps: tuple[ScheduledStep, ...]
+    """In the order of their times."""
+    more: bool
+    """Whether there are more than MAX_STEPS."""
+    unread: int
+    """Answers that made no sense."""
+
+
+def parse_worklist(text: str) -> WorklistAddress:
+    """Reads `HOST:PORT?called=TITLE&calling=TITLE&modality=US`. Raises BadInput for other text."""
+    place, _, query = text.partition("?")
+    try:
+        parts = urlsplit(f"//{place}")
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        values = dict(pairs)
+        host, port = parts.hostname, parts.port
+        if not host or not port or parts.path or parts.username is not None:
+            raise ValueError
+        if len(values) < len(pairs) or not set(values) <= set(KEYS):
+            raise ValueError
+    except ValueError:
+        raise BadInput(
+            "worklist: HOST:PORT is expected; the options after ? are " + ", ".join(KEYS)
+        ) from None
+    return WorklistAddress(host, port, **values)
+
+
+def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
+    """Asks for the steps of a day, `YYYY-MM-DD`, or of all days.
+
+    Raises HardwareMissing where the server does not answer in time, or refuses.
+    """
+    PYNETDICOM.require()
+    from pynetdicom import AE, _config, evt
+
+    for name in ("pynetdicom", "pydicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    _config.LOG_HANDLER_LEVEL = "none"
+    entity = AE(address.calling)
+    entity.connection_timeout = entity.acse_timeout = ANSWER_SECONDS
+    entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
+    entity.add_requested_context(WORKLIST_FIND)
+    came, out_of_time = 0, threading.Event()
+    timers: list[threading.Timer] = []
+
+    def begin(event: Any) -> None:
+        """Ends the connection at the end of the time, whatever waits for the server then."""
+
+        def end() -> None:
+            out_of_time.set()
+            _close(event.assoc)
+
+        timers.append(threading.Timer(ANSWER_SECONDS, end))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    def count(event: Any) -> None:
+        nonlocal came
+        came += len(event.data)
+        if came > MAX_BYTES:
+            _close(event.assoc)
+
+    try:  # a refusal has a reason here, and pynetdicom tells none
+        socket.create_connection((address.host, address.port), ANSWER_SECONDS).close()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no answer"
+        raise HardwareMissing(f"{address}: {reason}") from error
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, begin), (evt.EVT_DATA_RECV, count)]
+    try:
+        association = entity.associate(
+            address.host, address.port, ae_title=address.called, evt_handlers=handlers
+        )
+        if not association.is_established:
+            raise ConnectionError(
+                "it refuses the titles" if association.is_rejected else "no answer"
+            )
+        answer = _read(association, _query(address, day))
+        if not answer.more:
+            association.release()
+    except ConnectionError as error:
+        why = f"no answer within {ANSWER_SECONDS:g} s" if out_of_time.is_set() else error
+        raise HardwareMissing(f"{address}: {why}") from error
+    finally:
+        for timer in timers:
+            timer.cancel()
+            timer.function()
+    return answer
+
+
+def _read(association: Any, query: "Dataset") -> Worklist:
+    """Reads the answers. Raises ConnectionError where they end too early."""
+    steps: list[ScheduledStep] = []
+    unread, more = 0, False
+    for answer in _answers(association, query):
+        more = len(steps) + unread == MAX_STEPS
+        if more:
+            break
+        step = _step_of(answer)
+        if step is None:
+            unread += 1
+        else:
+            steps.append(step)
+    return Worklist(tuple(sorted(steps, key=lambda step: step.at)), more, unread)
+
+
+def _close(association: Any) -> None:
+    """Ends an association at once; a thread of pynetdicom may still wait for the server."""
+    with suppress(AttributeError, OSError):  # it has ended
+        association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+
+
+def _answers(association: Any, query: "Dataset") -> Iterator["Dataset | None"]:
+    """Each answer; None for one that cannot be decoded. Raises ConnectionError as `_read` does."""
+    for status, answer in association.send_c_find(query, WORKLIST_FIND):
+        if "Status" not in status:
+            raise ConnectionError("the answer is not whole")
+        if status.Status == 0x0000:
+            return
+        if status.Status in PENDING:
+            yield answer
+        elif status.Status == 0xC312:  # of pynetdicom, for an answer that it cannot decode
+            yield None
+        else:
+            raise ConnectionError(f"it could not answer: status {status.Status:04X}")
+
+
+def _query(address: WorklistAddress, day: str) -> "Dataset":
+    from pydicom import Dataset
+
+    step = Dataset()
+    step.Modality = address.modality
+    step.ScheduledStationAETitle = ""
+    step.ScheduledProcedureStepStartDate = day.replace("-", "")
+    step.ScheduledProcedureStepStartTime = ""
+    step.ScheduledProcedureStepDescription = ""
+    query = Dataset()
+    query.ScheduledProcedureStepSequence = [step]
+    for keyword in (
+        *("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID"),
+        "RequestedProcedureDescription",
+    ):
+        setattr(query, keyword, "")
+    return query
+
+
+def _step_of(answer: "Dataset | None") -> ScheduledStep | None:
+    """The step of an answer; None where it makes no sense."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote what they stumble on
+            assert answer is not None
+            step = (answer.get("ScheduledProcedureStepSequence") or [{}])[0]
+            day = date_of(text_of(step, "ScheduledProcedureStepStartDate"))
+            at = _TIME.fullmatch(text_of(step, "ScheduledProcedureStepStartTime"))
+            words = (
+                text_of(step, "ScheduledProcedureStepDescription"),
+                text_of(answer, "RequestedProcedureDescription"),
+            )
+            return ScheduledStep(
+                Identity(**asdict(identity_of(answer))),
+                f"{day} {at[1]}:{at[2]}" if at and day else day,
+                next(filter(None, words), ""),
+            )
+    except Exception:  # whatever an answer holds, the others are read
+        return None
