@@ -10,7 +10,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -123,50 +123,56 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
     entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
     entity.add_requested_context(WORKLIST_FIND)
     came, out_of_time = 0, threading.Event()
-    timers: list[threading.Timer] = []
+    with ExitStack() as stack:
 
-    def begin(event: Any) -> None:
-        """Ends the connection at the end of the time, whatever waits for the server then."""
+        def begin(event: Any) -> None:
+            """Ends the connection when the time is over, whatever waits for the server then."""
+            connection: socket.socket = event.assoc.dul.socket.socket
 
-        def end() -> None:
-            out_of_time.set()
-            _close(event.assoc)
+            def end() -> None:
+                out_of_time.set()
+                _shut(connection)
 
-        timers.append(threading.Timer(ANSWER_SECONDS, end))
-        timers[-1].daemon = True
-        timers[-1].start()
+            timer = threading.Timer(ANSWER_SECONDS, end)
+            timer.daemon = True
+            stack.callback(connection.close)  # pynetdicom forgets it now and then
+            stack.callback(event.assoc.dul.join, ANSWER_SECONDS)
+            stack.callback(_shut, connection)
+            stack.callback(timer.cancel)
+            timer.start()
 
-    def count(event: Any) -> None:
-        nonlocal came
-        came += len(event.data)
-        if came > MAX_BYTES:
-            _close(event.assoc)
+        def count(event: Any) -> None:
+            nonlocal came
+            came += len(event.data)
+            if came > MAX_BYTES:
+                _shut(event.assoc.dul.socket.socket)
 
-    try:  # a refusal has a reason here, and pynetdicom tells none
-        socket.create_connection((address.host, address.port), ANSWER_SECONDS).close()
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "no answer"
-        raise HardwareMissing(f"{address}: {reason}") from error
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, begin), (evt.EVT_DATA_RECV, count)]
-    try:
+        try:  # a refusal has a reason here, and pynetdicom tells none
+            socket.create_connection((address.host, address.port), ANSWER_SECONDS).close()
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "no answer"
+            raise HardwareMissing(f"{address}: {reason}") from error
+        handlers: list[Any] = [(evt.EVT_CONN_OPEN, begin), (evt.EVT_DATA_RECV, count)]
         association = entity.associate(
             address.host, address.port, ae_title=address.called, evt_handlers=handlers
         )
-        if not association.is_established:
-            raise ConnectionError(
-                "it refuses the titles" if association.is_rejected else "no answer"
-            )
-        answer = _read(association, _query(address, day))
+        try:
+            if not association.is_established:
+                refused = association.is_rejected
+                raise ConnectionError("it refuses the titles" if refused else "no answer")
+            answer = _read(association, _query(address, day))
+        except ConnectionError as error:
+            why = f"no answer within {ANSWER_SECONDS:g} s" if out_of_time.is_set() else error
+            raise HardwareMissing(f"{address}: {why}") from error
         if not answer.more:
             association.release()
-    except ConnectionError as error:
-        why = f"no answer within {ANSWER_SECONDS:g} s" if out_of_time.is_set() else error
-        raise HardwareMissing(f"{address}: {why}") from error
-    finally:
-        for timer in timers:
-            timer.cancel()
-            timer.function()
-    return answer
+        return answer
+
+
+def _shut(connection: socket.socket | None) -> None:
+    """Ends a connection; whatever waits for it goes on."""
+    with suppress(AttributeError, OSError):  # it has ended
+        connection.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
 
 def _read(association: Any, query: "Dataset") -> Worklist:
@@ -183,12 +189,6 @@ def _read(association: Any, query: "Dataset") -> Worklist:
         else:
             steps.append(step)
     return Worklist(tuple(sorted(steps, key=lambda step: step.at)), more, unread)
-
-
-def _close(association: Any) -> None:
-    """Ends an association at once; a thread of pynetdicom may still wait for the server."""
-    with suppress(AttributeError, OSError):  # it has ended
-        association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _answers(association: Any, query: "Dataset") -> Iterator["Dataset | None"]:
