@@ -15,6 +15,7 @@ from convert.tflite import versions
 from convert.variants import (
     AUTO,
     DIAGNOSED,
+    ON_GPU,
     ConversionOptions,
     Converted,
     Progress,
@@ -130,7 +131,7 @@ def assess(
                 run.record.rule,
             )
             for variant in sound
-            if variant in ("float32", "float16")
+            if variant in ON_GPU
         ),
     )
 
@@ -211,13 +212,22 @@ def gate_entries(record: Record, assessment: Assessment) -> dict[str, Any]:
         "operators": {
             variant: versions(assessment.converted.models[variant]) for variant in assessment.sound
         },
-        "layers": {
-            variant: [_finite(error) for error in worst(errors)]
-            for variant, errors in assessment.layers.items()
-        },
+        "layers": layer_entries(assessment.layers),
         "edgetpu": _edgetpu_entry(assessment),
-        "gpu": [asdict(comparison) | {"holds": comparison.holds} for comparison in assessment.gpu],
+        "gpu": gpu_entries(assessment.gpu),
     }
+
+
+def layer_entries(layers: Mapping[Variant, Sequence[LayerError]]) -> dict[Variant, Any]:
+    """The worst layers of each variant, for a gate's JSON."""
+    return {
+        variant: [_finite(error) for error in worst(errors)] for variant, errors in layers.items()
+    }
+
+
+def gpu_entries(gpu: Sequence[GpuComparison]) -> list[dict[str, Any]]:
+    """The comparisons of a GPU with the CPU, for a gate's JSON."""
+    return [asdict(comparison) | {"holds": comparison.holds} for comparison in gpu]
 
 
 def _edgetpu_entry(assessment: Assessment) -> dict[str, Any] | None:

@@ -85,7 +85,7 @@ def device_view(
     if as_json or any("error" in answer for answer in answers):
         _show(answers, as_json)
         return
-    from edge_runtime.view.address import is_loopback  # here: few commands have a link
+    from edge_runtime.release.address import is_loopback  # here: few commands have a link
 
     for member, answer in zip(members, answers, strict=True):
         link = answer["link"]

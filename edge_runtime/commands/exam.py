@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from devices import BadInput
-from edge_runtime.commands.options import JsonOption
+from edge_runtime.commands.options import DAYS, JsonOption, finite
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.exams.export import exam_record, exam_summary, export_exam, without_identity
 from edge_runtime.exams.recorder import running_exam
@@ -130,7 +130,14 @@ def delete(
     folder: FolderOption = None,
     older_than: Annotated[
         float | None,
-        typer.Option("--older-than", min=0, metavar="DAYS", help="Delete all older exams."),
+        typer.Option(
+            "--older-than",
+            min=0,
+            max=DAYS,
+            callback=finite,
+            metavar="DAYS",
+            help="Delete all older exams.",
+        ),
     ] = None,
 ) -> None:
     """Delete exams with their pictures, for good. An exam that runs is not deleted.

@@ -25,9 +25,12 @@ from edge_runtime.bundle.shipped import open_shipped
 from edge_runtime.bundle.trust import admitted_versions
 from edge_runtime.commands.links import say_link_notes
 from edge_runtime.commands.options import (
+    DAYS,
+    GIGABYTES,
     BundleArgument,
     JsonOption,
     RoiOption,
+    finite,
     stopped_by_signals,
     trusted_keys,
 )
@@ -103,7 +106,10 @@ def run(
     budget: Annotated[
         float,
         typer.Option(
-            min=0.01, max=10, help="Seconds after which a live result is stale, such as 0.25."
+            min=0.01,
+            max=10,
+            callback=finite,
+            help="Seconds after which a live result is stale, such as 0.25.",
         ),
     ] = LATENCY_BUDGET,
     save: Annotated[
@@ -130,7 +136,12 @@ def run(
     ] = None,
     record_limit: Annotated[
         float,
-        typer.Option(min=0.01, max=10_000, help="Gigabytes that the record may have, such as 4."),
+        typer.Option(
+            min=0.01,
+            max=GIGABYTES,
+            callback=finite,
+            help="Gigabytes that the record may have, such as 4.",
+        ),
     ] = RECORD_GIGABYTES,
     exam: Annotated[
         Path | None,
@@ -145,11 +156,21 @@ def run(
     ] = "",
     keep_days: Annotated[
         float | None,
-        typer.Option(min=0, help="Delete exams that are older when this one begins, such as 30."),
+        typer.Option(
+            min=0,
+            max=DAYS,
+            callback=finite,
+            help="Delete exams that are older when this one begins, such as 30.",
+        ),
     ] = None,
     keep_gigabytes: Annotated[
         float | None,
-        typer.Option(min=0, help="Delete the oldest exams beyond this size then, such as 10."),
+        typer.Option(
+            min=0,
+            max=GIGABYTES,
+            callback=finite,
+            help="Delete the oldest exams beyond this size then, such as 10.",
+        ),
     ] = None,
     worklist: Annotated[
         str | None,
@@ -344,9 +365,10 @@ def _demo_view(browse: bool) -> WantedView | None:
 
 
 def _browse(link: str) -> None:
-    """Opens a link in the browser of the desktop, if there is a desktop.
+    """Opens a viewer's link in the browser of the desktop, if there is a desktop.
 
-    Others on this machine can read the link in the browser's command line while it starts.
+    Others on this machine can read the link in the browser's command line while it starts: they
+    can watch, and not operate.
     """
     desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     program = shutil.which("xdg-open")
@@ -449,7 +471,7 @@ def _run(
         for (width, height), entry in saved.items():
             if entry.roi is not None:
                 box = ",".join(map(str, entry.roi))
-                say(f"region: {box} is remembered for a screen of {width} x {height}")
+                say(f"region: {box} is saved for a screen of {width} x {height}")
     if as_json:
         sinks = ["jsonl:-", *sinks]
     if not as_json or (sys.stderr is not None and sys.stderr.isatty()):
@@ -462,7 +484,8 @@ def _run(
             _refuse_received(record, exam)
         if device.replay is not None and recorded_settings(device.replay).any_picture:
             chain.any_picture = True
-        if view is not None and view.paced and not device.live:
+        is_recording = not device.live and device.replay is None  # a record plays as it was judged
+        if view is not None and view.paced and is_recording:
             device = PacedRecording(device)
         operated = view is not None
         session = assemble(
@@ -479,17 +502,19 @@ def _run(
             opened.append(single)
         frame_recorder = None
         if record is not None:
-            from edge_runtime.session import frame_recorder as frames  # here: few sessions record
+            from edge_runtime.session.frame_recorder import open_frame_recorder  # here: few do
 
             frame_recorder = stack.enter_context(
-                frames.open_frame_recorder(record, device, source, session.settings, record_limit)
+                open_frame_recorder(record, device, source, session.settings, record_limit)
             )
         exam_recorder = None
         if exam is not None:
-            from edge_runtime.exams.recorder import open_recorder  # here: few sessions keep exams
+            from edge_runtime.exams.recorder import open_exam_recorder  # here: few keep exams
 
             exam_recorder = stack.enter_context(
-                open_recorder(exam.folder, chain.bundle, str(source), device.live, exam.retention)
+                open_exam_recorder(
+                    exam.folder, chain.bundle, str(source), device.live, exam.retention
+                )
             )
             if received is not None:
                 from edge_runtime.exams.studies import study_exams
@@ -527,7 +552,7 @@ def _run(
             mark = view.certificate.fingerprint if view.certificate else None
             say_link_notes(page.link, mark)
             if view.browse:
-                _browse(page.operator_link)
+                _browse(page.link)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 

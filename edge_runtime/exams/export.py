@@ -98,7 +98,7 @@ def exam_record(
 def exam_summary(exam: Exam) -> dict[str, Any]:
     """The facts of an exam, for JSON."""
     record = asdict(exam) | {"interrupted": exam.interrupted}
-    record["nodule_count"], record["still_count"] = record.pop("nodules"), record.pop("stills")
+    record["nodule_count"], record["kept_by_person"] = record.pop("nodules"), record.pop("stills")
     return record
 
 

@@ -3,7 +3,7 @@
 A session gives its results to the recorder as to any sink; a page begins and ends exams, and keeps
 pictures:
 
-    with open_recorder(folder, bundle, str(source), device.live) as recorder:
+    with open_exam_recorder(folder, bundle, str(source), device.live) as recorder:
         recorder.begin(Identity(patient_id="4711"))
         session.run([recorder, ...], stop)          # calls recorder.write(result, pixels)
         recorder.keep_still(result, pixels)         # from any thread
@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -44,7 +44,7 @@ from edge_runtime.results.result import Result, to_json
 
 _LOGGER = logging.getLogger(__name__)
 
-RECORDS_WAITING = 1024
+STEPS_WAITING = 1024
 """Steps of an exam that may wait for the disk: a quarter of an hour of a quiet exam."""
 PICTURES_WAITING = 8
 COMMIT_PAUSE = 0.5
@@ -67,7 +67,7 @@ Write = Callable[[sqlite3.Connection, int], None]
 
 
 @dataclass(frozen=True)
-class RecorderStatus:
+class ExamStatus:
     """How the recorder is doing."""
 
     running: bool
@@ -79,9 +79,9 @@ class RecorderStatus:
     stills: int
     """Pictures that somebody kept in this exam."""
     waiting: int
-    """Records that wait for the disk."""
+    """Steps that wait for the disk."""
     lost: int
-    """Records of the session that could not be written."""
+    """Steps of the exams of the session that could not be written."""
     trouble: str | None
     """Why nothing can be written now."""
 
@@ -91,7 +91,7 @@ class RecorderStatus:
         if self.trouble is not None:
             words.append(f"the exam is not being written: {self.trouble}; {self.waiting} wait")
         if self.lost:
-            words.append(f"{self.lost} records of exams were lost")
+            words.append(f"{self.lost} steps of exams were lost")
         return ", ".join(words) or None
 
 
@@ -106,8 +106,8 @@ class _Job:
     may_be_lost: bool = True
 
 
-class Recorder:
-    """A sink that keeps exams; see the text of the module. `open_recorder` makes it."""
+class ExamRecorder:
+    """A sink that keeps exams; see the text of the module. `open_exam_recorder` makes it."""
 
     wants_pixels, latest_only = True, False
 
@@ -119,7 +119,11 @@ class Recorder:
         retention: Retention,
         clock: Clock,
         utc: Callable[[], datetime],
+        lock: ExitStack,
     ) -> None:
+        """`lock` holds the lock of the folder, and takes another one where the folder is made
+        again.
+        """
         locator = bundle.manifest.locator
         self._stage = bundle.manifest.classifier
         self._policy = None if locator is None else locator.pooling
@@ -138,9 +142,9 @@ class Recorder:
         self._stills = self._lost = self._lost_before = self._pictures = 0
         self._trouble: str | None = None
         self._failed = False
-        """Whether the recorder itself failed; it then takes nothing more."""
+        """Whether the recorder gave up; it then takes nothing more."""
         self._connection: sqlite3.Connection | None = None
-        self._database: tuple[int, int] | None = None
+        self._database, self._lock = store.database_identity(folder), lock
         self._removed: list[Path] = []
         """Files that no row names once the transaction is committed."""
         self._thread = threading.Thread(target=self._work, name="exams", daemon=True)
@@ -153,7 +157,7 @@ class Recorder:
         with self._changed:
             if self._course is not None:
                 raise BadInput("an exam is running; end it first")
-            self._require_room(len(self._jobs) < RECORDS_WAITING)
+            self._require_room(len(self._jobs) < STEPS_WAITING)
             self._begun = self._now()
             self._course = Course(self._stage, self._policy, self._provenance.live, self._clock())
             self._stills, self._lost_before = 0, self._lost
@@ -199,10 +203,10 @@ class Recorder:
             if step is not None:
                 self._keep_step(step)
 
-    def status(self) -> RecorderStatus:
+    def status(self) -> ExamStatus:
         """How the recorder is doing now."""
         with self._changed:
-            return RecorderStatus(
+            return ExamStatus(
                 self._course is not None,
                 self._begun,
                 self._exam,
@@ -219,12 +223,18 @@ class Recorder:
         return [line for line in (kept, status.line()) if line is not None]
 
     def close(self) -> None:
-        """Ends the exam, and waits until all is written, at most END_SECONDS for a silent disk."""
+        """Ends the exam, and waits until all is written, at most END_SECONDS for a silent disk.
+
+        What is not written after HANG_SECONDS more counts as lost.
+        """
         self.end()
         with self._changed:
             self._closed, self._gives_up = True, self._clock() + END_SECONDS
             self._changed.notify_all()
         self._thread.join(END_SECONDS + HANG_SECONDS)
+        with self._changed:
+            if self._thread.is_alive() and not self._failed:
+                self._give_up("the disk does not answer")
 
     # What waits for the disk. All of this is called with the condition held.
 
@@ -267,7 +277,7 @@ class Recorder:
         """Adds a job. A full queue gives up its oldest job that may be lost."""
         if self._failed:
             return
-        if len(self._jobs) + self._taken >= RECORDS_WAITING:
+        if len(self._jobs) + self._taken >= STEPS_WAITING:
             oldest = next((each for each in self._jobs if each.may_be_lost), None)
             if oldest is not None:
                 self._jobs.remove(oldest)
@@ -278,11 +288,15 @@ class Recorder:
     def _fail(self, error: Exception) -> None:
         """Gives up for good after an error of the program; the session goes on."""
         _LOGGER.warning("the recorder of exams failed: %s", type(error).__name__)
-        self._failed = True
-        self._trouble = f"the recorder failed ({type(error).__name__})"
+        self._give_up(f"the recorder failed ({type(error).__name__})")
+
+    def _give_up(self, trouble: str) -> None:
+        """Takes nothing more; what waits, or is being written, counts as lost."""
+        self._failed, self._trouble = True, trouble
         self._lost += len(self._jobs) + self._taken
         self._taken = 0
         self._jobs.clear()
+        self._changed.notify_all()
 
     # The thread that writes.
 
@@ -300,7 +314,11 @@ class Recorder:
     def _turn(self) -> bool:
         """Writes what waits; returns False at the end."""
         with self._changed:
-            ready = self._changed.wait_for(lambda: self._jobs or self._closed, IDLE_SECONDS)
+            ready = self._changed.wait_for(
+                lambda: self._jobs or self._closed or self._failed, IDLE_SECONDS
+            )
+            if self._failed:
+                return False
             if not ready and self._course is not None:  # long without a result: LOST, or withheld
                 at = self._now()
                 self._jobs.append(_Job(lambda to, exam: store.set_last(to, exam, at)))
@@ -310,6 +328,8 @@ class Recorder:
             self._taken = len(batch)
         trouble = self._store(batch)
         with self._changed:
+            if self._failed:
+                return False
             self._taken = 0
             if trouble not in (None, self._trouble):
                 _LOGGER.warning("exams cannot be written: %s", trouble)
@@ -368,18 +388,21 @@ class Recorder:
     def _opened(self, create: bool) -> sqlite3.Connection:
         """The connection to the database, as long as the file is still there.
 
-        SQLite would go on writing to a file that was removed. Raises BadInput, sqlite3.Error.
+        SQLite would go on writing to a file that was removed, and the lock of a folder that was
+        removed protects nothing. Raises BadInput, OSError, sqlite3.Error.
         """
         there = store.database_identity(self._folder)
-        if self._connection is not None and there is not None and there == self._database:
-            return self._connection
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if there != self._database and not create:
-            raise BadInput(REMOVED)
-        self._connection = open_exams(self._folder, create)
-        self._database = store.database_identity(self._folder)
+        if there is None or there != self._database:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if not create:
+                raise BadInput(REMOVED)
+            self._lock.close()
+            _take_folder(self._folder, self._lock)
+            self._database = store.database_identity(self._folder)
+        if self._connection is None:
+            self._connection = open_exams(self._folder)
         return self._connection
 
     def _write_still(
@@ -436,7 +459,7 @@ def provenance_of(bundle: Bundle, source: str, live: bool) -> Provenance:
 
 
 @contextmanager
-def open_recorder(
+def open_exam_recorder(
     folder: Path,
     bundle: Bundle,
     source: str,
@@ -444,29 +467,38 @@ def open_recorder(
     retention: Retention | None = None,
     clock: Clock = time.monotonic,
     utc: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Iterator[Recorder]:
+) -> Iterator[ExamRecorder]:
     """A recorder for a session; no exam runs yet. The folder is made where it is missing.
 
     `source` is the name of the source without secrets, `live` whether it is live. `retention` is
     applied when an exam begins. Raises BadInput where exams cannot be kept in the folder, or
     another session keeps them there.
     """
-    open_exams(folder, create=True).close()
-    with _lock(folder):
-        with closing(open_exams(folder)) as connection:
-            store.mark_interrupted(connection)
-        recorder = Recorder(
+    with ExitStack() as lock:
+        _take_folder(folder, lock)
+        recorder = ExamRecorder(
             folder,
             bundle,
             provenance_of(bundle, source, live),
             retention or Retention(),
             clock,
             utc,
+            lock,
         )
         try:
             yield recorder
         finally:
             recorder.close()
+
+
+def _take_folder(folder: Path, lock: ExitStack) -> None:
+    """Makes the folder where it is missing, puts its lock into `lock`, and marks exams as cut off.
+
+    Raises BadInput where exams cannot be kept there, or another session keeps them there.
+    """
+    with closing(open_exams(folder, create=True)) as connection:
+        lock.enter_context(_lock(folder))
+        store.mark_interrupted(connection)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def exam_warnings(exam: Exam) -> list[str]:
             f"The exam was interrupted, as by a power cut; the last moment is {moment(exam.last)}."
         )
     if exam.lost:
-        lines.append(f"{exam.lost} records of the exam could not be written.")
+        lines.append(f"{exam.lost} steps of the exam could not be written.")
     return lines
 
 

@@ -158,7 +158,7 @@ class Exam:
     identity: Identity
     provenance: Provenance
     lost: int
-    """Records that could not be written."""
+    """Steps that could not be written."""
     running: bool
     stills: int
     """Pictures that somebody kept."""
@@ -242,7 +242,7 @@ def set_last(connection: sqlite3.Connection, exam: int, at: str) -> None:
 
 
 def set_ended(connection: sqlite3.Connection, exam: int, at: str, lost: int) -> None:
-    """Ends an exam, of which `lost` records could not be written."""
+    """Ends an exam, of which `lost` steps could not be written."""
     connection.execute(
         "UPDATE exam SET last = max(last, ?), ended = ?, lost = ? WHERE id = ?",
         (at, at, lost, exam),
@@ -397,7 +397,9 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def _column(value: object) -> object:
-    return value if value is None or isinstance(value, str | int | float) else _json(value)
+    if isinstance(value, str):  # names of files are bytes to the system, and need not be UTF-8
+        return value.encode(errors="backslashreplace").decode()
+    return value if value is None or isinstance(value, int | float) else _json(value)
 
 
 def _json(value: object) -> str:

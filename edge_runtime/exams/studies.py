@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from devices import BadInput, Clock, Pixels
 from devices.capture.dicom_identity import DicomIdentity
-from edge_runtime.exams.recorder import Recorder
+from edge_runtime.exams.recorder import ExamRecorder
 from edge_runtime.exams.store import Identity
 from edge_runtime.results.result import Result
 
@@ -32,7 +32,7 @@ class StudyExams:
 
     def __init__(
         self,
-        recorder: Recorder,
+        recorder: ExamRecorder,
         received: Mapping[str, DicomIdentity],
         clock: Clock = time.monotonic,
     ) -> None:
@@ -74,7 +74,9 @@ class StudyExams:
 
 
 @contextmanager
-def study_exams(recorder: Recorder, received: Mapping[str, DicomIdentity]) -> Iterator[StudyExams]:
+def study_exams(
+    recorder: ExamRecorder, received: Mapping[str, DicomIdentity]
+) -> Iterator[StudyExams]:
     """The sink, and the thread that looks at the clock for it."""
     exams, closed = StudyExams(recorder, received), threading.Event()
 

@@ -45,11 +45,11 @@ class SessionContext:
         throttle: Throttle,
         clock: Clock,
         finder: Finder | None = None,
-        recorder: "FrameRecorder | None" = None,
+        frame_recorder: "FrameRecorder | None" = None,
     ) -> None:
         self.finder = finder
         """Finds the nodules where nobody marked any; None for a bundle without a locator."""
-        self.recorder = recorder
+        self.frame_recorder = frame_recorder
         """Keeps the frames as they were judged; None where nobody asked for a record."""
         self.device, self.chain, self.account, self.queues = device, chain, account, queues
         self.stop, self.budget, self.throttle, self.clock = stop, budget, throttle, clock
@@ -70,8 +70,8 @@ class SessionContext:
 
     def publish(self, result: Result, pixels: Pixels) -> None:
         """Gives a result to every sink."""
-        if self.recorder is not None:
-            self.recorder.conclude(result)
+        if self.frame_recorder is not None:
+            self.frame_recorder.conclude(result)
         for queue in self.queues:
             queue.put(result, pixels)
 

@@ -82,7 +82,7 @@ def run_session(
     throttle: Throttle | None = None,
     prevalence: dict[str, float] | None = None,
     locator: Locator | None = None,
-    recorder: "FrameRecorder | None" = None,
+    frame_recorder: "FrameRecorder | None" = None,
 ) -> tuple[Summary, SonoliteError | None]:
     """Classifies frames until `stop` is set or the device ends; returns the account.
 
@@ -90,7 +90,7 @@ def run_session(
     with the state, many times a second, as long as frames or their absence are dealt with: its
     silence tells that they are not. `throttle` makes a hot device classify fewer frames.
     `prevalence` as for `Account`. The `locator` finds nodules where nobody marked any. The
-    `recorder` keeps what is judged.
+    `frame_recorder` keeps what is judged.
     Raises BadInput for a recording that turns out to be damaged, and the error of a sink: the
     output of that sink must not be kept.
     """
@@ -114,7 +114,7 @@ def run_session(
     account.set_classifier(chain.classifier, "; ".join(chain.refused))
     finder = None if locator is None else Finder(locator, chain.threads)
     shared = SessionContext(
-        device, chain, account, queues, stop, budget, throttle, clock, finder, recorder
+        device, chain, account, queues, stop, budget, throttle, clock, finder, frame_recorder
     )
     if device.replay is not None:
         from edge_runtime.session.replay import play_record  # here: few sessions play a record
@@ -197,8 +197,8 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
         try:
             if frame := _read(shared):
                 prepared = preparer.prepare(frame)
-                if shared.recorder is not None:
-                    shared.recorder.capture(frame, prepared.mark, prepared.roi)
+                if shared.frame_recorder is not None:
+                    shared.frame_recorder.capture(frame, prepared.mark, prepared.roi)
                 if not device.live and shared.classifier is not None:
                     prepared = shared.helper.predict(prepared, shared.classifier, slot)
                 slot.put(prepared)
@@ -216,8 +216,8 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
                 return
             _LOGGER.warning("the capture device is lost, and is opened again")
             preparer.forget()
-            if shared.recorder is not None:
-                shared.recorder.lose()
+            if shared.frame_recorder is not None:
+                shared.frame_recorder.lose()
             slot.lose(error)
         except Exception as error:
             slot.close(error)

@@ -31,7 +31,8 @@ class SinkContext:
     stop: threading.Event
     """Ends the session when it is set."""
     live: bool
-    """Whether the source is live."""
+    """Whether the source is live, or plays in a service: a sink that is counted delays and ends no
+    session."""
     fps: float
     """The frame rate of the source, frames a second."""
     evidence: bool = False
@@ -43,9 +44,14 @@ class SinkContext:
 
     def tally(self, uri: SinkUri, counts_itself: bool = False) -> Tally:
         """The counts of a sink that is opened now."""
-        tally = Tally(uri.name, counts_itself)
+        tally = Tally(uri.name, counts_itself, may_lose=self.live)
         self.tallies.append(tally)
         return tally
+
+
+def is_counted(uri: SinkUri) -> bool:
+    """Whether a URI is of a kind of sink that counts, as a service needs it."""
+    return uri.kind in COUNTED_KINDS and uri.rest != "-"
 
 
 def open_sink(uri: str, context: SinkContext) -> AbstractContextManager[Sink]:
@@ -106,6 +112,7 @@ def _terminal(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:  # noqa: AR
         yield terminal
 
 
+COUNTED_KINDS = ("jsonl", "csv", "prometheus", "webhook", "mqtt", "mqtts")
 SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[Sink]]] = {
     "jsonl": _json_lines,
     "csv": _csv,

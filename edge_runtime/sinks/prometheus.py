@@ -4,7 +4,6 @@ The names, base units and suffixes follow https://prometheus.io/docs/practices/n
 holds a score or a probability of one picture.
 """
 
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from devices import BadInput, Pixels
+from edge_runtime.release.address import LOOPBACK, split_address
 from edge_runtime.results.delivery import Delivery, Tally
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
-from edge_runtime.sinks.sink_uri import SinkUri
+from edge_runtime.sinks.sink_uri import SinkUri, is_host
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the bins of a latency; the default budget is one of them."""
@@ -29,7 +29,6 @@ MAX_REASONS = 32
 OTHER_REASON = "other"
 READ_SECONDS = 10
 """Seconds that a client may be silent."""
-_ENDPOINT = re.compile(r"(?P<host>[\w.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
 
 class Prometheus:
@@ -144,13 +143,12 @@ def open_prometheus(uri: SinkUri, tally: Tally, tallies: Sequence[Tally]) -> Ite
     Raises BadInput for an address that is none, or where nothing can listen there.
     """
     place, _ = uri.split(())
-    endpoint = _ENDPOINT.fullmatch(place)
-    if endpoint is None or not 0 < int(endpoint["port"]) < 65536:
+    host, port = split_address(place) or ("", 0)
+    if not port or not is_host(host or LOOPBACK):
         raise BadInput(f"{uri}: needs HOST:PORT, such as prometheus:127.0.0.1:9108")
-    host = endpoint["host"].strip("[]") or "127.0.0.1"
     sink = Prometheus(tally, tallies)
     try:
-        server, thread = start_http_server(int(endpoint["port"]), host, sink.registry)
+        server, thread = start_http_server(port, host or LOOPBACK, sink.registry)
     except OSError as error:
         raise BadInput(f"{uri}: cannot listen there: {error.strerror}") from error
     handler: Any = server.RequestHandlerClass

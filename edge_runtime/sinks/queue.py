@@ -23,13 +23,12 @@ class SinkQueue:
     """Writes to one sink in a thread of its own, through a queue of bounded length.
 
     A recording waits for a slow sink. A live session does not: a full queue drops the oldest
-    result for the new one, and counts it as given up.
+    result for the new one, and counts it as given up, but not for a sink of the newest alone.
     """
 
-    def __init__(self, sink: Sink, live: bool, endless: bool | None = None) -> None:
+    def __init__(self, sink: Sink, live: bool, endless: bool = False) -> None:
         """`endless` as for `CaptureDevice`: an error then costs one result of a counted sink."""
-        self._sink, self._live = sink, live
-        self._endless = live if endless is None else endless
+        self._sink = sink
         self._capacity = (
             1
             if sink.latest_only and live
@@ -46,6 +45,8 @@ class SinkQueue:
         self._counted = isinstance(sink, CountedSink)
         self.tally = sink.tally if isinstance(sink, CountedSink) else Tally(self.name)
         """The counts of the sink; they go on where sessions follow one another."""
+        self._live = live or self.tally.may_lose
+        self._endless = self._live or endless
         self._lost = 0
         self._thread = threading.Thread(target=self._write, name=self.name, daemon=True)
         self._thread.start()
@@ -60,7 +61,8 @@ class SinkQueue:
                 return
             if len(self._waiting) >= self._capacity:
                 self._waiting.popleft()
-                self._lose(1, None if self._sink.latest_only else TOO_SLOW)
+                if not self._sink.latest_only:  # a display wants no older results
+                    self._lose(1, TOO_SLOW)
             self._waiting.append((result, pixels if self._sink.wants_pixels else NO_PIXELS))
             self._count_waiting()
             self._changed.notify_all()

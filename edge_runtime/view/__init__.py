@@ -19,8 +19,8 @@ def session_facts(
     live: bool,
     budget: float,
     margin: float,
-    evidence: bool = False,
-    exams: bool = False,
+    evidence: bool,
+    exams: bool,
     received: bool = False,
     worklist: bool = False,
 ) -> dict[str, Any]:

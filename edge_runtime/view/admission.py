@@ -12,7 +12,7 @@ from collections import OrderedDict
 from enum import StrEnum
 
 from devices import Clock
-from edge_runtime.view.address import is_ip_address
+from edge_runtime.release.address import is_ip_address
 
 SECRET_BYTES = 24
 """Random bytes of a token and of a cookie."""

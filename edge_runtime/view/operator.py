@@ -18,7 +18,7 @@ import msgspec
 
 from devices import BadInput, Box, Pixels, SonoliteError
 from devices.capture.source_uri import SourceUri
-from edge_runtime.exams.recorder import Recorder
+from edge_runtime.exams.recorder import ExamRecorder
 from edge_runtime.results.result import Result
 from edge_runtime.screen.region import Region
 from edge_runtime.screen.saved_regions import ScreenSize, save_roi, saved_regions_of
@@ -60,7 +60,7 @@ class Operator:
         source: SourceUri,
         regions_file: Path,
         celsius: Callable[[], float | None] = lambda: None,
-        recorder: Recorder | None = None,
+        recorder: ExamRecorder | None = None,
         worklist: Callable[[], "Worklist"] | None = None,
     ) -> None:
         """`celsius` reads the temperature of the device. `recorder` keeps exams, if they are kept;
@@ -194,7 +194,7 @@ class Operator:
                 return
         raise BadInput(Refusal.GONE)
 
-    def _exams(self, running: bool) -> Recorder:
+    def _exams(self, running: bool) -> ExamRecorder:
         """The recorder. Raises BadInput where there is none, or an exam runs against `running`."""
         if self._recorder is None:
             raise BadInput(Refusal.NO_EXAMS)

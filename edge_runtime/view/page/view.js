@@ -16,6 +16,7 @@ import {
 const SILENT_MS = 900; // without a message the server counts as gone: within a second
 const LONGEST_GAP_MS = 3000; // between two pictures of a slow device
 const REFRESH_MS = 50;
+const TREND_MS = 100; // ten seconds move by a few pixels in that time
 const RATE_MS = 2000;
 const OUT_OF_SCOPE = "unlike the pictures that the model learnt from";
 
@@ -39,6 +40,7 @@ let undrawn = 0; // results that this page did not draw
 let interval = 0; // ms between two pictures
 let recent = []; // {at, sequence, captured} of the last results
 let trend = []; // {at, score, colour, track}
+let trendDrawn = -Infinity;
 
 const text = (name) => catalogue.texts[name] ?? name;
 const reasonText = (reason) => catalogue.reasons[reason] ?? reason;
@@ -132,6 +134,8 @@ function render() {
   const score = scoreOf(noduleOf(result));
   if (score) element("trend").dataset.threshold = score.threshold;
   const threshold = element("trend").dataset.threshold;
+  if (now - trendDrawn < TREND_MS) return;
+  trendDrawn = now;
   drawTrend(element("trend"), trend, now, threshold ? Number(threshold) : null, facts?.margin ?? 0);
 }
 

@@ -21,7 +21,7 @@ from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.export import export_exam, without_identity
 from edge_runtime.exams.page import exam_page
 from edge_runtime.exams.pdf import exam_pdf
-from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.report import REPORT_NODULES, REPORT_PICTURES, ExamReport, make_report
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, found_bundle: Bundle) -> Pa
     folder = tmp_path_factory.mktemp("kept") / "exams"
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr(recorder_module, "COMMIT_PAUSE", 0.01)
-        recorder = stack.enter_context(open_recorder(folder, found_bundle, EVIL, live=False))
+        recorder = stack.enter_context(open_exam_recorder(folder, found_bundle, EVIL, live=False))
         recorder.begin(WHO)
         for frame in range(180):
             track = frame // 20 + 1
@@ -139,6 +139,8 @@ def test_json_has_identity_model_nodules_and_stills(exported: Path) -> None:
     assert record["identity"]["name"] == WHO.name
     assert record["provenance"]["digest"]
     assert len(record["nodules"]) == record["nodule_count"] == 9
+    kept = [still for still in record["stills"] if still["kept"] == "person"]
+    assert len(kept) == record["kept_by_person"] == 5
     assert {still["result"]["state"] for still in record["stills"]} == {"LIVE"}
     assert record["notice"] == NOTICE
 

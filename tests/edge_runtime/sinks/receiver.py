@@ -1,6 +1,7 @@
 """A server for messages, as a user writes one: it takes each number once."""
 
 import json
+import signal
 import ssl
 import subprocess
 import threading
@@ -164,6 +165,14 @@ class Broker:
         self._client.loop_start()
         assert subscribed.wait(120)
         return self
+
+    def pause(self) -> None:
+        """Stops the broker; the connections stay."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets the broker go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()

@@ -7,10 +7,12 @@ import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import numpy as np
@@ -29,13 +31,24 @@ SCREEN: Pixels = np.ones((48, 64), np.uint8)
 PASSWORD = "hunter2hunter2"
 
 
+class Arrived(NamedTuple):
+    """What a place tells of one result."""
+
+    sequence: int
+    state: str
+
+
 @dataclass
 class Place:
     """One place for results, with the sink that sends them there."""
 
     uri: str
-    received: Callable[[], list[int]]
-    """The sequence numbers of the results that arrived, in their order."""
+    received: Callable[[], list[Arrived]]
+    """The results that arrived, in their order."""
+    kept: bool = True
+    """Whether the place keeps what earlier sessions sent there."""
+    messages: bool = False
+    """Whether the place gets messages: one about the end of a session follows."""
     look: Callable[[CountedSink], None] = lambda _: None
     """Looks at the place before the sink closes."""
 
@@ -47,12 +60,20 @@ def free_port() -> int:
         return port
 
 
+def arrived(record: dict[str, Any]) -> Arrived:
+    return Arrived(int(record["sequence"]), record["state"])
+
+
+def results_of(messages: list[dict[str, Any]]) -> list[Arrived]:
+    return [arrived(each["result"]) for each in messages if each["kind"] == "result"]
+
+
 @contextmanager
 def json_lines(folder: Path) -> Iterator[Place]:
     path = folder / "a.jsonl"
 
-    def received() -> list[int]:
-        return [json.loads(line)["sequence"] for line in path.read_text().splitlines()]
+    def received() -> list[Arrived]:
+        return list(map(arrived, map(json.loads, path.read_text().splitlines())))
 
     yield Place(f"jsonl:{path}?max_mb=1000", received)
 
@@ -61,49 +82,46 @@ def json_lines(folder: Path) -> Iterator[Place]:
 def rotated_json_lines(folder: Path) -> Iterator[Place]:
     path = folder / "a.jsonl"
 
-    def received() -> list[int]:
+    def received() -> list[Arrived]:
         files = sorted(folder.glob("a.jsonl.*"), key=lambda file: -int(file.suffix[1:]))
         texts = [file.read_text() for file in [*files, path]]
         assert len(texts) > 2
-        return [json.loads(line)["sequence"] for text in texts for line in text.splitlines()]
+        return [arrived(json.loads(line)) for text in texts for line in text.splitlines()]
 
-    yield Place(f"jsonl:{path}?max_mb=0.2&keep=1000", received)
+    yield Place(f"jsonl:{path}?max_mb=0.1&keep=1000", received)
 
 
 @contextmanager
 def csv_file(folder: Path) -> Iterator[Place]:
     path = folder / "a.csv"
 
-    def received() -> list[int]:
+    def received() -> list[Arrived]:
         with open(path, newline="") as file:
-            return [int(row["sequence"]) for row in csv.DictReader(file)]
+            return list(map(arrived, csv.DictReader(file)))
 
     yield Place(f"csv:{path}", received)
 
 
 @contextmanager
 def prometheus(folder: Path) -> Iterator[Place]:
-    """Counts alone arrive, so that their sum stands for the numbers."""
+    """Counts alone arrive, so that the place numbers the results itself."""
     port = free_port()
-    scraped: list[int] = []
-
-    def received() -> list[int]:
-        return list(range(scraped[-1]))
+    scraped: list[Arrived] = []
 
     def look(sink: CountedSink) -> None:
         text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read().decode()
-        lines = re.findall(r"^sonolite_results_total\{.*\} (\S+)$", text, re.MULTILINE)
-        scraped.append(int(sum(map(float, lines))))
+        counts = re.findall(r'^sonolite_results_total\{state="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        states = [state for state, count in counts for _ in range(int(float(count)))]
+        scraped[:] = [Arrived(number, state) for number, state in enumerate(states)]
 
-    yield Place(f"prometheus:127.0.0.1:{port}", received, look)
+    yield Place(f"prometheus:127.0.0.1:{port}", lambda: scraped, kept=False, look=look)
 
 
 @contextmanager
 def webhook(folder: Path) -> Iterator[Place]:
     with Receiver() as receiver:
-        yield Place(
-            f"webhook:http://127.0.0.1:{receiver.port}/hook#send=results", receiver.sequences
-        )
+        uri = f"webhook:http://127.0.0.1:{receiver.port}/hook#send=results"
+        yield Place(uri, lambda: results_of(receiver.messages), messages=True)
 
 
 @contextmanager
@@ -112,15 +130,15 @@ def mqtt(folder: Path) -> Iterator[Place]:
         pytest.skip("mosquitto is not installed (make test-programs)")
     with Broker(folder, free_port()) as broker:
 
-        def received() -> list[int]:
+        def received() -> list[Arrived]:
             """All: the broker passes them on a moment after it confirmed them."""
             until = time.monotonic() + 120
             while not broker.messages or broker.messages[-1]["kind"] != "end":
                 assert time.monotonic() < until
                 time.sleep(0.01)
-            return broker.sequences()
+            return results_of(broker.messages)
 
-        yield Place(broker.uri, received)
+        yield Place(broker.uri, received, messages=True)
 
 
 PLACES = [json_lines, rotated_json_lines, csv_file, prometheus, webhook, mqtt]
@@ -157,29 +175,35 @@ def send(place: Place, count: int, live: bool = False) -> Delivery:
     return queue.tally.delivery()
 
 
+def assert_sent(place: Place, count: int) -> None:
+    """Every result that `send` sent has arrived, in order and with its state."""
+    received = place.received()
+    assert [each.sequence for each in received] == list(range(count))
+    searching = -(-count // 3)
+    states = {"LIVE": count - searching, "SEARCHING": searching}
+    assert Counter(each.state for each in received) == states
+
+
 def test_every_result_arrives_once_and_in_order(place: Place) -> None:
     delivery = send(place, 3000)
-    assert place.received() == list(range(3000))
-    ends = place.uri.startswith(
-        ("webhook", "mqtt")
-    )  # a message about the end of the session follows
+    assert_sent(place, 3000)
     counts = delivery.delivered, delivery.waiting, delivery.given_up, delivery.last_error
-    assert counts == (3000 + ends, 0, 0, None)
+    assert counts == (3000 + place.messages, 0, 0, None)
 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_results_arrive_once_and_in_order(place: Place) -> None:
     delivery = send(place, 100_000)
-    assert place.received() == list(range(100_000))
-    assert delivery.delivered in (100_000, 100_001)
-    assert (delivery.waiting, delivery.given_up) == (0, 0)
+    assert_sent(place, 100_000)
+    counts = delivery.delivered, delivery.waiting, delivery.given_up, delivery.last_error
+    assert counts == (100_000 + place.messages, 0, 0, None)
 
 
 def test_a_second_session_goes_on_where_the_first_ended(place: Place) -> None:
     send(place, 800)
     send(place, 400)
-    received = place.received()
-    assert received in ([*range(800), *range(400)], [*range(400)])
+    numbers = [each.sequence for each in place.received()]
+    assert numbers == [*range(800 * place.kept), *range(400)]
 
 
 def test_an_unknown_option_is_refused_with_those_that_are_known(place: Place) -> None:
@@ -214,8 +238,13 @@ def test_a_live_session_waits_for_no_sink_and_every_result_is_counted(place: Pla
         assert queue.tally.queued == RECORD_CAPACITY + 1
         let.set()
         queue.close()
+        place.look(sink)
+    numbers = [each.sequence for each in place.received()]
+    if place.kept:
+        assert numbers == [0, *range(11, RECORD_CAPACITY + 11)]
+    assert len(numbers) == RECORD_CAPACITY + 1
     delivery = queue.tally.delivery()
-    assert delivery.delivered in (RECORD_CAPACITY + 1, RECORD_CAPACITY + 2)
+    assert delivery.delivered == RECORD_CAPACITY + 1 + place.messages
     assert delivery.waiting == 0
     assert delivery.given_up == 10
     assert "too slow" in (delivery.last_error or "")

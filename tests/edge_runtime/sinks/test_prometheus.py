@@ -83,7 +83,13 @@ def test_many_reasons_are_one_in_the_end() -> None:
     assert f'sonolite_abstentions_total{{reason="{OTHER_REASON}"}} 5.0' in text
 
 
-@pytest.mark.parametrize("place", ["", "9108", "host", "[::1", "host:0", "host:99999", "a:b@c:1"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("", "9108", "host", "[::1", "host:0", "host:99999", "a:b@c:1", "a..b:1", "[::1::2]:1"),
+        f"{64 * 'a'}:1",
+    ],
+)
 def test_what_is_no_address_is_refused(place: str) -> None:
     with (
         pytest.raises(BadInput, match="needs HOST:PORT"),

@@ -134,7 +134,7 @@ def test_a_sink_that_never_returns_does_not_hold_the_end(monkeypatch: pytest.Mon
     sink.open.set()
 
 
-def test_who_shows_what_is_now_is_told_the_newest_alone() -> None:
+def test_who_shows_what_is_now_is_told_the_newest_alone_and_has_lost_nothing() -> None:
     sink = Gated()
     sink.latest_only = True
     box = SinkQueue(sink, live=True)
@@ -146,6 +146,7 @@ def test_who_shows_what_is_now_is_told_the_newest_alone() -> None:
     sink.open.set()
     box.close()
     assert sink.told == [0, 8]
+    assert (box.tally.delivery().given_up, box.reports) == (0, False)
 
 
 def test_a_session_that_was_asked_to_end_waits_for_no_sink() -> None:

@@ -16,7 +16,7 @@ from devices import BadInput, Box
 from devices.capture.phantom import Phantom
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle
-from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Identity, read_exams
 from edge_runtime.models.backends import FallbackChain
@@ -71,7 +71,7 @@ def examination(demo_bundle: Bundle, tmp_path: Path) -> Iterator[Examination]:
     chain = FallbackChain(demo_bundle, stage, [CPU], threads=1, any_picture=True)
     with ExitStack() as stack:
         device = stack.enter_context(Phantom(fps=15))
-        recorder = stack.enter_context(open_recorder(exams, demo_bundle, str(SOURCE), True))
+        recorder = stack.enter_context(open_exam_recorder(exams, demo_bundle, str(SOURCE), True))
         operator = Operator(region, SOURCE, file, recorder=recorder)
         view = stack.enter_context(opened(operator, exams=True))
         sinks = [view, recorder]

@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection
 
 from devices.capture.phantom import Phantom
 from edge_runtime.bundle.archive import Bundle
-from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Exam, Identity, read_exams
 from edge_runtime.exams.worklist import WorklistAddress, ask_worklist
@@ -76,7 +76,7 @@ def department(demo_bundle: Bundle, tmp_path: Path) -> Iterator[Department]:
     )
     with (
         worklist_server(tmp_path / "steps") as port,
-        open_recorder(tmp_path / "exams", demo_bundle, str(SOURCE), True) as recorder,
+        open_exam_recorder(tmp_path / "exams", demo_bundle, str(SOURCE), True) as recorder,
     ):
         ask = partial(ask_worklist, WorklistAddress("127.0.0.1", port, TITLE))
         operator = Operator(Region(), SOURCE, NO_REGIONS, recorder=recorder, worklist=ask)
@@ -132,7 +132,7 @@ def test_a_worklist_that_is_away_is_told_and_the_exam_begins_all_the_same(
     page: "Page", demo_bundle: Bundle, tmp_path: Path
 ) -> None:
     ask = partial(ask_worklist, WorklistAddress("127.0.0.1", 9))
-    with open_recorder(tmp_path / "exams", demo_bundle, str(SOURCE), True) as recorder:
+    with open_exam_recorder(tmp_path / "exams", demo_bundle, str(SOURCE), True) as recorder:
         operator = Operator(Region(), SOURCE, NO_REGIONS, recorder=recorder, worklist=ask)
         with opened(operator, exams=True, worklist=True) as view, Feed(view):
             operate(page, view)
