@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-MAX_TEXT = 64
+MAX_DICOM_TEXT = 64
 """Letters of a long string and of one group of a name (PS3.5, 6.2); what is longer is cut."""
 KEYWORDS = ("PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID")
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -42,19 +42,19 @@ def read_identity(path: Path) -> DicomIdentity:
 
 def identity_of(dataset: Any) -> DicomIdentity:
     """The identity in a dataset of pydicom; what cannot be read is empty."""
-    text = {keyword: text_of(dataset, keyword) for keyword in KEYWORDS}
+    text = {keyword: dicom_text(dataset, keyword) for keyword in KEYWORDS}
     study = text["StudyInstanceUID"]
     return DicomIdentity(
         patient_id=text["PatientID"],
         name=text["PatientName"],
-        birth_date=date_of(text["PatientBirthDate"]),
+        birth_date=iso_date(text["PatientBirthDate"]),
         accession=text["AccessionNumber"],
         study=study if _UID.fullmatch(study) else "",
     )
 
 
-def text_of(dataset: Any, keyword: str) -> str:
-    """An attribute as text without control characters, at most MAX_TEXT letters."""
+def dicom_text(dataset: Any, keyword: str) -> str:
+    """An attribute as text without control characters, at most MAX_DICOM_TEXT letters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -62,12 +62,12 @@ def text_of(dataset: Any, keyword: str) -> str:
         except Exception:  # a value that its character set does not have, or of another type
             return ""
     words = "".join(letter for letter in words if letter.isprintable()).strip()
-    if len(words) > MAX_TEXT and keyword == "PatientName":
+    if len(words) > MAX_DICOM_TEXT and keyword == "PatientName":
         words = words.partition("=")[0]
-    return words[:MAX_TEXT].strip()
+    return words[:MAX_DICOM_TEXT].strip()
 
 
-def date_of(text: str) -> str:
+def iso_date(text: str) -> str:
     """YYYYMMDD as YYYY-MM-DD; nothing where it is no date."""
     try:
         return datetime.strptime(text, "%Y%m%d").date().isoformat()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-HOST, PORT, TITLE = "127.0.0.1", 11112, "SONOLITE"
+LISTEN_HOST, DICOM_PORT, OWN_TITLE = "127.0.0.1", 11112, "SONOLITE"
 """Where it listens, and its application entity title, where the URI does not say; the port is the
 registered one (PS3.8, 9.1.1)."""
 MAX_MEGABYTES = 256
@@ -45,9 +45,9 @@ MAX_RECEIVED = 256
 AWAITED = "no picture was sent for a while"
 FULL = "too many objects wait"
 
-_TITLE = re.compile(r"[ -\[\]-~]{1,16}")
+AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")
 """Of printable letters but the backslash (PS3.5, 6.2: AE)."""
-KEYS = ("ae", "allow", "hosts", "max_mb")
+LISTEN_KEYS = ("ae", "allow", "hosts", "max_mb")
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class DicomListen(CaptureDevice):
 
     def _take(self, path: Path) -> "StoreAnswer":
         """Checks an object, and lets it wait for its turn."""
-        from devices.capture.dicom_server import OUT_OF_RESOURCES, SUCCESS, StoreAnswer
+        from devices.capture.dicom_server import OUT_OF_RESOURCES, STORED, StoreAnswer
 
         file = path.open("rb")
         try:
@@ -245,7 +245,7 @@ class DicomListen(CaptureDevice):
             self._waiting.append((name, file))
             self._changed.notify_all()
         _LOGGER.info("%s was received: %d frames", name, frames)
-        return StoreAnswer(SUCCESS)
+        return StoreAnswer(STORED)
 
 
 def _path(file: BinaryIO) -> Path:
@@ -279,24 +279,24 @@ def parse_listen(uri: SourceUri) -> ListenSettings:
     rest, _, query = uri.unexpanded.partition(":")[2].partition("?")
     try:
         parts = urlsplit(f"//{rest if ':' in rest else f':{rest}'}")
-        host, port = parts.hostname or HOST, parts.port
+        host, port = parts.hostname or LISTEN_HOST, parts.port
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
         values = dict(pairs)
         if parts.path or parts.username is not None or len(values) < len(pairs):
             raise ValueError
-        address = ipaddress.ip_address(HOST if host == "localhost" else host)
+        address = ipaddress.ip_address(LISTEN_HOST if host == "localhost" else host)
         networks = tuple(ipaddress.ip_network(word) for word in _words(values, "hosts"))
         megabytes = float(values.get("max_mb", MAX_MEGABYTES))
-        if not set(values) <= set(KEYS) or not 0 < megabytes <= 4096:
+        if not set(values) <= set(LISTEN_KEYS) or not 0 < megabytes <= 4096:
             raise ValueError
     except ValueError:
-        keys = ", ".join(KEYS)
+        keys = ", ".join(LISTEN_KEYS)
         raise BadInput(
             f"{uri}: dicom-listen:[HOST:]PORT is expected, with HOST an address of this machine; "
             f"the options after ? are {keys}"
         ) from None
-    title, callers = values.get("ae", TITLE), _words(values, "allow")
-    if not all(_TITLE.fullmatch(word) for word in (title, *callers)):
+    title, callers = values.get("ae", OWN_TITLE), _words(values, "allow")
+    if not all(AE_TITLE.fullmatch(word) for word in (title, *callers)):
         raise BadInput(f"{uri}: a title has 1 to 16 letters of ASCII")
     if not address.is_loopback and not callers and not networks:
         raise BadInput(
@@ -304,7 +304,12 @@ def parse_listen(uri: SourceUri) -> ListenSettings:
             "who may"
         )
     return ListenSettings(
-        str(address), PORT if port is None else port, title, callers, networks, int(megabytes * 1e6)
+        str(address),
+        DICOM_PORT if port is None else port,
+        title,
+        callers,
+        networks,
+        int(megabytes * 1e6),
     )
 
 

@@ -22,22 +22,22 @@ from devices.errors import BadInput
 
 MAX_ASSOCIATIONS = 4
 """Callers that may send at a time; the next one is told to try again."""
-MAX_CONNECTIONS = 8
+MAX_CALLERS = 8
 NEGOTIATION_SECONDS = 5.0
 """For so long a caller that has connected may say nothing."""
-SILENCE_SECONDS = 30.0
+CALLER_SILENCE_SECONDS = 30.0
 """For so long a caller may be silent in the midst of an object."""
 OBJECT_SECONDS = 300.0
 """For so long an object may take to come."""
-IDLE_SECONDS = 60.0
+ASSOCIATION_IDLE_SECONDS = 60.0
 """For so long a caller may keep an association without using it."""
 NEGOTIATION_BYTES = 1 << 20
 """Bytes that may come beside the object itself."""
 PDU_BYTES = 128 * 1024
 
-VERIFICATION = "1.2.840.10008.1.1"
+ECHO_CLASS = "1.2.840.10008.1.1"
 """The SOP class of C-ECHO (PS3.4, annex A)."""
-IMAGES = (
+IMAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image
     "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame Image
     "1.2.840.10008.5.1.4.1.1.6",  # the retired forms of both
@@ -48,7 +48,7 @@ IMAGES = (
 )
 """The SOP classes of the pictures that scanners send (PS3.4, B.5)."""
 
-SUCCESS = 0x0000
+STORED = 0x0000
 OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
 """Statuses of C-STORE (PS3.4, B.2.3)."""
@@ -67,7 +67,7 @@ class _Connection(socket.socket):
 
     def __init__(self, connected: socket.socket, max_bytes: int) -> None:
         super().__init__(fileno=connected.detach())
-        self.settimeout(SILENCE_SECONDS)
+        self.settimeout(CALLER_SILENCE_SECONDS)
         self._max_bytes = max_bytes + NEGOTIATION_BYTES
         self.begin()
 
@@ -87,7 +87,7 @@ class _Connection(socket.socket):
 
 
 class _Server(ThreadedAssociationServer):
-    """Takes connections of admitted hosts, up to MAX_CONNECTIONS."""
+    """Takes connections of admitted hosts, up to MAX_CALLERS."""
 
     daemon_threads = True
 
@@ -104,7 +104,7 @@ class _Server(ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
         """Whether a connection is served."""
-        few = len(self.active_associations) < MAX_CONNECTIONS
+        few = len(self.active_associations) < MAX_CALLERS
         return few and self._admits_host(client_address[0])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -137,11 +137,11 @@ class DicomServer:
         entity.require_calling_aet = [*callers]
         entity.maximum_associations = MAX_ASSOCIATIONS
         entity.maximum_pdu_size = PDU_BYTES
-        entity.acse_timeout, entity.dimse_timeout = NEGOTIATION_SECONDS, SILENCE_SECONDS
-        entity.network_timeout = IDLE_SECONDS
-        for image in IMAGES:
+        entity.acse_timeout, entity.dimse_timeout = NEGOTIATION_SECONDS, CALLER_SILENCE_SECONDS
+        entity.network_timeout = ASSOCIATION_IDLE_SECONDS
+        for image in IMAGE_CLASSES:
             entity.add_supported_context(image, sorted(READ))
-        entity.add_supported_context(VERIFICATION)
+        entity.add_supported_context(ECHO_CLASS)
         self._take = take
         handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, _remove_part)]
         self._server = entity.make_server(

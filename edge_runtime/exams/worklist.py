@@ -16,31 +16,29 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from devices import BadInput, HardwareMissing
-from devices.capture.dicom_identity import date_of, identity_of, text_of
+from devices.capture.dicom_identity import dicom_text, identity_of, iso_date
+from devices.capture.dicom_listen import AE_TITLE, OWN_TITLE
 from devices.capture.registry import PYNETDICOM
 from edge_runtime.exams.store import Identity
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-TITLE = "SONOLITE"
-"""The application entity title of this device, where the address does not say."""
 CALLED = "ANY-SCP"
 """That of the server, where the address does not say."""
 MODALITY = "US"
-ANSWER_SECONDS = 10.0
+WORKLIST_SECONDS = 10.0
 """For so long the server may take for all of its answers."""
 MAX_STEPS = 200
 """Answers that are read; the connection is closed where more come."""
-MAX_BYTES = 16 << 20
+MAX_ANSWER_BYTES = 16 << 20
 """Bytes of all answers."""
 WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 """The SOP class of the question (PS3.4, K.6.1.2)."""
-PENDING = (0xFF00, 0xFF01)
+ANSWER_FOLLOWS = (0xFF00, 0xFF01)
 """Statuses of an answer that others follow (PS3.4, K.4.1.1.4)."""
-KEYS = ("called", "calling", "modality")
+WORKLIST_KEYS = ("called", "calling", "modality")
 
-_TITLE = re.compile(r"[ -\[\]-~]{1,16}")
 _TIME = re.compile(r"(\d\d)(\d\d).*")
 
 
@@ -51,12 +49,12 @@ class WorklistAddress:
     host: str
     port: int
     called: str = CALLED
-    calling: str = TITLE
+    calling: str = OWN_TITLE
     modality: str = MODALITY
     """Of the steps that are asked for; empty for all."""
 
     def __post_init__(self) -> None:
-        if not (_TITLE.fullmatch(self.called) and _TITLE.fullmatch(self.calling)):
+        if not (AE_TITLE.fullmatch(self.called) and AE_TITLE.fullmatch(self.calling)):
             raise BadInput("worklist: a title has 1 to 16 letters of ASCII")
         if not re.fullmatch(r"[A-Z]{0,16}", self.modality):
             raise BadInput("worklist: a modality is written like US")
@@ -89,7 +87,7 @@ class Worklist:
 
 
 def parse_worklist(text: str) -> WorklistAddress:
-    """Reads `HOST:PORT?called=TITLE&calling=TITLE&modality=US`. Raises BadInput for other text."""
+    """Reads `HOST:PORT?called=TITLE&calling=TITLE&modality=US`. Raises BadInput for other."""
     place, _, query = text.partition("?")
     try:
         parts = urlsplit(f"//{place}")
@@ -98,11 +96,11 @@ def parse_worklist(text: str) -> WorklistAddress:
         host, port = parts.hostname, parts.port
         if not host or not port or parts.path or parts.username is not None:
             raise ValueError
-        if len(values) < len(pairs) or not set(values) <= set(KEYS):
+        if len(values) < len(pairs) or not set(values) <= set(WORKLIST_KEYS):
             raise ValueError
     except ValueError:
         raise BadInput(
-            "worklist: HOST:PORT is expected; the options after ? are " + ", ".join(KEYS)
+            "worklist: HOST:PORT is expected; the options after ? are " + ", ".join(WORKLIST_KEYS)
         ) from None
     return WorklistAddress(host, port, **values)
 
@@ -119,8 +117,8 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     _config.LOG_HANDLER_LEVEL = "none"
     entity = AE(address.calling)
-    entity.connection_timeout = entity.acse_timeout = ANSWER_SECONDS
-    entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
+    entity.connection_timeout = entity.acse_timeout = WORKLIST_SECONDS
+    entity.dimse_timeout = entity.network_timeout = WORKLIST_SECONDS
     entity.add_requested_context(WORKLIST_FIND)
     came, out_of_time = 0, threading.Event()
     with ExitStack() as stack:
@@ -133,10 +131,10 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
                 out_of_time.set()
                 _shut(connection)
 
-            timer = threading.Timer(ANSWER_SECONDS, end)
+            timer = threading.Timer(WORKLIST_SECONDS, end)
             timer.daemon = True
             stack.callback(connection.close)  # pynetdicom forgets it now and then
-            stack.callback(event.assoc.dul.join, ANSWER_SECONDS)
+            stack.callback(event.assoc.dul.join, WORKLIST_SECONDS)
             stack.callback(_shut, connection)
             stack.callback(timer.cancel)
             timer.start()
@@ -144,11 +142,11 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
         def count(event: Any) -> None:
             nonlocal came
             came += len(event.data)
-            if came > MAX_BYTES:
+            if came > MAX_ANSWER_BYTES:
                 _shut(event.assoc.dul.socket.socket)
 
         try:  # a refusal has a reason here, and pynetdicom tells none
-            socket.create_connection((address.host, address.port), ANSWER_SECONDS).close()
+            socket.create_connection((address.host, address.port), WORKLIST_SECONDS).close()
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or "no answer"
             raise HardwareMissing(f"{address}: {reason}") from error
@@ -162,7 +160,7 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
                 raise ConnectionError("it refuses the titles" if refused else "no answer")
             answer = _read(association, _query(address, day))
         except ConnectionError as error:
-            why = f"no answer within {ANSWER_SECONDS:g} s" if out_of_time.is_set() else error
+            why = f"no answer within {WORKLIST_SECONDS:g} s" if out_of_time.is_set() else error
             raise HardwareMissing(f"{address}: {why}") from error
         if not answer.more:
             association.release()
@@ -198,7 +196,7 @@ def _answers(association: Any, query: "Dataset") -> Iterator["Dataset | None"]:
             raise ConnectionError("the answer is not whole")
         if status.Status == 0x0000:
             return
-        if status.Status in PENDING:
+        if status.Status in ANSWER_FOLLOWS:
             yield answer
         elif status.Status == 0xC312:  # of pynetdicom, for an answer that it cannot decode
             yield None
@@ -232,11 +230,11 @@ def _step_of(answer: "Dataset | None") -> ScheduledStep | None:
             warnings.simplefilter("ignore")  # they quote what they stumble on
             assert answer is not None
             step = (answer.get("ScheduledProcedureStepSequence") or [{}])[0]
-            day = date_of(text_of(step, "ScheduledProcedureStepStartDate"))
-            at = _TIME.fullmatch(text_of(step, "ScheduledProcedureStepStartTime"))
+            day = iso_date(dicom_text(step, "ScheduledProcedureStepStartDate"))
+            at = _TIME.fullmatch(dicom_text(step, "ScheduledProcedureStepStartTime"))
             words = (
-                text_of(step, "ScheduledProcedureStepDescription"),
-                text_of(answer, "RequestedProcedureDescription"),
+                dicom_text(step, "ScheduledProcedureStepDescription"),
+                dicom_text(answer, "RequestedProcedureDescription"),
             )
             return ScheduledStep(
                 Identity(**asdict(identity_of(answer))),

@@ -285,8 +285,8 @@ class ViewServer:
         number = envelope.id
 
         def answer(refusal: str | None, given: object = None) -> None:
-            told = {"id": number, "refused": refusal, "given": given}
-            viewer.note(json.dumps({"answer": told}))
+            content = {"id": number, "refused": refusal, "given": given}
+            viewer.note(json.dumps({"answer": content}))
 
         def answer_later(refusal: str | None, given: object = None) -> None:
             with suppress(RuntimeError):  # the server has ended: nobody waits for the answer

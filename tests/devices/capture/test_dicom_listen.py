@@ -18,7 +18,7 @@ from pydicom.encaps import encapsulate
 from devices import BadInput, Box, DeviceStalled, NothingSent
 from devices.capture import dicom_listen, dicom_server, open_device
 from devices.capture.dicom_listen import AWAITED, DicomListen, parse_listen
-from devices.capture.dicom_server import MAX_CONNECTIONS
+from devices.capture.dicom_server import MAX_CALLERS
 from devices.capture.source_uri import SourceUri
 from tests.devices.capture.test_dicom import GREY, PATIENT, region, write_dicom, write_jpegs
 
@@ -299,7 +299,7 @@ def test_bytes_that_are_no_dicom_harm_nobody(
 ) -> None:
     monkeypatch.setattr(dicom_server, "NEGOTIATION_SECONDS", 0.2)
     device = listening()
-    held = [socket.create_connection(("127.0.0.1", device.port)) for _ in range(MAX_CONNECTIONS)]
+    held = [socket.create_connection(("127.0.0.1", device.port)) for _ in range(MAX_CALLERS)]
     try:
         held[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
         held[1].sendall(b"\x01\x00\xff\xff\xff\xff")

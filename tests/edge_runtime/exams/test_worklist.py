@@ -122,7 +122,7 @@ def silent(first: bytes) -> Iterator[int]:
 def test_a_worklist_that_hangs_is_told_in_time(
     first: bytes, monkeypatch: pytest.MonkeyPatch, within: Callable[[float], float]
 ) -> None:
-    monkeypatch.setattr(worklist, "ANSWER_SECONDS", 0.6)
+    monkeypatch.setattr(worklist, "WORKLIST_SECONDS", 0.6)
     began = time.monotonic()
     with silent(first) as port, pytest.raises(HardwareMissing, match="no answer"):
         ask_worklist(WorklistAddress("127.0.0.1", port))
@@ -163,7 +163,7 @@ def test_ten_thousand_answers_are_cut_off() -> None:
 
 
 def test_answers_that_never_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worklist, "ANSWER_SECONDS", 0.6)
+    monkeypatch.setattr(worklist, "WORKLIST_SECONDS", 0.6)
     over = threading.Event()
 
     def answers(event: Any) -> Iterator[tuple[int, Dataset]]:
@@ -177,7 +177,7 @@ def test_answers_that_never_end_are_given_up(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_too_large_answers_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worklist, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(worklist, "MAX_ANSWER_BYTES", 10_000)
     comments = {"PatientComments": "x" * 9000}
     with serving(answer_with(5, **comments)) as port, pytest.raises(HardwareMissing):
         ask_worklist(WorklistAddress("127.0.0.1", port))

@@ -33,7 +33,7 @@ def write_step(folder: Path, name: str, **attributes: str) -> Path:
     step, dataset = Dataset(), Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = "1.2.276.0.7230010.3.1.0.1"
+    dataset.file_meta.MediaStorageSOPClassUID = uid.UID("1.2.276.0.7230010.3.1.0.1")
     dataset.file_meta.MediaStorageSOPInstanceUID = uid.generate_uid(entropy_srcs=[name])
     values = {
         "SpecificCharacterSet": "ISO_IR 192",

@@ -3,12 +3,13 @@
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.sync.client import ClientConnection
@@ -32,7 +33,7 @@ from tests.edge_runtime.exams.worklist_server import (
     write_step,
 )
 from tests.edge_runtime.sinks.test_overlay import RESULT
-from tests.edge_runtime.view.conftest import LARGE, NO_REGIONS, Feed, opened
+from tests.edge_runtime.view.conftest import LARGE, NO_REGIONS, Feed, Running, opened
 from tests.edge_runtime.view.test_commands import SOURCE, token
 from tests.edge_runtime.view.test_controls import operate
 from tests.edge_runtime.view.test_page import serious, take, wait_for, wait_for_text
@@ -179,3 +180,20 @@ def test_a_picture_that_was_sent_stays_and_does_not_pass_for_live(
         assert page.inner_text("#state") == "RECEIVED"
         assert page.get_attribute("#picture", "data-frame") is not None
         take(page, screenshots, "received")
+
+
+def test_a_run_offers_the_worklist_to_operators(
+    running: Callable[..., Running], tmp_path: Path
+) -> None:
+    write_step(tmp_path / "steps", "one")
+    with worklist_server(tmp_path / "steps") as port:
+        words = ("--exam", str(tmp_path / "exams"), "--worklist", f"127.0.0.1:{port}?called=MWL")
+        run = running("phantom:", *words)
+        with watch(run, urlsplit(run.operator_link).fragment) as page:
+            page.send(json.dumps({"id": 3, "command": {"do": "worklist"}}))
+            while not (
+                isinstance(heard := page.recv(timeout=60), str) and "answer" in json.loads(heard)
+            ):
+                pass
+        (step,) = json.loads(heard)["answer"]["given"]["steps"]
+        assert step["patient_id"] == "4711"
