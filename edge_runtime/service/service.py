@@ -168,8 +168,11 @@ def _session(
         view = service.view
         if view is not None:
             margin = chain.stage.decision.margin
-            evidence = chain.classifier.has_evidence
-            view.begin(session_facts(device.live, session.budget, margin, evidence, exams=False))
+            evidence, received = chain.classifier.has_evidence, device.received is not None
+            facts = session_facts(
+                device.live, session.budget, margin, evidence, exams=False, received=received
+            )
+            view.begin(facts)
         try:
             summary, lost = session.run(sinks, ended, heartbeat)
         except BadInput as error:  # the region does not lie on the screen
