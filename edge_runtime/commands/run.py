@@ -32,7 +32,7 @@ from edge_runtime.commands.options import (
     stopped_by_signals,
     trusted_keys,
 )
-from edge_runtime.files import configuration_folder
+from edge_runtime.files import configuration_folder, refuse_existing
 from edge_runtime.models.backends import FallbackChain, parse_backend
 from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.results.result import NOTICE
@@ -424,6 +424,8 @@ def _run(
     exam: WantedExam | None = None,
 ) -> None:
     """One session from the arguments to the summary; calls `admit` once the model is open."""
+    if record is not None:
+        refuse_existing(record)
     saved = saved_regions_of(saved_regions_file(), source)
     if roi is not None:
         parse_roi(roi)  # a wrong region is refused before the source opens

@@ -11,7 +11,7 @@ import msgspec
 
 from edge_runtime.exams.page import exam_page
 from edge_runtime.exams.pdf import PDF_WRITER, exam_pdf
-from edge_runtime.exams.report import make_report, overlay_of
+from edge_runtime.exams.report import draw_still, make_report
 from edge_runtime.exams.store import (
     Exam,
     ExamDecision,
@@ -22,9 +22,7 @@ from edge_runtime.exams.store import (
 )
 from edge_runtime.files import whole_folder
 from edge_runtime.results.result import NOTICE
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula; foreign text must not begin so."""
+from edge_runtime.sinks.csv_rows import FORMULA
 
 
 def export_exam(
@@ -55,12 +53,17 @@ def export_exam(
         _table(part / "nodules.csv", _nodule_rows(nodules, labels))
         (part / "pictures").mkdir()
         for still in stills:
-            overlay = overlay_of(folder, exam.id, still)
-            if overlay is None:
+            drawn = draw_still(folder, exam.id, still)
+            if drawn is None:
                 notes.append(f"picture {still.number} is missing or damaged")
                 continue
             content = still_path(folder, exam.id, still.number).read_bytes()
             (part / "pictures" / f"{still.number}.png").write_bytes(content)
+            overlay, result = drawn
+            if result is None:
+                why = "another version of sonolite kept the result"
+                notes.append(f"picture {still.number} has no overlay: {why}")
+                continue
             coded = cv2.imencode(".png", overlay)[1].tobytes()
             (part / "pictures" / f"{still.number}_overlay.png").write_bytes(coded)
     return notes
@@ -180,4 +183,4 @@ def _table(path: Path, rows: Iterable[dict[str, object]]) -> None:
 def _cell(value: object) -> object:
     if isinstance(value, float):
         return round(value, 6)
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

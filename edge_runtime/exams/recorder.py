@@ -10,10 +10,10 @@ pictures:
         recorder.end()
         recorder.status().line()
 
-`begin` and `keep_still` raise BadInput where they make no sense now. Nothing else is raised, and
-nothing waits for the disk: what cannot be written waits in a queue of bounded length and is tried
-again; what the queue has no room for is counted. `status` tells the trouble. Outside an exam
-`write` does nothing.
+`begin` and `keep_still` raise BadInput with a `NotKept` where they make no sense now. Nothing else
+is raised, and nothing waits for the disk: what cannot be written waits in a queue of bounded length
+and is tried again; what the queue has no room for is counted. `status` tells the trouble. Outside
+an exam `write` does nothing.
 """
 
 import errno
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from enum import StrEnum
 from pathlib import Path
 
 import cv2
@@ -40,7 +40,9 @@ from edge_runtime.exams import store
 from edge_runtime.exams.course import Course, CourseStep
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Identity, Provenance, Retention
+from edge_runtime.files import make_thread_nicer
 from edge_runtime.results.result import Result, to_json
+from edge_runtime.text import program_version
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -59,21 +61,32 @@ HANG_SECONDS = 10.0
 """For so long the end then waits for a write that has begun."""
 LOCK = "recorder.lock"
 LOCK_ATTEMPTS = 10
-REMOVED = "the folder was removed"
-"""The trouble after which an exam cannot be completed: what would be written is lost."""
 
 Write = Callable[[sqlite3.Connection, int], None]
 """Writes something of the exam of that number; only ever called within a transaction."""
+
+
+class NotKept(StrEnum):
+    """Why something of an exam cannot be kept, now or at all."""
+
+    NO_EXAM = "no exam is running; begin one first"
+    EXAM_RUNS = "an exam is running; end it first"
+    TOO_MUCH = "too much waits for the disk: try again"
+    FULL = "the disk is full"
+    SILENT = "the disk does not answer"
+    LOCKED = "another program holds the database"
+    UNREADABLE = "the database cannot be opened"
+    REMOVED = "the folder was removed"
+    """The exam cannot be completed: what would be written is lost."""
+    FAILED = "the recorder of exams failed"
 
 
 @dataclass(frozen=True)
 class ExamStatus:
     """How the recorder is doing."""
 
-    running: bool
-    """Whether an exam runs."""
     begun: str | None
-    """When it began, UTC, ISO 8601."""
+    """When the exam that runs began, UTC, ISO 8601; None where none runs."""
     exam: int | None
     """The number of the exam that was written last; None before the first is written."""
     stills: int
@@ -102,7 +115,8 @@ class _Job:
     write: Write | None = None
     begin: tuple[str, Identity] | None = None
     """Begins an exam at that moment."""
-    picture: bool = False
+    code: Callable[[], None] | None = None
+    """Codes the picture; long work, which must not hold the database."""
     may_be_lost: bool = True
 
 
@@ -156,7 +170,7 @@ class ExamRecorder:
         """Begins an exam. Raises BadInput where one runs, and where nothing can be kept."""
         with self._changed:
             if self._course is not None:
-                raise BadInput("an exam is running; end it first")
+                raise BadInput(NotKept.EXAM_RUNS)
             self._require_room(len(self._jobs) < STEPS_WAITING)
             self._begun = self._now()
             self._course = Course(self._stage, self._policy, self._provenance.live, self._clock())
@@ -185,7 +199,7 @@ class ExamRecorder:
         """
         with self._changed:
             if self._course is None:
-                raise BadInput("no exam is running; begin one first")
+                raise BadInput(NotKept.NO_EXAM)
             self._require_room(self._pictures < PICTURES_WAITING)
             self._keep_picture(result, pixels, "person", None)
             self._stills += 1
@@ -207,7 +221,6 @@ class ExamRecorder:
         """How the recorder is doing now."""
         with self._changed:
             return ExamStatus(
-                self._course is not None,
                 self._begun,
                 self._exam,
                 self._stills,
@@ -234,15 +247,15 @@ class ExamRecorder:
         self._thread.join(END_SECONDS + HANG_SECONDS)
         with self._changed:
             if self._thread.is_alive() and not self._failed:
-                self._give_up("the disk does not answer")
+                self._give_up(NotKept.SILENT)
 
     # What waits for the disk. All of this is called with the condition held.
 
     def _require_room(self, has_room: bool) -> None:
         if self._failed:
-            raise BadInput(f"exams cannot be kept: {self._trouble}")
+            raise BadInput(self._trouble or NotKept.FAILED)
         if not has_room:
-            raise BadInput("exams cannot be kept: too much waits for the disk")
+            raise BadInput(NotKept.TOO_MUCH)
 
     def _keep_step(self, step: CourseStep, all_pictures: bool = False) -> None:
         assert self._course is not None
@@ -265,13 +278,15 @@ class ExamRecorder:
         held: list[Pixels] = [pixels]
         coded: list[bytes] = []
 
-        def write(to: sqlite3.Connection, exam: int) -> None:
+        def code() -> None:
             if not coded:  # once, although a full disk has it tried often
                 coded.append(cv2.imencode(".png", held.pop())[1].tobytes())
+
+        def write(to: sqlite3.Connection, exam: int) -> None:
             self._write_still(to, exam, coded[0], result, kept, nodule)
 
         self._pictures += 1
-        self._put(_Job(write, picture=True, may_be_lost=False))
+        self._put(_Job(write, code=code, may_be_lost=False))
 
     def _put(self, job: _Job) -> None:
         """Adds a job. A full queue gives up its oldest job that may be lost."""
@@ -288,7 +303,7 @@ class ExamRecorder:
     def _fail(self, error: Exception) -> None:
         """Gives up for good after an error of the program; the session goes on."""
         _LOGGER.warning("the recorder of exams failed: %s", type(error).__name__)
-        self._give_up(f"the recorder failed ({type(error).__name__})")
+        self._give_up(NotKept.FAILED)
 
     def _give_up(self, trouble: str) -> None:
         """Takes nothing more; what waits, or is being written, counts as lost."""
@@ -301,6 +316,7 @@ class ExamRecorder:
     # The thread that writes.
 
     def _work(self) -> None:
+        make_thread_nicer()
         try:
             while self._turn():
                 pass
@@ -334,8 +350,8 @@ class ExamRecorder:
             if trouble not in (None, self._trouble):
                 _LOGGER.warning("exams cannot be written: %s", trouble)
             self._trouble = trouble
-            if trouble in (None, REMOVED):
-                self._pictures -= sum(job.picture for job in batch)
+            if trouble in (None, NotKept.REMOVED):
+                self._pictures -= sum(job.code is not None for job in batch)
                 self._lost += 0 if trouble is None else len(batch)
                 self._changed.wait_for(lambda: self._closed, COMMIT_PAUSE)
                 return True
@@ -363,6 +379,9 @@ class ExamRecorder:
             if batch[0].begin is not None:
                 store.sweep_stills(connection, self._folder)
                 store.apply_retention(connection, self._folder, self._retention, self._utc())
+            for job in batch:
+                if job.code is not None:
+                    job.code()
             self._removed.clear()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -397,7 +416,7 @@ class ExamRecorder:
                 self._connection.close()
                 self._connection = None
             if not create:
-                raise BadInput(REMOVED)
+                raise BadInput(NotKept.REMOVED)
             self._lock.close()
             _take_folder(self._folder, self._lock)
             self._database = store.database_identity(self._folder)
@@ -429,22 +448,18 @@ class ExamRecorder:
 def _words(error: Exception) -> str:
     """Why something cannot be written. The text of another error may hold the path of a folder."""
     if isinstance(error, BadInput):
-        return REMOVED if str(error) == REMOVED else "the database cannot be opened"
+        return NotKept.REMOVED if str(error) == NotKept.REMOVED else NotKept.UNREADABLE
     text = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
     return {
-        os.strerror(errno.ENOSPC): "the disk is full",
-        "database or disk is full": "the disk is full",
-        "database is locked": "another program holds the database",
+        os.strerror(errno.ENOSPC): NotKept.FULL,
+        "database or disk is full": NotKept.FULL,
+        "database is locked": NotKept.LOCKED,
     }.get(text, text)
 
 
 def provenance_of(bundle: Bundle, source: str, live: bool) -> Provenance:
     """The model, this device and this software; `source` is a name without secrets."""
     manifest = bundle.manifest
-    try:
-        release = version("sonolite")
-    except PackageNotFoundError:
-        release = "of no known version"
     return Provenance(
         source=source,
         live=live,
@@ -454,7 +469,7 @@ def provenance_of(bundle: Bundle, source: str, live: bool) -> Provenance:
         thresholds=manifest.classifier.operating_point.thresholds,
         prevalence=manifest.classifier.prevalence,
         device=f"{platform.node()}, {platform.machine()}, {platform.system()} {platform.release()}",
-        software=f"sonolite {release}, Python {platform.python_version()}",
+        software=f"sonolite {program_version()}, Python {platform.python_version()}",
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 from devices import BadInput, Box
 from edge_runtime.exams.schema import DATABASE, STILLS
 from edge_runtime.files import state_folder
+from edge_runtime.release.layout import sync_folder
 
 Keeper = Literal["person", "best"]
 """Whether somebody kept a picture, or it is the best one of a nodule so far."""
@@ -211,12 +212,15 @@ def remove_best(connection: sqlite3.Connection, exam: int, nodule: int | None) -
 def write_picture(path: Path, content: bytes) -> None:
     """Writes the file of a picture to the disk, so that the row may be written. Raises OSError."""
     for parent in (path.parent.parent, path.parent):
-        parent.mkdir(mode=0o700, exist_ok=True)
+        if not parent.is_dir():
+            parent.mkdir(mode=0o700)
+            sync_folder(parent.parent)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(handle, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def set_last(connection: sqlite3.Connection, exam: int, at: str) -> None:

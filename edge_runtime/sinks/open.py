@@ -91,6 +91,12 @@ def _prometheus(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Si
     return open_prometheus(uri, context.tally(uri), context.tallies)
 
 
+def _igtl(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    from edge_runtime.sinks.igtl import open_igtl
+
+    return open_igtl(uri, context.tally(uri, counts_itself=True), context.live)
+
+
 def _webhook(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     from edge_runtime.sinks.webhook import open_webhook
 
@@ -118,12 +124,13 @@ def _terminal(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:  # noqa: AR
         yield terminal
 
 
-COUNTED_KINDS = ("jsonl", "csv", "drift", "prometheus", "webhook", "mqtt", "mqtts")
+COUNTED_KINDS = ("jsonl", "csv", "drift", "prometheus", "igtl", "webhook", "mqtt", "mqtts")
 SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[Sink]]] = {
     "jsonl": _json_lines,
     "csv": _csv,
     "drift": _drift,
     "prometheus": _prometheus,
+    "igtl": _igtl,
     "webhook": _webhook,
     "mqtt": _mqtt,
     "mqtts": _mqtt,

@@ -7,7 +7,6 @@ holds a score or a probability of one picture: histograms count them.
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -21,6 +20,7 @@ from edge_runtime.results.delivery import Delivery, Tally
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
 from edge_runtime.sinks.sink_uri import SinkUri, is_host
+from edge_runtime.text import program_version
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the bins of a latency; the default budget is one of them."""
@@ -82,7 +82,7 @@ class Prometheus:
         )
         self._bundle = Info("sonolite_bundle", "The bundle, and the backend.", registry=one)
         program = Info("sonolite", "The program.", registry=one)
-        program.info({"version": version("sonolite")})
+        program.info({"version": program_version()})
         self._current: State | None = None
         self._named: tuple[str, str] | None = None
         self._reasons: set[str] = set()

@@ -69,8 +69,9 @@ class SinkUri:
             return "(not shown, as it may hold a password)"
         if kind in ("jsonl", "csv", "drift", "video", "terminal"):
             return f"{kind}:{rest.rpartition('?')[0] or rest}"
-        if kind == "prometheus" and _ENDPOINT.fullmatch(rest):
-            return f"{kind}:{rest}"
+        place = rest.partition("?")[0]
+        if kind in ("prometheus", "igtl") and _ENDPOINT.fullmatch(place):
+            return f"{kind}:{place}"
         if kind in ("mqtt", "mqtts") and rest.startswith("//"):
             return str(SourceUri(f"{kind}:{rest}"))
         if "://" in rest:

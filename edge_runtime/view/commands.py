@@ -20,8 +20,6 @@ class Refusal(StrEnum):
     BUSY = "other commands wait: try again"
     FAILED = "it could not be done"
     NO_EXAMS = "exams are not kept: --exam FOLDER keeps them"
-    NO_EXAM = "no exam is running; begin one first"
-    EXAM_RUNS = "an exam is running; end it first"
     GONE = "that picture is no longer held"
     NOT_REMEMBERED = "the region holds now, but cannot be remembered"
 

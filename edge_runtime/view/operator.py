@@ -16,7 +16,7 @@ import msgspec
 
 from devices import BadInput, Box, Pixels
 from devices.capture.source_uri import SourceUri
-from edge_runtime.exams.recorder import ExamRecorder
+from edge_runtime.exams.recorder import ExamRecorder, NotKept
 from edge_runtime.results.result import Result
 from edge_runtime.screen.region import Region
 from edge_runtime.screen.saved_regions import ScreenSize, save_roi, saved_regions_of
@@ -120,9 +120,9 @@ class Operator:
                 case KeepStill():
                     self._keep_still(command.sequence)
                 case BeginExam():
-                    self._exams(running=False).begin(command.identity)
+                    self._exams().begin(command.identity)
                 case EndExam():
-                    self._exams(running=True).end()
+                    self._end_exam()
         except BadInput as error:
             return str(error)
         except Exception as error:  # whatever fails here must not end the session
@@ -145,19 +145,24 @@ class Operator:
 
     def _keep_still(self, sequence: int) -> None:
         """Raises BadInput where the picture cannot be kept."""
-        recorder = self._exams(running=True)
+        recorder = self._exams()
         for result, pixels in [*self._held]:
             if result.sequence == sequence:
                 recorder.keep_still(result, pixels)
                 return
         raise BadInput(Refusal.GONE)
 
-    def _exams(self, running: bool) -> ExamRecorder:
-        """The recorder. Raises BadInput where there is none, or an exam runs against `running`."""
+    def _end_exam(self) -> None:
+        """Raises BadInput where no exam runs."""
+        recorder = self._exams()
+        if recorder.status().begun is None:
+            raise BadInput(NotKept.NO_EXAM)
+        recorder.end()
+
+    def _exams(self) -> ExamRecorder:
+        """The recorder. Raises BadInput where there is none."""
         if self._recorder is None:
             raise BadInput(Refusal.NO_EXAMS)
-        if self._recorder.status().running != running:
-            raise BadInput(Refusal.NO_EXAM if running else Refusal.EXAM_RUNS)
         return self._recorder
 
     def _is_remembered(self, screen: ScreenSize) -> bool:

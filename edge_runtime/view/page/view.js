@@ -243,7 +243,7 @@ function renderExam(connected) {
     const time = new Date(exam.begun).toTimeString().slice(0, 5);
     parts.push(text("exam_since").replace("{time}", time).replace("{count}", exam.stills));
   }
-  if (exam?.trouble) parts.push(`${text("exam_trouble")}: ${exam.trouble}`);
+  if (exam?.trouble) parts.push(`${text("exam_trouble")}: ${reasonText(exam.trouble)}`);
   if (exam?.lost) parts.push(text("exam_lost").replace("{count}", exam.lost));
   show("exam-status", parts.length > 0);
   set("exam-status", parts.join("; "));

@@ -242,6 +242,13 @@ def test_a_record_is_not_recorded_again(
     assert not again.exists()
 
 
+def test_a_record_that_exists_is_refused_before_the_source_is_opened(
+    session: tuple[Path, Outcome], shipped_path: Path, tmp_path: Path
+) -> None:
+    words = ("--source", tmp_path / "no.mp4", "--record", session[0])
+    refused(sonolite("run", shipped_path, *words), "record exists already")
+
+
 def test_settings_that_are_wrong_are_refused(
     session: tuple[Path, Outcome], shipped_path: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """What an operator does on the page, in a real Chromium and with a real session."""
 
 import logging
+import re
 import shutil
 import threading
 import time
@@ -409,6 +410,10 @@ def test_an_exam_that_cannot_be_kept_is_told_and_the_picture_goes_on(
     shutil.rmtree(examination.exams)
     examination.exams.write_text("a file where the folder should be")
     page.locator("#exam-status", has_text="the exam cannot be kept").wait_for()
+    page.select_option("#language", "zh")
+    removed = re.compile("文件夹已被删除|无法打开数据库")
+    page.locator("#exam-status", has_text=removed).wait_for()
+    page.select_option("#language", "en")
     take(page, screenshots, "exam-trouble")
     frame = page.get_attribute("#picture", "data-frame")
     page.wait_for_selector(f"#picture[data-frame]:not([data-frame='{frame}'])")
