@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 CALLED = "ANY-SCP"
 """That of the server, where the address does not say."""
-MODALITY = "US"
+ULTRASOUND_MODALITY = "US"
 WORKLIST_SECONDS = 10.0
 """For so long the server may take for all of its answers."""
 MAX_STEPS = 200
 """Answers that are read; the connection is closed where more come."""
-MAX_ANSWER_BYTES = 16 << 20
+MAX_WORKLIST_BYTES = 16 << 20
 """Bytes of all answers."""
 WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 """The SOP class of the question (PS3.4, K.6.1.2)."""
@@ -50,7 +50,7 @@ class WorklistAddress:
     port: int
     called: str = CALLED
     calling: str = OWN_TITLE
-    modality: str = MODALITY
+    modality: str = ULTRASOUND_MODALITY
     """Of the steps that are asked for; empty for all."""
 
     def __post_init__(self) -> None:
@@ -142,7 +142,7 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
         def count(event: Any) -> None:
             nonlocal came
             came += len(event.data)
-            if came > MAX_ANSWER_BYTES:
+            if came > MAX_WORKLIST_BYTES:
                 _shut(event.assoc.dul.socket.socket)
 
         try:  # a refusal has a reason here, and pynetdicom tells none

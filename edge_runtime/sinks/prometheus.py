@@ -31,7 +31,7 @@ SCORES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
 MAX_REASONS = 32
 """Different reasons with a count of their own: each costs memory in Prometheus for ever."""
 OTHER_REASON = "other"
-READ_SECONDS = 10
+SCRAPE_SECONDS = 10
 """Seconds that a client may be silent."""
 
 
@@ -177,7 +177,7 @@ def open_prometheus(uri: SinkUri, tally: Tally, tallies: Sequence[Tally]) -> Ite
     except OSError as error:
         raise BadInput(f"{uri}: cannot listen there: {error.strerror}") from error
     handler: Any = server.RequestHandlerClass
-    server.RequestHandlerClass = type("Handler", (handler,), {"timeout": READ_SECONDS})
+    server.RequestHandlerClass = type("Handler", (handler,), {"timeout": SCRAPE_SECONDS})
     try:
         yield sink
     finally:

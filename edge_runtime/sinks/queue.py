@@ -14,7 +14,7 @@ _LOGGER = logging.getLogger(__name__)
 PIXEL_CAPACITY, RECORD_CAPACITY = 8, 512
 """Results that may wait for a sink with pixels, a quarter of a second of video, and for a sink
 without pixels, some ten seconds."""
-GATHER_SECONDS = 0.05
+WAKE_SECONDS = 0.05
 """Seconds in which the results of a recording gather: a thread that wakes for each of them takes
 time from the frames."""
 TOO_SLOW = "the sink is too slow, and the oldest results made room"
@@ -130,7 +130,7 @@ class SinkQueue:
                     if self._gathers:
                         self._changed.wait_for(
                             lambda: self._has_many() or self._closed or self._draining,
-                            GATHER_SECONDS,
+                            WAKE_SECONDS,
                         )
                 if not self._waiting:
                     return

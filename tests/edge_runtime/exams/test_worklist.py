@@ -177,7 +177,7 @@ def test_answers_that_never_end_are_given_up(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_too_large_answers_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worklist, "MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr(worklist, "MAX_WORKLIST_BYTES", 10_000)
     comments = {"PatientComments": "x" * 9000}
     with serving(answer_with(5, **comments)) as port, pytest.raises(HardwareMissing):
         ask_worklist(WorklistAddress("127.0.0.1", port))

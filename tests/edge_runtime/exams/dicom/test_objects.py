@@ -206,7 +206,7 @@ def test_every_reason_of_a_nodule_has_a_code() -> None:
         if name.isupper() and isinstance(value, str)
     }
     assert len(words) >= 5
-    assert words <= set(codes.REASONS)
+    assert words <= set(codes.REASON_CODES)
 
 
 @pytest.mark.parametrize("label", ["malignant", "a b", "é", "x" * 200, "COVID-19", "benign_2"])
