@@ -14,7 +14,8 @@ from typing import Any
 MAX_DICOM_TEXT = 64
 """Letters of a long string and of one group of a name (PS3.5, 6.2); what is longer is cut."""
 KEYWORDS = ("PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID")
-_UID = re.compile(r"[0-9.]{1,64}")
+DICOM_UID = re.compile(r"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))+", re.ASCII)
+"""Of an identifier (PS3.5, 9.1)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def identity_of(dataset: Any) -> DicomIdentity:
         name=text["PatientName"],
         birth_date=iso_date(text["PatientBirthDate"]),
         accession=text["AccessionNumber"],
-        study=study if _UID.fullmatch(study) else "",
+        study=study if DICOM_UID.fullmatch(study) else "",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from devices import BadInput, Box
+from devices.capture.dicom_identity import DICOM_UID
 from edge_runtime.exams.schema import DATABASE, STILLS
 from edge_runtime.files import state_folder
 from edge_runtime.release.layout import sync_folder
@@ -21,7 +22,7 @@ Keeper = Literal["person", "best"]
 _Kind = TypeVar("_Kind")
 _TEXTS = (str, str | None, Keeper)
 """Types of entries that are kept as they are; other text is JSON."""
-_DATE, _UID = re.compile(r"(?:\d{4}-\d\d-\d\d)?", re.ASCII), re.compile(r"[0-9.]*")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MAX_IDENTITY = 64
 """Letters of each part of an identity, as of a long string in DICOM (PS3.5, 6.2)."""
 
@@ -49,9 +50,9 @@ class Identity:
             if not isinstance(value, str) or len(value) > MAX_IDENTITY or not value.isprintable():
                 words = part.name.replace("_", " ")
                 raise BadInput(f"{words}: at most {MAX_IDENTITY} printable letters are needed")
-        if not _DATE.fullmatch(self.birth_date):
+        if self.birth_date and not _DATE.fullmatch(self.birth_date):
             raise BadInput("birth date: YYYY-MM-DD is needed")
-        if not _UID.fullmatch(self.study):
+        if self.study and not DICOM_UID.fullmatch(self.study):
             raise BadInput("study: a UID has digits and points")
 
     @property
