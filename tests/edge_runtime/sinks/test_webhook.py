@@ -211,6 +211,14 @@ def test_messages_are_written_to_the_disk_while_the_server_does_not_answer(tmp_p
     assert receiver.sequences() == list(range(10))
 
 
+def test_a_message_that_was_sent_leaves_the_disk_even_if_no_other_follows(tmp_path: Path) -> None:
+    with Receiver() as receiver, opened(hook(receiver.port), tmp_path) as (sink, tally):
+        send(sink, range(1))
+        wait_until(lambda: tally.delivery().delivered == 1)
+        path = outbox_file(tmp_path)
+        wait_until(lambda: ask(path, "SELECT count(*) FROM message") == 0)
+
+
 def test_after_an_attempt_the_oldest_messages_make_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
