@@ -28,6 +28,7 @@ _MARKED = re.compile(rf"[a-z][a-z0-9+.-]{{0,15}}://(?:(?:{_HOST.pattern})/)?~[0-
 _CAMERA = re.compile(r"v4l2:(?://)?/[\w./:+-]+")
 _OPTION = r"[a-z]+=(?:[\d.]+|yes|no|[bm]\w+n\w*)"
 _PHANTOM = re.compile(rf"phantom:(?://)?(?:\?{_OPTION}(?:&{_OPTION})*)?")
+_LISTEN = re.compile(r"(?P<address>dicom-listen:[\[\]\w.:-]*)(?:\?.*)?", re.DOTALL)
 _SCRIPT = re.compile(r"script:[\w .,/#\n-]*")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -118,6 +119,8 @@ def _named(text: str, marked: bool = False) -> str:
     for simulated in (_PHANTOM, _SCRIPT):
         if simulated.fullmatch(text):
             return text
+    if listen := _LISTEN.fullmatch(text):
+        return listen["address"]
     source = scheme_of(text)
     scheme = text.partition(":")[0]
     if source is not None and source.scheme == "v4l2":

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from devices import BadInput, CheckFailed
-from edge_runtime.commands.options import BundleArgument
+from edge_runtime.commands.options import BundleArgument, finite
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.deploy.fleet import FleetDevice, read_fleet, roll_out
 from edge_runtime.deploy.plan import DeploymentPlan, DeploymentRequest, make_plan
@@ -33,7 +33,13 @@ ForceOption = Annotated[
     bool, typer.Option("--force", help="Do not wait for the end of an examination.")
 ]
 WaitOption = Annotated[
-    float, typer.Option(min=0, max=3600, help="Seconds to wait for the end of an examination.")
+    float,
+    typer.Option(
+        min=0,
+        max=3600,
+        callback=finite,
+        help="Seconds to wait for the end of an examination.",
+    ),
 ]
 
 
@@ -57,7 +63,10 @@ def deploy(
         ),
     ] = None,
     trial: Annotated[
-        float | None, typer.Option(help="Seconds of the trial of a new release; 60 the first time.")
+        float | None,
+        typer.Option(
+            callback=finite, help="Seconds of the trial of a new release; 60 the first time."
+        ),
     ] = None,
     reach: Annotated[
         str | None,

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from devices import BadInput
-from edge_runtime.release.address import DEFAULT_ADDRESS, LOOPBACK, split_address
+from edge_runtime.release.address import DEFAULT_ADDRESS, LOOPBACK, is_ip_address, split_address
 
 BACKLOG = 64
 """Connections that may wait for the server."""
@@ -44,15 +44,6 @@ class LimitedListener(socket.socket):
         return connection, client
 
 
-def is_ip_address(host: str) -> bool:
-    """Whether a host is written as an IP address, not as a name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def parse_address(text: str) -> Address:
     """Reads `HOST:PORT`, `[::1]:PORT`, or `:PORT` at the loopback address.
 
@@ -86,11 +77,6 @@ def listen(address: Address) -> socket.socket:
             f"{written}: {cause}; --view :0 takes a free port of this machine"
         ) from error
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host."""
-    return host == "localhost" or (is_ip_address(host) and ip_address(host).is_loopback)
 
 
 def link(

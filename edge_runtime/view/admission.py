@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from devices import Clock
-from edge_runtime.view.address import is_ip_address
+from edge_runtime.release.address import is_ip_address
 
 SECRET_BYTES = 24
 """Random bytes of a token and of a cookie."""
