@@ -513,26 +513,15 @@ def _run(
             )
         exam_recorder = None
         if exam is not None:
-            from edge_runtime.exams.recorder import open_exam_recorder  # here: few keep exams
+            from edge_runtime.session.kept_exams import keep_exams  # here: few keep exams
 
-            exam_recorder = stack.enter_context(
-                open_exam_recorder(
-                    exam.folder,
-                    chain.bundle,
-                    str(source),
-                    device.live,
-                    exam.retention,
-                    exam_sinks=exam_sinks or (),
-                )
+            exam_recorder, exam_sink = stack.enter_context(
+                keep_exams(session, source, exam.folder, exam.retention, exam_sinks or ())
             )
-            if received is not None:
-                from edge_runtime.exams.studies import study_exams
-
-                opened.append(stack.enter_context(study_exams(exam_recorder, received)))
-            else:
-                if view is None or exam.identity.patient_id:  # else they begin on the page
-                    exam_recorder.begin(exam.identity)
-                opened.append(exam_recorder)
+            on_page = view is not None and not exam.identity.patient_id
+            if received is None and not on_page:
+                exam_recorder.begin(exam.identity)
+            opened.append(exam_sink)
         if view is not None:
             from edge_runtime.view.operator import Operator
             from edge_runtime.view.sink import open_view

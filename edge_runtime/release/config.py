@@ -12,6 +12,9 @@ from edge_runtime.release.layout import Refused, read_file
 TRIAL_STATES = ("LIVE", "SEARCHING", "STALE", "FROZEN", "LOST")
 """States that a trial may require: those of `edge_runtime.results.states.State` except FAULT."""
 MIN_TRIAL_SECONDS, MAX_TRIAL_SECONDS = 2.0, 3600.0
+KIOSK_ROLES = ("viewer", "operator")
+MAX_KEEP_DAYS, MAX_KEEP_GIGABYTES = 36_500, 10_000
+"""A hundred years, and the largest disks."""
 
 CONFIG_HEAD = """\
 # What this device looks at. Edit it; the service begins anew by itself.
@@ -23,6 +26,8 @@ CONFIG_HEAD = """\
 # shows where no scanner is attached, such as "LOST" or "SEARCHING".
 # A table [view] shows the live picture: address = "127.0.0.1:8765"; tls = true encrypts it with a
 # certificate that the device makes, certificate = "FILE" and key = "FILE" with one of yours.
+# A table [exam] lets an operator of that page keep exams; keep_days = 30.0 and
+# keep_gigabytes = 4.0 delete older ones.
 # [[sink]] with a uri, as in `sonolite run --sink`, sends results to one more place.
 """
 
@@ -39,6 +44,18 @@ class ViewSettings:
     """The path of the certificate that encrypts the view; empty where none is given."""
     key: str = ""
     """The path of the key of that certificate, where its file does not hold it."""
+    kiosk_role: str = "viewer"
+    """What the device's own screen may do: one of KIOSK_ROLES."""
+
+
+@dataclass(frozen=True)
+class ExamSettings:
+    """The exams that a device keeps; both limits are applied when an exam begins."""
+
+    keep_days: float = 30.0
+    """Older exams are deleted."""
+    keep_gigabytes: float = 4.0
+    """The oldest exams beyond this size are deleted."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,8 @@ class Config:
     trial_state: str = "LIVE"
     view: ViewSettings = ViewSettings()
     sink: tuple[SinkConfig, ...] = ()
+    exam: ExamSettings | None = None
+    """None where no exams are kept."""
 
 
 def read_config(path: Path) -> Config:
@@ -93,7 +112,11 @@ def make_config(table: dict[str, Any], where: str) -> Config:
     view = table.get("view", {})
     _check_types(view, ViewSettings, f"{where}: view")
     sinks = _sinks(table.get("sink", ()), where)
-    config = Config(**{**table, "view": ViewSettings(**view), "sink": sinks})
+    kept = table.get("exam")
+    if kept is not None:
+        _check_types(kept, ExamSettings, f"{where}: exam")
+    exam = None if kept is None else ExamSettings(**kept)
+    config = Config(**{**table, "view": ViewSettings(**view), "sink": sinks, "exam": exam})
     if config.trial_state not in TRIAL_STATES:
         raise Refused(f"{where}: trial_state is one of {', '.join(TRIAL_STATES)}")
     if not MIN_TRIAL_SECONDS <= config.trial_seconds <= MAX_TRIAL_SECONDS:
@@ -101,10 +124,19 @@ def make_config(table: dict[str, Any], where: str) -> Config:
             f"{where}: trial_seconds lies in {MIN_TRIAL_SECONDS:g} to {MAX_TRIAL_SECONDS:g}"
         )
     _check_view(config.view, f"{where}: view")
+    if exam is not None:
+        for name, value, most in (
+            ("keep_days", exam.keep_days, MAX_KEEP_DAYS),
+            ("keep_gigabytes", exam.keep_gigabytes, MAX_KEEP_GIGABYTES),
+        ):
+            if not 0 <= value <= most:
+                raise Refused(f"{where}: exam: {name} lies in 0 to {most:,}")
     return config
 
 
-def _check_types(table: dict[str, Any], kind: type[Config | ViewSettings], where: str) -> None:
+def _check_types(
+    table: dict[str, Any], kind: type[Config | ViewSettings | ExamSettings], where: str
+) -> None:
     """Raises Refused for a setting that `kind` does not have, or that is of another type."""
     known: dict[str, Any] = {field.name: field.type for field in fields(kind)}
     for number, (name, value) in enumerate(table.items(), 1):
@@ -114,7 +146,11 @@ def _check_types(table: dict[str, Any], kind: type[Config | ViewSettings], where
             continue
         wanted = known[name]
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        right = {float: numeric, ViewSettings: isinstance(value, dict)}
+        right = {
+            float: numeric,
+            ViewSettings: isinstance(value, dict),
+            ExamSettings | None: value is None or isinstance(value, dict),
+        }
         if not right.get(wanted, type(value) is wanted):
             raise Refused(f"{where}: {name} is of the wrong type; {_TYPES[wanted]} is needed")
 
@@ -127,6 +163,8 @@ def _check_view(view: ViewSettings, where: str) -> None:
         raise Refused(f"{where}: key needs certificate")
     if view.tls and view.certificate:
         raise Refused(f"{where}: tls makes a certificate, and certificate gives one")
+    if view.kiosk_role not in KIOSK_ROLES:
+        raise Refused(f"{where}: kiosk_role is one of {', '.join(KIOSK_ROLES)}")
 
 
 def _sinks(tables: Any, where: str) -> tuple[SinkConfig, ...]:
@@ -146,16 +184,21 @@ _TYPES: dict[Any, str] = {
     bool: "true or false",
     float: "a number",
     ViewSettings: "a table",
+    ExamSettings | None: "a table",
 }
 
 
 def write_config(config: Config) -> str:
     """The text of a configuration, with comments for the person who edits it."""
     settings = asdict(config)
-    view, sinks = settings.pop("view"), settings.pop("sink")
+    view, sinks, exam = (settings.pop(name) for name in ("view", "sink", "exam"))
+    if config.view.kiosk_role == ViewSettings.kiosk_role:  # an earlier release does not know it
+        del view["kiosk_role"]
     lines = [f"{name} = {_value(value)}" for name, value in settings.items()]
     if config.view != ViewSettings():  # an earlier release knows no view
         lines += ["[view]", *(f"{name} = {_value(value)}" for name, value in view.items())]
+    if exam is not None:
+        lines += ["[exam]", *(f"{name} = {_value(value)}" for name, value in exam.items())]
     lines += [f"\n[[sink]]\nuri = {_value(sink['uri'])}" for sink in sinks]
     return CONFIG_HEAD + "\n".join(lines) + "\n"
 

@@ -34,8 +34,12 @@ from typing import Any
 
 BUNDLE, RECORD, ENVIRONMENT, COMPLETE = "bundle.sonolite", "release.json", "environment", "complete"
 TOOL, CONFIG, TRUSTED = "release.pyz", "config.toml", "trusted"
-VIEW_RECORD, VIEW_TOKEN = "view.json", "view.token"
-"""Files of the state: where the live view is, or why there is none; the secret of its link."""
+VIEW_RECORD = "view.json"
+"""The file of the state that says where the live view is, or why there is none."""
+VIEW_TOKEN, OPERATOR_TOKEN = "view.token", "operator.token"
+"""Files of the state with the secrets of the links for viewers and for operators."""
+EXAMS = "exams"
+"""The folder of the state with the exams of the device."""
 TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
 """What a token of a view may be."""
 DEFAULT_ROOT = "/opt/sonolite"

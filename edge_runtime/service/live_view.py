@@ -1,9 +1,9 @@
-"""The live view of the deployed service: it outlives sessions, and costs none of them."""
+"""The live view of the deployed service, with an operator: it outlives sessions, and costs none."""
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from devices import BadInput, Pixels, SonoliteError
 from edge_runtime.release.config import ViewSettings
 from edge_runtime.release.layout import (
+    OPERATOR_TOKEN,
     TOKEN,
     VIEW_RECORD,
     VIEW_TOKEN,
@@ -21,10 +22,13 @@ from edge_runtime.release.layout import (
     write_json_file,
 )
 from edge_runtime.results.result import Result
+from edge_runtime.screen.region import Region
 from edge_runtime.view import WEB_SERVER
 
 if TYPE_CHECKING:
+    from edge_runtime.exams.recorder import ExamRecorder
     from edge_runtime.view.certificate import Certificate
+    from edge_runtime.view.operator import Operator
     from edge_runtime.view.sink import View
 
 VIEW_RETRY_SECONDS = 10.0
@@ -54,10 +58,18 @@ class ServiceView:
     wants_pixels, latest_only = True, True
 
     def __init__(
-        self, settings: ViewSettings, layout: Layout, report: Callable[..., object]
+        self,
+        settings: ViewSettings,
+        layout: Layout,
+        report: Callable[..., object],
+        operator: "Operator",
     ) -> None:
-        """`report` takes an event and the facts about it, for the journal."""
+        """`report` takes an event and the facts about it, for the journal.
+
+        `operator` carries out the commands of the page.
+        """
         self._settings, self._layout, self._report = settings, layout, report
+        self._operator = operator
         self._lock = threading.Lock()
         self._view: View | None = None
         self._facts: dict[str, Any] = {"waiting": NoSession.BEGINS}
@@ -76,8 +88,17 @@ class ServiceView:
         self._stop.set()
         self._thread.join(VIEW_STOP_SECONDS)
 
+    @contextmanager
+    def session(
+        self, facts: dict[str, Any], region: Region, recorder: "ExamRecorder | None"
+    ) -> Iterator[None]:
+        """A session with its facts, whose region and exams an operator changes inside the block."""
+        with self._operator.attending(region, recorder):
+            self.begin(facts)
+            yield
+
     def begin(self, facts: dict[str, Any]) -> None:
-        """Tells every page that a session begins, with its facts."""
+        """Tells every page the facts of a session that begins."""
         with self._lock:
             self._facts = facts
             if self._view is not None:
@@ -116,9 +137,9 @@ class ServiceView:
         from edge_runtime.view.sink import open_view
 
         address = parse_address(self._settings.address)
-        token = kept_token(self._layout.state(VIEW_TOKEN))
+        tokens = [kept_token(self._layout.state(name)) for name in (VIEW_TOKEN, OPERATOR_TOKEN)]
         certificate = self._certificate()
-        with open_view(address, self._facts, None, certificate, token) as view:
+        with open_view(address, self._facts, self._operator, certificate, *tokens) as view:
             with self._lock:
                 self._view = view
                 view.begin(self._facts)

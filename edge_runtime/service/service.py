@@ -10,8 +10,9 @@ import os
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing, SonoliteError
 from devices.boards import Board, read_board
@@ -20,32 +21,43 @@ from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
 from edge_runtime.models.backends import FallbackChain
-from edge_runtime.release.config import Config, read_config
+from edge_runtime.release.config import Config, ExamSettings, read_config
 from edge_runtime.release.drift_files import DRIFT_FOLDER
 from edge_runtime.release.layout import (
     BUNDLE,
     CONFIG,
+    EXAMS,
     SINK_COUNTS,
     TRUSTED,
     Layout,
     Refused,
     read_link,
+    set_aside,
     write_json_file,
 )
 from edge_runtime.release.notify import notify
 from edge_runtime.results.delivery import Delivery, Tally
 from edge_runtime.results.states import State
-from edge_runtime.screen.region import parse_roi
-from edge_runtime.screen.saved_regions import REGIONS_FILE, saved_regions_of
+from edge_runtime.screen.region import Region, parse_roi
+from edge_runtime.screen.saved_regions import (
+    REGIONS_FILE,
+    SavedRegion,
+    ScreenSize,
+    saved_regions_of,
+)
 from edge_runtime.service.live_view import NoSession, ServiceView
 from edge_runtime.service.update_lock import UpdateLock
-from edge_runtime.session.assemble import assemble, open_source
+from edge_runtime.session.assemble import Session, assemble, open_source
 from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.drift import open_aggregates
 from edge_runtime.sinks.open import SINK_SCHEMES, SinkContext, is_counted, open_sink
 from edge_runtime.sinks.sink import Sink
 from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.view import session_facts
+
+if TYPE_CHECKING:
+    from edge_runtime.exams.recorder import ExamRecorder
+    from edge_runtime.view.operator import Operator
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -78,12 +90,12 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
     )
     board = read_board(config.board) if config.board else None
     chain = FallbackChain(bundle, bundle.manifest.classifier, board=board)
-    service = _Service(layout, release, bundle, board)
+    service = _Service(layout, release, bundle, board, config.exam is not None)
     with ExitStack() as stack:
         stack.callback(service.update_lock.end)
         sinks = [*_open_sinks(config, service, stack), *_open_aggregates(service, stack)]
         if config.view.address:
-            view = ServiceView(config.view, layout, service.report)
+            view = ServiceView(config.view, layout, service.report, service.operator(config))
             service.view = stack.enter_context(view)
             sinks.append(service.view)
         while not stop.is_set():
@@ -147,15 +159,15 @@ def _session(
         device = PacedRecording(device)
     with device:
         # A refused model ends the service; after a refused picture it waits, see below.
-        saved = saved_regions_of(service.regions, source)
         session = assemble(
             device,
             chain,
             config.roi,
-            saved,
+            service.saved_regions(source),
             throttle=service.throttle,
             whole_picture=config.whole_picture,
             prevalence=config.prevalence,
+            operated=service.view is not None,
         )
         ended = threading.Event()
 
@@ -165,20 +177,29 @@ def _session(
                 ended.set()
 
         service.device_is_live = device.live
-        view = service.view
-        if view is not None:
-            margin = chain.stage.decision.margin
-            evidence, received = chain.classifier.has_evidence, device.received is not None
-            facts = session_facts(
-                device.live, session.budget, margin, evidence, exams=False, received=received
-            )
-            view.begin(facts)
-        try:
-            summary, lost = session.run(sinks, ended, heartbeat)
-        except BadInput as error:  # the region does not lie on the screen
-            if not (device.live and service.passed_trial):
-                raise
-            service.wait(stop, NoSession.NO_PICTURE, why=str(error))
+        with ExitStack() as stack:
+            exam_sinks = []
+            if config.exam is not None:
+                exam_sinks = _keep_exams(config.exam, session, source, service, stack)
+            if service.view is not None:
+                facts = session_facts(
+                    device.live,
+                    session.budget,
+                    chain.stage.decision.margin,
+                    chain.classifier.has_evidence,
+                    exams=service.recorder is not None,
+                    received=device.received is not None,
+                )
+                stack.enter_context(service.view.session(facts, session.region, service.recorder))
+            no_picture: str | None = None
+            try:
+                summary, lost = session.run([*sinks, *exam_sinks], ended, heartbeat)
+            except BadInput as error:  # the region does not lie on the screen
+                if not (device.live and service.passed_trial):
+                    raise
+                no_picture = str(error)
+        if no_picture is not None:
+            service.wait(stop, NoSession.NO_PICTURE, why=no_picture)
             return
     if device.live:
         seconds, why = round(summary.seconds, 1), None if lost is None else str(lost)
@@ -196,23 +217,72 @@ def _session(
         raise lost  # inference hung several times: only a new process helps
 
 
+def _keep_exams(
+    settings: ExamSettings,
+    session: Session,
+    source: SourceUri,
+    service: "_Service",
+    stack: ExitStack,
+) -> list[Sink]:
+    """The sink that keeps exams while `stack` is open; none where exams cannot be kept.
+
+    Raises whatever prevents it, but only before the release has passed its trial.
+    """
+    from edge_runtime.exams.store import Retention  # here: few devices keep exams
+    from edge_runtime.session.kept_exams import keep_exams
+
+    retention = Retention(settings.keep_days, round(settings.keep_gigabytes * 1e9))
+    exam_sinks = service.sink_context.exam_sinks or ()
+    try:
+        recorder, sink = stack.enter_context(
+            keep_exams(session, source, service.exams, retention, exam_sinks)
+        )
+    except Exception as error:
+        if not service.passed_trial:
+            raise
+        why = str(error) if isinstance(error, SonoliteError) else type(error).__name__
+        service.report("exams not kept", why=why)
+        return []
+    service.recorder = recorder
+    stack.callback(service.forget_recorder)
+    return [sink]
+
+
 class _Service:
     """Reports the work of a release: to the supervisor, the journal and the update lock."""
 
-    def __init__(self, layout: Layout, release: str, bundle: Bundle, board: Board | None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        release: str,
+        bundle: Bundle,
+        board: Board | None,
+        keeps_exams: bool,
+    ) -> None:
         self._layout, self._release, self._bundle = layout, release, bundle
         self.update_lock = UpdateLock(layout.root)
         self.device_is_live = False
         self.view: ServiceView | None = None
+        self.recorder: ExamRecorder | None = None
+        """Keeps the exams of the session that runs; None where none are kept."""
+        self.exams = layout.state(EXAMS)
         self.throttle = Throttle(board)
-        self.regions = layout.root / REGIONS_FILE
+        self._regions = layout.root / REGIONS_FILE
+        self._remembered = layout.state(REGIONS_FILE)
+        """The regions that an operator remembered."""
         self._admitted = False
         self._state: State | None = None
         self._last_report: str | None = None
         self._last_beat = self._noted_at = float("-inf")
         self._noted: list[Delivery] = []
         outboxes = layout.state("outbox")
-        self.sink_context = SinkContext(threading.Event(), live=True, fps=0.0, outboxes=outboxes)
+        self.sink_context = SinkContext(
+            threading.Event(),
+            live=True,
+            fps=0.0,
+            outboxes=outboxes,
+            exam_sinks=[] if keeps_exams else None,
+        )
         self.drift_folder = layout.state(DRIFT_FOLDER)
         self.aggregates = Tally("drift", may_lose=True)
         self._aggregates_error: str | None = None
@@ -226,7 +296,7 @@ class _Service:
         self._last_beat, self._state = now, state
         notify(MAINPID=os.getpid(), STATUS=state, WATCHDOG=1)
         if self.device_is_live:
-            self.update_lock.beat(now, state)
+            self.update_lock.beat(now, State.LIVE if self._examines(state) else state)
         if changed:
             self.report("state", state=str(state))
         if not self._admitted and self.passed_trial:
@@ -234,6 +304,44 @@ class _Service:
         if now - self._noted_at >= NOTE_SECONDS:
             self._noted_at = now
             self.note_sinks()
+
+    def _examines(self, state: State) -> bool:
+        """Whether an exam runs, and there is a scanner; its picture may be frozen for long."""
+        recorder = self.recorder
+        return (
+            recorder is not None and state is not State.LOST and recorder.status().begun is not None
+        )
+
+    def forget_recorder(self) -> None:
+        """Keeps no exams from now on."""
+        self.recorder = None
+
+    def operator(self, config: Config) -> "Operator":
+        """The operator of the page, who changes sessions on the source of the configuration."""
+        from edge_runtime.view.operator import Operator  # here: few services have a view
+
+        source = SourceUri(config.source)
+        self._remembered_regions(source)  # a damaged file is set aside
+        return Operator(Region(), source, self._remembered, self.throttle.celsius)
+
+    def saved_regions(self, source: SourceUri) -> dict[ScreenSize, SavedRegion]:
+        """The saved regions of a source; a remembered region of interest replaces a saved one.
+
+        Raises BadInput where the file of the person who deployed cannot be read.
+        """
+        saved = saved_regions_of(self._regions, source)
+        for screen, entry in self._remembered_regions(source).items():
+            saved[screen] = replace(saved[screen], roi=entry.roi) if screen in saved else entry
+        return saved
+
+    def _remembered_regions(self, source: SourceUri) -> dict[ScreenSize, SavedRegion]:
+        """What an operator remembered; a damaged file is set aside, and told."""
+        try:
+            return saved_regions_of(self._remembered, source)
+        except BadInput as error:
+            self.report("regions not remembered", why=str(error))
+            set_aside(self._remembered)
+            return {}
 
     def note_sinks(self) -> None:
         """Writes the counts of the sinks to the disk for `device status`, where they changed.

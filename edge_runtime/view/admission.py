@@ -52,14 +52,19 @@ class Admission:
         token: str | None = None,
         encrypted: bool = False,
         names: Iterable[str] = (),
+        operator_token: str | None = None,
     ) -> None:
-        """For a view that listens at this host and port; `token` is that of viewers, if it is kept.
+        """For a view that listens at this host and port; `token` is that of viewers, if it is kept,
+        and `operator_token` that of operators.
 
         `names` are further names of this machine; `*.DOMAIN` stands for one label more.
 
-        A kept token keeps its viewers: their cookie is the same after a restart.
+        A kept token keeps its pages: their cookie is the same after a restart.
         """
-        self.tokens = {Role.VIEWER: token or new_token(), Role.OPERATOR: new_token()}
+        self.tokens = {
+            Role.VIEWER: token or new_token(),
+            Role.OPERATOR: operator_token or new_token(),
+        }
         self._cookies = {role: _derive(own, "cookie") for role, own in self.tokens.items()}
         prefix = "__Host-" if encrypted else ""
         self.cookie_name = f"{prefix}sonolite_view_{port}"

@@ -8,8 +8,8 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +52,7 @@ Steps = Callable[[str | None, object], None]
 
 
 class Operator:
-    """The parts of a session that an operator changes."""
+    """The parts of a session that an operator changes; of one session after the other."""
 
     def __init__(
         self,
@@ -70,6 +70,8 @@ class Operator:
         """
         self._region, self._source, self._regions_file = region, source, regions_file
         self._celsius, self._recorder, self._worklist = celsius, recorder, worklist
+        self._turn = threading.Lock()
+        """Held while a command is carried out: the session does not change meanwhile."""
         self._asking = threading.Lock()
         self._held: deque[tuple[Result, Pixels]] = deque(maxlen=MAX_HELD)
         saved = saved_regions_of(regions_file, source)
@@ -80,11 +82,15 @@ class Operator:
         self._stop = threading.Event()
         self.status = ""
         """What every page shows beside the results, as JSON."""
-        self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins to carry out commands."""
+        """Begins to carry out commands; again, after `stop`."""
+        self._stop = threading.Event()
         self._refresh()
+        self._thread = threading.Thread(
+            target=self._run, args=[self._stop], name="operator", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -92,7 +98,22 @@ class Operator:
         self._stop.set()
         with suppress(queue.Full):
             self._waiting.put_nowait(None)
-        self._thread.join(2 * REFRESH_SECONDS)
+        if self._thread is not None:
+            self._thread.join(2 * REFRESH_SECONDS)
+
+    @contextmanager
+    def attending(self, region: Region, recorder: ExamRecorder | None) -> Iterator[None]:
+        """Changes the parts of another session inside the block, and then none."""
+        self._attend(region, recorder)
+        try:
+            yield
+        finally:
+            self._attend(Region(), None)
+
+    def _attend(self, region: Region, recorder: ExamRecorder | None) -> None:
+        with self._turn:
+            self._region, self._recorder = region, recorder
+            self._held.clear()
 
     def hold(self, result: Result, pixels: Pixels) -> None:
         """Holds a picture that goes to the page, which may ask for it as a still."""
@@ -117,15 +138,16 @@ class Operator:
         threading.Thread(target=self._ask, args=[answer], name="worklist", daemon=True).start()
         return True
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
             try:
                 waiting = self._waiting.get(timeout=REFRESH_SECONDS)
             except queue.Empty:
                 waiting = None
             if waiting is not None:
                 command, answer = waiting
-                refusal = self._carry_out(command)
+                with self._turn:
+                    refusal = self._carry_out(command)
                 self._refresh()
                 answer(refusal)
             else:
@@ -213,9 +235,9 @@ class Operator:
 
     def _refresh(self) -> None:
         """Reads the status again."""
-        region, celsius, exam = self._region, self._celsius(), None
-        if self._recorder is not None:
-            recorded = self._recorder.status()
+        region, recorder, celsius, exam = self._region, self._recorder, self._celsius(), None
+        if recorder is not None:
+            recorded = recorder.status()
             exam = {
                 "begun": recorded.begun,
                 "stills": recorded.stills,

@@ -84,18 +84,26 @@ def open_view(
     operator: Operator | None = None,
     certificate: "Certificate | None" = None,
     token: str | None = None,
+    operator_token: str | None = None,
 ) -> Iterator[View]:
     """The view at an address; `facts` of the session go to every page as JSON.
 
     `operator` carries out the commands of the page; without it everybody only watches. The view is
-    encrypted where there is a certificate. Without `token` viewers have a new one. Raises BadInput
-    where it cannot listen there.
+    encrypted where there is a certificate. Without `token` viewers have a new one, and operators
+    without `operator_token`. Raises BadInput where it cannot listen there.
     """
     encrypted = certificate is not None
     names = () if certificate is None else certificate.names
     with listen(address) as listener:
         port: int = listener.getsockname()[1]
-        admission = Admission(address.host, port, token=token, encrypted=encrypted, names=names)
+        admission = Admission(
+            address.host,
+            port,
+            token=token,
+            encrypted=encrypted,
+            names=names,
+            operator_token=operator_token,
+        )
         server = ViewServer(
             listener, admission, operator, certificate.context if certificate else None
         )

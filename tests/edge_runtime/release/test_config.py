@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from edge_runtime.release.config import (
     TRIAL_STATES,
     Config,
+    ExamSettings,
     SinkConfig,
     ViewSettings,
     parse_config,
@@ -21,7 +22,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_siz
 VIEWS = (
     ViewSettings(),
     ViewSettings("127.0.0.1:8765"),
-    ViewSettings("[::1]:0", tls=True),
+    ViewSettings("[::1]:0", tls=True, kiosk_role="operator"),
 )
 
 
@@ -36,6 +37,7 @@ VIEWS = (
     view=st.sampled_from(VIEWS)
     | st.builds(ViewSettings, certificate=WORDS.filter(bool), key=WORDS),
     sinks=st.lists(WORDS.filter(bool), max_size=3),
+    exam=st.none() | st.builds(ExamSettings, st.floats(0, 36_500), st.floats(0, 10_000)),
 )
 def test_what_is_written_is_read_back(
     source: str,
@@ -47,9 +49,10 @@ def test_what_is_written_is_read_back(
     state: str,
     view: ViewSettings,
     sinks: list[str],
+    exam: ExamSettings | None,
 ) -> None:
     entries = tuple(SinkConfig(uri) for uri in sinks)
-    config = Config(source, roi, whole, prevalence, board, seconds, state, view, entries)
+    config = Config(source, roi, whole, prevalence, board, seconds, state, view, entries, exam)
     assert parse_config(write_config(config), "here") == config
 
 
@@ -76,6 +79,12 @@ def test_what_is_written_is_read_back(
         ('source = "0"\n[view]\naddress = "8765"', "view: address is no address"),
         ('source = "0"\n[view]\ntls = "yes"', "view: tls is of the wrong type"),
         ('source = "0"\n[view]\nkey = "k"', "view: key needs certificate"),
+        ('source = "0"\n[view]\nkiosk_role = "all"', "view: kiosk_role is one of viewer, operator"),
+        ('source = "0"\nexam = true', "exam is of the wrong type; a table is needed"),
+        ('source = "0"\n[exam]\nfolder = "/"', "exam: setting 1 is none of keep_days"),
+        ('source = "0"\n[exam]\nkeep_days = "1"', "exam: keep_days is of the wrong type"),
+        ('source = "0"\n[exam]\nkeep_days = nan', "exam: keep_days lies in 0 to 36,500"),
+        ('source = "0"\n[exam]\nkeep_gigabytes = -1', "exam: keep_gigabytes lies in"),
         ('source = "0"\n[view]\ntls = true\ncertificate = "c"', "view: tls makes"),
     ],
 )
@@ -84,6 +93,15 @@ def test_what_is_wrong_is_named(text: str, word: str) -> None:
         parse_config(text, "here")
     assert word in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_the_settings_of_exams_have_defaults_and_are_off_without_their_table() -> None:
+    assert parse_config('source = "0"', "here").exam is None
+    assert parse_config('source = "0"\n[exam]', "here").exam == ExamSettings(30.0, 4.0)
+
+
+def test_a_role_that_an_earlier_release_does_not_know_is_written_only_where_it_is_chosen() -> None:
+    assert "kiosk_role" not in write_config(Config("0", view=ViewSettings(":0")))
 
 
 @given(st.text())

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from devices import Pixels
-from edge_runtime.release.config import Config, ViewSettings, write_config
+from devices.capture.source_uri import SourceUri
+from edge_runtime.release.config import Config, ExamSettings, ViewSettings, write_config
 from edge_runtime.release.layout import VIEW_RECORD, VIEW_TOKEN, Layout, read_record
 from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
+from edge_runtime.screen.region import Region
 from edge_runtime.service import live_view
 from edge_runtime.service.live_view import ServiceView, kept_token
 from edge_runtime.service.service import run_service
+from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View
 from tests.edge_runtime.service.conftest import NAME
 from tests.edge_runtime.sinks.test_overlay import RESULT
@@ -40,9 +43,12 @@ def serving(
     monkeypatch: pytest.MonkeyPatch,
     settings: ViewSettings = LOOPBACK,
     source: str = "phantom:",
+    exam: ExamSettings | None = None,
 ) -> Iterator[Callable[[str], None]]:
     """A service at work; the function waits until the supervisor hears a state."""
-    (layout.root / "config.toml").write_text(write_config(Config(source, view=settings)))
+    config = Config(source, view=settings, exam=exam)
+    (layout.root / "config.toml").write_text(write_config(config))
+    layout.state(VIEW_RECORD).unlink(missing_ok=True)  # as the supervisor does at each start
     stop = threading.Event()
     with Listener() as listener:
         monkeypatch.setenv(NOTIFY_VARIABLE, listener.address)
@@ -155,7 +161,12 @@ def test_a_result_that_cannot_be_shown_is_told_beside_the_link_until_others_are_
 ) -> None:
     monkeypatch.setattr(live_view, "VIEW_RETRY_SECONDS", 0)
     told: list[str] = []
-    with ServiceView(LOOPBACK, layout, lambda event, **_: told.append(event)) as view:
+    operator = Operator(Region(), SourceUri("phantom:"), layout.state("none.toml"))
+
+    def report(event: str, **_: object) -> None:
+        told.append(event)
+
+    with ServiceView(LOOPBACK, layout, report, operator) as view:
         until(lambda: told)
         for _ in range(3):
             view.write(None, screen)  # type: ignore[arg-type]  # as if its code were wrong
