@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from devices import BadInput, CheckFailed
-from edge_runtime.commands.options import BundleArgument, finite
+from edge_runtime.commands.options import DAYS, GIGABYTES, BundleArgument, finite
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.deploy.fleet import FleetDevice, read_fleet, roll_out
 from edge_runtime.deploy.plan import DeploymentPlan, DeploymentRequest, make_plan
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.deploy.steps import DeploymentStep, ProgressMeter, carry_out, needed_steps
 from edge_runtime.release.address import DEFAULT_ADDRESS, split_address
+from edge_runtime.release.config import KIOSK_ROLES
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
 
@@ -96,6 +97,36 @@ def deploy(
             help="Show that page on the device's own screen from its start on; needs Debian.",
         ),
     ] = None,
+    kiosk_role: Annotated[
+        str | None,
+        typer.Option(
+            help="What may be done on that screen: viewer, or operator, who keeps exams, too."
+        ),
+    ] = None,
+    exams: Annotated[
+        bool | None,
+        typer.Option(
+            "--exams/--no-exams", help="Let an operator of that page keep exams on the device."
+        ),
+    ] = None,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=DAYS,
+            callback=finite,
+            help="Days for which exams are kept; 30 the first time.",
+        ),
+    ] = None,
+    keep_gigabytes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=GIGABYTES,
+            callback=finite,
+            help="Gigabytes that the exams may take; 4 the first time.",
+        ),
+    ] = None,
     root: RootOption = DEFAULT_ROOT,
     ssh: SshOption = "",
     wheels: Annotated[
@@ -120,7 +151,9 @@ def deploy(
     """
     named = {"source": source, "roi": roi, "trial_seconds": trial, "trial_state": reach}
     settings = {name: value for name, value in named.items() if value is not None}
-    view_settings = _view_settings(view, no_view, view_tls, kiosk)
+    view_settings = _view_settings(view, no_view, view_tls, kiosk, kiosk_role)
+    limits = {"keep_days": keep_days, "keep_gigabytes": keep_gigabytes}
+    retention = {name: value for name, value in limits.items() if value is not None}
 
     def deploy_to(
         member: FleetDevice, meter: ProgressMeter, report: Callable[[str], object]
@@ -132,7 +165,18 @@ def deploy(
         own = {"source": member.source, "roi": member.roi}
         merged = {name: value for name, value in own.items() if value is not None} | settings
         request = DeploymentRequest(
-            bundle, kind, member.root, merged, view_settings, wheels, trust, wait, force, kiosk
+            bundle,
+            kind,
+            member.root,
+            merged,
+            view_settings,
+            wheels,
+            trust,
+            wait,
+            force,
+            kiosk,
+            exams,
+            retention,
         )
         with SshDevice(member.address, member.ssh) as device:
             plan = make_plan(device, request)
@@ -164,7 +208,7 @@ def deploy(
 
 
 def _view_settings(
-    view: str | None, no_view: bool, tls: bool | None, kiosk: bool | None
+    view: str | None, no_view: bool, tls: bool | None, kiosk: bool | None, role: str | None
 ) -> dict[str, Any]:
     """The settings of the live view to change."""
     for option, given in {"--view": view is not None, "--view-tls": tls, "--kiosk": kiosk}.items():
@@ -172,7 +216,13 @@ def _view_settings(
             raise BadInput(f"{option} and --no-view contradict each other")
     if view is not None and split_address(view) is None:
         raise BadInput(f"--view {view}: no address; write it like {DEFAULT_ADDRESS}")
+    if role is not None and role not in KIOSK_ROLES:
+        raise BadInput(f"--kiosk-role {role}: one of {', '.join(KIOSK_ROLES)} is needed")
+    if role is not None and kiosk is False:
+        raise BadInput("--kiosk-role and --no-kiosk contradict each other")
     changes: dict[str, Any] = {} if tls is None else {"tls": tls}
+    if role is not None:
+        changes["kiosk_role"] = role
     if view is not None:
         changes["address"] = view
     if no_view:

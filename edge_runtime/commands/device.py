@@ -15,6 +15,7 @@ from edge_runtime.commands.deploy import (
     WaitOption,
 )
 from edge_runtime.commands.device_drift import device_drift
+from edge_runtime.commands.device_exams import device_exams
 from edge_runtime.commands.links import say_link_notes
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.deploy.fleet import FleetDevice, named_devices, on_every_device, roll_out
@@ -25,6 +26,7 @@ from edge_runtime.text import printable, say
 
 device = typer.Typer(help="Show the status of deployed devices, and go back to an earlier release.")
 device.command("drift")(device_drift)
+device.command("exams")(device_exams)
 AnswersJsonOption = Annotated[
     bool, typer.Option("--json", help="Print the answers to stdout as JSON.")
 ]
@@ -69,14 +71,22 @@ def device_view(
     target: TargetArgument,
     root: RootOption = DEFAULT_ROOT,
     ssh: SshOption = "",
+    operator: Annotated[
+        bool,
+        typer.Option("--operator", help="Show the link that lets its owner operate, too."),
+    ] = False,
     as_json: AnswersJsonOption = False,
 ) -> None:
     """Show the link to the live view of a device; who has the link may watch.
 
+    With `--operator` who has the link may also mark nodules and keep exams.
+
     Example: sonolite device view pi@bed-1
+
+    Example: sonolite device view pi@bed-1 --operator
     """
     members = named_devices(target, root, ssh)
-    answers = list(on_every_device(members, _on(lambda far: far.view())))
+    answers = list(on_every_device(members, _on(lambda far: far.view(operator))))
     if as_json or any("error" in answer for answer in answers):
         _show(answers, as_json)
         return

@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 from devices import BadInput
 from edge_runtime.bundle.trust import read_trusted, trusted_folder
 from edge_runtime.release.address import DEFAULT_ADDRESS
+from edge_runtime.release.config import MAX_KEEP_DAYS, MAX_KEEP_GIGABYTES
 from edge_runtime.text import printable, say
 
 BundleArgument = Annotated[Path, typer.Argument(help="The bundle, such as nodule.sonolite.")]
@@ -26,8 +27,8 @@ RoiOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
-DAYS, GIGABYTES = 36_500, 10_000
-"""The most that an option takes: a hundred years, and the largest disks."""
+DAYS, GIGABYTES = MAX_KEEP_DAYS, MAX_KEEP_GIGABYTES
+"""The most that an option takes."""
 ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
 """What may be an address: a path holds a slash, and an option begins with a dash."""
 EXAM_FOLDER = re.compile(r"[^-].*(?<!\.sonolite)", re.DOTALL)

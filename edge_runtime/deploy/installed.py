@@ -1,16 +1,25 @@
 """A deployed device, and the questions to it."""
 
 import re
-from pathlib import PurePosixPath
+import tempfile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from devices import BadInput
 from edge_runtime.deploy.drift import DriftDays, parse_days
+from edge_runtime.deploy.exam_archive import (
+    MAX_EXAM_BYTES,
+    DeviceExam,
+    parse_exams,
+    unpack_exam,
+)
 from edge_runtime.deploy.plan import require_root
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import (
     BUNDLE,
     ENVIRONMENT,
+    EXAMS,
+    OPERATOR_TOKEN,
     TOKEN,
     TOOL,
     TRUSTED,
@@ -80,6 +89,31 @@ timeout 10 tail -c {MAX_LOG_BYTES_READ} "$1" | tail -n "$2"
 """A user in none of these groups sees an empty journal, and no error (journalctl(1))."""
 
 
+OWNER_SCRIPT = """\
+set -eu
+exams=$1
+shift
+if [ -L "$exams" ] || [ ! -d "$exams" ]; then
+    echo "no exams are kept there; see sonolite deploy --exams" >&2
+    exit 2
+fi
+owner=$(stat -c %U "$exams")
+rights=
+[ "$owner" = "$(id -un)" ] || rights="sudo -n -u $owner"
+exec $rights "$@"
+"""
+"""Runs a command by the rights of the service's user, who alone reads the exams."""
+ARCHIVE_SCRIPT = """\
+set -eu
+cd /
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+"$@" --out "$folder/exam" >&2
+tar -C "$folder/exam" -cf - .
+"""
+"""Exports an exam, and prints it as an archive."""
+
+
 def _sink_lines(sinks: list[dict[str, Any]]) -> str:
     """The counts of the sinks for a person."""
     try:
@@ -130,8 +164,10 @@ class DeployedDevice:
             **({"damaged": " ".join(status["damaged"])} if status.get("damaged") else {}),
         }
 
-    def view(self) -> dict[str, Any]:
+    def view(self, operator: bool = False) -> dict[str, Any]:
         """The link to the live view, with the token, and the fingerprint of its certificate.
+
+        The link is that of a viewer, or of an `operator`.
 
         Raises BadInput where the device shows none.
         """
@@ -143,7 +179,7 @@ class DeployedDevice:
         link, fingerprint = str(record.get("link")), record.get("fingerprint")
         if not LINK.fullmatch(link) or not isinstance(fingerprint, str | None):
             raise BadInput(f"{VIEW_RECORD} is damaged; it is made anew when the service starts")
-        path = str(self._root / "state" / VIEW_TOKEN)
+        path = str(self._root / "state" / (OPERATOR_TOKEN if operator else VIEW_TOKEN))
         token = self._device.run(["sh", "-c", KEPT_SCRIPT, "sh", path]).strip()
         if not TOKEN.fullmatch(token):
             raise BadInput(f"{path}: damaged; remove it, and the service makes another")
@@ -174,13 +210,49 @@ class DeployedDevice:
 
     def doctor(self) -> list[dict[str, Any]]:
         """The findings of the doctor on the device; see `edge_runtime.doctor`."""
-        name = self.status()["current"]
-        if not is_release_name(name):
-            raise BadInput("no release runs there; deploy one")
-        release = self._root / "releases" / name  # no link: the service's user can change those
-        program = str(release / ENVIRONMENT / "bin" / "sonolite")
-        words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]
+        release = self._release()
+        words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", self._program(release), "doctor"]
         findings: list[dict[str, Any]] = self._device.read(
             [*words, str(release / BUNDLE), "--json"]
         )
         return findings
+
+    def exams(self) -> tuple[DeviceExam, ...]:
+        """The exams that are kept on the device, the oldest first.
+
+        Raises BadInput where none are kept there.
+        """
+        words = self._exam_words("list", "--json")
+        answer = self._device.run([*self._as_owner(), *words])
+        return parse_exams(answer, self._device.address)
+
+    def copy_exam(self, number: int, out: Path, anonymous: bool) -> None:
+        """Exports an exam on the device, and writes the files into the new folder `out`.
+
+        Raises as `SshDevice.fetch` and `unpack_exam` do.
+        """
+        words = self._exam_words("export", str(number), *(["--anonymous"] if anonymous else []))
+        with tempfile.TemporaryFile() as archive:
+            script = ["sh", "-c", ARCHIVE_SCRIPT, "sh"]
+            self._device.fetch([*self._as_owner(), *script, *words], archive, MAX_EXAM_BYTES)
+            archive.seek(0)
+            unpack_exam(archive, out, self._device.address)
+
+    def _release(self) -> PurePosixPath:
+        """The folder of the current release. Raises BadInput where there is none."""
+        name: str = self.status()["current"]
+        if not is_release_name(name):
+            raise BadInput("no release runs there; deploy one")
+        return self._root / "releases" / name  # no link: the service's user can change those
+
+    def _program(self, release: PurePosixPath) -> str:
+        return str(release / ENVIRONMENT / "bin" / "sonolite")
+
+    def _exam_words(self, *words: str) -> list[str]:
+        """A command on the exams of the device."""
+        program = self._program(self._release())
+        return [program, "exam", *words, "--folder", str(self._root / "state" / EXAMS)]
+
+    def _as_owner(self) -> list[str]:
+        """The words before a command that is run by the rights of the service's user."""
+        return ["sh", "-c", OWNER_SCRIPT, "sh", str(self._root / "state" / EXAMS)]

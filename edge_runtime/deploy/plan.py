@@ -18,7 +18,14 @@ from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.deploy.wheelhouse import Environment, gather_wheels
 from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.release.config import Config, make_config, parse_config
-from edge_runtime.release.layout import CONFIG, DEFAULT_ROOT, TOOL, Refused
+from edge_runtime.release.layout import (
+    CONFIG,
+    DEFAULT_ROOT,
+    OPERATOR_TOKEN,
+    TOOL,
+    VIEW_TOKEN,
+    Refused,
+)
 from edge_runtime.release.stage import file_sha256, release_name
 from edge_runtime.sinks.open import SINK_LIBRARIES
 from edge_runtime.sinks.sink_uri import SinkUri
@@ -71,6 +78,10 @@ class DeploymentRequest:
     force: bool = False
     kiosk: bool | None = None
     """Whether the device shows its view on its own screen; None leaves it as it is."""
+    exams: bool | None = None
+    """Whether the device keeps exams; None leaves it as it is."""
+    retention: dict[str, float] | None = None
+    """Settings of the exams to change; the others stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +137,12 @@ class DeploymentPlan:
         return self._unit("sonolite-kiosk.service", groups)
 
     def _unit(self, name: str, groups: Sequence[str]) -> str:
+        operates = self.config.view.kiosk_role == "operator"
         words = {
             "@PYTHON@": self.environment.python,
             "@ROOT@": self.request.root,
             "@GROUPS@": " ".join(groups),
+            "@TOKEN@": OPERATOR_TOKEN if operates else VIEW_TOKEN,
         }
         text = (resources.files("edge_runtime") / "release" / name).read_text()
         for mark, word in words.items():
@@ -189,6 +202,8 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
     changes = request.view or {}
     if changes.get("tls") and not view:
         raise BadInput(f"{device.address}: --view-tls needs --view, since there is no view yet")
+    if changes.get("kiosk_role") and facts.kiosk is None and not request.kiosk:
+        raise BadInput(f"{device.address}: --kiosk-role needs --kiosk, since there is no kiosk yet")
     if changes.get("address") == "" and facts.kiosk is not None and request.kiosk is None:
         raise BadInput(f"{device.address}: its kiosk needs the view; give --no-kiosk, too")
     extras = needed_extras(config)
@@ -280,7 +295,14 @@ def _config(request: DeploymentRequest, status: dict[str, Any]) -> Config:
     view = settings.get("view", {}) | (request.view or {})
     if request.kiosk and not view.get("address"):
         view["address"] = DEFAULT_ADDRESS
-    settings |= {"board": request.board, **(request.settings or {}), "view": view}
+    exam = settings.get("exam")
+    if request.exams or (exam is not None and request.exams is None):
+        exam = (exam or {}) | (request.retention or {})
+    elif request.retention:
+        raise BadInput("--keep-days and --keep-gigabytes need --exams")
+    else:
+        exam = None
+    settings |= {"board": request.board, **(request.settings or {}), "view": view, "exam": exam}
     if "source" not in settings:
         raise BadInput(
             "--source is missing: the first deployment needs the source of the device, such as 0"

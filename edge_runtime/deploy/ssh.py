@@ -101,8 +101,45 @@ class SshDevice:
             # A shell may greet even those that are no persons: what comes before is not the answer.
             output = out.read().decode("utf-8", "replace").rpartition(f"{mark}\n")[2]
             complaint = err.read().decode("utf-8", "replace").strip()
+        self._check(code, complaint, output)
+        return output
+
+    def fetch(self, words: Sequence[str], out: IO[bytes], limit: int) -> None:
+        """Writes the bytes that a command on the device prints to `out`.
+
+        Raises as `run` does, and BadInput beyond `limit` bytes.
+        """
+        mark = f"sonolite-{secrets.token_hex(8)}"
+        with (
+            tempfile.TemporaryFile() as err,
+            subprocess.Popen(  # noqa: S603
+                [*self._ssh, "--", self.address, f"echo {mark}; {shlex.join(words)}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=err,
+            ) as process,
+        ):
+            assert process.stdout is not None
+            end = f"{mark}\n".encode()  # of what a shell may greet with
+            while limit >= 0 and (line := process.stdout.readline(_CHUNK)):
+                if line.endswith(end):
+                    break
+                limit -= len(line)
+            while chunk := process.stdout.read(_CHUNK):
+                limit -= len(chunk)
+                if limit < 0:
+                    process.kill()
+                    raise BadInput(f"{self.address}: sends too much")
+                out.write(chunk)
+            code = process.wait()
+            err.seek(0)
+            complaint = err.read(_CHUNK).decode("utf-8", "replace").strip()
+        self._check(code, complaint)
+
+    def _check(self, code: int, complaint: str, output: str = "") -> None:
+        """Raises what the exit code of ssh asks for; see `run`."""
         if code == 0:
-            return output
+            return
         last = complaint.splitlines()[-1] if complaint else output.strip() or f"ended with {code}"
         if code == SSH_FAILED:
             why = complaint.splitlines()[-1] if complaint else "the link broke; try again"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.release.layout import (
+    OPERATOR_TOKEN,
     TOKEN,
     VIEW_RECORD,
     VIEW_TOKEN,
@@ -50,8 +51,8 @@ class ViewPlace:
     link: str
     pin: str | None
     """The SHA-256 of the public key of its certificate in base64; None without encryption."""
-    token_at: int
-    """When its token was made."""
+    tokens_at: tuple[int, ...]
+    """When its tokens were made."""
 
 
 def run_kiosk(layout: Layout) -> None:
@@ -89,11 +90,18 @@ def find_view(layout: Layout) -> ViewPlace | None:
     link, pin = record.get("local_link"), record.get("pin")
     if not isinstance(link, str) or not link.startswith(("http://", "https://")):
         return None
-    try:
-        token_at = layout.state(VIEW_TOKEN).stat().st_mtime_ns
-    except OSError:
+    tokens_at = tuple(_made_at(layout.state(name)) for name in (VIEW_TOKEN, OPERATOR_TOKEN))
+    if not any(tokens_at):
         return None
-    return ViewPlace(link, pin if isinstance(pin, str) else None, token_at)
+    return ViewPlace(link, pin if isinstance(pin, str) else None, tokens_at)
+
+
+def _made_at(path: Path) -> int:
+    """When a file was made; 0 where there is none: an earlier release has no operator."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read_token(path: Path) -> str:

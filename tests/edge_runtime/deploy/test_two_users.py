@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.deploy.installed import KEPT_SCRIPT, LOGS_SCRIPT, TOOL_SCRIPT
+from edge_runtime.deploy.installed import KEPT_SCRIPT, LOGS_SCRIPT, OWNER_SCRIPT, TOOL_SCRIPT
 from edge_runtime.deploy.pack import pack_tool
 from edge_runtime.deploy.steps import PREPARE_SCRIPT, PUT_SCRIPT
 from tests.conftest import sonolite
@@ -132,6 +132,15 @@ def test_what_stands_in_the_place_of_a_file_of_the_state_is_not_read(
         assert done.stderr == f"{place}: not a file; remove it there\n".encode()
     finally:
         assert by(SERVICE, "rm", "-r", place).returncode == 0
+
+
+def test_exams_behind_a_link_are_not_looked_for(installed: Path) -> None:
+    place = installed / "state" / "exams"
+    assert by(SERVICE, "ln", "-s", "/etc", place).returncode == 0
+    done = by(DEPLOYER, "sh", "-c", OWNER_SCRIPT, "sh", place, "echo", "ran")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"no exams are kept there" in done.stderr
+    assert by(SERVICE, "rm", place).returncode == 0
 
 
 def test_of_a_token_and_of_a_log_little_is_read(installed: Path) -> None:

@@ -19,11 +19,13 @@ from edge_runtime.deploy.probe import KIOSK_UNIT_PATH
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.deploy.steps import needed_steps
 from edge_runtime.deploy.wheelhouse import download_wheels
-from edge_runtime.release.layout import VIEW_RECORD, VIEW_TOKEN
+from edge_runtime.release.layout import OPERATOR_TOKEN, VIEW_RECORD, VIEW_TOKEN
+from edge_runtime.screen.saved_regions import REGIONS_FILE
 from tests.conftest import sonolite
 from tests.edge_runtime.deploy.conftest import REAL_TRIAL, ROOT, Site, answer, refuses
 from tests.edge_runtime.view.conftest import browser, page  # noqa: F401  fixtures
-from tests.edge_runtime.view.test_page import wait_for
+from tests.edge_runtime.view.test_controls import draw
+from tests.edge_runtime.view.test_page import wait_for, wait_for_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -39,7 +41,7 @@ def showing(
     shipped.cut_power()
     site = replace(shipped, root=tmp_path_factory.mktemp("showing") / "root")
     shutil.copytree(shipped.root, site.root, symlinks=True)
-    done = site.deploy(shipped_path, "--view", "127.0.0.1:0", trial=REAL_TRIAL)
+    done = site.deploy(shipped_path, "--view", "127.0.0.1:0", "--exams", trial=REAL_TRIAL)
     assert done.code == 0, done
     until = time.monotonic() + 60
     while not site.layout.state(VIEW_RECORD).exists():
@@ -49,8 +51,8 @@ def showing(
     site.cut_power()
 
 
-def link_of(site: Site) -> str:
-    done = site.ask("view")
+def link_of(site: Site, *more: str) -> str:
+    done = site.ask("view", *more)
     assert done.code == 0, done
     return done.stdout.strip()
 
@@ -93,14 +95,57 @@ def test_the_link_tells_how_to_reach_a_loopback_address(showing: Site) -> None:
     assert same["fingerprint"] is None
 
 
-def test_the_token_is_told_to_nobody_else(showing: Site) -> None:
-    token = link_of(showing).partition("#")[2]
-    assert showing.layout.state(VIEW_TOKEN).stat().st_mode & 0o777 == 0o600
+def test_an_operator_draws_a_region_and_keeps_an_exam_that_the_host_copies(
+    showing: Site,
+    page: "Page",  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    page.goto(link_of(showing, "--operator"))
+    wait_for(page, "RECORDING")
+    page.wait_for_selector("#picture[data-frame]")
+    page.keyboard.press("r")
+    draw(page, (200, 200), (280, 290))
+    wait_for_text(page, "#answer", "region set")
+    page.click("#region-remember")
+    page.wait_for_selector("#region-remember[aria-pressed=true]")
+    page.keyboard.press("Escape")
+    page.keyboard.press("x")
+    page.fill("#patient-id", "4711")
+    page.keyboard.press("Enter")
+    wait_for_text(page, "#answer", "exam begun")
+    page.keyboard.press("s")
+    page.locator("#exam-status", has_text="stills: 1").wait_for()
+    listed = json.loads(showing.ask("exams", "--json").stdout)[0]["exams"]
+    assert [(each["running"], each["identity"]["patient_id"]) for each in listed] == [
+        (True, "4711")
+    ]
+    page.keyboard.press("x")
+    page.click("#exam-ok")
+    wait_for_text(page, "#answer", "exam ended")
+    until = time.monotonic() + 60  # the recorder writes behind the page
+    while "ended" not in (table := showing.ask("exams")).stdout:
+        assert time.monotonic() < until, table
+    for _ in range(2):  # the second time nothing is new
+        done = showing.ask("exams", "--export", str(tmp_path / "ward"), "--anonymous")
+        assert done.code == 0, done
+    copy = tmp_path / "ward" / "exam-1"
+    assert (tmp_path / "ward").stat().st_mode & 0o077 == copy.stat().st_mode & 0o077 == 0
+    assert "4711" not in (copy / "exam.json").read_text()
+    assert list((copy / "pictures").glob("*.png"))
+    refuses(showing.ask("exams", "--export", str(tmp_path / "ward"), "--exam", "9"), "no exam 9")
+    assert (showing.layout.state(REGIONS_FILE)).is_file()
+
+
+def test_the_tokens_are_told_to_nobody_else(showing: Site) -> None:
+    tokens = [link_of(showing, *more).partition("#")[2] for more in ((), ("--operator",))]
+    assert len(set(tokens)) == 2
+    for name in (VIEW_TOKEN, OPERATOR_TOKEN):
+        assert showing.layout.state(name).stat().st_mode & 0o777 == 0o600
     for words in (("status", "--json"), ("logs",)):
         shown = showing.ask(*words).stdout
         assert "http://127.0.0.1:" in shown
-        assert token not in shown
-    assert token not in json.dumps(showing.status())
+        assert not [token for token in tokens if token in shown]
+    assert not [token for token in tokens if token in json.dumps(showing.status())]
 
 
 def test_a_later_deployment_keeps_the_view_and_another_ends_it(
@@ -108,8 +153,23 @@ def test_a_later_deployment_keeps_the_view_and_another_ends_it(
 ) -> None:
     kept = showing.deploy(shipped_path, "--dry-run", trial=REAL_TRIAL)
     assert answer(kept)["would"] == []
+    without = showing.deploy(shipped_path, "--no-exams", "--dry-run", trial=REAL_TRIAL)
     ended = showing.deploy(shipped_path, "--no-view", "--dry-run", trial=REAL_TRIAL)
+    assert any("write config.toml" in line for line in answer(without)["would"])
     assert any("write config.toml" in line for line in answer(ended)["would"])
+
+
+def test_a_device_without_exams_says_how_to_keep_them(site: Site) -> None:
+    refuses(site.ask("exams"), "no exams are kept there; see sonolite deploy --exams")
+
+
+def test_the_screen_of_the_device_watches_unless_it_may_operate(
+    showing: Site, shipped_path: Path
+) -> None:
+    plan = plan_of(showing, shipped_path, True, None)
+    assert "state/view.token" in plan.kiosk_unit
+    config = replace(plan.config, view=replace(plan.config.view, kiosk_role="operator"))
+    assert "state/operator.token" in replace(plan, config=config).kiosk_unit
 
 
 def test_a_device_without_a_view_says_how_to_get_one(site: Site) -> None:
@@ -124,6 +184,10 @@ def test_a_device_without_a_view_says_how_to_get_one(site: Site) -> None:
         (("--kiosk", "--no-view"), "--kiosk and --no-view contradict each other"),
         (("--view-tls", "--no-view"), "--view-tls and --no-view contradict each other"),
         (("--view-tls",), "--view-tls needs --view"),
+        (("--kiosk-role", "operator"), "--kiosk-role needs --kiosk"),
+        (("--kiosk-role", "owner"), "--kiosk-role owner: one of viewer, operator"),
+        (("--kiosk-role", "operator", "--no-kiosk"), "contradict each other"),
+        (("--keep-days", "3"), "--keep-days and --keep-gigabytes need --exams"),
     ],
 )
 def test_a_view_that_is_none_is_refused_before_anything_is_sent(

@@ -22,6 +22,7 @@ def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         ("@PYTHON@", sys.executable),
         ("@ROOT@", "/opt/sonolite"),
         ("@GROUPS@", "video render plugdev"),
+        ("@TOKEN@", "view.token"),
     ):
         text = text.replace(mark, word)
     assert not re.search(r"@[A-Z]+@", text)
