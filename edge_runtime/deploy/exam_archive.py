@@ -22,18 +22,18 @@ MAX_EXAM_BYTES = 8 << 30
 MAX_EXAM_FILES = 20_000
 _NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _MAX_FOLDERS = 2
-Words = Annotated[str, Meta(max_length=200)]
+_Words = Annotated[str, Meta(max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    patient_id: Words
-    name: Words
+    patient_id: _Words
+    name: _Words
 
 
 @dataclass(frozen=True, slots=True)
 class _Provenance:
-    bundle: Words
+    bundle: _Words
     version: int
 
 
@@ -42,8 +42,8 @@ class DeviceExam:
     """One exam on a device."""
 
     id: Annotated[int, Meta(ge=1)]
-    begun: Words
-    ended: Words | None
+    begun: _Words
+    ended: _Words | None
     running: bool
     interrupted: bool
     identity: _Identity

@@ -30,7 +30,7 @@ from tests.edge_runtime.view.test_page import wait_for, wait_for_text
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-PAGE = (ROOT / "docs" / "view.md").read_text()
+PAGES = [(ROOT / "docs" / name).read_text() for name in ("view.md", "exams.md")]
 
 
 @pytest.fixture(scope="module")
@@ -235,10 +235,14 @@ def test_the_kiosk_is_one_step_as_root(
     assert "SupplementaryGroups=render video" in plan.kiosk_unit
 
 
-def test_the_commands_of_the_page_are_those_of_this_test(showing: Site, shipped_path: Path) -> None:
-    """Each `deploy` of docs/view.md is planned, each `device` done; names are others."""
-    lines = re.findall(r"^    sonolite ((?:deploy|device) .*)$", PAGE, re.MULTILINE)
-    assert len(lines) >= 3
+def test_the_commands_of_the_pages_are_those_of_this_test(
+    showing: Site, shipped_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each `deploy` of the pages is planned, each `device` done; names are others."""
+    monkeypatch.chdir(tmp_path)
+    command = r"^    sonolite ((?:deploy|device) .*)$"
+    lines = [line for text in PAGES for line in re.findall(command, text, re.MULTILINE)]
+    assert len(lines) >= 7
     for line in lines:
         words = [
             {"nodule.sonolite": str(shipped_path), "pi@bed-1": showing.far.address}.get(word, word)

@@ -18,7 +18,14 @@ import pytest
 
 from edge_runtime.deploy.pack import pack_tool
 from edge_runtime.release.kiosk import find_view
-from edge_runtime.release.layout import TOOL, VIEW_RECORD, VIEW_TOKEN, Layout, make_folders
+from edge_runtime.release.layout import (
+    OPERATOR_TOKEN,
+    TOOL,
+    VIEW_RECORD,
+    VIEW_TOKEN,
+    Layout,
+    make_folders,
+)
 from edge_runtime.view.address import Address
 from edge_runtime.view.certificate import Certificate, own_certificate
 from edge_runtime.view.sink import open_view
@@ -117,13 +124,17 @@ needs_screen = pytest.mark.skipif(
 
 
 @needs_screen
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+@pytest.mark.parametrize(
+    ("encrypted", "tokens"),
+    [(False, (TOKEN,)), (True, (None, TOKEN))],
+    ids=["a viewer, plain", "an operator, encrypted"],
+)
 def test_the_kiosk_watches_and_the_token_is_in_no_command_line(
-    device: Layout, folder: Path, encrypted: bool
+    device: Layout, folder: Path, encrypted: bool, tokens: tuple[str | None, ...]
 ) -> None:
     """The browser knows the certificate of the device by its key."""
     certificate = own_certificate(folder / "view.pem") if encrypted else None
-    with open_view(Address("127.0.0.1", 0), FACTS, None, certificate, TOKEN) as view:
+    with open_view(Address("127.0.0.1", 0), FACTS, None, certificate, *tokens) as view:
         watched = view.watched
         with kiosk(device, folder):
             note(device, view.local_link, certificate)  # the service may begin later
@@ -155,6 +166,13 @@ def test_a_planted_token_goes_to_no_browser(device: Layout, folder: Path) -> Non
         line = process.stderr.read()
     assert "no token of a view" in line
     assert "secret" not in line
+
+
+def test_a_new_token_of_either_role_needs_another_browser(device: Layout) -> None:
+    note(device, "http://127.0.0.1:1/")
+    before = find_view(device)
+    device.state(OPERATOR_TOKEN).write_text(TOKEN)
+    assert None is not before != find_view(device)
 
 
 def test_without_its_unit_the_kiosk_is_refused(device: Layout) -> None:

@@ -59,6 +59,14 @@ def test_a_kept_token_keeps_its_cookie_and_does_not_tell_it() -> None:
     assert one.tokens[Role.OPERATOR] != other.tokens[Role.OPERATOR]
 
 
+def test_the_kept_token_of_an_operator_keeps_its_cookie_too() -> None:
+    kept = "kept" * 8
+    one, other = (Admission("127.0.0.1", 8765, operator_token=kept) for _ in range(2))
+    cookie = one.exchange(kept, "")
+    assert other.role_of(cookie) is Role.OPERATOR
+    assert one.tokens[Role.VIEWER] != other.tokens[Role.VIEWER]
+
+
 def test_an_encrypted_view_has_a_cookie_for_encrypted_connections_and_its_own_origin() -> None:
     admission = Admission("127.0.0.1", 8765, encrypted=True)
     assert admission.cookie_name == "__Host-sonolite_view_8765"
