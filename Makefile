@@ -84,11 +84,13 @@ lock: .venv/host
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
 	done
-	# What a view needs beside the runtime, in the runtime's versions.
-	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-		--no-emit-index-url pyproject.toml --extra view --constraints requirements/device.txt \
-		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements/device.txt) \
-		-o requirements/view.txt
+	# What a view and some sinks need beside the runtime, in the runtime's versions.
+	for extra in view prometheus mqtt; do \
+		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+			--no-emit-index-url pyproject.toml --extra $$extra --constraints requirements/device.txt \
+			$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements/device.txt) \
+			-o requirements/$$extra.txt; \
+	done
 	# Alone: what mediapipe asks for would overwrite the headless OpenCV, and what pyigtl asks for has
 	# to be compiled, where crcmod-plus has not.
 	printf "mediapipe>=1.2\npyigtl>=0.3.4\ncrcmod-plus>=2.3\n" | $(BIN)/uv pip compile --quiet --upgrade \

@@ -25,7 +25,7 @@ from convert.variants import (
 from devices import BadInput, CheckFailed
 from devices.compute import CpuBackend
 from edge_runtime.bundle import preprocess
-from edge_runtime.bundle.gate import Comparison
+from edge_runtime.bundle.gate import Comparison, DriftReference
 from edge_runtime.bundle.golden import Golden, golden_tensors
 from edge_runtime.bundle.manifest import REFERENCE, Variant
 from edge_runtime.bundle.preprocess import Preprocessing
@@ -197,7 +197,9 @@ def remedies(variant: Variant, options: ConversionOptions) -> list[str]:
     return [remedy for remedy in untried if untried[remedy] and variant == "int8"]
 
 
-def gate_entries(record: Record, assessment: Assessment) -> dict[str, Any]:
+def gate_entries(
+    record: Record, assessment: Assessment, reference: DriftReference
+) -> dict[str, Any]:
     """All of `gate.json`."""
     tuned = assessment.converted.fine_tuning
     return {
@@ -215,6 +217,7 @@ def gate_entries(record: Record, assessment: Assessment) -> dict[str, Any]:
         "layers": layer_entries(assessment.layers),
         "edgetpu": _edgetpu_entry(assessment),
         "gpu": gpu_entries(assessment.gpu),
+        "reference": asdict(reference),
     }
 
 

@@ -37,6 +37,7 @@ from edge_runtime.bundle.manifest import (
     Variant,
 )
 from edge_runtime.models.boxes import decode_boxes
+from edge_runtime.models.classifier import Classifier
 from edge_runtime.models.locator import locator_tensors
 from train.locator import metrics
 from train.locator.dataset import LocatorPicture, network_tensor, read_squares
@@ -78,9 +79,13 @@ def join_locator(
 ) -> JoinedBundle:
     """Writes the bundle `out` with the classifier of a bundle and the locator of a run.
 
-    Raises BadInput where a picture of the run is gone, and CheckFailed where no variant holds.
+    Raises BadInput where a picture of the run is gone or the classifier does not open here, and
+    CheckFailed where no variant holds.
     """
     record = run.record
+    joined = classifier.manifest.classifier
+    for variant in joined.variants:
+        Classifier(classifier, joined, variant)
     preprocessing = preprocess.parse(record.recipe.preprocessing)
     side = preprocessing.side
     test = list(read_squares(run.of("test"), side, progress("test pictures")))

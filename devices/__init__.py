@@ -12,6 +12,7 @@ from devices.errors import (
     HardwareMissing,
     NoSignal,
     NotDelivered,
+    NothingSent,
     SonoliteError,
 )
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
@@ -36,6 +37,7 @@ __all__ = [
     "HardwareMissing",
     "NoSignal",
     "NotDelivered",
+    "NothingSent",
     "Pixels",
     "SonoliteError",
 ]

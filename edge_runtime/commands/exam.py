@@ -244,7 +244,7 @@ def _line(each: Exam) -> dict[str, object]:
         "exam": each.id,
         "begun (UTC)": moment(each.begun)[:16],
         "state": state,
-        "patient": each.identity.patient_id or each.identity.name,
+        "patient": each.identity.patient_id or each.identity.shown_name,
         "nodules": each.nodules,
         "stills": each.stills,
         "model": f"{each.provenance.bundle} {each.provenance.version}",

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from devices import BadInput
+from edge_runtime.deploy.drift import DriftDays, parse_days
 from edge_runtime.deploy.plan import require_root
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import (
@@ -147,6 +148,16 @@ class DeployedDevice:
         if not TOKEN.fullmatch(token):
             raise BadInput(f"{path}: damaged; remove it, and the service makes another")
         return {"link": f"{link}#{token}", "fingerprint": fingerprint}
+
+    def drift(self, since: str, until: str) -> DriftDays:
+        """The daily aggregates of the days from one to another. Raises what `Device.run` does."""
+        try:
+            answer = self._device.run(self._words("drift", since, until))
+        except BadInput as error:
+            if "invalid choice" in str(error):
+                raise BadInput("keeps no aggregates yet; deploy to it with this version") from error
+            raise
+        return parse_days(answer, self._device.address)
 
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:
         """Goes back to the release before this one; the answer names it."""

@@ -112,7 +112,8 @@ def _facts(exam: Exam, nodules: int, decisions: int) -> list[tuple[str, str]]:
     identity = exam.identity
     typed = [
         ("Patient", identity.patient_id),
-        ("Name", identity.name),
+        ("Name", identity.shown_name),
+        ("Born", identity.birth_date),
         ("Accession number", identity.accession),
     ]
     given = [(name, value) for name, value in typed if value]

@@ -142,6 +142,7 @@ class _ReleaseRun:
             **os.environ,
             NOTIFY_VARIABLE: listener.address,
             "SONOLITE_TRUST": str(layout.root / TRUSTED),
+            "XDG_STATE_HOME": str(layout.state("")),  # a service has no home
             "PYTHONUNBUFFERED": "1",
         }
         around.pop("WATCHDOG_USEC", None)

@@ -29,7 +29,7 @@ SEND_SECONDS = 600.0
 """Seconds that the sending of one exam may take."""
 LAST_EXAM_SECONDS = 60.0
 """Seconds that the end of a session waits for the exams that are being sent."""
-LOOK_SECONDS = 0.1
+CLOSING_POLL_SECONDS = 0.1
 LOW_PRIORITY = ("nice", "-n", "10")
 """A live picture matters more; see nice(1)."""
 
@@ -78,7 +78,7 @@ class PacsSink:
         self.exam_ended()
         until = time.monotonic() + LAST_EXAM_SECONDS
         while self.tally.kept and not self._failed and time.monotonic() < until:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(CLOSING_POLL_SECONDS)
         self._outbox.close()
 
     def _send(self, _: str, messages: list[Message]) -> None:

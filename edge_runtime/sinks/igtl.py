@@ -35,12 +35,12 @@ NAMES = {
     "STRING": "sonolite result",
 }
 """The device name of each type of message."""
-MAX_CLIENTS = 8
+MAX_IGTL_CLIENTS = 8
 QUEUE_RESULTS = 512
 """Results that may wait for a client."""
-STALLED_SECONDS = 5.0
+CLIENT_SECONDS = 5.0
 """A client that takes nothing for so long is disconnected."""
-TOO_SLOW = "a client is too slow, and the oldest results made room"
+CLIENT_TOO_SLOW = "a client is too slow, and the oldest results made room"
 RAS = 1
 """The code of the coordinates that grow to the right, to the front and to the head."""
 UTF8 = 106
@@ -69,7 +69,7 @@ class _Client:
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closing = self.gone = self._sending = False
-        connection.settimeout(STALLED_SECONDS)
+        connection.settimeout(CLIENT_SECONDS)
         self._thread = threading.Thread(target=self._run, name="igtl client", daemon=True)
         self._thread.start()
 
@@ -82,7 +82,7 @@ class _Client:
                 return
             if len(self._waiting) >= QUEUE_RESULTS:
                 self._waiting.popleft()
-                self._tally.give_up(1, TOO_SLOW)
+                self._tally.give_up(1, CLIENT_TOO_SLOW)
             if self._waiting:
                 self._waiting[-1].picture = b""
             self._waiting.append(message)
@@ -192,7 +192,7 @@ class IgtlServer:
                 return
             with self._lock:
                 self._clients = [client for client in self._clients if not client.gone]
-                if len(self._clients) >= MAX_CLIENTS:
+                if len(self._clients) >= MAX_IGTL_CLIENTS:
                     connection.close()
                     continue
                 self._clients.append(_Client(connection, self.tally, self._live))

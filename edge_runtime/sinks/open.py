@@ -23,6 +23,8 @@ from edge_runtime.sinks.video import overlay_file
 METRICS = Library("metrics", "prometheus-client", ("prometheus_client",), "prometheus")
 DICOM_OBJECTS = Library("DICOM objects", "highdicom", ("highdicom", "pynetdicom"), "dicom")
 PAHO = Library("MQTT messages", "paho-mqtt", ("paho.mqtt",), "mqtt")
+SINK_LIBRARIES = {"prometheus": METRICS, "mqtt": PAHO, "mqtts": PAHO}
+"""What sinks need beside the base install, by the scheme of their URI."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ def _csv(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     return open_csv(uri, context.tally(uri))
 
 
+def _drift(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    from edge_runtime.sinks.drift import open_aggregates
+
+    return open_aggregates(uri, context.tally(uri))
+
+
 def _prometheus(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     METRICS.require()
     from edge_runtime.sinks.prometheus import open_prometheus
@@ -133,10 +141,11 @@ def _terminal(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:  # noqa: AR
         yield terminal
 
 
-COUNTED_KINDS = ("jsonl", "csv", "prometheus", "igtl", "webhook", "mqtt", "mqtts")
+COUNTED_KINDS = ("jsonl", "csv", "drift", "prometheus", "igtl", "webhook", "mqtt", "mqtts")
 SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[Sink]]] = {
     "jsonl": _json_lines,
     "csv": _csv,
+    "drift": _drift,
     "prometheus": _prometheus,
     "igtl": _igtl,
     "webhook": _webhook,

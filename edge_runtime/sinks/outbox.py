@@ -263,6 +263,7 @@ class Outbox:
             try:
                 self._base.execute("DELETE FROM message WHERE number <= ?", (self._sent,))
                 self._changes = True
+                self._changed.notify_all()
             except sqlite3.Error as error:
                 self._count_losses(str(error))
             if why is None:

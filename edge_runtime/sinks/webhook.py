@@ -149,8 +149,8 @@ def open_webhook(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[OutboxS
 
 
 def outbox_path(outboxes: Path, uri: SinkUri) -> Path:
-    """The file of a sink's outbox. It follows the name, so that a new token does not change it."""
-    return outboxes / f"{uri.kind}-{hashlib.sha256(uri.name.encode()).hexdigest()[:16]}.sqlite3"
+    """The file of a sink's outbox. It follows the key, so that a new token does not change it."""
+    return outboxes / f"{uri.kind}-{hashlib.sha256(uri.key.encode()).hexdigest()[:16]}.sqlite3"
 
 
 def _parse(uri: SinkUri, text: str) -> SplitResult:

@@ -15,6 +15,7 @@ from edge_runtime.bundle.archive import CARD, Bundle, open_bundle
 from edge_runtime.bundle.gate import read_locator_gate
 from edge_runtime.bundle.manifest import LOCATOR_GATE
 from tests.conftest import Outcome, Shared, refused, replace_model, sonolite
+from tests.edge_runtime.models.broken import resigned, with_absurd_scale
 from train.locator.run import read_locator_run
 
 SIDE = 64
@@ -135,6 +136,16 @@ def test_a_run_of_a_classifier_is_refused(
 
 def test_a_bundle_that_is_not_there_is_refused(locator_run: Path, tmp_path: Path) -> None:
     refused(join(locator_run, tmp_path / "none.sonolite", tmp_path / "a.sonolite"), "none.sonolite")
+
+
+def test_a_classifier_that_crashes_is_joined_to_nothing(
+    locator_run: Path, demo_bundle: Bundle, tmp_path: Path
+) -> None:
+    model = with_absurd_scale(demo_bundle.read("int8.tflite"))
+    broken = resigned(demo_bundle, "int8.tflite", model, tmp_path / "broken.sonolite")
+    words = ("convert", locator_run, "--classifier", broken, "--out", tmp_path / "x.sonolite")
+    refused(sonolite(*words), "int8.tflite: the model crashes its interpreter")
+    assert not (tmp_path / "x.sonolite").exists()
 
 
 def test_missing_pictures_are_one_line(locator_run: Path, demo_path: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ NO_UNIT = _standard("1", "UCUM", "no units")
 NOTICE_NAME = own_code("NOTICE", "Notice")
 NOT_ASSESSABLE = own_code("NOTASSESSABLE", "Not assessable")
 REASON_NAME = own_code("REASON", "Reason why it is not assessable")
-REASONS = {
+REASON_CODES = {
     TOO_CLOSE: "TOOCLOSE",
     OUT_OF_SCOPE: "OUTOFSCOPE",
     BELOW_THRESHOLD: "BELOWTHRESHOLD",
@@ -59,7 +59,7 @@ OWN_CODES = CodingSchemeIdentificationItem(
 
 def reason_code(reason: str) -> CodedConcept:
     """The code of a reason; one that is not listed keeps the words as the meaning."""
-    return own_code(REASONS.get(reason, "OTHER"), reason)
+    return own_code(REASON_CODES.get(reason, "OTHER"), reason)
 
 
 def label_code(label: str) -> CodedConcept:

@@ -64,13 +64,15 @@ def begin_object(
     content.ContentDate, content.ContentTime = date_of(at), time_of(at)
     content.PatientID = _plain(exam.identity.patient_id)
     content.PatientName = _person_name(exam.identity.name)
-    content.PatientBirthDate = content.PatientSex = ""
-    content.StudyInstanceUID = exam_uid(exam, "study")
+    content.PatientBirthDate = exam.identity.birth_date.replace("-", "")
+    content.PatientSex = ""
+    content.StudyInstanceUID = exam.identity.study or exam_uid(exam, "study")
     content.StudyDate, content.StudyTime = date_of(begun), time_of(begun)
-    content.StudyID = str(exam.id)
+    content.StudyID = "" if exam.identity.study else str(exam.id)
     content.AccessionNumber = accession_number(exam) or ""
     content.ReferringPhysicianName = ""
-    content.StudyDescription = STUDY_DESCRIPTION
+    if not exam.identity.study:  # else the department has described it
+        content.StudyDescription = STUDY_DESCRIPTION
     content.SeriesInstanceUID = exam_uid(exam, f"series {role}")
     content.SeriesNumber = series_number
     content.SeriesDescription = series_description(description)

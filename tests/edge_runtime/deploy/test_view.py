@@ -204,7 +204,7 @@ def test_a_view_that_a_kiosk_shows_is_not_ended_by_itself(
 
 @pytest.mark.install
 @pytest.mark.parametrize("name", ["x86-64", "raspberry-pi-5"])
-def test_the_wheels_of_a_view_can_be_had(
+def test_the_wheels_of_a_view_and_of_sinks_can_be_had(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from devices.boards import read_board
@@ -212,6 +212,8 @@ def test_the_wheels_of_a_view_can_be_had(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("PIP_NO_INDEX", raising=False)
     board = read_board(name)
-    folder = download_wheels(board, board.architectures[0], "3.11.2", view=True)
+    extras = {"view", "mqtt", "prometheus"}
+    folder = download_wheels(board, board.architectures[0], "3.11.2", extras)
     names = {path.name.split("-")[0] for path in folder.glob("*.whl")}
     assert {"numpy", "starlette", "uvicorn", "websockets", "cryptography", "segno"} <= names
+    assert {"paho_mqtt", "prometheus_client"} <= names

@@ -22,6 +22,7 @@ from devices import BadInput, Pixels
 from devices.openigtlink import HEADER
 from edge_runtime.results.delivery import Delivery
 from edge_runtime.results.states import State
+from edge_runtime.sinks.drift import Aggregates
 from edge_runtime.sinks.igtl import IgtlServer
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.queue import PIXEL_CAPACITY, RECORD_CAPACITY, SinkQueue
@@ -124,6 +125,26 @@ def prometheus(folder: Path) -> Iterator[Place]:
 
 
 @contextmanager
+def drift(folder: Path) -> Iterator[Place]:
+    """Counts alone arrive, so that the place numbers the results of a session itself."""
+    place = folder / "drift"
+    totals = [Counter[str]()]
+
+    def look(sink: CountedSink) -> None:
+        assert isinstance(sink, Aggregates)
+        sink.save()
+        (path,) = place.glob("*.json")
+        counts = json.loads(path.read_text())["hours"]["00"]["state"]
+        totals.append(Counter({name.partition(",")[0]: count for name, count in counts.items()}))
+
+    def received() -> list[Arrived]:
+        last = totals[-1] - totals[-2]
+        return [Arrived(number, state) for number, state in enumerate(last.elements())]
+
+    yield Place(f"drift:{place}", received, kept=False, look=look)
+
+
+@contextmanager
 def webhook(folder: Path) -> Iterator[Place]:
     with Receiver() as receiver:
         uri = f"webhook:http://127.0.0.1:{receiver.port}/hook#send=results"
@@ -178,7 +199,7 @@ def igtl(folder: Path) -> Iterator[Place]:
     yield Place(f"igtl::{port}", received, join=join, pictures=True)
 
 
-PLACES = [igtl, json_lines, rotated_json_lines, csv_file, prometheus, webhook, mqtt]
+PLACES = [json_lines, rotated_json_lines, csv_file, drift, prometheus, igtl, webhook, mqtt]
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from devices.openigtlink import HEADER
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.states import State
 from edge_runtime.sinks import igtl
-from edge_runtime.sinks.igtl import MAX_CLIENTS, QUEUE_RESULTS, TOO_SLOW, IgtlServer
+from edge_runtime.sinks.igtl import CLIENT_TOO_SLOW, MAX_IGTL_CLIENTS, QUEUE_RESULTS, IgtlServer
 from edge_runtime.sinks.open import SinkContext, open_sink
 from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
@@ -167,7 +167,7 @@ def test_a_result_without_a_frame_has_no_picture() -> None:
 def test_a_client_that_takes_nothing_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(igtl, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(igtl, "CLIENT_SECONDS", 0.5)
     large = np.zeros((720, 1280), np.uint8)
     with serving() as (sink, port):
         stalled = socket.create_connection(("127.0.0.1", port), 60)
@@ -198,15 +198,17 @@ def test_the_oldest_results_make_room_where_a_live_client_is_slow(
     client = igtl._Client(ours, tally, live=True)
     for _ in range(QUEUE_RESULTS + 50):
         client.put(igtl._Waiting(b"", bytes(8192)))
-    assert TOO_SLOW in (tally.delivery().last_error or "")
+    assert CLIENT_TOO_SLOW in (tally.delivery().last_error or "")
     theirs.close()
     client.close()
 
 
 def test_clients_are_limited() -> None:
     with serving() as (sink, port):
-        clients = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(MAX_CLIENTS)]
-        wait_for_clients(sink, MAX_CLIENTS)
+        clients = [
+            socket.create_connection(("127.0.0.1", port), 60) for _ in range(MAX_IGTL_CLIENTS)
+        ]
+        wait_for_clients(sink, MAX_IGTL_CLIENTS)
         with socket.create_connection(("127.0.0.1", port), 60) as one_more:
             assert one_more.recv(1) == b""
         for client in clients:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from devices import BadInput
-from edge_runtime.sinks.csv_rows import csv_rows
+from edge_runtime.sinks.csv_rows import CsvEncoder, csv_rows
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.queue import SinkQueue
 from edge_runtime.sinks.rotating_file import RotatingFile, Rotation
@@ -196,8 +196,8 @@ def test_a_wrong_option_is_named(tmp_path: Path, options: str, why: str) -> None
 
 def test_a_row_stands_for_each_nodule_and_computes_nothing() -> None:
     second = replace(NODULE, track=2, label=None, reason="=cmd|' /C calc'!A0", smoothed=None)
-    rows = csv_rows(replace(RESULT, nodules=(NODULE, second), file='a,"b".png')).decode()
-    first, other = csv.reader(rows.splitlines())
+    rows = csv_rows(replace(RESULT, nodules=(NODULE, second), file='a,"b".png'))
+    first, other = csv.reader(CsvEncoder().encode(rows).decode().splitlines())
     assert first[5:12] == ["1", "malignant", "", "malignant", "0.8", "0.7", "100"]
     assert other[5:12] == ["2", "", "'=cmd|' /C calc'!A0", "", "", "", "100"]
     assert first[-2:] == ['a,"b".png', "research use only, not for diagnosis"]

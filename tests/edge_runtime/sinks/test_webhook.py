@@ -211,6 +211,14 @@ def test_messages_are_written_to_the_disk_while_the_server_does_not_answer(tmp_p
     assert receiver.sequences() == list(range(10))
 
 
+def test_a_message_that_was_sent_leaves_the_disk_even_if_no_other_follows(tmp_path: Path) -> None:
+    with Receiver() as receiver, opened(hook(receiver.port), tmp_path) as (sink, tally):
+        send(sink, range(1))
+        wait_until(lambda: tally.delivery().delivered == 1)
+        path = outbox_file(tmp_path)
+        wait_until(lambda: ask(path, "SELECT count(*) FROM message") == 0)
+
+
 def test_after_an_attempt_the_oldest_messages_make_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,3 +504,9 @@ def test_a_nodule_is_told_as_it_was_seen_last(tmp_path: Path) -> None:
     (nodule,) = receiver.messages[-1]["nodules"]
     assert (nodule["frames"], nodule["label"]) == (3, None)
     assert nodule["reason"] == "too close to the threshold"
+
+
+def test_two_places_of_a_host_have_outboxes_of_their_own_though_one_name(tmp_path: Path) -> None:
+    one, other = (SinkUri(f"webhook:https://results.example/{word}") for word in "ab")
+    assert str(one) == str(other) == "webhook:https://results.example/..."
+    assert outbox_path(tmp_path, one) != outbox_path(tmp_path, other)

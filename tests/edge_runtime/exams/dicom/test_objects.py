@@ -206,7 +206,7 @@ def test_every_reason_of_a_nodule_has_a_code() -> None:
         if name.isupper() and isinstance(value, str)
     }
     assert len(words) >= 5
-    assert words <= set(codes.REASONS)
+    assert words <= set(codes.REASON_CODES)
 
 
 @pytest.mark.parametrize("label", ["malignant", "a b", "é", "x" * 200, "COVID-19", "benign_2"])
@@ -272,6 +272,18 @@ def test_the_identity_stands_in_the_objects(files: dict[str, bytes]) -> None:
         assert content.PatientID == WHO.patient_id
         assert content.PatientName == WHO.name
         assert content.AccessionNumber == WHO.accession
+
+
+def test_an_exam_of_a_study_of_the_department_belongs_to_that_study(
+    exams: Path, tmp_path: Path
+) -> None:
+    identity = Identity("4711", "Doe^Jane", "A-17", "1980-05-01", "1.2.826.0.1.4711")
+    made = files_of(exams, *odd(parts_of(exams), identity=identity))
+    for content in map(pydicom.dcmread, map(BytesIO, made.values())):
+        assert content.StudyInstanceUID == "1.2.826.0.1.4711"
+        assert content.PatientBirthDate == "19800501"
+        assert not content.get("StudyDescription")
+        assert not content.get("StudyID")
 
 
 def test_objects_without_identity_name_nobody_and_are_others(

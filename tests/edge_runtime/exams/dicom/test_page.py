@@ -28,5 +28,5 @@ def test_the_command_of_the_page_sends_an_exam(line: str, pacs: Orthanc, exams: 
 
 
 def test_the_page_names_every_code_of_a_reason() -> None:
-    for code in (*codes.REASONS.values(), codes.reason_code("another").value):
+    for code in (*codes.REASON_CODES.values(), codes.reason_code("another").value):
         assert f"`{code}`" in PAGE
