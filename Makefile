@@ -26,8 +26,14 @@ test-slow: .venv/host
 	SONOLITE_QUIET=1 $(BIN)/pytest -m "slow or timing" $(TESTS)
 
 # The programs that tests run: an SSH server, a browser and others. On a machine of your own, note
-# that Debian starts the SSH server as a service.
+# that Debian starts the SSH server as a service. npm brings the JSON schema of FHIR.
 test-programs:
+	@if command -v npm > /dev/null; then \
+		npm ci --prefix requirements/npm --ignore-scripts --no-audit --no-fund --silent \
+			|| echo "npm failed: the tests of FHIR against the published schema are skipped"; \
+	else \
+		echo "there is no npm: the tests of FHIR against the published schema are skipped"; \
+	fi
 	@if ! command -v apt-get > /dev/null; then \
 		echo "there is no apt-get: install by hand what requirements/debian.txt lists"; \
 	elif dpkg-query --show --showformat '$${db:Status-Status}\n' $(PROGRAMS) 2>&1 | grep -qvx installed; then \

@@ -185,6 +185,12 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
     if request.kiosk and not facts.systemd:
         raise BadInput(f"{device.address}: --kiosk needs systemd there")
     config = _config(request, status)
+    view = bool(config.view.address)
+    changes = request.view or {}
+    if changes.get("tls") and not view:
+        raise BadInput(f"{device.address}: --view-tls needs --view, since there is no view yet")
+    if changes.get("address") == "" and facts.kiosk is not None and request.kiosk is None:
+        raise BadInput(f"{device.address}: its kiosk needs the view; give --no-kiosk, too")
     extras = needed_extras(config)
     environment = gather_wheels(board, facts.machine, python, version, request.wheels, extras)
     needed = 2 * request.bundle.stat().st_size + SPARE_BYTES

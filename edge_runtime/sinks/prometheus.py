@@ -1,14 +1,13 @@
 """Counts of a session at `/metrics`, by the conventions of Prometheus.
 
 The names, base units and suffixes follow https://prometheus.io/docs/practices/naming/. No metric
-holds a score or a probability of one picture.
+holds a score or a probability of one picture: histograms count them.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -22,13 +21,17 @@ from edge_runtime.results.delivery import Delivery, Tally
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
 from edge_runtime.sinks.sink_uri import SinkUri, is_host
+from edge_runtime.text import program_version
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the bins of a latency; the default budget is one of them."""
+PROBABILITIES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
+SCORES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
+"""Upper bounds of the bins of an out-of-scope score; above 1 a picture is out of scope."""
 MAX_REASONS = 32
 """Different reasons with a count of their own: each costs memory in Prometheus for ever."""
 OTHER_REASON = "other"
-READ_SECONDS = 10
+SCRAPE_SECONDS = 10
 """Seconds that a client may be silent."""
 
 
@@ -57,6 +60,19 @@ class Prometheus:
             buckets=SECONDS,
             registry=one,
         )
+        probabilities = Histogram(
+            "sonolite_probability_ratio",
+            "Probability of a label in a frame, without smoothing.",
+            ["label"],
+            buckets=PROBABILITIES,
+            registry=one,
+        )
+        self._scores = Histogram(
+            "sonolite_out_of_scope_score_ratio",
+            "Out-of-scope score; above 1 there is no label.",
+            buckets=SCORES,
+            registry=one,
+        )
         states = Gauge("sonolite_state", "1 for the state of now.", ["state"], registry=one)
         self._fallback = Gauge(
             "sonolite_fallback", "1 where no preferred backend computes.", registry=one
@@ -67,7 +83,7 @@ class Prometheus:
         )
         self._bundle = Info("sonolite_bundle", "The bundle, and the backend.", registry=one)
         program = Info("sonolite", "The program.", registry=one)
-        program.info({"version": version("sonolite")})
+        program.info({"version": program_version()})
         self._current: State | None = None
         self._named: tuple[str, str] | None = None
         self._reasons: set[str] = set()
@@ -76,6 +92,7 @@ class Prometheus:
         self._states = {state: states.labels(state) for state in State}
         self._parts = {part: parts.labels(part) for part in ("wait", "prepare", "infer")}
         self._label, self._abstention = cache(labels.labels), cache(abstentions.labels)
+        self._probability = cache(probabilities.labels)
         one.register(_SinkCounts(tallies))
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
@@ -99,6 +116,11 @@ class Prometheus:
                 self._label(nodule.label).inc()
             elif nodule.reason is not None:
                 self._abstention(self._bounded(nodule.reason)).inc()
+            if result.state is State.LIVE:
+                for label in nodule.thresholds:
+                    self._probability(label).observe(nodule.probability[label])
+                if nodule.out_of_scope_score is not None:
+                    self._scores.observe(nodule.out_of_scope_score)
         if result.frame is not None:
             latency = result.latency_ms
             self._latency.observe(latency.total / 1000)
@@ -155,7 +177,7 @@ def open_prometheus(uri: SinkUri, tally: Tally, tallies: Sequence[Tally]) -> Ite
     except OSError as error:
         raise BadInput(f"{uri}: cannot listen there: {error.strerror}") from error
     handler: Any = server.RequestHandlerClass
-    server.RequestHandlerClass = type("Handler", (handler,), {"timeout": READ_SECONDS})
+    server.RequestHandlerClass = type("Handler", (handler,), {"timeout": SCRAPE_SECONDS})
     try:
         yield sink
     finally:

@@ -14,7 +14,7 @@ _LOGGER = logging.getLogger(__name__)
 PIXEL_CAPACITY, RECORD_CAPACITY = 8, 512
 """Results that may wait for a sink with pixels, a quarter of a second of video, and for a sink
 without pixels, some ten seconds."""
-GATHER_SECONDS = 0.05
+WAKE_SECONDS = 0.05
 """Seconds in which the results of a recording gather: a thread that wakes for each of them takes
 time from the frames."""
 TOO_SLOW = "the sink is too slow, and the oldest results made room"
@@ -29,7 +29,8 @@ class SinkQueue:
     result for the new one, and counts it as given up, but not for a sink of the newest alone.
     """
 
-    def __init__(self, sink: Sink, live: bool) -> None:
+    def __init__(self, sink: Sink, live: bool, endless: bool = False) -> None:
+        """`endless` as for `CaptureDevice`: an error then costs one result of a counted sink."""
         self._sink = sink
         self.name = type(sink).__name__
         self._counted = isinstance(sink, CountedSink)
@@ -49,6 +50,7 @@ class SinkQueue:
         self._closed = self._draining = self._writing = False
         self.error: Exception | None = None
         """The error of a sink that failed; such a sink gets no more results."""
+        self._endless = self._live or endless
         self._lost = 0
         self._thread = threading.Thread(target=self._write, name=self.name, daemon=True)
         self._thread.start()
@@ -89,7 +91,7 @@ class SinkQueue:
         with self._changed:
             if self._thread.is_alive():
                 why = f"{self.tally.name}: does not take its results; some are lost"
-                if not (self._live and self._counted):
+                if not (self._endless and self._counted):
                     self.error = BadInput(why)
             self._lose(len(self._waiting) + self._writing, why)
             self._waiting.clear()
@@ -128,7 +130,7 @@ class SinkQueue:
                     if self._gathers:
                         self._changed.wait_for(
                             lambda: self._has_many() or self._closed or self._draining,
-                            GATHER_SECONDS,
+                            WAKE_SECONDS,
                         )
                 if not self._waiting:
                     return
@@ -151,7 +153,7 @@ class SinkQueue:
                 else:
                     known = isinstance(failure, SonoliteError)
                     self._lose(1, str(failure) if known else type(failure).__name__)
-                    if not (self._live and self._counted):
+                    if not (self._endless and self._counted):
                         _LOGGER.warning("the sink %s failed: %s", self.name, type(failure).__name__)
                         self.error = failure
                         self._changed.notify_all()

@@ -106,8 +106,8 @@ class RotatingFile:
         """Refuses a file that begins otherwise. Ends a broken line; removes a broken first one."""
         first = os.pread(self._handle, len(self._first), 0)
         if not self._first.startswith(first):
-            what = "other columns" if self._head else "no result of this program"
-            raise BadInput(f"{self._path}: begins with {what}; choose another name")
+            content = "other columns" if self._head else "no result of this program"
+            raise BadInput(f"{self._path}: begins with {content}; choose another name")
         if len(first) < len(self._first):
             os.ftruncate(self._handle, 0)
             self._size = 0

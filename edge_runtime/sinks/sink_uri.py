@@ -7,7 +7,7 @@ an unknown option nor a wrong value is quoted: each may be a password.
 import math
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -37,13 +37,18 @@ class SinkUri:
         self.kind, colon, self.rest = text.partition(":")
         if not colon or not _KIND.fullmatch(self.kind):
             self.kind = ""
-        self.name = self._shown()
+        self.name = self._shown(str)
 
     def __str__(self) -> str:
         return self.name
 
     def __repr__(self) -> str:
         return f"SinkUri({self.name!r})"
+
+    @property
+    def key(self) -> str:
+        """A name that two sinks of one host do not share; see `SourceUri.key`."""
+        return self._shown(lambda address: address.key)
 
     def split(self, known: Collection[str], mark: str = "?") -> tuple[str, "Options"]:
         """What follows the kind: the place before the last `mark`, and the options behind it.
@@ -63,18 +68,19 @@ class SinkUri:
             options[key] = unquote(value)
         return place, Options(self.name, options)
 
-    def _shown(self) -> str:
+    def _shown(self, name_of: Callable[[SourceUri], str]) -> str:
         kind, rest = self.kind, self.rest
         if not kind:
             return "(not shown, as it may hold a password)"
-        if kind in ("jsonl", "csv", "video", "terminal"):
+        if kind in ("jsonl", "csv", "drift", "video", "terminal"):
             return f"{kind}:{rest.rpartition('?')[0] or rest}"
-        if kind == "prometheus" and _ENDPOINT.fullmatch(rest):
-            return f"{kind}:{rest}"
-        if kind in ("mqtt", "mqtts") and rest.startswith("//"):
-            return str(SourceUri(f"{kind}:{rest}"))
+        place = rest.partition("?")[0]
+        if kind in ("prometheus", "igtl") and _ENDPOINT.fullmatch(place):
+            return f"{kind}:{place}"
+        if kind in ("mqtt", "mqtts", "dicom", "dicoms") and rest.startswith("//"):
+            return name_of(SourceUri(f"{kind}:{rest}"))
         if "://" in rest:
-            return f"{kind}:{SourceUri(rest)}"
+            return f"{kind}:{name_of(SourceUri(rest))}"
         return f"{kind}:..."
 
 

@@ -149,22 +149,28 @@ def open_webhook(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[OutboxS
 
 
 def outbox_path(outboxes: Path, uri: SinkUri) -> Path:
-    """The file of a sink's outbox. It follows the name, so that a new token does not change it."""
-    return outboxes / f"{uri.kind}-{hashlib.sha256(uri.name.encode()).hexdigest()[:16]}.sqlite3"
+    """The file of a sink's outbox. It follows the key, so that a new token does not change it."""
+    return outboxes / f"{uri.kind}-{hashlib.sha256(uri.key.encode()).hexdigest()[:16]}.sqlite3"
 
 
 def _parse(uri: SinkUri, text: str) -> SplitResult:
-    form = "webhook:https://HOST/PATH"
+    url = parse_server(uri, text)
+    misplaced = [key for key in WEBHOOK_OPTIONS if f"&{key}=" in f"&{url.query}"]
+    if misplaced:
+        raise BadInput(f"{uri}: {misplaced[0]} stands behind #, as #send=results&batch=10")
+    return url
+
+
+def parse_server(uri: SinkUri, text: str) -> SplitResult:
+    """The address of a server: HTTPS, or HTTP on this machine. Raises BadInput for any other."""
+    form = f"{uri.kind}:https://HOST/PATH"
     url = parse_place(uri, text, form)
     if url.scheme not in ("https", "http") or not _PRINTED.fullmatch(text):
         raise BadInput(f"{uri}: needs {form}")
     if url.username is not None:
-        raise BadInput(f"{uri}: takes no user and password; secret_env names a secret")
+        raise BadInput(f"{uri}: takes no user and password; an option names the secret")
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise BadInput(f"{uri}: needs https; http reaches this machine alone")
-    misplaced = [key for key in WEBHOOK_OPTIONS if f"&{key}=" in f"&{url.query}"]
-    if misplaced:
-        raise BadInput(f"{uri}: {misplaced[0]} stands behind #, as #send=results&batch=10")
     return url
 
 

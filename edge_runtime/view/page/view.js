@@ -60,13 +60,19 @@ function notLive(now) {
   if (facts?.waiting) return "no_session";
   if (!latest) return "waiting";
   const gap = Math.min(LONGEST_GAP_MS, Math.max(SILENT_MS, 2.5 * interval));
-  if (latest.result.state === "LIVE" && now - latest.received > gap) return "silent";
+  if (latest.result.state === "LIVE" && !facts.received && now - latest.received > gap) return "silent";
   return null;
 }
 
 /** Why the device runs no session now. */
 function whyNoSession() {
   return [reasonText(facts.waiting), facts.why].filter(Boolean).join(": ");
+}
+
+/** What the pictures are: those of now, of a recording, or sent one after the other. */
+function sourceWord() {
+  if (facts.live) return "LIVE";
+  return facts.received ? "RECEIVED" : "RECORDING";
 }
 
 /** The word of the banner, the line beside it, its tone, and whether the picture may be seen. */
@@ -89,7 +95,7 @@ function banner(now) {
       if (result.reason === OUT_OF_SCOPE) {
         return { word: "OUT_OF_SCOPE", line: reason, tone: "caution", seen: true };
       }
-      return { word: facts.live ? "LIVE" : "RECORDING", line: "", tone: "live", seen: true };
+      return { word: sourceWord(), line: "", tone: "live", seen: true };
     case "SEARCHING":
     case "FROZEN":
       return { word: result.state, line: reason, tone: "caution", seen: true };
@@ -243,7 +249,7 @@ function renderExam(connected) {
     const time = new Date(exam.begun).toTimeString().slice(0, 5);
     parts.push(text("exam_since").replace("{time}", time).replace("{count}", exam.stills));
   }
-  if (exam?.trouble) parts.push(`${text("exam_trouble")}: ${exam.trouble}`);
+  if (exam?.trouble) parts.push(`${text("exam_trouble")}: ${reasonText(exam.trouble)}`);
   if (exam?.lost) parts.push(text("exam_lost").replace("{count}", exam.lost));
   show("exam-status", parts.length > 0);
   set("exam-status", parts.join("; "));

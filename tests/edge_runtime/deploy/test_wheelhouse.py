@@ -127,6 +127,7 @@ def test_the_wheels_of_a_board_can_be_had_and_are_kept(
     assert {path: file_sha256(path) for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.install
 def test_a_device_is_deployed_to_with_the_wheels_of_its_lock(
     tmp_path: Path, shipped_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ import pytest
 from devices import BadInput
 from edge_runtime.bundle.trust import read_trusted
 from edge_runtime.release.config import Config, SinkConfig, write_config
+from edge_runtime.release.drift_files import DRIFT_FOLDER, day_files
 from edge_runtime.release.layout import (
     EXAMINATION_LOCK,
     Layout,
@@ -103,6 +104,29 @@ def test_sinks_get_the_results_and_the_status_tells_the_counts(
     assert counts[1]["waiting"] == len(results) + 1
     assert "Connection refused" in counts[1]["last_error"]
     assert "xxxxxxxxx" not in json.dumps(counts) + capsys.readouterr().out
+
+
+def test_daily_aggregates_are_kept_without_a_picture_or_the_source(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard(layout, "phantom:?seed=4711", {"LIVE"}, monkeypatch, roi="167,190,108,100")
+    (path,) = day_files(layout.state(DRIFT_FOLDER))
+    record = json.loads(path.read_text())
+    assert set(record) == {"schema", "bundle", "day", "hours"}
+    frames = sum(sum(block["state"].values()) for block in record["hours"].values())
+    nodules = sum(sum(block.get("label", {}).values()) for block in record["hours"].values())
+    assert frames >= nodules > 0
+    assert "4711" not in path.read_text()
+
+
+def test_a_folder_for_aggregates_that_cannot_be_used_costs_no_picture(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout.state(DRIFT_FOLDER).write_text("a file")
+    heard(layout, "phantom:", {"LIVE"}, monkeypatch)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (told,) = [each for each in events if each["event"] == "aggregates not kept"]
+    assert "File exists" in told["why"]
 
 
 def test_a_sink_that_cannot_be_opened_ends_a_trial_and_no_proven_release(

@@ -19,10 +19,13 @@ import numpy as np
 import pytest
 
 from devices import BadInput, Pixels
+from devices.openigtlink import HEADER
 from edge_runtime.results.delivery import Delivery
 from edge_runtime.results.states import State
+from edge_runtime.sinks.drift import Aggregates
+from edge_runtime.sinks.igtl import IgtlServer
 from edge_runtime.sinks.open import SinkContext, open_sink
-from edge_runtime.sinks.queue import RECORD_CAPACITY, SinkQueue
+from edge_runtime.sinks.queue import PIXEL_CAPACITY, RECORD_CAPACITY, SinkQueue
 from edge_runtime.sinks.sink import CountedSink
 from tests.edge_runtime.sinks.receiver import Broker, Receiver
 from tests.edge_runtime.sinks.test_overlay import RESULT
@@ -49,8 +52,12 @@ class Place:
     """Whether the place keeps what earlier sessions sent there."""
     messages: bool = False
     """Whether the place gets messages: one about the end of a session follows."""
+    join: Callable[[CountedSink], None] = lambda _: None
+    """Waits until the place can receive."""
     look: Callable[[CountedSink], None] = lambda _: None
     """Looks at the place before the sink closes."""
+    pictures: bool = False
+    """Whether the place gets the picture."""
 
 
 def free_port() -> int:
@@ -118,6 +125,26 @@ def prometheus(folder: Path) -> Iterator[Place]:
 
 
 @contextmanager
+def drift(folder: Path) -> Iterator[Place]:
+    """Counts alone arrive, so that the place numbers the results of a session itself."""
+    place = folder / "drift"
+    totals = [Counter[str]()]
+
+    def look(sink: CountedSink) -> None:
+        assert isinstance(sink, Aggregates)
+        sink.save()
+        (path,) = place.glob("*.json")
+        counts = json.loads(path.read_text())["hours"]["00"]["state"]
+        totals.append(Counter({name.partition(",")[0]: count for name, count in counts.items()}))
+
+    def received() -> list[Arrived]:
+        last = totals[-1] - totals[-2]
+        return [Arrived(number, state) for number, state in enumerate(last.elements())]
+
+    yield Place(f"drift:{place}", received, kept=False, look=look)
+
+
+@contextmanager
 def webhook(folder: Path) -> Iterator[Place]:
     with Receiver() as receiver:
         uri = f"webhook:http://127.0.0.1:{receiver.port}/hook#send=results"
@@ -141,7 +168,38 @@ def mqtt(folder: Path) -> Iterator[Place]:
         yield Place(broker.uri, received, messages=True)
 
 
-PLACES = [json_lines, rotated_json_lines, csv_file, prometheus, webhook, mqtt]
+@contextmanager
+def igtl(folder: Path) -> Iterator[Place]:
+    """A client of the server, which receives until the server ends the connection."""
+    port = free_port()
+    texts: list[bytes] = []
+    clients: list[threading.Thread] = []
+
+    def receive(client: socket.socket) -> None:
+        with client, client.makefile("rb") as stream:
+            while head := stream.read(HEADER.size):
+                _, kind, _, _, size, _ = HEADER.unpack(head)
+                body = stream.read(size)
+                if kind.startswith(b"STRING"):
+                    texts.append(body[4:])
+
+    def join(sink: CountedSink) -> None:
+        client = socket.create_connection(("127.0.0.1", port), 60)
+        clients.append(threading.Thread(target=receive, args=[client]))
+        clients[-1].start()
+        assert isinstance(sink, IgtlServer)
+        while not sink.clients:
+            time.sleep(0.01)
+
+    def received() -> list[Arrived]:
+        for client in clients:
+            client.join()
+        return [arrived(json.loads(text)) for text in texts]
+
+    yield Place(f"igtl::{port}", received, join=join, pictures=True)
+
+
+PLACES = [json_lines, rotated_json_lines, csv_file, drift, prometheus, igtl, webhook, mqtt]
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +219,7 @@ def send(place: Place, count: int, live: bool = False) -> Delivery:
     with open_sink(place.uri, context) as sink:
         assert isinstance(sink, CountedSink)
         queue = SinkQueue(sink, live)
+        place.join(sink)
         for number in range(count):
             if number % 3:
                 queue.put(replace(RESULT, sequence=number, frame=number), SCREEN)
@@ -230,26 +289,28 @@ def test_a_live_session_waits_for_no_sink_and_every_result_is_counted(place: Pla
                 assert let.wait(60)
                 sink.write(result, pixels)  # type: ignore[arg-type]
 
+        place.join(sink)
         queue = SinkQueue(Slow(), live=True)
+        capacity = PIXEL_CAPACITY if place.pictures else RECORD_CAPACITY
         queue.put(RESULT, SCREEN)
         assert asked.wait(60)
-        for number in range(1, RECORD_CAPACITY + 11):
+        for number in range(1, capacity + 11):
             queue.put(replace(RESULT, sequence=number), SCREEN)
-        assert queue.tally.queued == RECORD_CAPACITY + 1
+        assert queue.tally.queued == capacity + 1
         let.set()
         queue.close()
         place.look(sink)
     numbers = [each.sequence for each in place.received()]
     if place.kept:
-        assert numbers == [0, *range(11, RECORD_CAPACITY + 11)]
-    assert len(numbers) == RECORD_CAPACITY + 1
+        assert numbers == [0, *range(11, capacity + 11)]
+    assert len(numbers) == capacity + 1
     delivery = queue.tally.delivery()
-    assert delivery.delivered == RECORD_CAPACITY + 1 + place.messages
+    assert delivery.delivered == capacity + 1 + place.messages
     assert delivery.waiting == 0
     assert delivery.given_up == 10
     assert "too slow" in (delivery.last_error or "")
 
 
-def test_it_keeps_no_picture(place: Place) -> None:
+def test_it_takes_a_picture_only_to_send_it(place: Place) -> None:
     with open_sink(place.uri, SinkContext(threading.Event(), True, 30.0)) as sink:
-        assert not sink.wants_pixels
+        assert sink.wants_pixels is place.pictures

@@ -58,6 +58,7 @@ def test_all_sinks_together_cost_little(
         uris = [
             f"jsonl:{tmp_path}/a.jsonl?max_mb=10",
             f"csv:{tmp_path}/a.csv?max_mb=10",
+            f"drift:{tmp_path}/drift",
             f"prometheus:127.0.0.1:{free_port()}",
             f"webhook:http://127.0.0.1:{port}/hook",
             broker.replace("send=results", "send=changes"),

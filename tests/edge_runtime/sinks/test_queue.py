@@ -103,7 +103,7 @@ def test_a_recording_waits_for_room() -> None:
 def test_results_of_a_recording_wake_the_sink_when_half_the_room_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(queue, "GATHER_SECONDS", 600.0)
+    monkeypatch.setattr(queue, "WAKE_SECONDS", 600.0)
     sink = Gated()
     sink.open.set()
     box = SinkQueue(sink, live=False)

@@ -504,3 +504,9 @@ def test_a_nodule_is_told_as_it_was_seen_last(tmp_path: Path) -> None:
     (nodule,) = receiver.messages[-1]["nodules"]
     assert (nodule["frames"], nodule["label"]) == (3, None)
     assert nodule["reason"] == "too close to the threshold"
+
+
+def test_two_places_of_a_host_have_outboxes_of_their_own_though_one_name(tmp_path: Path) -> None:
+    one, other = (SinkUri(f"webhook:https://results.example/{word}") for word in "ab")
+    assert str(one) == str(other) == "webhook:https://results.example/..."
+    assert outbox_path(tmp_path, one) != outbox_path(tmp_path, other)
