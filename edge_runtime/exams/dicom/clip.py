@@ -26,7 +26,7 @@ MAX_CLIP_FRAMES = 600
 """The first frames of a longer recording are taken: twenty seconds at thirty a second."""
 CLIP_QUALITY = 90
 """Of JPEG."""
-READ_SECONDS = 10.0
+CLIP_READ_SECONDS = 10.0
 
 
 def clip_object(exam: Exam, source: str) -> Dataset:
@@ -43,7 +43,7 @@ def clip_object(exam: Exam, source: str) -> Dataset:
         fps = device.fps
         while len(frames) < MAX_CLIP_FRAMES:
             try:
-                pixels = device.read(READ_SECONDS).pixels
+                pixels = device.read(CLIP_READ_SECONDS).pixels
             except EndOfRecording:
                 break
             if shape is None:

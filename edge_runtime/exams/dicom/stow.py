@@ -37,8 +37,15 @@ def post_objects(web: DicomWeb, objects: Iterator[tuple[str, Dataset]]) -> int:
     count = 0
     with closing(connection):
         for _, content in objects:
+            idle = connection.sock is not None
             try:
-                status, body = _post(web, connection, content)
+                try:
+                    status, body = _post(web, connection, content)
+                except (OSError, http.client.HTTPException):
+                    connection.close()
+                    if not idle:
+                        raise
+                    status, body = _post(web, connection, content)  # the server had closed it
             except (OSError, http.client.HTTPException) as error:
                 known = isinstance(error, OSError) and error.strerror
                 raise NotDelivered(f"{web.name}: {known or type(error).__name__}") from error

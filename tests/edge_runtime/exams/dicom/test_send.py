@@ -130,8 +130,10 @@ def answering(take: Callable[[evt.Event], Any], *kinds: str) -> Iterator[str]:
         ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, take)]
     )
     assert server is not None
-    yield f"dicom://127.0.0.1:{server.server_address[1]}?called=ODD&calling={CALLING}"
-    server.shutdown()
+    try:
+        yield f"dicom://127.0.0.1:{server.server_address[1]}?called=ODD&calling={CALLING}"
+    finally:
+        server.shutdown()
 
 
 def abort(event: evt.Event) -> int:
@@ -180,10 +182,14 @@ def test_a_pacs_without_storage_commitment_is_told(exams: Path) -> None:
 
 
 @contextmanager
-def web_server(status: int, body: bytes = b"") -> Iterator[tuple[str, list[dict[str, str]]]]:
+def web_server(
+    status: int, body: bytes = b"", hangs_up: bool = False
+) -> Iterator[tuple[str, list[dict[str, str]]]]:
     headers: list[dict[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             headers.append(dict(self.headers))
@@ -191,6 +197,8 @@ def web_server(status: int, body: bytes = b"") -> Iterator[tuple[str, list[dict[
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+            if hangs_up:
+                self.close_connection = True
 
         def log_message(self, *_: object) -> None:
             pass
@@ -198,10 +206,12 @@ def web_server(status: int, body: bytes = b"") -> Iterator[tuple[str, list[dict[
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    yield f"dicomweb:http://127.0.0.1:{server.server_address[1]}/pacs", headers
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield f"dicomweb:http://127.0.0.1:{server.server_address[1]}/pacs", headers
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def failed(reason: int) -> bytes:
@@ -230,6 +240,12 @@ def test_the_answer_of_a_server_decides_whether_another_attempt_helps(
             return
         with pytest.raises(error, match=f"answers {status} to Secondary Capture"):
             send(uri, exams)
+
+
+def test_a_server_may_close_the_connection_after_an_object(exams: Path) -> None:
+    with web_server(200, hangs_up=True) as (uri, headers):
+        assert send(uri, exams) == 4
+    assert len(headers) == 4
 
 
 def test_a_server_gets_the_password_or_the_token(
@@ -278,7 +294,7 @@ SECRET = "hunter2hunter2"
         ("dicom://127.0.0.1:104?commit=yes", "commit is one of 0, 1"),
         ("dicom://127.0.0.1:104?ca=a.pem", "need dicoms://"),
         ("dicoms://127.0.0.1:104?ca=no-such.pem", "the file that ca names"),
-        ("dicoms://127.0.0.1:104?certificate=no-such.pem", "cannot be read"),
+        ("dicoms://127.0.0.1:104?certificate=no-such.pem", "No such file"),
         ("dicomweb:http://elsewhere/x", "needs https"),
         (f"dicomweb:https://me:{SECRET}@host/x", "takes no user and password"),
         (f"dicomweb:https://host/x?token={SECRET}", "options stand behind #"),
