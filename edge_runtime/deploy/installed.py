@@ -7,17 +7,13 @@ from typing import Any
 
 from devices import BadInput
 from edge_runtime.deploy.drift import DriftDays, parse_days
-<<<<<<< HEAD
 from edge_runtime.deploy.exam_archive import (
     MAX_EXAM_BYTES,
     DeviceExam,
     parse_exams,
     unpack_exam,
 )
-from edge_runtime.deploy.plan import require_root
-=======
 from edge_runtime.deploy.plan import require_root, require_status
->>>>>>> main
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import (
     BUNDLE,
@@ -216,23 +212,11 @@ class DeployedDevice:
 
     def doctor(self) -> list[dict[str, Any]]:
         """The findings of the doctor on the device; see `edge_runtime.doctor`."""
-<<<<<<< HEAD
         release = self._release()
         words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", self._program(release), "doctor"]
-        findings: list[dict[str, Any]] = self._device.read(
-            [*words, str(release / BUNDLE), "--json"]
-        )
-=======
-        name = self.status()["current"]
-        if not is_release_name(name):
-            raise BadInput("no release runs there; deploy one")
-        release = self._root / "releases" / name  # no link: the service's user can change those
-        program = str(release / ENVIRONMENT / "bin" / "sonolite")
-        words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]
         findings = self._device.read([*words, str(release / BUNDLE), "--json"])
         if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
             raise BadInput(f"{self._device.address}: answers no findings")
->>>>>>> main
         return findings
 
     def exams(self) -> tuple[DeviceExam, ...]:
