@@ -1,5 +1,6 @@
 """Shells that say more than they are asked, and folders whose names are too long for a socket."""
 
+import io
 import json
 import subprocess
 import sys
@@ -54,6 +55,20 @@ def test_what_a_shell_says_before_it_obeys_is_not_the_answer(greeting: Far) -> N
             device.run(["sh", "-c", "echo fault >&2; exit 1"])
         with pytest.raises(BadInput, match="answers something else: 'no JSON'"):
             device.read(["echo", "no JSON"])
+
+
+def test_the_bytes_of_a_command_are_fetched_without_the_greeting_and_no_more_than_the_limit(
+    greeting: Far,
+) -> None:
+    with SshDevice(greeting.address, greeting.ssh) as device:
+        out = io.BytesIO()
+        device.fetch(["printf", r"\377\000end"], out, 1000)
+        assert out.getvalue() == b"\xff\0end"
+        for words in (["cat", "/dev/zero"], ["sh", "-c", "yes"]):
+            with pytest.raises(BadInput, match="sends too much"):
+                device.fetch(words, io.BytesIO(), 100_000)
+        with pytest.raises(BadInput, match=r"fault$"):
+            device.fetch(["sh", "-c", "echo fault >&2; exit 2"], io.BytesIO(), 1000)
 
 
 def test_an_output_without_measure_is_refused(
