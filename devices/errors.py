@@ -21,6 +21,10 @@ class SonoliteError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The message in one line, whatever it quotes."""
+        return " ".join(super().__str__().split())
+
 
 class CheckFailed(SonoliteError):
     """A check of the command failed."""

@@ -147,8 +147,8 @@ def _named_address(scheme: str, rest: str, marked: bool) -> str:
     path = re.split(r"[?#]", tail)[0]
     if "@" in tail or not _HOST.fullmatch(host):
         return f"{scheme}://{f'~{_mark(rest)}' if marked else '...'}"
-    shown = f"~{_mark(path)}" if marked else "..."
-    return f"{scheme}://{host}" + (f"/{shown}" if path.strip("/") else "")
+    tail_name = f"~{_mark(path)}" if marked else "..."
+    return f"{scheme}://{host}" + (f"/{tail_name}" if path.strip("/") else "")
 
 
 def _mark(text: str) -> str:

@@ -102,7 +102,7 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
     figures.extend(
         (f"{TITLES[each]}: millions of multiply-adds", rounds[each][0].multiply_adds / 1e6)
         for each in ("invoke", "locate")
-        if each in rounds
+        if each in rounds and rounds[each][0].multiply_adds  # else an earlier version measured
     )
     figures.append(
         (

@@ -116,12 +116,15 @@ def export(
         bool, typer.Option("--dicom", help="Add DICOM objects: a structured report, the pictures.")
     ] = False,
     clip: ClipOption = None,
+    fhir: Annotated[
+        bool, typer.Option("--fhir", help="Add fhir.json: the exam as a Bundle of FHIR R4.")
+    ] = False,
 ) -> None:
     """Write an exam into a new folder: a report as HTML and PDF, tables, and lossless pictures.
 
     Example: sonolite exam export 3 --out exam-3
 
-    Example: sonolite exam export 3 --out exam-3 --anonymous --dicom
+    Example: sonolite exam export 3 --out exam-3 --anonymous --dicom --fhir
     """
     if clip is not None and not dicom:
         raise BadInput("--clip needs --dicom")
@@ -130,7 +133,7 @@ def export(
     if anonymous:
         parts = without_identity(*parts)
         say("note: the pictures may show a name, which stays")
-    for line in export_exam(place, out, *parts, dicom=dicom, clip=clip):
+    for line in export_exam(place, out, *parts, dicom=dicom, clip=clip, fhir=fhir):
         say(f"note: {line}")
     say(f"saved {out}")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from devices import BadInput
 from edge_runtime.deploy.drift import DriftDays, parse_days
-from edge_runtime.deploy.plan import require_root
+from edge_runtime.deploy.plan import require_root, require_status
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import (
     BUNDLE,
@@ -103,7 +103,7 @@ class DeployedDevice:
 
     def status(self) -> dict[str, Any]:
         """See `edge_runtime.release.tool.status`. Raises what `Device.read` does."""
-        answer: dict[str, Any] = self._device.read(self._words("status"))
+        answer = require_status(self._device.address, self._device.read(self._words("status")))
         if isinstance(answer.get("config"), str):  # an earlier tool's, which may hold a password
             del answer["config"]
         return answer
@@ -162,8 +162,10 @@ class DeployedDevice:
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:
         """Goes back to the release before this one; the answer names it."""
         words = ["--wait", f"{wait:g}", *(["--force"] if force else [])]
-        release = self._device.read(self._words("back", *words))["release"]
-        return {"outcome": "went back", "release": release}
+        answer = self._device.read(self._words("back", *words))
+        if not isinstance(answer, dict) or not is_release_name(answer.get("release")):
+            raise BadInput(f"{self._device.address}: does not say to which release it went back")
+        return {"outcome": "went back", "release": answer["release"]}
 
     def logs(self, lines: int, switches: bool) -> str:
         """The newest lines of the service's journal, or of the log of switches."""
@@ -180,7 +182,7 @@ class DeployedDevice:
         release = self._root / "releases" / name  # no link: the service's user can change those
         program = str(release / ENVIRONMENT / "bin" / "sonolite")
         words = ["env", f"SONOLITE_TRUST={self._root / TRUSTED}", program, "doctor"]
-        findings: list[dict[str, Any]] = self._device.read(
-            [*words, str(release / BUNDLE), "--json"]
-        )
+        findings = self._device.read([*words, str(release / BUNDLE), "--json"])
+        if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
+            raise BadInput(f"{self._device.address}: answers no findings")
         return findings

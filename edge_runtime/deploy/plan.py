@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from devices import BadInput
 from devices.boards import Board, read_board
 from devices.schema_io import read_json
@@ -40,6 +42,23 @@ EMPTY_STATUS: dict[str, Any] = {
     "trusted": {},
 }
 """The status of a device without a deployment."""
+
+
+class _Status(msgspec.Struct):
+    """What the host relies on in the status of a device, which may be damaged or hostile."""
+
+    current: str | None
+    good: str | None
+    running: bool
+    trial: str | None
+    releases: dict[str, dict[str, Any]]
+    environments: list[str]
+    trusted: dict[str, str]
+    previous: str | None = None
+    outcome: dict[str, Any] | None = None
+    view: dict[str, Any] | None = None
+    damaged: tuple[str, ...] = ()
+    surplus: bool = False
 
 
 SENT_TOOL_SCRIPT = """\
@@ -263,7 +282,16 @@ def ask_status(
     words = [python, "-I", str(PurePosixPath(root) / TOOL), "status", root]
     if tool is not None:
         words = ["sh", "-c", SENT_TOOL_SCRIPT, "sh", python, root]
-    status: dict[str, Any] = device.read(words, tool or b"")
+    return require_status(device.address, device.read(words, tool or b""))
+
+
+def require_status(address: str, answer: Any) -> dict[str, Any]:
+    """The answer of a device, which is a status. Raises BadInput where it is none."""
+    try:
+        msgspec.convert(answer, _Status)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{address}: answers no status: {error}") from error
+    status: dict[str, Any] = answer
     return status
 
 

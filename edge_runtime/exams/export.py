@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import msgspec
 
+from edge_runtime.exams.fhir import exam_as_fhir
 from edge_runtime.exams.page import exam_page
 from edge_runtime.exams.pdf import PDF_WRITER, exam_pdf
 from edge_runtime.exams.report import draw_still, make_report
@@ -36,13 +37,14 @@ def export_exam(
     *,
     dicom: bool = False,
     clip: str | None = None,
+    fhir: bool = False,
 ) -> list[str]:
     """Writes an exam of `folder` into the new folder `out`, whole or not at all.
 
-    With `dicom` the DICOM objects come along, with the recording `clip` among them. There is no
-    report.pdf without the extra `exam`. Returns what could not be written, in words. Raises
-    BadInput where `out` exists, or cannot be written, and with `dicom` for an exam that runs, or
-    without the extra `dicom`.
+    With `dicom` the DICOM objects come along, with the recording `clip` among them, and with `fhir`
+    the same as FHIR. There is no report.pdf without the extra `exam`. Returns what could not be
+    written, in words. Raises BadInput where `out` exists, or cannot be written, with either for an
+    exam that runs, and with `dicom` without the extra `dicom`.
     """
     if dicom:
         DICOM_OBJECTS.require()
@@ -55,6 +57,8 @@ def export_exam(
         else:
             notes.append(f"no report.pdf, which needs {PDF_WRITER.distribution}: {PDF_WRITER.cure}")
         record = exam_record(exam, nodules, stills)
+        if fhir:
+            (part / "fhir.json").write_bytes(exam_as_fhir(exam, nodules, decisions, report))
         (part / "exam.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
         labels = list(exam.provenance.prevalence)
         _table(part / "decisions.csv", _decision_rows(decisions, labels))

@@ -87,6 +87,37 @@ def exam_warnings(exam: Exam) -> list[str]:
     return lines
 
 
+def nodule_sentence(exam: Exam, nodule: ExamNodule) -> str:
+    """What was decided about a nodule, in plain words."""
+    if nodule.label is None:
+        decision = f"not assessable: {nodule.reason}"
+    else:
+        decision = f"the pictures resemble those that are labelled {nodule.label}"
+    thresholds = exam.provenance.thresholds
+    label = max(thresholds, key=nodule.probability.__getitem__)
+    chance = f"Probability of {label} {nodule.probability[label]:.2f}"
+    if nodule.interval is not None:
+        low, high = nodule.interval[label]
+        chance += f", between {low:.2f} and {high:.2f} with more views"
+    return (
+        f"Nodule {nodule.number}: {decision}. {chance}; the threshold is {thresholds[label]:.2f}. "
+        f"Decided from {nodule.frames} frames, {moment(nodule.first_seen)} to "
+        f"{moment(nodule.last_seen)[11:]}."
+    )
+
+
+def common_reason(decisions: list[ExamDecision]) -> str | None:
+    """The reason that stands most often in an exam; None where none stands there."""
+    reasons = Counter(each.reason for each in decisions if each.reason)
+    return reasons.most_common(1)[0][0] if reasons else None
+
+
+def no_nodule_sentence(reason: str | None) -> str:
+    """What is said of an exam without a nodule, in plain words."""
+    because = "" if reason is None else f" Most often the reason was: {reason}."
+    return f"No nodule was judged.{because}"
+
+
 def moment(utc: str) -> str:
     """A moment for people, to the second."""
     return f"{datetime.fromisoformat(utc):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,6 +1,7 @@
 """Where the live view listens, and the link to it."""
 
 import socket
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
@@ -78,14 +79,19 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-def link(address: Address, port: int, token: str, scheme: str = "http") -> str:
+def link(
+    address: Address, port: int, token: str, scheme: str = "http", names: Sequence[str] = ()
+) -> str:
     """The link to a view that listens at `address` and `port`.
 
-    The token stands behind `#`: a browser sends that part to no server.
+    Where it listens at all addresses, the first whole name of `names` is in the link, else the
+    address of this machine in its network. The token stands behind `#`: a browser sends that part
+    to no server.
     """
     host = address.host
     if is_unspecified(host):
-        host = (None if ":" in host else own_address()) or socket.gethostname()
+        named = next((name for name in names if not name.startswith("*")), None)
+        host = named or (None if ":" in host else own_address()) or socket.gethostname()
     return f"{scheme}://{_bracketed(host)}:{port}/#{token}"
 
 

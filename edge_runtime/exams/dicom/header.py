@@ -1,13 +1,11 @@
 """What all DICOM objects of one exam share: identifiers, patient, study, equipment."""
 
-import json
-from dataclasses import astuple
 from datetime import UTC, date, datetime
-from uuid import UUID, uuid5
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from edge_runtime.exams.identifiers import exam_uuid
 from edge_runtime.exams.store import Exam
 from edge_runtime.results.result import NOTICE
 
@@ -17,18 +15,11 @@ MANUFACTURER = "sonolite"
 STUDY_DESCRIPTION = "Ultrasound judged by software"
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8."""
-_NAMESPACE = UUID("6f2b1f0e-53a8-4d0b-9f6e-0f6b7c1d2a55")
 
 
 def exam_uid(exam: Exam, role: str) -> str:
-    """The identifier of a part of an exam, such as `report` (PS3.5, B.2).
-
-    It follows from the exam, so that whoever makes an object again makes the same one. An exam
-    without identity has identifiers of its own: the objects differ.
-    """
-    made = exam.provenance
-    origin = [exam.id, exam.begun, made.device, made.digest, made.source]
-    return f"2.25.{uuid5(_NAMESPACE, json.dumps([*origin, *astuple(exam.identity), role])).int}"
+    """The identifier of a part of an exam, such as `report` (PS3.5, B.2)."""
+    return f"2.25.{exam_uuid(exam, role).int}"
 
 
 def moment_of(utc: str) -> datetime:

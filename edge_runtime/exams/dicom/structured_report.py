@@ -4,7 +4,6 @@ Each nodule is a measurement group (TID 1410) with the box in the best picture o
 report is UNVERIFIED and PRELIMINARY, and PARTIAL for an exam that was interrupted.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -45,7 +44,13 @@ from edge_runtime.exams.dicom.header import (
     series_description,
 )
 from edge_runtime.exams.dicom.pictures import result_of
-from edge_runtime.exams.report import exam_explanation, exam_warnings, moment
+from edge_runtime.exams.report import (
+    common_reason,
+    exam_explanation,
+    exam_warnings,
+    no_nodule_sentence,
+    nodule_sentence,
+)
 from edge_runtime.exams.store import Exam, ExamDecision, ExamNodule, KeptStill
 from edge_runtime.results.result import NOTICE
 
@@ -194,25 +199,6 @@ def _nodule_group(
     return group
 
 
-def nodule_sentence(exam: Exam, nodule: ExamNodule) -> str:
-    """What was decided about a nodule, in plain words."""
-    if nodule.label is None:
-        decision = f"not assessable: {nodule.reason}"
-    else:
-        decision = f"the pictures resemble those that are labelled {nodule.label}"
-    thresholds = exam.provenance.thresholds
-    label = max(thresholds, key=nodule.probability.__getitem__)
-    chance = f"Probability of {label} {nodule.probability[label]:.2f}"
-    if nodule.interval is not None:
-        low, high = nodule.interval[label]
-        chance += f", between {low:.2f} and {high:.2f} with more views"
-    return (
-        f"Nodule {nodule.number}: {decision}. {chance}; the threshold is {thresholds[label]:.2f}. "
-        f"Decided from {nodule.frames} frames, {moment(nodule.first_seen)} to "
-        f"{moment(nodule.last_seen)[11:]}."
-    )
-
-
 def _measurements(exam: Exam, nodule: ExamNodule) -> Iterator[Measurement]:
     for label, chance in nodule.probability.items():
         properties = None
@@ -241,15 +227,13 @@ def _empty_group(
     exam: Exam, decisions: list[ExamDecision], algorithm: AlgorithmIdentification
 ) -> _Group:
     """The exam as a whole, where no nodule was judged."""
-    reasons = Counter(each.reason for each in decisions if each.reason)
-    reason = reasons.most_common(1)[0][0] if reasons else None
+    reason = common_reason(decisions)
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(exam_uid(exam, "exam"), f"Exam {exam.id}"),
         algorithm_id=algorithm,
         qualitative_evaluations=[*_evaluations(None, reason)],
     )
-    because = "" if reason is None else f" Most often the reason was: {reason}."
-    group[0].ContentSequence.append(_text(codes.COMMENT, f"No nodule was judged.{because}"))
+    group[0].ContentSequence.append(_text(codes.COMMENT, no_nodule_sentence(reason)))
     return group
 
 

@@ -97,6 +97,15 @@ def test_a_device_that_answers_nonsense_does_not_cost_the_others(
     refused(sonolite(*alone), "answers something else")
 
 
+def test_a_device_that_answers_something_else_is_refused(far: Far, tmp_path: Path) -> None:
+    where = (far.address, "--root", tmp_path, "--ssh", far.ssh)
+    for answer in ("[]", '{"current": null}'):
+        (tmp_path / TOOL).write_text(f"print({answer!r})")
+        refused(sonolite("device", "status", *where), "answers no status: ")
+        done = sonolite("device", "rollback", *where)
+        refused(done, "does not say to which release it went back")
+
+
 def test_a_long_folder_for_temporary_files_does_not_part_the_connection(
     far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

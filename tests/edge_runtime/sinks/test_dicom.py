@@ -195,6 +195,7 @@ def test_a_run_sends_the_exam(
     assert "PATIENT-4711" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_picture_from_the_scanner_is_answered_with_a_report_in_the_same_study(
     tmp_path: Path, demo_path: Path, pacs: Orthanc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +225,7 @@ def test_a_picture_from_the_scanner_is_answered_with_a_report_in_the_same_study(
         wait_until(lambda: len(pacs.identifiers()) == 2, 300)  # it is sent at low priority
         objects = pacs.objects()
     assert {each.StudyInstanceUID for each in objects} == {"1.2.826.0.1.1"}
-    assert {each.PatientName for each in objects} == {"Doe^Jane"}
+    assert {str(each.PatientName) for each in objects} == {"Doe^Jane"}
     assert sorted(each.Modality for each in objects) == ["SR", "US"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.exams.dicom import codes
+from edge_runtime.exams.own_codes import REASON_CODES
 from tests.conftest import sonolite
 from tests.edge_runtime.exams.dicom.orthanc import Orthanc
 
@@ -28,5 +29,5 @@ def test_the_command_of_the_page_sends_an_exam(line: str, pacs: Orthanc, exams: 
 
 
 def test_the_page_names_every_code_of_a_reason() -> None:
-    for code in (*codes.REASON_CODES.values(), codes.reason_code("another").value):
+    for code in (*REASON_CODES.values(), codes.reason_code("another").value):
         assert f"`{code}`" in PAGE
