@@ -87,8 +87,11 @@ class PacsSink:
         queued = msgspec.json.decode(message.body, type=QueuedExam)
         with self._changed:
             self._changed.wait_for(lambda: self._running != queued)
-        self._failed = True
-        self._run(queued)
+        try:
+            self._run(queued)
+        except (NotSent, Rejected):
+            self._failed = True
+            raise
         self._failed = False
 
     def _run(self, queued: QueuedExam) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("highdicom", reason="needs the extra `dicom`")
 
+from devices.capture.dicom_listen import AWAITED
+from devices.capture.phantom import Phantom
 from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.dicom.objects import exam_objects
@@ -22,9 +24,10 @@ from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import delete_exam
 from edge_runtime.results.delivery import Delivery
 from edge_runtime.sinks import dicom as module
-from edge_runtime.sinks import outbox as outbox_module
 from edge_runtime.sinks.open import SinkContext, open_sink
 from tests.conftest import refused, sonolite
+from tests.devices.capture.test_dicom import write_dicom
+from tests.devices.capture.test_dicom_listen import STILL, send, storescu
 from tests.edge_runtime.exams.conftest import exams_in, wait_until
 from tests.edge_runtime.exams.dicom.conftest import SURE, parts_of
 from tests.edge_runtime.exams.dicom.orthanc import Orthanc, free_port
@@ -41,7 +44,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "COMMIT_PAUSE", 0.01)
     monkeypatch.setattr(module, "LOW_PRIORITY", ())
     monkeypatch.setattr(module, "LAST_EXAM_SECONDS", 300.0)
-    monkeypatch.setattr(outbox_module, "CLOSING_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -191,6 +193,40 @@ def test_a_run_sends_the_exam(
         assert pacs.identifiers() == expected(tmp_path / "exams")
         assert {each.PatientID for each in pacs.objects()} == {"PATIENT-4711"}
     assert "PATIENT-4711" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_picture_from_the_scanner_is_answered_with_a_report_in_the_same_study(
+    tmp_path: Path, demo_path: Path, pacs: Orthanc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if storescu is None:
+        pytest.skip("storescu is not installed (make test-programs)")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    study = {"PatientID": "4711", "PatientName": "Doe^Jane", "StudyInstanceUID": "1.2.826.0.1.1"}
+    still = write_dicom(tmp_path / "still.dcm", Phantom(live=False).render(0), **(STILL | study))
+    port = free_port()
+    words = ["--source", f"dicom-listen:{port}", "--exam", str(tmp_path / "exams"), "--json"]
+    words += ["--roi", "167,190,108,100", "--any-picture", "--sink", pacs.uri]
+    with pacs, (tmp_path / "stdout").open("wb") as out, (tmp_path / "stderr").open("wb") as err:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "edge_runtime", "run", str(demo_path), *words],
+            stdout=out,
+            stderr=err,
+        )
+        try:
+            wait_until(lambda: AWAITED in (tmp_path / "stdout").read_text())
+            assert send(port, still).returncode == 0
+            wait_until(lambda: "object 1" in (tmp_path / "stdout").read_text())
+            running.send_signal(signal.SIGINT)
+            assert running.wait(300) == 0
+        finally:
+            running.kill()
+            running.wait()
+        wait_until(lambda: len(pacs.identifiers()) == 2, 300)  # it is sent at low priority
+        objects = pacs.objects()
+    assert {each.StudyInstanceUID for each in objects} == {"1.2.826.0.1.1"}
+    assert {str(each.PatientName) for each in objects} == {"Doe^Jane"}
+    assert sorted(each.Modality for each in objects) == ["SR", "US"]
 
 
 def test_a_session_that_keeps_no_exams_is_refused(demo_path: Path) -> None:
