@@ -12,7 +12,7 @@ from urllib.parse import SplitResult
 from devices import BadInput
 from devices.capture.source_uri import SourceUri
 from edge_runtime.sinks.sink_uri import Options, SinkUri, parse_place
-from edge_runtime.sinks.webhook import parse_server, tls_context
+from edge_runtime.sinks.webhook import MAX_CERTIFICATES, parse_server, tls_context
 
 DIMSE_OPTIONS = ("called", "calling", "commit", "listen", "ca", "certificate", "key")
 WEB_OPTIONS = ("user", "password_env", "password_file", "token_env", "token_file", "ca")
@@ -88,8 +88,12 @@ def _dimse_tls(uri: SinkUri, options: Options) -> ssl.SSLContext:
     context = tls_context(uri, options)
     certificate = options.text("certificate")
     if certificate is not None:
+        for key in ("certificate", "key"):
+            options.file(key, MAX_CERTIFICATES)  # OpenSSL would wait for the writer of a pipe
         try:
-            context.load_cert_chain(certificate, options.text("key"))
+            context.load_cert_chain(
+                certificate, options.text("key"), password=""
+            )  # nobody is asked
         except (OSError, ValueError) as error:
             raise BadInput(f"{uri}: the certificate and the key cannot be read") from error
     return context

@@ -1,5 +1,6 @@
 """A server and a broker that are away for minutes, and a power cut meanwhile, cost no message."""
 
+import faulthandler
 import shutil
 import signal
 import subprocess
@@ -92,6 +93,7 @@ def test_an_outage_with_a_power_cut_loses_and_doubles_no_message(
     tmp_path: Path, seconds: float, last_retry: float
 ) -> None:
     """Killed is the process when the disk has what it wrote: later messages may be lost."""
+    faulthandler.cancel_dump_traceback_later()  # of 11 minutes: the longer one takes a little more
     outboxes, port = tmp_path / "outbox", free_port()
     broker = Broker(tmp_path, free_port())
     uris = [hook(port), broker.uri]
