@@ -56,7 +56,6 @@ _DICOM = "http://dicom.nema.org/resources/ontology/DCM"
 REPORT_CODE = _coding("http://loinc.org", "18748-4", "Diagnostic imaging study")
 RADIOLOGY_ULTRASOUND = _coding(f"{_TERMS}/v2-0074", "RUS", "Radiology Ultrasound")
 IMAGING = _coding(f"{_TERMS}/observation-category", "imaging", "Imaging")
-ULTRASONOGRAPHY = _coding("http://snomed.info/sct", "16310003", "Diagnostic ultrasonography")
 ARTIFICIAL_INTELLIGENCE = _coding(_DICOM, "123110", "Artificial Intelligence")
 US_MODALITY = _coding(_DICOM, "US", "Ultrasound")
 IMAGE_TYPE = _coding(f"{_TERMS}/media-type", "image", "Image")
@@ -166,9 +165,7 @@ def _observed(exam: Exam, role: str, sentence: str, label: str | None, reason: s
         "status": "preliminary",
         "category": [_concept(IMAGING)],
         "code": _concept(_own(CLASSIFICATION_CODE)),
-        "method": _concept(
-            ULTRASONOGRAPHY, ARTIFICIAL_INTELLIGENCE, text="Ultrasonography, judged by software"
-        ),
+        "method": _concept(ARTIFICIAL_INTELLIGENCE),
         "device": _reference(exam, "algorithm"),
         "note": [{"text": _plain(sentence)}],
     }

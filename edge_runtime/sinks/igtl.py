@@ -7,10 +7,12 @@ The picture lies in the axial plane, column 0 at the right of the patient and ro
 that 3D Slicer shows it upright.
 """
 
+import math
 import select
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,6 +42,8 @@ QUEUE_RESULTS = 512
 """Results that may wait for a client."""
 CLIENT_SECONDS = 5.0
 """A client that takes nothing for so long is disconnected."""
+LAST_SECONDS = 10.0
+"""Seconds that a client has at the end for the results that still wait."""
 CLIENT_TOO_SLOW = "a client is too slow, and the oldest results made room"
 RAS = 1
 """The code of the coordinates that grow to the right, to the front and to the head."""
@@ -69,6 +73,7 @@ class _Client:
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closing = self.gone = self._sending = False
+        self._until = math.inf
         connection.settimeout(CLIENT_SECONDS)
         self._thread = threading.Thread(target=self._run, name="igtl client", daemon=True)
         self._thread.start()
@@ -93,18 +98,23 @@ class _Client:
         """Results that the client has not got."""
         return len(self._waiting) + self._sending
 
-    def close(self) -> None:
-        """Sends the rest, as long as the client takes it, and ends the connection."""
+    def end(self) -> None:
+        """Ends the connection once the rest is sent, for which the client has LAST_SECONDS."""
         with self._changed:
+            self._until = time.monotonic() + LAST_SECONDS
             self._closing = True
             self._changed.notify_all()
+
+    def join(self) -> None:
+        """Waits for the end of the connection."""
         self._thread.join()
 
     def _run(self) -> None:
         """Sends one result after the other until the client has gone, or the sink closes."""
         try:
             while (message := self._next()) is not None:
-                self._connection.sendall(message.picture + message.rest)
+                self._send(message.picture)
+                self._send(message.rest)
                 self._tally.deliver()
                 self._sending = False
         except OSError:  # it has gone, or takes nothing
@@ -117,6 +127,14 @@ class _Client:
                 self._waiting.clear()
                 self._changed.notify_all()
             self._connection.close()
+
+    def _send(self, data: bytes) -> None:
+        """Raises OSError where the client has gone, takes nothing, or takes too long at the end."""
+        rest = memoryview(data)
+        while rest:
+            if time.monotonic() > self._until:
+                raise TimeoutError
+            rest = rest[self._connection.send(rest) :]
 
     def _next(self) -> _Waiting | None:
         """The next result; None where the client has gone, or nothing is left at the end."""
@@ -181,7 +199,9 @@ class IgtlServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         for client in self._clients:
-            client.close()
+            client.end()
+        for client in self._clients:
+            client.join()
         self.tally.kept = 0
 
     def _accept(self) -> None:
