@@ -97,7 +97,8 @@ def exam_as_fhir(
         **media,
         "algorithm": _algorithm(exam),
     }
-    if exam.identity.patient_id.strip() or exam.identity.name.strip():
+    identity = exam.identity
+    if identity.patient_id.strip() or identity.shown_name or identity.birth_date:
         for role in ("report", *observations, *media):
             resources[role]["subject"] = _reference(exam, "patient")
         resources["patient"] = _patient(exam)
@@ -238,14 +239,29 @@ def _algorithm(exam: Exam) -> _Json:
 
 
 def _patient(exam: Exam) -> _Json:
-    """Who was examined, as somebody typed it."""
-    number, name = exam.identity.patient_id.strip(), exam.identity.name.strip()
+    """Who was examined, as far as the exam tells."""
+    identity = exam.identity
     resource = _resource(exam, None, "Patient")
-    if number:
+    if number := identity.patient_id.strip():
         resource["identifier"] = [{"value": number}]
-    if name:
-        resource["name"] = [{"text": name}]
+    if identity.shown_name:
+        resource["name"] = [_name(exam)]
+    if identity.birth_date:
+        resource["birthDate"] = identity.birth_date
     return resource
+
+
+def _name(exam: Exam) -> _Json:
+    """The name for people, and the parts where it is one of DICOM (PS3.5, 6.2.1)."""
+    parts = [part.strip() for part in exam.identity.name.partition("=")[0].split("^")]
+    family, given, middle, prefix, suffix = [*parts, "", "", "", ""][:5]
+    name: _Json = {"text": exam.identity.shown_name}
+    if len(parts) == 1 or len(parts) > 5:  # typed freely: nobody knows which part is which
+        return name
+    if family:
+        name["family"] = family
+    lists = {"given": [given, middle], "prefix": [prefix], "suffix": [suffix]}
+    return name | {key: kept for key, each in lists.items() if (kept := [*filter(None, each)])}
 
 
 def _resource(exam: Exam, role: str | None, kind: str, lines: list[str] | None = None) -> _Json:
@@ -262,9 +278,10 @@ def _resource(exam: Exam, role: str | None, kind: str, lines: list[str] | None =
 
 
 def _study(exam: Exam) -> _Json:
-    """The study that the DICOM objects of the exam belong to (PS3.5, B.2)."""
-    uid = f"urn:oid:2.25.{exam_uuid(exam, 'study').int}"
-    return {"type": "ImagingStudy", "identifier": {"system": "urn:dicom:uid", "value": uid}}
+    """The study of the exam's DICOM objects: the department's, or a new one (PS3.5, B.2)."""
+    uid = exam.identity.study or f"2.25.{exam_uuid(exam, 'study').int}"
+    identifier = {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}
+    return {"type": "ImagingStudy", "identifier": identifier}
 
 
 def _identifier(exam: Exam, role: str) -> _Json:

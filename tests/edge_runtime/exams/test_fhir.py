@@ -44,7 +44,7 @@ SCHEMA = (
 """The schema that HL7 publishes with R4, as this package of npm has it."""
 PAGE = (ROOT / "docs" / "results.md").read_text()
 EVIL = "<script>alert(1)</script> & co\x85"
-WHO = Identity("<4711>", "Weiß^Zoë^李娜", "A-17")
+WHO = Identity("<4711>", "Weiß^Zoë^李娜", "A-17", "1980-05-01")
 SURE = replace(
     FOUND,
     probability={"benign": 0.02, "malignant": 0.98},
@@ -276,20 +276,68 @@ def test_all_is_preliminary_made_by_software_and_says_so(content: Json, folder: 
     assert [each["value"] for each in device["version"]] == [str(made.version), made.software]
 
 
-def test_a_person_stands_there_as_typed(content: Json) -> None:
+def with_identity(folder: Path, identity: Identity) -> Json:
+    exam, *rest = parts_of(folder)
+    return as_fhir(folder, (replace(exam, identity=identity), *rest))
+
+
+def test_a_person_stands_there_with_number_name_and_birth_date(content: Json) -> None:
     patient = of("Patient", content)
     assert patient["identifier"][0]["value"] == WHO.patient_id
-    assert patient["name"][0]["text"] == WHO.name
+    assert patient["birthDate"] == WHO.birth_date
+    assert patient["name"] == [
+        {"text": "Weiß Zoë 李娜", "family": "Weiß", "given": ["Zoë", "李娜"]}
+    ]
     order = of("DiagnosticReport", content)["basedOn"][0]["identifier"]
     assert (order["type"]["coding"][0]["code"], order["value"]) == ("ACSN", WHO.accession)
     for kind in ("DiagnosticReport", "Observation", "Media"):
         assert all("subject" in each for each in resources(content, kind))
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("Jane Doe", {"text": "Jane Doe"}),
+        (
+            "Doe^Jane^^Dr^MD=王^娜",
+            {
+                "text": "Doe Jane  Dr MD = 王 娜",
+                "family": "Doe",
+                "given": ["Jane"],
+                "prefix": ["Dr"],
+                "suffix": ["MD"],
+            },
+        ),
+        ("^Jane", {"text": "Jane", "given": ["Jane"]}),
+        ("a^b^c^d^e^f", {"text": "a b c d e f"}),
+    ],
+)
+def test_only_a_name_of_dicom_has_parts(folder: Path, typed: str, name: Json) -> None:
+    content = with_identity(folder, Identity(name=typed))
+    assert of("Patient", content)["name"] == [name]
+    assert errors(content) == []
+
+
+def test_a_name_of_separators_alone_names_nobody(folder: Path) -> None:
+    assert not resources(with_identity(folder, Identity(name="^^")), "Patient")
+
+
+def test_a_birth_date_alone_makes_a_patient(folder: Path) -> None:
+    content = with_identity(folder, Identity(birth_date="1980-05-01"))
+    assert of("Patient", content)["birthDate"] == "1980-05-01"
+    assert errors(content) == []
+
+
+def test_an_exam_of_a_study_of_the_department_belongs_to_that_study(folder: Path) -> None:
+    content = with_identity(folder, Identity("4711", study="1.2.826.0.1.4711"))
+    (study,) = of("DiagnosticReport", content)["imagingStudy"]
+    assert study["identifier"]["value"] == "urn:oid:1.2.826.0.1.4711"
+
+
 def test_without_identity_nobody_is_named(unnamed: Json) -> None:
     assert not resources(unnamed, "Patient")
     text = json.dumps(unnamed, ensure_ascii=False)
-    for word in (WHO.patient_id, WHO.name, WHO.accession, "subject"):
+    for word in (WHO.patient_id, "Weiß", WHO.accession, WHO.birth_date, "subject"):
         assert word not in text
 
 
