@@ -50,7 +50,9 @@ from edge_runtime.text import say
 from edge_runtime.view import WEB_SERVER, session_facts
 
 if TYPE_CHECKING:
+    from edge_runtime.exams.recorder import ExamRecorder
     from edge_runtime.exams.store import Identity, Retention
+    from edge_runtime.session.frame_recorder import FrameRecorder
     from edge_runtime.view.address import Address
     from edge_runtime.view.certificate import Certificate
 
@@ -205,6 +207,7 @@ def run(
     Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
 
     Example: sonolite run nodule.sonolite --source 0 --record doubt
+
     Example: sonolite run nodule.sonolite --source 0 --exam --exam-id 4711 --keep-days 30
     """
     kept_exam = _wanted_exam(exam, exam_id, keep_days, keep_gigabytes)
@@ -395,6 +398,11 @@ def _refuse_source(save: Path, source: SourceUri) -> None:
         raise BadInput(f"--save {save}: would overwrite or lie among the source {source}")
 
 
+def _kept_lines(recorders: "list[FrameRecorder | ExamRecorder]") -> list[str]:
+    """What the recorders kept, for a person."""
+    return [line for recorder in recorders for line in recorder.lines()]
+
+
 def _announce(chain: FallbackChain) -> None:
     """Opens the preferred backend; prints why each backend before it was refused."""
     classifier = chain.opened()
@@ -458,6 +466,14 @@ def _run(
         opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
         if not device.live:
             opened.append(single)
+        recorders: list[FrameRecorder | ExamRecorder] = []
+
+        def say_kept(error: type[BaseException] | None, *_: object) -> None:
+            """After an error what was kept is told here, since no summary follows."""
+            for line in _kept_lines(recorders) if error is not None else ():
+                say(line)
+
+        stack.push(say_kept)
         frame_recorder = None
         if record is not None:
             from edge_runtime.session.frame_recorder import open_frame_recorder  # here: few do
@@ -465,6 +481,7 @@ def _run(
             frame_recorder = stack.enter_context(
                 open_frame_recorder(record, device, source, session.settings, record_limit)
             )
+            recorders.append(frame_recorder)
         exam_recorder = None
         if exam is not None:
             from edge_runtime.exams.recorder import open_exam_recorder  # here: few keep exams
@@ -474,6 +491,7 @@ def _run(
                     exam.folder, chain.bundle, str(source), device.live, exam.retention
                 )
             )
+            recorders.append(exam_recorder)
             if view is None or exam.identity.patient_id:  # else they begin on the page
                 exam_recorder.begin(exam.identity)
             opened.append(exam_recorder)
@@ -511,8 +529,8 @@ def _run(
                 update_lock.beat(time.monotonic(), state)
 
         summary, ended = session.run(opened, stop, heartbeat, frame_recorder)
-    kept = [line for each in (frame_recorder, exam_recorder) if each for line in each.lines()]
-    for line in filter(None, (single.line(), *summary.lines(), *kept, NOTICE)):
+    lines = (single.line(), *summary.lines(), *_kept_lines(recorders), NOTICE)
+    for line in filter(None, lines):
         say(line)
     if device.replay is not None:
         from edge_runtime.session.replay import differences
