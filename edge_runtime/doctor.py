@@ -22,6 +22,7 @@ from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.golden import golden_tensors, read_golden
 from edge_runtime.models.backends import NAMED_BACKENDS, find_candidates, required_member
 from edge_runtime.models.classifier import Classifier
+from edge_runtime.models.locator import Locator
 
 TIMED_RUNS = 30
 """Inferences that are timed, after the same number without a clock."""
@@ -32,7 +33,7 @@ class Finding:
     """A finding about one part of the machine."""
 
     part: str
-    """`machine`, `board`, `packages`, `health`, `capture` or `compute`."""
+    """`machine`, `board`, `packages`, `health`, `capture`, `compute` or `locator`."""
     name: str
     there: bool
     says: str
@@ -184,6 +185,14 @@ def _computes(bundle: Bundle) -> Iterator[Finding]:
             if isinstance(classifier.backend, GpuBackend):
                 says += f", {classifier.backend.adapter}"
             yield Finding("compute", name, True, says + share)
+    if (search := bundle.manifest.locator) is not None:
+        for variant in search.variants:
+            try:
+                Locator(bundle, search, variant)
+            except SonoliteError as error:
+                yield Finding("locator", f"cpu {variant}", False, str(error).splitlines()[0])
+            else:
+                yield Finding("locator", f"cpu {variant}", True, "answers the golden frames")
 
 
 def _milliseconds(backend: Backend, tensors: NDArray[np.uint8]) -> float:

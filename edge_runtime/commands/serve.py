@@ -10,6 +10,7 @@ from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.trust import read_trusted
 from edge_runtime.commands.options import stopped_by_signals
 from edge_runtime.models.backends import FallbackChain
+from edge_runtime.models.locator import Locator
 from edge_runtime.release.layout import TRUSTED, Layout
 from edge_runtime.service.service import device_versions
 from edge_runtime.service.service import run_service as run_release
@@ -49,7 +50,10 @@ def check_release(
     chain = FallbackChain(
         opened, opened.manifest.classifier, board=read_board(board) if board else None
     )
-    print(opened.id, chain.opened().variant)
+    variant = chain.opened().variant
+    if opened.manifest.locator is not None:
+        Locator(opened, opened.manifest.locator)
+    print(opened.id, variant)
 
 
 @release.callback()

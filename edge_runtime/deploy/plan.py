@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from devices import BadInput
 from devices.boards import Board, read_board
 from devices.schema_io import read_json
@@ -20,6 +22,8 @@ from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.release.config import Config, make_config, parse_config
 from edge_runtime.release.layout import CONFIG, DEFAULT_ROOT, TOOL, Refused
 from edge_runtime.release.stage import file_sha256, release_name
+from edge_runtime.sinks.open import SINK_LIBRARIES
+from edge_runtime.sinks.sink_uri import SinkUri
 
 UNPACKED_FACTOR = 5
 """Bytes on the disk of the device for one byte of a wheel: sent, unpacked, and compiled."""
@@ -38,6 +42,23 @@ EMPTY_STATUS: dict[str, Any] = {
     "trusted": {},
 }
 """The status of a device without a deployment."""
+
+
+class _Status(msgspec.Struct):
+    """What the host relies on in the status of a device, which may be damaged or hostile."""
+
+    current: str | None
+    good: str | None
+    running: bool
+    trial: str | None
+    releases: dict[str, dict[str, Any]]
+    environments: list[str]
+    trusted: dict[str, str]
+    previous: str | None = None
+    outcome: dict[str, Any] | None = None
+    view: dict[str, Any] | None = None
+    damaged: tuple[str, ...] = ()
+    surplus: bool = False
 
 
 SENT_TOOL_SCRIPT = """\
@@ -184,7 +205,13 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
         raise BadInput(f"{device.address}: --kiosk needs systemd there")
     config = _config(request, status)
     view = bool(config.view.address)
-    environment = gather_wheels(board, facts.machine, python, version, request.wheels, view)
+    changes = request.view or {}
+    if changes.get("tls") and not view:
+        raise BadInput(f"{device.address}: --view-tls needs --view, since there is no view yet")
+    if changes.get("address") == "" and facts.kiosk is not None and request.kiosk is None:
+        raise BadInput(f"{device.address}: its kiosk needs the view; give --no-kiosk, too")
+    extras = needed_extras(config)
+    environment = gather_wheels(board, facts.machine, python, version, request.wheels, extras)
     needed = 2 * request.bundle.stat().st_size + SPARE_BYTES
     if environment.name not in status["environments"]:
         needed += UNPACKED_FACTOR * sum(wheel.size for wheel in environment.wheels)
@@ -201,6 +228,14 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
         config,
         pack_tool(),
     )
+
+
+def needed_extras(config: Config) -> set[str]:
+    """The extras of this project without which a view or a sink of the configuration fails."""
+    extras = {"view"} if config.view.address else set()
+    kinds = [SinkUri(sink.uri).kind for sink in config.sink]
+    libraries = [SINK_LIBRARIES[kind] for kind in kinds if kind in SINK_LIBRARIES]
+    return extras | {library.extra for library in libraries if library.extra is not None}
 
 
 def probe_host(device: SshDevice, root: str) -> HostFacts:
@@ -247,7 +282,16 @@ def ask_status(
     words = [python, "-I", str(PurePosixPath(root) / TOOL), "status", root]
     if tool is not None:
         words = ["sh", "-c", SENT_TOOL_SCRIPT, "sh", python, root]
-    status: dict[str, Any] = device.read(words, tool or b"")
+    return require_status(device.address, device.read(words, tool or b""))
+
+
+def require_status(address: str, answer: Any) -> dict[str, Any]:
+    """The answer of a device, which is a status. Raises BadInput where it is none."""
+    try:
+        msgspec.convert(answer, _Status)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{address}: answers no status: {error}") from error
+    status: dict[str, Any] = answer
     return status
 
 

@@ -86,7 +86,9 @@ set -eu
 systemctl disable --quiet --now sonolite-kiosk
 rm -f "$1"
 systemctl daemon-reload
+if systemctl is-enabled --quiet getty@tty1; then systemctl start --no-block getty@tty1; fi
 """
+"""The kiosk took the place of the login on the screen; see Conflicts= of its unit."""
 
 
 @dataclass(frozen=True)
@@ -352,17 +354,20 @@ def _send(
     meter: ProgressMeter,
 ) -> None:
     """Sends what is not there yet of files, by their sha256; a broken one is gone on with."""
-    received: dict[str, int] = device.read(plan.words("received", *files))
+    received = device.read(plan.words("received", *files))
+    known = received if isinstance(received, dict) else {}
+    if not all(type(known.get(digest)) is int for digest in files):
+        raise BadInput(f"{device.address}: does not say what it has received")
     sizes = {digest: path.stat().st_size for digest, path in files.items()}
-    left = {digest: sizes[digest] - received[digest] for digest in files}
+    left = {digest: sizes[digest] - known[digest] for digest in files}
     count = meter(label, sum(left.values()))
     for digest, path in files.items():
-        if left[digest] < 0:
+        if not 0 <= left[digest] <= sizes[digest]:
             raise BadInput(f"{path}: more of it is on the device than there is here; deploy again")
         with open(path, "rb") as file:
-            file.seek(received[digest])
+            file.seek(known[digest])
             device.run(
-                plan.words("receive", digest, str(received[digest]), str(sizes[digest])),
+                plan.words("receive", digest, str(known[digest]), str(sizes[digest])),
                 file,
                 count,
             )

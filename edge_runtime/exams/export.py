@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import msgspec
 
+from edge_runtime.exams.fhir import exam_as_fhir
 from edge_runtime.exams.page import exam_page
 from edge_runtime.exams.pdf import PDF_WRITER, exam_pdf
 from edge_runtime.exams.report import draw_still, make_report
@@ -23,6 +24,7 @@ from edge_runtime.exams.store import (
 from edge_runtime.files import whole_folder
 from edge_runtime.results.result import NOTICE
 from edge_runtime.sinks.csv_rows import FORMULA
+from edge_runtime.sinks.open import DICOM_OBJECTS
 
 Row = tuple[object, ...]
 """The cells of a row of a table."""
@@ -35,12 +37,20 @@ def export_exam(
     nodules: list[ExamNodule],
     stills: list[KeptStill],
     decisions: list[ExamDecision],
+    *,
+    dicom: bool = False,
+    clip: str | None = None,
+    fhir: bool = False,
 ) -> list[str]:
     """Writes an exam of `folder` into the new folder `out`, whole or not at all.
 
-    There is no report.pdf without the extra `exam`. Returns what could not be written, in words.
-    Raises BadInput where `out` exists, or cannot be written.
+    With `dicom` the DICOM objects come along, with the recording `clip` among them, and with `fhir`
+    the same as FHIR. There is no report.pdf without the extra `exam`. Returns what could not be
+    written, in words. Raises BadInput where `out` exists, or cannot be written, with either for an
+    exam that runs, and with `dicom` without the extra `dicom`.
     """
+    if dicom:
+        DICOM_OBJECTS.require()
     notes = []
     with whole_folder(out) as part:
         report = make_report(folder, exam, nodules, stills, decisions)
@@ -50,6 +60,8 @@ def export_exam(
         else:
             notes.append(f"no report.pdf, which needs {PDF_WRITER.distribution}: {PDF_WRITER.cure}")
         record = exam_record(exam, nodules, stills)
+        if fhir:
+            (part / "fhir.json").write_bytes(exam_as_fhir(exam, nodules, decisions, report))
         (part / "exam.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
         labels = list(exam.provenance.prevalence)
         _table(part / "decisions.csv", _decision_rows(decisions, labels))
@@ -69,6 +81,12 @@ def export_exam(
                 continue
             coded = cv2.imencode(".png", overlay)[1].tobytes()
             (part / "pictures" / f"{still.number}_overlay.png").write_bytes(coded)
+        if dicom:
+            from edge_runtime.exams.dicom.objects import exam_objects, write_objects
+
+            write_objects(
+                part / "dicom", exam_objects(folder, exam, nodules, stills, decisions, clip)
+            )
     return notes
 
 

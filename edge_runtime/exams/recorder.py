@@ -25,7 +25,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +42,7 @@ from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Identity, Provenance, Retention
 from edge_runtime.files import make_thread_nicer
 from edge_runtime.results.result import Result, to_json
+from edge_runtime.sinks.sink import ExamSink
 from edge_runtime.text import program_version
 
 _LOGGER = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class _Job:
     write: Write | None = None
     begin: tuple[str, Identity] | None = None
     """Begins an exam at that moment."""
+    ends: bool = False
     code: Callable[[], None] | None = None
     """Codes the picture; long work, which must not hold the database."""
     may_be_lost: bool = True
@@ -134,6 +136,7 @@ class ExamRecorder:
         clock: Clock,
         utc: Callable[[], datetime],
         lock: ExitStack,
+        exam_sinks: Sequence[ExamSink],
     ) -> None:
         """`lock` holds the lock of the folder, and takes another one where the folder is made
         again.
@@ -142,7 +145,7 @@ class ExamRecorder:
         self._stage = bundle.manifest.classifier
         self._policy = None if locator is None else locator.pooling
         self._folder, self._provenance, self._retention = folder, provenance, retention
-        self._clock, self._utc = clock, utc
+        self._clock, self._utc, self._exam_sinks = clock, utc, exam_sinks
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._taken = 0
@@ -190,7 +193,7 @@ class ExamRecorder:
             def write(to: sqlite3.Connection, exam: int) -> None:
                 store.set_ended(to, exam, at, self._lost - before)
 
-            self._put(_Job(write, may_be_lost=False))
+            self._put(_Job(write, ends=True, may_be_lost=False))
 
     def keep_still(self, result: Result, pixels: Pixels) -> None:
         """Keeps a picture with its result; `pixels` must not be changed afterwards.
@@ -402,6 +405,11 @@ class ExamRecorder:
         self._exam = exam
         for path in self._removed:
             path.unlink(missing_ok=True)
+        for sink in self._exam_sinks:
+            if batch[0].begin is not None and exam is not None:
+                sink.exam_begun(self._folder, exam)
+            if any(job.ends for job in batch):
+                sink.exam_ended()
         return None
 
     def _opened(self, create: bool) -> sqlite3.Connection:
@@ -482,12 +490,13 @@ def open_exam_recorder(
     retention: Retention | None = None,
     clock: Clock = time.monotonic,
     utc: Callable[[], datetime] = lambda: datetime.now(UTC),
+    exam_sinks: Sequence[ExamSink] = (),
 ) -> Iterator[ExamRecorder]:
     """A recorder for a session; no exam runs yet. The folder is made where it is missing.
 
     `source` is the name of the source without secrets, `live` whether it is live. `retention` is
-    applied when an exam begins. Raises BadInput where exams cannot be kept in the folder, or
-    another session keeps them there.
+    applied when an exam begins. `exam_sinks` take the exams. Raises BadInput where exams cannot be
+    kept in the folder, or another session keeps them there.
     """
     with ExitStack() as lock:
         _take_folder(folder, lock)
@@ -499,6 +508,7 @@ def open_exam_recorder(
             clock,
             utc,
             lock,
+            exam_sinks,
         )
         try:
             yield recorder

@@ -69,7 +69,7 @@ def make_report(
         pictures=tuple(pictures),
         pictures_note=f"{rest} more pictures are among the files of the exam." if rest else None,
         reasons=tuple((reason, str(n)) for reason, n in reasons.most_common(REPORT_REASONS)),
-        explanation=tuple(_explanation(exam)),
+        explanation=tuple(exam_explanation(exam)),
     )
 
 
@@ -85,6 +85,37 @@ def exam_warnings(exam: Exam) -> list[str]:
     if exam.lost:
         lines.append(f"{exam.lost} steps of the exam could not be written.")
     return lines
+
+
+def nodule_sentence(exam: Exam, nodule: ExamNodule) -> str:
+    """What was decided about a nodule, in plain words."""
+    if nodule.label is None:
+        decision = f"not assessable: {nodule.reason}"
+    else:
+        decision = f"the pictures resemble those that are labelled {nodule.label}"
+    thresholds = exam.provenance.thresholds
+    label = max(thresholds, key=nodule.probability.__getitem__)
+    chance = f"Probability of {label} {nodule.probability[label]:.2f}"
+    if nodule.interval is not None:
+        low, high = nodule.interval[label]
+        chance += f", between {low:.2f} and {high:.2f} with more views"
+    return (
+        f"Nodule {nodule.number}: {decision}. {chance}; the threshold is {thresholds[label]:.2f}. "
+        f"Decided from {nodule.frames} frames, {moment(nodule.first_seen)} to "
+        f"{moment(nodule.last_seen)[11:]}."
+    )
+
+
+def common_reason(decisions: list[ExamDecision]) -> str | None:
+    """The reason that stands most often in an exam; None where none stands there."""
+    reasons = Counter(each.reason for each in decisions if each.reason)
+    return reasons.most_common(1)[0][0] if reasons else None
+
+
+def no_nodule_sentence(reason: str | None) -> str:
+    """What is said of an exam without a nodule, in plain words."""
+    because = "" if reason is None else f" Most often the reason was: {reason}."
+    return f"No nodule was judged.{because}"
 
 
 def moment(utc: str) -> str:
@@ -112,7 +143,8 @@ def _facts(exam: Exam, nodules: int, decisions: int) -> list[tuple[str, str]]:
     identity = exam.identity
     typed = [
         ("Patient", identity.patient_id),
-        ("Name", identity.name),
+        ("Name", identity.shown_name),
+        ("Born", identity.birth_date),
         ("Accession number", identity.accession),
     ]
     given = [(name, value) for name, value in typed if value]
@@ -187,7 +219,8 @@ def _picture(folder: Path, exam: int, still: KeptStill) -> ReportPicture | None:
     return ReportPicture(coded.tobytes(), width, height, f"{why}, {place}")
 
 
-def _explanation(exam: Exam) -> list[str]:
+def exam_explanation(exam: Exam) -> list[str]:
+    """Which model decided, and what a decision means."""
     made = exam.provenance
     shares = ", ".join(f"{label} {share:.2f}" for label, share in made.prevalence.items())
     return [

@@ -1,6 +1,7 @@
 """What is kept of an exam, and how it is written, read and deleted."""
 
 import os
+import re
 import shutil
 import sqlite3
 from dataclasses import asdict, dataclass, field, fields
@@ -11,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from devices import BadInput, Box
+from devices.capture.dicom_identity import DICOM_UID
 from edge_runtime.exams.schema import DATABASE, STILLS
 from edge_runtime.files import state_folder
 from edge_runtime.release.layout import sync_folder
@@ -20,20 +22,27 @@ Keeper = Literal["person", "best"]
 _Kind = TypeVar("_Kind")
 _TEXTS = (str, str | None, Keeper)
 """Types of entries that are kept as they are; other text is JSON."""
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MAX_IDENTITY = 64
 """Letters of each part of an identity, as of a long string in DICOM (PS3.5, 6.2)."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who was examined, as somebody typed it; each part may be empty. Never print or log it.
+    """Who was examined, as somebody typed it, or a worklist or a picture tells it; each part may be
+    empty. Never print or log it.
 
-    Raises BadInput for a part that is too long or holds control characters.
+    Raises BadInput for a part that is too long or holds control characters, and for a birth date
+    or the UID of a study that is none.
     """
 
     patient_id: str = field(default="", repr=False)
     name: str = field(default="", repr=False)
     accession: str = field(default="", repr=False)
+    birth_date: str = field(default="", repr=False)
+    """YYYY-MM-DD."""
+    study: str = field(default="", repr=False)
+    """The UID of the study in the department's systems."""
 
     def __post_init__(self) -> None:
         for part in fields(self):
@@ -41,6 +50,15 @@ class Identity:
             if not isinstance(value, str) or len(value) > MAX_IDENTITY or not value.isprintable():
                 words = part.name.replace("_", " ")
                 raise BadInput(f"{words}: at most {MAX_IDENTITY} printable letters are needed")
+        if self.birth_date and not _DATE.fullmatch(self.birth_date):
+            raise BadInput("birth date: YYYY-MM-DD is needed")
+        if self.study and not DICOM_UID.fullmatch(self.study):
+            raise BadInput("study: a UID has digits and points")
+
+    @property
+    def shown_name(self) -> str:
+        """The name for people: DICOM writes `^` between its parts, and `=` between scripts."""
+        return self.name.replace("^", " ").replace("=", " = ").strip()
 
 
 @dataclass(frozen=True)

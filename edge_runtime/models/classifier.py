@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput
-from devices.compute import Backend, BackendKind, CpuBackend, DelegateBackend, GpuBackend
+from devices.compute import Backend, BackendKind
+from devices.compute.first_opening import open_backend
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.golden import golden_tensors, read_golden
 from edge_runtime.bundle.manifest import EDGETPU_MEMBER, ClassifierStage, Variant
 from edge_runtime.bundle.scope import Scope, read_scope
+from edge_runtime.models.known_models import require_known
 
 CPU_PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
 """The order on a CPU: int8 is the fastest, and dynamic is slower than float32."""
@@ -93,9 +95,11 @@ class Classifier:
         member = EDGETPU_MEMBER if request.kind == "edgetpu" else stage.variants[variant]
         self._request = request
         self._contents = contents or self._read(member, any_picture)
-        backend = _open(
-            request, self._contents.model, member, threads or min(4, os.cpu_count() or 1)
-        )
+        threads = threads or min(4, os.cpu_count() or 1)
+        how = request.kind, request.library, request.options
+        if contents is None:
+            require_known(bundle, member, threads, self._contents.golden, *how)
+        backend = open_backend(*how, self._contents.model, member, threads)
         side = self.preprocessing.side
         if backend.shape != (1, side, side, 1):
             raise BadInput(f"{bundle.path}: {member} takes {backend.shape}, not {side} x {side}")
@@ -193,14 +197,3 @@ class Classifier:
         if not math.isfinite(score):
             raise RuntimeError("the model's embedding is not a number")
         return Prediction(answer, score, evidence)
-
-
-def _open(
-    request: BackendRequest, model: bytes, name: str, threads: int
-) -> CpuBackend | GpuBackend | DelegateBackend:
-    """Opens the requested backend with `model`."""
-    if request.kind == "cpu":
-        return CpuBackend(model, name, threads)
-    if request.kind == "gpu":
-        return GpuBackend(model, name)
-    return DelegateBackend(model, name, request.library, dict(request.options), request.kind)

@@ -15,6 +15,7 @@ from edge_runtime.bundle.manifest import LocatorStage, Variant
 from edge_runtime.bundle.preprocess import Preprocessing
 from edge_runtime.models.boxes import decode_boxes
 from edge_runtime.models.classifier import CPU_PREFERENCE
+from edge_runtime.models.known_models import require_known
 from edge_runtime.results.detection import Detection
 
 
@@ -39,15 +40,16 @@ class Locator:
         self.variant = fastest if variant is None else variant
         self.preprocessing = preprocess.parse(stage.preprocessing)
         member = stage.variants[self.variant]
-        self._backend = CpuBackend(
-            bundle.read(member), member, threads or min(4, os.cpu_count() or 1)
-        )
+        threads = threads or min(4, os.cpu_count() or 1)
+        tensors = locator_tensors(read_golden(bundle).frames, self.preprocessing)
+        require_known(bundle, member, threads, tensors)
+        self._backend = CpuBackend(bundle.read(member), member, threads)
         side = self.preprocessing.side
         if self._backend.shape != (1, side, side, 1):
             raise BadInput(
                 f"{bundle.path}: {member} takes {self._backend.shape}, not {side} x {side}"
             )
-        self._prove()
+        self._prove(tensors)
 
     def clone(self, threads: int | None) -> "Locator":
         """The same locator with an interpreter of its own. Raises as `__init__` does."""
@@ -78,10 +80,9 @@ class Locator:
             raise RuntimeError("the answer of the locator is not a number")
         return score[0], sides[0]
 
-    def _prove(self) -> None:
+    def _prove(self, tensors: NDArray[np.uint8]) -> None:
         """Compares the scores with the golden answers. Raises BadInput where they differ."""
         path = self.bundle.path
-        tensors = locator_tensors(read_golden(self.bundle).frames, self.preprocessing)
         golden = read_arrays(self.bundle, self.stage.golden).get("score")
         try:
             answers = np.stack([self._answer(tensor[np.newaxis])[0] for tensor in tensors])

@@ -57,6 +57,10 @@ MAX_STATE_BYTES = 4 << 20
 class Refused(Exception):
     """An action that this device refuses; the message is one line that says why."""
 
+    def __str__(self) -> str:
+        """The message in one line, whatever it quotes."""
+        return " ".join(super().__str__().split())
+
 
 @dataclass(frozen=True)
 class Layout:

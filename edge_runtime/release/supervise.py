@@ -22,6 +22,7 @@ from edge_runtime.release.layout import (
     ENVIRONMENT,
     LINKS,
     POLL_SECONDS,
+    SINK_COUNTS,
     TOOL,
     TRUSTED,
     VIEW_RECORD,
@@ -135,11 +136,13 @@ class _ReleaseRun:
         with suppress(OSError):  # a full disk must not stop the pictures
             clear_place(layout.state("status.json"))
             clear_place(layout.state(VIEW_RECORD))
+            clear_place(layout.state(SINK_COUNTS))
         program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
         around = {
             **os.environ,
             NOTIFY_VARIABLE: listener.address,
             "SONOLITE_TRUST": str(layout.root / TRUSTED),
+            "XDG_STATE_HOME": str(layout.state("")),  # a service has no home
             "PYTHONUNBUFFERED": "1",
         }
         around.pop("WATCHDOG_USEC", None)

@@ -76,9 +76,9 @@ class SessionContext:
             queue.put(result, pixels)
 
     def sinks_failed(self) -> bool:
-        """Whether failed sinks end the session: one ends a recording, all end a live session."""
+        """Whether failed sinks end the session: one ends a recording, all end an endless one."""
         failed = [queue.error is not None for queue in self.queues]
-        return any(failed) and (all(failed) or not self.device.live)
+        return any(failed) and (all(failed) or not self.device.endless)
 
 
 class InferenceThread(threading.Thread):

@@ -26,17 +26,18 @@ from devices import (
     Frame,
     HardwareMissing,
     NoSignal,
+    NothingSent,
     SonoliteError,
 )
 from edge_runtime.models import watchdog
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.locator import Locator
 from edge_runtime.release.uptime_clock import UptimeClock
-from edge_runtime.results.states import State
+from edge_runtime.results.states import Event, State
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
-from edge_runtime.session.account import Account, utc_now
+from edge_runtime.session.account import Absence, Account, utc_now
 from edge_runtime.session.finder import Finder
 from edge_runtime.session.frame_slot import REPLACED
 from edge_runtime.session.inference import (
@@ -109,7 +110,7 @@ def run_session(
         prevalence,
         None if locator is None else locator.stage.pooling,
     )
-    queues = [SinkQueue(sink, device.live) for sink in sinks]
+    queues = [SinkQueue(sink, device.live, device.endless) for sink in sinks]
     account.set_classifier(chain.classifier, "; ".join(chain.refused))
     finder = None if locator is None else Finder(locator, chain.threads)
     shared = SessionContext(
@@ -205,6 +206,8 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
                     slot.wait_until_taken(HANDOVER_TIMEOUT)
                 preparer.check(prepared)
             frame = prepared = None  # other threads hold them now: the pixels may be used again
+        except NothingSent as error:
+            slot.put(Absence(Event.UNUSABLE, str(error)), read=0)
         except DeviceStalled:
             continue  # the inference thread sees the silence by its own clock
         except DeviceLost as error:

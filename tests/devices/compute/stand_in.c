@@ -1,6 +1,7 @@
 /* An accelerator's library in small: takes a model's first operator, the QUANTIZE from uint8 to
    int8 that only moves the zero, and does what its options say: `missing` finds no hardware,
-   `idle` takes nothing, `refuse` refuses every model, `fail=N` and `hang=N` come at inference N. */
+   `idle` takes nothing, `refuse` refuses every model, `fail=N` and `hang=N` come at inference N,
+   `take=N` needs N gigabytes. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -110,6 +111,7 @@ Delegate* tflite_plugin_create_delegate(
     if (!strcmp(keys[i], "refuse")) its->refuse = 1;
     if (!strcmp(keys[i], "fail")) its->fail = atoi(values[i]);
     if (!strcmp(keys[i], "hang")) its->hang = atoi(values[i]);
+    if (!strcmp(keys[i], "take") && !malloc((size_t)atoi(values[i]) << 30)) abort();
   }
   return &its->delegate;
 }

@@ -139,10 +139,10 @@ def test_an_exam_is_exported(folder: Path, tmp_path: Path) -> None:
 
 
 def test_an_anonymous_export_does_not_name_the_patient(folder: Path, tmp_path: Path) -> None:
-    words = ("--folder", folder, "--out", tmp_path / "out", "--anonymous")
+    words = ("--folder", folder, "--out", tmp_path / "out", "--anonymous", "--fhir")
     done = sonolite("exam", "export", "1", *words)
     assert "may show a name" in done.stderr
-    for name in ("report.html", "exam.json", "decisions.csv"):
+    for name in ("report.html", "exam.json", "fhir.json", "decisions.csv"):
         assert PATIENT not in (tmp_path / "out" / name).read_text()
 
 

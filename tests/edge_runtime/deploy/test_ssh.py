@@ -56,6 +56,17 @@ def test_what_a_shell_says_before_it_obeys_is_not_the_answer(greeting: Far) -> N
             device.read(["echo", "no JSON"])
 
 
+def test_an_output_without_measure_is_refused(
+    greeting: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.deploy.ssh.MAX_OUTPUT", 1000)
+    with (
+        SshDevice(greeting.address, greeting.ssh) as device,
+        pytest.raises(BadInput, match="answers more than 1,000 bytes"),
+    ):
+        device.run(["seq", "1000"])
+
+
 def test_a_device_that_greets_tells_its_status(greeting: Far, root: Path) -> None:
     done = sonolite(
         "device", "status", greeting.address, "--root", root, "--ssh", greeting.ssh, "--json"
@@ -84,6 +95,15 @@ def test_a_device_that_answers_nonsense_does_not_cost_the_others(
     assert done.stdout.count('"releases"') == 2
     alone = ("device", "status", far.address, "--root", broken, "--ssh", far.ssh)
     refused(sonolite(*alone), "answers something else")
+
+
+def test_a_device_that_answers_something_else_is_refused(far: Far, tmp_path: Path) -> None:
+    where = (far.address, "--root", tmp_path, "--ssh", far.ssh)
+    for answer in ("[]", '{"current": null}'):
+        (tmp_path / TOOL).write_text(f"print({answer!r})")
+        refused(sonolite("device", "status", *where), "answers no status: ")
+        done = sonolite("device", "rollback", *where)
+        refused(done, "does not say to which release it went back")
 
 
 def test_a_long_folder_for_temporary_files_does_not_part_the_connection(

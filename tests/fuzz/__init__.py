@@ -1,0 +1,1 @@
+import devices  # noqa: F401  before OpenCV, which it silences
