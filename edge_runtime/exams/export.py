@@ -1,6 +1,5 @@
 """An exam as a folder: tables, lossless pictures, and the report."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,11 +22,8 @@ from edge_runtime.exams.store import (
 )
 from edge_runtime.files import whole_folder
 from edge_runtime.results.result import NOTICE
-from edge_runtime.sinks.csv_rows import FORMULA
+from edge_runtime.sinks.csv_rows import Cell, CsvEncoder
 from edge_runtime.sinks.open import DICOM_OBJECTS
-
-Row = tuple[object, ...]
-"""The cells of a row of a table."""
 
 
 def export_exam(
@@ -64,8 +60,12 @@ def export_exam(
             (part / "fhir.json").write_bytes(exam_as_fhir(exam, nodules, decisions, report))
         (part / "exam.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
         labels = list(exam.provenance.prevalence)
-        _table(part / "decisions.csv", _decision_rows(decisions, labels))
-        _table(part / "nodules.csv", _nodule_rows(nodules, labels))
+        tables = {
+            "decisions.csv": _decision_rows(decisions, labels),
+            "nodules.csv": _nodule_rows(nodules, labels),
+        }
+        for name, rows in tables.items():
+            (part / name).write_bytes(CsvEncoder().encode(rows))
         (part / "pictures").mkdir()
         for still in stills:
             drawn = draw_still(folder, exam.id, still)
@@ -130,7 +130,9 @@ def _without_file(line: str) -> str:
     return msgspec.json.encode(msgspec.json.decode(line) | {"file": None}).decode()
 
 
-def _decision_rows(decisions: Sequence[ExamDecision], labels: Sequence[str]) -> Iterable[Row]:
+def _decision_rows(
+    decisions: Sequence[ExamDecision], labels: Sequence[str]
+) -> Iterable[tuple[Cell, ...]]:
     """The head, and a row for each decision."""
     yield (
         *("at", "seconds", "frame", "file", "state", "nodule", "track", "label", "reason"),
@@ -141,16 +143,18 @@ def _decision_rows(decisions: Sequence[ExamDecision], labels: Sequence[str]) -> 
     for each in decisions:
         frame_shares = each.frame_probability or {}
         yield (
-            *(each.at, each.seconds, each.frame, each.file, each.state, each.nodule, each.track),
-            *(each.label, each.reason),
+            *(each.at, _rounded(each.seconds), each.frame, each.file, each.state),
+            *(each.nodule, each.track, each.label, each.reason),
             *_shares(labels, each.probability, each.interval),
-            *(frame_shares.get(label) for label in labels),
+            *(_rounded(frame_shares.get(label)) for label in labels),
             *(each.box or (None,) * 4),
             *(each.backend, each.fallback),
         )
 
 
-def _nodule_rows(nodules: Sequence[ExamNodule], labels: Sequence[str]) -> Iterable[Row]:
+def _nodule_rows(
+    nodules: Sequence[ExamNodule], labels: Sequence[str]
+) -> Iterable[tuple[Cell, ...]]:
     """The head, and a row for each nodule."""
     yield (
         *("nodule", "track", "file", "first_seen", "last_seen", "frames", "label", "reason"),
@@ -178,17 +182,9 @@ def _shares(
 ) -> Iterable[float | None]:
     """The probability of each label, and the bounds of the interval."""
     for label in labels:
-        yield None if shares is None else shares[label]
-        yield from (None, None) if bounds is None else bounds[label]
+        yield None if shares is None else _rounded(shares[label])
+        yield from (None, None) if bounds is None else map(_rounded, bounds[label])
 
 
-def _table(path: Path, rows: Iterable[Row]) -> None:
-    """Writes a table as CSV (RFC 4180)."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([_cell(value) for value in row] for row in rows)
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, 6)
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
