@@ -294,7 +294,7 @@ SECRET = "hunter2hunter2"
         ("dicom://127.0.0.1:104?commit=yes", "commit is one of 0, 1"),
         ("dicom://127.0.0.1:104?ca=a.pem", "need dicoms://"),
         ("dicoms://127.0.0.1:104?ca=no-such.pem", "the file that ca names"),
-        ("dicoms://127.0.0.1:104?certificate=no-such.pem", "cannot be read"),
+        ("dicoms://127.0.0.1:104?certificate=no-such.pem", "No such file"),
         ("dicomweb:http://elsewhere/x", "needs https"),
         (f"dicomweb:https://me:{SECRET}@host/x", "takes no user and password"),
         (f"dicomweb:https://host/x?token={SECRET}", "options stand behind #"),
