@@ -52,8 +52,10 @@ from edge_runtime.text import say
 from edge_runtime.view import WEB_SERVER, session_facts
 
 if TYPE_CHECKING:
+    from edge_runtime.exams.recorder import ExamRecorder
     from edge_runtime.exams.store import Identity, Retention
     from edge_runtime.exams.worklist import Worklist, WorklistAddress
+    from edge_runtime.session.frame_recorder import FrameRecorder
     from edge_runtime.sinks.sink import ExamSink
     from edge_runtime.view.address import Address
     from edge_runtime.view.certificate import Certificate
@@ -217,6 +219,7 @@ def run(
     Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
 
     Example: sonolite run nodule.sonolite --source 0 --record doubt
+
     Example: sonolite run nodule.sonolite --source 0 --exam --exam-id 4711 --keep-days 30
     """
     kept_exam = _wanted_exam(exam, exam_id, keep_days, keep_gigabytes)
@@ -436,6 +439,11 @@ def _ask_today(worklist: "WorklistAddress") -> "Worklist":
     return ask_worklist(worklist, datetime.now().astimezone().date().isoformat())
 
 
+def _kept_lines(recorders: "list[FrameRecorder | ExamRecorder]") -> list[str]:
+    """What the recorders kept, for a person."""
+    return [line for recorder in recorders for line in recorder.lines()]
+
+
 def _announce(chain: FallbackChain) -> None:
     """Opens the preferred backend; prints why each backend before it was refused."""
     classifier = chain.opened()
@@ -504,6 +512,14 @@ def _run(
         opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
         if not device.endless:
             opened.append(single)
+        recorders: list[FrameRecorder | ExamRecorder] = []
+
+        def say_kept(error: type[BaseException] | None, *_: object) -> None:
+            """After an error what was kept is told here, since no summary follows."""
+            for line in _kept_lines(recorders) if error is not None else ():
+                say(line)
+
+        stack.push(say_kept)
         frame_recorder = None
         if record is not None:
             from edge_runtime.session.frame_recorder import open_frame_recorder  # here: few do
@@ -511,6 +527,7 @@ def _run(
             frame_recorder = stack.enter_context(
                 open_frame_recorder(record, device, source, session.settings, record_limit)
             )
+            recorders.append(frame_recorder)
         exam_recorder = None
         if exam is not None:
             from edge_runtime.exams.recorder import open_exam_recorder  # here: few keep exams
@@ -525,6 +542,7 @@ def _run(
                     exam_sinks=exam_sinks or (),
                 )
             )
+            recorders.append(exam_recorder)
             if received is not None:
                 from edge_runtime.exams.studies import study_exams
 
@@ -570,8 +588,8 @@ def _run(
                 update_lock.beat(time.monotonic(), state)
 
         summary, ended = session.run(opened, stop, heartbeat, frame_recorder)
-    kept = [line for each in (frame_recorder, exam_recorder) if each for line in each.lines()]
-    for line in filter(None, (single.line(), *summary.lines(), *kept, NOTICE)):
+    lines = (single.line(), *summary.lines(), *_kept_lines(recorders), NOTICE)
+    for line in filter(None, lines):
         say(line)
     if device.replay is not None:
         from edge_runtime.session.replay import differences

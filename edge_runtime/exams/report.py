@@ -151,7 +151,7 @@ def _facts(exam: Exam, nodules: int, decisions: int) -> list[tuple[str, str]]:
     over = datetime.fromisoformat(exam.last) - datetime.fromisoformat(exam.begun)
     minutes, seconds = divmod(round(over.total_seconds()), 60)
     return [
-        *(given or [("Patient", "nobody was named")]),
+        *(given or [("Patient", "not named here")]),
         ("Begun", moment(exam.begun)),
         ("Duration", f"{minutes} min {seconds} s"),
         ("Source", exam.provenance.source),

@@ -134,6 +134,14 @@ def test_no_cell_is_a_formula(exported: Path) -> None:
         assert {row["file"] for row in rows(exported / name)} == {"'=cmd.mp4"}
 
 
+def test_a_table_without_a_row_has_its_head(exported: Path, folder: Path, tmp_path: Path) -> None:
+    exam, *_ = parts_of(folder)
+    export_exam(folder, tmp_path / "out", exam, [], [], [])
+    for name in ("decisions.csv", "nodules.csv"):
+        head = (exported / name).read_text(encoding="utf-8").splitlines()[0]
+        assert (tmp_path / "out" / name).read_text(encoding="utf-8").splitlines() == [head]
+
+
 def test_json_has_identity_model_nodules_and_stills(exported: Path) -> None:
     record = json.loads((exported / "exam.json").read_text(encoding="utf-8"))
     assert record["identity"]["name"] == WHO.name
@@ -190,6 +198,7 @@ def test_an_anonymous_export_names_nobody(folder: Path, tmp_path: Path) -> None:
     content = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file())
     for word in (EVIL, "Weiß", "cmd.mp4"):
         assert word.encode() not in content
+    assert "not named here" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_one_page_has_room_for_so_much(report: ExamReport) -> None:
