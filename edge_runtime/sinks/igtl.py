@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -68,7 +68,11 @@ class _Waiting:
 class _Client:
     """One connection, with a thread of its own and a slot of one picture."""
 
-    def __init__(self, connection: socket.socket, tally: Tally, live: bool) -> None:
+    def __init__(
+        self, connection: socket.socket, tally: Tally, live: bool, count: Callable[[], None]
+    ) -> None:
+        """`count` is called where the client has got a result."""
+        self._count = count
         self._connection, self._tally, self._live = connection, tally, live
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
@@ -115,8 +119,9 @@ class _Client:
             while (message := self._next()) is not None:
                 self._send(message.picture)
                 self._send(message.rest)
-                self._tally.deliver()
                 self._sending = False
+                self._tally.deliver()
+                self._count()
         except OSError:  # it has gone, or takes nothing
             pass
         finally:
@@ -155,11 +160,9 @@ class _Client:
                 return message
 
     def _has_left(self) -> bool:
-        """Reads away what the client says, and tells whether it has ended the connection."""
-        while select.select([self._connection], [], [], 0)[0]:
-            if not self._connection.recv(65_536):
-                return True
-        return False
+        """Reads away some of what the client says; tells whether it has ended the connection."""
+        ready, _, _ = select.select([self._connection], [], [], 0)
+        return bool(ready) and not self._connection.recv(65_536)
 
 
 class IgtlServer:
@@ -185,7 +188,7 @@ class IgtlServer:
             rest = pack_result(result, at)
             for client in clients:
                 client.put(_Waiting(picture, rest))
-        self.tally.kept = sum(client.waiting for client in clients)
+        self._count_waiting()
 
     @property
     def clients(self) -> int:
@@ -204,6 +207,9 @@ class IgtlServer:
             client.join()
         self.tally.kept = 0
 
+    def _count_waiting(self) -> None:
+        self.tally.kept = sum(client.waiting for client in self._clients)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -215,7 +221,9 @@ class IgtlServer:
                 if len(self._clients) >= MAX_IGTL_CLIENTS:
                     connection.close()
                     continue
-                self._clients.append(_Client(connection, self.tally, self._live))
+                self._clients.append(
+                    _Client(connection, self.tally, self._live, self._count_waiting)
+                )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The OpenIGTLink server, to the project's own client and to pyigtl's, in a process of its own."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -195,7 +196,7 @@ def test_the_oldest_results_make_room_where_a_live_client_is_slow(
     tally = Tally("igtl:")
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    client = igtl._Client(ours, tally, live=True)
+    client = igtl._Client(ours, tally, live=True, count=lambda: None)
     for _ in range(QUEUE_RESULTS + 50):
         client.put(igtl._Waiting(b"", bytes(8192)))
     assert CLIENT_TOO_SLOW in (tally.delivery().last_error or "")
@@ -212,7 +213,7 @@ def test_a_client_that_takes_a_little_now_and_then_does_not_hold_up_the_end(
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     tally = Tally("igtl:")
-    client = igtl._Client(ours, tally, live=True)
+    client = igtl._Client(ours, tally, live=True, count=lambda: None)
     for _ in range(QUEUE_RESULTS):
         client.put(igtl._Waiting(b"", bytes(10_000)))
     client.end()
@@ -236,7 +237,7 @@ def test_a_client_that_is_slow_and_steady_gets_the_whole_picture(
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     tally = Tally("igtl:")
-    client = igtl._Client(ours, tally, live=True)
+    client = igtl._Client(ours, tally, live=True, count=lambda: None)
     client.put(igtl._Waiting(bytes(100_000), b"rest"))
     begun = time.monotonic()
     taken = 0
@@ -249,6 +250,38 @@ def test_a_client_that_is_slow_and_steady_gets_the_whole_picture(
     client.join()
     theirs.close()
     assert (tally.delivery().delivered, tally.delivery().given_up) == (1, 0)
+
+
+def test_what_a_client_has_got_waits_no_more() -> None:
+    with serving() as (sink, port):
+        reader = Reader(port)
+        wait_for_clients(sink, 1)
+        sink.write(RESULT, GREY)
+        until = time.monotonic() + 60
+        while sink.tally.delivery().waiting or not sink.tally.delivery().delivered:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+    assert len(reader.results()) == 1
+
+
+def test_a_client_that_talks_without_end_does_not_hold_a_recording_up() -> None:
+    over = threading.Event()
+
+    def talk(client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while not over.is_set():
+                client.sendall(bytes(65_536))
+
+    with serving(live=False) as (sink, port):
+        reader = Reader(port)
+        talker = threading.Thread(target=talk, args=[reader._client])
+        talker.start()
+        wait_for_clients(sink, 1)
+        for sequence in range(QUEUE_RESULTS + 50):
+            sink.write(replace(RESULT, sequence=sequence), GREY)
+        over.set()
+    talker.join()
+    assert len(reader.results()) == QUEUE_RESULTS + 50
 
 
 def test_clients_are_limited() -> None:
