@@ -6,10 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -23,17 +23,12 @@ from edge_runtime.exams.page import exam_page
 from edge_runtime.exams.pdf import MISSING_LETTERS, exam_pdf, foot_lines
 from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.report import REPORT_NODULES, REPORT_PICTURES, ExamReport, make_report
-from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
     Identity,
-    read_decisions,
-    read_exams,
-    read_nodules,
-    read_stills,
     still_path,
 )
 from edge_runtime.results.result import NOTICE
-from tests.edge_runtime.exams.conftest import wait_until
+from tests.edge_runtime.exams.conftest import parts_of, wait_until
 from tests.edge_runtime.exams.test_course import ABSTAINED, FOUND, NOISE, result
 
 if TYPE_CHECKING:
@@ -43,17 +38,6 @@ if TYPE_CHECKING:
 
 EVIL = "<script>alert(1)</script>"
 WHO = Identity(EVIL, "Weiß^Zoë^李娜", "=1+1")
-
-
-def parts_of(folder: Path) -> Any:
-    with closing(open_exams(folder)) as connection:
-        (exam,) = read_exams(connection, None)
-        return (
-            exam,
-            read_nodules(connection, 1),
-            read_stills(connection, 1),
-            read_decisions(connection, 1),
-        )
 
 
 @pytest.fixture(scope="module")

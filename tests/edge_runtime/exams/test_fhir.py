@@ -4,7 +4,6 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,17 +23,12 @@ from edge_runtime.exams.fhir import OWN_SYSTEM, exam_as_fhir
 from edge_runtime.exams.own_codes import REASON_CODES
 from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.report import REPORT_NOTICE, REPORT_PICTURES, make_report
-from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
     Exam,
     Identity,
-    read_decisions,
-    read_exams,
-    read_nodules,
-    read_stills,
 )
 from edge_runtime.results.result import NO_NODULE
-from tests.edge_runtime.exams.conftest import wait_until
+from tests.edge_runtime.exams.conftest import parts_of, wait_until
 from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
 
 ROOT = Path(__file__).parents[3]
@@ -72,17 +66,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, found_bundle: Bundle) -> Pa
             recorder.begin(Identity())
             recorder.write(result(0, reason=NO_NODULE), NOISE)
     return folder
-
-
-def parts_of(folder: Path, number: int = 1) -> Any:
-    with closing(open_exams(folder)) as connection:
-        (exam,) = read_exams(connection, None, number)
-        return (
-            exam,
-            read_nodules(connection, number),
-            read_stills(connection, number),
-            read_decisions(connection, number),
-        )
 
 
 def as_fhir(folder: Path, parts: Any) -> Json:

@@ -28,8 +28,8 @@ from edge_runtime.sinks.open import SinkContext, open_sink
 from tests.conftest import refused, sonolite
 from tests.devices.capture.test_dicom import write_dicom
 from tests.devices.capture.test_dicom_listen import STILL, send, storescu
-from tests.edge_runtime.exams.conftest import exams_in, wait_until
-from tests.edge_runtime.exams.dicom.conftest import SURE, parts_of
+from tests.edge_runtime.exams.conftest import exams_in, parts_of, wait_until
+from tests.edge_runtime.exams.dicom.conftest import SURE
 from tests.edge_runtime.exams.dicom.orthanc import Orthanc, free_port
 from tests.edge_runtime.exams.test_course import NOISE, result
 

@@ -1,6 +1,5 @@
 """The OpenIGTLink server, to the project's own client and to pyigtl's, in a process of its own."""
 
-import contextlib
 import json
 import socket
 import subprocess
@@ -262,26 +261,6 @@ def test_what_a_client_has_got_waits_no_more() -> None:
             assert time.monotonic() < until
             time.sleep(0.005)
     assert len(reader.results()) == 1
-
-
-def test_a_client_that_talks_without_end_does_not_hold_a_recording_up() -> None:
-    over = threading.Event()
-
-    def talk(client: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while not over.is_set():
-                client.sendall(bytes(65_536))
-
-    with serving(live=False) as (sink, port):
-        reader = Reader(port)
-        talker = threading.Thread(target=talk, args=[reader._client])
-        talker.start()
-        wait_for_clients(sink, 1)
-        for sequence in range(QUEUE_RESULTS + 50):
-            sink.write(replace(RESULT, sequence=sequence), GREY)
-        over.set()
-    talker.join()
-    assert len(reader.results()) == QUEUE_RESULTS + 50
 
 
 def test_clients_are_limited() -> None:

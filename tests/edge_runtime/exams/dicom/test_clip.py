@@ -15,7 +15,7 @@ from edge_runtime.exams.dicom import clip as module
 from edge_runtime.exams.dicom.clip import clip_object
 from edge_runtime.exams.dicom.objects import write_objects
 from tests.conftest import refused, sonolite
-from tests.edge_runtime.exams.dicom.conftest import parts_of
+from tests.edge_runtime.exams.conftest import parts_of
 from tests.edge_runtime.exams.dicom.orthanc import Orthanc
 from tests.edge_runtime.exams.dicom.test_objects import errors_in
 

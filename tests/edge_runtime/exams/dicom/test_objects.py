@@ -22,7 +22,8 @@ from edge_runtime.exams.own_codes import REASON_CODES
 from edge_runtime.exams.store import Identity, still_path
 from edge_runtime.nodules import decide, pooling
 from edge_runtime.results.result import from_json
-from tests.edge_runtime.exams.dicom.conftest import WHO, keep_exam, parts_of
+from tests.edge_runtime.exams.conftest import parts_of
+from tests.edge_runtime.exams.dicom.conftest import WHO, keep_exam
 
 
 def files_of(folder: Path, *parts: Any) -> dict[str, bytes]:
