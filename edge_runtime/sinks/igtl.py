@@ -43,7 +43,10 @@ QUEUE_RESULTS = 512
 CLIENT_SECONDS = 5.0
 """A client that takes nothing for so long is disconnected."""
 LAST_SECONDS = 10.0
-"""Seconds that a client has at the end for the results that still wait."""
+"""Seconds that a client has at the end for the results that still wait, and that a recording waits
+for room in the queue of a client."""
+ACCEPT_PAUSE = 0.2
+"""Seconds before the next attempt where a connection could not be taken."""
 CLIENT_TOO_SLOW = "a client is too slow, and the oldest results made room"
 RAS = 1
 """The code of the coordinates that grow to the right, to the front and to the head."""
@@ -73,7 +76,7 @@ class _Client:
     ) -> None:
         """`count` is called where the client has got a result."""
         self._count = count
-        self._connection, self._tally, self._live = connection, tally, live
+        self._connection, self._tally, self._waits = connection, tally, not live
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closing = self.gone = self._sending = False
@@ -83,19 +86,25 @@ class _Client:
         self._thread.start()
 
     def put(self, message: _Waiting) -> None:
-        """Adds a result. An older picture that was not sent makes room for the new one."""
+        """Adds a result. An older picture that was not sent makes room for the new one.
+
+        A recording waits for room for LAST_SECONDS, and never again for a client that made none.
+        """
         with self._changed:
-            if not self._live:
-                self._changed.wait_for(lambda: self.gone or len(self._waiting) < QUEUE_RESULTS)
+            if self._waits:
+                self._waits = self._changed.wait_for(self._has_room, LAST_SECONDS)
             if self.gone:
                 return
-            if len(self._waiting) >= QUEUE_RESULTS:
+            if not self._has_room():
                 self._waiting.popleft()
                 self._tally.give_up(1, CLIENT_TOO_SLOW)
             if self._waiting:
                 self._waiting[-1].picture = b""
             self._waiting.append(message)
             self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return self.gone or len(self._waiting) < QUEUE_RESULTS
 
     @property
     def waiting(self) -> int:
@@ -174,6 +183,7 @@ class IgtlServer:
         self.tally, self._live, self._listener = tally, live, listener
         self._clients: list[_Client] = []
         self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._accept, name="igtl", daemon=True)
         self._thread.start()
 
@@ -198,6 +208,7 @@ class IgtlServer:
 
     def close(self) -> None:
         """Ends the server, and every connection once the client has taken the rest."""
+        self._closed = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
@@ -214,8 +225,12 @@ class IgtlServer:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._closed:
+                    return
+                self.tally.fail(f"a client cannot connect: {error.strerror}")
+                time.sleep(ACCEPT_PAUSE)  # there may be no file left for a connection
+                continue
             with self._lock:
                 self._clients = [client for client in self._clients if not client.gone]
                 if len(self._clients) >= MAX_IGTL_CLIENTS:

@@ -1,6 +1,7 @@
 """The OpenIGTLink server, to the project's own client and to pyigtl's, in a process of its own."""
 
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -261,6 +262,41 @@ def test_what_a_client_has_got_waits_no_more() -> None:
             assert time.monotonic() < until
             time.sleep(0.005)
     assert len(reader.results()) == 1
+
+
+def test_a_recording_waits_once_for_a_client_that_makes_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(igtl, "LAST_SECONDS", 0.3)
+    tally = Tally("igtl:")
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client = igtl._Client(ours, tally, live=False, count=lambda: None)
+    begun = time.monotonic()
+    for _ in range(QUEUE_RESULTS + 100):
+        client.put(igtl._Waiting(b"", bytes(8192)))
+    assert time.monotonic() - begun < 10  # one wait, and not a hundred
+    assert CLIENT_TOO_SLOW in (tally.delivery().last_error or "")
+    theirs.close()
+    client.end()
+    client.join()
+
+
+def test_the_server_goes_on_where_a_client_cannot_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as (sink, port):
+        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as client:
+            client.settimeout(60)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))  # no file can be opened now
+            try:
+                client.connect(("127.0.0.1", port))
+                until = time.monotonic() + 60
+                while "cannot connect" not in (sink.tally.delivery().last_error or ""):
+                    assert time.monotonic() < until
+                    time.sleep(0.01)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+            wait_for_clients(sink, 1)
 
 
 def test_clients_are_limited() -> None:
