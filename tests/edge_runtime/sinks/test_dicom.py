@@ -164,6 +164,16 @@ def test_an_exam_that_was_deleted_is_given_up_and_told(
     assert delivery.last_error == "exam 1 is not sent: there is no such exam"
 
 
+def test_a_crash_keeps_the_exam_and_tells_nothing_of_it(
+    tmp_path: Path, found_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = (sys.executable, "-c", "raise ValueError('PATIENT-4711')")
+    monkeypatch.setattr(module, "LOW_PRIORITY", crash)
+    delivery = session(tmp_path / "exams", found_bundle, "dicom://127.0.0.1:104", exams=1)
+    assert (delivery.waiting, delivery.given_up) == (1, 0)
+    assert delivery.last_error == "exit code 1"
+
+
 def test_a_full_disk_is_told_and_raises_nothing(tiny_disk: Path) -> None:
     context = SinkContext(threading.Event(), True, 30.0, outboxes=tiny_disk, exam_sinks=[])
     with open_sink(f"dicom://127.0.0.1:{free_port()}", context):
