@@ -164,6 +164,19 @@ def test_an_exam_that_was_deleted_is_given_up_and_told(
     assert delivery.last_error == "exam 1 is not sent: there is no such exam"
 
 
+def test_an_exam_on_a_disk_that_is_not_mounted_waits(tmp_path: Path, found_bundle: Bundle) -> None:
+    folder = tmp_path / "exams"
+    uri = f"dicom://127.0.0.1:{free_port()}"
+    assert session(folder, found_bundle, uri, exams=1).waiting == 1
+    folder.rename(tmp_path / "elsewhere")
+    context = SinkContext(threading.Event(), True, 30.0, outboxes=tmp_path / "outbox", exam_sinks=[])
+    with open_sink(uri, context):
+        wait_until(lambda: context.tallies[0].delivery().last_error)
+    delivery = context.tallies[0].delivery()
+    assert (delivery.waiting, delivery.given_up) == (1, 0)
+    assert delivery.last_error == f"exam 1 is not sent: no exams are kept in {folder}"
+
+
 def test_a_crash_keeps_the_exam_and_tells_nothing_of_it(
     tmp_path: Path, found_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
