@@ -91,7 +91,10 @@ class PacsSink:
             self._changed.wait_for(lambda: self._running != queued)
         try:
             self._run(queued)
-        except (NotSent, Rejected):
+        except Rejected:  # the next exam follows at once
+            self._failed = False
+            raise
+        except Exception:
             self._failed = True
             raise
         self._failed = False
