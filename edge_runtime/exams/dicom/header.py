@@ -1,6 +1,6 @@
 """What all DICOM objects of one exam share: identifiers, patient, study, equipment."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -27,7 +27,7 @@ def moment_of(utc: str) -> datetime:
     return datetime.fromisoformat(utc).astimezone(UTC)
 
 
-def date_of(moment: date) -> str:
+def date_of(moment: datetime) -> str:
     """A date (DA)."""
     return f"{moment:%Y%m%d}"
 
@@ -55,7 +55,7 @@ def begin_object(
     content.ContentDate, content.ContentTime = date_of(at), time_of(at)
     content.PatientID = _plain(exam.identity.patient_id)
     content.PatientName = _person_name(exam.identity.name)
-    content.PatientBirthDate, content.PatientSex = _birth_date(exam), ""
+    content.PatientBirthDate, content.PatientSex = exam.identity.birth_date.replace("-", ""), ""
     content.StudyInstanceUID = exam.identity.study or exam_uid(exam, "study")
     content.StudyDate, content.StudyTime = date_of(begun), time_of(begun)
     content.StudyID = "" if exam.identity.study else str(exam.id)
@@ -90,14 +90,6 @@ def accession_number(exam: Exam) -> str | None:
 def _plain(text: str) -> str:
     """Text without the letter that separates values (PS3.5, 6.4), cut to a long string."""
     return text.replace("\\", "/").strip()[:MAX_LONG]
-
-
-def _birth_date(exam: Exam) -> str:
-    """The birth date (DA); empty where there is none, or no such day."""
-    try:
-        return date_of(date.fromisoformat(exam.identity.birth_date))
-    except ValueError:
-        return ""
 
 
 def _person_name(name: str) -> str:

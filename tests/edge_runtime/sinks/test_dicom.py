@@ -183,7 +183,9 @@ def test_an_exam_on_a_disk_that_is_not_mounted_waits(tmp_path: Path, found_bundl
     uri = f"dicom://127.0.0.1:{free_port()}"
     assert session(folder, found_bundle, uri, exams=1).waiting == 1
     folder.rename(tmp_path / "elsewhere")
-    context = SinkContext(threading.Event(), True, 30.0, outboxes=tmp_path / "outbox", exam_sinks=[])
+    context = SinkContext(
+        threading.Event(), True, 30.0, outboxes=tmp_path / "outbox", exam_sinks=[]
+    )
     with open_sink(uri, context):
         wait_until(lambda: context.tallies[0].delivery().last_error)
     delivery = context.tallies[0].delivery()

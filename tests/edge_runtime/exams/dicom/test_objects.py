@@ -81,7 +81,6 @@ KINDS: dict[str, Any] = {
     "of a worklist": lambda parts: odd(
         parts, identity=replace(WHO, study="1.2.3", birth_date="1980-05-01")
     ),
-    "no such day": lambda parts: odd(parts, identity=replace(WHO, birth_date="1980-13-41")),
     "other letters": lambda parts: odd(parts, identity=Identity("ÄÖ-李", "李^娜=1+1", "é")),
     "without nodules and pictures": lambda parts: (parts[0], [], [], parts[3]),
     "without anything": lambda parts: (parts[0], [], [], []),
