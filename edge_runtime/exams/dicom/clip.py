@@ -32,13 +32,13 @@ CLIP_READ_SECONDS = 10.0
 def clip_object(exam: Exam, source: str) -> Dataset:
     """The first frames of a recording, such as a video, a record or a DICOM clip.
 
-    All frames have the size and the colours of the first one. Raises BadInput for a live source,
-    for a recording without a frame, and for frames of several sizes.
+    All frames have the size and the colours of the first one. Raises BadInput for a source
+    without an end, for a recording without a frame, and for frames of several sizes.
     """
     frames: list[bytes] = []
     shape = None
     with open_device(SourceUri(source), time.monotonic) as device:
-        if device.live:
+        if device.endless:
             raise BadInput(f"--clip {SourceUri(source)}: a recording is needed")
         fps = device.fps
         while len(frames) < MAX_CLIP_FRAMES:
