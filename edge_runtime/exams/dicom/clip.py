@@ -16,8 +16,9 @@ from pydicom.uid import (
 from devices import BadInput, EndOfRecording, Pixels
 from devices.capture import open_device
 from devices.capture.source_uri import SourceUri
-from edge_runtime.exams.dicom.header import begin_object, exam_uid, moment_of
+from edge_runtime.exams.dicom.header import begin_object, moment_of
 from edge_runtime.exams.dicom.pictures import describe_pixels
+from edge_runtime.exams.identifiers import exam_uid
 from edge_runtime.exams.store import Exam
 
 CLIP_SERIES = ("clip", 3, "Clip")
