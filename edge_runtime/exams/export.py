@@ -98,8 +98,10 @@ def without_identity(
     Each file is told from the others as `recording 1`, `recording 2` and so on.
     """
     lines = [msgspec.json.decode(still.result) for still in stills]
-    files = [each.file for each in (*decisions, *nodules)] + [line.get("file") for line in lines]
-    names = {file: f"recording {n}" for n, file in enumerate(dict.fromkeys(filter(None, files)), 1)}
+    files = [each.file for each in decisions] + [each.file for each in nodules]
+    files += [line.get("file") for line in lines]
+    distinct = dict.fromkeys(filter(None, files))
+    names: dict[str | None, str] = {file: f"recording {n}" for n, file in enumerate(distinct, 1)}
     hidden = [line | {"file": names.get(line.get("file"))} for line in lines]
     source = exam.provenance.source if exam.provenance.live else "a recording"
     return (
