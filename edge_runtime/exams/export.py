@@ -93,14 +93,25 @@ def export_exam(
 def without_identity(
     exam: Exam, nodules: list[ExamNodule], stills: list[KeptStill], decisions: list[ExamDecision]
 ) -> tuple[Exam, list[ExamNodule], list[KeptStill], list[ExamDecision]]:
-    """The same without the identity, and without names of files, which may hold one."""
-    hidden = [replace(still, result=_without_file(still.result)) for still in stills]
+    """The same without the identity, and without names of files, which may hold one.
+
+    Each file is told from the others as `recording 1`, `recording 2` and so on.
+    """
+    lines = [msgspec.json.decode(still.result) for still in stills]
+    files = [each.file for each in decisions] + [each.file for each in nodules]
+    files += [line.get("file") for line in lines]
+    distinct = dict.fromkeys(filter(None, files))
+    names: dict[str | None, str] = {file: f"recording {n}" for n, file in enumerate(distinct, 1)}
+    hidden = [line | {"file": names.get(line.get("file"))} for line in lines]
     source = exam.provenance.source if exam.provenance.live else "a recording"
     return (
         replace(exam, identity=Identity(), provenance=replace(exam.provenance, source=source)),
-        [replace(nodule, file=None) for nodule in nodules],
-        hidden,
-        [replace(decision, file=None) for decision in decisions],
+        [replace(nodule, file=names.get(nodule.file)) for nodule in nodules],
+        [
+            replace(still, result=msgspec.json.encode(line).decode())
+            for still, line in zip(stills, hidden, strict=True)
+        ],
+        [replace(decision, file=names.get(decision.file)) for decision in decisions],
     )
 
 
@@ -124,10 +135,6 @@ def exam_summary(exam: Exam) -> dict[str, Any]:
     record = asdict(exam) | {"interrupted": exam.interrupted}
     record["nodule_count"], record["kept_by_person"] = record.pop("nodules"), record.pop("stills")
     return record
-
-
-def _without_file(line: str) -> str:
-    return msgspec.json.encode(msgspec.json.decode(line) | {"file": None}).decode()
 
 
 def _decision_rows(

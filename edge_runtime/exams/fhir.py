@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from devices import BadInput
-from edge_runtime.exams.identifiers import exam_uuid
+from edge_runtime.exams.identifiers import exam_uuid, study_uid
 from edge_runtime.exams.own_codes import (
     OwnCode,
     own_label,
@@ -278,9 +278,8 @@ def _resource(exam: Exam, role: str | None, kind: str, lines: list[str] | None =
 
 
 def _study(exam: Exam) -> _Json:
-    """The study of the exam's DICOM objects: the department's, or a new one (PS3.5, B.2)."""
-    uid = exam.identity.study or f"2.25.{exam_uuid(exam, 'study').int}"
-    identifier = {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}
+    """The study of the exam's DICOM objects."""
+    identifier = {"system": "urn:dicom:uid", "value": f"urn:oid:{study_uid(exam)}"}
     return {"type": "ImagingStudy", "identifier": identifier}
 
 

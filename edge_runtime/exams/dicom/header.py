@@ -1,11 +1,11 @@
 """What all DICOM objects of one exam share: identifiers, patient, study, equipment."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from edge_runtime.exams.identifiers import exam_uuid
+from edge_runtime.exams.identifiers import exam_uid, study_uid
 from edge_runtime.exams.store import Exam
 from edge_runtime.results.result import NOTICE
 
@@ -17,17 +17,12 @@ CHARACTER_SET = "ISO_IR 192"
 """UTF-8."""
 
 
-def exam_uid(exam: Exam, role: str) -> str:
-    """The identifier of a part of an exam, such as `report` (PS3.5, B.2)."""
-    return f"2.25.{exam_uuid(exam, role).int}"
-
-
 def moment_of(utc: str) -> datetime:
     """A moment of an exam, in UTC."""
     return datetime.fromisoformat(utc).astimezone(UTC)
 
 
-def date_of(moment: date) -> str:
+def date_of(moment: datetime) -> str:
     """A date (DA)."""
     return f"{moment:%Y%m%d}"
 
@@ -55,8 +50,8 @@ def begin_object(
     content.ContentDate, content.ContentTime = date_of(at), time_of(at)
     content.PatientID = _plain(exam.identity.patient_id)
     content.PatientName = _person_name(exam.identity.name)
-    content.PatientBirthDate, content.PatientSex = _birth_date(exam), ""
-    content.StudyInstanceUID = exam.identity.study or exam_uid(exam, "study")
+    content.PatientBirthDate, content.PatientSex = exam.identity.birth_date.replace("-", ""), ""
+    content.StudyInstanceUID = study_uid(exam)
     content.StudyDate, content.StudyTime = date_of(begun), time_of(begun)
     content.StudyID = "" if exam.identity.study else str(exam.id)
     content.AccessionNumber = accession_number(exam) or ""
@@ -90,14 +85,6 @@ def accession_number(exam: Exam) -> str | None:
 def _plain(text: str) -> str:
     """Text without the letter that separates values (PS3.5, 6.4), cut to a long string."""
     return text.replace("\\", "/").strip()[:MAX_LONG]
-
-
-def _birth_date(exam: Exam) -> str:
-    """The birth date (DA); empty where there is none, or no such day."""
-    try:
-        return date_of(date.fromisoformat(exam.identity.birth_date))
-    except ValueError:
-        return ""
 
 
 def _person_name(name: str) -> str:

@@ -185,6 +185,15 @@ def test_an_anonymous_export_names_nobody(folder: Path, tmp_path: Path) -> None:
     assert "not named here" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_files_without_identity_are_told_apart(folder: Path) -> None:
+    exam, nodules, stills, decisions = parts_of(folder)
+    nodules[0] = replace(nodules[0], file="other.mp4")
+    _, nodules, stills, decisions = without_identity(exam, nodules, stills, decisions)
+    assert [nodule.file for nodule in nodules] == ["recording 2"] + 8 * ["recording 1"]
+    assert {json.loads(still.result)["file"] for still in stills} == {"recording 1"}
+    assert {decision.file for decision in decisions} == {"recording 1"}
+
+
 def test_one_page_has_room_for_so_much(report: ExamReport) -> None:
     assert (len(report.nodules), len(report.pictures)) == (REPORT_NODULES, REPORT_PICTURES)
     assert report.nodules_note == "These were seen in most frames; 3 more are in nodules.csv."

@@ -465,6 +465,25 @@ def test_an_identity_is_short_and_printable(wrong: dict[str, str]) -> None:
     assert next(iter(wrong.values())) not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "typed", ["1980-13-41", "2026-02-29", "19800501", "1980-W18-4", "0000-01-01"]
+)
+def test_a_birth_date_is_a_day_of_the_calendar(typed: str) -> None:
+    with pytest.raises(BadInput, match="birth date: YYYY-MM-DD is needed") as refusal:
+        Identity(birth_date=typed)
+    assert typed not in str(refusal.value)
+
+
+def test_a_birth_date_that_is_no_day_reads_as_empty(recorder: ExamRecorder, folder: Path) -> None:
+    """An earlier version kept such dates."""
+    recorder.begin(WHO)
+    recorder.end()
+    wait_until(lambda: is_written(recorder))
+    with closing(open_exams(folder)) as connection:
+        connection.execute("UPDATE exam SET birth_date = '1980-13-41'")
+    assert [exam.identity for exam in exams_in(folder)] == [WHO]
+
+
 def test_nobody_is_named_in_a_log(
     folder: Path, recording: Recording, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import delete_exam
 from edge_runtime.results.delivery import Delivery
 from edge_runtime.sinks import dicom as module
+from edge_runtime.sinks import outbox as outbox_module
 from edge_runtime.sinks.open import SinkContext, open_sink
 from tests.conftest import refused, sonolite
 from tests.devices.capture.test_dicom import write_dicom
@@ -156,12 +157,50 @@ def test_an_exam_that_was_deleted_is_given_up_and_told(
     folder = tmp_path / "exams"
     uri = f"dicom://127.0.0.1:{free_port()}"
     assert session(folder, found_bundle, uri, exams=1).waiting == 1
-    connection = open_exams(folder)
-    delete_exam(connection, folder, 1)
-    connection.close()
+    with closing(open_exams(folder)) as connection:
+        delete_exam(connection, folder, 1)
     delivery = session(folder, found_bundle, uri, exams=0)
     assert (delivery.waiting, delivery.given_up) == (0, 1)
     assert delivery.last_error == "exam 1 is not sent: there is no such exam"
+
+
+def test_an_exam_that_is_given_up_costs_the_next_one_no_time(
+    tmp_path: Path, found_bundle: Bundle, pacs: Orthanc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the session waits while the next exam is being sent."""
+    folder = tmp_path / "exams"
+    assert session(folder, found_bundle, pacs.uri, exams=1).waiting == 1
+    with closing(open_exams(folder)) as connection:
+        delete_exam(connection, folder, 1)
+    monkeypatch.setattr(outbox_module, "CLOSING_SECONDS", 0.01)
+    with pacs:
+        delivery = session(folder, found_bundle, pacs.uri, exams=1)
+    assert (delivery.delivered, delivery.waiting, delivery.given_up) == (1, 0, 1)
+
+
+def test_an_exam_on_a_disk_that_is_not_mounted_waits(tmp_path: Path, found_bundle: Bundle) -> None:
+    folder = tmp_path / "exams"
+    uri = f"dicom://127.0.0.1:{free_port()}"
+    assert session(folder, found_bundle, uri, exams=1).waiting == 1
+    folder.rename(tmp_path / "elsewhere")
+    context = SinkContext(
+        threading.Event(), True, 30.0, outboxes=tmp_path / "outbox", exam_sinks=[]
+    )
+    with open_sink(uri, context):
+        wait_until(lambda: context.tallies[0].delivery().last_error)
+    delivery = context.tallies[0].delivery()
+    assert (delivery.waiting, delivery.given_up) == (1, 0)
+    assert delivery.last_error == f"exam 1 is not sent: no exams are kept in {folder}"
+
+
+def test_a_crash_keeps_the_exam_and_tells_nothing_of_it(
+    tmp_path: Path, found_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = (sys.executable, "-c", "raise ValueError('PATIENT-4711')")
+    monkeypatch.setattr(module, "LOW_PRIORITY", crash)
+    delivery = session(tmp_path / "exams", found_bundle, "dicom://127.0.0.1:104", exams=1)
+    assert (delivery.waiting, delivery.given_up) == (1, 0)
+    assert delivery.last_error == "exit code 1"
 
 
 def test_a_full_disk_is_told_and_raises_nothing(tiny_disk: Path) -> None:
