@@ -88,6 +88,8 @@ class ExamStatus:
 
     begun: str | None
     """When the exam that runs began, UTC, ISO 8601; None where none runs."""
+    count: int
+    """Exams that began in this session."""
     exam: int | None
     """The number of the exam that was written last; None before the first is written."""
     stills: int
@@ -155,6 +157,8 @@ class ExamRecorder:
         """Monotonic seconds after which the closed recorder stops trying."""
         self._course: Course | None = None
         self._begun: str | None = None
+        self._count = 0
+        """Exams that began."""
         self._exam: int | None = None
         self._stills = self._lost = self._lost_before = self._pictures = 0
         self._trouble: str | None = None
@@ -176,6 +180,7 @@ class ExamRecorder:
                 raise BadInput(NotKept.EXAM_RUNS)
             self._require_room(len(self._jobs) < STEPS_WAITING)
             self._begun = self._now()
+            self._count += 1
             self._course = Course(self._stage, self._policy, self._provenance.live, self._clock())
             self._stills, self._lost_before = 0, self._lost
             begin = self._begun, identity or Identity()
@@ -194,6 +199,12 @@ class ExamRecorder:
                 store.set_ended(to, exam, at, self._lost - before)
 
             self._put(_Job(write, ends=True, may_be_lost=False))
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Within, no other thread begins or ends an exam, or adds to it."""
+        with self._changed:
+            yield
 
     def keep_still(self, result: Result, pixels: Pixels) -> None:
         """Keeps a picture with its result; `pixels` must not be changed afterwards.
@@ -225,6 +236,7 @@ class ExamRecorder:
         with self._changed:
             return ExamStatus(
                 self._begun,
+                self._count,
                 self._exam,
                 self._stills,
                 len(self._jobs) + self._taken,
