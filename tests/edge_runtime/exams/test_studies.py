@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from devices import BadInput
 from devices.capture.dicom_identity import DicomIdentity
 from devices.capture.phantom import Phantom
-from edge_runtime.exams.recorder import ExamRecorder
+from edge_runtime.exams.recorder import ExamRecorder, NotKept
 from edge_runtime.exams.store import Identity
 from edge_runtime.exams.studies import STUDY_SECONDS, StudyExams
 from tests.edge_runtime.exams.conftest import Recording, exams_in
@@ -112,3 +113,16 @@ def test_an_exam_that_somebody_ended_is_not_begun_again(arriving: Arriving, fold
     arriving.send(1)
     assert not arriving.recorder.status().begun
     assert patients(arriving, folder) == ["4711"]
+
+
+def test_a_picture_of_the_patient_before_is_not_kept_in_the_next_exam(arriving: Arriving) -> None:
+    sent = [
+        replace(RESULT, sequence=number, file=f"object {number}", timestamp=None)
+        for number in (1, 2)
+    ]
+    for each in sent:
+        arriving.exams.write(each, SCREEN)
+    with pytest.raises(BadInput, match=NotKept.NOT_OF_EXAM):
+        arriving.recorder.keep_still(sent[0], SCREEN)
+    arriving.recorder.keep_still(sent[1], SCREEN)
+    assert arriving.recorder.status().stills == 1
