@@ -1,7 +1,7 @@
 """Stills and clips that a scanner sends: a C-STORE server as a capture device.
 
 Every object is decoded once before its sender is told that it was taken, and again when its turn
-has come. Its file has no name by then: nothing of a patient is left after a kill.
+has come. Its file has no name: nothing of a patient is left after a kill.
 """
 
 import ipaddress
@@ -211,11 +211,11 @@ class DicomListen(CaptureDevice):
 
     # The threads of the callers.
 
-    def _take(self, path: Path) -> "StoreAnswer":
+    def _take(self, part: BinaryIO) -> "StoreAnswer":
         """Checks an object, and lets it wait for its turn."""
         from devices.capture.dicom_server import OUT_OF_RESOURCES, STORED, StoreAnswer
 
-        file = path.open("rb")
+        file = _path(part).open("rb")
         try:
             with self._decoding:  # one at a time: the memory of a board is small
                 frames = _decode(_path(file))
@@ -249,7 +249,7 @@ class DicomListen(CaptureDevice):
 
 
 def _path(file: BinaryIO) -> Path:
-    """A path of an open file, whose own name may be gone: see proc(5)."""
+    """A path of an open file, which has no name: see proc(5)."""
     return Path(f"/proc/self/fd/{file.fileno()}")
 
 
