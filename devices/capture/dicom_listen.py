@@ -6,6 +6,7 @@ has come. Its file has no name: nothing of a patient is left after a kill.
 
 import ipaddress
 import logging
+import os
 import re
 import threading
 import time
@@ -34,6 +35,8 @@ MAX_MEGABYTES = 256
 """Of an object, where the URI does not say."""
 MAX_WAITING = 16
 """Objects whose turn has not come."""
+MAX_WAITING_BYTES = 512_000_000
+"""Of these objects together; a larger object waits alone."""
 ROOM_SECONDS = 10.0
 """For so long a sender waits for room, before it is told to try again."""
 MAX_OBJECT_PIXELS = 2_000_000_000
@@ -229,10 +232,8 @@ class DicomListen(CaptureDevice):
             _LOGGER.warning("an object was refused")
             raise
         with self._changed:
-            self._changed.wait_for(
-                lambda: len(self._waiting) < MAX_WAITING or self._closed, ROOM_SECONDS
-            )
-            if self._closed or len(self._waiting) >= MAX_WAITING:
+            self._changed.wait_for(lambda: self._has_room(file) or self._closed, ROOM_SECONDS)
+            if self._closed or not self._has_room(file):
                 file.close()
                 self._notes[f"an object was refused: {FULL}"] += 1
                 _LOGGER.warning("an object was refused: %s", FULL)
@@ -247,10 +248,21 @@ class DicomListen(CaptureDevice):
         _LOGGER.info("%s was received: %d frames", name, frames)
         return StoreAnswer(STORED)
 
+    def _has_room(self, file: BinaryIO) -> bool:
+        """Whether an object may wait; called with the condition held."""
+        if not self._waiting:
+            return True
+        size = _size(file) + sum(_size(waiting) for _, waiting in self._waiting)
+        return len(self._waiting) < MAX_WAITING and size <= MAX_WAITING_BYTES
+
 
 def _path(file: BinaryIO) -> Path:
     """A path of an open file, which has no name: see proc(5)."""
     return Path(f"/proc/self/fd/{file.fileno()}")
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _decode(path: Path) -> int:

@@ -242,6 +242,18 @@ def test_a_caller_waits_for_room_and_is_then_told_to_try_again(
     assert send(device.port, paths[1]).returncode == 0
 
 
+def test_objects_that_wait_are_bounded_in_bytes_and_a_larger_object_waits_alone(
+    listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom_listen, "MAX_WAITING_BYTES", 1)
+    monkeypatch.setattr(dicom_listen, "ROOM_SECONDS", 0.1)
+    device = listening()
+    paths = [write_still(tmp_path / f"{number}.dcm") for number in range(2)]
+    assert "Refused: OutOfResources" in send(device.port, *paths).stdout
+    device.read(60)
+    assert send(device.port, paths[1]).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("options", "calling", "called", "admitted"),
     [
