@@ -99,6 +99,27 @@ def test_a_kept_picture_has_every_pixel_and_its_result(
     assert (row.kept, row.result.encode()) == ("person", to_json(still))
 
 
+def test_a_picture_from_before_the_exam_is_not_kept(recorder: ExamRecorder) -> None:
+    before, first = (replace(result(at, FOUND), sequence=at) for at in (1, 2))
+    recorder.write(before, NOISE)
+    recorder.begin()
+    recorder.write(first, NOISE)
+    with pytest.raises(BadInput, match=NotKept.NOT_OF_EXAM):
+        recorder.keep_still(before, NOISE)
+    recorder.keep_still(first, NOISE)
+    assert recorder.status().stills == 1
+
+
+def test_a_picture_of_a_file_is_kept_once_the_exam_has_it(recorder: ExamRecorder) -> None:
+    sent = replace(result(1, FOUND), sequence=1, file="object 1")
+    recorder.begin()
+    with pytest.raises(BadInput, match=NotKept.NOT_OF_EXAM):
+        recorder.keep_still(sent, NOISE)
+    recorder.write(sent, NOISE)
+    recorder.keep_still(sent, NOISE)
+    assert recorder.status().stills == 1
+
+
 def test_of_a_nodule_one_best_picture_is_left(recorder: ExamRecorder, folder: Path) -> None:
     recorder.begin()
     for frame, weak in enumerate([0.3, 0.5, 0.9]):
