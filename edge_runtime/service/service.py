@@ -14,13 +14,14 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing, SonoliteError
+from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing, describe_error
 from devices.boards import Board, read_board
 from devices.capture.paced import PacedRecording
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
-from edge_runtime.models.backends import FallbackChain
+from edge_runtime.models.backends import FallbackChain, default_threads
+from edge_runtime.models.locator import Locator
 from edge_runtime.release.config import Config, ExamSettings, read_config
 from edge_runtime.release.drift_files import DRIFT_FOLDER
 from edge_runtime.release.layout import (
@@ -90,6 +91,7 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
     )
     board = read_board(config.board) if config.board else None
     chain = FallbackChain(bundle, bundle.manifest.classifier, board=board)
+    _open_models(chain)
     service = _Service(layout, release, bundle, board, config.exam is not None)
     with ExitStack() as stack:
         stack.callback(service.update_lock.end)
@@ -101,6 +103,17 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
         while not stop.is_set():
             _session(config, chain, service, sinks, stop)
     service.note_sinks()
+
+
+def _open_models(chain: FallbackChain) -> None:
+    """Opens the models before the first beat: a first opening may take a minute, a beat may not.
+
+    Raises as `FallbackChain.opened` and `Locator` do.
+    """
+    chain.threads = chain.threads or default_threads(live=True)
+    chain.opened()
+    if (stage := chain.bundle.manifest.locator) is not None:
+        Locator(chain.bundle, stage, threads=chain.threads)  # each session opens one anew
 
 
 def _open_sinks(config: Config, service: "_Service", stack: ExitStack) -> list[Sink]:
@@ -120,7 +133,7 @@ def _open_sinks(config: Config, service: "_Service", stack: ExitStack) -> list[S
         except Exception as error:
             if not service.passed_trial:
                 raise
-            why = str(error) if isinstance(error, SonoliteError) else type(error).__name__
+            why = describe_error(error)
             service.report("sink not opened", why=why)
             failed = Tally(uri.name)
             failed.fail(why)
@@ -134,8 +147,7 @@ def _open_aggregates(service: "_Service", stack: ExitStack) -> list[Sink]:
     try:
         return [stack.enter_context(open_aggregates(uri, service.aggregates))]
     except Exception as error:
-        known = isinstance(error, SonoliteError)
-        service.aggregates.fail(str(error) if known else type(error).__name__)
+        service.aggregates.fail(describe_error(error))
         return []
 
 
@@ -240,8 +252,7 @@ def _keep_exams(
     except Exception as error:
         if not service.passed_trial:
             raise
-        why = str(error) if isinstance(error, SonoliteError) else type(error).__name__
-        service.report("exams not kept", why=why)
+        service.report("exams not kept", why=describe_error(error))
         return []
     service.recorder = recorder
     stack.callback(service.forget_recorder)

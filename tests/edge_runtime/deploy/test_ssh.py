@@ -71,15 +71,16 @@ def test_the_bytes_of_a_command_are_fetched_without_the_greeting_and_no_more_tha
             device.fetch(["sh", "-c", "echo fault >&2; exit 2"], io.BytesIO(), 1000)
 
 
-def test_an_output_without_measure_is_refused(
-    greeting: Far, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", ["yes", "yes >&2"])
+def test_an_output_without_end_is_refused(
+    greeting: Far, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setattr("edge_runtime.deploy.ssh.MAX_OUTPUT", 1000)
     with (
         SshDevice(greeting.address, greeting.ssh) as device,
         pytest.raises(BadInput, match="answers more than 1,000 bytes"),
     ):
-        device.run(["seq", "1000"])
+        device.run(["sh", "-c", command])
 
 
 def test_a_device_that_greets_tells_its_status(greeting: Far, root: Path) -> None:
