@@ -12,7 +12,7 @@ WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4)}')
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PROGRAMS = $(shell sed 's/\#.*//' requirements/debian.txt)
 
-.PHONY: demo test test-slow fuzz test-programs host lint docs docs-serve lock ship deb sbom
+.PHONY: demo test test-slow fuzz test-programs host lint docs docs-serve lock ship deb sbom audit
 
 demo: .venv/view
 	$(BIN)/sonolite demo
@@ -126,3 +126,8 @@ sbom: .venv/host
 	@mkdir -p $(DIST)
 	$(BIN)/cyclonedx-py requirements requirements/device.txt --pyproject pyproject.toml \
 		--mc-type application --output-reproducible -o $(DIST)/sonolite.cdx.json
+
+# Known weaknesses of the versions that the lock files pin: a line for each, and dist/audit.json.
+# Needs the network: the advisories are those of PyPI.
+audit: .venv/host
+	$(BIN)/python -m packages.audit $(DIST)
