@@ -16,6 +16,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from devices import BadInput
+from devices.regular_file import read_regular
 from edge_runtime.files import configuration_folder, refuse_existing, whole_file
 
 SIGNING_KEY = "signing.pem"
@@ -124,7 +125,7 @@ def read_signing_key(path: Path | None) -> SigningKey:
         if key_path.is_file() and key_path.stat().st_mode & 0o077:
             raise BadInput(f"{key_path}: others can read this signing key; chmod 600 {key_path}")
         refuse_in_run(key_path)
-        return _private(key_path.read_bytes(), str(key_path))
+        return _private(read_regular(key_path), str(key_path))
     except FileNotFoundError:
         raise BadInput(
             f"{key_path}: there is no signing key; make one with `sonolite keys new`, "
