@@ -71,6 +71,7 @@ def write_public(path: Path, key: bytes) -> None:
     """Writes a public key as PEM."""
     with whole_file(path) as part:
         part.write_bytes(public_pem(key))
+        part.chmod(0o644)
 
 
 def public_pem(key: bytes) -> bytes:

@@ -77,6 +77,8 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
     board = read_board(config.board) if config.board else None
     chain = FallbackChain(bundle, bundle.manifest.classifier, board=board)
     service = _Service(layout, release, bundle, board)
+    if (note := device_versions(layout).note) is not None:
+        service.report("versions gone", why=note)
     with ExitStack() as stack:
         stack.callback(service.update_lock.end)
         sinks = _open_sinks(config, service, stack)
