@@ -38,8 +38,14 @@ soak: .venv/host
 	$(BIN)/pytest -m soak tests/soak -s
 
 # The programs that tests run: an SSH server, a browser and others. On a machine of your own, note
-# that Debian starts the SSH server as a service.
+# that Debian starts the SSH server as a service. npm brings the JSON schema of FHIR.
 test-programs:
+	@if command -v npm > /dev/null; then \
+		npm ci --prefix requirements/npm --ignore-scripts --no-audit --no-fund --silent \
+			|| echo "npm failed: the tests of FHIR against the published schema are skipped"; \
+	else \
+		echo "there is no npm: the tests of FHIR against the published schema are skipped"; \
+	fi
 	@if ! command -v apt-get > /dev/null; then \
 		echo "there is no apt-get: install by hand what requirements/debian.txt lists"; \
 	elif dpkg-query --show --showformat '$${db:Status-Status}\n' $(PROGRAMS) 2>&1 | grep -qvx installed; then \
@@ -96,11 +102,13 @@ lock: .venv/host
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
 	done
-	# What a view needs beside the runtime, in the runtime's versions.
-	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-		--no-emit-index-url pyproject.toml --extra view --constraints requirements/device.txt \
-		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements/device.txt) \
-		-o requirements/view.txt
+	# What a view and some sinks need beside the runtime, in the runtime's versions.
+	for extra in view prometheus mqtt; do \
+		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+			--no-emit-index-url pyproject.toml --extra $$extra --constraints requirements/device.txt \
+			$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements/device.txt) \
+			-o requirements/$$extra.txt; \
+	done
 	# Alone: what mediapipe asks for would overwrite the headless OpenCV, and what pyigtl asks for has
 	# to be compiled, where crcmod-plus has not.
 	printf "mediapipe>=1.2\npyigtl>=0.3.4\ncrcmod-plus>=2.3\n" | $(BIN)/uv pip compile --quiet --upgrade \

@@ -15,6 +15,7 @@ from convert.tflite import versions
 from convert.variants import (
     AUTO,
     DIAGNOSED,
+    ON_GPU,
     ConversionOptions,
     Converted,
     Progress,
@@ -24,7 +25,7 @@ from convert.variants import (
 from devices import BadInput, CheckFailed
 from devices.compute import CpuBackend
 from edge_runtime.bundle import preprocess
-from edge_runtime.bundle.gate import Comparison
+from edge_runtime.bundle.gate import Comparison, DriftReference
 from edge_runtime.bundle.golden import Golden, golden_tensors
 from edge_runtime.bundle.manifest import REFERENCE, Variant
 from edge_runtime.bundle.preprocess import Preprocessing
@@ -130,7 +131,7 @@ def assess(
                 run.record.rule,
             )
             for variant in sound
-            if variant in ("float32", "float16")
+            if variant in ON_GPU
         ),
     )
 
@@ -196,7 +197,9 @@ def remedies(variant: Variant, options: ConversionOptions) -> list[str]:
     return [remedy for remedy in untried if untried[remedy] and variant == "int8"]
 
 
-def gate_entries(record: Record, assessment: Assessment) -> dict[str, Any]:
+def gate_entries(
+    record: Record, assessment: Assessment, reference: DriftReference
+) -> dict[str, Any]:
     """All of `gate.json`."""
     tuned = assessment.converted.fine_tuning
     return {
@@ -211,13 +214,23 @@ def gate_entries(record: Record, assessment: Assessment) -> dict[str, Any]:
         "operators": {
             variant: versions(assessment.converted.models[variant]) for variant in assessment.sound
         },
-        "layers": {
-            variant: [_finite(error) for error in worst(errors)]
-            for variant, errors in assessment.layers.items()
-        },
+        "layers": layer_entries(assessment.layers),
         "edgetpu": _edgetpu_entry(assessment),
-        "gpu": [asdict(comparison) | {"holds": comparison.holds} for comparison in assessment.gpu],
+        "gpu": gpu_entries(assessment.gpu),
+        "reference": asdict(reference),
     }
+
+
+def layer_entries(layers: Mapping[Variant, Sequence[LayerError]]) -> dict[Variant, Any]:
+    """The worst layers of each variant, for a gate's JSON."""
+    return {
+        variant: [_finite(error) for error in worst(errors)] for variant, errors in layers.items()
+    }
+
+
+def gpu_entries(gpu: Sequence[GpuComparison]) -> list[dict[str, Any]]:
+    """The comparisons of a GPU with the CPU, for a gate's JSON."""
+    return [asdict(comparison) | {"holds": comparison.holds} for comparison in gpu]
 
 
 def _edgetpu_entry(assessment: Assessment) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from convert.assessment import assess, gate_entries
 from convert.card import Card, card_text, read_other
 from convert.gate import answer
 from convert.golden import make_golden
+from convert.reference import drift_reference
 from convert.report import write_gate_report
 from convert.variants import (
     ConversionOptions,
@@ -35,6 +36,7 @@ from edge_runtime.bundle.manifest import (
 )
 from edge_runtime.bundle.scope import write_scope
 from edge_runtime.files import whole_folder
+from edge_runtime.models.classifier import CPU_PREFERENCE
 from train.batches import read_patch_set
 from train.network import predict
 from train.outliers import places_beside
@@ -98,6 +100,15 @@ def build_bundle(
         variant: assessment.golden_differences[variant] + ROUNDING for variant in assessment.sound
     }
     stage = _stage(record, tolerance, scopes)
+    variant = next(name for name in CPU_PREFERENCE if name in assessment.sound)
+    reference = drift_reference(
+        stage,
+        variant,
+        assessment.converted.answers[variant],
+        scopes[variant][1] if scopes else None,
+        [sample.group for sample in run.split.of("test")],
+        record.seed,
+    )
     card = card_text(
         Card(
             name=options.name,
@@ -105,7 +116,7 @@ def build_bundle(
             stage=stage,
             record=record,
             assessment=assessment,
-            withheld={variant: withheld for variant, (_, withheld) in scopes.items()},
+            withheld={name: float(np.mean(scores > 1)) for name, (_, scores) in scopes.items()},
             others=quoted,
         )
     )
@@ -116,7 +127,8 @@ def build_bundle(
         **({} if compiled is None else {EDGETPU_MEMBER: compiled.model}),
         CARD: card.encode(),
         GATE: (
-            json.dumps(gate_entries(record, assessment), indent=2, allow_nan=False) + "\n"
+            json.dumps(gate_entries(record, assessment, reference), indent=2, allow_nan=False)
+            + "\n"
         ).encode(),
         GOLDEN: write_golden(golden),
     }
@@ -135,10 +147,10 @@ def _scopes(
     backends: Mapping[Variant, CpuBackend],
     test: NDArray[np.uint8],
     progress: Progress,
-) -> dict[Variant, tuple[bytes, float]]:
+) -> dict[Variant, tuple[bytes, NDArray[np.float32]]]:
     """The scope of each variant, fitted on its own answers; none without an embedding.
 
-    Beside it is the share of the test pictures that lie beyond it.
+    Beside it are the out-of-scope scores of the test pictures, ``[N]``.
     """
     if run.scope is None:
         return {}
@@ -165,8 +177,7 @@ def _scopes(
         scope = fit_scope(
             train, validation, [embed(pictures) for pictures in outliers if len(pictures)]
         )
-        withheld = float(np.mean(scope.score(embed(test)) > 1))
-        scopes[variant] = write_scope(scope), withheld
+        scopes[variant] = write_scope(scope), scope.score(embed(test))
     return scopes
 
 

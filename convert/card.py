@@ -223,7 +223,7 @@ def card_text(card: Card) -> str:
         biases=CORRECTED if "int8" in sizes else "",
         fine_tuning="" if fine_tuning is None else f"Int8 was fine-tuned: {fine_tuning}.\n\n",
         edgetpu=_edgetpu(assessment.placement),
-        gpu="; ".join(map(_gpu, assessment.gpu)) or "not tried.",
+        gpu="; ".join(map(gpu_line, assessment.gpu)) or "not tried.",
         others=_others(card.others, len(stage.labels)),
         scope=_scope(record, card.withheld),
         test=sum(data.counts["test"].values()),
@@ -388,7 +388,7 @@ def _edgetpu(placement: Placement | None) -> str:
     )
 
 
-def _gpu(comparison: GpuComparison) -> str:
+def gpu_line(comparison: GpuComparison) -> str:
     """How one variant did on a GPU."""
     if comparison.refused is not None:
         return f"{comparison.model} refused ({comparison.refused})"

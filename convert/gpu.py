@@ -1,5 +1,6 @@
 """Holds a variant on the GPU against the same variant on the CPU."""
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.gate import answer
+from convert.gate import Answers, answer_all
 from devices import SonoliteError
 from devices.compute import CpuBackend, GpuBackend
 from train.decision_rule import DecisionRule
@@ -35,9 +36,9 @@ class GpuComparison:
     """How much of the graph runs on the GPU, 0..1 of its operators."""
     images: int | None = None
     largest_difference: float | None = None
-    """Between the probabilities."""
+    """Between the answers, each from 0 to 1."""
     label_agreement: float | None = None
-    """The share of pictures on which both decide alike."""
+    """The share of pictures on which both decide alike; None of a locator."""
 
     @property
     def holds(self) -> bool:
@@ -46,9 +47,16 @@ class GpuComparison:
 
 
 def compare_gpu(
-    model: bytes, name: str, pictures: NDArray[np.uint8], rule: DecisionRule
+    model: bytes,
+    name: str,
+    pictures: NDArray[np.uint8],
+    rule: DecisionRule | None,
+    outputs: Sequence[str] = ("probability",),
 ) -> GpuComparison:
     """Runs `pictures`, uint8 ``[N, side, side, 1]``, through the TFLite `model` on GPU and CPU.
+
+    Holds the given outputs against each other. `rule` decides by the first of them, where there is
+    one.
 
     In a process of its own, as a graphics driver may take the process with it: Mesa's brings an
     LLVM which, beside TensorFlow's, aborts when the process ends. Raises nothing for a model or a
@@ -56,32 +64,42 @@ def compare_gpu(
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_compare, model, name, pictures, rule).result()
+            return pool.submit(_compare, model, name, pictures, rule, outputs).result()
         except BrokenProcessPool:
             return GpuComparison(name, refused=f"{name}: the GPU's driver crashed")
 
 
 def _compare(
-    model: bytes, name: str, pictures: NDArray[np.uint8], rule: DecisionRule
+    model: bytes,
+    name: str,
+    pictures: NDArray[np.uint8],
+    rule: DecisionRule | None,
+    outputs: Sequence[str],
 ) -> GpuComparison:
     """As `compare_gpu`, in this process."""
     try:
         gpu = GpuBackend(model, name)
-        answered = answer(gpu, pictures)
-        expected = answer(CpuBackend(model, name), pictures)
+        answered = _only(outputs, answer_all(gpu, pictures))
+        expected = _only(outputs, answer_all(CpuBackend(model, name), pictures))
     except SonoliteError as error:
         return GpuComparison(name, refused=str(error))
     except RuntimeError as error:  # what both runtimes raise for an operator that fails
         return GpuComparison(name, refused=f"{name}: {str(error).splitlines()[-1]}")
-    if not np.isfinite([answered, expected]).all():
+    if not all(np.isfinite(each).all() for each in (*answered, *expected)):
         return GpuComparison(name, refused=f"{name}: answers that are not numbers")
-    decided, agreed = (rule.called(outputs) for outputs in (answered, expected))
+    pairs = list(zip(answered, expected, strict=True))
     return GpuComparison(
         name,
         refused=None,
         adapter=gpu.adapter,
         share=gpu.compute.share,
         images=len(pictures),
-        largest_difference=float(np.abs(answered - expected).max()),
-        label_agreement=float(np.mean(decided == agreed)),
+        largest_difference=max(float(np.abs(one - other).max()) for one, other in pairs),
+        label_agreement=None
+        if rule is None
+        else float(np.mean(rule.called(answered[0]) == rule.called(expected[0]))),
     )
+
+
+def _only(outputs: Sequence[str], answers: Mapping[str, Answers]) -> list[Answers]:
+    return [answers[output] for output in outputs]

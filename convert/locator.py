@@ -14,11 +14,15 @@ import numpy as np
 from nacl.signing import SigningKey
 from numpy.typing import NDArray
 
+from convert.assessment import gpu_entries, layer_entries
 from convert.bias_correction import correct_biases
+from convert.card import gpu_line
 from convert.edgetpu import place
 from convert.gate import answer_all
+from convert.gpu import GpuComparison, compare_gpu
+from convert.layer_errors import LayerError, layer_errors, worst
 from convert.tflite import calibrate, convert, quantise
-from convert.variants import Progress
+from convert.variants import DIAGNOSED, ON_GPU, Progress
 from devices import BadInput, CheckFailed
 from devices.compute import CpuBackend
 from edge_runtime.bundle import preprocess
@@ -47,7 +51,11 @@ ROUNDING = 0.06
 RESAMPLES = 200
 """Of the interval of a difference, over groups."""
 
+OUTPUTS = ("score", "sides")
+"""What the network answers; see `train.locator.network`."""
+
 Answers = Mapping[str, NDArray[np.float32]]
+Layers = Mapping[Variant, Sequence[LayerError]]
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ def join_locator(
                 model = quantise(calibrated, preprocessing.side, outputs=tuple(run.model.output))
             else:
                 model = convert(run.model, variant, representative)
-            backend = CpuBackend(model, f"locator_{variant}.tflite")
+            backend = CpuBackend(model, member_of(variant))
             answers[variant] = answer_all(backend, tensors, progress(f"testing {variant}"))
             models[variant] = model, backend
         except Exception as error:  # whatever the converter or the interpreter comes to
@@ -118,6 +126,16 @@ def join_locator(
             f"{each.variant}: {', '.join(each.failures or ())}" for each in comparisons
         )
         raise CheckFailed(f"{run.folder}: no variant of the locator holds: {failures}")
+    layers: Layers = {
+        variant: layer_errors(models[REFERENCE][0], models[variant][0], tensors[:DIAGNOSED])
+        for variant in sound
+        if variant in ("int8", "dynamic")
+    }
+    gpu = [
+        compare_gpu(models[variant][0], member_of(variant), tensors[:DIAGNOSED], None, OUTPUTS)
+        for variant in sound
+        if variant in ON_GPU
+    ]
     frames = locator_tensors(read_golden(classifier).frames, preprocessing)
     golden = answer_all(models[REFERENCE][1], frames)["score"]
     tolerance = {
@@ -128,7 +146,7 @@ def join_locator(
     stage = LocatorStage(
         name="locator",
         preprocessing=record.recipe.preprocessing,
-        variants={variant: f"locator_{variant}.tflite" for variant in sound},
+        variants={variant: member_of(variant) for variant in sound},
         tracking=record.tracking,
         pooling=record.recipe.pooling,
         chosen_on="validation",
@@ -144,10 +162,11 @@ def join_locator(
         **{member: classifier.read(member) for member in held.members if member not in own},
         **{stage.variants[variant]: models[variant][0] for variant in sound},
         stage.golden: written.getvalue(),
-        LOCATOR_GATE: _gate(record, comparisons),
+        LOCATOR_GATE: _gate(record, comparisons, layers, gpu),
     }
-    share = place(models["int8"][0], "locator_int8.tflite").share if "int8" in models else None
-    contents[CARD] = _card(classifier, name, version, record, comparisons, share).encode()
+    share = place(models["int8"][0], member_of("int8")).share if "int8" in models else None
+    measured = _Measured(comparisons, share, layers, gpu)
+    contents[CARD] = _card(classifier, name, version, record, measured).encode()
     manifest = replace(
         held, name=name, version=version, stages=(*kept, stage), members=list_members(contents)
     )
@@ -229,12 +248,24 @@ def _representative(pictures: Sequence[MarkedPicture], seed: int) -> list[Marked
     return drawn
 
 
-def _gate(record: LocatorRecord, comparisons: Sequence[Comparison]) -> bytes:
+def member_of(variant: Variant) -> str:
+    """The file of a variant of the locator in the bundle."""
+    return f"locator_{variant}.tflite"
+
+
+def _gate(
+    record: LocatorRecord,
+    comparisons: Sequence[Comparison],
+    layers: Layers,
+    gpu: Sequence[GpuComparison],
+) -> bytes:
     entries = {
         "split": "test",
         "split_sha256": record.split_sha256,
         "limits": asdict(record.recipe.limits),
         "variants": [asdict(comparison) for comparison in comparisons],
+        "layers": layer_entries(layers),
+        "gpu": gpu_entries(gpu),
     }
     return (json.dumps(entries, indent=2, allow_nan=False) + "\n").encode()
 
@@ -255,26 +286,36 @@ CARD_SECTION = """
 {head}
 {variants}
 
-{clips}The split has the sha256 `{split}`.{edgetpu}
+{clips}The split has the sha256 `{split}`.{edgetpu}{layers}{gpu}
 """
 ON_EDGETPU = " Of int8, {share:.0%} of the operations run on an Edge TPU, by Coral's documentation."
 
 
+LAYERS = " Of {variant}, most error arises in {worst}."
+ON_GPU_TOO = " On a GPU, against the CPU: {gpu}."
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What the card says of the variants."""
+
+    comparisons: Sequence[Comparison]
+    share: float | None
+    """Of the operations of int8 that an Edge TPU computes."""
+    layers: Layers
+    gpu: Sequence[GpuComparison]
+
+
 def _card(
-    classifier: Bundle,
-    name: str,
-    version: int,
-    record: LocatorRecord,
-    comparisons: Sequence[Comparison],
-    share: float | None,
+    classifier: Bundle, name: str, version: int, record: LocatorRecord, measured: _Measured
 ) -> str:
     """The card of the classifier with a section on the locator."""
     text = classifier.read(CARD).decode()
     text = text.partition("\n\n## Locator\n")[0].partition("\n")[2].rstrip()
-    names = [comparison.variant for comparison in comparisons]
+    names = [comparison.variant for comparison in measured.comparisons]
     lines = [
         "| " + " | ".join([figure, *(cell.replace("\n", " ") for cell in cells)]) + " |"
-        for figure, cells in rows(comparisons).items()
+        for figure, cells in rows(measured.comparisons).items()
     ]
     clips = "".join(
         f"On the {part} clips, after tracking: {_share(figures.found)}{figures.marked} frames with "
@@ -297,5 +338,15 @@ def _card(
         variants="\n".join(lines),
         clips=clips,
         split=record.split_sha256,
-        edgetpu="" if share is None else ON_EDGETPU.format(share=share),
+        edgetpu="" if measured.share is None else ON_EDGETPU.format(share=measured.share),
+        layers="".join(
+            LAYERS.format(
+                variant=variant,
+                worst=", ".join(
+                    f"{each.layer} ({each.snr_db:.0f} dB)" for each in worst(errors, 3)
+                ),
+            )
+            for variant, errors in measured.layers.items()
+        ),
+        gpu=ON_GPU_TOO.format(gpu="; ".join(map(gpu_line, measured.gpu))) if measured.gpu else "",
     )

@@ -28,6 +28,8 @@ from train.metrics import as_labels
 from train.run import Run
 from train.samples import Sample, load_pictures
 
+ON_GPU: tuple[Variant, ...] = ("float32", "float16")
+"""Variants that a GPU computes."""
 DIAGNOSED = 32
 """Pictures on which layers are compared, and on which a GPU is held against the CPU."""
 AUTO = "auto"

@@ -11,6 +11,8 @@ from devices.errors import (
     EndOfRecording,
     HardwareMissing,
     NoSignal,
+    NotDelivered,
+    NothingSent,
     SonoliteError,
 )
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
@@ -34,6 +36,8 @@ __all__ = [
     "Frame",
     "HardwareMissing",
     "NoSignal",
+    "NotDelivered",
+    "NothingSent",
     "Pixels",
     "SonoliteError",
 ]

@@ -7,6 +7,8 @@
     ├── HardwareMissing   a device or an interpreter is not there     exit 3
     ├── DeviceLost        the capture device was there, and has gone  exit 3
     ├── DeviceStalled     no frame came within the time-out           exit 3
+    │   └── NothingSent   the device waits until somebody sends
+    ├── NotDelivered      a receiver did not take it now              exit 3
     └── EndOfRecording    the last frame of a recording has been read
 
 Every message names the error, its place, and what to do, in one line. Errors of the program itself
@@ -54,6 +56,16 @@ class DeviceStalled(SonoliteError):
     """The capture device is there but gave no frame within the time-out."""
 
     exit_code = 3
+
+
+class NotDelivered(SonoliteError):
+    """A receiver did not take what was sent; it may later."""
+
+    exit_code = 3
+
+
+class NothingSent(DeviceStalled):
+    """Nobody sent anything for so long that the last picture is not to be shown any more."""
 
 
 class EndOfRecording(SonoliteError):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from devices.capture.dicom_identity import DicomIdentity
     from devices.capture.replay import Replay
 
 Pixels = NDArray[np.uint8]
@@ -51,6 +52,11 @@ class Frame:
     live device; None for a still, which stands alone."""
     name: str | None = None
     """Of the file, and of the page in a file of several; None for a live device."""
+    recording: int = 0
+    """Counts the recordings of a device that gets one after the other; what was learnt from one
+    holds for no other. 0 for every other device."""
+    region: Box | None = None
+    """Where the ultrasound picture lies on the screen, if such a recording tells it."""
 
 
 class CaptureDevice(ABC):
@@ -69,15 +75,24 @@ class CaptureDevice(ABC):
     """What a file says of itself and its data contradict, and in how many files so far."""
     replay: "Replay | None" = None
     """The record of a session that the device plays; None for any other device."""
+    received: "Mapping[str, DicomIdentity] | None" = None
+    """Whom the recordings show that somebody sent to the device, by the name of their frames; None
+    for a device to which nothing is sent."""
     damaged: int = 0
     """The number of pictures so far that could not be decoded."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether frames may always come, as from a live device; a recording has a last frame."""
+        return self.live or self.received is not None
 
     @abstractmethod
     def read(self, timeout: float) -> Frame:
         """Returns the next frame, waiting up to `timeout` seconds for it.
 
         Raises EndOfRecording, DeviceStalled, DeviceLost, or BadInput for a recording that turns
-        out to be damaged.
+        out to be damaged. A device that waits for recordings raises NothingSent where the picture
+        before is no longer to be shown.
         """
 
     def close(self) -> None:  # noqa: B027  most devices hold nothing

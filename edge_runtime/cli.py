@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import NoReturn
 
 import typer
@@ -15,6 +16,7 @@ from edge_runtime.text import printable, say
 
 MAX_LINE = 2000
 """Letters of an error; the middle of a longer one is left out."""
+HOST_IS_MISSING = "Training and conversion need: pip install 'sonolite[train]'"
 HELP = (
     "From labelled ultrasound images to live decisions on a point-of-care device. "
     "Research use only, not for diagnosis."
@@ -24,7 +26,8 @@ HELP = (
 def command_line(word: str) -> typer.Typer:
     """The command line with the subcommand `word` of the device, or else with all subcommands.
 
-    The subcommands of the host need the host extra.
+    The subcommands of the host need the host extra: raises BadInput for an unknown `word` where the
+    extra is missing.
     """
     app = typer.Typer(
         name="sonolite",
@@ -41,14 +44,22 @@ def command_line(word: str) -> typer.Typer:
         entry_points,
     )  # here, because the subcommands of the device need none
 
+    host_is_missing = False
     for name in ("train", "convert"):
         siblings.claim(name)  # a file of that name in the user's folder is not meant
     for entry in sorted(entry_points(group="sonolite.commands"), key=lambda entry: entry.value):
         try:
             register = entry.load()
         except ModuleNotFoundError:
+            host_is_missing = True
             continue
         register(app)
+    if host_is_missing and not word.startswith("-"):
+        known = typer.main.get_group(app).commands
+        if word not in known:
+            near = [f"'{name}'" for name in get_close_matches(word, known)]
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise BadInput(f"no such command: '{word}'.{hint} {HOST_IS_MISSING}")
     return app
 
 

@@ -3,11 +3,15 @@
 import glob
 import os
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devices import BadInput
+
+NICENESS = 5
+"""How much nicer a thread is that writes beside a session; see setpriority(2)."""
 
 
 @contextmanager
@@ -97,6 +101,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_thread_nicer() -> None:
+    """Lets the other threads go before this one, which writes beside a session."""
+    with suppress(OSError):  # a sandbox may forbid it
+        thread = threading.get_native_id()
+        nice = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
+        os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 
 def configuration_folder() -> Path:

@@ -18,6 +18,16 @@ def printable(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
 
 
+def program_version() -> str:
+    """The version of this program; "unknown" where it was never installed."""
+    from importlib.metadata import PackageNotFoundError, version  # here: few sessions tell it
+
+    try:
+        return version("sonolite")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def table_cell(text: str) -> "Text":
     """A cell of a table with foreign text, which is not read as markup."""
     from rich.text import Text  # here: a session without a terminal does not load rich

@@ -159,6 +159,7 @@ class Dicom(CaptureDevice):
         still = self._header.frames == 1
         self.fps = 1.0 if still else nominal_rate(self._header.frame_rate)
         self.region, self.frames = self._header.region, self._header.frames
+        self.size = int(self._dataset.Columns), int(self._dataset.Rows)
         self.notes = self._notes = Counter(self._header.notes)
         self._index = 0
         with ExitStack() as stack, _reading(path, MISSING):

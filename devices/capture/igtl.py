@@ -1,10 +1,7 @@
 """Pictures from an OpenIGTLink server: 3D Slicer, PLUS, and scanners for research.
 
-The protocol is read here, for its lengths come from the network and are believed only within
-limits. Its documents (openigtlink.org; github.com/openigtlink/OpenIGTLink, Documents/Protocol)
-describe a header of 58 bytes, `header.md`; from header version 2 on an extended header before and
-metadata behind the content, `v3_proposal.md`; and the content of an IMAGE, `image.md`. Protocol
-versions 1 and 2 have header version 1, protocol version 3 has 2; some libraries write 3 for it.
+The lengths of a message come from the network, and are believed only within limits. See
+`devices.openigtlink` for the protocol.
 
 The picture's first row is taken for its top and its first column for its left, as PLUS sends
 ultrasound, skin up; the matrix that places the picture in the room is not read.
@@ -16,7 +13,6 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from struct import Struct
 from urllib.parse import unquote, urlsplit
 
 import cv2
@@ -28,23 +24,11 @@ from devices.capture.size import check_size
 from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, SonoliteError
 from devices.frame import CaptureDevice, Clock, Frame, Pixels
+from devices.openigtlink import EXTENDED, HEADER, IMAGE, NAME_BYTES, PORT, UINT8
 
-PORT = 18944
-"""Registered for OpenIGTLink."""
 CONNECT_SECONDS = 2.0
 
-HEADER = Struct(">H 12s 20s 8x Q Q")
-"""Version, type, device name, time stamp, size of the body, and the body's CRC."""
-EXTENDED = Struct(">H H I 4x")
-"""Sizes of itself, of the metadata's index, and of the metadata; the number of the message."""
-IMAGE = Struct(">H B B 2x 3H 48x 3H 3H")
-"""Version, components, scalar type; byte order, which means nothing to pixels of one byte, and
-coordinate system; size; matrix; offset and size of the part that is sent."""
 VERSIONS = frozenset({1, 2, 3})
-NAME_BYTES = 20
-"""The reference implementation cuts longer names."""
-
-UINT8 = 3
 SCALARS = {
     2: "int8",
     4: "int16",
@@ -139,7 +123,7 @@ class Igtl(CaptureDevice):
             asked = self._clock()
             header = yield from self._receive(HEADER.size)
             captured = arrival.came(asked, self._clock())
-            version, kind, device, size, crc = HEADER.unpack(header)
+            version, kind, device, _, size, crc = HEADER.unpack(header)
             if version not in VERSIONS or size > MAX_MESSAGE:
                 raise DeviceLost(
                     f"{self._uri}: this is no OpenIGTLink: version {version}, {size:,} bytes"
@@ -211,8 +195,9 @@ def decode(source: str, version: int, body: memoryview) -> Pixels:
             raise BadInput(f"{source}: an extended header of {start} bytes")
     if end - start < IMAGE.size:
         raise BadInput(f"{source}: too short for its headers")
-    layout, components, scalar, *sides = IMAGE.unpack_from(body, start)
-    (width, height, depth), part = sides[:3], sides[3:]
+    layout, components, scalar, *rest = IMAGE.unpack_from(body, start)
+    # Byte order, which means nothing to pixels of one byte, coordinate system and matrix follow.
+    (width, height, depth), part = rest[2:5], rest[17:]
     if layout != 1:
         raise BadInput(f"{source}: version {layout} of the image's header; 1 is known")
     if depth != 1:

@@ -13,6 +13,7 @@ class PacedRecording(CaptureDevice):
     def __init__(self, recording: CaptureDevice) -> None:
         self._recording, self.fps = recording, recording.fps
         self.region, self.notes = recording.region, recording.notes
+        self.received = recording.received
         self._due = time.monotonic()
 
     def read(self, timeout: float) -> Frame:

@@ -41,7 +41,7 @@ class Reconnecting(CaptureDevice):
         self._device: CaptureDevice | None = opener()
         self.live, self.fps = self._device.live, self._device.fps
         self.region, self.notes = self._device.region, self._device.notes
-        self.replay = self._device.replay
+        self.replay, self.received = self._device.replay, self._device.received
         self._delay, self._next = MIN_DELAY, 0.0
         self._frames = self._before = 0
 

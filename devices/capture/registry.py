@@ -57,8 +57,11 @@ PYDICOM = Library(
     "DICOM files", "pydicom", ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle"), "dicom"
 )
 """Of pydicom, of the decoder, and of its parts: JPEG and JPEG-LS, JPEG 2000, RLE."""
+PYNETDICOM = Library(
+    "pictures that a scanner sends", "pynetdicom", ("pynetdicom", *PYDICOM.modules), "dicom"
+)
 PYAV = Library("network streams", "av", ("av",), "stream")
-LIBRARIES = (OPENCV, PYDICOM, PYAV)
+LIBRARIES = (OPENCV, PYDICOM, PYNETDICOM, PYAV)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,13 @@ SCHEMES: tuple[Source, ...] = (
         f"{_CAPTURE}.igtl:Igtl",
         scheme="igtl",
         live=True,
+    ),
+    Source(
+        "dicom-listen:11112",
+        "stills and clips that a scanner sends by DICOM (C-STORE), judged as they come",
+        f"{_CAPTURE}.dicom_listen:DicomListen",
+        scheme="dicom-listen",
+        library=PYNETDICOM,
     ),
     Source(
         "phantom:",

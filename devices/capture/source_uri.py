@@ -1,8 +1,9 @@
 """The name of a source, which cannot be printed with its secret.
 
 A password may stand anywhere in an address: before the host, in the path, in the query. So only
-the scheme, the host and the port are shown. `~` and four digits stand for the path: they tell two
-streams of one host apart, and are too few to test guesses of a password.
+the scheme, the host and the port are shown. In a key `~` and four digits stand for the path: they
+tell two streams of one host apart. Who has a key can test guesses of a short password in the path,
+so that a key goes to the user's own files, and to no message or log.
 """
 
 import hashlib
@@ -22,11 +23,12 @@ MAX_SHOWN = 255
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,15})://(?P<rest>.*)", re.DOTALL)
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{0,5})?")
-_SHOWN = re.compile(rf"[a-z][a-z0-9+.-]{{0,15}}://(?:(?:{_HOST.pattern})/)?~[0-9a-f]{{4}}")
-"""An address as this module shows it."""
+_MARKED = re.compile(rf"[a-z][a-z0-9+.-]{{0,15}}://(?:(?:{_HOST.pattern})/)?~[0-9a-f]{{4}}")
+"""An address as it stands in a key."""
 _CAMERA = re.compile(r"v4l2:(?://)?/[\w./:+-]+")
 _OPTION = r"[a-z]+=(?:[\d.]+|yes|no|[bm]\w+n\w*)"
 _PHANTOM = re.compile(rf"phantom:(?://)?(?:\?{_OPTION}(?:&{_OPTION})*)?")
+_LISTEN = re.compile(r"(?P<address>dicom-listen:[\[\]\w.:-]*)(?:\?.*)?", re.DOTALL)
 _SCRIPT = re.compile(r"script:[\w .,/#\n-]*")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -42,7 +44,7 @@ class SourceUri:
 
     def __init__(self, text: "str | SourceUri") -> None:
         self._text: str = text._text if isinstance(text, SourceUri) else text
-        self._name: str = text._name if isinstance(text, SourceUri) else _shown(text)
+        self._name: str = text._name if isinstance(text, SourceUri) else _named(text)
 
     def __str__(self) -> str:
         return self._name
@@ -82,11 +84,15 @@ class SourceUri:
 
     @property
     def key(self) -> str:
-        """A name without secrets for a file: a camera by its device, a file by its whole path."""
+        """A name for the user's own files: a camera by its device, a file by its whole path.
+
+        A stream has the mark of its path, and no query: two that differ in the query alone have
+        one key.
+        """
         if self.is_camera_index:
             return f"v4l2:///dev/video{int(self._text)}"
         if self._name != self._text or (":" in self._text and not on_disk(self._text)):
-            return self._name
+            return _named(self._text, marked=True)
         try:
             return str(Path(self._text).resolve())
         except (OSError, ValueError, RuntimeError):  # a name that no file can have
@@ -104,15 +110,17 @@ def without_secrets(line: str, words: list[str]) -> str:
     return line
 
 
-def _shown(text: str) -> str:
-    """The text without what may be secret."""
+def _named(text: str, marked: bool = False) -> str:
+    """The text without what may be secret; `marked` gives the path of an address its mark."""
     if on_disk(text):
         return text
-    if _SHOWN.fullmatch(text):
+    if marked and _MARKED.fullmatch(text):
         return text
     for simulated in (_PHANTOM, _SCRIPT):
         if simulated.fullmatch(text):
             return text
+    if listen := _LISTEN.fullmatch(text):
+        return listen["address"]
     source = scheme_of(text)
     scheme = text.partition(":")[0]
     if source is not None and source.scheme == "v4l2":
@@ -121,13 +129,13 @@ def _shown(text: str) -> str:
     if source is not None and source.simulated:
         return f"{scheme}:..."
     if address := _ADDRESS.fullmatch(text):
-        return _shown_address(address["scheme"].lower(), address["rest"])
+        return _named_address(address["scheme"].lower(), address["rest"], marked)
     if set(text) & set("@:?=$") or len(text) > MAX_SHOWN:
         return WITHHELD
     return text
 
 
-def _shown_address(scheme: str, rest: str) -> str:
+def _named_address(scheme: str, rest: str, marked: bool) -> str:
     """The address without user, password, path and query.
 
     A host is named only where it is clear which part that is: not where a `@` follows a `/`, `?`
@@ -138,8 +146,9 @@ def _shown_address(scheme: str, rest: str) -> str:
     host = authority.rpartition("@")[2]
     path = re.split(r"[?#]", tail)[0]
     if "@" in tail or not _HOST.fullmatch(host):
-        return f"{scheme}://~{_mark(rest)}"
-    return f"{scheme}://{host}" + (f"/~{_mark(path)}" if path.strip("/") else "")
+        return f"{scheme}://{f'~{_mark(rest)}' if marked else '...'}"
+    tail_name = f"~{_mark(path)}" if marked else "..."
+    return f"{scheme}://{host}" + (f"/{tail_name}" if path.strip("/") else "")
 
 
 def _mark(text: str) -> str:

@@ -19,6 +19,8 @@ from devices.schema_io import read_json, write_json
 from edge_runtime.bench.workloads import LoopedRecording, RawMeasurement, Task, WorkloadName
 
 OWN_WORKLOADS: tuple[WorkloadName, ...] = ("decode", "invoke", "prepare", "every", "live")
+LOCATED_WORKLOADS: tuple[WorkloadName, ...] = ("locate",)
+"""Those of a bundle whose locator finds the nodules."""
 PEER_WORKLOADS: dict[str, WorkloadName] = {"loop": "loop", "mediapipe": "mediapipe"}
 """Other software to compare with, by the word of `--against`."""
 LIVE_FRAMES = 300
@@ -47,6 +49,8 @@ class Measurement:
         tuple[int, ...], Meta(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
     ]
     """Latencies in equal bins from 0 to `longest`."""
+    multiply_adds: int = 0
+    """As of `RawMeasurement`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +100,14 @@ def measure(
     rounds: int,
     against: Sequence[str],
     variant: str | None = None,
+    located: bool = False,
     environment: dict[str, str] | None = None,
     progress: Callable[[str], object] = lambda _: None,
 ) -> Bench:
     """Runs every workload `rounds` times.
 
-    `name` is the name of the bundle in the file, `environment` adds variables for `sonolite run`.
+    `name` is the name of the bundle in the file. `located` says that the locator of the bundle
+    finds the nodules: there is one, and no `roi`. `environment` adds variables for `sonolite run`.
     `progress` is called with the next workload. Raises BadInput where a workload cannot run.
     """
     with LoopedRecording(
@@ -111,7 +117,8 @@ def measure(
     every: dict[str, list[Measurement]] = {}
     commands: list[CommandMeasurement] = []
     for number in range(rounds):
-        for workload in (*OWN_WORKLOADS, *(PEER_WORKLOADS[peer] for peer in against)):
+        peers = [PEER_WORKLOADS[peer] for peer in against]
+        for workload in (*OWN_WORKLOADS, *LOCATED_WORKLOADS * located, *peers):
             progress(f"round {number + 1} of {rounds}: {workload}")
             paced = workload in ("live", "prepare")
             count = min(frames, LIVE_FRAMES) if paced else frames
@@ -170,6 +177,7 @@ def _summarise(outcome: RawMeasurement) -> Measurement:
         dropped=outcome.dropped,
         late=outcome.late,
         histogram=tuple(histogram),
+        multiply_adds=outcome.multiply_adds,
     )
 
 

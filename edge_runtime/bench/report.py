@@ -12,6 +12,7 @@ from edge_runtime.bench.measure import HISTOGRAM_BINS, Bench, Measurement
 TITLES = {
     "decode": "decoding alone",
     "invoke": "inference alone",
+    "locate": "locator alone",
     "prepare": "prepare and infer, 30 frames/s",
     "every": "sonolite, every frame",
     "live": "sonolite, live, 30 frames/s",
@@ -61,8 +62,12 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
     rounds = bench.rounds
     figures: list[tuple[str, float]] = []
 
+    def inference(n: int) -> float:
+        models = [rounds[each] for each in ("invoke", "locate") if each in rounds]
+        return sum(measurements[n].ms_a_frame for measurements in models)
+
     def bare(n: int) -> float:
-        return rounds["decode"][n].ms_a_frame + rounds["invoke"][n].ms_a_frame
+        return rounds["decode"][n].ms_a_frame + inference(n)
 
     def ratio(name: str, each: Iterable[float]) -> None:
         figures.append((name, median(each)))
@@ -75,12 +80,16 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
     ratio(
         "sonolite, every frame, over the slower of the two",
         (
-            every.ms_a_frame / max(decode.ms_a_frame, invoke.ms_a_frame)
-            for every, decode, invoke in zip(
-                rounds["every"], rounds["decode"], rounds["invoke"], strict=True
-            )
+            every.ms_a_frame / max(decode.ms_a_frame, inference(n))
+            for n, (every, decode) in enumerate(zip(rounds["every"], rounds["decode"], strict=True))
         ),
     )
+    if "locate" in rounds:
+        classifier = (measurement.ms_a_frame for measurement in rounds["invoke"])
+        ratio(
+            "both models, over the classifier alone",
+            (inference(n) / alone for n, alone in enumerate(classifier)),
+        )
     ratio(
         "live: p50 from capture to result, over prepare and infer",
         (
@@ -90,6 +99,11 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
     )
     ratio("live: p99 over p50", (live.p99 / live.p50 for live in rounds["live"]))
     figures.append(("live: labels older than 100 ms", sum(live.late for live in rounds["live"])))
+    figures.extend(
+        (f"{TITLES[each]}: millions of multiply-adds", rounds[each][0].multiply_adds / 1e6)
+        for each in ("invoke", "locate")
+        if each in rounds and rounds[each][0].multiply_adds  # else an earlier version measured
+    )
     figures.append(
         (
             "every frame: memory grown after the first tenth, MB",

@@ -25,9 +25,13 @@ from numpy.typing import NDArray
 from devices import BadInput, Box, CaptureDevice, EndOfRecording, Frame, Pixels
 from devices.capture import SourceUri, open_device
 
-WorkloadName = Literal["decode", "invoke", "prepare", "every", "live", "loop", "mediapipe"]
+WorkloadName = Literal[
+    "decode", "invoke", "locate", "prepare", "every", "live", "loop", "mediapipe"
+]
 LIVE_RATE = 30.0
 """Frames a second of the live workload."""
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+"""Operators that multiply with weights."""
 PREPARED_PICTURES = 64
 """Pictures that are prepared before the clock starts, where only inference is timed."""
 
@@ -40,6 +44,7 @@ class Task:
     bundle: str
     source: str
     roi: str | None
+    """The nodule; without it the locator of the bundle finds it, where there is a locator."""
     frames: int
     threads: int
     variant: str | None
@@ -69,6 +74,8 @@ class RawMeasurement:
     """Live frames that a newer frame replaced."""
     late: int = 0
     """Live results with a label that are older than 100 ms; there must be none."""
+    multiply_adds: int = 0
+    """Of one picture in the model, where the model is measured alone."""
 
 
 class LoopedRecording(CaptureDevice):
@@ -209,22 +216,35 @@ def _plain_frames(task: Task) -> Iterator[Pixels]:
             yield np.asarray(pixels, np.uint8)
 
 
-def _model(task: Task) -> bytes:
-    """The model file that all workloads run."""
+def _model(task: Task, locator: bool = False) -> bytes:
+    """The model file of the classifier, or of the locator."""
     from edge_runtime.bundle.archive import open_bundle
 
     bundle = open_bundle(Path(task.bundle))
-    variants = bundle.manifest.classifier.variants
+    stage = bundle.manifest.locator if locator else bundle.manifest.classifier
+    assert stage is not None  # else nobody asks for a locator
+    variants = stage.variants
     return bundle.read(variants.get(task.variant or "int8") or next(iter(variants.values())))  # type: ignore[call-overload]
 
 
-def _interpreter(task: Task) -> tuple[Callable[[NDArray[np.uint8]], object], int]:
-    """A function that runs the bare interpreter, and the side of its picture."""
+@dataclass(frozen=True)
+class BareModel:
+    """A model in the bare interpreter."""
+
+    infer: Callable[[NDArray[np.uint8]], object]
+    side: int
+    """Of the picture that it takes, in pixels."""
+    multiply_adds: int
+    """Of one picture."""
+
+
+def _interpreter(task: Task, locator: bool = False) -> BareModel:
     from devices.compute.interpreter import find_interpreter
 
     interpreter = find_interpreter()[0].Interpreter(
-        model_content=_model(task), num_threads=task.threads
+        model_content=_model(task, locator), num_threads=task.threads
     )
+    multiply_adds = _multiply_adds(interpreter)  # before XNNPACK takes operators of the graph
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
     outputs = [output["index"] for output in interpreter.get_output_details()]
@@ -234,7 +254,20 @@ def _interpreter(task: Task) -> tuple[Callable[[NDArray[np.uint8]], object], int
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in outputs]
 
-    return infer, int(entry["shape"][1])
+    return BareModel(infer, int(entry["shape"][1]), multiply_adds)
+
+
+def _multiply_adds(interpreter: Any) -> int:
+    """The multiplications of weights with a picture, each with an addition, in a model."""
+    shapes = {entry["index"]: entry["shape"] for entry in interpreter.get_tensor_details()}
+    count = 0
+    for operator in interpreter._get_ops_details():  # there is no public way
+        if operator["op_name"] in WEIGHTED:
+            kernel = shapes[operator["inputs"][1]].tolist()[1:]
+            if operator["op_name"] == "DEPTHWISE_CONV_2D":
+                kernel.pop()  # a channel of its own for each output
+            count += int(np.prod([*shapes[operator["outputs"][0]].tolist(), *kernel]))
+    return count
 
 
 def _window(task: Task, pixels: Pixels) -> Pixels:
@@ -251,19 +284,19 @@ def _resized(task: Task, pixels: Pixels, side: int) -> NDArray[np.uint8]:
     return np.asarray(small, np.uint8).reshape(1, side, side, 1)
 
 
-def _invoke(task: Task) -> RawMeasurement:
+def _invoke(task: Task, locator: bool = False) -> RawMeasurement:
     """Inference alone, on pictures that are prepared."""
-    infer, side = _interpreter(task)
+    model = _interpreter(task, locator)
     few = replace(task, frames=min(PREPARED_PICTURES, task.frames))
-    ready = [_resized(task, pixels, side) for pixels in _plain_frames(few)]
-    infer(ready[0])
+    ready = [_resized(task, pixels, model.side) for pixels in _plain_frames(few)]
+    model.infer(ready[0])
     watch = Stopwatch(task)
-    watch.each(infer(ready[n % len(ready)]) for n in range(task.frames))
-    return watch.outcome()
+    watch.each(model.infer(ready[n % len(ready)]) for n in range(task.frames))
+    return replace(watch.outcome(), multiply_adds=model.multiply_adds)
 
 
 def _prepare(task: Task) -> RawMeasurement:
-    """Preprocessing and the bare interpreter, one after the other, at the live frame rate.
+    """Preprocessing and the bare interpreters, one after the other, at the live frame rate.
 
     The live workload is compared with it, because a processor that sleeps between two frames is
     slower than one that does not.
@@ -271,24 +304,34 @@ def _prepare(task: Task) -> RawMeasurement:
     from edge_runtime.bundle.archive import open_bundle
     from edge_runtime.bundle.preprocess import parse
 
-    infer, _ = _interpreter(task)
-    preprocessing = parse(open_bundle(Path(task.bundle)).manifest.classifier.preprocessing)
+    manifest = open_bundle(Path(task.bundle)).manifest
     box = None if task.roi is None else Box(*(int(word) for word in task.roi.split(",")))
+    steps = [(parse(manifest.classifier.preprocessing), _interpreter(task).infer, box)]
+    if box is None and manifest.locator is not None:
+        steps = [
+            (parse(manifest.locator.preprocessing), _interpreter(task, locator=True).infer, None),
+            *steps,
+        ]
+
+    def work(pixels: Pixels) -> None:
+        for preprocessing, infer, part in steps:
+            infer(preprocessing(pixels, part))
+
     device = LiveRecording(task.source, task.frames)
-    infer(preprocessing(device.read(1.0).pixels, box))
+    work(device.read(1.0).pixels)
     watch = Stopwatch(task)
     for _ in range(task.frames - 1):
         frame = device.read(1.0)
-        infer(preprocessing(frame.pixels, box))
+        work(frame.pixels)
         watch.frame(1000 * (time.monotonic() - frame.captured_at))
     return watch.outcome()
 
 
 def _loop(task: Task) -> RawMeasurement:
     """The simplest loop: read, turn grey, resize, infer."""
-    infer, side = _interpreter(task)
+    model = _interpreter(task)
     watch = Stopwatch(task)
-    watch.each(infer(_resized(task, pixels, side)) for pixels in _plain_frames(task))
+    watch.each(model.infer(_resized(task, pixels, model.side)) for pixels in _plain_frames(task))
     return watch.outcome()
 
 
@@ -321,7 +364,8 @@ def _ours(task: Task, device: CaptureDevice) -> RawMeasurement:
 
         with device:
             # The models are opened before the time is taken, as the bare interpreter is.
-            session = assemble(device, chain, task.roi, budget=0.1, whole_picture=True)
+            whole = bundle.manifest.locator is None
+            session = assemble(device, chain, task.roi, budget=0.1, whole_picture=whole)
             watch = Stopwatch(task)
             summary, ended = session.run([Written()], stop)
     if ended is not None and not isinstance(ended, EndOfRecording):
@@ -362,6 +406,7 @@ def _mediapipe(task: Task) -> RawMeasurement:
 WORKLOADS: dict[WorkloadName, Callable[[Task], RawMeasurement]] = {
     "decode": _decode,
     "invoke": _invoke,
+    "locate": lambda task: _invoke(task, locator=True),
     "prepare": _prepare,
     "every": lambda task: _ours(task, LoopedRecording(task.source, task.frames)),
     "live": lambda task: _ours(task, LiveRecording(task.source, task.frames)),

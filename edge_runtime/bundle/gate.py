@@ -9,6 +9,9 @@ from msgspec import Meta
 from devices.schema_io import read_json
 from edge_runtime.bundle.archive import GATE, Bundle
 from edge_runtime.bundle.manifest import LOCATOR_GATE, Variant
+from edge_runtime.results.aggregates import Counts, require_bins
+
+MAX_REFERENCE_BLOCKS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,23 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftReference:
+    """How one variant answered the images of the gate, for `sonolite device drift`."""
+
+    variant: Variant
+    split: Annotated[str, Meta(max_length=64)]
+    images: Annotated[int, Meta(ge=1)]
+    groups: Annotated[int, Meta(ge=1)]
+    """Groups of the images; images of one group depend on one another."""
+    blocks: Annotated[tuple[Counts, ...], Meta(min_length=1, max_length=MAX_REFERENCE_BLOCKS)]
+    """The counts of each group; of many groups several together."""
+
+    def __post_init__(self) -> None:
+        for block in self.blocks:
+            require_bins(block)
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """The part of `gate.json` that is shown on a device."""
 
@@ -47,6 +67,8 @@ class Gate:
     """float32 comes first. A variant that failed is not in the bundle."""
     operators: dict[Variant, dict[str, int]]
     """The operators in the graph of each variant, and the highest version of each."""
+    reference: DriftReference | None = None
+    """None in a bundle of an earlier version."""
 
 
 @dataclass(frozen=True, slots=True)

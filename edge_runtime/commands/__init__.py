@@ -11,6 +11,7 @@ COMMANDS = (
     "run",
     "sector",
     "exam",
+    "worklist",
     "inspect",
     "bench",
     "doctor",

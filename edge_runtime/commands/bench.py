@@ -75,7 +75,8 @@ def bench(
 ) -> None:
     """Measure this machine: decoding alone, inference alone, and the whole session.
 
-    Each workload runs in its own process, once in each round.
+    Each workload runs in its own process, once in each round. Without --roi the locator of the
+    bundle finds the nodules.
 
     Example: sonolite bench --source sweep.mp4 --roi 220,90,180,150 --against loop --plot bench.png
     """
@@ -105,6 +106,7 @@ def bench(
             rounds,
             peers,
             variant,
+            roi is None and opened.manifest.locator is not None,
             environment,
             status.update,
         )

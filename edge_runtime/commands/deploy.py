@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from devices import BadInput, CheckFailed
-from edge_runtime.commands.options import BundleArgument
+from edge_runtime.commands.options import BundleArgument, finite
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.deploy.fleet import FleetDevice, read_fleet, roll_out
 from edge_runtime.deploy.plan import DeploymentPlan, DeploymentRequest, make_plan
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.deploy.steps import DeploymentStep, ProgressMeter, carry_out, needed_steps
-from edge_runtime.release.address import DEFAULT_ADDRESS, LOOPBACK, split_address
+from edge_runtime.release.address import DEFAULT_ADDRESS, split_address
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
 
@@ -33,7 +33,13 @@ ForceOption = Annotated[
     bool, typer.Option("--force", help="Do not wait for the end of an examination.")
 ]
 WaitOption = Annotated[
-    float, typer.Option(min=0, max=3600, help="Seconds to wait for the end of an examination.")
+    float,
+    typer.Option(
+        min=0,
+        max=3600,
+        callback=finite,
+        help="Seconds to wait for the end of an examination.",
+    ),
 ]
 
 
@@ -57,7 +63,10 @@ def deploy(
         ),
     ] = None,
     trial: Annotated[
-        float | None, typer.Option(help="Seconds of the trial of a new release; 60 the first time.")
+        float | None,
+        typer.Option(
+            callback=finite, help="Seconds of the trial of a new release; 60 the first time."
+        ),
     ] = None,
     reach: Annotated[
         str | None,
@@ -111,7 +120,7 @@ def deploy(
     """
     named = {"source": source, "roi": roi, "trial_seconds": trial, "trial_state": reach}
     settings = {name: value for name, value in named.items() if value is not None}
-    view_settings = _view_settings(view, no_view, view_tls)
+    view_settings = _view_settings(view, no_view, view_tls, kiosk)
 
     def deploy_to(
         member: FleetDevice, meter: ProgressMeter, report: Callable[[str], object]
@@ -154,16 +163,18 @@ def deploy(
         say(f"{target}: {outcome['bundle']} runs; {outcome['sent_bytes'] / 1e6:.1f} MB were sent")
 
 
-def _view_settings(view: str | None, no_view: bool, tls: bool | None) -> dict[str, Any]:
+def _view_settings(
+    view: str | None, no_view: bool, tls: bool | None, kiosk: bool | None
+) -> dict[str, Any]:
     """The settings of the live view to change."""
-    if view is not None and no_view:
-        raise BadInput("--view and --no-view contradict each other")
+    for option, given in {"--view": view is not None, "--view-tls": tls, "--kiosk": kiosk}.items():
+        if given and no_view:
+            raise BadInput(f"{option} and --no-view contradict each other")
     if view is not None and split_address(view) is None:
         raise BadInput(f"--view {view}: no address; write it like {DEFAULT_ADDRESS}")
     changes: dict[str, Any] = {} if tls is None else {"tls": tls}
     if view is not None:
-        host, port = view.rpartition(":")[::2]
-        changes["address"] = f"{host or LOOPBACK}:{port}"
+        changes["address"] = view
     if no_view:
         changes["address"] = ""
     return changes

@@ -1,7 +1,6 @@
 """`sonolite device`: the status of deployed devices, and the way back to an earlier release."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -15,24 +14,20 @@ from edge_runtime.commands.deploy import (
     TargetArgument,
     WaitOption,
 )
+from edge_runtime.commands.device_drift import device_drift
 from edge_runtime.commands.links import say_link_notes
 from edge_runtime.commands.outcomes import show_outcomes
-from edge_runtime.deploy.fleet import FleetDevice, on_every_device, read_fleet, roll_out
+from edge_runtime.deploy.fleet import FleetDevice, named_devices, on_every_device, roll_out
 from edge_runtime.deploy.installed import DeployedDevice
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
 
 device = typer.Typer(help="Show the status of deployed devices, and go back to an earlier release.")
+device.command("drift")(device_drift)
 AnswersJsonOption = Annotated[
     bool, typer.Option("--json", help="Print the answers to stdout as JSON.")
 ]
-
-
-def _members(target: str, root: str, ssh: str) -> tuple[FleetDevice, ...]:
-    if target.endswith(".toml"):
-        return read_fleet(Path(target))
-    return (FleetDevice(address=target, root=root, ssh=ssh),)
 
 
 def _on(do: Callable[[DeployedDevice], dict[str, Any]]) -> Callable[[FleetDevice], dict[str, Any]]:
@@ -66,7 +61,7 @@ def device_status(
     Example: sonolite device status pi@bed-1
     """
     ask = _on(lambda far: far.summary(everything=as_json))
-    _show(list(on_every_device(_members(target, root, ssh), ask)), as_json)
+    _show(list(on_every_device(named_devices(target, root, ssh), ask)), as_json)
 
 
 @device.command("view")
@@ -80,12 +75,12 @@ def device_view(
 
     Example: sonolite device view pi@bed-1
     """
-    members = _members(target, root, ssh)
+    members = named_devices(target, root, ssh)
     answers = list(on_every_device(members, _on(lambda far: far.view())))
     if as_json or any("error" in answer for answer in answers):
         _show(answers, as_json)
         return
-    from edge_runtime.view.address import is_loopback  # here: few commands have a link
+    from edge_runtime.release.address import is_loopback  # here: few commands have a link
 
     for member, answer in zip(members, answers, strict=True):
         link = answer["link"]
@@ -112,7 +107,7 @@ def device_rollback(
     Example: sonolite device rollback pi@bed-1
     """
     back = _on(lambda far: far.rollback(wait, force))
-    _show(list(roll_out(_members(target, root, ssh), back)), as_json)
+    _show(list(roll_out(named_devices(target, root, ssh), back)), as_json)
 
 
 @device.command("logs")
@@ -132,7 +127,7 @@ def device_logs(
 
     Example: sonolite device logs pi@bed-1
     """
-    for member in _members(target, root, ssh):
+    for member in named_devices(target, root, ssh):
         with SshDevice(member.address, member.ssh) as far:
             print(printable(DeployedDevice(far, member.root).logs(lines, switches)), end="")
 
@@ -148,9 +143,8 @@ def device_doctor(
 
     Example: sonolite device doctor pi@bed-1
     """
-    answers = list(
-        on_every_device(_members(target, root, ssh), _on(lambda far: {"findings": far.doctor()}))
-    )
+    ask = _on(lambda far: {"findings": far.doctor()})
+    answers = list(on_every_device(named_devices(target, root, ssh), ask))
     if as_json or any("error" in answer for answer in answers):
         _show(answers, as_json)
         return

@@ -1,4 +1,4 @@
-"""`sonolite exam`: list, show, export and delete the exams that were kept on this machine."""
+"""`sonolite exam`: list, show, export, send and delete the exams that were kept on this machine."""
 
 import json
 import sqlite3
@@ -11,15 +11,18 @@ from typing import Annotated
 import msgspec
 import typer
 
-from devices import BadInput
-from edge_runtime.commands.options import JsonOption
+from devices import BadInput, CheckFailed
+from edge_runtime.commands.options import DAYS, JsonOption, finite
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.exams.export import exam_record, exam_summary, export_exam, without_identity
 from edge_runtime.exams.recorder import running_exam
 from edge_runtime.exams.report import NODULE_HEAD, exam_warnings, make_report, moment
-from edge_runtime.exams.schema import open_exams
+from edge_runtime.exams.schema import DATABASE, open_exams
 from edge_runtime.exams.store import (
     Exam,
+    ExamDecision,
+    ExamNodule,
+    KeptStill,
     Retention,
     apply_retention,
     delete_exam,
@@ -30,10 +33,19 @@ from edge_runtime.exams.store import (
     read_stills,
 )
 from edge_runtime.results.result import NOTICE
+from edge_runtime.sinks.open import DICOM_OBJECTS
+from edge_runtime.sinks.pacs import parse_pacs
+from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.text import printable, say
 
-exam = typer.Typer(help="List, show, export and delete exams.")
+exam = typer.Typer(help="List, show, export, send and delete exams.")
 
+ClipOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RECORDING", help="Add the first frames of a recording of the exam, as sweep.mp4."
+    ),
+]
 FolderOption = Annotated[
     Path | None,
     typer.Option("--folder", help="The folder of the exams; without it your own, as of `run`."),
@@ -100,26 +112,61 @@ def export(
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="Leave out the identity and the names of files.")
     ] = False,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Add DICOM objects: a structured report, the pictures.")
+    ] = False,
+    clip: ClipOption = None,
+    fhir: Annotated[
+        bool, typer.Option("--fhir", help="Add fhir.json: the exam as a Bundle of FHIR R4.")
+    ] = False,
 ) -> None:
     """Write an exam into a new folder: a report as HTML and PDF, tables, and lossless pictures.
 
     Example: sonolite exam export 3 --out exam-3
 
-    Example: sonolite exam export 3 --out exam-3 --anonymous
+    Example: sonolite exam export 3 --out exam-3 --anonymous --dicom --fhir
     """
+    if clip is not None and not dicom:
+        raise BadInput("--clip needs --dicom")
     with _opened(folder) as (place, connection):
-        parts = (
-            _chosen(place, connection, number),
-            read_nodules(connection, number),
-            read_stills(connection, number),
-            read_decisions(connection, number),
-        )
+        parts = _whole(connection, _chosen(place, connection, number))
     if anonymous:
         parts = without_identity(*parts)
         say("note: the pictures may show a name, which stays")
-    for line in export_exam(place, out, *parts):
+    for line in export_exam(place, out, *parts, dicom=dicom, clip=clip, fhir=fhir):
         say(f"note: {line}")
     say(f"saved {out}")
+
+
+@exam.command("send")
+def send(
+    number: NumberArgument,
+    pacs: Annotated[
+        str, typer.Argument(help="The PACS, such as dicom://HOST:PORT or dicomweb:https://HOST.")
+    ],
+    folder: FolderOption = None,
+    clip: ClipOption = None,
+) -> None:
+    """Send an exam to a PACS: a structured report and the pictures.
+
+    Exit code 1 says that no other attempt will help, and 3 that a later one may.
+
+    Example: sonolite exam send 3 "dicom://pacs:104?called=ARCHIVE"
+    """
+    receiver = parse_pacs(SinkUri(pacs))
+    DICOM_OBJECTS.require()
+    from edge_runtime.exams.dicom.send import send_objects
+
+    place = folder or own_exams_folder()
+    if not (place / DATABASE).is_file():
+        raise CheckFailed(f"exam {number} is not sent: no exams are kept there")
+    with _opened(place) as (_, connection):
+        exams = read_exams(connection, running_exam(place, connection), number)
+        if not exams:
+            raise CheckFailed(f"exam {number} is not sent: there is no such exam")
+        parts = _whole(connection, exams[0])
+    count = send_objects(receiver, place, *parts, clip)
+    say(f"sent {count} objects to {receiver.name}")
 
 
 @exam.command("delete")
@@ -130,7 +177,14 @@ def delete(
     folder: FolderOption = None,
     older_than: Annotated[
         float | None,
-        typer.Option("--older-than", min=0, metavar="DAYS", help="Delete all older exams."),
+        typer.Option(
+            "--older-than",
+            min=0,
+            max=DAYS,
+            callback=finite,
+            metavar="DAYS",
+            help="Delete all older exams.",
+        ),
     ] = None,
 ) -> None:
     """Delete exams with their pictures, for good. An exam that runs is not deleted.
@@ -174,6 +228,18 @@ def _chosen(place: Path, connection: sqlite3.Connection, number: int) -> Exam:
     return exams[0]
 
 
+def _whole(
+    connection: sqlite3.Connection, chosen: Exam
+) -> tuple[Exam, list[ExamNodule], list[KeptStill], list[ExamDecision]]:
+    """An exam with all that belongs to it."""
+    return (
+        chosen,
+        read_nodules(connection, chosen.id),
+        read_stills(connection, chosen.id),
+        read_decisions(connection, chosen.id),
+    )
+
+
 def _line(each: Exam) -> dict[str, object]:
     cut_off = f"interrupted {moment(each.last)[11:16]}"
     state = "running" if each.running else cut_off if each.interrupted else "ended"
@@ -181,7 +247,7 @@ def _line(each: Exam) -> dict[str, object]:
         "exam": each.id,
         "begun (UTC)": moment(each.begun)[:16],
         "state": state,
-        "patient": each.identity.patient_id or each.identity.name,
+        "patient": each.identity.patient_id or each.identity.shown_name,
         "nodules": each.nodules,
         "stills": each.stills,
         "model": f"{each.provenance.bundle} {each.provenance.version}",

@@ -13,7 +13,7 @@ def say_link_notes(link: str, fingerprint: str | None) -> None:
 
     On a terminal a QR code follows where other machines reach the link.
     """
-    from edge_runtime.view.address import is_loopback  # here: few commands have a link
+    from edge_runtime.release.address import is_loopback  # here: few commands have a link
 
     if fingerprint is not None:
         say(f"view: the certificate's SHA-256 fingerprint is {printable(fingerprint)}")

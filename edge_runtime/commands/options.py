@@ -1,5 +1,6 @@
 """Arguments of several subcommands, the trusted keys, and the signals that end a session."""
 
+import math
 import re
 import signal
 import threading
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from devices import BadInput
 from edge_runtime.bundle.trust import read_trusted, trusted_folder
 from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.text import printable, say
@@ -24,12 +26,19 @@ RoiOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+DAYS, GIGABYTES = 36_500, 10_000
+"""The most that an option takes: a hundred years, and the largest disks."""
 ADDRESS = re.compile(r"[^-/\\][^/\\]*?:\d+|:\d+")
 """What may be an address: a path holds a slash, and an option begins with a dash."""
-
-
 EXAM_FOLDER = re.compile(r"[^-].*(?<!\.sonolite)", re.DOTALL)
 """What may be a folder: an option begins with a dash, and a bundle has its suffix."""
+
+
+def finite(option: typer.CallbackParam, value: float | None) -> float | None:
+    """The number of an option. Raises BadInput where it is not finite: no limit refuses a nan."""
+    if value is not None and not math.isfinite(value):
+        raise BadInput(f"{option.opts[0]} {value}: a finite number is needed")
+    return value
 
 
 class BareOptionCommand(TyperCommand):

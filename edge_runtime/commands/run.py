@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -15,7 +17,7 @@ import typer
 from devices import BadInput, CaptureDevice
 from devices.boards import read_board
 from devices.capture.paced import PacedRecording
-from devices.capture.registry import examples, on_disk, scheme_of
+from devices.capture.registry import PYNETDICOM, examples, on_disk, scheme_of
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
@@ -23,13 +25,16 @@ from edge_runtime.bundle.shipped import open_shipped
 from edge_runtime.bundle.trust import admitted_versions
 from edge_runtime.commands.links import say_link_notes
 from edge_runtime.commands.options import (
+    DAYS,
+    GIGABYTES,
     BundleArgument,
     JsonOption,
     RoiOption,
+    finite,
     stopped_by_signals,
     trusted_keys,
 )
-from edge_runtime.files import configuration_folder
+from edge_runtime.files import configuration_folder, refuse_existing
 from edge_runtime.models.backends import FallbackChain, parse_backend
 from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.results.result import NOTICE
@@ -48,6 +53,8 @@ from edge_runtime.view import WEB_SERVER, session_facts
 
 if TYPE_CHECKING:
     from edge_runtime.exams.store import Identity, Retention
+    from edge_runtime.exams.worklist import Worklist, WorklistAddress
+    from edge_runtime.sinks.sink import ExamSink
     from edge_runtime.view.address import Address
     from edge_runtime.view.certificate import Certificate
 
@@ -100,7 +107,10 @@ def run(
     budget: Annotated[
         float,
         typer.Option(
-            min=0.01, max=10, help="Seconds after which a live result is stale, such as 0.25."
+            min=0.01,
+            max=10,
+            callback=finite,
+            help="Seconds after which a live result is stale, such as 0.25.",
         ),
     ] = LATENCY_BUDGET,
     save: Annotated[
@@ -127,7 +137,12 @@ def run(
     ] = None,
     record_limit: Annotated[
         float,
-        typer.Option(min=0.01, max=10_000, help="Gigabytes that the record may have, such as 4."),
+        typer.Option(
+            min=0.01,
+            max=GIGABYTES,
+            callback=finite,
+            help="Gigabytes that the record may have, such as 4.",
+        ),
     ] = RECORD_GIGABYTES,
     exam: Annotated[
         Path | None,
@@ -142,11 +157,29 @@ def run(
     ] = "",
     keep_days: Annotated[
         float | None,
-        typer.Option(min=0, help="Delete exams that are older when this one begins, such as 30."),
+        typer.Option(
+            min=0,
+            max=DAYS,
+            callback=finite,
+            help="Delete exams that are older when this one begins, such as 30.",
+        ),
     ] = None,
     keep_gigabytes: Annotated[
         float | None,
-        typer.Option(min=0, help="Delete the oldest exams beyond this size then, such as 10."),
+        typer.Option(
+            min=0,
+            max=GIGABYTES,
+            callback=finite,
+            help="Delete the oldest exams beyond this size then, such as 10.",
+        ),
+    ] = None,
+    worklist: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Offer the patients of a DICOM worklist on the page, where an exam begins; "
+            "HOST:PORT?called=TITLE names its title.",
+        ),
     ] = None,
     view_tls: Annotated[
         bool,
@@ -187,6 +220,7 @@ def run(
     Example: sonolite run nodule.sonolite --source 0 --exam --exam-id 4711 --keep-days 30
     """
     kept_exam = _wanted_exam(exam, exam_id, keep_days, keep_gigabytes)
+    asked = _wanted_worklist(worklist, kept_exam is not None and view is not None)
     sinks = list(sink or ())
     if save is not None:
         _refuse_source(save, SourceUri(source))
@@ -230,6 +264,7 @@ def run(
         record=record,
         record_limit=record_limit,
         exam=kept_exam,
+        worklist=asked,
     )
     if save is not None:
         say(f"saved {save}")
@@ -338,9 +373,10 @@ def _demo_view(browse: bool) -> WantedView | None:
 
 
 def _browse(link: str) -> None:
-    """Opens a link in the browser of the desktop, if there is a desktop.
+    """Opens a viewer's link in the browser of the desktop, if there is a desktop.
 
-    Others on this machine can read the link in the browser's command line while it starts.
+    Others on this machine can read the link in the browser's command line while it starts: they
+    can watch, and not operate.
     """
     desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     program = shutil.which("xdg-open")
@@ -374,11 +410,37 @@ def _wanted_exam(
     return WantedExam(folder, Identity(patient), Retention(days, size))
 
 
+def _wanted_worklist(text: str | None, begins: bool) -> "WorklistAddress | None":
+    """The worklist of the options of `run`. Raises BadInput where no exam begins on a page."""
+    if text is None:
+        return None
+    if not begins:
+        raise BadInput("--worklist needs --exam and --view")
+    from edge_runtime.exams.worklist import parse_worklist
+
+    PYNETDICOM.require()
+    return parse_worklist(text)
+
+
 def _refuse_source(save: Path, source: SourceUri) -> None:
     """Raises BadInput where the saved video would overwrite the source."""
     text = source.unexpanded
     if on_disk(text) and Path(text).resolve() in (save.resolve(), save.resolve().parent):
         raise BadInput(f"--save {save}: would overwrite or lie among the source {source}")
+
+
+def _refuse_received(record: Path | None, exam: WantedExam | None) -> None:
+    """Raises BadInput for options that make no sense where pictures are sent."""
+    if record is not None:
+        raise BadInput("--record: the pictures that are sent are not recorded; archive the objects")
+    if exam is not None and exam.identity.patient_id:
+        raise BadInput("--exam-id: the pictures that are sent say whom they show")
+
+
+def _ask_today(worklist: "WorklistAddress") -> "Worklist":
+    from edge_runtime.exams.worklist import ask_worklist
+
+    return ask_worklist(worklist, datetime.now().astimezone().date().isoformat())
 
 
 def _announce(chain: FallbackChain) -> None:
@@ -407,8 +469,11 @@ def _run(
     record: Path | None = None,
     record_limit: float = RECORD_GIGABYTES,
     exam: WantedExam | None = None,
+    worklist: "WorklistAddress | None" = None,
 ) -> None:
     """One session from the arguments to the summary; calls `admit` once the model is open."""
+    if record is not None:
+        refuse_existing(record)
     saved = saved_regions_of(saved_regions_file(), source)
     if roi is not None:
         parse_roi(roi)  # a wrong region is refused before the source opens
@@ -416,7 +481,7 @@ def _run(
         for (width, height), entry in saved.items():
             if entry.roi is not None:
                 box = ",".join(map(str, entry.roi))
-                say(f"region: {box} is remembered for a screen of {width} x {height}")
+                say(f"region: {box} is saved for a screen of {width} x {height}")
     if as_json:
         sinks = ["jsonl:-", *sinks]
     if not as_json or (sys.stderr is not None and sys.stderr.isatty()):
@@ -424,9 +489,13 @@ def _run(
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
         device: CaptureDevice = stack.enter_context(open_source(source))
+        received = device.received
+        if received is not None:
+            _refuse_received(record, exam)
         if device.replay is not None and recorded_settings(device.replay).any_picture:
             chain.any_picture = True
-        if view is not None and view.paced and not device.live:
+        is_recording = not device.live and device.replay is None  # a record plays as it was judged
+        if view is not None and view.paced and is_recording:
             device = PacedRecording(device)
         operated = view is not None
         session = assemble(
@@ -436,28 +505,41 @@ def _run(
         if evidence and not chain.classifier.has_evidence:
             raise BadInput(f"--evidence: {chain.bundle.id} has no evidence map")
         admit()
-        context = SinkContext(stop, device.live, device.fps, evidence)
+        exam_sinks: list[ExamSink] | None = None if exam is None else []
+        context = SinkContext(stop, device.live, device.fps, evidence, exam_sinks=exam_sinks)
         single = SingleResult()
         opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
-        if not device.live:
+        if not device.endless:
             opened.append(single)
         frame_recorder = None
         if record is not None:
-            from edge_runtime.session import frame_recorder as frames  # here: few sessions record
+            from edge_runtime.session.frame_recorder import open_frame_recorder  # here: few do
 
             frame_recorder = stack.enter_context(
-                frames.open_frame_recorder(record, device, source, session.settings, record_limit)
+                open_frame_recorder(record, device, source, session.settings, record_limit)
             )
         exam_recorder = None
         if exam is not None:
-            from edge_runtime.exams.recorder import open_recorder  # here: few sessions keep exams
+            from edge_runtime.exams.recorder import open_exam_recorder  # here: few keep exams
 
             exam_recorder = stack.enter_context(
-                open_recorder(exam.folder, chain.bundle, str(source), device.live, exam.retention)
+                open_exam_recorder(
+                    exam.folder,
+                    chain.bundle,
+                    str(source),
+                    device.live,
+                    exam.retention,
+                    exam_sinks=exam_sinks or (),
+                )
             )
-            if view is None or exam.identity.patient_id:  # else they begin on the page
-                exam_recorder.begin(exam.identity)
-            opened.append(exam_recorder)
+            if received is not None:
+                from edge_runtime.exams.studies import study_exams
+
+                opened.append(stack.enter_context(study_exams(exam_recorder, received)))
+            else:
+                if view is None or exam.identity.patient_id:  # else they begin on the page
+                    exam_recorder.begin(exam.identity)
+                opened.append(exam_recorder)
         if view is not None:
             from edge_runtime.view.operator import Operator
             from edge_runtime.view.sink import open_view
@@ -468,6 +550,7 @@ def _run(
                 saved_regions_file(),
                 session.throttle.celsius,
                 exam_recorder,
+                None if worklist is None else partial(_ask_today, worklist),
             )
             facts = session_facts(
                 device.live,
@@ -475,6 +558,8 @@ def _run(
                 chain.stage.decision.margin,
                 chain.classifier.has_evidence,
                 exam is not None,
+                received is not None,
+                worklist is not None,
             )
             page = stack.enter_context(open_view(view.address, facts, operator, view.certificate))
             opened.append(page)
@@ -483,7 +568,7 @@ def _run(
             mark = view.certificate.fingerprint if view.certificate else None
             say_link_notes(page.link, mark)
             if view.browse:
-                _browse(page.operator_link)
+                _browse(page.link)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 

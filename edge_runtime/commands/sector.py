@@ -101,7 +101,7 @@ def sector(
     elif forget_it:
         count = forget_regions(path, name)
         if not count:
-            raise BadInput(f"{path}: nothing is remembered for {name.key}")
+            raise BadInput(f"{path}: nothing is saved for {name.key}")
         say(f"{path}: {count} forgotten")
     else:
         if out is not None:
@@ -157,7 +157,7 @@ def _report(source: SourceUri, search: ScreenSearch, was_set: bool, as_json: boo
             "polygon": outline and outline.polygon,
             "share": round(share, 4),
             "flaw": picture_flaw,
-            "remembered": saved is not None,
+            "saved": saved is not None,
         }
         print(json.dumps(answer))
         return
@@ -171,13 +171,13 @@ def _report(source: SourceUri, search: ScreenSearch, was_set: bool, as_json: boo
     if picture_flaw is not None:
         print(f"it would not be classified: {picture_flaw}")
     if saved is not None:
-        print(f"remembered: {_described(saved)}")
+        print(f"saved: {_described(saved)}")
 
 
 def _save(path: Path, source: SourceUri, search: ScreenSearch, roi: Box | None) -> None:
     outline = search.outline
     if outline is None:
-        raise BadInput(f"{source.key}: no picture was found to remember; say where with --set")
+        raise BadInput(f"{source.key}: no picture was found to save; say where with --set")
     rectangle = outline.kind is Shape.RECTANGLE
     try:
         entry = SavedRegion(
@@ -190,7 +190,7 @@ def _save(path: Path, source: SourceUri, search: ScreenSearch, roi: Box | None) 
     except ValueError as error:
         raise BadInput(f"--save: {error}") from error
     save_region(path, entry)
-    say(f"{path}: remembered")
+    say(f"{path}: saved")
 
 
 def _list(path: Path, as_json: bool) -> None:
@@ -203,7 +203,7 @@ def _list(path: Path, as_json: bool) -> None:
         width, height = region.screen
         print(f"{SourceUri(region.source).key}  {width} x {height}  {_described(region)}")
     if not regions:
-        say(f"{path}: nothing is remembered; see `sonolite sector --help`")
+        say(f"{path}: nothing is saved; see `sonolite sector --help`")
 
 
 def _entry(region: SavedRegion) -> dict[str, object]:

@@ -80,6 +80,13 @@ def read_fleet(path: Path) -> tuple[FleetDevice, ...]:
     return tuple(members)
 
 
+def named_devices(target: str, root: str, ssh: str) -> tuple[FleetDevice, ...]:
+    """The devices of a list, or the one of an address. Raises as `read_fleet` does."""
+    if target.endswith(".toml"):
+        return read_fleet(Path(target))
+    return (FleetDevice(address=target, root=root, ssh=ssh),)
+
+
 def on_every_device(
     members: Sequence[FleetDevice], do: Callable[[FleetDevice], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:

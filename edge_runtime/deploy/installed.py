@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from devices import BadInput
+from edge_runtime.deploy.drift import DriftDays, parse_days
 from edge_runtime.deploy.plan import require_root, require_status
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import (
@@ -44,19 +45,37 @@ exit 2
 """Runs the tool with the first Python that is new enough, unless another user can change it."""
 LINK = re.compile(r"https?://[\w.:\[\]-]+:\d{1,5}/", re.ASCII)
 """What the address of a view may be."""
-KEPT_SCRIPT = """\
+FILE_CHECK = """\
+if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then
+    echo "$1: not a file; remove it there" >&2
+    exit 2
+fi
+"""
+"""Refuses a link or a pipe, which the user of the service can put in the place of a file.
+
+Since that may happen after the check, too, the readers have a limit of time and of bytes.
+"""
+KEPT_SCRIPT = f"""\
 set -eu
-test -e "$1" || { echo "there is no link yet; see sonolite device status" >&2; exit 2; }
-if [ -r "$1" ]; then exec cat "$1"; fi
-exec sudo -n -u "$(stat -c %U "$1")" cat "$1"
+{FILE_CHECK}
+test -e "$1" || {{ echo "there is no link yet; see sonolite device status" >&2; exit 2; }}
+rights=
+[ -r "$1" ] || rights="sudo -n -u $(stat -c %U "$1")"
+$rights timeout 10 head -c 200 "$1"
 """
 """Prints the token of a view, which the service's user alone reads, by the rights of that user."""
-LOGS_SCRIPT = """\
+MAX_LOG_BYTES_READ = 1 << 20
+"""Bytes of a log that are read at most, from its end."""
+LOGS_SCRIPT = f"""\
 set -eu
-if [ ! -d /run/systemd/system ]; then exec tail -n "$1" "$2"; fi
-rights=
-id -nG | grep -qwE 'root|adm|systemd-journal' || rights='sudo -n'
-$rights journalctl -u sonolite -o cat -n "$1" --no-pager
+if [ -d /run/systemd/system ]; then
+    rights=
+    id -nG | grep -qwE 'root|adm|systemd-journal' || rights='sudo -n'
+    exec $rights journalctl -u sonolite -o cat -n "$2" --no-pager
+fi
+{FILE_CHECK}
+test -r "$1" || {{ echo "$1: cannot be read" >&2; exit 2; }}
+timeout 10 tail -c {MAX_LOG_BYTES_READ} "$1" | tail -n "$2"
 """
 """A user in none of these groups sees an empty journal, and no error (journalctl(1))."""
 
@@ -119,7 +138,7 @@ class DeployedDevice:
         record = self.status().get("view")
         if not isinstance(record, dict) or "trouble" not in record:
             raise BadInput("no live view; see sonolite deploy --view")
-        if record["trouble"] is not None:
+        if record["trouble"] is not None and "link" not in record:
             raise BadInput(f"no live view: {record['trouble']}")
         link, fingerprint = str(record.get("link")), record.get("fingerprint")
         if not LINK.fullmatch(link) or not isinstance(fingerprint, str | None):
@@ -129,6 +148,16 @@ class DeployedDevice:
         if not TOKEN.fullmatch(token):
             raise BadInput(f"{path}: damaged; remove it, and the service makes another")
         return {"link": f"{link}#{token}", "fingerprint": fingerprint}
+
+    def drift(self, since: str, until: str) -> DriftDays:
+        """The daily aggregates of the days from one to another. Raises what `Device.run` does."""
+        try:
+            answer = self._device.run(self._words("drift", since, until))
+        except BadInput as error:
+            if "invalid choice" in str(error):
+                raise BadInput("keeps no aggregates yet; deploy to it with this version") from error
+            raise
+        return parse_days(answer, self._device.address)
 
     def rollback(self, wait: float, force: bool) -> dict[str, Any]:
         """Goes back to the release before this one; the answer names it."""
@@ -143,7 +172,7 @@ class DeployedDevice:
         if switches:
             return self._device.run(self._words("log", "--lines", str(lines)))
         plain = str(self._root / "state" / "service.log")
-        return self._device.run(["sh", "-c", LOGS_SCRIPT, "sh", str(lines), plain])
+        return self._device.run(["sh", "-c", LOGS_SCRIPT, "sh", plain, str(lines)])
 
     def doctor(self) -> list[dict[str, Any]]:
         """The findings of the doctor on the device; see `edge_runtime.doctor`."""

@@ -22,6 +22,8 @@ from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.release.config import Config, make_config, parse_config
 from edge_runtime.release.layout import CONFIG, DEFAULT_ROOT, TOOL, Refused
 from edge_runtime.release.stage import file_sha256, release_name
+from edge_runtime.sinks.open import SINK_LIBRARIES
+from edge_runtime.sinks.sink_uri import SinkUri
 
 UNPACKED_FACTOR = 5
 """Bytes on the disk of the device for one byte of a wheel: sent, unpacked, and compiled."""
@@ -203,7 +205,13 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
         raise BadInput(f"{device.address}: --kiosk needs systemd there")
     config = _config(request, status)
     view = bool(config.view.address)
-    environment = gather_wheels(board, facts.machine, python, version, request.wheels, view)
+    changes = request.view or {}
+    if changes.get("tls") and not view:
+        raise BadInput(f"{device.address}: --view-tls needs --view, since there is no view yet")
+    if changes.get("address") == "" and facts.kiosk is not None and request.kiosk is None:
+        raise BadInput(f"{device.address}: its kiosk needs the view; give --no-kiosk, too")
+    extras = needed_extras(config)
+    environment = gather_wheels(board, facts.machine, python, version, request.wheels, extras)
     needed = 2 * request.bundle.stat().st_size + SPARE_BYTES
     if environment.name not in status["environments"]:
         needed += UNPACKED_FACTOR * sum(wheel.size for wheel in environment.wheels)
@@ -220,6 +228,14 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
         config,
         pack_tool(),
     )
+
+
+def needed_extras(config: Config) -> set[str]:
+    """The extras of this project without which a view or a sink of the configuration fails."""
+    extras = {"view"} if config.view.address else set()
+    kinds = [SinkUri(sink.uri).kind for sink in config.sink]
+    libraries = [SINK_LIBRARIES[kind] for kind in kinds if kind in SINK_LIBRARIES]
+    return extras | {library.extra for library in libraries if library.extra is not None}
 
 
 def probe_host(device: SshDevice, root: str) -> HostFacts:

@@ -27,6 +27,8 @@ ADDRESS_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
 SSH_FAILED = 255
 """The exit code of ssh itself; other codes are those of the command."""
 _CHUNK = 1 << 16
+MAX_OUTPUT = 64 << 20
+"""Bytes of the output of a command that are read."""
 LONGEST = 60
 """Bytes of the name of a folder for the connection's socket, which has 107 with all that ssh adds
 to it (unix(7), sun_path)."""
@@ -94,6 +96,8 @@ class SshDevice:
             code = process.wait()
             out.seek(0)
             err.seek(0)
+            if os.fstat(out.fileno()).st_size > MAX_OUTPUT:
+                raise BadInput(f"{self.address}: answers more than {MAX_OUTPUT:,} bytes")
             # A shell may greet even those that are no persons: what comes before is not the answer.
             output = out.read().decode("utf-8", "replace").rpartition(f"{mark}\n")[2]
             complaint = err.read().decode("utf-8", "replace").strip()

@@ -86,7 +86,9 @@ set -eu
 systemctl disable --quiet --now sonolite-kiosk
 rm -f "$1"
 systemctl daemon-reload
+if systemctl is-enabled --quiet getty@tty1; then systemctl start --no-block getty@tty1; fi
 """
+"""The kiosk took the place of the login on the screen; see Conflicts= of its unit."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,8 +25,6 @@ from edge_runtime.release.stage import file_sha256
 
 LOCK_FILES = {"ai-edge-litert": "device.txt", "tflite-runtime": "tflite-runtime.txt"}
 """The lock file of each interpreter."""
-VIEW_LOCK = "view.txt"
-"""The lock file of what a live view needs besides."""
 DOWNLOAD_MINUTES = 30
 
 
@@ -54,15 +53,20 @@ class Environment:
 
 
 def gather_wheels(
-    board: Board, machine: str, python: str, version: str, given: Path | None, view: bool = False
+    board: Board,
+    machine: str,
+    python: str,
+    version: str,
+    given: Path | None,
+    extras: Collection[str] = (),
 ) -> Environment:
-    """The wheels for a device, with the wheel of this project, and those of a live view.
+    """The wheels for a device, with the wheel of this project, and those of its `extras`.
 
     `given` is a folder of wheels.
 
     Raises BadInput where the wheels cannot be downloaded.
     """
-    folder = given or download_wheels(board, machine, version, view)
+    folder = given or download_wheels(board, machine, version, extras)
     wheels = sorted(folder.glob("*.whl")) if folder.is_dir() else []
     if given is not None and not given.is_dir():
         raise BadInput(f"--wheels {given}: no such folder")
@@ -77,12 +81,13 @@ def gather_wheels(
     return Environment(python, tuple(hashed))
 
 
-def download_wheels(board: Board, machine: str, version: str, view: bool = False) -> Path:
+def download_wheels(board: Board, machine: str, version: str, extras: Collection[str] = ()) -> Path:
     """The folder of the wheels for a Python `version` on `machine`; downloaded only once.
 
+    Each of the `extras` of this project has a lock file of its own.
     Raises BadInput where pip cannot get a wheel.
     """
-    names = [LOCK_FILES[board.interpreter], *([VIEW_LOCK] if view else [])]
+    names = [LOCK_FILES[board.interpreter], *(f"{extra}.txt" for extra in sorted(extras))]
     lock = "".join(lock_for_target(read_lock_file(name), machine, version) for name in names)
     tags = board.platforms(machine)  # type: ignore[arg-type]
     digest = hashlib.sha256("\n".join([lock, version, *tags]).encode()).hexdigest()

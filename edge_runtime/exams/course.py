@@ -59,13 +59,17 @@ class CourseStep:
 class _Seen:
     """A nodule so far."""
 
-    record: ExamNodule
+    nodule: Nodule
+    """As in the last frame."""
+    result: Result
+    """The result of that frame."""
+    first_seen: str
+    """UTC, ISO 8601."""
     summary: NoduleSummary
     at: float
     """Seconds of the last frame."""
     rank: tuple[bool, float]
     """Of the best picture: whether there was a label, and the weight."""
-    marked: bool
     changed: bool = True
 
 
@@ -77,6 +81,7 @@ class Course:
     ) -> None:
         """`begun` in monotonic seconds; `policy` is that of the locator of the bundle."""
         self._stage, self._policy, self._live, self._begun = stage, policy or MARKED, live, begun
+        self._whole = session_policy(self._policy)
         self._numbers: dict[tuple[str | None, int], int] = {}
         self._seen: dict[int, _Seen] = {}
         self._candidates: dict[int, KeyPicture] = {}
@@ -103,7 +108,7 @@ class Course:
         changed = [seen for seen in self._seen.values() if seen.changed]
         for seen in changed:
             seen.changed = False
-        return tuple(seen.record for seen in changed)
+        return tuple(self._record(seen) for seen in changed)
 
     def take_pictures(self, room: int) -> list[KeyPicture]:
         """At most `room` best pictures that are better than the ones that were taken before."""
@@ -137,10 +142,8 @@ class Course:
             rank = self._offer(KeyPicture(number, result, pixels), rank, before)
         else:
             rank = before.rank
-        first = result.captured_utc if before is None else before.record.first_seen
-        record = self._record(summary, nodule, result, first)
-        marked = nodule.locator_score is None
-        self._seen[number] = _Seen(record, summary, at, rank, marked)
+        first = result.captured_utc if before is None else before.first_seen
+        self._seen[number] = _Seen(nodule, result, first, summary, at, rank)
         self._forget(at)
 
     def _offer(
@@ -154,11 +157,10 @@ class Course:
             return rank
         return (False, -1.0) if before is None else before.rank
 
-    def _record(
-        self, summary: NoduleSummary, nodule: Nodule, result: Result, first: str
-    ) -> ExamNodule:
+    def _record(self, seen: _Seen) -> ExamNodule:
         """What all frames of a nodule say together. A still is decided alone."""
-        whole, pool = session_policy(self._policy), summary.pool
+        nodule, result, summary = seen.nodule, seen.result, seen.summary
+        whole, pool = self._whole, summary.pool
         probability, bounds = pool.probability, None
         if result.timestamp is None:
             probability = nodule.probability
@@ -173,7 +175,7 @@ class Course:
             number=summary.number,
             track=nodule.track,
             file=result.file,
-            first_seen=first,
+            first_seen=seen.first_seen,
             last_seen=result.captured_utc,
             frames=summary.frames,
             label=label,
@@ -189,7 +191,9 @@ class Course:
         over = [
             number
             for number, seen in self._seen.items()
-            if not seen.marked and not seen.changed and at - seen.at > FINISHED_SECONDS
+            if seen.nodule.locator_score is not None
+            and not seen.changed
+            and at - seen.at > FINISHED_SECONDS
         ]
         for number in over:
             del self._seen[number]

@@ -9,9 +9,10 @@ from typing import Any
 import cv2
 import msgspec
 
+from edge_runtime.exams.fhir import exam_as_fhir
 from edge_runtime.exams.page import exam_page
 from edge_runtime.exams.pdf import PDF_WRITER, exam_pdf
-from edge_runtime.exams.report import make_report, overlay_of
+from edge_runtime.exams.report import draw_still, make_report
 from edge_runtime.exams.store import (
     Exam,
     ExamDecision,
@@ -22,9 +23,8 @@ from edge_runtime.exams.store import (
 )
 from edge_runtime.files import whole_folder
 from edge_runtime.results.result import NOTICE
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula; foreign text must not begin so."""
+from edge_runtime.sinks.csv_rows import FORMULA
+from edge_runtime.sinks.open import DICOM_OBJECTS
 
 
 def export_exam(
@@ -34,12 +34,20 @@ def export_exam(
     nodules: list[ExamNodule],
     stills: list[KeptStill],
     decisions: list[ExamDecision],
+    *,
+    dicom: bool = False,
+    clip: str | None = None,
+    fhir: bool = False,
 ) -> list[str]:
     """Writes an exam of `folder` into the new folder `out`, whole or not at all.
 
-    There is no report.pdf without the extra `exam`. Returns what could not be written, in words.
-    Raises BadInput where `out` exists, or cannot be written.
+    With `dicom` the DICOM objects come along, with the recording `clip` among them, and with `fhir`
+    the same as FHIR. There is no report.pdf without the extra `exam`. Returns what could not be
+    written, in words. Raises BadInput where `out` exists, or cannot be written, with either for an
+    exam that runs, and with `dicom` without the extra `dicom`.
     """
+    if dicom:
+        DICOM_OBJECTS.require()
     notes = []
     with whole_folder(out) as part:
         report = make_report(folder, exam, nodules, stills, decisions)
@@ -49,20 +57,33 @@ def export_exam(
         else:
             notes.append(f"no report.pdf, which needs {PDF_WRITER.distribution}: {PDF_WRITER.cure}")
         record = exam_record(exam, nodules, stills)
+        if fhir:
+            (part / "fhir.json").write_bytes(exam_as_fhir(exam, nodules, decisions, report))
         (part / "exam.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
         labels = list(exam.provenance.prevalence)
         _table(part / "decisions.csv", _decision_rows(decisions, labels))
         _table(part / "nodules.csv", _nodule_rows(nodules, labels))
         (part / "pictures").mkdir()
         for still in stills:
-            overlay = overlay_of(folder, exam.id, still)
-            if overlay is None:
+            drawn = draw_still(folder, exam.id, still)
+            if drawn is None:
                 notes.append(f"picture {still.number} is missing or damaged")
                 continue
             content = still_path(folder, exam.id, still.number).read_bytes()
             (part / "pictures" / f"{still.number}.png").write_bytes(content)
+            overlay, result = drawn
+            if result is None:
+                why = "another version of sonolite kept the result"
+                notes.append(f"picture {still.number} has no overlay: {why}")
+                continue
             coded = cv2.imencode(".png", overlay)[1].tobytes()
             (part / "pictures" / f"{still.number}_overlay.png").write_bytes(coded)
+        if dicom:
+            from edge_runtime.exams.dicom.objects import exam_objects, write_objects
+
+            write_objects(
+                part / "dicom", exam_objects(folder, exam, nodules, stills, decisions, clip)
+            )
     return notes
 
 
@@ -98,7 +119,7 @@ def exam_record(
 def exam_summary(exam: Exam) -> dict[str, Any]:
     """The facts of an exam, for JSON."""
     record = asdict(exam) | {"interrupted": exam.interrupted}
-    record["nodule_count"], record["still_count"] = record.pop("nodules"), record.pop("stills")
+    record["nodule_count"], record["kept_by_person"] = record.pop("nodules"), record.pop("stills")
     return record
 
 
@@ -180,4 +201,4 @@ def _table(path: Path, rows: Iterable[dict[str, object]]) -> None:
 def _cell(value: object) -> object:
     if isinstance(value, float):
         return round(value, 6)
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

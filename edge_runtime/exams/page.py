@@ -4,8 +4,13 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from edge_runtime.exams.report import NODULE_HEAD, REASON_HEAD, ExamReport, ReportPicture
-from edge_runtime.results.result import NOTICE
+from edge_runtime.exams.report import (
+    NODULE_HEAD,
+    REASON_HEAD,
+    REPORT_NOTICE,
+    ExamReport,
+    ReportPicture,
+)
 
 STYLE = """
 @page { size: A4; margin: 12mm }
@@ -54,8 +59,9 @@ def exam_page(report: ExamReport) -> str:
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
         for name, value in report.facts
     )
+    notice = f"<p class=notice>{escape(REPORT_NOTICE)}</p>"
     parts = [
-        f"<header><h1>{escape(report.title)}</h1><p class=notice>{_notice()}</p></header>",
+        f"<header><h1>{escape(report.title)}</h1>{notice}</header>",
         *(f"<p class=warning>{escape(line)}</p>" for line in report.warnings),
         f"<dl>{facts}</dl>",
         "<h2>Decisions</h2>",
@@ -67,7 +73,7 @@ def exam_page(report: ExamReport) -> str:
         parts += ["<h2>Abstentions</h2>", table]
     parts += _pictures(report)
     lines = "".join(f"<p>{escape(line)}</p>" for line in report.explanation)
-    parts.append(f"<footer>{lines}<p class=notice>{_notice()}</p></footer>")
+    parts.append(f"<footer>{lines}{notice}</footer>")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -75,10 +81,6 @@ def exam_page(report: ExamReport) -> str:
         f"<title>{escape(report.title)}</title>\n<style>{STYLE}</style></head>\n"
         f"<body><main>\n{chr(10).join(filter(None, parts))}\n</main></body></html>\n"
     )
-
-
-def _notice() -> str:
-    return escape(NOTICE[0].upper() + NOTICE[1:])
 
 
 def _pictures(report: ExamReport) -> Iterable[str]:

@@ -5,8 +5,13 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from devices.capture.registry import Library
-from edge_runtime.exams.report import NODULE_HEAD, REASON_HEAD, ExamReport, ReportPicture
-from edge_runtime.results.result import NOTICE
+from edge_runtime.exams.report import (
+    NODULE_HEAD,
+    REASON_HEAD,
+    REPORT_NOTICE,
+    ExamReport,
+    ReportPicture,
+)
 
 if TYPE_CHECKING:
     from fpdf import FPDF
@@ -50,7 +55,7 @@ def exam_pdf(report: ExamReport) -> bytes:
     if report.reasons:
         _heading(pdf, "Abstentions")
         _table(pdf, REASON_HEAD, report.reasons, REASON_WIDTHS)
-    foot = _foot_lines(report)
+    foot = foot_lines(report)
     foot_top = BOTTOM - _height(pdf, foot)
     if report.pictures:
         _heading(pdf, "Pictures")
@@ -68,7 +73,7 @@ def _head(pdf: "FPDF", report: ExamReport) -> None:
     _font(pdf, 18, DARK, bold=True)
     pdf.cell(WIDTH / 2, 9, _latin(report.title))
     _font(pdf, 10, WARN, bold=True)
-    pdf.cell(WIDTH / 2, 9, _notice(), align="R")
+    pdf.cell(WIDTH / 2, 9, REPORT_NOTICE, align="R")
     pdf.set_draw_color(*DARK)
     pdf.set_line_width(0.5)
     pdf.line(MARGIN, top + 10, MARGIN + WIDTH, top + 10)
@@ -154,7 +159,8 @@ def _pictures(pdf: "FPDF", pictures: Sequence[ReportPicture], bottom: float) -> 
     pdf.set_xy(MARGIN, top)
 
 
-def _foot_lines(report: ExamReport) -> list[str]:
+def foot_lines(report: ExamReport) -> list[str]:
+    """The explanation, and that letters are missing, if so."""
     words = [report.title, *(value for _, value in report.facts)]
     words += [cell for row in (*report.nodules, *report.reasons) for cell in row]
     words += [picture.caption for picture in report.pictures]
@@ -180,11 +186,7 @@ def _foot(pdf: "FPDF", lines: Sequence[str], top: float) -> None:
     for line in lines:
         _line(pdf, line, 8, GRAY)
         pdf.set_y(pdf.get_y() + 1)
-    _line(pdf, _notice(), 9, WARN, bold=True)
-
-
-def _notice() -> str:
-    return NOTICE[0].upper() + NOTICE[1:]
+    _line(pdf, REPORT_NOTICE, 9, WARN, bold=True)
 
 
 def _font(pdf: "FPDF", size: float, color: tuple[int, int, int], bold: bool = False) -> None:

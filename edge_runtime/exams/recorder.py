@@ -3,17 +3,17 @@
 A session gives its results to the recorder as to any sink; a page begins and ends exams, and keeps
 pictures:
 
-    with open_recorder(folder, bundle, str(source), device.live) as recorder:
+    with open_exam_recorder(folder, bundle, str(source), device.live) as recorder:
         recorder.begin(Identity(patient_id="4711"))
         session.run([recorder, ...], stop)          # calls recorder.write(result, pixels)
         recorder.keep_still(result, pixels)         # from any thread
         recorder.end()
         recorder.status().line()
 
-`begin` and `keep_still` raise BadInput where they make no sense now. Nothing else is raised, and
-nothing waits for the disk: what cannot be written waits in a queue of bounded length and is tried
-again; what the queue has no room for is counted. `status` tells the trouble. Outside an exam
-`write` does nothing.
+`begin` and `keep_still` raise BadInput with a `NotKept` where they make no sense now. Nothing else
+is raised, and nothing waits for the disk: what cannot be written waits in a queue of bounded length
+and is tried again; what the queue has no room for is counted. `status` tells the trouble. Outside
+an exam `write` does nothing.
 """
 
 import errno
@@ -25,11 +25,11 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from enum import StrEnum
 from pathlib import Path
 
 import cv2
@@ -40,11 +40,14 @@ from edge_runtime.exams import store
 from edge_runtime.exams.course import Course, CourseStep
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Identity, Provenance, Retention
+from edge_runtime.files import make_thread_nicer
 from edge_runtime.results.result import Result, to_json
+from edge_runtime.sinks.sink import ExamSink
+from edge_runtime.text import program_version
 
 _LOGGER = logging.getLogger(__name__)
 
-RECORDS_WAITING = 1024
+STEPS_WAITING = 1024
 """Steps of an exam that may wait for the disk: a quarter of an hour of a quiet exam."""
 PICTURES_WAITING = 8
 COMMIT_PAUSE = 0.5
@@ -59,29 +62,40 @@ HANG_SECONDS = 10.0
 """For so long the end then waits for a write that has begun."""
 LOCK = "recorder.lock"
 LOCK_ATTEMPTS = 10
-REMOVED = "the folder was removed"
-"""The trouble after which an exam cannot be completed: what would be written is lost."""
 
 Write = Callable[[sqlite3.Connection, int], None]
 """Writes something of the exam of that number; only ever called within a transaction."""
 
 
+class NotKept(StrEnum):
+    """Why something of an exam cannot be kept, now or at all."""
+
+    NO_EXAM = "no exam is running; begin one first"
+    EXAM_RUNS = "an exam is running; end it first"
+    TOO_MUCH = "too much waits for the disk: try again"
+    FULL = "the disk is full"
+    SILENT = "the disk does not answer"
+    LOCKED = "another program holds the database"
+    UNREADABLE = "the database cannot be opened"
+    REMOVED = "the folder was removed"
+    """The exam cannot be completed: what would be written is lost."""
+    FAILED = "the recorder of exams failed"
+
+
 @dataclass(frozen=True)
-class RecorderStatus:
+class ExamStatus:
     """How the recorder is doing."""
 
-    running: bool
-    """Whether an exam runs."""
     begun: str | None
-    """When it began, UTC, ISO 8601."""
+    """When the exam that runs began, UTC, ISO 8601; None where none runs."""
     exam: int | None
     """The number of the exam that was written last; None before the first is written."""
     stills: int
     """Pictures that somebody kept in this exam."""
     waiting: int
-    """Records that wait for the disk."""
+    """Steps that wait for the disk."""
     lost: int
-    """Records of the session that could not be written."""
+    """Steps of the exams of the session that could not be written."""
     trouble: str | None
     """Why nothing can be written now."""
 
@@ -91,7 +105,7 @@ class RecorderStatus:
         if self.trouble is not None:
             words.append(f"the exam is not being written: {self.trouble}; {self.waiting} wait")
         if self.lost:
-            words.append(f"{self.lost} records of exams were lost")
+            words.append(f"{self.lost} steps of exams were lost")
         return ", ".join(words) or None
 
 
@@ -102,12 +116,14 @@ class _Job:
     write: Write | None = None
     begin: tuple[str, Identity] | None = None
     """Begins an exam at that moment."""
-    picture: bool = False
+    ends: bool = False
+    code: Callable[[], None] | None = None
+    """Codes the picture; long work, which must not hold the database."""
     may_be_lost: bool = True
 
 
-class Recorder:
-    """A sink that keeps exams; see the text of the module. `open_recorder` makes it."""
+class ExamRecorder:
+    """A sink that keeps exams; see the text of the module. `open_exam_recorder` makes it."""
 
     wants_pixels, latest_only = True, False
 
@@ -119,12 +135,17 @@ class Recorder:
         retention: Retention,
         clock: Clock,
         utc: Callable[[], datetime],
+        lock: ExitStack,
+        exam_sinks: Sequence[ExamSink],
     ) -> None:
+        """`lock` holds the lock of the folder, and takes another one where the folder is made
+        again.
+        """
         locator = bundle.manifest.locator
         self._stage = bundle.manifest.classifier
         self._policy = None if locator is None else locator.pooling
         self._folder, self._provenance, self._retention = folder, provenance, retention
-        self._clock, self._utc = clock, utc
+        self._clock, self._utc, self._exam_sinks = clock, utc, exam_sinks
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._taken = 0
@@ -138,9 +159,9 @@ class Recorder:
         self._stills = self._lost = self._lost_before = self._pictures = 0
         self._trouble: str | None = None
         self._failed = False
-        """Whether the recorder itself failed; it then takes nothing more."""
+        """Whether the recorder gave up; it then takes nothing more."""
         self._connection: sqlite3.Connection | None = None
-        self._database: tuple[int, int] | None = None
+        self._database, self._lock = store.database_identity(folder), lock
         self._removed: list[Path] = []
         """Files that no row names once the transaction is committed."""
         self._thread = threading.Thread(target=self._work, name="exams", daemon=True)
@@ -152,8 +173,8 @@ class Recorder:
         """Begins an exam. Raises BadInput where one runs, and where nothing can be kept."""
         with self._changed:
             if self._course is not None:
-                raise BadInput("an exam is running; end it first")
-            self._require_room(len(self._jobs) < RECORDS_WAITING)
+                raise BadInput(NotKept.EXAM_RUNS)
+            self._require_room(len(self._jobs) < STEPS_WAITING)
             self._begun = self._now()
             self._course = Course(self._stage, self._policy, self._provenance.live, self._clock())
             self._stills, self._lost_before = 0, self._lost
@@ -172,7 +193,7 @@ class Recorder:
             def write(to: sqlite3.Connection, exam: int) -> None:
                 store.set_ended(to, exam, at, self._lost - before)
 
-            self._put(_Job(write, may_be_lost=False))
+            self._put(_Job(write, ends=True, may_be_lost=False))
 
     def keep_still(self, result: Result, pixels: Pixels) -> None:
         """Keeps a picture with its result; `pixels` must not be changed afterwards.
@@ -181,7 +202,7 @@ class Recorder:
         """
         with self._changed:
             if self._course is None:
-                raise BadInput("no exam is running; begin one first")
+                raise BadInput(NotKept.NO_EXAM)
             self._require_room(self._pictures < PICTURES_WAITING)
             self._keep_picture(result, pixels, "person", None)
             self._stills += 1
@@ -199,11 +220,10 @@ class Recorder:
             if step is not None:
                 self._keep_step(step)
 
-    def status(self) -> RecorderStatus:
+    def status(self) -> ExamStatus:
         """How the recorder is doing now."""
         with self._changed:
-            return RecorderStatus(
-                self._course is not None,
+            return ExamStatus(
                 self._begun,
                 self._exam,
                 self._stills,
@@ -219,20 +239,26 @@ class Recorder:
         return [line for line in (kept, status.line()) if line is not None]
 
     def close(self) -> None:
-        """Ends the exam, and waits until all is written, at most END_SECONDS for a silent disk."""
+        """Ends the exam, and waits until all is written, at most END_SECONDS for a silent disk.
+
+        What is not written after HANG_SECONDS more counts as lost.
+        """
         self.end()
         with self._changed:
             self._closed, self._gives_up = True, self._clock() + END_SECONDS
             self._changed.notify_all()
         self._thread.join(END_SECONDS + HANG_SECONDS)
+        with self._changed:
+            if self._thread.is_alive() and not self._failed:
+                self._give_up(NotKept.SILENT)
 
     # What waits for the disk. All of this is called with the condition held.
 
     def _require_room(self, has_room: bool) -> None:
         if self._failed:
-            raise BadInput(f"exams cannot be kept: {self._trouble}")
+            raise BadInput(self._trouble or NotKept.FAILED)
         if not has_room:
-            raise BadInput("exams cannot be kept: too much waits for the disk")
+            raise BadInput(NotKept.TOO_MUCH)
 
     def _keep_step(self, step: CourseStep, all_pictures: bool = False) -> None:
         assert self._course is not None
@@ -255,19 +281,21 @@ class Recorder:
         held: list[Pixels] = [pixels]
         coded: list[bytes] = []
 
-        def write(to: sqlite3.Connection, exam: int) -> None:
+        def code() -> None:
             if not coded:  # once, although a full disk has it tried often
                 coded.append(cv2.imencode(".png", held.pop())[1].tobytes())
+
+        def write(to: sqlite3.Connection, exam: int) -> None:
             self._write_still(to, exam, coded[0], result, kept, nodule)
 
         self._pictures += 1
-        self._put(_Job(write, picture=True, may_be_lost=False))
+        self._put(_Job(write, code=code, may_be_lost=False))
 
     def _put(self, job: _Job) -> None:
         """Adds a job. A full queue gives up its oldest job that may be lost."""
         if self._failed:
             return
-        if len(self._jobs) + self._taken >= RECORDS_WAITING:
+        if len(self._jobs) + self._taken >= STEPS_WAITING:
             oldest = next((each for each in self._jobs if each.may_be_lost), None)
             if oldest is not None:
                 self._jobs.remove(oldest)
@@ -278,15 +306,20 @@ class Recorder:
     def _fail(self, error: Exception) -> None:
         """Gives up for good after an error of the program; the session goes on."""
         _LOGGER.warning("the recorder of exams failed: %s", type(error).__name__)
-        self._failed = True
-        self._trouble = f"the recorder failed ({type(error).__name__})"
+        self._give_up(NotKept.FAILED)
+
+    def _give_up(self, trouble: str) -> None:
+        """Takes nothing more; what waits, or is being written, counts as lost."""
+        self._failed, self._trouble = True, trouble
         self._lost += len(self._jobs) + self._taken
         self._taken = 0
         self._jobs.clear()
+        self._changed.notify_all()
 
     # The thread that writes.
 
     def _work(self) -> None:
+        make_thread_nicer()
         try:
             while self._turn():
                 pass
@@ -300,7 +333,11 @@ class Recorder:
     def _turn(self) -> bool:
         """Writes what waits; returns False at the end."""
         with self._changed:
-            ready = self._changed.wait_for(lambda: self._jobs or self._closed, IDLE_SECONDS)
+            ready = self._changed.wait_for(
+                lambda: self._jobs or self._closed or self._failed, IDLE_SECONDS
+            )
+            if self._failed:
+                return False
             if not ready and self._course is not None:  # long without a result: LOST, or withheld
                 at = self._now()
                 self._jobs.append(_Job(lambda to, exam: store.set_last(to, exam, at)))
@@ -310,12 +347,14 @@ class Recorder:
             self._taken = len(batch)
         trouble = self._store(batch)
         with self._changed:
+            if self._failed:
+                return False
             self._taken = 0
             if trouble not in (None, self._trouble):
                 _LOGGER.warning("exams cannot be written: %s", trouble)
             self._trouble = trouble
-            if trouble in (None, REMOVED):
-                self._pictures -= sum(job.picture for job in batch)
+            if trouble in (None, NotKept.REMOVED):
+                self._pictures -= sum(job.code is not None for job in batch)
                 self._lost += 0 if trouble is None else len(batch)
                 self._changed.wait_for(lambda: self._closed, COMMIT_PAUSE)
                 return True
@@ -343,6 +382,9 @@ class Recorder:
             if batch[0].begin is not None:
                 store.sweep_stills(connection, self._folder)
                 store.apply_retention(connection, self._folder, self._retention, self._utc())
+            for job in batch:
+                if job.code is not None:
+                    job.code()
             self._removed.clear()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -363,23 +405,31 @@ class Recorder:
         self._exam = exam
         for path in self._removed:
             path.unlink(missing_ok=True)
+        for sink in self._exam_sinks:
+            if batch[0].begin is not None and exam is not None:
+                sink.exam_begun(self._folder, exam)
+            if any(job.ends for job in batch):
+                sink.exam_ended()
         return None
 
     def _opened(self, create: bool) -> sqlite3.Connection:
         """The connection to the database, as long as the file is still there.
 
-        SQLite would go on writing to a file that was removed. Raises BadInput, sqlite3.Error.
+        SQLite would go on writing to a file that was removed, and the lock of a folder that was
+        removed protects nothing. Raises BadInput, OSError, sqlite3.Error.
         """
         there = store.database_identity(self._folder)
-        if self._connection is not None and there is not None and there == self._database:
-            return self._connection
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if there != self._database and not create:
-            raise BadInput(REMOVED)
-        self._connection = open_exams(self._folder, create)
-        self._database = store.database_identity(self._folder)
+        if there is None or there != self._database:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if not create:
+                raise BadInput(NotKept.REMOVED)
+            self._lock.close()
+            _take_folder(self._folder, self._lock)
+            self._database = store.database_identity(self._folder)
+        if self._connection is None:
+            self._connection = open_exams(self._folder)
         return self._connection
 
     def _write_still(
@@ -406,22 +456,18 @@ class Recorder:
 def _words(error: Exception) -> str:
     """Why something cannot be written. The text of another error may hold the path of a folder."""
     if isinstance(error, BadInput):
-        return REMOVED if str(error) == REMOVED else "the database cannot be opened"
+        return NotKept.REMOVED if str(error) == NotKept.REMOVED else NotKept.UNREADABLE
     text = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
     return {
-        os.strerror(errno.ENOSPC): "the disk is full",
-        "database or disk is full": "the disk is full",
-        "database is locked": "another program holds the database",
+        os.strerror(errno.ENOSPC): NotKept.FULL,
+        "database or disk is full": NotKept.FULL,
+        "database is locked": NotKept.LOCKED,
     }.get(text, text)
 
 
 def provenance_of(bundle: Bundle, source: str, live: bool) -> Provenance:
     """The model, this device and this software; `source` is a name without secrets."""
     manifest = bundle.manifest
-    try:
-        release = version("sonolite")
-    except PackageNotFoundError:
-        release = "of no known version"
     return Provenance(
         source=source,
         live=live,
@@ -431,12 +477,12 @@ def provenance_of(bundle: Bundle, source: str, live: bool) -> Provenance:
         thresholds=manifest.classifier.operating_point.thresholds,
         prevalence=manifest.classifier.prevalence,
         device=f"{platform.node()}, {platform.machine()}, {platform.system()} {platform.release()}",
-        software=f"sonolite {release}, Python {platform.python_version()}",
+        software=f"sonolite {program_version()}, Python {platform.python_version()}",
     )
 
 
 @contextmanager
-def open_recorder(
+def open_exam_recorder(
     folder: Path,
     bundle: Bundle,
     source: str,
@@ -444,29 +490,40 @@ def open_recorder(
     retention: Retention | None = None,
     clock: Clock = time.monotonic,
     utc: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Iterator[Recorder]:
+    exam_sinks: Sequence[ExamSink] = (),
+) -> Iterator[ExamRecorder]:
     """A recorder for a session; no exam runs yet. The folder is made where it is missing.
 
     `source` is the name of the source without secrets, `live` whether it is live. `retention` is
-    applied when an exam begins. Raises BadInput where exams cannot be kept in the folder, or
-    another session keeps them there.
+    applied when an exam begins. `exam_sinks` take the exams. Raises BadInput where exams cannot be
+    kept in the folder, or another session keeps them there.
     """
-    open_exams(folder, create=True).close()
-    with _lock(folder):
-        with closing(open_exams(folder)) as connection:
-            store.mark_interrupted(connection)
-        recorder = Recorder(
+    with ExitStack() as lock:
+        _take_folder(folder, lock)
+        recorder = ExamRecorder(
             folder,
             bundle,
             provenance_of(bundle, source, live),
             retention or Retention(),
             clock,
             utc,
+            lock,
+            exam_sinks,
         )
         try:
             yield recorder
         finally:
             recorder.close()
+
+
+def _take_folder(folder: Path, lock: ExitStack) -> None:
+    """Makes the folder where it is missing, puts its lock into `lock`, and marks exams as cut off.
+
+    Raises BadInput where exams cannot be kept there, or another session keeps them there.
+    """
+    with closing(open_exams(folder, create=True)) as connection:
+        lock.enter_context(_lock(folder))
+        store.mark_interrupted(connection)
 
 
 @contextmanager

@@ -9,13 +9,14 @@ import cv2
 
 from devices import Pixels
 from edge_runtime.exams.store import Exam, ExamDecision, ExamNodule, KeptStill, still_path
-from edge_runtime.results.result import from_json
+from edge_runtime.results.result import NOTICE, Result, from_json
 from edge_runtime.sinks.overlay import draw_result
 
 REPORT_NODULES, REPORT_PICTURES, REPORT_REASONS = 6, 6, 5
 """What one page has room for; the files of the export hold the rest."""
 PICTURE_WIDTH = 900
 """Pixels: a picture of the report is reduced to it."""
+REPORT_NOTICE = NOTICE[0].upper() + NOTICE[1:]
 NODULE_HEAD = ("Nodule", "Decision", "Probability", "Range", "Threshold", "Frames", "First seen")
 REASON_HEAD = ("No label, because", "Times")
 
@@ -68,7 +69,7 @@ def make_report(
         pictures=tuple(pictures),
         pictures_note=f"{rest} more pictures are among the files of the exam." if rest else None,
         reasons=tuple((reason, str(n)) for reason, n in reasons.most_common(REPORT_REASONS)),
-        explanation=tuple(_explanation(exam)),
+        explanation=tuple(exam_explanation(exam)),
     )
 
 
@@ -82,8 +83,39 @@ def exam_warnings(exam: Exam) -> list[str]:
             f"The exam was interrupted, as by a power cut; the last moment is {moment(exam.last)}."
         )
     if exam.lost:
-        lines.append(f"{exam.lost} records of the exam could not be written.")
+        lines.append(f"{exam.lost} steps of the exam could not be written.")
     return lines
+
+
+def nodule_sentence(exam: Exam, nodule: ExamNodule) -> str:
+    """What was decided about a nodule, in plain words."""
+    if nodule.label is None:
+        decision = f"not assessable: {nodule.reason}"
+    else:
+        decision = f"the pictures resemble those that are labelled {nodule.label}"
+    thresholds = exam.provenance.thresholds
+    label = max(thresholds, key=nodule.probability.__getitem__)
+    chance = f"Probability of {label} {nodule.probability[label]:.2f}"
+    if nodule.interval is not None:
+        low, high = nodule.interval[label]
+        chance += f", between {low:.2f} and {high:.2f} with more views"
+    return (
+        f"Nodule {nodule.number}: {decision}. {chance}; the threshold is {thresholds[label]:.2f}. "
+        f"Decided from {nodule.frames} frames, {moment(nodule.first_seen)} to "
+        f"{moment(nodule.last_seen)[11:]}."
+    )
+
+
+def common_reason(decisions: list[ExamDecision]) -> str | None:
+    """The reason that stands most often in an exam; None where none stands there."""
+    reasons = Counter(each.reason for each in decisions if each.reason)
+    return reasons.most_common(1)[0][0] if reasons else None
+
+
+def no_nodule_sentence(reason: str | None) -> str:
+    """What is said of an exam without a nodule, in plain words."""
+    because = "" if reason is None else f" Most often the reason was: {reason}."
+    return f"No nodule was judged.{because}"
 
 
 def moment(utc: str) -> str:
@@ -91,17 +123,28 @@ def moment(utc: str) -> str:
     return f"{datetime.fromisoformat(utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def overlay_of(folder: Path, exam: int, still: KeptStill) -> Pixels | None:
-    """A kept picture with the result drawn in, BGR; None where the file is missing or damaged."""
+def draw_still(folder: Path, exam: int, still: KeptStill) -> tuple[Pixels, Result | None] | None:
+    """A kept picture with the result drawn in, BGR, and the result.
+
+    None where the file is missing or damaged. The result is None, and nothing is drawn, where
+    another version kept it and this one cannot read it.
+    """
     pixels = cv2.imread(str(still_path(folder, exam, still.number)), cv2.IMREAD_UNCHANGED)
-    return None if pixels is None else draw_result(pixels, from_json(still.result))  # type: ignore[arg-type]
+    if pixels is None:
+        return None
+    try:
+        result = from_json(still.result)
+    except ValueError:
+        return pixels, None  # type: ignore[return-value]
+    return draw_result(pixels, result), result  # type: ignore[arg-type]
 
 
 def _facts(exam: Exam, nodules: int, decisions: int) -> list[tuple[str, str]]:
     identity = exam.identity
     typed = [
         ("Patient", identity.patient_id),
-        ("Name", identity.name),
+        ("Name", identity.shown_name),
+        ("Born", identity.birth_date),
         ("Accession number", identity.accession),
     ]
     given = [(name, value) for name, value in typed if value]
@@ -157,24 +200,27 @@ def _pictures(
 
 
 def _picture(folder: Path, exam: int, still: KeptStill) -> ReportPicture | None:
-    overlay = overlay_of(folder, exam, still)
-    if overlay is None:
+    drawn = draw_still(folder, exam, still)
+    if drawn is None:
         return None
+    overlay, result = drawn
     height, width = overlay.shape[:2]
     if width > PICTURE_WIDTH:
         height, width = round(height * PICTURE_WIDTH / width), PICTURE_WIDTH
         overlay = cv2.resize(overlay, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     coded = cv2.imencode(".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
-    result = from_json(still.result)
     why = "Kept by the user" if still.kept == "person" else f"Nodule {still.nodule}"
-    if result.file is not None:
+    if result is None:
+        place = "without the result, which another version of sonolite kept"
+    elif result.file is not None:
         place = f"{result.file}, frame {result.frame}"
     else:
         place = f"frame {result.frame}, {moment(result.captured_utc)[11:19]}"
     return ReportPicture(coded.tobytes(), width, height, f"{why}, {place}")
 
 
-def _explanation(exam: Exam) -> list[str]:
+def exam_explanation(exam: Exam) -> list[str]:
+    """Which model decided, and what a decision means."""
     made = exam.provenance
     shares = ", ".join(f"{label} {share:.2f}" for label, share in made.prevalence.items())
     return [

@@ -50,6 +50,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             backend TEXT NOT NULL, fallback TEXT)""",
         "CREATE INDEX decision_of_exam ON decision (exam)",
     ),
+    (
+        "ALTER TABLE exam ADD COLUMN birth_date TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE exam ADD COLUMN study TEXT NOT NULL DEFAULT ''",
+    ),
 )
 """The statements that lead from each version of the schema to the next; the first makes it. Only
 ever add to the end: databases in the field have gone through the others."""

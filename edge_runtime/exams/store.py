@@ -1,6 +1,7 @@
 """What is kept of an exam, and how it is written, read and deleted."""
 
 import os
+import re
 import shutil
 import sqlite3
 from dataclasses import asdict, dataclass, field, fields
@@ -11,28 +12,37 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from devices import BadInput, Box
+from devices.capture.dicom_identity import DICOM_UID
 from edge_runtime.exams.schema import DATABASE, STILLS
 from edge_runtime.files import state_folder
+from edge_runtime.release.layout import sync_folder
 
 Keeper = Literal["person", "best"]
 """Whether somebody kept a picture, or it is the best one of a nodule so far."""
 _Kind = TypeVar("_Kind")
 _TEXTS = (str, str | None, Keeper)
 """Types of entries that are kept as they are; other text is JSON."""
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MAX_IDENTITY = 64
 """Letters of each part of an identity, as of a long string in DICOM (PS3.5, 6.2)."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who was examined, as somebody typed it; each part may be empty. Never print or log it.
+    """Who was examined, as somebody typed it, or a worklist or a picture tells it; each part may be
+    empty. Never print or log it.
 
-    Raises BadInput for a part that is too long or holds control characters.
+    Raises BadInput for a part that is too long or holds control characters, and for a birth date
+    or the UID of a study that is none.
     """
 
     patient_id: str = field(default="", repr=False)
     name: str = field(default="", repr=False)
     accession: str = field(default="", repr=False)
+    birth_date: str = field(default="", repr=False)
+    """YYYY-MM-DD."""
+    study: str = field(default="", repr=False)
+    """The UID of the study in the department's systems."""
 
     def __post_init__(self) -> None:
         for part in fields(self):
@@ -40,6 +50,15 @@ class Identity:
             if not isinstance(value, str) or len(value) > MAX_IDENTITY or not value.isprintable():
                 words = part.name.replace("_", " ")
                 raise BadInput(f"{words}: at most {MAX_IDENTITY} printable letters are needed")
+        if self.birth_date and not _DATE.fullmatch(self.birth_date):
+            raise BadInput("birth date: YYYY-MM-DD is needed")
+        if self.study and not DICOM_UID.fullmatch(self.study):
+            raise BadInput("study: a UID has digits and points")
+
+    @property
+    def shown_name(self) -> str:
+        """The name for people: DICOM writes `^` between its parts, and `=` between scripts."""
+        return self.name.replace("^", " ").replace("=", " = ").strip()
 
 
 @dataclass(frozen=True)
@@ -141,7 +160,7 @@ class Exam:
     identity: Identity
     provenance: Provenance
     lost: int
-    """Records that could not be written."""
+    """Steps that could not be written."""
     running: bool
     stills: int
     """Pictures that somebody kept."""
@@ -211,12 +230,15 @@ def remove_best(connection: sqlite3.Connection, exam: int, nodule: int | None) -
 def write_picture(path: Path, content: bytes) -> None:
     """Writes the file of a picture to the disk, so that the row may be written. Raises OSError."""
     for parent in (path.parent.parent, path.parent):
-        parent.mkdir(mode=0o700, exist_ok=True)
+        if not parent.is_dir():
+            parent.mkdir(mode=0o700)
+            sync_folder(parent.parent)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(handle, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def set_last(connection: sqlite3.Connection, exam: int, at: str) -> None:
@@ -225,7 +247,7 @@ def set_last(connection: sqlite3.Connection, exam: int, at: str) -> None:
 
 
 def set_ended(connection: sqlite3.Connection, exam: int, at: str, lost: int) -> None:
-    """Ends an exam, of which `lost` records could not be written."""
+    """Ends an exam, of which `lost` steps could not be written."""
     connection.execute(
         "UPDATE exam SET last = max(last, ?), ended = ?, lost = ? WHERE id = ?",
         (at, at, lost, exam),
@@ -380,7 +402,9 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def _column(value: object) -> object:
-    return value if value is None or isinstance(value, str | int | float) else _json(value)
+    if isinstance(value, str):  # names of files are bytes to the system, and need not be UTF-8
+        return value.encode(errors="backslashreplace").decode()
+    return value if value is None or isinstance(value, int | float) else _json(value)
 
 
 def _json(value: object) -> str:

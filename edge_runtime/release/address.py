@@ -1,5 +1,7 @@
 """The address of a view, as `run --view` and `config.toml` write it."""
 
+from ipaddress import ip_address
+
 LOOPBACK = "127.0.0.1"
 DEFAULT_ADDRESS = f"{LOOPBACK}:8765"
 """The address of a view that was asked for without one."""
@@ -14,3 +16,17 @@ def split_address(text: str) -> tuple[str, int] | None:
     if not colon or not 0 <= port <= 65535 or bracketed != (":" in bare):
         return None
     return bare, port
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether a host is written as an IP address, not as a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host."""
+    return host == "localhost" or (is_ip_address(host) and ip_address(host).is_loopback)

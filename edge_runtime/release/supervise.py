@@ -22,6 +22,7 @@ from edge_runtime.release.layout import (
     ENVIRONMENT,
     LINKS,
     POLL_SECONDS,
+    SINK_COUNTS,
     TOOL,
     TRUSTED,
     VIEW_RECORD,
@@ -135,6 +136,7 @@ class _ReleaseRun:
         with suppress(OSError):  # a full disk must not stop the pictures
             clear_place(layout.state("status.json"))
             clear_place(layout.state(VIEW_RECORD))
+            clear_place(layout.state(SINK_COUNTS))
         program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
         around = {
             **os.environ,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.release.config import read_config
+from edge_runtime.release.drift_files import device_days
 from edge_runtime.release.kiosk import run_kiosk
 from edge_runtime.release.layout import (
     COMPLETE,
@@ -81,6 +82,8 @@ def _act(layout: Layout, options: argparse.Namespace) -> int:
             print(json.dumps(release_status(layout)))
         case "log":
             print("\n".join(json.dumps(line) for line in read_event_log(layout)[-options.lines :]))
+        case "drift":
+            print(json.dumps(device_days(layout, options.since, options.until)))
         case "received":
             print(json.dumps({digest: received_size(layout, digest) for digest in options.digest}))
         case "receive":
@@ -211,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
         "prepare": (),
         "status": (),
         "log": ("--lines",),
+        "drift": ("since", "until"),
         "received": ("digest+",),
         "receive": ("digest", "offset", "size"),
         "environment": ("environment",),

@@ -32,9 +32,13 @@ class Delivery:
 class Tally:
     """Counts for one sink; any thread may count and read."""
 
-    def __init__(self, name: str, counts_itself: bool = False) -> None:
-        """`counts_itself` is for a sink that delivers later than it takes a result."""
-        self.name, self.counts_itself = name, counts_itself
+    def __init__(self, name: str, counts_itself: bool = False, may_lose: bool = False) -> None:
+        """`counts_itself` is for a sink that delivers later than it takes a result.
+
+        `may_lose` is for a sink that no session waits for and that ends none, not even that of a
+        recording.
+        """
+        self.name, self.counts_itself, self.may_lose = name, counts_itself, may_lose
         self.queued = 0
         """Results in the queue of the session."""
         self.kept = 0

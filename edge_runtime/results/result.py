@@ -169,16 +169,20 @@ def to_json(result: Result) -> bytes:
 def from_json(line: str | bytes) -> Result:
     """The result of a line of `to_json`: as it was, but for rounding, windows and evidence.
 
-    The box stands for the window. Raises ValueError and TypeError for any other text.
+    The box stands for the window. Raises ValueError for any other text, as for a line of a version
+    whose results had other parts.
     """
     record = msgspec.json.decode(line)
-    del record["notice"]
-    nodules = [_nodule(nodule) for nodule in record["nodules"]]
-    latency = FrameLatency(**record["latency_ms"])
-    box = None if record["box"] is None else Box(*record["box"])
-    parts = {"nodules": tuple(nodules), "latency_ms": latency, "box": box}
-    parts |= {"state": State(record["state"]), "health": tuple(record["health"])}
-    return Result(**record | parts)
+    try:
+        del record["notice"]
+        nodules = [_nodule(nodule) for nodule in record["nodules"]]
+        latency = FrameLatency(**record["latency_ms"])
+        box = None if record["box"] is None else Box(*record["box"])
+        parts = {"nodules": tuple(nodules), "latency_ms": latency, "box": box}
+        parts |= {"state": State(record["state"]), "health": tuple(record["health"])}
+        return Result(**record | parts)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"not the line of a result: {error}") from error
 
 
 def _nodule(record: dict[str, Any]) -> Nodule:

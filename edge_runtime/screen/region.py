@@ -92,7 +92,7 @@ class Region:
         self.outline: Outline | None = None
         """The outline of the picture on the screen; None while there is no picture."""
         self.changes = 0
-        """How often another region of interest was marked."""
+        """How often another region of interest was marked, or another recording began."""
         self.screen: ScreenSize = (0, 0)
         """Width and height of the last screen; 0 before the first."""
         self._given = roi
@@ -139,6 +139,12 @@ class Region:
         self._window = None
         self._fixed, self._settled = self.outline is not None, False
         self._count, self._frames = 0, []
+
+    def begin_recording(self, device_region: Box | None) -> None:
+        """Begins again with another recording; `device_region` as for a new region."""
+        self._device_region = device_region
+        self.changes += 1
+        self.forget()
 
     def locate(self, pixels: Pixels, keep: bool = True) -> Box | None:
         """Returns the box to classify in `pixels`, or None where there is no picture.

@@ -1,6 +1,7 @@
 """The live view of the deployed service: it outlives sessions, and costs none of them."""
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from edge_runtime.view.sink import View
 
 VIEW_RETRY_SECONDS = 10.0
-"""Seconds between two attempts to open the view: its network may come later than the service."""
+"""Seconds between two attempts to open the view: its network may come later than the service.
+
+A trouble of an open view is told until none has come for as long.
+"""
 VIEW_STOP_SECONDS = 4.0
 """Seconds that the view may take to end."""
 
@@ -57,7 +61,10 @@ class ServiceView:
         self._lock = threading.Lock()
         self._view: View | None = None
         self._facts: dict[str, Any] = {"waiting": NoSession.BEGINS}
+        self._record: dict[str, Any] = {}
+        """Where the view is; empty while there is none."""
         self._trouble: str | None = None
+        self._failed_at = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="service view", daemon=True)
 
@@ -90,6 +97,9 @@ class ServiceView:
                 view.write(result, pixels)
             except Exception as error:  # the session has no other sink, and would end
                 self._tell(_line(error))
+            else:
+                if self._trouble is not None:
+                    self._recover()
 
     def _serve(self) -> None:
         while not self._stop.is_set():
@@ -116,7 +126,7 @@ class ServiceView:
                 self._note(view, certificate)
                 self._stop.wait()
             finally:
-                self._view = None
+                self._view, self._record = None, {}
 
     def _certificate(self) -> "Certificate | None":
         """The certificate of the settings; None for a view that is not encrypted."""
@@ -141,21 +151,29 @@ class ServiceView:
             "local_link": view.local_link.partition("#")[0],
             "fingerprint": None if certificate is None else certificate.fingerprint,
             "pin": None if certificate is None else certificate.pin,
-            "trouble": None,
         }
-        self._trouble = None
+        self._record, self._trouble = record, None
         self._report("view", link=record["link"])
-        self._write(record)
+        self._write()
 
     def _tell(self, trouble: str) -> None:
-        """Tells once that the view fails, and why."""
+        """Tells once that the view fails, and why; the link of an open view stays."""
+        self._failed_at = time.monotonic()
         if trouble == self._trouble:
             return
         self._trouble = trouble
         self._report("no view", why=trouble)
-        self._write({"trouble": trouble})
+        self._write()
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _recover(self) -> None:
+        """Takes a trouble back that has not come again for a while."""
+        if time.monotonic() - self._failed_at >= VIEW_RETRY_SECONDS:
+            self._trouble = None
+            self._report("view", link=self._record.get("link"))
+            self._write()
+
+    def _write(self) -> None:
+        record = self._record | {"trouble": self._trouble}
         with suppress(OSError):  # a full disk must not stop the pictures
             write_json_file(self._layout.state(VIEW_RECORD), record, durable=False)
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing
+from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing, SonoliteError
 from devices.boards import Board, read_board
 from devices.capture.paced import PacedRecording
 from devices.capture.source_uri import SourceUri
@@ -21,6 +21,7 @@ from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.release.config import Config, read_config
+from edge_runtime.release.drift_files import DRIFT_FOLDER
 from edge_runtime.release.layout import (
     BUNDLE,
     CONFIG,
@@ -40,8 +41,9 @@ from edge_runtime.service.live_view import NoSession, ServiceView
 from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.throttle import Throttle
-from edge_runtime.sinks.open import SinkContext, open_sink
-from edge_runtime.sinks.sink import CountedSink, Sink
+from edge_runtime.sinks.drift import open_aggregates
+from edge_runtime.sinks.open import SINK_SCHEMES, SinkContext, is_counted, open_sink
+from edge_runtime.sinks.sink import Sink
 from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.view import session_facts
 
@@ -81,7 +83,7 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
         service.report("versions gone", why=note)
     with ExitStack() as stack:
         stack.callback(service.update_lock.end)
-        sinks = _open_sinks(config, service, stack)
+        sinks = [*_open_sinks(config, service, stack), *_open_aggregates(service, stack)]
         if config.view.address:
             view = ServiceView(config.view, layout, service.report)
             service.view = stack.enter_context(view)
@@ -98,20 +100,33 @@ def _open_sinks(config: Config, service: "_Service", stack: ExitStack) -> list[S
     trial: later the pictures matter more, and `device status` tells why there is no such sink.
     """
     sinks: list[Sink] = []
+    tallies = service.sink_context.tallies
     for entry in config.sink:
+        uri, opened = SinkUri(entry.uri), len(tallies)
         try:
-            sink = stack.enter_context(open_sink(entry.uri, service.sinks))
-            if not isinstance(sink, CountedSink):
-                raise BadInput(f"[[sink]] {SinkUri(entry.uri)}: not for a service")
-            sinks.append(sink)
-        except BadInput as error:
+            if uri.kind in SINK_SCHEMES and not is_counted(uri):
+                raise BadInput(f"[[sink]] {uri}: not for a service")
+            sinks.append(stack.enter_context(open_sink(entry.uri, service.sink_context)))
+        except Exception as error:
             if not service.passed_trial:
                 raise
-            service.report("sink not opened", why=str(error))
-            failed = Tally(str(SinkUri(entry.uri)))
-            failed.fail(str(error))
-            service.sinks.tallies.append(failed)
+            why = str(error) if isinstance(error, SonoliteError) else type(error).__name__
+            service.report("sink not opened", why=why)
+            failed = Tally(uri.name)
+            failed.fail(why)
+            tallies[opened:] = [failed]
     return sinks
+
+
+def _open_aggregates(service: "_Service", stack: ExitStack) -> list[Sink]:
+    """The daily aggregates, which every device keeps; without them the service runs, too."""
+    uri = SinkUri(f"drift:{service.drift_folder}")
+    try:
+        return [stack.enter_context(open_aggregates(uri, service.aggregates))]
+    except Exception as error:
+        known = isinstance(error, SonoliteError)
+        service.aggregates.fail(str(error) if known else type(error).__name__)
+        return []
 
 
 def _session(
@@ -155,7 +170,11 @@ def _session(
         view = service.view
         if view is not None:
             margin = chain.stage.decision.margin
-            view.begin(session_facts(device.live, session.budget, margin))
+            evidence, received = chain.classifier.has_evidence, device.received is not None
+            facts = session_facts(
+                device.live, session.budget, margin, evidence, exams=False, received=received
+            )
+            view.begin(facts)
         try:
             summary, lost = session.run(sinks, ended, heartbeat)
         except BadInput as error:  # the region does not lie on the screen
@@ -195,7 +214,10 @@ class _Service:
         self._last_beat = self._noted_at = float("-inf")
         self._noted: list[Delivery] = []
         outboxes = layout.state("outbox")
-        self.sinks = SinkContext(threading.Event(), live=True, fps=0.0, outboxes=outboxes)
+        self.sink_context = SinkContext(threading.Event(), live=True, fps=0.0, outboxes=outboxes)
+        self.drift_folder = layout.state(DRIFT_FOLDER)
+        self.aggregates = Tally("drift", may_lose=True)
+        self._aggregates_error: str | None = None
 
     def beat(self, state: State) -> None:
         """Tells the supervisor that the session works, and holds the update lock while LIVE."""
@@ -216,8 +238,15 @@ class _Service:
             self.note_sinks()
 
     def note_sinks(self) -> None:
-        """Writes the counts of the sinks to the disk for `device status`, where they changed."""
-        counts = [tally.delivery() for tally in self.sinks.tallies]
+        """Writes the counts of the sinks to the disk for `device status`, where they changed.
+
+        The journal tells an error of the daily aggregates.
+        """
+        error = self.aggregates.delivery().last_error
+        if error != self._aggregates_error:
+            self._aggregates_error = error
+            self.report("aggregates not kept", why=error)
+        counts = [tally.delivery() for tally in self.sink_context.tallies]
         if counts == self._noted:
             return
         self._noted = counts

@@ -165,11 +165,14 @@ class Account:
         return self._result(prepared, latency, nodules, reason)
 
     def _follow_mark(self, prepared: PreparedFrame) -> None:
-        """Begins anew where another region was marked; a region elsewhere is another nodule."""
-        roi, self._roi = self._roi, prepared.roi
-        if self._mark == prepared.mark:
+        """Begins anew where another region was marked; a region elsewhere is another nodule.
+
+        A screen of another size may have another region without a mark.
+        """
+        roi = self._roi
+        if (self._mark, roi) == (prepared.mark, prepared.roi):
             return
-        self._mark = prepared.mark
+        self._mark, self._roi = prepared.mark, prepared.roi
         self._smoother.forget()
         self._opinions.clear()
         if roi is None or prepared.roi is None or not _hold_each_other(roi, prepared.roi):

@@ -47,7 +47,7 @@ class Session:
         sinks: Sequence[Sink],
         stop: threading.Event,
         heartbeat: Callable[[State], None] = lambda _: None,
-        recorder: "FrameRecorder | None" = None,
+        frame_recorder: "FrameRecorder | None" = None,
     ) -> tuple[Summary, SonoliteError | None]:
         """Classifies frames until `stop` is set or the device ends; see `run_session`."""
         return run_session(
@@ -61,7 +61,7 @@ class Session:
             throttle=self.throttle,
             prevalence=self.prevalence,
             locator=self.locator,
-            recorder=recorder,
+            frame_recorder=frame_recorder,
         )
 
 

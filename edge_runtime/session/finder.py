@@ -53,7 +53,7 @@ class Finder:
         tensor: NDArray[np.uint8],
         window: Box,
         classifier: Classifier,
-        mark: int = 0,
+        mark: int,
     ) -> tuple[FoundNodule, ...]:
         """The nodules in a frame, by track.
 

@@ -9,13 +9,11 @@ results of the session need the disk, too.
 """
 
 import logging
-import os
 import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from contextlib import contextmanager
 from pathlib import Path
 
 from devices import BadInput, Box, CaptureDevice, Frame
@@ -35,10 +33,12 @@ from devices.capture.record_writer import RecordWriter
 from devices.capture.source_uri import SourceUri
 from devices.health import LOW_DISK
 from devices.schema_io import plain
+from edge_runtime.files import make_thread_nicer, refuse_existing
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event
 from edge_runtime.session.account import utc_now
 from edge_runtime.session.record_settings import RECORD_GIGABYTES, RecordSettings
+from edge_runtime.text import program_version
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -49,8 +49,6 @@ BYTES_WAITING, ITEMS_WAITING = 64_000_000, 4096
 CLOSING_TIMEOUT = 10.0
 """Seconds that the disk may take for one frame where somebody waits for it."""
 SILENT_DISK = "the disk does not answer"
-NICENESS = 5
-"""How much nicer the thread that compresses is: the session comes first, see setpriority(2)."""
 
 
 class FrameRecorder:
@@ -183,10 +181,7 @@ class FrameRecorder:
         _LOGGER.warning("the record ended before the session: %s", reason)
 
     def _write_all(self) -> None:
-        with suppress(OSError):  # a sandbox may forbid it
-            thread = threading.get_native_id()
-            nice = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
+        make_thread_nicer()
         try:
             while (item := self._next()) is not None:
                 if isinstance(item, Frame) and (reason := self._refusal(item)):
@@ -254,8 +249,7 @@ def open_frame_recorder(
     """
     if device.replay is not None:
         raise BadInput(f"--record {folder}: the source is the record of a session itself")
-    if not folder.parent.is_dir():
-        raise BadInput(f"--record {folder}: there is no folder {folder.parent}")
+    refuse_existing(folder)
 
     def free() -> int:
         return shutil.disk_usage(folder.parent).free
@@ -264,7 +258,7 @@ def open_frame_recorder(
         raise BadInput(f"--record {folder}: {_scarce(room)}")
     manifest = RecordManifest(
         schema=1,
-        program=version("sonolite"),
+        program=program_version(),
         started_utc=utc_now().isoformat(timespec="milliseconds"),
         source=plain_text(str(source)),
         live=device.live,

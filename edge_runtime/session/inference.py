@@ -45,11 +45,11 @@ class SessionContext:
         throttle: Throttle,
         clock: Clock,
         finder: Finder | None = None,
-        recorder: "FrameRecorder | None" = None,
+        frame_recorder: "FrameRecorder | None" = None,
     ) -> None:
         self.finder = finder
         """Finds the nodules where nobody marked any; None for a bundle without a locator."""
-        self.recorder = recorder
+        self.frame_recorder = frame_recorder
         """Keeps the frames as they were judged; None where nobody asked for a record."""
         self.device, self.chain, self.account, self.queues = device, chain, account, queues
         self.stop, self.budget, self.throttle, self.clock = stop, budget, throttle, clock
@@ -70,15 +70,15 @@ class SessionContext:
 
     def publish(self, result: Result, pixels: Pixels) -> None:
         """Gives a result to every sink."""
-        if self.recorder is not None:
-            self.recorder.conclude(result)
+        if self.frame_recorder is not None:
+            self.frame_recorder.conclude(result)
         for queue in self.queues:
             queue.put(result, pixels)
 
     def sinks_failed(self) -> bool:
-        """Whether failed sinks end the session: one ends a recording, all end a live session."""
+        """Whether failed sinks end the session: one ends a recording, all end an endless one."""
         failed = [queue.error is not None for queue in self.queues]
-        return any(failed) and (all(failed) or not self.device.live)
+        return any(failed) and (all(failed) or not self.device.endless)
 
 
 class InferenceThread(threading.Thread):

@@ -26,17 +26,18 @@ from devices import (
     Frame,
     HardwareMissing,
     NoSignal,
+    NothingSent,
     SonoliteError,
 )
 from edge_runtime.models import watchdog
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.locator import Locator
 from edge_runtime.release.uptime_clock import UptimeClock
-from edge_runtime.results.states import State
+from edge_runtime.results.states import Event, State
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
-from edge_runtime.session.account import Account, utc_now
+from edge_runtime.session.account import Absence, Account, utc_now
 from edge_runtime.session.finder import Finder
 from edge_runtime.session.frame_slot import REPLACED
 from edge_runtime.session.inference import (
@@ -81,7 +82,7 @@ def run_session(
     throttle: Throttle | None = None,
     prevalence: dict[str, float] | None = None,
     locator: Locator | None = None,
-    recorder: "FrameRecorder | None" = None,
+    frame_recorder: "FrameRecorder | None" = None,
 ) -> tuple[Summary, SonoliteError | None]:
     """Classifies frames until `stop` is set or the device ends; returns the account.
 
@@ -89,7 +90,7 @@ def run_session(
     with the state, many times a second, as long as frames or their absence are dealt with: its
     silence tells that they are not. `throttle` makes a hot device classify fewer frames.
     `prevalence` as for `Account`. The `locator` finds nodules where nobody marked any. The
-    `recorder` keeps what is judged.
+    `frame_recorder` keeps what is judged.
     Raises BadInput for a recording that turns out to be damaged, and the error of a sink: the
     output of that sink must not be kept.
     """
@@ -109,11 +110,11 @@ def run_session(
         prevalence,
         None if locator is None else locator.stage.pooling,
     )
-    queues = [SinkQueue(sink, device.live) for sink in sinks]
+    queues = [SinkQueue(sink, device.live, device.endless) for sink in sinks]
     account.set_classifier(chain.classifier, "; ".join(chain.refused))
     finder = None if locator is None else Finder(locator, chain.threads)
     shared = SessionContext(
-        device, chain, account, queues, stop, budget, throttle, clock, finder, recorder
+        device, chain, account, queues, stop, budget, throttle, clock, finder, frame_recorder
     )
     if device.replay is not None:
         from edge_runtime.session.replay import play_record  # here: few sessions play a record
@@ -196,8 +197,8 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
         try:
             if frame := _read(shared):
                 prepared = preparer.prepare(frame)
-                if shared.recorder is not None:
-                    shared.recorder.capture(frame, prepared.mark, prepared.roi)
+                if shared.frame_recorder is not None:
+                    shared.frame_recorder.capture(frame, prepared.mark, prepared.roi)
                 if not device.live and shared.classifier is not None:
                     prepared = shared.helper.predict(prepared, shared.classifier, slot)
                 slot.put(prepared)
@@ -205,6 +206,8 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
                     slot.wait_until_taken(HANDOVER_TIMEOUT)
                 preparer.check(prepared)
             frame = prepared = None  # other threads hold them now: the pixels may be used again
+        except NothingSent as error:
+            slot.put(Absence(Event.UNUSABLE, str(error)), read=0)
         except DeviceStalled:
             continue  # the inference thread sees the silence by its own clock
         except DeviceLost as error:
@@ -213,8 +216,8 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
                 return
             _LOGGER.warning("the capture device is lost, and is opened again")
             preparer.forget()
-            if shared.recorder is not None:
-                shared.recorder.lose()
+            if shared.frame_recorder is not None:
+                shared.frame_recorder.lose()
             slot.lose(error)
         except Exception as error:
             slot.close(error)

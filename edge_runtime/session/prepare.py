@@ -57,7 +57,8 @@ class PreparedFrame:
     roi: Box | None
     """The region of interest, in pixels; None where nobody marked one."""
     mark: int
-    """How often another region of interest was marked before this frame."""
+    """How often another region of interest was marked before this frame, or another recording
+    began."""
     began: float
     """When work on the frame began, monotonic seconds."""
     ended: float
@@ -91,6 +92,7 @@ class Preparer:
         self._mark = 0
         """The `PreparedFrame.mark` of the last picture that was checked."""
         self._located = False
+        self._recording = 0
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         """Returns the prepared `frame`; the caller must call `check` next.
@@ -145,6 +147,9 @@ class Preparer:
         Raises BadInput for a region that does not lie on the screen. A live screen that becomes too
         small later, as that of a grabber without a signal, counts as a screen without a picture.
         """
+        if self._recording != frame.recording:
+            self._recording = frame.recording
+            self._region.begin_recording(frame.region)
         try:
             box = self._region.locate(frame.pixels, keep=frame.timestamp is not None)
         except BadInput:

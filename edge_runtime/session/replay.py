@@ -23,6 +23,7 @@ from edge_runtime.models.classifier import Classifier
 from edge_runtime.results.states import Event, State
 from edge_runtime.session.account import Absence
 from edge_runtime.session.frame_slot import REPLACED, FrameSlot
+from edge_runtime.session.inference import keep_to_cores
 from edge_runtime.session.prepare import PreparedFrame, Preparer
 from edge_runtime.session.record_settings import RecordSettings, recorded_settings
 
@@ -48,6 +49,7 @@ def play_record(
     clock: Clock,
 ) -> None:
     """Prepares every frame of the record, and hands over those that were judged, in their order."""
+    keep_to_cores(slice(-1, None))
     try:
         _play(record, preparer, slot, stop.is_set, clock)
     except Exception as error:

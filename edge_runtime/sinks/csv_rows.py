@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from edge_runtime.results.delivery import Tally
@@ -23,15 +23,28 @@ Cell = str | int | float | None
 
 def open_csv(uri: SinkUri, tally: Tally) -> AbstractContextManager[ResultFile]:
     """A sink of CSV rows; raises as `result_file` does."""
-    return result_file(uri, csv_rows, tally, _line(COLUMNS))
+    encoder = CsvEncoder()
+    head = encoder.encode([COLUMNS])
+    return result_file(uri, lambda result: encoder.encode(csv_rows(result)), tally, head)
 
 
-def csv_rows(result: Result) -> bytes:
-    """The rows of a result, in UTF-8."""
-    return b"".join(_line(row) for row in _rows(result))
+class CsvEncoder:
+    """Encodes rows as lines in UTF-8, with one writer."""
+
+    def __init__(self) -> None:
+        self._out = io.StringIO()
+        self._writer = csv.writer(self._out, lineterminator="\r\n")
+
+    def encode(self, rows: Iterable[tuple[Cell, ...]]) -> bytes:
+        """The lines of rows; no text begins a formula."""
+        self._out.seek(0)
+        self._out.truncate()
+        self._writer.writerows(map(_harmless, rows))
+        return self._out.getvalue().encode(errors="backslashreplace")
 
 
-def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
+def csv_rows(result: Result) -> Iterator[tuple[Cell, ...]]:
+    """The rows of a result, a cell for each of COLUMNS."""
     for nodule in result.nodules or (None,):
         box: tuple[Cell, ...] = (None,) * 4 if nodule is None else nodule.box
         score: tuple[Cell, ...] = (None,) * 3
@@ -58,9 +71,8 @@ def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
         )
 
 
-def _line(cells: tuple[Cell, ...]) -> bytes:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\r\n").writerow(
+def _harmless(cells: tuple[Cell, ...]) -> list[Cell]:
+    """The cells, with an apostrophe before what a spreadsheet would compute."""
+    return [
         f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells
-    )
-    return out.getvalue().encode(errors="backslashreplace")
+    ]

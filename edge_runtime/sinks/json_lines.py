@@ -17,6 +17,9 @@ from edge_runtime.sinks.rotating_file import (
 )
 from edge_runtime.sinks.sink_uri import SinkUri
 
+RESULT_BEGIN = b'{"sequence":'
+"""The first letters of a result, see `to_json`."""
+
 
 class JsonLines:
     """Writes one result a line, and flushes each line, so that a reader sees it at once."""
@@ -64,7 +67,7 @@ def result_file(
     where, options = uri.split(ROTATION_OPTIONS)
     if not where:
         raise BadInput(f"{uri}: names no file")
-    file = RotatingFile(Path(where), parse_rotation(options), head)
+    file = RotatingFile(Path(where), parse_rotation(options), head, RESULT_BEGIN)
     try:
         yield ResultFile(file, encode, tally)
     finally:

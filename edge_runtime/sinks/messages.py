@@ -40,9 +40,9 @@ class Messages:
                 self._nodules[nodule.track] = nodule
         now = result.state, tuple((nodule.track, nodule.label) for nodule in result.nodules)
         if self._every or now != self._last:
-            self._last = now
             head = b'{"kind":"result","session":"' + self._session.encode() + b'","result":'
             yield head + to_json(result).rstrip() + b"}"
+            self._last = now  # a change that nobody could take comes again with the next result
 
     def end(self) -> Iterator[bytes]:
         """The message about the end of the session, if one began; the next session begins."""

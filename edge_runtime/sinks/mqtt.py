@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 from paho.mqtt.client import Client, MQTTMessageInfo
@@ -18,11 +18,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from devices import BadInput
 from devices.capture.source_uri import SourceUri
+from edge_runtime.release.address import is_loopback
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import NOTICE
 from edge_runtime.sinks.messages import CHANGES, RESULTS, Messages
 from edge_runtime.sinks.outbox import Message, NotSent, Outbox
-from edge_runtime.sinks.sink_uri import SinkUri
+from edge_runtime.sinks.sink_uri import SinkUri, parse_place
 from edge_runtime.sinks.webhook import OutboxSink, numbered, outbox_path, tls_context
 
 MQTT_OPTIONS = ("send", "max_mb", "password_env", "password_file", "ca", "home_assistant")
@@ -31,6 +32,7 @@ CONFIRM_SECONDS = 10.0
 KEEPALIVE_SECONDS = 30
 """The broker publishes the last will when nothing came for one and a half times as long."""
 MAX_IN_FLIGHT = 100
+MAX_TOPIC = 200
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 DISCOVERY = "homeassistant"
 """The topic under which Home Assistant looks for devices."""
@@ -42,29 +44,45 @@ class _Broker:
     def __init__(self, client: Client, topic: str, name: str, home_assistant: bool) -> None:
         self._client, self._topic, self._name = client, topic, name
         self._home_assistant = home_assistant
-        self._connected = threading.Event()
+        self._changed = threading.Condition()
+        self._connected = False
         self._refusal = "the broker is away"
+        self._published: dict[tuple[int, str], int] = {}
+        """What paho has, by number and topic: the number that it gave. After a break it sends that
+        again by itself."""
+        self._confirmed: set[int] = set()
+        """Numbers of paho that the broker has confirmed."""
         client.on_connect = lambda _, __, ___, reason, ____: self._enter(reason)
-        client.on_disconnect = lambda *_: self._connected.clear()
+        client.on_disconnect = lambda *_: self._leave()
+        client.on_publish = lambda _, __, number, *___: self._confirm(number)
         client.will_set(f"{topic}/status", "offline", qos=1, retain=True)
 
     def send(self, outbox: str, messages: list[Message]) -> None:
         """Publishes messages, and waits until the broker has confirmed them. Raises NotSent."""
-        if not self._connected.wait(CONFIRM_SECONDS):
-            raise NotSent(f"{self._name}: {self._refusal}")
-        sent = [self._publish("result", numbered(outbox, message)) for message in messages]
-        sent.append(self._publish("state", _state(messages[-1].body), retain=True))
-        try:
-            for each in sent:
-                each.wait_for_publish(CONFIRM_SECONDS)
-                if not each.is_published():
-                    raise NotSent(f"{self._name}: the broker does not confirm")
-        except (ValueError, RuntimeError) as error:
-            raise NotSent(f"{self._name}: the broker went away") from error
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._connected, CONFIRM_SECONDS):
+                raise NotSent(f"{self._name}: {self._refusal}")
+            first = messages[0].number  # those before it were given up
+            self._published = {key: n for key, n in self._published.items() if key[0] >= first}
+            self._confirmed &= set(self._published.values())
+        for message in messages:
+            if (key := (message.number, "result")) not in self._published:
+                self._published[key] = self._publish("result", numbered(outbox, message)).mid
+        if (key := (messages[-1].number, "state")) not in self._published:
+            self._published[key] = self._publish("state", _state(messages[-1].body), True).mid
+        last = messages[-1].number
+        waiting = {n for key, n in self._published.items() if key[0] <= last}
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: waiting <= self._confirmed or not self._connected, CONFIRM_SECONDS
+            ):
+                raise NotSent(f"{self._name}: the broker does not confirm")
+            if not waiting <= self._confirmed:
+                raise NotSent(f"{self._name}: the broker went away")
 
     def close(self) -> None:
         """Says that this client goes, and disconnects."""
-        if self._connected.is_set():
+        if self._connected:
             self._publish("status", b"offline", retain=True).wait_for_publish(1.0)
         self._client.disconnect()
         self._client.loop_stop()
@@ -81,7 +99,20 @@ class _Broker:
         if self._home_assistant:
             for topic, body in discovery(self._topic).items():
                 self._client.publish(topic, body, qos=1, retain=True)
-        self._connected.set()
+        with self._changed:
+            self._connected = True
+            self._changed.notify_all()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._connected = False
+            self._changed.notify_all()
+
+    def _confirm(self, number: int) -> None:
+        """Notes what the broker has. paho holds a lock meanwhile that publishing needs, too."""
+        with self._changed:
+            self._confirmed.add(number)
+            self._changed.notify_all()
 
 
 def _state(body: bytes) -> bytes:
@@ -154,14 +185,16 @@ def open_mqtt(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[OutboxSink
 
 def _parse(uri: SinkUri, text: str) -> tuple[str, int, str | None, str]:
     """Host, port, user and topic of an address."""
-    try:
-        url = urlsplit(text)
-        host, port, user, password = url.hostname, url.port, url.username, url.password
-    except ValueError:
-        host, port, user, password = None, None, None, None
-    topic = "" if not host else unquote(url.path).strip("/")
-    if not host or port == 0 or not topic or set(topic) & set("#+\0") or len(topic) > 200:
-        raise BadInput(f"{uri}: needs {uri.kind}://HOST/TOPIC")
-    if password is not None:
+    form = f"{uri.kind}://HOST/TOPIC"
+    url = parse_place(uri, text, form)
+    host, topic = url.hostname or "", unquote(url.path).strip("/")
+    if not topic or set(topic) & set("#+\0") or len(topic) > MAX_TOPIC:
+        raise BadInput(f"{uri}: needs {form}")
+    if url.password is not None:
         raise BadInput(f"{uri}: takes no password; password_env or password_file names it")
-    return host, port or PORTS[uri.kind], None if user is None else unquote(user), topic
+    if uri.kind == "mqtt" and not is_loopback(host):
+        raise BadInput(f"{uri}: needs mqtts://; mqtt:// reaches this machine alone")
+    if uri.kind == "mqtt" and url.username is not None:
+        raise BadInput(f"{uri}: a user needs mqtts://; mqtt:// sends the password in the clear")
+    user = None if url.username is None else unquote(url.username)
+    return host, url.port or PORTS[uri.kind], user, topic

@@ -16,12 +16,15 @@ from edge_runtime.files import state_folder
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import to_json
 from edge_runtime.sinks.json_lines import JsonLines, result_file
-from edge_runtime.sinks.sink import Sink
+from edge_runtime.sinks.sink import ExamSink, Sink
 from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.sinks.video import overlay_file
 
 METRICS = Library("metrics", "prometheus-client", ("prometheus_client",), "prometheus")
+DICOM_OBJECTS = Library("DICOM objects", "highdicom", ("highdicom", "pynetdicom"), "dicom")
 PAHO = Library("MQTT messages", "paho-mqtt", ("paho.mqtt",), "mqtt")
+SINK_LIBRARIES = {"prometheus": METRICS, "mqtt": PAHO, "mqtts": PAHO}
+"""What sinks need beside the base install, by the scheme of their URI."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class SinkContext:
     stop: threading.Event
     """Ends the session when it is set."""
     live: bool
-    """Whether the source is live."""
+    """Whether the source is live, or plays in a service: a sink that is counted delays and ends no
+    session."""
     fps: float
     """The frame rate of the source, frames a second."""
     evidence: bool = False
@@ -40,12 +44,19 @@ class SinkContext:
     """The counts of the sinks that were opened."""
     outboxes: Path = field(default_factory=lambda: state_folder() / "outbox")
     """The folder for messages that wait for their receiver."""
+    exam_sinks: list[ExamSink] | None = None
+    """The sinks that take exams; None where none are kept."""
 
     def tally(self, uri: SinkUri, counts_itself: bool = False) -> Tally:
         """The counts of a sink that is opened now."""
-        tally = Tally(uri.name, counts_itself)
+        tally = Tally(uri.name, counts_itself, may_lose=self.live)
         self.tallies.append(tally)
         return tally
+
+
+def is_counted(uri: SinkUri) -> bool:
+    """Whether a URI is of a kind of sink that counts, as a service needs it."""
+    return uri.kind in COUNTED_KINDS and uri.rest != "-"
 
 
 def open_sink(uri: str, context: SinkContext) -> AbstractContextManager[Sink]:
@@ -72,11 +83,23 @@ def _csv(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     return open_csv(uri, context.tally(uri))
 
 
+def _drift(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    from edge_runtime.sinks.drift import open_aggregates
+
+    return open_aggregates(uri, context.tally(uri))
+
+
 def _prometheus(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     METRICS.require()
     from edge_runtime.sinks.prometheus import open_prometheus
 
     return open_prometheus(uri, context.tally(uri), context.tallies)
+
+
+def _igtl(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
+    from edge_runtime.sinks.igtl import open_igtl
+
+    return open_igtl(uri, context.tally(uri, counts_itself=True), context.live)
 
 
 def _webhook(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
@@ -90,6 +113,18 @@ def _mqtt(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     from edge_runtime.sinks.mqtt import open_mqtt
 
     return open_mqtt(uri, context.tally(uri, counts_itself=True), context.outboxes)
+
+
+@contextmanager
+def _pacs(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:
+    if context.exam_sinks is None:
+        raise BadInput(f"{uri}: takes exams, and none are kept here; `run --exam` keeps them")
+    DICOM_OBJECTS.require()
+    from edge_runtime.sinks.dicom import open_pacs
+
+    with open_pacs(uri, context.tally(uri, counts_itself=True), context.outboxes) as sink:
+        context.exam_sinks.append(sink)
+        yield sink
 
 
 def _video(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
@@ -106,13 +141,19 @@ def _terminal(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:  # noqa: AR
         yield terminal
 
 
+COUNTED_KINDS = ("jsonl", "csv", "drift", "prometheus", "igtl", "webhook", "mqtt", "mqtts")
 SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[Sink]]] = {
     "jsonl": _json_lines,
     "csv": _csv,
+    "drift": _drift,
     "prometheus": _prometheus,
+    "igtl": _igtl,
     "webhook": _webhook,
     "mqtt": _mqtt,
     "mqtts": _mqtt,
+    "dicom": _pacs,
+    "dicoms": _pacs,
+    "dicomweb": _pacs,
     "video": _video,
     "terminal": _terminal,
 }

@@ -7,7 +7,6 @@ number.
 """
 
 import fcntl
-import logging
 import os
 import sqlite3
 import threading
@@ -20,14 +19,18 @@ from typing import NamedTuple
 from devices import BadInput
 from edge_runtime.results.delivery import Tally
 
-_LOGGER = logging.getLogger(__name__)
-
 COMMIT_SECONDS = 0.5
 """A power cut costs the messages of so many seconds at most."""
+GATHER_SECONDS = 0.2
+"""Seconds in which messages are gathered: each write to the disk wears out a card."""
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
 """Seconds before the first, and between later attempts to send."""
-CLOSING_SECONDS = 15.0
+CLOSING_SECONDS = 2.0
 """Seconds without progress after which the end of a session leaves the rest on the disk."""
+DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""Errors of a damaged file. After any other error the messages may be whole."""
+PRIMARY_CODE = 0xFF
+"""The bits of an error of SQLite that tell the kind; see https://sqlite.org/rescode.html."""
 OUTBOX_FULL = "the outbox is full, and the oldest messages made room"
 
 
@@ -61,7 +64,7 @@ class Outbox:
         """`send` takes the name of the outbox and up to `batch` messages; it raises NotSent or
         Rejected. More than `max_bytes` of messages are not kept: the oldest make room.
 
-        Raises BadInput where the file cannot be used. A damaged file is renamed.
+        Raises BadInput where the file cannot be used now. A damaged file is renamed.
         """
         self._tally, self._send, self._max_bytes, self._batch = tally, send, max_bytes, batch
         self._changed = threading.Condition()
@@ -69,56 +72,50 @@ class Outbox:
         self._uncommitted, self._sent, self._in_flight = 0, 0, 0
         """Messages that no commit holds yet; the last number that was sent, and that is sent now.
         """
+        self._changes = False
+        """Whether there is anything to commit."""
         self._lock = _hold(path)
         try:
-            self._open(path)
-        except sqlite3.DatabaseError:
-            damaged = path.with_name(f"{path.name}.damaged")
             try:
-                path.replace(damaged)
-                for tail in ("-wal", "-shm"):
-                    path.with_name(path.name + tail).unlink(missing_ok=True)
                 self._open(path)
-            except (OSError, sqlite3.Error) as error:
-                os.close(self._lock)
-                raise BadInput(f"{tally.name}: the outbox {path} cannot be used") from error
-            tally.fail(f"the outbox was damaged; its messages lie in {damaged}")
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE not in DAMAGED_CODES:
+                    raise
+                tally.fail(f"the outbox was damaged; its messages lie in {_set_aside(path)}")
+                self._open(path)
+        except (OSError, sqlite3.Error) as error:
+            os.close(self._lock)
+            raise BadInput(f"{tally.name}: the outbox {path} cannot be used: {error}") from error
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._keep, name="outbox disk", daemon=True).start()
 
     def put(self, body: bytes) -> None:
         """Keeps one message. Raises BadInput where the disk takes none."""
         with self._changed:
-            self._make_room(len(body))
             try:
+                self._begin()
+                self._make_room(len(body))
                 self._base.execute("INSERT INTO message (body) VALUES (?)", (body,))
             except sqlite3.Error as error:
-                self._check_transaction(str(error))
+                self._count_losses(str(error))
                 raise BadInput(f"{self._tally.name}: the outbox: {error}") from error
             self._uncommitted += 1
+            self._changes = True
             self._bytes += len(body)
             self._tally.kept += 1
             self._changed.notify_all()
-
-    def sync(self) -> None:
-        """Writes all messages to the disk now."""
-        with self._changed:
-            self._commit()
 
     def close(self) -> None:
         """Sends what can be sent without another attempt; the rest stays on the disk."""
         with self._changed:
             self._closing = True
+            self._commit()
             self._changed.notify_all()
         before = -1
         while self._thread.is_alive() and before != self._tally.kept:
             before = self._tally.kept
             self._thread.join(CLOSING_SECONDS)
-        with self._changed:
-            self._commit()
-        if not self._thread.is_alive():  # else it goes on to the end of the process
-            self._base.close()
-            os.close(self._lock)
 
     def _open(self, path: Path) -> None:
         self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -158,92 +155,133 @@ class Outbox:
             self._tally.kept -= 1
             self._tally.give_up(1, OUTBOX_FULL)
 
+    def _begin(self) -> None:
+        """Begins a transaction, and counts anew, where an error ended the one before."""
+        if not self._base.in_transaction:
+            count, size = self._base.execute(
+                "SELECT count(*), coalesce(sum(length(body)), 0) FROM message WHERE number > ?",
+                (self._sent,),
+            ).fetchone()
+            self._tally.kept, self._bytes = int(count), int(size)
+            self._base.execute("BEGIN")
+
     def _commit(self) -> None:
-        """Writes the open transaction to the disk, and begins the next."""
+        """Writes the open transaction to the disk, and begins the next; tells an error."""
         try:
+            self._begin()
             self._base.execute("COMMIT")
-            self._uncommitted = 0
+            self._uncommitted, self._changes = 0, False
+            self._base.execute("BEGIN")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._base.execute("ROLLBACK")
-            self._check_transaction(str(error))
-        if not self._base.in_transaction:
-            self._base.execute("BEGIN")
+            self._count_losses(str(error))
 
-    def _check_transaction(self, why: str) -> None:
-        """Counts the messages of a transaction that a full disk took back."""
-        if self._base.in_transaction:
-            return
-        self._tally.give_up(self._uncommitted, why)
-        self._uncommitted = 0
-        count, size = self._base.execute(
-            "SELECT count(*), coalesce(sum(length(body)), 0) FROM message WHERE number > ?",
-            (self._sent,),
-        ).fetchone()
-        self._tally.kept, self._bytes = int(count), int(size)
-        self._base.execute("BEGIN")
+    def _count_losses(self, why: str) -> None:
+        """Tells an error, and gives up the messages of a transaction that it took back."""
+        self._tally.fail(why)
+        if not self._base.in_transaction:
+            self._tally.give_up(self._uncommitted)
+            self._uncommitted = 0
+            with suppress(sqlite3.Error):
+                self._begin()
+
+    def _keep(self) -> None:
+        """Writes changes to the disk within COMMIT_SECONDS, even while a receiver is silent."""
+        with self._changed:
+            while not self._closing:
+                self._changed.wait_for(lambda: self._closing or self._changes)
+                self._changed.wait_for(lambda: self._closing, COMMIT_SECONDS)
+                if self._changes and not self._closing:
+                    self._commit()
 
     def _run(self) -> None:
-        """Sends the oldest messages until the outbox closes."""
-        retry, alone = 0.0, 0
-        while True:
-            with self._changed:
-                if retry and self._closing:
-                    return
+        """Sends until the outbox closes, and closes the file."""
+        try:
+            self._send_all()
+        finally:
+            with self._changed, suppress(sqlite3.Error):
                 self._commit()
-                messages = self._oldest(1 if alone else self._batch)
-                if not messages:
-                    if self._closing:
-                        return
-                    self._changed.wait_for(lambda: self._closing or self._uncommitted)
-                    continue
-                self._in_flight = messages[-1].number
-            why = None
+                self._base.close()
+            os.close(self._lock)
+
+    def _send_all(self) -> None:
+        """Sends the oldest messages first. After an error it waits, unless the outbox closes."""
+        retry, alone = 0.0, 0
+        while not (retry and self._closing):
+            messages: list[Message] = []
             try:
+                messages = self._take(1 if alone else self._batch)
+                if not messages:
+                    return
                 self._send(self._name, messages)
-            except NotSent as error:
-                self._tally.fail(str(error))
-                retry = min(max(FIRST_RETRY, 2 * retry), LAST_RETRY)
-                self._wait(retry)
-                continue
             except Rejected as error:
                 if len(messages) > 1:  # one of them may be at fault
                     alone = len(messages)
                     continue
-                why = str(error)
+                self._remove(messages, str(error))
             except Exception as error:
-                _LOGGER.warning("the outbox failed: %s", type(error).__name__)
-                why = type(error).__name__
-            retry, alone = 0.0, max(0, alone - 1)
-            with self._changed:
+                known = isinstance(error, NotSent | sqlite3.Error)
+                self._tally.fail(str(error) if known else type(error).__name__)
+                retry = min(max(FIRST_RETRY, 2 * retry), LAST_RETRY)
+                with self._changed:
+                    self._in_flight = self._sent
+                    self._changed.wait_for(lambda: self._closing, retry)
+                continue
+            else:
                 self._remove(messages)
-                if why is None:
-                    self._tally.deliver(len(messages))
-                else:
-                    self._tally.give_up(len(messages), why)
+            retry, alone = 0.0, max(0, alone - 1)
 
-    def _oldest(self, limit: int) -> list[Message]:
-        rows = self._base.execute(
-            "SELECT number, body FROM message WHERE number > ? ORDER BY number LIMIT ?",
-            (self._sent, limit),
-        )
-        return [Message(*row) for row in rows]
-
-    def _remove(self, messages: list[Message]) -> None:
-        """Removes what was sent. Where a full disk keeps it, the number is remembered."""
-        self._sent = messages[-1].number
-        self._bytes -= sum(len(message.body) for message in messages)
-        self._tally.kept -= len(messages)
-        with suppress(sqlite3.Error):
-            self._base.execute("DELETE FROM message WHERE number <= ?", (self._sent,))
-
-    def _wait(self, seconds: float) -> None:
-        """Waits for the next attempt; writes new messages to the disk meanwhile."""
+    def _take(self, limit: int) -> list[Message]:
+        """The oldest messages, gathered for GATHER_SECONDS; none where the outbox closes."""
         with self._changed:
-            while seconds > 0 and not self._closing:
-                self._changed.wait_for(lambda: self._closing, COMMIT_SECONDS)
-                self._commit()
-                seconds -= COMMIT_SECONDS
+            while True:
+                self._changed.wait_for(lambda: self._closing or self._tally.kept)
+                self._changed.wait_for(
+                    lambda: self._closing or self._tally.kept >= limit, GATHER_SECONDS
+                )
+                self._commit()  # a number that was sent must not come again for another message
+                rows = self._base.execute(
+                    "SELECT number, body FROM message WHERE number > ? ORDER BY number LIMIT ?",
+                    (self._sent, limit),
+                )
+                messages = [Message(*row) for row in rows]
+                if messages:
+                    self._in_flight = messages[-1].number
+                if messages or self._closing:
+                    return messages
+
+    def _remove(self, messages: list[Message], why: str | None = None) -> None:
+        """Removes what was sent, or what was given up and `why`.
+
+        Where a full disk keeps it, the number is remembered.
+        """
+        with self._changed:
+            self._sent = messages[-1].number
+            self._bytes -= sum(len(message.body) for message in messages)
+            self._tally.kept -= len(messages)
+            try:
+                self._base.execute("DELETE FROM message WHERE number <= ?", (self._sent,))
+                self._changes = True
+                self._changed.notify_all()
+            except sqlite3.Error as error:
+                self._count_losses(str(error))
+            if why is None:
+                self._tally.deliver(len(messages))
+            else:
+                self._tally.give_up(len(messages), why)
+
+
+def _set_aside(path: Path) -> Path:
+    """Renames a damaged outbox with its log, from which SQLite may recover messages."""
+    damaged = path.with_name(f"{path.name}.damaged")
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    for tail in ("", "-wal"):
+        part, kept = path.with_name(path.name + tail), damaged.with_name(damaged.name + tail)
+        kept.unlink(missing_ok=True)  # the log of an earlier file must not stay beside this one
+        if part.exists():
+            part.rename(kept)
+    return damaged
 
 
 def _hold(path: Path) -> int:

@@ -45,9 +45,9 @@ def draw_result(pixels: Pixels, result: Result, evidence: bool = False) -> Pixel
         cv2.copyMakeBorder(bgr, band, band, 0, 0, cv2.BORDER_CONSTANT, value=(30, 24, 20)),
         dtype=np.uint8,
     )
-    boxes = {nodule.box: _color(result, nodule) for nodule in result.nodules}
+    boxes = {nodule.box: nodule_color(result, nodule) for nodule in result.nodules}
     if not boxes and result.box is not None and not result.searched:
-        boxes[result.box] = _color(result, None)
+        boxes[result.box] = nodule_color(result, None)
     for nodule in result.nodules:
         if evidence and nodule.label is not None and nodule.evidence is not None:
             _tint(canvas[band : band + height], beyond_threshold(nodule), nodule.window)
@@ -55,9 +55,9 @@ def draw_result(pixels: Pixels, result: Result, evidence: bool = False) -> Pixel
         cv2.rectangle(canvas, (x, y + band), (x + w - 1, y + h - 1 + band), color, 2)
     for nodule in result.nodules:
         if nodule.locator_score is not None:
-            _caption(canvas, nodule, band, _color(result, nodule))
+            _caption(canvas, nodule, band, nodule_color(result, nodule))
     first = result.nodules[0] if result.nodules else None
-    _write(canvas, _headline(result, first), (0, 0), band, _color(result, first))
+    _write(canvas, _headline(result, first), (0, 0), band, nodule_color(result, first))
     _write(canvas, _footline(result), (0, height + band), band, WHITE)
     return canvas
 
@@ -111,7 +111,8 @@ def _tint(screen: Pixels, evidence: NDArray[np.float32], window: Box) -> None:
     cv2.add(kept, spread[..., :3], dst=inside, dtype=cv2.CV_8U)
 
 
-def _color(result: Result, nodule: Nodule | None) -> Color:
+def nodule_color(result: Result, nodule: Nodule | None) -> Color:
+    """The colour of a nodule: that of the label, or of the state where there is no label."""
     if result.state is not State.LIVE:
         return NOT_LIVE
     if nodule is None or nodule.label is None:

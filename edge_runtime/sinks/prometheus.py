@@ -1,14 +1,13 @@
 """Counts of a session at `/metrics`, by the conventions of Prometheus.
 
 The names, base units and suffixes follow https://prometheus.io/docs/practices/naming/. No metric
-holds a score or a probability of one picture.
+holds a score or a probability of one picture: histograms count them.
 """
 
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -17,19 +16,23 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from devices import BadInput, Pixels
+from edge_runtime.release.address import LOOPBACK, split_address
 from edge_runtime.results.delivery import Delivery, Tally
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
-from edge_runtime.sinks.sink_uri import SinkUri
+from edge_runtime.sinks.sink_uri import SinkUri, is_host
+from edge_runtime.text import program_version
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the bins of a latency; the default budget is one of them."""
+PROBABILITIES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
+SCORES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
+"""Upper bounds of the bins of an out-of-scope score; above 1 a picture is out of scope."""
 MAX_REASONS = 32
 """Different reasons with a count of their own: each costs memory in Prometheus for ever."""
 OTHER_REASON = "other"
-READ_SECONDS = 10
+SCRAPE_SECONDS = 10
 """Seconds that a client may be silent."""
-_ENDPOINT = re.compile(r"(?P<host>[\w.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
 
 class Prometheus:
@@ -42,22 +45,35 @@ class Prometheus:
         self.tally = tally
         self.registry = CollectorRegistry()
         one = self.registry
-        self._results = Counter("sonolite_results", "Results, by state.", ["state"], registry=one)
-        self._labels = Counter("sonolite_labels", "Nodules with a label.", ["label"], registry=one)
-        self._abstentions = Counter(
+        results = Counter("sonolite_results", "Results, by state.", ["state"], registry=one)
+        labels = Counter("sonolite_labels", "Nodules with a label.", ["label"], registry=one)
+        abstentions = Counter(
             "sonolite_abstentions", "Nodules without a label, by reason.", ["reason"], registry=one
         )
         self._latency = Histogram(
             "sonolite_latency_seconds", "Capture to result.", buckets=SECONDS, registry=one
         )
-        self._parts = Histogram(
+        parts = Histogram(
             "sonolite_part_latency_seconds",
             "Parts of the latency: wait, prepare, infer.",
             ["part"],
             buckets=SECONDS,
             registry=one,
         )
-        self._state = Gauge("sonolite_state", "1 for the state of now.", ["state"], registry=one)
+        probabilities = Histogram(
+            "sonolite_probability_ratio",
+            "Probability of a label in a frame, without smoothing.",
+            ["label"],
+            buckets=PROBABILITIES,
+            registry=one,
+        )
+        self._scores = Histogram(
+            "sonolite_out_of_scope_score_ratio",
+            "Out-of-scope score; above 1 there is no label.",
+            buckets=SCORES,
+            registry=one,
+        )
+        states = Gauge("sonolite_state", "1 for the state of now.", ["state"], registry=one)
         self._fallback = Gauge(
             "sonolite_fallback", "1 where no preferred backend computes.", registry=one
         )
@@ -67,22 +83,25 @@ class Prometheus:
         )
         self._bundle = Info("sonolite_bundle", "The bundle, and the backend.", registry=one)
         program = Info("sonolite", "The program.", registry=one)
-        program.info({"version": version("sonolite")})
+        program.info({"version": program_version()})
         self._current: State | None = None
         self._named: tuple[str, str] | None = None
         self._reasons: set[str] = set()
-        for state in State:
-            self._results.labels(state)
-            self._state.labels(state).set(0)
+        # To look up a series by its label costs as much as the rest of a result.
+        self._results = {state: results.labels(state) for state in State}
+        self._states = {state: states.labels(state) for state in State}
+        self._parts = {part: parts.labels(part) for part in ("wait", "prepare", "infer")}
+        self._label, self._abstention = cache(labels.labels), cache(abstentions.labels)
+        self._probability = cache(probabilities.labels)
         one.register(_SinkCounts(tallies))
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
         """Counts one result; see `Sink.write`."""
         if result.state is not self._current:
             self._current = result.state
-            for state in State:
-                self._state.labels(state).set(state is result.state)
-        self._results.labels(result.state).inc()
+            for state, gauge in self._states.items():
+                gauge.set(state is result.state)
+        self._results[result.state].inc()
         self._last.set(time.time())
         self._fallback.set(result.fallback is not None)
         self._troubles.set(len(result.health))
@@ -94,14 +113,19 @@ class Prometheus:
             )
         for nodule in result.nodules:
             if nodule.label is not None:
-                self._labels.labels(nodule.label).inc()
+                self._label(nodule.label).inc()
             elif nodule.reason is not None:
-                self._abstentions.labels(self._bounded(nodule.reason)).inc()
+                self._abstention(self._bounded(nodule.reason)).inc()
+            if result.state is State.LIVE:
+                for label in nodule.thresholds:
+                    self._probability(label).observe(nodule.probability[label])
+                if nodule.out_of_scope_score is not None:
+                    self._scores.observe(nodule.out_of_scope_score)
         if result.frame is not None:
             latency = result.latency_ms
             self._latency.observe(latency.total / 1000)
-            for part in ("wait", "prepare", "infer"):
-                self._parts.labels(part).observe(getattr(latency, part) / 1000)
+            for part, histogram in self._parts.items():
+                histogram.observe(getattr(latency, part) / 1000)
 
     def _bounded(self, reason: str) -> str:
         if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
@@ -144,17 +168,16 @@ def open_prometheus(uri: SinkUri, tally: Tally, tallies: Sequence[Tally]) -> Ite
     Raises BadInput for an address that is none, or where nothing can listen there.
     """
     place, _ = uri.split(())
-    endpoint = _ENDPOINT.fullmatch(place)
-    if endpoint is None or not 0 < int(endpoint["port"]) < 65536:
+    host, port = split_address(place) or ("", 0)
+    if not port or not is_host(host or LOOPBACK):
         raise BadInput(f"{uri}: needs HOST:PORT, such as prometheus:127.0.0.1:9108")
-    host = endpoint["host"].strip("[]") or "127.0.0.1"
     sink = Prometheus(tally, tallies)
     try:
-        server, thread = start_http_server(int(endpoint["port"]), host, sink.registry)
+        server, thread = start_http_server(port, host or LOOPBACK, sink.registry)
     except OSError as error:
         raise BadInput(f"{uri}: cannot listen there: {error.strerror}") from error
     handler: Any = server.RequestHandlerClass
-    server.RequestHandlerClass = type("Handler", (handler,), {"timeout": READ_SECONDS})
+    server.RequestHandlerClass = type("Handler", (handler,), {"timeout": SCRAPE_SECONDS})
     try:
         yield sink
     finally:

@@ -14,6 +14,9 @@ _LOGGER = logging.getLogger(__name__)
 PIXEL_CAPACITY, RECORD_CAPACITY = 8, 512
 """Results that may wait for a sink with pixels, a quarter of a second of video, and for a sink
 without pixels, some ten seconds."""
+WAKE_SECONDS = 0.05
+"""Seconds in which the results of a recording gather: a thread that wakes for each of them takes
+time from the frames."""
 TOO_SLOW = "the sink is too slow, and the oldest results made room"
 DRAIN_TIMEOUT = 10.0
 """Seconds that a sink may take at the end for one of the results that still wait."""
@@ -23,11 +26,17 @@ class SinkQueue:
     """Writes to one sink in a thread of its own, through a queue of bounded length.
 
     A recording waits for a slow sink. A live session does not: a full queue drops the oldest
-    result for the new one, and counts it as given up.
+    result for the new one, and counts it as given up, but not for a sink of the newest alone.
     """
 
-    def __init__(self, sink: Sink, live: bool) -> None:
-        self._sink, self._live = sink, live
+    def __init__(self, sink: Sink, live: bool, endless: bool = False) -> None:
+        """`endless` as for `CaptureDevice`: an error then costs one result of a counted sink."""
+        self._sink = sink
+        self.name = type(sink).__name__
+        self._counted = isinstance(sink, CountedSink)
+        self.tally = sink.tally if isinstance(sink, CountedSink) else Tally(self.name)
+        """The counts of the sink; they go on where sessions follow one another."""
+        self._live = live or self.tally.may_lose
         self._capacity = (
             1
             if sink.latest_only and live
@@ -35,15 +44,13 @@ class SinkQueue:
             if sink.wants_pixels
             else RECORD_CAPACITY
         )
+        self._gathers = not (self._live or sink.latest_only)
         self._waiting: deque[tuple[Result, Pixels]] = deque()
         self._changed = threading.Condition()
         self._closed = self._draining = self._writing = False
         self.error: Exception | None = None
         """The error of a sink that failed; such a sink gets no more results."""
-        self.name = type(sink).__name__
-        self._counted = isinstance(sink, CountedSink)
-        self.tally = sink.tally if isinstance(sink, CountedSink) else Tally(self.name)
-        """The counts of the sink; they go on where sessions follow one another."""
+        self._endless = self._live or endless
         self._lost = 0
         self._thread = threading.Thread(target=self._write, name=self.name, daemon=True)
         self._thread.start()
@@ -58,10 +65,12 @@ class SinkQueue:
                 return
             if len(self._waiting) >= self._capacity:
                 self._waiting.popleft()
-                self._lose(1, None if self._sink.latest_only else TOO_SLOW)
+                if not self._sink.latest_only:  # a display wants no older results
+                    self._lose(1, TOO_SLOW)
             self._waiting.append((result, pixels if self._sink.wants_pixels else NO_PIXELS))
             self._count_waiting()
-            self._changed.notify_all()
+            if not self._gathers or len(self._waiting) == 1 or self._has_many():
+                self._changed.notify_all()
 
     def stop_waiting(self) -> None:
         """Ends every wait for room, because the session was asked to end."""
@@ -82,7 +91,7 @@ class SinkQueue:
         with self._changed:
             if self._thread.is_alive():
                 why = f"{self.tally.name}: does not take its results; some are lost"
-                if not (self._live and self._counted):
+                if not (self._endless and self._counted):
                     self.error = BadInput(why)
             self._lose(len(self._waiting) + self._writing, why)
             self._waiting.clear()
@@ -101,6 +110,9 @@ class SinkQueue:
     def _count_waiting(self) -> None:
         self.tally.queued = len(self._waiting) + self._writing
 
+    def _has_many(self) -> bool:
+        return 2 * len(self._waiting) >= self._capacity
+
     def _has_room(self) -> bool:
         waits = not (self._live or self._draining or self._ended)
         return len(self._waiting) < self._capacity or not waits
@@ -113,7 +125,13 @@ class SinkQueue:
         """Gives the sink one result after the other, until the queue ends or the sink fails."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
+                if not self._waiting:
+                    self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
+                    if self._gathers:
+                        self._changed.wait_for(
+                            lambda: self._has_many() or self._closed or self._draining,
+                            WAKE_SECONDS,
+                        )
                 if not self._waiting:
                     return
                 result, pixels = self._waiting.popleft()
@@ -135,7 +153,7 @@ class SinkQueue:
                 else:
                     known = isinstance(failure, SonoliteError)
                     self._lose(1, str(failure) if known else type(failure).__name__)
-                    if not (self._live and self._counted):
+                    if not (self._endless and self._counted):
                         _LOGGER.warning("the sink %s failed: %s", self.name, type(failure).__name__)
                         self.error = failure
                         self._changed.notify_all()

@@ -50,15 +50,18 @@ class RotatingFile:
         path: Path,
         rotation: Rotation,
         head: bytes = b"",
+        begin: bytes = b"",
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`head` is the first line of every file.
+        """`head` is the first line of every file; where it is empty, each begins with `begin`.
 
         A line that a power cut broke off stays as a line of its own.
-        Raises BadInput where the file cannot be written, or begins with another line.
+        Raises BadInput where the file cannot be written, or begins with something else: it is the
+        file of somebody else, and stays as it was.
         """
         refuse_unwritable(path)
         self._path, self._rotation, self._head = path, rotation, head
+        self._first = head or begin
         self._wall_clock = wall_clock
         self._handle = -1
         try:
@@ -87,7 +90,8 @@ class RotatingFile:
         self._handle = -1
 
     def _open(self) -> None:
-        self._handle = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._handle = os.open(self._path, flags, 0o600)  # results are for the owner alone
         status = os.fstat(self._handle)
         self._regular = stat.S_ISREG(status.st_mode)
         if self._regular:
@@ -99,11 +103,16 @@ class RotatingFile:
         self._period = self._rotation.period(status.st_mtime if self._size else self._wall_clock())
 
     def _mend(self) -> None:
-        """Ends a broken line, and compares the first line with the head."""
-        if self._size and os.pread(self._handle, 1, self._size - 1) != b"\n":
+        """Refuses a file that begins otherwise. Ends a broken line; removes a broken first one."""
+        first = os.pread(self._handle, len(self._first), 0)
+        if not self._first.startswith(first):
+            content = "other columns" if self._head else "no result of this program"
+            raise BadInput(f"{self._path}: begins with {content}; choose another name")
+        if len(first) < len(self._first):
+            os.ftruncate(self._handle, 0)
+            self._size = 0
+        elif self._size and os.pread(self._handle, 1, self._size - 1) != b"\n":
             self._write(b"\n")
-        if self._size and os.pread(self._handle, len(self._head), 0) != self._head:
-            raise BadInput(f"{self._path}: begins with other columns; choose another name")
 
     def _write(self, line: bytes) -> None:
         rest = memoryview(line)

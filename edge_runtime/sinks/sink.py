@@ -1,5 +1,6 @@
 """A sink takes results through one method; `edge_runtime.sinks.open` opens a sink by URI."""
 
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -25,6 +26,16 @@ class Sink(Protocol):
 
         Any error ends the session of a recording. A live session goes on while another sink works.
         """
+
+
+class ExamSink(Protocol):
+    """A sink that takes whole exams, as a recorder keeps them. It raises nothing."""
+
+    def exam_begun(self, folder: Path, exam: int) -> None:
+        """Takes the number of an exam that began, and is kept in `folder`."""
+
+    def exam_ended(self) -> None:
+        """The exam is complete on the disk."""
 
 
 @runtime_checkable

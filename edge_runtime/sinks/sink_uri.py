@@ -7,16 +7,20 @@ an unknown option nor a wrong value is quoted: each may be a password.
 import math
 import os
 import re
-import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from devices import BadInput
 from devices.capture.source_uri import SourceUri
+from devices.regular_file import read_regular
+from edge_runtime.release.address import is_ip_address
 
 _ENDPOINT = re.compile(r"[\w.\[\]:-]{0,80}")
+_HOST = re.compile(r"[\w.-]+")
 _KIND = re.compile(r"[a-z]{1,16}")
+MAX_HOST = 253
+"""Bytes of the name of a host (RFC 1035, without the length of the first label and the root)."""
 MAX_SECRET = 4096
 """Bytes of a file with a secret."""
 
@@ -33,13 +37,18 @@ class SinkUri:
         self.kind, colon, self.rest = text.partition(":")
         if not colon or not _KIND.fullmatch(self.kind):
             self.kind = ""
-        self.name = self._shown()
+        self.name = self._shown(str)
 
     def __str__(self) -> str:
         return self.name
 
     def __repr__(self) -> str:
         return f"SinkUri({self.name!r})"
+
+    @property
+    def key(self) -> str:
+        """A name that two sinks of one host do not share; see `SourceUri.key`."""
+        return self._shown(lambda address: address.key)
 
     def split(self, known: Collection[str], mark: str = "?") -> tuple[str, "Options"]:
         """What follows the kind: the place before the last `mark`, and the options behind it.
@@ -59,18 +68,19 @@ class SinkUri:
             options[key] = unquote(value)
         return place, Options(self.name, options)
 
-    def _shown(self) -> str:
+    def _shown(self, name_of: Callable[[SourceUri], str]) -> str:
         kind, rest = self.kind, self.rest
         if not kind:
             return "(not shown, as it may hold a password)"
-        if kind in ("jsonl", "csv", "video", "terminal"):
+        if kind in ("jsonl", "csv", "drift", "video", "terminal"):
             return f"{kind}:{rest.rpartition('?')[0] or rest}"
-        if kind == "prometheus" and _ENDPOINT.fullmatch(rest):
-            return f"{kind}:{rest}"
-        if kind in ("mqtt", "mqtts") and rest.startswith("//"):
-            return str(SourceUri(f"{kind}:{rest}"))
+        place = rest.partition("?")[0]
+        if kind in ("prometheus", "igtl") and _ENDPOINT.fullmatch(place):
+            return f"{kind}:{place}"
+        if kind in ("mqtt", "mqtts", "dicom", "dicoms") and rest.startswith("//"):
+            return name_of(SourceUri(f"{kind}:{rest}"))
         if "://" in rest:
-            return f"{kind}:{SourceUri(rest)}"
+            return f"{kind}:{name_of(SourceUri(rest))}"
         return f"{kind}:..."
 
 
@@ -119,17 +129,54 @@ class Options:
             return word
         return None if file is None else self._read_secret(key, Path(file))
 
+    def file(self, key: str, limit: int) -> bytes | None:
+        """The content of the file that the option names, of `limit` bytes at most; None without.
+
+        Raises BadInput where it cannot be read.
+        """
+        if (path := self.text(key)) is None:
+            return None
+        try:
+            return read_regular(Path(path), limit)
+        except (FileNotFoundError, BadInput) as error:
+            reason = error.strerror if isinstance(error, FileNotFoundError) else str(error)
+            why = str(reason).removeprefix(f"{path}: ")  # which may be a password by mistake
+            raise BadInput(f"{self._name}: the file that {key} names: {why}") from error
+
     def _read_secret(self, key: str, path: Path) -> str:
         about = f"{self._name}: the file that {key}_file names"
+        content = self.file(f"{key}_file", MAX_SECRET) or b""
         try:
-            with open(path, "rb") as opened:
-                mode = os.fstat(opened.fileno()).st_mode
-                if not stat.S_ISREG(mode) or mode & 0o077:
-                    raise BadInput(f"{about} must be a file that only its owner reads (mode 600)")
-                word = opened.read(MAX_SECRET + 1).decode().strip()
+            if path.stat().st_mode & 0o077:
+                raise BadInput(f"{about} must be a file that only its owner reads (mode 600)")
+            word = content.decode().strip()
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "not UTF-8"
             raise BadInput(f"{about} cannot be read: {why}") from error
-        if not word or len(word) > MAX_SECRET:
-            raise BadInput(f"{about} must hold 1 to {MAX_SECRET} bytes")
+        if not word:
+            raise BadInput(f"{about} is empty")
         return word
+
+
+def parse_place(uri: SinkUri, text: str, form: str) -> SplitResult:
+    """The parts of an address, with a host that a name server can be asked for.
+
+    Raises BadInput, with the `form` that is needed, for anything else.
+    """
+    try:
+        url = urlsplit(text)
+        if is_host(url.hostname or "") and url.port != 0:  # of a wrong port: ValueError
+            return url
+    except ValueError:
+        pass
+    raise BadInput(f"{uri}: needs {form}")
+
+
+def is_host(text: str) -> bool:
+    """Whether a text is an IP address, or a name of a host with labels of 1 to 63 letters."""
+    if ":" in text:
+        return is_ip_address(text)
+    try:
+        return bool(_HOST.fullmatch(text)) and len(text.encode("idna")) <= MAX_HOST
+    except UnicodeError:
+        return False

@@ -3,20 +3,21 @@
 import hashlib
 import hmac
 import http.client
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from devices import BadInput, Pixels
 from devices.capture.source_uri import SourceUri
+from edge_runtime.release.address import is_loopback
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
 from edge_runtime.sinks.messages import CHANGES, RESULTS, Messages
 from edge_runtime.sinks.outbox import Message, NotSent, Outbox, Rejected
-from edge_runtime.sinks.sink_uri import Options, SinkUri
+from edge_runtime.sinks.sink_uri import Options, SinkUri, parse_place
 
 WEBHOOK_OPTIONS = ("send", "batch", "max_mb", "secret_env", "secret_file", "ca")
 SIGNATURE_HEADER = "X-Sonolite-Signature-256"
@@ -25,6 +26,10 @@ ANSWER_SECONDS = 10.0
 """Seconds that the server may take to answer."""
 MAX_ANSWER = 65536
 """Bytes of an answer that are read, so that the connection can go on."""
+MAX_CERTIFICATES = 1 << 20
+"""Bytes of a file of certificates; those of a system have a fifth of it."""
+_PRINTED = re.compile(r"[!-~]+")
+"""Letters that an address over HTTP may have (RFC 3986)."""
 UNUSABLE_MESSAGE = (400, 413, 415, 422)
 """Answers that no other attempt will change."""
 
@@ -144,33 +149,29 @@ def open_webhook(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[OutboxS
 
 
 def outbox_path(outboxes: Path, uri: SinkUri) -> Path:
-    """The file of a sink's outbox. It follows the name, so that a new token does not change it."""
-    return outboxes / f"{uri.kind}-{hashlib.sha256(uri.name.encode()).hexdigest()[:16]}.sqlite3"
+    """The file of a sink's outbox. It follows the key, so that a new token does not change it."""
+    return outboxes / f"{uri.kind}-{hashlib.sha256(uri.key.encode()).hexdigest()[:16]}.sqlite3"
 
 
 def _parse(uri: SinkUri, text: str) -> SplitResult:
-    try:
-        url = urlsplit(text)
-        host, port, user = url.hostname, url.port, url.username
-    except ValueError:
-        host, port, user = None, None, None
-    if not host or url.scheme not in ("https", "http") or not text.isascii() or port == 0:
-        raise BadInput(f"{uri}: needs webhook:https://HOST/PATH")
-    if user is not None:
-        raise BadInput(f"{uri}: takes no user and password; secret_env names a secret")
-    if url.scheme == "http" and not _is_own(host):
-        raise BadInput(f"{uri}: needs https; http reaches this machine alone")
+    url = parse_server(uri, text)
     misplaced = [key for key in WEBHOOK_OPTIONS if f"&{key}=" in f"&{url.query}"]
     if misplaced:
         raise BadInput(f"{uri}: {misplaced[0]} stands behind #, as #send=results&batch=10")
     return url
 
 
-def _is_own(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def parse_server(uri: SinkUri, text: str) -> SplitResult:
+    """The address of a server: HTTPS, or HTTP on this machine. Raises BadInput for any other."""
+    form = f"{uri.kind}:https://HOST/PATH"
+    url = parse_place(uri, text, form)
+    if url.scheme not in ("https", "http") or not _PRINTED.fullmatch(text):
+        raise BadInput(f"{uri}: needs {form}")
+    if url.username is not None:
+        raise BadInput(f"{uri}: takes no user and password; an option names the secret")
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        raise BadInput(f"{uri}: needs https; http reaches this machine alone")
+    return url
 
 
 def tls_context(uri: SinkUri, options: Options) -> ssl.SSLContext:
@@ -178,7 +179,11 @@ def tls_context(uri: SinkUri, options: Options) -> ssl.SSLContext:
 
     Raises BadInput where these cannot be read.
     """
+    content = options.file("ca", MAX_CERTIFICATES)
+    if content is None:
+        return ssl.create_default_context()
     try:
-        return ssl.create_default_context(cafile=options.text("ca"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{uri}: the certificates that ca names cannot be read") from error
+        text = content.decode("ascii", "replace") or "-"  # without a text it takes the system's
+        return ssl.create_default_context(cadata=text)
+    except (OSError, ValueError, TypeError) as error:
+        raise BadInput(f"{uri}: the file that ca names holds no certificate") from error

@@ -16,11 +16,19 @@ WEB_SERVER = Library(
 
 
 def session_facts(
-    live: bool, budget: float, margin: float, evidence: bool = False, exams: bool = False
+    live: bool,
+    budget: float,
+    margin: float,
+    evidence: bool,
+    exams: bool,
+    received: bool = False,
+    worklist: bool = False,
 ) -> dict[str, Any]:
     """The facts of a session that its pages need; budget in seconds.
 
-    `evidence` says whether the model has an evidence map, `exams` whether exams can be kept.
+    `evidence` says whether the model has an evidence map, `exams` whether exams can be kept,
+    `received` whether pictures are sent one after the other, and stay until the next one comes,
+    `worklist` whether patients can be taken from a worklist.
     """
     return {
         "live": live,
@@ -28,4 +36,6 @@ def session_facts(
         "margin": margin,
         "evidence": evidence,
         "exams": exams,
+        "received": received,
+        "worklist": worklist,
     }

@@ -1,11 +1,12 @@
 """Where the live view listens, and the link to it."""
 
 import socket
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from devices import BadInput
-from edge_runtime.release.address import DEFAULT_ADDRESS, LOOPBACK, split_address
+from edge_runtime.release.address import DEFAULT_ADDRESS, LOOPBACK, is_ip_address, split_address
 
 BACKLOG = 64
 """Connections that may wait for the server."""
@@ -43,15 +44,6 @@ class LimitedListener(socket.socket):
         return connection, client
 
 
-def is_ip_address(host: str) -> bool:
-    """Whether a host is written as an IP address, not as a name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def parse_address(text: str) -> Address:
     """Reads `HOST:PORT`, `[::1]:PORT`, or `:PORT` at the loopback address.
 
@@ -87,19 +79,19 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host."""
-    return host == "localhost" or (is_ip_address(host) and ip_address(host).is_loopback)
-
-
-def link(address: Address, port: int, token: str, scheme: str = "http") -> str:
+def link(
+    address: Address, port: int, token: str, scheme: str = "http", names: Sequence[str] = ()
+) -> str:
     """The link to a view that listens at `address` and `port`.
 
-    The token stands behind `#`: a browser sends that part to no server.
+    Where it listens at all addresses, the first whole name of `names` is in the link, else the
+    address of this machine in its network. The token stands behind `#`: a browser sends that part
+    to no server.
     """
     host = address.host
     if is_unspecified(host):
-        host = (None if ":" in host else own_address()) or socket.gethostname()
+        named = next((name for name in names if not name.startswith("*")), None)
+        host = named or (None if ":" in host else own_address()) or socket.gethostname()
     return f"{scheme}://{_bracketed(host)}:{port}/#{token}"
 
 

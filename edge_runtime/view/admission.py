@@ -9,10 +9,11 @@ import secrets
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from enum import StrEnum
 
 from devices import Clock
-from edge_runtime.view.address import is_ip_address
+from edge_runtime.release.address import is_ip_address
 
 SECRET_BYTES = 24
 """Random bytes of a token and of a cookie."""
@@ -50,8 +51,11 @@ class Admission:
         clock: Clock = time.monotonic,
         token: str | None = None,
         encrypted: bool = False,
+        names: Iterable[str] = (),
     ) -> None:
         """For a view that listens at this host and port; `token` is that of viewers, if it is kept.
+
+        `names` are further names of this machine; `*.DOMAIN` stands for one label more.
 
         A kept token keeps its viewers: their cookie is the same after a restart.
         """
@@ -62,7 +66,7 @@ class Admission:
         """Cookies of one host are sent to all of its ports, so that the name tells the port."""
         self.encrypted = encrypted
         machine = socket.gethostname().lower()
-        self._names = {"localhost", host.lower(), machine, f"{machine}.local"}
+        self._names = {"localhost", host.lower(), machine, f"{machine}.local", *names}
         self._clock = clock
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
         """The moments of the wrong tokens of each client."""
@@ -100,7 +104,8 @@ class Admission:
             before, colon, port = name.rpartition(":")
             name = before if colon and port.isdecimal() else name
         name = name.removeprefix("[").removesuffix("]")
-        return is_ip_address(name) or name in self._names
+        any_of_domain = f"*.{name.partition('.')[2]}"
+        return is_ip_address(name) or not self._names.isdisjoint((name, any_of_domain))
 
     def is_own_origin(self, origin: str | None, host: str) -> bool:
         """Whether a request comes from the page of this view, by its headers."""

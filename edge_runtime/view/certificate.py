@@ -5,7 +5,7 @@ import ipaddress
 import os
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +35,8 @@ class Certificate:
     """The SHA-256 of the certificate, as browsers show it: `AB:CD:...`."""
     pin: str
     """The SHA-256 of the public key in base64, as Chromium takes it (RFC 7469, section 2.4)."""
+    names: tuple[str, ...] = ()
+    """The names of hosts that a given certificate is for; `*.DOMAIN` stands for one label more."""
 
 
 def read_certificate(path: Path, key: Path | None = None) -> Certificate:
@@ -71,23 +73,33 @@ def read_certificate(path: Path, key: Path | None = None) -> Certificate:
         context,
         certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
         base64.b64encode(sha256(public).digest()).decode(),
+        _host_names(certificate),
     )
+
+
+def _host_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):  # ValueError: an extension that is damaged
+        return ()
+    return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 
 
 def own_certificate(path: Path) -> Certificate:
     """The self-signed certificate at `path`; made where there is none that is valid.
 
-    Raises BadInput where it cannot be written.
+    It has no names: it names this machine, which every view knows. Raises BadInput where it cannot
+    be written.
     """
     try:
-        return read_certificate(path)
+        return replace(read_certificate(path), names=())
     except BadInput:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with whole_file(path) as part:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with open(os.open(part, flags, 0o600), "wb") as file:
                 file.write(make_certificate(datetime.now(UTC)))
-    return read_certificate(path)
+    return replace(read_certificate(path), names=())
 
 
 def make_certificate(now: datetime) -> bytes:

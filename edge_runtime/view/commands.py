@@ -20,9 +20,9 @@ class Refusal(StrEnum):
     BUSY = "other commands wait: try again"
     FAILED = "it could not be done"
     NO_EXAMS = "exams are not kept: --exam FOLDER keeps them"
-    NO_EXAM = "no exam is running; begin one first"
-    EXAM_RUNS = "an exam is running; end it first"
     GONE = "that picture is no longer held"
+    NO_WORKLIST = "no worklist is set up: --worklist HOST:PORT names one"
+    WORKLIST_AWAY = "the worklist does not answer"
     NOT_REMEMBERED = "the region holds now, but cannot be remembered"
 
 
@@ -60,7 +60,12 @@ class EndExam(Struct, frozen=True, tag_field="do", tag="end", forbid_unknown_fie
     """Ends the exam."""
 
 
+class AskWorklist(Struct, frozen=True, tag_field="do", tag="worklist", forbid_unknown_fields=True):
+    """Asks for the examinations that are scheduled today."""
+
+
 Command = MarkRegion | ClearRegion | KeepStill | BeginExam | EndExam
+Request = Command | AskWorklist
 
 
 class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +76,7 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _ENVELOPE = msgspec.json.Decoder(Envelope)
-_COMMAND = msgspec.json.Decoder(Command)
+_COMMAND = msgspec.json.Decoder(Request)
 
 
 def open_envelope(text: str) -> Envelope | None:
@@ -82,10 +87,10 @@ def open_envelope(text: str) -> Envelope | None:
         return None
 
 
-def read_command(envelope: Envelope) -> Command:
+def read_command(envelope: Envelope) -> Request:
     """The command of an envelope. Raises BadInput where it is not understood."""
     try:
-        command: Command = _COMMAND.decode(envelope.command)
+        command: Request = _COMMAND.decode(envelope.command)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BadInput(Refusal.UNKNOWN) from error
     return command

@@ -10,13 +10,15 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from devices import BadInput, Box, Pixels
+from devices import BadInput, Box, Pixels, SonoliteError
 from devices.capture.source_uri import SourceUri
-from edge_runtime.exams.recorder import Recorder
+from edge_runtime.exams.recorder import ExamRecorder, NotKept
 from edge_runtime.results.result import Result
 from edge_runtime.screen.region import Region
 from edge_runtime.screen.saved_regions import ScreenSize, save_roi, saved_regions_of
@@ -30,9 +32,14 @@ from edge_runtime.view.commands import (
     Refusal,
 )
 
+if TYPE_CHECKING:
+    from edge_runtime.exams.worklist import Worklist
+
 _LOGGER = logging.getLogger(__name__)
 
 MAX_WAITING_COMMANDS = 8
+MAX_SHOWN_STEPS = 100
+"""Scheduled examinations that a page gets."""
 MAX_HELD = 8
 """Pictures that are held while exams are kept: a page asks for the still of a moment ago."""
 REFRESH_SECONDS = 1.0
@@ -40,6 +47,8 @@ REFRESH_SECONDS = 1.0
 
 Answer = Callable[[str | None], None]
 """Takes None where the command was carried out, else the reason why not; from any thread."""
+Steps = Callable[[str | None, object], None]
+"""Takes None and the steps of the worklist, for JSON, or the reason why there are none."""
 
 
 class Operator:
@@ -51,14 +60,17 @@ class Operator:
         source: SourceUri,
         regions_file: Path,
         celsius: Callable[[], float | None] = lambda: None,
-        recorder: Recorder | None = None,
+        recorder: ExamRecorder | None = None,
+        worklist: Callable[[], "Worklist"] | None = None,
     ) -> None:
-        """`celsius` reads the temperature of the device. `recorder` keeps exams, if they are kept.
+        """`celsius` reads the temperature of the device. `recorder` keeps exams, if they are kept;
+        `worklist` asks who is to be examined.
 
         Raises BadInput where the saved regions in `regions_file` cannot be read.
         """
         self._region, self._source, self._regions_file = region, source, regions_file
-        self._celsius, self._recorder = celsius, recorder
+        self._celsius, self._recorder, self._worklist = celsius, recorder, worklist
+        self._asking = threading.Lock()
         self._held: deque[tuple[Result, Pixels]] = deque(maxlen=MAX_HELD)
         saved = saved_regions_of(regions_file, source)
         self._remembered = {screen: entry.roi for screen, entry in saved.items()}
@@ -95,6 +107,16 @@ class Operator:
             return False
         return True
 
+    def ask_worklist(self, answer: Steps) -> bool:
+        """Asks for the scheduled steps; False where they are being asked for.
+
+        A thread of its own waits for them: commands need not.
+        """
+        if not self._asking.acquire(blocking=False):
+            return False
+        threading.Thread(target=self._ask, args=[answer], name="worklist", daemon=True).start()
+        return True
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
@@ -120,15 +142,35 @@ class Operator:
                 case KeepStill():
                     self._keep_still(command.sequence)
                 case BeginExam():
-                    self._exams(running=False).begin(command.identity)
+                    self._exams().begin(command.identity)
                 case EndExam():
-                    self._exams(running=True).end()
+                    self._end_exam()
         except BadInput as error:
             return str(error)
         except Exception as error:  # whatever fails here must not end the session
             _LOGGER.warning("a command failed: %s", type(error).__name__)
             return Refusal.FAILED
         return None
+
+    def _ask(self, answer: Steps) -> None:
+        """Asks the worklist, and answers. No word of it goes elsewhere."""
+        try:
+            if self._worklist is None:
+                answer(Refusal.NO_WORKLIST, None)
+                return
+            asked = self._worklist()
+            steps = [
+                {"at": step.at, "description": step.description, **asdict(step.identity)}
+                for step in asked.steps[:MAX_SHOWN_STEPS]
+            ]
+            answer(None, {"steps": steps, "more": asked.more or len(steps) < len(asked.steps)})
+        except SonoliteError:
+            answer(Refusal.WORKLIST_AWAY, None)
+        except Exception as error:
+            _LOGGER.warning("a command failed: %s", type(error).__name__)
+            answer(Refusal.FAILED, None)
+        finally:
+            self._asking.release()
 
     def _mark(self, roi: Box | None, screen: ScreenSize, remember: bool) -> None:
         """Raises BadInput where the region cannot be taken, or remembered."""
@@ -145,19 +187,24 @@ class Operator:
 
     def _keep_still(self, sequence: int) -> None:
         """Raises BadInput where the picture cannot be kept."""
-        recorder = self._exams(running=True)
+        recorder = self._exams()
         for result, pixels in [*self._held]:
             if result.sequence == sequence:
                 recorder.keep_still(result, pixels)
                 return
         raise BadInput(Refusal.GONE)
 
-    def _exams(self, running: bool) -> Recorder:
-        """The recorder. Raises BadInput where there is none, or an exam runs against `running`."""
+    def _end_exam(self) -> None:
+        """Raises BadInput where no exam runs."""
+        recorder = self._exams()
+        if recorder.status().begun is None:
+            raise BadInput(NotKept.NO_EXAM)
+        recorder.end()
+
+    def _exams(self) -> ExamRecorder:
+        """The recorder. Raises BadInput where there is none."""
         if self._recorder is None:
             raise BadInput(Refusal.NO_EXAMS)
-        if self._recorder.status().running != running:
-            raise BadInput(Refusal.NO_EXAM if running else Refusal.EXAM_RUNS)
         return self._recorder
 
     def _is_remembered(self, screen: ScreenSize) -> bool:

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from devices import BadInput
 from edge_runtime.view.admission import ATTEMPT_SECONDS, Admission, Role, TooManyAttempts
 from edge_runtime.view.assets import read_assets
-from edge_runtime.view.commands import Refusal, open_envelope, read_command
+from edge_runtime.view.commands import AskWorklist, Refusal, open_envelope, read_command
 from edge_runtime.view.operator import Operator
 from edge_runtime.view.viewers import Stalled, Viewer, Viewers
 
@@ -284,12 +284,13 @@ class ViewServer:
             return False
         number = envelope.id
 
-        def answer(refusal: str | None) -> None:
-            viewer.note(json.dumps({"answer": {"id": number, "refused": refusal}}))
+        def answer(refusal: str | None, given: object = None) -> None:
+            content = {"id": number, "refused": refusal, "given": given}
+            viewer.note(json.dumps({"answer": content}))
 
-        def answer_later(refusal: str | None) -> None:
+        def answer_later(refusal: str | None, given: object = None) -> None:
             with suppress(RuntimeError):  # the server has ended: nobody waits for the answer
-                self._loop.call_soon_threadsafe(answer, refusal)
+                self._loop.call_soon_threadsafe(answer, refusal, given)
 
         if role is not Role.OPERATOR or self._operator is None:
             answer(Refusal.VIEWER)
@@ -297,7 +298,12 @@ class ViewServer:
             answer(Refusal.TOO_MANY)
         else:
             try:
-                if not self._operator.submit(read_command(envelope), answer_later):
+                command = read_command(envelope)
+                if isinstance(command, AskWorklist):
+                    taken = self._operator.ask_worklist(answer_later)
+                else:
+                    taken = self._operator.submit(command, answer_later)
+                if not taken:
                     answer(Refusal.BUSY)
             except BadInput as error:
                 answer(str(error))

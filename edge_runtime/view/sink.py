@@ -92,20 +92,21 @@ def open_view(
     where it cannot listen there.
     """
     encrypted = certificate is not None
+    names = () if certificate is None else certificate.names
     with listen(address) as listener:
         port: int = listener.getsockname()[1]
-        admission = Admission(address.host, port, token=token, encrypted=encrypted)
+        admission = Admission(address.host, port, token=token, encrypted=encrypted, names=names)
         server = ViewServer(
             listener, admission, operator, certificate.context if certificate else None
         )
         view = View(server.watched, server.publish, server.introduce)
         scheme = "https" if encrypted else "http"
         watching, operating = admission.tokens[Role.VIEWER], admission.tokens[Role.OPERATOR]
-        view.link = link(address, port, watching, scheme)
+        view.link = link(address, port, watching, scheme, names)
         own = Address(local_host(address.host), port)
         view.local_link = link(own, port, watching, scheme)
         if operator is not None:
-            view.operator_link = link(address, port, operating, scheme)
+            view.operator_link = link(address, port, operating, scheme, names)
             view.hold = operator.hold
             operator.start()
         view.begin(facts)

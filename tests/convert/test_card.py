@@ -16,6 +16,9 @@ from train.cross_validation import SUMMARY, read_cross_validation
 from train.measurement import BOXES
 from train.run import read_record
 
+FLOAT32 = ("--variants", "float32")
+"""The card says the same whatever the variants."""
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, messy: Path, one_epoch: Path) -> Path:
@@ -35,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, messy: Path, one_epoch: Path)
 
 def test_other_runs_of_the_recipe_are_quoted(runs: Path, tmp_path: Path) -> None:
     quoted = [word for name in ("one", "rest", "folds") for word in ("--quote", runs / name)]
-    done = sonolite("convert", runs / "run", "--out", tmp_path / "a.sonolite", *quoted)
+    done = sonolite("convert", runs / "run", "--out", tmp_path / "a.sonolite", *FLOAT32, *quoted)
     assert done.code == 0, done
     card = open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
     for name, what in (("one", "400x300"), ("rest", "all scanners but 400x300")):
@@ -48,7 +51,7 @@ def test_other_runs_of_the_recipe_are_quoted(runs: Path, tmp_path: Path) -> None
 def test_groups_that_were_parted_are_told(runs: Path, tmp_path: Path) -> None:
     record = read_record(runs / "one")
     (runs / "one" / "run.json").write_bytes(write_json(replace(record, parted=5)))
-    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite")
+    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", *FLOAT32)
     try:
         assert sonolite(*words, "--quote", runs / "one").code == 0
     finally:
@@ -70,7 +73,7 @@ def recorded(run: Path, **changes: object) -> Iterator[None]:
 
 
 def test_a_training_that_was_stopped_is_called_so(runs: Path, tmp_path: Path) -> None:
-    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite")
+    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", *FLOAT32)
     with recorded(runs / "run", interrupted=True):
         assert sonolite(*words).code == 0
     card = open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
@@ -93,7 +96,7 @@ def test_a_held_out_scanner_may_leave_images_out(runs: Path, fewer: int, taken: 
 
 
 def test_without_them_the_card_has_no_such_table(runs: Path, tmp_path: Path) -> None:
-    assert sonolite("convert", runs / "run", "--out", tmp_path / "a.sonolite").code == 0
+    assert sonolite("convert", runs / "run", "--out", tmp_path / "a.sonolite", *FLOAT32).code == 0
     card = open_bundle(tmp_path / "a.sonolite").read(CARD).decode()
     assert "other splits" not in card
     assert "*Box*" not in card  # nor has this data a box that could be drawn otherwise
@@ -109,18 +112,34 @@ def test_boxes_that_are_drawn_otherwise_are_on_the_card(bundle_path: Path) -> No
 def test_a_run_of_another_recipe_is_not_quoted(
     runs: Path, run_folder: Path, tmp_path: Path
 ) -> None:
-    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", "--quote", run_folder)
+    words = (
+        "convert",
+        runs / "run",
+        "--out",
+        tmp_path / "a.sonolite",
+        *FLOAT32,
+        "--quote",
+        run_folder,
+    )
     refused(sonolite(*words), str(run_folder), "of another recipe or other data")
 
 
 def test_the_run_itself_is_not_quoted(runs: Path, tmp_path: Path) -> None:
-    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", "--quote", runs / "run")
+    words = (
+        "convert",
+        runs / "run",
+        "--out",
+        tmp_path / "a.sonolite",
+        *FLOAT32,
+        "--quote",
+        runs / "run",
+    )
     refused(sonolite(*words), "of the very split that is converted")
 
 
 def test_what_is_no_run_is_not_quoted(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "folds").mkdir()
-    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", "--quote")
+    words = ("convert", runs / "run", "--out", tmp_path / "a.sonolite", *FLOAT32, "--quote")
     refused(sonolite(*words, tmp_path / "folds"), "not a run")
     (tmp_path / "folds" / SUMMARY).write_text("{")
     refused(sonolite(*words, tmp_path / "folds"), SUMMARY)

@@ -202,6 +202,7 @@ def test_a_kept_layer_is_computed_in_float_and_the_others_are_not(
     assert float_operators(content) == floats[layer]
 
 
+@pytest.mark.slow
 def test_layers_that_became_one_are_named_by_what_holds_the_weights_and_kept_by_any() -> None:
     """Inverted residuals of random weights, whose statistics are those of the pictures."""
     keras.utils.set_random_seed(0)

@@ -64,7 +64,7 @@ def test_the_card_has_one_section_on_the_locator(finder: Bundle, demo_bundle: Bu
     assert title == "# finder, version 1"
     assert body.startswith(demo_bundle.read(CARD).decode().split("\n", 1)[1].rstrip())
     section = card.partition("\n## Locator\n")[2]
-    for words in ("pictures, clips", "AP50", "On the test clips", "Edge TPU", "seed 0"):
+    for words in ("pictures, clips", "AP50", "On the test clips", "Edge TPU", "seed 0", "dB"):
         assert words in section
 
 
@@ -76,6 +76,14 @@ def test_the_gate_holds_every_variant_against_float32(finder: Bundle) -> None:
     assert {"images", "groups", "AP50", "AP50_difference", "recall"} <= set(figures)
     assert gate.variants[0].figures["AP50_difference"].value == 0
     assert json.loads(finder.read(LOCATOR_GATE))["split"] == "test"
+
+
+def test_the_gate_names_the_layers_in_which_error_arises(finder: Bundle) -> None:
+    (variant, layers), *others = json.loads(finder.read(LOCATOR_GATE))["layers"].items()
+    assert (variant, others) == ("int8", [])
+    arisen = [layer["arisen"] for layer in layers]
+    assert arisen == sorted(arisen, reverse=True)
+    assert len(arisen) > 3
 
 
 def test_inspect_shows_the_locator(finder_path: Path) -> None:
@@ -98,6 +106,9 @@ def test_a_second_locator_replaces_the_first(
     assert again.read(CARD).decode().count("\n## Locator\n") == 1
     replaced = set(finder.manifest.members) - {"locator_int8.tflite"} | {"locator_float32.tflite"}
     assert set(again.manifest.members) == replaced
+    (gpu,) = json.loads(again.read(LOCATOR_GATE))["gpu"]
+    assert gpu["model"] == "locator_float32.tflite"
+    assert gpu["holds"] or gpu["refused"]
     assert again.manifest.classifier == finder.manifest.classifier
 
 

@@ -125,7 +125,9 @@ def test_there_must_be_an_int8_to_tune(run_folder: Path, tmp_path: Path) -> None
     refused(sonolite("convert", run_folder, "--out", tmp_path / "a.sonolite", *words), "int8")
 
 
-@pytest.mark.parametrize("recipe", ["efficientnet-lite0", "seed-cnn"])
+@pytest.mark.parametrize(
+    "recipe", [pytest.param("efficientnet-lite0", marks=pytest.mark.slow), "seed-cnn"]
+)
 def test_every_kind_of_network_can_be_tuned_and_converted(
     recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,10 @@
 """A record is read whole, or refused by its first wrong entry; what was written is read back."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
-from typing import Annotated, Literal, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -148,7 +150,7 @@ def test_numbers_of_numpy_are_written_as_numbers() -> None:
     "content", ['"\ud800"', b"", b"{", b"\xff", b'{"name": "\xff"}', b"[" * 100_000]
 )
 def test_what_is_no_json_is_refused(content: bytes | str) -> None:
-    with pytest.raises(BadInput, match=r"p: (not JSON: |nested deeper)"):
+    with pytest.raises(BadInput, match=r"p: (not JSON: |nested too deep)"):
         read_json(content, Probe, "p")
 
 
@@ -159,19 +161,58 @@ def test_whatever_bytes_there_are_nothing_else_is_raised(content: bytes) -> None
             read(content, Probe, "p")
 
 
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (b"[" * 100_000, "nested deeper"),
-        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "nested deeper"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "more than 400 digits"),
-    ],
-)
-def test_extremes_are_refused_before_they_are_parsed(content: bytes, word: str) -> None:
-    with pytest.raises(BadInput, match=word):
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A record that takes any value, however deep."""
+
+    a: Any
+
+
+EXTREMES = [
+    *(b"[" * depth + b"]" * depth for depth in (100, 400, 900, 100_000)),
+    *(b'{"a":' * depth + b"1" + b"}" * depth for depth in (100, 400, 900, 100_000)),
+    b"[" * 100_000,
+    *(b"9" * digits for digits in (401, 4000, 5000)),
+]
+
+
+@pytest.mark.parametrize("content", EXTREMES, ids=lambda text: f"{text[:6].decode()}{len(text)}")
+@pytest.mark.parametrize("kind", [dict[str, int], dict[str, float], Probe, Loose])
+def test_an_extreme_of_depth_or_digits_is_read_or_refused_in_one_line(
+    content: bytes, kind: type
+) -> None:
+    """Neither ends the interpreter, nor takes its stack."""
+    for read, text in (
+        (read_json, b'{"a": ' + content + b"}"),
+        (read_toml, b"a = " + content.replace(b'"a":', b"a =")),
+    ):
+        with refused_in_one_line():
+            read(text, kind, "here")
+
+
+@contextmanager
+def refused_in_one_line() -> Iterator[None]:
+    refusal = "here: "
+    try:
+        yield
+    except BadInput as error:
+        refusal = str(error)
+    assert refusal.startswith("here: ")
+    assert "\n" not in refusal
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000])
+def test_too_deep_a_nesting_is_named(content: bytes) -> None:
+    with pytest.raises(BadInput, match="here: nested too deep"):
         read_json(content, dict[str, int], "here")
-    with pytest.raises(BadInput, match=word):
+    with pytest.raises(BadInput, match="here: nested too deep"):
         read_toml(b"a = " + content.replace(b'"a":', b"a ="), dict[str, int], "here")
+
+
+@pytest.mark.parametrize("comment", [b"_" * 402, b"[" * 70, b"9" * 500])
+def test_a_comment_may_hold_anything(comment: bytes) -> None:
+    text = b"# " + comment + b'\nname = "l"\nelements = []'
+    assert read_toml(text, Probe, "here") == Probe("l", ())
 
 
 def test_brackets_and_digits_in_text_are_no_nesting() -> None:

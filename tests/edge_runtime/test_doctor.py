@@ -34,7 +34,7 @@ def test_what_is_missing_is_said_with_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pylibjpeg", None)  # pydicom alone is not enough
-    cameras, _, dicom, _ = doctor._captures(tmp_path)
+    cameras, _, dicom, *_ = doctor._captures(tmp_path)
     assert not cameras.there
     assert "is a grabber plugged in?" in cameras.says
     assert (dicom.there, dicom.says) == (

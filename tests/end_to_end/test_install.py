@@ -41,6 +41,10 @@ def test_the_base_install_runs_the_demo_and_shows_only_what_it_can(tmp_path: Pat
     shown = subprocess.run([sonolite, "--help"], capture_output=True, text=True, check=True).stdout
     assert "demo" in shown
     assert "train" not in shown
+    refused = subprocess.run([sonolite, "train"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "no such command: 'train'" in refused.stderr
+    assert "pip install 'sonolite[train]'" in refused.stderr
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime ends at Python 3.11")

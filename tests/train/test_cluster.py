@@ -113,6 +113,7 @@ def assert_lost(outcomes: list[Outcome]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_lost_worker_ends_the_training(tmp_path: Path, labelled: Path, tiny_recipe: Path) -> None:
     words: list[str | Path] = ["train", labelled, "--recipe", tiny_recipe, "--out"]
     words.append(tmp_path / "run")

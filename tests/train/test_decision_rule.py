@@ -171,6 +171,7 @@ def test_the_difference_of_two_models_is_that_of_their_macro_areas() -> None:
     assert interval[0] <= difference <= interval[1]
 
 
+@pytest.mark.slow
 def test_a_hundred_classes_are_measured() -> None:
     labels, probability = answered(400, 100)
     names = tuple(f"c{place}" for place in range(100))

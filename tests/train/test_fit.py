@@ -63,9 +63,9 @@ def test_the_curves_of_each_network_are_kept_apart(student: tuple[Fitted, Path])
 @pytest.mark.parametrize(
     ("at", "epochs", "teachers"),
     [
-        (BATCHES + 1, 1, 0),
+        pytest.param(BATCHES + 1, 1, 0, marks=pytest.mark.slow),
         (3 * BATCHES + 1, 2, 0),
-        (4 * BATCHES + 1, 2, 0),
+        pytest.param(4 * BATCHES + 1, 2, 0, marks=pytest.mark.slow),
         (5 * BATCHES + 1, 1, TEACHERS),
     ],
     ids=["the first teacher", "the second", "the student's first epoch", "its second"],

@@ -97,6 +97,7 @@ def test_a_short_training_is_not_averaged_with_what_was_there_before_it(
     assert _momentum(fit, steps) == pytest.approx(momentum)
 
 
+@pytest.mark.slow
 def test_half_precision_learns_too_and_is_kept_as_float32(
     tmp_path: Path, trained: Train, everything: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,10 +69,12 @@ def test_answers_that_are_damaged_are_one_line(
 
 def test_a_model_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("model.weights.h5", "w", force_zip64=True) as member:
-            for _ in range(1025):
-                member.write(bytes(1 << 20))
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("model.weights.h5", "w", force_zip64=True) as member,
+    ):
+        for _ in range(1025):
+            member.write(bytes(1 << 20))
     assert path.stat().st_size < 1 << 21
     with pytest.raises(BadInput, match="more than 1,073,741,824 bytes once it is unpacked"):
         require_bounded(path)

@@ -42,8 +42,13 @@ export class Connection {
   }
 
   /** Gives a command to the session. Resolves to null once it is done, else to why it is not. */
-  give(command) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return Promise.resolve("gone");
+  async give(command) {
+    return (await this.ask(command)).refused;
+  }
+
+  /** Asks for something. Resolves to why it is refused, else null, and to what is given. */
+  ask(command) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return Promise.resolve({ refused: "gone" });
     const id = this.#commands++;
     const answer = new Promise((resolve) => this.#answers.set(id, resolve));
     this.#send(JSON.stringify({ id, command }));
@@ -79,7 +84,7 @@ export class Connection {
     };
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = async ({ code }) => {
-      for (const resolve of this.#answers.values()) resolve("gone");
+      for (const resolve of this.#answers.values()) resolve({ refused: "gone" });
       this.#answers.clear();
       if (code === 1013) return this.#retry("full");
       if (opened) return this.#retry("gone");
@@ -108,7 +113,7 @@ export class Connection {
       if (facts) this.onFacts(facts);
       if (status) this.onStatus(status);
       if (answer) {
-        this.#answers.get(answer.id)?.(answer.refused);
+        this.#answers.get(answer.id)?.(answer);
         this.#answers.delete(answer.id);
       }
       return;

@@ -17,6 +17,7 @@ export class Controls {
   #known = null; // the last status
   #answered = -Infinity;
   #facts = null;
+  #steps = []; // of the worklist
 
   constructor({ text, reason, shown, connection }) {
     this.#text = text;
@@ -32,6 +33,10 @@ export class Controls {
     element("keep-still").onclick = () => this.#keepStill();
     element("exam").onclick = () => this.#openExam();
     element("exam-cancel").onclick = () => element("exam-form").close();
+    element("worklist").onchange = () => this.#choose();
+    element("exam-fields").oninput = ({ target }) => {
+      if (target.id !== "worklist") this.#forgetChoice(); // what somebody types is of nobody's study
+    };
     element("exam-fields").onsubmit = (event) => {
       event.preventDefault();
       this.#changeExam();
@@ -130,8 +135,48 @@ export class Controls {
     set("exam-ok", this.#text(ends ? "end_exam" : "begin_exam"));
     element("exam-form").dataset.ends = String(ends);
     element("exam-fields").reset();
+    this.#forgetChoice();
+    show("worklist-field", !ends && Boolean(this.#facts?.worklist));
+    show("worklist-note", false);
+    if (!ends && this.#facts?.worklist) this.#askWorklist();
     element("exam-form").showModal();
     element(ends ? "exam-ok" : "patient-id").focus();
+  }
+
+  async #askWorklist() {
+    this.#fillWorklist([], this.#text("worklist_asked"));
+    const { refused, given } = await this.#connection.ask({ do: "worklist" });
+    const steps = given?.steps ?? [];
+    this.#fillWorklist(steps, this.#text(steps.length ? "worklist_choose" : "worklist_empty"));
+    const note = refused ? this.#reason(refused) : given.more ? this.#text("worklist_more") : "";
+    set("worklist-note", note);
+    show("worklist-note", note !== "");
+  }
+
+  /** Offers steps, below the words `first`, which stand for none of them. */
+  #fillWorklist(steps, first) {
+    this.#steps = steps;
+    const lines = steps.map(({ at, name, patient_id, accession, description }) => {
+      const person = name.replaceAll("^", " ").replaceAll("=", " = ").trim();
+      return [at.slice(11), person, patient_id, accession, description].filter(Boolean).join(" · ");
+    });
+    const options = lines.map((line, place) => new Option(line, String(place)));
+    element("worklist").replaceChildren(new Option(first, ""), ...options);
+  }
+
+  /** Takes patient and study of the chosen step. */
+  #choose() {
+    const step = this.#steps[element("worklist").value];
+    const fields = element("exam-fields").elements;
+    for (const name of ["patient_id", "name", "accession", "birth_date", "study"]) {
+      fields[name].value = step?.[name] ?? "";
+    }
+  }
+
+  /** Leaves the worklist: birth date and study are of the chosen step alone. */
+  #forgetChoice() {
+    element("worklist").value = "";
+    element("birth-date").value = element("study").value = "";
   }
 
   #changeExam() {

@@ -16,6 +16,7 @@ import {
 const SILENT_MS = 900; // without a message the server counts as gone: within a second
 const LONGEST_GAP_MS = 3000; // between two pictures of a slow device
 const REFRESH_MS = 50;
+const TREND_MS = 100; // ten seconds move by a few pixels in that time
 const RATE_MS = 2000;
 const OUT_OF_SCOPE = "unlike the pictures that the model learnt from";
 
@@ -39,6 +40,7 @@ let undrawn = 0; // results that this page did not draw
 let interval = 0; // ms between two pictures
 let recent = []; // {at, sequence, captured} of the last results
 let trend = []; // {at, score, colour, track}
+let trendDrawn = -Infinity;
 
 const text = (name) => catalogue.texts[name] ?? name;
 const reasonText = (reason) => catalogue.reasons[reason] ?? reason;
@@ -58,13 +60,19 @@ function notLive(now) {
   if (facts?.waiting) return "no_session";
   if (!latest) return "waiting";
   const gap = Math.min(LONGEST_GAP_MS, Math.max(SILENT_MS, 2.5 * interval));
-  if (latest.result.state === "LIVE" && now - latest.received > gap) return "silent";
+  if (latest.result.state === "LIVE" && !facts.received && now - latest.received > gap) return "silent";
   return null;
 }
 
 /** Why the device runs no session now. */
 function whyNoSession() {
   return [reasonText(facts.waiting), facts.why].filter(Boolean).join(": ");
+}
+
+/** What the pictures are: those of now, of a recording, or sent one after the other. */
+function sourceWord() {
+  if (facts.live) return "LIVE";
+  return facts.received ? "RECEIVED" : "RECORDING";
 }
 
 /** The word of the banner, the line beside it, its tone, and whether the picture may be seen. */
@@ -87,7 +95,7 @@ function banner(now) {
       if (result.reason === OUT_OF_SCOPE) {
         return { word: "OUT_OF_SCOPE", line: reason, tone: "caution", seen: true };
       }
-      return { word: facts.live ? "LIVE" : "RECORDING", line: "", tone: "live", seen: true };
+      return { word: sourceWord(), line: "", tone: "live", seen: true };
     case "SEARCHING":
     case "FROZEN":
       return { word: result.state, line: reason, tone: "caution", seen: true };
@@ -126,6 +134,8 @@ function render() {
   const score = scoreOf(noduleOf(result));
   if (score) element("trend").dataset.threshold = score.threshold;
   const threshold = element("trend").dataset.threshold;
+  if (now - trendDrawn < TREND_MS) return;
+  trendDrawn = now;
   drawTrend(element("trend"), trend, now, threshold ? Number(threshold) : null, facts?.margin ?? 0);
 }
 
@@ -239,7 +249,7 @@ function renderExam(connected) {
     const time = new Date(exam.begun).toTimeString().slice(0, 5);
     parts.push(text("exam_since").replace("{time}", time).replace("{count}", exam.stills));
   }
-  if (exam?.trouble) parts.push(`${text("exam_trouble")}: ${exam.trouble}`);
+  if (exam?.trouble) parts.push(`${text("exam_trouble")}: ${reasonText(exam.trouble)}`);
   if (exam?.lost) parts.push(text("exam_lost").replace("{count}", exam.lost));
   show("exam-status", parts.length > 0);
   set("exam-status", parts.join("; "));

@@ -27,6 +27,9 @@ HARD = st.text("ab/?#@:%&=$", min_size=1).map(lambda word: f"hunter{word}hunter"
         ("rtsp://user:pw@scanner:554", "rtsp://scanner:554"),
         ("rtsp://user:pw@scanner:554/", "rtsp://scanner:554"),
         ("RTSPS://user:pw@[fe80::1]:554?pw", "rtsps://[fe80::1]:554"),
+        ("rtsp://user:pw@scanner/live?pw=1", "rtsp://scanner/..."),
+        ("rtsp://scanner/~53d1", "rtsp://scanner/..."),
+        ("http://me:p/w@scanner/live", "http://..."),
         ("rtsp:/user:pw@host/live", WITHHELD),
         ("user:pw@host/live", WITHHELD),
         ("host/live?pw=1", WITHHELD),
@@ -66,6 +69,12 @@ def test_two_streams_of_a_host_have_two_keys() -> None:
     one, other = (SourceUri(f"rtsp://me:pw@host/{name}") for name in ("a", "b"))
     assert one.key != other.key
     assert one.key == SourceUri("rtsp://you@host/a?x=1").key
+
+
+def test_only_a_key_has_a_mark_of_the_path_by_which_a_password_could_be_guessed() -> None:
+    one, other = (SourceUri(f"rtsp://host/{word}") for word in ("1234", "5678"))
+    assert str(one) == str(other) == "rtsp://host/..."
+    assert "~" in one.key
 
 
 def test_it_is_in_no_file() -> None:

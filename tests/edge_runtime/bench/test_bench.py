@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -70,6 +71,22 @@ def test_what_is_kept_is_read_again(kept: Path, found: Bench) -> None:
     assert write_bench(found) == kept.read_bytes()
 
 
+def test_both_models_are_the_base_of_a_ratio_where_there_are_two(found: Bench) -> None:
+    rounds = {**found.rounds, "locate": found.rounds["invoke"]}
+    both = dict(ratios(replace(found, rounds=rounds)))
+    assert both["both models, over the classifier alone"] == 2
+    name = "sonolite, every frame, over decoding + inference"
+    assert both[name] < dict(ratios(found))[name]
+
+
+def test_multiply_adds_are_those_of_the_network(found: Bench) -> None:
+    """EfficientNet-Lite0 has 407 million at 224 pixels and three channels (github.com/tensorflow/
+    tpu); the packaged network has 128 pixels, one channel and almost the same trunk."""
+    (invoke,) = found.rounds["invoke"]
+    assert invoke.multiply_adds == pytest.approx(407e6 * (128 / 224) ** 2, rel=0.1)
+    assert found.rounds["decode"][0].multiply_adds == 0
+
+
 def test_a_row_and_a_ratio_come_from_the_rounds(found: Bench) -> None:
     head, *body = bench_rows(found)
     assert [row[0] for row in body] == [TITLES[who] for who in found.rounds]
@@ -88,17 +105,11 @@ def test_the_picture_shows_a_histogram_for_each(kept: Path, found: Bench) -> Non
     assert (saved == drawn).all()
 
 
-def test_json_goes_to_stdout(video: Path) -> None:
-    words = ("--source", str(video), "--frames", "20", "--rounds", "1", "--json")
-    done = sonolite("bench", *words)
+def test_without_a_region_the_locator_is_measured_too_and_json_goes_to_stdout(video: Path) -> None:
+    done = sonolite("bench", "--source", video, "--rounds", "1", "--frames", "20", "--json")
     assert done.code == 0, done
-    assert set(json.loads(done.stdout)["rounds"]) == {
-        "decode",
-        "invoke",
-        "prepare",
-        "every",
-        "live",
-    }
+    rounds = json.loads(done.stdout)["rounds"]
+    assert set(rounds) == {"decode", "invoke", "locate", "prepare", "every", "live"}
 
 
 @pytest.mark.parametrize(

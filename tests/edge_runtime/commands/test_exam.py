@@ -15,7 +15,7 @@ import typer.main
 from edge_runtime.bundle.archive import open_bundle
 from edge_runtime.cli import command_line
 from edge_runtime.exams import recorder as recorder_module
-from edge_runtime.exams.recorder import Recorder, open_recorder
+from edge_runtime.exams.recorder import ExamRecorder, open_exam_recorder
 from edge_runtime.exams.store import own_exams_folder
 from tests.conftest import Shared, refused, sonolite
 from tests.edge_runtime.exams.conftest import wait_until
@@ -44,8 +44,8 @@ def folder(session: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path, bundle: Path) -> Iterator[Recorder]:
-    with open_recorder(folder, open_bundle(bundle), "phantom:", True) as recorder:
+def running(folder: Path, bundle: Path) -> Iterator[ExamRecorder]:
+    with open_exam_recorder(folder, open_bundle(bundle), "phantom:", True) as recorder:
         recorder.begin()
         wait_until(lambda: recorder.status().exam)
         yield recorder
@@ -77,6 +77,28 @@ def test_the_folder_may_be_left_out() -> None:
 @pytest.mark.parametrize("words", [("--exam-id", "1"), ("--keep-days", "1")])
 def test_options_of_an_exam_need_one(demo_path: Path, words: tuple[str, str]) -> None:
     refused(sonolite("run", demo_path, "--source", "phantom:", *words), "need --exam")
+
+
+OF_RUN = ("run", "a.sonolite", "--source", "phantom:", "--exam", "exams")
+OF_DELETE = ("exam", "delete", "--older-than")
+
+
+@pytest.mark.parametrize("words", [("--keep-days", "1e10"), ("--keep-gigabytes", "inf")])
+def test_a_number_that_is_too_large_is_refused(words: tuple[str, str]) -> None:
+    refused(sonolite(*OF_RUN, *words), words[0])
+    refused(sonolite(*OF_DELETE, "1e10"), "--older-than")
+
+
+@pytest.mark.parametrize(
+    "option", ["--keep-days", "--keep-gigabytes", "--record-limit", "--budget"]
+)
+def test_a_number_has_to_be_finite(option: str) -> None:
+    refused(sonolite(*OF_RUN, option, "nan"), option, "a finite number is needed")
+
+
+def test_the_age_of_deleted_exams_has_to_be_finite(folder: Path) -> None:
+    words = ("--folder", folder)
+    refused(sonolite(*OF_DELETE, "nan", *words), "--older-than", "a finite number is needed")
 
 
 def test_a_run_says_where_the_exam_is(session: Path, folder: Path) -> None:
@@ -117,10 +139,10 @@ def test_an_exam_is_exported(folder: Path, tmp_path: Path) -> None:
 
 
 def test_an_anonymous_export_does_not_name_the_patient(folder: Path, tmp_path: Path) -> None:
-    words = ("--folder", folder, "--out", tmp_path / "out", "--anonymous")
+    words = ("--folder", folder, "--out", tmp_path / "out", "--anonymous", "--fhir")
     done = sonolite("exam", "export", "1", *words)
     assert "may show a name" in done.stderr
-    for name in ("report.html", "exam.json", "decisions.csv"):
+    for name in ("report.html", "exam.json", "fhir.json", "decisions.csv"):
         assert PATIENT not in (tmp_path / "out" / name).read_text()
 
 
@@ -185,4 +207,4 @@ def test_a_full_disk_does_not_end_the_run(
     assert done.code == 0, done
     assert "frames: 70 read" in done.stderr
     assert "the exam is not being written: the disk is full" in done.stderr
-    assert "records of exams were lost" in done.stderr
+    assert "steps of exams were lost" in done.stderr

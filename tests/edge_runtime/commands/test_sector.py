@@ -15,7 +15,7 @@ PHANTOM = "phantom:?frames=30&live=no"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_remembered() -> Iterator[None]:
+def _nothing_saved() -> Iterator[None]:
     yield
     saved_regions_file().unlink(missing_ok=True)
 
@@ -32,7 +32,7 @@ def test_a_program_gets_all_of_it() -> None:
     answer = json.loads(done.stdout)
     assert answer["box"] == [80, 40, 480, 400]
     assert (answer["kind"], answer["frames"]) == ("rectangle", 5)
-    assert (answer["flaw"], answer["remembered"]) == (None, False)
+    assert (answer["flaw"], answer["saved"]) == (None, False)
 
 
 def test_the_outline_is_drawn_on_the_screen(tmp_path: Path) -> None:
@@ -55,10 +55,10 @@ def test_what_is_saved_is_listed_shown_and_forgotten() -> None:
     assert f"{PHANTOM}  640 x 480  rectangle in 80,40,480,400" in listed.stdout
     assert "judged in 167,190,108,100" in listed.stdout
     assert json.loads(sonolite("sector", "--json").stdout)[0]["roi"] == [167, 190, 108, 100]
-    assert "remembered: rectangle" in sonolite("sector", "--source", PHANTOM).stdout
+    assert "saved: rectangle" in sonolite("sector", "--source", PHANTOM).stdout
     assert sonolite("sector", "--source", PHANTOM, "--forget").code == 0
     assert read_saved_regions(saved_regions_file()) == ()
-    refused(sonolite("sector", "--source", PHANTOM, "--forget"), "nothing is remembered")
+    refused(sonolite("sector", "--source", PHANTOM, "--forget"), "nothing is saved")
 
 
 def test_what_is_set_is_saved() -> None:
@@ -70,7 +70,7 @@ def test_what_is_set_is_saved() -> None:
     assert "trapezoid" in done.stdout
 
 
-def test_run_takes_what_is_remembered(demo_path: Path) -> None:
+def test_run_takes_what_is_saved(demo_path: Path) -> None:
     sonolite("sector", "--source", PHANTOM, "--set", "100,60,300,200", "--save")
     done = sonolite("run", demo_path, "--source", PHANTOM, "--json", "--any-picture")
     results = [json.loads(line) for line in done.stdout.splitlines()]

@@ -57,6 +57,7 @@ def test_an_update_killed_at_each_step_leaves_the_old_release_or_the_new_one(
     assert its["good"] == its["current"] == answer(done)["release"]
 
 
+@pytest.mark.slow
 @pytest.mark.install
 def test_a_first_deployment_killed_at_each_step_is_finished(
     shipped: Site, shipped_path: Path, tmp_path: Path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.deploy.installed import TOOL_SCRIPT
+from edge_runtime.deploy.installed import KEPT_SCRIPT, LOGS_SCRIPT, TOOL_SCRIPT
 from edge_runtime.deploy.pack import pack_tool
 from edge_runtime.deploy.steps import PREPARE_SCRIPT, PUT_SCRIPT
 from tests.conftest import sonolite
@@ -114,6 +114,36 @@ def test_a_planted_link_in_the_state_is_not_followed(installed: Path) -> None:
     done = by(DEPLOYER, "/usr/bin/python3", "-I", installed / "release.pyz", "log", installed)
     assert b"secret" not in done.stdout + done.stderr
     log.unlink()
+
+
+@pytest.mark.parametrize("command", ['mkfifo "$1"', 'ln -s /dev/zero "$1"', 'mkdir "$1"'])
+@pytest.mark.parametrize("script", [KEPT_SCRIPT, LOGS_SCRIPT], ids=["token", "log"])
+def test_what_stands_in_the_place_of_a_file_of_the_state_is_not_read(
+    installed: Path, script: str, command: str
+) -> None:
+    """A pipe would never end, and /dev/zero would fill the host."""
+    if script == LOGS_SCRIPT and Path("/run/systemd/system").is_dir():
+        pytest.skip("there is a systemd here, whose journal is read")
+    place = installed / "state" / "planted"
+    assert by(SERVICE, "sh", "-c", command, "sh", place).returncode == 0
+    try:
+        done = by(DEPLOYER, "sh", "-c", script, "sh", place, "5")
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr == f"{place}: not a file; remove it there\n".encode()
+    finally:
+        assert by(SERVICE, "rm", "-r", place).returncode == 0
+
+
+def test_of_a_token_and_of_a_log_little_is_read(installed: Path) -> None:
+    place = installed / "state" / "long"
+    place.write_bytes(b"x" * (3 << 20) + b"\none\ntwo\n")
+    kept = by(DEPLOYER, "sh", "-c", KEPT_SCRIPT, "sh", place)
+    assert kept.stdout == b"x" * 200
+    if not Path("/run/systemd/system").is_dir():
+        log = by(DEPLOYER, "sh", "-c", LOGS_SCRIPT, "sh", place, "3")
+        assert log.stdout.endswith(b"x\none\ntwo\n")
+        assert len(log.stdout) <= 1 << 20
+    place.unlink()
 
 
 @pytest.mark.parametrize("mode", [0o2775, 0o2755])

@@ -7,11 +7,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from edge_runtime.deploy import plan as plan_module
 from edge_runtime.deploy.plan import DeploymentPlan, DeploymentRequest, make_plan
 from edge_runtime.deploy.probe import KIOSK_UNIT_PATH
 from edge_runtime.deploy.ssh import SshDevice
@@ -119,6 +121,9 @@ def test_a_device_without_a_view_says_how_to_get_one(site: Site) -> None:
     [
         (("--view=nowhere",), "--view nowhere: no address"),
         (("--view", ":0", "--no-view"), "--view and --no-view contradict each other"),
+        (("--kiosk", "--no-view"), "--kiosk and --no-view contradict each other"),
+        (("--view-tls", "--no-view"), "--view-tls and --no-view contradict each other"),
+        (("--view-tls",), "--view-tls needs --view"),
     ],
 )
 def test_a_view_that_is_none_is_refused_before_anything_is_sent(
@@ -185,9 +190,21 @@ def test_the_commands_of_the_page_are_those_of_this_test(showing: Site, shipped_
             assert done.code == 0, done
 
 
+def test_a_view_that_a_kiosk_shows_is_not_ended_by_itself(
+    showing: Site, shipped_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = plan_module.probe_host
+    with_kiosk = partial(replace, kiosk="older", systemd=True)
+    monkeypatch.setattr(plan_module, "probe_host", lambda *words: with_kiosk(real(*words)))
+    ended = showing.deploy(shipped_path, "--no-view", "--dry-run")
+    refuses(ended, "its kiosk needs the view; give --no-kiosk, too")
+    both = showing.deploy(shipped_path, "--no-view", "--no-kiosk", "--dry-run")
+    assert any("remove" in line for line in answer(both)["would"])
+
+
 @pytest.mark.install
 @pytest.mark.parametrize("name", ["x86-64", "raspberry-pi-5"])
-def test_the_wheels_of_a_view_can_be_had(
+def test_the_wheels_of_a_view_and_of_sinks_can_be_had(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from devices.boards import read_board
@@ -195,6 +212,8 @@ def test_the_wheels_of_a_view_can_be_had(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("PIP_NO_INDEX", raising=False)
     board = read_board(name)
-    folder = download_wheels(board, board.architectures[0], "3.11.2", view=True)
+    extras = {"view", "mqtt", "prometheus"}
+    folder = download_wheels(board, board.architectures[0], "3.11.2", extras)
     names = {path.name.split("-")[0] for path in folder.glob("*.whl")}
     assert {"numpy", "starlette", "uvicorn", "websockets", "cryptography", "segno"} <= names
+    assert {"paho_mqtt", "prometheus_client"} <= names

@@ -11,6 +11,7 @@ import pytest
 from devices import BadInput
 from devices.boards import read_board
 from edge_runtime.deploy.pack import pack_wheel
+from edge_runtime.deploy.plan import needed_extras
 from edge_runtime.deploy.wheelhouse import (
     LOCK_FILES,
     download_wheels,
@@ -18,13 +19,14 @@ from edge_runtime.deploy.wheelhouse import (
     lock_for_target,
     read_lock_file,
 )
+from edge_runtime.release.config import Config, SinkConfig, ViewSettings
 from edge_runtime.release.stage import file_sha256
 from tests.edge_runtime.deploy.conftest import SOURCE, Site, answer, sshd
 
 HASH = "--hash=sha256:" + "0" * 64
 
 
-@pytest.mark.parametrize("name", LOCK_FILES.values())
+@pytest.mark.parametrize("name", [*LOCK_FILES.values(), "view.txt", "prometheus.txt", "mqtt.txt"])
 def test_the_locks_ship_with_the_package(name: str) -> None:
     assert "==" in read_lock_file(name)
 
@@ -96,6 +98,16 @@ def test_the_packed_wheel_installs_and_runs(tmp_path: Path) -> None:
     assert "train" not in shown
 
 
+def test_the_configuration_decides_which_extras_a_device_gets() -> None:
+    files = (SinkConfig("jsonl:/a"), SinkConfig("webhook:https://host/x"))
+    assert needed_extras(Config("0", sink=files)) == set()
+    assert needed_extras(Config("0", view=ViewSettings(":8765"))) == {"view"}
+    broker = SinkConfig("mqtts://cart@broker/ward?password_env=MQTT_PASSWORD")
+    assert needed_extras(Config("0", sink=(*files, broker))) == {"mqtt"}
+    both = (SinkConfig("mqtt://localhost/ward"), SinkConfig("prometheus::9108"))
+    assert needed_extras(Config("0", sink=both)) == {"mqtt", "prometheus"}
+
+
 @pytest.mark.install
 @pytest.mark.parametrize("board", ["x86-64", "raspberry-pi-5"])
 def test_the_wheels_of_a_board_can_be_had_and_are_kept(
@@ -115,6 +127,7 @@ def test_the_wheels_of_a_board_can_be_had_and_are_kept(
     assert {path: file_sha256(path) for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.install
 def test_a_device_is_deployed_to_with_the_wheels_of_its_lock(
     tmp_path: Path, shipped_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.bundle.archive import Bundle, open_bundle
-from edge_runtime.exams.recorder import Recorder, open_recorder, running_exam
+from edge_runtime.exams.recorder import ExamRecorder, open_exam_recorder, running_exam
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Exam, read_exams
 
@@ -25,21 +25,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "exams"
 
 
-Recording = Callable[..., AbstractContextManager[Recorder]]
+Recording = Callable[..., AbstractContextManager[ExamRecorder]]
 
 
 @pytest.fixture
 def recording(found_bundle: Bundle) -> Recording:
     """`recording(folder)` opens a recorder of a live session."""
 
-    def opened(folder: Path, **options: object) -> AbstractContextManager[Recorder]:
-        return open_recorder(folder, found_bundle, "phantom:", True, **options)  # type: ignore[arg-type]
+    def opened(
+        folder: Path, source: str = "phantom:", **options: object
+    ) -> AbstractContextManager[ExamRecorder]:
+        return open_exam_recorder(folder, found_bundle, source, True, **options)  # type: ignore[arg-type]
 
     return opened
 
 
 @pytest.fixture
-def recorder(recording: Recording, folder: Path) -> Iterator[Recorder]:
+def recorder(recording: Recording, folder: Path) -> Iterator[ExamRecorder]:
     with recording(folder) as recorder:
         yield recorder
 

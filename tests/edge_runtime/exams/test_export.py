@@ -20,8 +20,8 @@ from edge_runtime.bundle.archive import Bundle
 from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.export import export_exam, without_identity
 from edge_runtime.exams.page import exam_page
-from edge_runtime.exams.pdf import exam_pdf
-from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.pdf import MISSING_LETTERS, exam_pdf, foot_lines
+from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.report import REPORT_NODULES, REPORT_PICTURES, ExamReport, make_report
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, found_bundle: Bundle) -> Pa
     folder = tmp_path_factory.mktemp("kept") / "exams"
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr(recorder_module, "COMMIT_PAUSE", 0.01)
-        recorder = stack.enter_context(open_recorder(folder, found_bundle, EVIL, live=False))
+        recorder = stack.enter_context(open_exam_recorder(folder, found_bundle, EVIL, live=False))
         recorder.begin(WHO)
         for frame in range(180):
             track = frame // 20 + 1
@@ -139,6 +139,8 @@ def test_json_has_identity_model_nodules_and_stills(exported: Path) -> None:
     assert record["identity"]["name"] == WHO.name
     assert record["provenance"]["digest"]
     assert len(record["nodules"]) == record["nodule_count"] == 9
+    kept = [still for still in record["stills"] if still["kept"] == "person"]
+    assert len(kept) == record["kept_by_person"] == 5
     assert {still["result"]["state"] for still in record["stills"]} == {"LIVE"}
     assert record["notice"] == NOTICE
 
@@ -155,6 +157,23 @@ def test_a_picture_that_is_missing_is_told(folder: Path, tmp_path: Path) -> None
     (note,) = export_exam(copy, tmp_path / "out", *parts_of(copy))
     assert note.endswith("is missing or damaged")
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_result_of_another_version_is_not_drawn_and_its_picture_is_written(
+    folder: Path, tmp_path: Path
+) -> None:
+    exam, nodules, stills, decisions = parts_of(folder)
+    line = json.loads(stills[0].result)
+    del line["rate"]
+    older = replace(stills[0], result=json.dumps(line))
+    (note,) = export_exam(folder, tmp_path / "out", exam, nodules, [older, *stills[1:]], decisions)
+    number = older.number
+    assert note == f"picture {number} has no overlay: another version of sonolite kept the result"
+    pictures = tmp_path / "out" / "pictures"
+    assert (pictures / f"{number}.png").exists()
+    assert not (pictures / f"{number}_overlay.png").exists()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<img") == REPORT_PICTURES
 
 
 def test_without_the_extra_all_but_the_pdf_is_written(
@@ -245,8 +264,9 @@ def pages(pdf: bytes) -> int:
 
 
 def test_the_pdf_says_what_its_font_lacks(report: ExamReport) -> None:
-    plain = replace(report, facts=(("Name", "Anna"),))
-    assert len(exam_pdf(report)) > len(exam_pdf(plain))
+    plain = replace(report, facts=(("Name", "Weiß^Zoë"),))
+    assert foot_lines(report) == [*report.explanation, MISSING_LETTERS]
+    assert foot_lines(plain) == [*report.explanation]
 
 
 def test_an_exam_without_a_nodule_has_a_report(report: ExamReport) -> None:

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,9 +20,11 @@ import pytest
 from devices import BadInput, Pixels
 from edge_runtime.exams import recorder as module
 from edge_runtime.exams import store
-from edge_runtime.exams.recorder import PICTURES_WAITING, Recorder
+from edge_runtime.exams.course import Course
+from edge_runtime.exams.recorder import PICTURES_WAITING, ExamRecorder, NotKept
 from edge_runtime.exams.schema import DATABASE, open_exams
 from edge_runtime.exams.store import Identity, Retention, still_path
+from edge_runtime.files import NICENESS
 from edge_runtime.results.result import to_json
 from edge_runtime.results.states import State
 from tests.edge_runtime.exams.conftest import Recording, exams_in, wait_until
@@ -41,18 +44,18 @@ def decisions(folder: Path, exam: int = 1) -> list[int | None]:
         return [each.frame for each in store.read_decisions(connection, exam)]
 
 
-def feed(recorder: Recorder, frames: range) -> None:
+def feed(recorder: ExamRecorder, frames: range) -> None:
     """One frame a second."""
     for frame in frames:
         recorder.write(replace(result(30 * frame, FOUND), frame=frame), NOISE)
 
 
-def is_written(recorder: Recorder) -> bool:
+def is_written(recorder: ExamRecorder) -> bool:
     status = recorder.status()
     return not status.waiting and status.trouble is None
 
 
-def test_an_exam_is_kept_from_beginning_to_end(recorder: Recorder, folder: Path) -> None:
+def test_an_exam_is_kept_from_beginning_to_end(recorder: ExamRecorder, folder: Path) -> None:
     recorder.begin(WHO)
     feed(recorder, range(3))
     recorder.end()
@@ -65,7 +68,9 @@ def test_an_exam_is_kept_from_beginning_to_end(recorder: Recorder, folder: Path)
     assert decisions(folder) == [0, 1, 2]
 
 
-def test_the_model_the_device_and_the_software_are_named(recorder: Recorder, folder: Path) -> None:
+def test_the_model_the_device_and_the_software_are_named(
+    recorder: ExamRecorder, folder: Path
+) -> None:
     recorder.begin()
     recorder.close()
     provenance = exams_in(folder)[0].provenance
@@ -78,7 +83,7 @@ def test_the_model_the_device_and_the_software_are_named(recorder: Recorder, fol
 
 @pytest.mark.parametrize("shape", [(48, 64), (48, 64, 3)], ids=["gray", "colour"])
 def test_a_kept_picture_has_every_pixel_and_its_result(
-    recorder: Recorder, folder: Path, shape: tuple[int, ...]
+    recorder: ExamRecorder, folder: Path, shape: tuple[int, ...]
 ) -> None:
     pixels: Pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
     still = result(4, FOUND)
@@ -94,7 +99,7 @@ def test_a_kept_picture_has_every_pixel_and_its_result(
     assert (row.kept, row.result.encode()) == ("person", to_json(still))
 
 
-def test_of_a_nodule_one_best_picture_is_left(recorder: Recorder, folder: Path) -> None:
+def test_of_a_nodule_one_best_picture_is_left(recorder: ExamRecorder, folder: Path) -> None:
     recorder.begin()
     for frame, weak in enumerate([0.3, 0.5, 0.9]):
         recorder.write(result(30 * frame, replace(FOUND, locator_score=weak)), NOISE)
@@ -107,8 +112,58 @@ def test_of_a_nodule_one_best_picture_is_left(recorder: Recorder, folder: Path) 
     assert [path.name for path in (folder / "stills" / "1").iterdir()] == [f"{row.number}.png"]
 
 
+def test_no_other_program_waits_while_a_picture_is_coded(
+    recorder: ExamRecorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[bool] = []
+    encode = cv2.imencode
+
+    def encode_and_look(*words: Any) -> Any:
+        with closing(sqlite3.connect(folder / DATABASE, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+        free.append(True)
+        return encode(*words)
+
+    monkeypatch.setattr(cv2, "imencode", encode_and_look)
+    recorder.begin()
+    recorder.keep_still(result(0, FOUND), NOISE)
+    wait_until(lambda: is_written(recorder))
+    assert free == [True]
+
+
+def test_the_thread_that_writes_lets_the_session_go_first(recorder: ExamRecorder) -> None:
+    recorder.begin()
+    wait_until(lambda: is_written(recorder))
+    thread = recorder._thread.native_id
+    assert thread is not None
+    nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert os.getpriority(os.PRIO_PROCESS, thread) == min(19, nice + NICENESS)
+
+
+def test_the_name_of_a_picture_is_on_the_disk_before_its_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may lose the name of a file whose content was written."""
+    synced: list[Path] = []
+    sync = os.fsync
+
+    def note(handle: int) -> None:
+        sync(handle)
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder.mkdir()
+    path = still_path(folder, 1, 1)
+    store.write_picture(path, b"PNG")
+    stills = folder / "stills"
+    assert synced == [folder, stills, path, path.parent]
+    store.write_picture(still_path(folder, 1, 2), b"PNG")
+    assert synced[4:] == [still_path(folder, 1, 2), path.parent]
+
+
 def test_an_exam_that_runs_is_told_from_one_that_was_cut_off(
-    recorder: Recorder, folder: Path
+    recorder: ExamRecorder, folder: Path
 ) -> None:
     recorder.begin()
     wait_until(lambda: recorder.status().exam)
@@ -120,11 +175,13 @@ import sys, time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from edge_runtime.bundle.archive import open_bundle
-from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.recorder import open_exam_recorder
 from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
 
-with open_recorder(Path(sys.argv[1]), open_bundle(Path(sys.argv[2])), "phantom:", True) as recorder:
+bundle = open_bundle(Path(sys.argv[2]))
+with open_exam_recorder(Path(sys.argv[1]), bundle, "phantom:", True) as recorder:
     recorder.begin()
     for frame in range(10**6):
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -192,7 +249,7 @@ def test_a_full_disk_is_told_and_what_was_committed_stays(
 
 
 def test_a_locked_database_is_told_and_written_later(
-    recorder: Recorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+    recorder: ExamRecorder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_runtime.exams.schema.LOCK_SECONDS", 0.1)
     recorder.begin()
@@ -208,7 +265,7 @@ def test_a_locked_database_is_told_and_written_later(
 
 
 def test_a_removed_folder_is_told_and_the_next_exam_makes_it_again(
-    recorder: Recorder, folder: Path
+    recorder: ExamRecorder, folder: Path
 ) -> None:
     recorder.begin()
     feed(recorder, range(2))
@@ -222,12 +279,13 @@ def test_a_removed_folder_is_told_and_the_next_exam_makes_it_again(
     feed(recorder, range(4, 6))
     wait_until(lambda: is_written(recorder))
     assert decisions(folder) == [4, 5]
+    assert exams_in(folder)[0].running
 
 
 def test_what_the_queue_has_no_room_for_is_counted(
-    recorder: Recorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+    recorder: ExamRecorder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RECORDS_WAITING", 5)
+    monkeypatch.setattr(module, "STEPS_WAITING", 5)
     recorder.begin()
     wait_until(lambda: is_written(recorder))
     with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as other:
@@ -243,7 +301,7 @@ def test_what_the_queue_has_no_room_for_is_counted(
 
 
 def test_the_end_does_not_wait_for_ever(
-    recorder: Recorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+    recorder: ExamRecorder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "END_SECONDS", 0.0)
     recorder.begin()
@@ -256,7 +314,7 @@ def test_the_end_does_not_wait_for_ever(
     assert exams_in(folder)[0].ended is None
 
 
-def test_pictures_that_wait_are_few(recorder: Recorder, folder: Path) -> None:
+def test_pictures_that_wait_are_few(recorder: ExamRecorder, folder: Path) -> None:
     recorder.begin()
     wait_until(lambda: is_written(recorder))
     with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as other:
@@ -269,7 +327,7 @@ def test_pictures_that_wait_are_few(recorder: Recorder, folder: Path) -> None:
 
 
 def test_the_session_never_waits_for_the_disk(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    recorder: ExamRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk takes nothing until all was said."""
     disk = threading.Event()
@@ -284,12 +342,14 @@ def test_the_session_never_waits_for_the_disk(
     feed(recorder, range(200))
     recorder.keep_still(result(0, FOUND), NOISE)
     recorder.end()
-    assert not disk.is_set()
+    status = recorder.status()
     disk.set()
+    assert status.waiting > 200
+    assert (status.trouble, status.lost) == (None, 0)
 
 
 def test_an_error_of_the_program_ends_the_recorder_and_not_the_session(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    recorder: ExamRecorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
@@ -298,14 +358,57 @@ def test_an_error_of_the_program_ends_the_recorder_and_not_the_session(
     recorder.begin()
     feed(recorder, range(1))
     wait_until(lambda: recorder.status().trouble)
-    assert recorder.status().trouble == "the recorder failed (ZeroDivisionError)"
+    assert recorder.status().trouble == NotKept.FAILED
+    assert "ZeroDivisionError" in caplog.text
     feed(recorder, range(1, 4))
-    with pytest.raises(BadInput, match="exams cannot be kept"):
+    with pytest.raises(BadInput, match=NotKept.FAILED):
         recorder.keep_still(result(0, FOUND), NOISE)
 
 
+def test_a_recorder_that_failed_keeps_its_trouble(
+    recorder: ExamRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A silent session must not find that all is well again."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.02)
+    recorder.begin()
+    wait_until(lambda: is_written(recorder))
+    monkeypatch.setattr(Course, "add", broken)
+    feed(recorder, range(1))
+    wait_until(lambda: not recorder._thread.is_alive(), 20)
+    assert recorder.status().trouble == NotKept.FAILED
+
+
+def test_a_disk_that_hangs_at_the_end_is_told(
+    recorder: ExamRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, disk = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        hangs.set()
+        assert disk.wait(60)
+
+    monkeypatch.setattr(store, "write_picture", hang)
+    monkeypatch.setattr(module, "END_SECONDS", 0.05)
+    monkeypatch.setattr(module, "HANG_SECONDS", 0.05)
+    recorder.begin()
+    recorder.keep_still(result(0, FOUND), NOISE)
+    assert hangs.wait(60)
+    feed(recorder, range(2))
+    recorder.close()
+    status = recorder.status()
+    disk.set()
+    assert status.trouble == NotKept.SILENT
+    assert status.lost > 2
+    recorder._thread.join(60)
+    assert recorder.status().lost == status.lost
+
+
 def test_a_silent_session_moves_the_last_moment(
-    recorder: Recorder, folder: Path, monkeypatch: pytest.MonkeyPatch
+    recorder: ExamRecorder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.02)
     recorder.begin()
@@ -314,26 +417,26 @@ def test_a_silent_session_moves_the_last_moment(
     wait_until(lambda: exams_in(folder)[0].last > first)
 
 
-def test_no_exam_begins_in_another(recorder: Recorder) -> None:
+def test_no_exam_begins_in_another(recorder: ExamRecorder) -> None:
     recorder.begin()
     with pytest.raises(BadInput, match="an exam is running"):
         recorder.begin()
 
 
-def test_no_picture_is_kept_outside_an_exam(recorder: Recorder) -> None:
+def test_no_picture_is_kept_outside_an_exam(recorder: ExamRecorder) -> None:
     with pytest.raises(BadInput, match="no exam is running"):
         recorder.keep_still(result(0), NOISE)
 
 
 def test_two_sessions_do_not_share_a_folder(
-    recorder: Recorder, folder: Path, recording: Recording, monkeypatch: pytest.MonkeyPatch
+    recorder: ExamRecorder, folder: Path, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_ATTEMPTS", 1)
     with pytest.raises(BadInput, match="another session keeps exams there"), recording(folder):
         pass
 
 
-def test_a_late_state_is_kept_without_a_frame(recorder: Recorder, folder: Path) -> None:
+def test_a_late_state_is_kept_without_a_frame(recorder: ExamRecorder, folder: Path) -> None:
     recorder.begin()
     gone = replace(result(0), frame=None, timestamp=None, state=State.LOST, reason="gone")
     recorder.write(gone, NOISE)
@@ -341,6 +444,18 @@ def test_a_late_state_is_kept_without_a_frame(recorder: Recorder, folder: Path) 
     with closing(open_exams(folder)) as connection:
         (row,) = store.read_decisions(connection, 1)
     assert (row.state, row.reason, row.frame, row.nodule) == ("LOST", "gone", None, None)
+
+
+def test_a_file_name_need_not_be_text(folder: Path, recording: Recording) -> None:
+    name = os.fsdecode(b"\xff.png")
+    with recording(folder, source=name) as recorder:
+        recorder.begin()
+        recorder.write(result(0, FOUND, file=name), NOISE)
+    with closing(open_exams(folder)) as connection:
+        (decision,) = store.read_decisions(connection, 1)
+        (nodule,) = store.read_nodules(connection, 1)
+    assert (decision.file, nodule.file) == (r"\udcff.png", r"\udcff.png")
+    assert exams_in(folder)[0].provenance.source == r"\udcff.png"
 
 
 @pytest.mark.parametrize("wrong", [{"name": "a" * 65}, {"accession": "a\nb"}, {"patient_id": "\0"}])
@@ -374,7 +489,7 @@ class Calendar:
         return self.now
 
 
-def keep_exams(recorder: Recorder, calendar: Calendar, days: list[int]) -> None:
+def keep_exams(recorder: ExamRecorder, calendar: Calendar, days: list[int]) -> None:
     """One exam with a picture on each day."""
     for day in days:
         calendar.now = datetime(2026, 1, day, tzinfo=UTC)

@@ -83,7 +83,7 @@ def test_an_older_schema_is_migrated_with_the_exams(
     monkeypatch.setattr(schema, "MIGRATIONS", MORE)
     with closing(open_exams(tmp_path)) as connection:
         assert connection.execute("SELECT id, room FROM exam").fetchall() == [(1, "one")]
-        assert pragma(connection, "user_version") == 2
+        assert pragma(connection, "user_version") == len(MORE)
     open_exams(tmp_path).close()
 
 
@@ -96,5 +96,5 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
         with pytest.raises(BadInput, match="cannot be opened"):
             open_exams(tmp_path)
     with closing(open_exams(tmp_path)) as connection:
-        assert pragma(connection, "user_version") == 1
+        assert pragma(connection, "user_version") == len(MIGRATIONS)
         assert connection.execute("SELECT count(*) FROM exam").fetchone() == (1,)

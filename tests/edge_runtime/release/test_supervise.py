@@ -12,10 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.release.layout import Layout, is_locked, read_event_log, read_link
+from edge_runtime.release.layout import (
+    SINK_COUNTS,
+    VIEW_RECORD,
+    Layout,
+    is_locked,
+    read_event_log,
+    read_link,
+)
 from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
 from edge_runtime.release.supervise import BEAT_TIMEOUT, end_with_parent
 from edge_runtime.release.switch import read_trial, switch_release, trial_of_current
+from edge_runtime.release.tool import release_status
 from tests.conftest import Within
 from tests.edge_runtime.release.conftest import ROOT, TRIAL, write_settings
 
@@ -115,6 +123,18 @@ def test_a_state_that_cannot_be_written_down_ends_no_release(layout: Layout, goo
         assert process.poll() is None
         assert processes(layout)
     assert not in_the_way.exists()
+
+
+def test_a_release_that_starts_has_the_counts_and_the_view_of_no_earlier_one(
+    layout: Layout, good: str
+) -> None:
+    """An earlier configuration may have had sinks, and a view, that this one does not have."""
+    for name in (SINK_COUNTS, VIEW_RECORD):
+        layout.state(name).write_text('{"sinks": [{}]}')
+    with supervisor(layout):
+        until(lambda: processes(layout))
+        status = release_status(layout)
+    assert (status["sinks"], status["view"]) == ([], None)
 
 
 def test_a_release_that_cannot_be_started_is_gone_back_from(

@@ -31,8 +31,12 @@ def test_a_line_gives_the_result_again(result: Result) -> None:
     assert from_json(to_json(result).decode()).nodules == kept.nodules
 
 
-@pytest.mark.parametrize("line", ["", "[]", '{"notice": ""}'])
+SHORTENED = to_json(RESULT).decode().replace('"rate":"full",', "")
+WRONG_BOX = to_json(RESULT).decode().replace('"box":[', '"box":[1,')
+
+
+@pytest.mark.parametrize("line", ["", "[]", '{"notice": ""}', "1", SHORTENED, WRONG_BOX])
 def test_any_other_text_is_refused(line: str) -> None:
-    with pytest.raises((ValueError, TypeError, KeyError)):
+    with pytest.raises(ValueError, match=r"truncated|not the line of a result"):
         from_json(line)
     assert msgspec.json.decode(to_json(RESULT))["notice"]

@@ -83,6 +83,16 @@ def test_the_service_shows_its_results_on_a_page(
     assert layout.state(VIEW_TOKEN).read_text().strip() not in str(events)
 
 
+def test_the_facts_of_a_session_say_whether_the_model_has_evidence(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(layout, monkeypatch) as hears:
+        hears("LIVE")
+        with join(linked(layout)) as page:
+            facts = json.loads(page.recv(timeout=60))["facts"]
+    assert (facts["live"], facts["evidence"]) == (True, True)
+
+
 def test_without_a_scanner_the_page_says_why(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,17 +150,22 @@ def test_an_encrypted_view_has_a_certificate_of_the_device(
     assert layout.state("view.pem").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_view_that_breaks_is_told_and_takes_further_results(
-    layout: Layout, screen: Pixels
+def test_a_result_that_cannot_be_shown_is_told_beside_the_link_until_others_are_shown(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, screen: Pixels
 ) -> None:
+    monkeypatch.setattr(live_view, "VIEW_RETRY_SECONDS", 0)
     told: list[str] = []
     with ServiceView(LOOPBACK, layout, lambda event, **_: told.append(event)) as view:
         until(lambda: told)
         for _ in range(3):
             view.write(None, screen)  # type: ignore[arg-type]  # as if its code were wrong
+        broken = record(layout)
         view.write(RESULT, screen)
-    assert told == ["view", "no view"]
-    assert record(layout)["trouble"].startswith("AttributeError")
+        whole = record(layout)
+    assert told == ["view", "no view", "view"]
+    assert broken["trouble"].startswith("AttributeError")
+    assert whole == broken | {"trouble": None}
+    assert whole["link"].startswith("http://")
 
 
 def test_a_token_is_kept_for_one_user_alone(tmp_path: Path) -> None:

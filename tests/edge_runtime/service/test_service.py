@@ -4,6 +4,8 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from devices import BadInput
 from edge_runtime.bundle.trust import read_trusted
 from edge_runtime.release.config import Config, SinkConfig, write_config
+from edge_runtime.release.drift_files import DRIFT_FOLDER, day_files
 from edge_runtime.release.layout import (
     EXAMINATION_LOCK,
     Layout,
@@ -25,6 +28,7 @@ from edge_runtime.results.states import State
 from edge_runtime.service.service import device_versions, run_service
 from edge_runtime.service.update_lock import UpdateLock
 from tests.edge_runtime.service.conftest import NAME
+from tests.edge_runtime.sinks.conftest import tiny_disk  # noqa: F401  a fixture
 from tests.edge_runtime.sinks.test_contract import free_port
 
 
@@ -102,6 +106,29 @@ def test_sinks_get_the_results_and_the_status_tells_the_counts(
     assert "xxxxxxxxx" not in json.dumps(counts) + capsys.readouterr().out
 
 
+def test_daily_aggregates_are_kept_without_a_picture_or_the_source(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard(layout, "phantom:?seed=4711", {"LIVE"}, monkeypatch, roi="167,190,108,100")
+    (path,) = day_files(layout.state(DRIFT_FOLDER))
+    record = json.loads(path.read_text())
+    assert set(record) == {"schema", "bundle", "day", "hours"}
+    frames = sum(sum(block["state"].values()) for block in record["hours"].values())
+    nodules = sum(sum(block.get("label", {}).values()) for block in record["hours"].values())
+    assert frames >= nodules > 0
+    assert "4711" not in path.read_text()
+
+
+def test_a_folder_for_aggregates_that_cannot_be_used_costs_no_picture(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout.state(DRIFT_FOLDER).write_text("a file")
+    heard(layout, "phantom:", {"LIVE"}, monkeypatch)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (told,) = [each for each in events if each["event"] == "aggregates not kept"]
+    assert "File exists" in told["why"]
+
+
 def test_a_sink_that_cannot_be_opened_ends_a_trial_and_no_proven_release(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,16 +140,39 @@ def test_a_sink_that_cannot_be_opened_ends_a_trial_and_no_proven_release(
     set_link(layout, "good", NAME)
     heard(layout, "phantom:", {"LIVE"}, monkeypatch, sinks=sinks)
     with hold_lock(layout.state("supervisor.lock")):
-        counts = release_status(layout)["sinks"]
-    assert "there is no folder /nowhere" in counts[-1]["last_error"]
+        (count,) = release_status(layout)["sinks"]
+    assert "there is no folder /nowhere" in count["last_error"]
 
 
-@pytest.mark.parametrize("uri", ["jsonl:-", "terminal:", "nothing:"])
-def test_a_sink_that_is_not_for_a_service_is_refused(layout: Layout, uri: str) -> None:
+@pytest.mark.parametrize("uri", ["jsonl:-", "terminal:", "nothing:", "video:seen.mp4"])
+def test_a_sink_that_is_not_for_a_service_is_refused_before_it_opens(
+    layout: Layout, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(layout.root)
     config = Config("phantom:", sink=(SinkConfig(uri),))
     (layout.root / "config.toml").write_text(write_config(config))
+    before = sorted(layout.root.iterdir())
     with pytest.raises(BadInput, match=r"not for a service|no such kind"):
         run_service(layout, NAME, threading.Event())
+    assert sorted(layout.root.iterdir()) == before
+
+
+def test_a_full_disk_ends_no_session_of_a_recording_in_a_service(
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_disk: Path,  # noqa: F811
+    make_video: Callable[..., Path],
+) -> None:
+    with suppress(OSError), (tiny_disk / "ballast").open("wb", buffering=0) as ballast:
+        while ballast.write(bytes(4096)):
+            pass
+    file = tiny_disk / "results.csv"
+    video = str(make_video("sweep.avi", frames=5))
+    heard(layout, video, {"LIVE"}, monkeypatch, sinks=(f"csv:{file}",))
+    with hold_lock(layout.state("supervisor.lock")):
+        (count,) = release_status(layout)["sinks"]
+    assert count["given_up"] > 0
+    assert "No space left on device" in count["last_error"]
 
 
 def test_without_a_scanner_it_waits_and_beats(

@@ -17,6 +17,7 @@ from edge_runtime.models.classifier import Classifier
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import Event, State
 from edge_runtime.screen.region import Region
+from edge_runtime.screen.saved_regions import SavedRegion
 from edge_runtime.screen.stillness import FROZEN_AFTER
 from edge_runtime.session.account import UNMARKED, Account
 from edge_runtime.session.prepare import Preparer
@@ -292,6 +293,19 @@ def test_a_region_elsewhere_is_another_nodule(
     assert hand.judge(pictures[0]).nodules[0].track == 1
     region.mark(other, region.screen)
     assert hand.judge(pictures[1]).nodules[0].track == track
+
+
+def test_a_region_of_another_size_of_the_screen_is_another_nodule(
+    demo_bundle: Bundle, classifier: Classifier, pictures: list[Pixels]
+) -> None:
+    """A region is remembered for one of two sizes, and nobody marks anything."""
+    larger = np.pad(pictures[1], ((0, 40), (0, 40), (0, 0))[: pictures[1].ndim])
+    screen = (pictures[0].shape[1], pictures[0].shape[0])
+    region = Region(saved={screen: SavedRegion("phantom:", screen, roi=ROI)})
+    hand = Hand(demo_bundle, classifier, region=region)
+    results = [hand.judge(picture) for picture in (pictures[0], larger, pictures[2])]
+    assert [result.region for result in results] == ["given", "found", "given"]
+    assert [result.nodules[0].track for result in results] == [1, 2, 3]
 
 
 def test_without_its_region_a_model_of_nodules_gives_no_label_any_more(

@@ -253,7 +253,7 @@ def test_a_record_costs_a_live_session_nothing(tmp_path: Path, demo_bundle: Bund
                     open_frame_recorder(folder, device, SourceUri("0"), session.settings)
                 )
             sink = Collected()
-            session.run([sink], threading.Event(), recorder=recorder)
+            session.run([sink], threading.Event(), frame_recorder=recorder)
         lost += recorder.lost if recorder else 0
         latencies[records] += [each.latency_ms.total for each in sink.results if each.nodules]
         judged[records] += len([each for each in sink.results if each.nodules])

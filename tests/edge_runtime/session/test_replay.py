@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def judge(
             session.run([sink], stop)
         else:
             with open_frame_recorder(folder, device, SourceUri("0"), session.settings) as recorder:
-                session.run([sink], stop, recorder=recorder)
+                session.run([sink], stop, frame_recorder=recorder)
             assert recorder.lost == 0
     return sink.results
 
@@ -204,6 +205,25 @@ def test_the_command_line_replays_a_session_bit_for_bit(
     assert re.search(r"recorded \d+ frames, [\d.]+ MB: ", before.stderr)
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_the_thread_that_plays_has_a_core_of_its_own(
+    session: tuple[Path, Outcome], demo_bundle: Bundle
+) -> None:
+    class Cores(Collected):
+        """Notes the cores of the capturing thread."""
+
+        def write(self, result: Result, pixels: Pixels) -> None:
+            super().write(result, pixels)
+            for thread in threading.enumerate():
+                if thread.name == "capture" and thread.native_id is not None:
+                    with suppress(ProcessLookupError):  # it is over
+                        cores.append(os.sched_getaffinity(thread.native_id))
+
+    cores: list[set[int]] = []
+    judge(Replay(session[0]), demo_bundle, sink=Cores())
+    assert {max(os.sched_getaffinity(0))} in cores
+
+
 def test_a_region_for_the_replay_replaces_that_of_the_record(
     session: tuple[Path, Outcome], shipped_path: Path
 ) -> None:
@@ -220,6 +240,13 @@ def test_a_record_is_not_recorded_again(
     done = sonolite("run", shipped_path, "--source", session[0], "--record", again)
     refused(done, "is the record of a session itself")
     assert not again.exists()
+
+
+def test_a_record_that_exists_is_refused_before_the_source_is_opened(
+    session: tuple[Path, Outcome], shipped_path: Path, tmp_path: Path
+) -> None:
+    words = ("--source", tmp_path / "no.mp4", "--record", session[0])
+    refused(sonolite("run", shipped_path, *words), "record exists already")
 
 
 def test_settings_that_are_wrong_are_refused(
@@ -271,7 +298,7 @@ def test_a_region_that_was_drawn_and_cleared_on_the_way_is_drawn_again(
 
         sink.write = draw  # type: ignore[method-assign]
         with open_frame_recorder(folder, device, SourceUri("0"), session.settings) as recorder:
-            session.run([sink], threading.Event(), recorder=recorder)
+            session.run([sink], threading.Event(), frame_recorder=recorder)
     assert len({result.box for result in sink.results}) >= 3
     with open_source(SourceUri(str(folder))) as device:
         again = Collected()

@@ -1,11 +1,15 @@
 """A server for messages, as a user writes one: it takes each number once."""
 
 import json
+import signal
+import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +18,21 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_runtime.sinks.webhook import SIGNATURE_HEADER
+
+
+class _Server(ThreadingHTTPServer):
+    """Remembers the connections: a server that is away answers at none of them."""
+
+    request_queue_size = 64
+
+    def __init__(self, place: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(place, handler)
+        self.connections: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, client = super().get_request()
+        self.connections.append(connection)
+        return connection, client
 
 
 class Receiver:
@@ -42,8 +61,7 @@ class Receiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        ThreadingHTTPServer.request_queue_size = 64
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server = _Server(("127.0.0.1", port), Handler)
         self.port: int = self._server.server_address[1]
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -75,6 +93,9 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        for connection in self._server.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def make_certificate(folder: Path) -> Path:
@@ -165,8 +186,27 @@ class Broker:
         assert subscribed.wait(120)
         return self
 
+    def pause(self) -> None:
+        """Stops the broker; the connections stay."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets the broker go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
         self._process.kill()
         self._process.wait()
+
+
+def _serve(folder: Path, port: int) -> None:
+    """Serves until stdin ends; prints the port of the receiver and the URI of the broker."""
+    with Receiver() as receiver, Broker(folder, port) as broker:
+        print(receiver.port, broker.uri, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), int(sys.argv[2]))

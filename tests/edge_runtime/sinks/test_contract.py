@@ -7,20 +7,25 @@ import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 from devices import BadInput, Pixels
+from devices.openigtlink import HEADER
 from edge_runtime.results.delivery import Delivery
 from edge_runtime.results.states import State
+from edge_runtime.sinks.drift import Aggregates
+from edge_runtime.sinks.igtl import IgtlServer
 from edge_runtime.sinks.open import SinkContext, open_sink
-from edge_runtime.sinks.queue import RECORD_CAPACITY, SinkQueue
+from edge_runtime.sinks.queue import PIXEL_CAPACITY, RECORD_CAPACITY, SinkQueue
 from edge_runtime.sinks.sink import CountedSink
 from tests.edge_runtime.sinks.receiver import Broker, Receiver
 from tests.edge_runtime.sinks.test_overlay import RESULT
@@ -29,15 +34,30 @@ SCREEN: Pixels = np.ones((48, 64), np.uint8)
 PASSWORD = "hunter2hunter2"
 
 
+class Arrived(NamedTuple):
+    """What a place tells of one result."""
+
+    sequence: int
+    state: str
+
+
 @dataclass
 class Place:
     """One place for results, with the sink that sends them there."""
 
     uri: str
-    received: Callable[[], list[int]]
-    """The sequence numbers of the results that arrived, in their order."""
+    received: Callable[[], list[Arrived]]
+    """The results that arrived, in their order."""
+    kept: bool = True
+    """Whether the place keeps what earlier sessions sent there."""
+    messages: bool = False
+    """Whether the place gets messages: one about the end of a session follows."""
+    join: Callable[[CountedSink], None] = lambda _: None
+    """Waits until the place can receive."""
     look: Callable[[CountedSink], None] = lambda _: None
     """Looks at the place before the sink closes."""
+    pictures: bool = False
+    """Whether the place gets the picture."""
 
 
 def free_port() -> int:
@@ -47,12 +67,20 @@ def free_port() -> int:
         return port
 
 
+def arrived(record: dict[str, Any]) -> Arrived:
+    return Arrived(int(record["sequence"]), record["state"])
+
+
+def results_of(messages: list[dict[str, Any]]) -> list[Arrived]:
+    return [arrived(each["result"]) for each in messages if each["kind"] == "result"]
+
+
 @contextmanager
 def json_lines(folder: Path) -> Iterator[Place]:
     path = folder / "a.jsonl"
 
-    def received() -> list[int]:
-        return [json.loads(line)["sequence"] for line in path.read_text().splitlines()]
+    def received() -> list[Arrived]:
+        return list(map(arrived, map(json.loads, path.read_text().splitlines())))
 
     yield Place(f"jsonl:{path}?max_mb=1000", received)
 
@@ -61,49 +89,66 @@ def json_lines(folder: Path) -> Iterator[Place]:
 def rotated_json_lines(folder: Path) -> Iterator[Place]:
     path = folder / "a.jsonl"
 
-    def received() -> list[int]:
+    def received() -> list[Arrived]:
         files = sorted(folder.glob("a.jsonl.*"), key=lambda file: -int(file.suffix[1:]))
         texts = [file.read_text() for file in [*files, path]]
         assert len(texts) > 2
-        return [json.loads(line)["sequence"] for text in texts for line in text.splitlines()]
+        return [arrived(json.loads(line)) for text in texts for line in text.splitlines()]
 
-    yield Place(f"jsonl:{path}?max_mb=0.2&keep=1000", received)
+    yield Place(f"jsonl:{path}?max_mb=0.1&keep=1000", received)
 
 
 @contextmanager
 def csv_file(folder: Path) -> Iterator[Place]:
     path = folder / "a.csv"
 
-    def received() -> list[int]:
+    def received() -> list[Arrived]:
         with open(path, newline="") as file:
-            return [int(row["sequence"]) for row in csv.DictReader(file)]
+            return list(map(arrived, csv.DictReader(file)))
 
     yield Place(f"csv:{path}", received)
 
 
 @contextmanager
 def prometheus(folder: Path) -> Iterator[Place]:
-    """Counts alone arrive, so that their sum stands for the numbers."""
+    """Counts alone arrive, so that the place numbers the results itself."""
     port = free_port()
-    scraped: list[int] = []
-
-    def received() -> list[int]:
-        return list(range(scraped[-1]))
+    scraped: list[Arrived] = []
 
     def look(sink: CountedSink) -> None:
         text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read().decode()
-        lines = re.findall(r"^sonolite_results_total\{.*\} (\S+)$", text, re.MULTILINE)
-        scraped.append(int(sum(map(float, lines))))
+        counts = re.findall(r'^sonolite_results_total\{state="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        states = [state for state, count in counts for _ in range(int(float(count)))]
+        scraped[:] = [Arrived(number, state) for number, state in enumerate(states)]
 
-    yield Place(f"prometheus:127.0.0.1:{port}", received, look)
+    yield Place(f"prometheus:127.0.0.1:{port}", lambda: scraped, kept=False, look=look)
+
+
+@contextmanager
+def drift(folder: Path) -> Iterator[Place]:
+    """Counts alone arrive, so that the place numbers the results of a session itself."""
+    place = folder / "drift"
+    totals = [Counter[str]()]
+
+    def look(sink: CountedSink) -> None:
+        assert isinstance(sink, Aggregates)
+        sink.save()
+        (path,) = place.glob("*.json")
+        counts = json.loads(path.read_text())["hours"]["00"]["state"]
+        totals.append(Counter({name.partition(",")[0]: count for name, count in counts.items()}))
+
+    def received() -> list[Arrived]:
+        last = totals[-1] - totals[-2]
+        return [Arrived(number, state) for number, state in enumerate(last.elements())]
+
+    yield Place(f"drift:{place}", received, kept=False, look=look)
 
 
 @contextmanager
 def webhook(folder: Path) -> Iterator[Place]:
     with Receiver() as receiver:
-        yield Place(
-            f"webhook:http://127.0.0.1:{receiver.port}/hook#send=results", receiver.sequences
-        )
+        uri = f"webhook:http://127.0.0.1:{receiver.port}/hook#send=results"
+        yield Place(uri, lambda: results_of(receiver.messages), messages=True)
 
 
 @contextmanager
@@ -112,18 +157,49 @@ def mqtt(folder: Path) -> Iterator[Place]:
         pytest.skip("mosquitto is not installed (make test-programs)")
     with Broker(folder, free_port()) as broker:
 
-        def received() -> list[int]:
+        def received() -> list[Arrived]:
             """All: the broker passes them on a moment after it confirmed them."""
             until = time.monotonic() + 120
             while not broker.messages or broker.messages[-1]["kind"] != "end":
                 assert time.monotonic() < until
                 time.sleep(0.01)
-            return broker.sequences()
+            return results_of(broker.messages)
 
-        yield Place(broker.uri, received)
+        yield Place(broker.uri, received, messages=True)
 
 
-PLACES = [json_lines, rotated_json_lines, csv_file, prometheus, webhook, mqtt]
+@contextmanager
+def igtl(folder: Path) -> Iterator[Place]:
+    """A client of the server, which receives until the server ends the connection."""
+    port = free_port()
+    texts: list[bytes] = []
+    clients: list[threading.Thread] = []
+
+    def receive(client: socket.socket) -> None:
+        with client, client.makefile("rb") as stream:
+            while head := stream.read(HEADER.size):
+                _, kind, _, _, size, _ = HEADER.unpack(head)
+                body = stream.read(size)
+                if kind.startswith(b"STRING"):
+                    texts.append(body[4:])
+
+    def join(sink: CountedSink) -> None:
+        client = socket.create_connection(("127.0.0.1", port), 60)
+        clients.append(threading.Thread(target=receive, args=[client]))
+        clients[-1].start()
+        assert isinstance(sink, IgtlServer)
+        while not sink.clients:
+            time.sleep(0.01)
+
+    def received() -> list[Arrived]:
+        for client in clients:
+            client.join()
+        return [arrived(json.loads(text)) for text in texts]
+
+    yield Place(f"igtl::{port}", received, join=join, pictures=True)
+
+
+PLACES = [json_lines, rotated_json_lines, csv_file, drift, prometheus, igtl, webhook, mqtt]
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +219,7 @@ def send(place: Place, count: int, live: bool = False) -> Delivery:
     with open_sink(place.uri, context) as sink:
         assert isinstance(sink, CountedSink)
         queue = SinkQueue(sink, live)
+        place.join(sink)
         for number in range(count):
             if number % 3:
                 queue.put(replace(RESULT, sequence=number, frame=number), SCREEN)
@@ -157,29 +234,35 @@ def send(place: Place, count: int, live: bool = False) -> Delivery:
     return queue.tally.delivery()
 
 
+def assert_sent(place: Place, count: int) -> None:
+    """Every result that `send` sent has arrived, in order and with its state."""
+    received = place.received()
+    assert [each.sequence for each in received] == list(range(count))
+    searching = -(-count // 3)
+    states = {"LIVE": count - searching, "SEARCHING": searching}
+    assert Counter(each.state for each in received) == states
+
+
 def test_every_result_arrives_once_and_in_order(place: Place) -> None:
     delivery = send(place, 3000)
-    assert place.received() == list(range(3000))
-    ends = place.uri.startswith(
-        ("webhook", "mqtt")
-    )  # a message about the end of the session follows
+    assert_sent(place, 3000)
     counts = delivery.delivered, delivery.waiting, delivery.given_up, delivery.last_error
-    assert counts == (3000 + ends, 0, 0, None)
+    assert counts == (3000 + place.messages, 0, 0, None)
 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_results_arrive_once_and_in_order(place: Place) -> None:
     delivery = send(place, 100_000)
-    assert place.received() == list(range(100_000))
-    assert delivery.delivered in (100_000, 100_001)
-    assert (delivery.waiting, delivery.given_up) == (0, 0)
+    assert_sent(place, 100_000)
+    counts = delivery.delivered, delivery.waiting, delivery.given_up, delivery.last_error
+    assert counts == (100_000 + place.messages, 0, 0, None)
 
 
 def test_a_second_session_goes_on_where_the_first_ended(place: Place) -> None:
     send(place, 800)
     send(place, 400)
-    received = place.received()
-    assert received in ([*range(800), *range(400)], [*range(400)])
+    numbers = [each.sequence for each in place.received()]
+    assert numbers == [*range(800 * place.kept), *range(400)]
 
 
 def test_an_unknown_option_is_refused_with_those_that_are_known(place: Place) -> None:
@@ -206,21 +289,28 @@ def test_a_live_session_waits_for_no_sink_and_every_result_is_counted(place: Pla
                 assert let.wait(60)
                 sink.write(result, pixels)  # type: ignore[arg-type]
 
+        place.join(sink)
         queue = SinkQueue(Slow(), live=True)
+        capacity = PIXEL_CAPACITY if place.pictures else RECORD_CAPACITY
         queue.put(RESULT, SCREEN)
         assert asked.wait(60)
-        for number in range(1, RECORD_CAPACITY + 11):
+        for number in range(1, capacity + 11):
             queue.put(replace(RESULT, sequence=number), SCREEN)
-        assert queue.tally.queued == RECORD_CAPACITY + 1
+        assert queue.tally.queued == capacity + 1
         let.set()
         queue.close()
+        place.look(sink)
+    numbers = [each.sequence for each in place.received()]
+    if place.kept:
+        assert numbers == [0, *range(11, capacity + 11)]
+    assert len(numbers) == capacity + 1
     delivery = queue.tally.delivery()
-    assert delivery.delivered in (RECORD_CAPACITY + 1, RECORD_CAPACITY + 2)
+    assert delivery.delivered == capacity + 1 + place.messages
     assert delivery.waiting == 0
     assert delivery.given_up == 10
     assert "too slow" in (delivery.last_error or "")
 
 
-def test_it_keeps_no_picture(place: Place) -> None:
+def test_it_takes_a_picture_only_to_send_it(place: Place) -> None:
     with open_sink(place.uri, SinkContext(threading.Event(), True, 30.0)) as sink:
-        assert not sink.wants_pixels
+        assert sink.wants_pixels is place.pictures

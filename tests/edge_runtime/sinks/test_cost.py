@@ -1,9 +1,11 @@
 """What all sinks together cost a session: the time of every frame with them over that without."""
 
 import statistics
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,6 @@ from edge_runtime.models.backends import FallbackChain
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.sinks.open import SinkContext, open_sink
 from tests.conftest import QUIET
-from tests.edge_runtime.sinks.receiver import Broker, Receiver
 from tests.edge_runtime.sinks.test_contract import free_port
 
 ROUNDS = 7
@@ -34,19 +35,33 @@ def seconds_a_frame(bundle: Bundle, video: Path, uris: Sequence[str], folder: Pa
     return summary.seconds / summary.read
 
 
+@contextmanager
+def receivers(folder: Path) -> Iterator[tuple[int, str]]:
+    """The port of a server and the URI of a broker, in a process of their own."""
+    program = ["-m", "tests.edge_runtime.sinks.receiver", str(folder), str(free_port())]
+    words = [sys.executable, *program]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        port, broker = child.stdout.readline().split()
+        yield int(port), broker
+        child.communicate()
+    assert child.returncode == 0
+
+
 @pytest.mark.slow
 def test_all_sinks_together_cost_little(
     demo_bundle: Bundle, make_video: Callable[..., Path], tmp_path: Path
 ) -> None:
     video = make_video("sweep.avi", frames=400, width=640, height=480)
     ratios, frames = [], []
-    with Receiver() as receiver, Broker(tmp_path, free_port()) as broker:
+    with receivers(tmp_path) as (port, broker):
         uris = [
             f"jsonl:{tmp_path}/a.jsonl?max_mb=10",
             f"csv:{tmp_path}/a.csv?max_mb=10",
+            f"drift:{tmp_path}/drift",
             f"prometheus:127.0.0.1:{free_port()}",
-            f"webhook:http://127.0.0.1:{receiver.port}/hook",
-            broker.uri.replace("send=results", "send=changes"),
+            f"webhook:http://127.0.0.1:{port}/hook",
+            broker.replace("send=results", "send=changes"),
         ]
         for _ in range(ROUNDS):
             without = seconds_a_frame(demo_bundle, video, [], tmp_path / "outbox")

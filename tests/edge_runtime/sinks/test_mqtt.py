@@ -21,7 +21,7 @@ from edge_runtime.sinks.sink import Sink
 from tests.edge_runtime.sinks.receiver import Broker
 from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import RESULT
-from tests.edge_runtime.sinks.test_webhook import CHILD, send, wait_until
+from tests.edge_runtime.sinks.test_webhook import CHILD, NEWEST, ask, outbox_file, send, wait_until
 
 SECRET = "hunter2hunter2"
 needs_mosquitto = pytest.mark.skipif(
@@ -74,6 +74,7 @@ def test_what_waits_for_a_broker_is_sent_in_order_when_it_is_back(tmp_path: Path
             wait_until(lambda: not tally.delivery().waiting)
             wait_until(lambda: len(broker.messages) == 300)
     assert broker.sequences() == list(range(300))
+    assert broker.repeats == 0
 
 
 @needs_mosquitto
@@ -83,6 +84,7 @@ def test_a_killed_process_loses_nothing_and_the_last_will_is_told(tmp_path: Path
         child = subprocess.Popen(words, stdout=subprocess.PIPE)
         assert child.stdout is not None
         assert child.stdout.readline() == b"written\n"
+        wait_until(lambda: ask(outbox_file(tmp_path), NEWEST) == 2000)
         child.send_signal(signal.SIGKILL)
         child.communicate()
         wait_until(lambda: broker.retained.get("ward/bed-1/status") == b"offline")
@@ -90,6 +92,26 @@ def test_a_killed_process_loses_nothing_and_the_last_will_is_told(tmp_path: Path
             wait_until(lambda: not tally.delivery().waiting)
             wait_until(lambda: len(broker.messages) == 2000)
     assert broker.sequences() == list(range(2000))
+    assert broker.repeats <= mqtt.MAX_IN_FLIGHT
+
+
+@needs_mosquitto
+def test_a_broker_that_is_slow_to_confirm_gets_each_message_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process takes bytes, as a broker does that has too much to do."""
+    monkeypatch.setattr(mqtt, "CONFIRM_SECONDS", 0.2)
+    with Broker(tmp_path, free_port()) as broker, opened(broker.uri, tmp_path) as (sink, tally):
+        send(sink, range(10))
+        wait_until(lambda: tally.delivery().delivered == 10)
+        broker.pause()
+        send(sink, range(10, 300))
+        wait_until(lambda: "does not confirm" in str(tally.delivery().last_error))
+        broker.resume()
+        wait_until(lambda: tally.delivery().delivered == 300)
+        wait_until(lambda: len(broker.messages) == 300)
+    assert broker.sequences() == list(range(300))
+    assert broker.repeats == 0
 
 
 # paho leaves the socket of a refused certificate to Python.
@@ -116,6 +138,7 @@ def test_a_broker_that_does_not_fit_is_told_and_gets_nothing(tmp_path: Path, wro
     ("uri", "why"),
     [
         ("mqtt:host/topic", "needs mqtt://HOST/TOPIC"),
+        ("mqtt://", "needs mqtt://HOST/TOPIC"),
         ("mqtt://host", "needs mqtt://HOST/TOPIC"),
         ("mqtt://host:0/topic", "needs mqtt://HOST/TOPIC"),
         ("mqtt://host/a/+/b", "needs mqtt://HOST/TOPIC"),
@@ -123,6 +146,13 @@ def test_a_broker_that_does_not_fit_is_told_and_gets_nothing(tmp_path: Path, wro
         ("mqtts://me@host/topic", "a user needs password_env"),
         (f"mqtts://host/topic?{SECRET}=1", "option 1 is none of send"),
         ("mqtts://host/topic?home_assistant=1", "home_assistant is one of no, yes"),
+        ("mqtt://host/topic", "needs mqtts://; mqtt:// reaches this machine alone"),
+        ("mqtt://me@127.0.0.1/topic", "a user needs mqtts://"),
+        ("mqtts:///topic", "needs mqtts://HOST/TOPIC"),
+        ("mqtts://host:99999/topic", "needs mqtts://HOST/TOPIC"),
+        ("mqtts://[::1/topic", "needs mqtts://HOST/TOPIC"),
+        (f"mqtts://{64 * 'a'}/topic", "needs mqtts://HOST/TOPIC"),
+        ("mqtts://me@host/topic?password_file=/dev/zero", "names: not a regular file"),
     ],
 )
 def test_a_wrong_address_is_one_line_without_a_secret(tmp_path: Path, uri: str, why: str) -> None:

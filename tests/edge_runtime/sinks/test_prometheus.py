@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from devices import BadInput
+from edge_runtime.results.states import State
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.prometheus import MAX_REASONS, OTHER_REASON
 from edge_runtime.sinks.sink import Sink
@@ -73,6 +74,24 @@ def test_results_labels_and_reasons_are_counted(port: int) -> None:
     assert re.search(r'^sonolite_sink_waiting\{sink="jsonl:.*/a"\} 0', text, re.MULTILINE)
 
 
+def test_probabilities_and_scores_are_counted_in_bins_and_in_live_alone() -> None:
+    port = free_port()
+    with open_sink(f"prometheus::{port}", SinkContext(threading.Event(), True, 30.0)) as sink:
+        for state in (State.LIVE, State.STALE):
+            for score in (0.4, 1.1):
+                nodule = replace(NODULE, out_of_scope_score=score)
+                sink.write(replace(RESULT, state=state, nodules=(nodule,)), SCREEN)
+        text = metrics(port)
+    for line in (
+        'sonolite_probability_ratio_bucket{label="malignant",le="0.7"} 0.0',
+        'sonolite_probability_ratio_bucket{label="malignant",le="0.8"} 2.0',
+        'sonolite_out_of_scope_score_ratio_bucket{le="1.0"} 1.0',
+        "sonolite_out_of_scope_score_ratio_count 2.0",
+    ):
+        assert line in text
+    assert 'label="benign"' not in text
+
+
 def test_many_reasons_are_one_in_the_end() -> None:
     port = free_port()
     with open_sink(f"prometheus::{port}", SinkContext(threading.Event(), True, 30.0)) as sink:
@@ -83,7 +102,13 @@ def test_many_reasons_are_one_in_the_end() -> None:
     assert f'sonolite_abstentions_total{{reason="{OTHER_REASON}"}} 5.0' in text
 
 
-@pytest.mark.parametrize("place", ["", "9108", "host", "[::1", "host:0", "host:99999", "a:b@c:1"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("", "9108", "host", "[::1", "host:0", "host:99999", "a:b@c:1", "a..b:1", "[::1::2]:1"),
+        f"{64 * 'a'}:1",
+    ],
+)
 def test_what_is_no_address_is_refused(place: str) -> None:
     with (
         pytest.raises(BadInput, match="needs HOST:PORT"),

@@ -100,6 +100,23 @@ def test_a_recording_waits_for_room() -> None:
     assert sink.told == list(range(PIXEL_CAPACITY + 4))
 
 
+def test_results_of_a_recording_wake_the_sink_when_half_the_room_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue, "WAKE_SECONDS", 600.0)
+    sink = Gated()
+    sink.open.set()
+    box = SinkQueue(sink, live=False)
+    *first, last = results(RECORD_CAPACITY // 2)
+    for result in first:
+        box.put(result, SCREEN)
+    assert not sink.asked.wait(0.1)
+    box.put(last, SCREEN)
+    assert sink.asked.wait(60)
+    box.close()
+    assert sink.told == list(range(RECORD_CAPACITY // 2))
+
+
 def test_records_wait_without_their_pixels() -> None:
     assert RECORD_CAPACITY > PIXEL_CAPACITY
     sink = Gated()
@@ -134,7 +151,7 @@ def test_a_sink_that_never_returns_does_not_hold_the_end(monkeypatch: pytest.Mon
     sink.open.set()
 
 
-def test_who_shows_what_is_now_is_told_the_newest_alone() -> None:
+def test_who_shows_what_is_now_is_told_the_newest_alone_and_has_lost_nothing() -> None:
     sink = Gated()
     sink.latest_only = True
     box = SinkQueue(sink, live=True)
@@ -146,6 +163,7 @@ def test_who_shows_what_is_now_is_told_the_newest_alone() -> None:
     sink.open.set()
     box.close()
     assert sink.told == [0, 8]
+    assert (box.tally.delivery().given_up, box.reports) == (0, False)
 
 
 def test_a_session_that_was_asked_to_end_waits_for_no_sink() -> None:

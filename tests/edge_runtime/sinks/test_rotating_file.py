@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from devices import BadInput
-from edge_runtime.sinks.csv_rows import csv_rows
+from edge_runtime.sinks.csv_rows import CsvEncoder, csv_rows
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.queue import SinkQueue
 from edge_runtime.sinks.rotating_file import RotatingFile, Rotation
@@ -64,6 +65,45 @@ def test_every_file_begins_with_the_head(tmp_path: Path) -> None:
     assert (lines(tmp_path / "a.1"), lines(path)) == (["head", "one"], ["head", "two"])
     with pytest.raises(BadInput, match="begins with other columns"):
         RotatingFile(path, Rotation(), b"other\n")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("content", ["to do:\nwrite a letter", '{"a": 1}\n'])
+def test_the_file_of_somebody_else_is_refused_and_stays_as_it_was(
+    tmp_path: Path, kind: str, content: str
+) -> None:
+    path = tmp_path / "a"
+    path.write_text(content)
+    with (
+        pytest.raises(BadInput, match="choose another name"),
+        open_sink(f"{kind}:{path}", SinkContext(threading.Event(), True, 30.0)),
+    ):
+        pass
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_results_are_for_their_owner_alone_and_come_to_the_end(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a"
+    for number in range(2):
+        with open_sink(f"{kind}:{path}", SinkContext(threading.Event(), True, 30.0)) as sink:
+            sink.write(replace(RESULT, sequence=number), np.zeros((4, 4), np.uint8))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(lines(path)) == 2 + (kind == "csv")
+
+
+@pytest.mark.parametrize(("kind", "cut"), [("jsonl", 5), ("csv", 30)])
+def test_a_first_line_that_a_power_cut_broke_off_is_written_anew(
+    tmp_path: Path, kind: str, cut: int
+) -> None:
+    path = tmp_path / "a"
+    written: list[bytes] = []
+    for _ in range(2):
+        with open_sink(f"{kind}:{path}", SinkContext(threading.Event(), True, 30.0)) as sink:
+            sink.write(RESULT, np.zeros((4, 4), np.uint8))
+        written.append(path.read_bytes())
+        path.write_bytes(written[0][:cut])
+    assert written[0] == written[1]
 
 
 def test_one_sink_alone_writes_to_a_file(tmp_path: Path) -> None:
@@ -156,8 +196,8 @@ def test_a_wrong_option_is_named(tmp_path: Path, options: str, why: str) -> None
 
 def test_a_row_stands_for_each_nodule_and_computes_nothing() -> None:
     second = replace(NODULE, track=2, label=None, reason="=cmd|' /C calc'!A0", smoothed=None)
-    rows = csv_rows(replace(RESULT, nodules=(NODULE, second), file='a,"b".png')).decode()
-    first, other = csv.reader(rows.splitlines())
+    rows = csv_rows(replace(RESULT, nodules=(NODULE, second), file='a,"b".png'))
+    first, other = csv.reader(CsvEncoder().encode(rows).decode().splitlines())
     assert first[5:12] == ["1", "malignant", "", "malignant", "0.8", "0.7", "100"]
     assert other[5:12] == ["2", "", "'=cmd|' /C calc'!A0", "", "", "", "100"]
     assert first[-2:] == ['a,"b".png', "research use only, not for diagnosis"]

@@ -5,13 +5,14 @@ import hmac
 import json
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,10 @@ from edge_runtime.results.delivery import Tally
 from edge_runtime.results.states import State
 from edge_runtime.sinks import outbox
 from edge_runtime.sinks.open import SinkContext, open_sink
+from edge_runtime.sinks.outbox import Message, Outbox
 from edge_runtime.sinks.sink import Sink
+from edge_runtime.sinks.sink_uri import SinkUri
+from edge_runtime.sinks.webhook import outbox_path
 from tests.edge_runtime.sinks.receiver import Receiver, make_certificate
 from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
@@ -173,6 +177,121 @@ def test_a_full_disk_is_counted_and_what_fitted_arrives(tiny_disk: Path) -> None
     assert len(receiver.sequences()) == delivery.delivered
 
 
+def outbox_file(folder: Path) -> Path:
+    (path,) = (folder / "outbox").glob("*.sqlite3")
+    return path
+
+
+def ask(path: Path, statement: str) -> int:
+    """What another process sees of an outbox."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as base:
+        row = base.execute(statement).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+NEWEST = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
+"""The number of the newest message that a power cut would leave."""
+
+
+def test_messages_are_written_to_the_disk_while_the_server_does_not_answer(tmp_path: Path) -> None:
+    asked, let = threading.Event(), threading.Event()
+
+    class Silent(Receiver):
+        def take(self, body: bytes, signature: str | None) -> int:
+            asked.set()
+            assert let.wait(300)
+            return super().take(body, signature)
+
+    with Silent() as receiver, opened(hook(receiver.port), tmp_path) as (sink, _):
+        send(sink, range(1))
+        assert asked.wait(120)
+        send(sink, range(1, 10))
+        wait_until(lambda: ask(outbox_file(tmp_path), NEWEST) == 10)
+        let.set()
+    assert receiver.sequences() == list(range(10))
+
+
+def test_a_message_that_was_sent_leaves_the_disk_even_if_no_other_follows(tmp_path: Path) -> None:
+    with Receiver() as receiver, opened(hook(receiver.port), tmp_path) as (sink, tally):
+        send(sink, range(1))
+        wait_until(lambda: tally.delivery().delivered == 1)
+        path = outbox_file(tmp_path)
+        wait_until(lambda: ask(path, "SELECT count(*) FROM message") == 0)
+
+
+def test_after_an_attempt_the_oldest_messages_make_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "FIRST_RETRY", 600.0)
+    monkeypatch.setattr(outbox, "LAST_RETRY", 600.0)
+    uri = hook(free_port(), "send=results&max_mb=0.05")
+    with opened(uri, tmp_path) as (sink, tally):
+        send(sink, range(20))
+        wait_until(lambda: tally.delivery().last_error)
+        send(sink, range(20, 300))
+    with Receiver(int(uri.partition("/hook")[0].rpartition(":")[2])) as receiver:
+        with opened(uri, tmp_path):
+            pass
+        first = receiver.sequences()[0]
+        assert receiver.sequences() == list(range(first, 300))
+
+
+def test_results_that_come_together_are_one_request(tmp_path: Path) -> None:
+    with Receiver() as receiver, opened(hook(receiver.port), tmp_path) as (sink, tally):
+        send(sink, range(50))
+        wait_until(lambda: tally.delivery().delivered == 50)
+        assert len(receiver.bodies) < 10
+
+
+def test_an_outbox_that_cannot_be_read_for_a_while_goes_on(tmp_path: Path) -> None:
+    port = free_port()
+    with opened(hook(port), tmp_path) as (sink, tally):
+        send(sink, range(10))
+        path = outbox_file(tmp_path)
+        wait_until(lambda: ask(path, "SELECT count(*) FROM message") == 10)
+        ask(path, "ALTER TABLE message RENAME TO away")
+        wait_until(lambda: "no such table" in str(tally.delivery().last_error))
+        with pytest.raises(BadInput, match="no such table"):
+            send(sink, range(1))
+        ask(path, "ALTER TABLE away RENAME TO message")
+        with Receiver(port) as receiver:
+            wait_until(lambda: not tally.delivery().waiting)
+            assert receiver.sequences() == list(range(10))
+
+
+def test_an_outbox_that_cannot_be_read_at_the_end_is_closed(tmp_path: Path) -> None:
+    with opened(hook(free_port()), tmp_path) as (sink, tally):
+        send(sink, range(10))
+        path = outbox_file(tmp_path)
+        wait_until(lambda: ask(path, "SELECT count(*) FROM message") == 10)
+        ask(path, "ALTER TABLE message RENAME TO away")
+        wait_until(lambda: "no such table" in str(tally.delivery().last_error))
+    ask(path, "ALTER TABLE away RENAME TO message")
+    with Receiver() as receiver:
+        place = SinkUri(hook(receiver.port))
+        path.rename(outbox_path(path.parent, place))
+        with opened(hook(receiver.port), tmp_path) as (_, tally):
+            wait_until(lambda: not tally.delivery().waiting)
+        assert receiver.sequences() == list(range(10))
+
+
+def test_an_error_that_nobody_expected_is_told_and_loses_no_message(tmp_path: Path) -> None:
+    sent: list[int] = []
+
+    def send_late(_: str, messages: list[Message]) -> None:
+        if tally.delivery().last_error is None:
+            raise UnicodeError("label empty or too long")
+        sent.extend(message.number for message in messages)
+
+    tally = Tally("webhook:there", counts_itself=True)
+    box = Outbox(tmp_path / "outbox" / "a.sqlite3", tally, send_late, 10**6, 100)
+    box.put(b"{}")
+    wait_until(lambda: sent)
+    box.close()
+    assert (sent, tally.delivery().given_up) == ([1], 0)
+    assert "UnicodeError" in str(tally.delivery().last_error)
+
+
 CHILD = """
 import sys, threading
 from dataclasses import replace
@@ -187,7 +306,6 @@ context = SinkContext(threading.Event(), True, 30.0, outboxes=Path(folder) / "ou
 with open_sink(uri, context) as sink:
     for number in range(2000):
         sink.write(replace(RESULT, sequence=number), np.zeros((4, 4), np.uint8))
-    sink._outbox.sync()
     print("written", flush=True)
     threading.Event().wait(600)
 """
@@ -201,6 +319,7 @@ def test_a_killed_process_loses_nothing_and_repeats_are_known(tmp_path: Path, aw
     child = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"written\n"
+    wait_until(lambda: ask(outbox_file(tmp_path), NEWEST) == 2000)
 
     def kill() -> None:
         child.send_signal(signal.SIGKILL)
@@ -250,6 +369,35 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> 
         pass
 
 
+@pytest.fixture(params=["pipe", "device", "large", "folder", "empty"])
+def no_secret(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """What is no file with a secret or a certificate."""
+    path = tmp_path / "no-secret"
+    if request.param == "pipe":
+        os.mkfifo(path, 0o600)
+    elif request.param == "device":
+        path.symlink_to("/dev/zero")
+    elif request.param == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(bytes(2 << 20 if request.param == "large" else 0))
+        path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("option", ["secret_file", "ca"])
+def test_what_is_no_file_with_a_secret_is_one_line(
+    tmp_path: Path, no_secret: Path, option: str
+) -> None:
+    uri = f"webhook:https://127.0.0.1:1/x#{option}={no_secret}"
+    with (
+        pytest.raises(BadInput, match=f"the file that {option} names") as raised,
+        opened(uri, tmp_path),
+    ):
+        pass
+    assert str(no_secret) not in str(raised.value)
+
+
 def test_the_outbox_is_for_its_owner_alone(tmp_path: Path) -> None:
     with opened(hook(1), tmp_path) as (sink, _):
         send(sink, range(3))
@@ -270,6 +418,35 @@ def test_a_damaged_outbox_is_put_aside_and_told(tmp_path: Path) -> None:
     assert list((tmp_path / "outbox").glob("*.damaged"))
 
 
+def fill(file: Path) -> None:
+    """Takes all room of a disk."""
+    with suppress(OSError), file.open("wb", buffering=0) as opened_file:
+        while opened_file.write(bytes(4096)):
+            pass
+
+
+@pytest.mark.parametrize("trouble", ["no-log", "full"])
+def test_an_outbox_that_cannot_be_opened_now_keeps_its_messages(
+    tiny_disk: Path, trouble: str
+) -> None:
+    with opened(hook(1), tiny_disk) as (sink, _):
+        send(sink, range(3))
+    (path,) = (tiny_disk / "outbox").glob("*.sqlite3")
+    log, ballast = path.with_name(f"{path.name}-wal"), tiny_disk / "ballast"
+    if trouble == "no-log":
+        log.mkdir()
+    else:
+        fill(ballast)
+    with pytest.raises(BadInput, match="cannot be used"), opened(hook(1), tiny_disk):
+        pass
+    assert not list((tiny_disk / "outbox").glob("*.damaged"))
+    if trouble == "no-log":
+        log.rmdir()
+    ballast.unlink(missing_ok=True)
+    with opened(hook(1), tiny_disk) as (_, tally):
+        assert tally.delivery().waiting == 4
+
+
 @pytest.mark.parametrize(
     ("uri", "why"),
     [
@@ -284,7 +461,13 @@ def test_a_damaged_outbox_is_put_aside_and_told(tmp_path: Path) -> None:
         (f"webhook:https://host/{SECRET}#{SECRET}=1", "option 1 is none of send, batch"),
         (f"webhook:https://host/x#secret_env={SECRET}", "is not set here"),
         (f"webhook:https://host/x?{SECRET}=${{NO_SUCH}}", "the variable NO_SUCH is not set"),
-        ("webhook:https://host/x#ca=/nowhere", "the certificates that ca names"),
+        ("webhook:https://host/x#ca=/nowhere", "the file that ca names: No such file"),
+        ("webhook:https://host:99999/x", "needs webhook:https://HOST/PATH"),
+        ("webhook:https://[::1/x", "needs webhook:https://HOST/PATH"),
+        ("webhook:https://[::1::2]/x", "needs webhook:https://HOST/PATH"),
+        ("webhook:https://a..b/x", "needs webhook:https://HOST/PATH"),
+        (f"webhook:https://{64 * 'a'}.org/x", "needs webhook:https://HOST/PATH"),
+        ("webhook:https://host/a b", "needs webhook:https://HOST/PATH"),
     ],
 )
 def test_a_wrong_address_is_one_line_without_a_secret(tmp_path: Path, uri: str, why: str) -> None:
@@ -321,3 +504,9 @@ def test_a_nodule_is_told_as_it_was_seen_last(tmp_path: Path) -> None:
     (nodule,) = receiver.messages[-1]["nodules"]
     assert (nodule["frames"], nodule["label"]) == (3, None)
     assert nodule["reason"] == "too close to the threshold"
+
+
+def test_two_places_of_a_host_have_outboxes_of_their_own_though_one_name(tmp_path: Path) -> None:
+    one, other = (SinkUri(f"webhook:https://results.example/{word}") for word in "ab")
+    assert str(one) == str(other) == "webhook:https://results.example/..."
+    assert outbox_path(tmp_path, one) != outbox_path(tmp_path, other)

@@ -4,7 +4,9 @@ import http.client
 import logging
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -58,6 +60,40 @@ def test_a_certificate_is_made_once_for_this_user_alone(pem: Path) -> None:
     first = own_certificate(pem)
     assert pem.stat().st_mode & 0o777 == 0o600
     assert own_certificate(pem).fingerprint == first.fingerprint
+
+
+def test_a_view_at_every_address_goes_by_the_name_of_its_given_certificate(pem: Path) -> None:
+    """A browser refuses the certificate for any other name, and the address of the machine."""
+    key, given = pem.with_name("key.pem"), pem.with_name("given.pem")
+    names = "subjectAltName=DNS:*.ward.example,DNS:Bed-1.hospital.example,IP:10.0.0.1"
+    made = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=a"
+    )
+    words = [*made.split(), "-addext", names, "-keyout", str(key), "-out", str(given)]
+    subprocess.run(words, check=True, capture_output=True)
+    certificate = read_certificate(given, key)
+    assert certificate.names == ("*.ward.example", "bed-1.hospital.example")
+    with open_view(Address("0.0.0.0", 0), FACTS, None, certificate) as view:
+        place = urlsplit(view.link)
+        assert place.hostname == "bed-1.hospital.example"
+        for host, code in (
+            ("bed-1.hospital.example", 403),
+            ("bed-2.ward.example", 403),
+            ("bed-2.other.example", 421),
+            ("a.bed-2.ward.example", 421),
+        ):
+            assert answer_code(place.port, host) == code
+
+
+def answer_code(port: int | None, host: str) -> int:
+    """The code with which a view answers a request for a host: 403 where the host is admitted."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
+    with closing(connection):
+        origin = f"https://{host}:{port}"
+        connection.request("POST", "/cookie", b"x", {"Host": f"{host}:{port}", "Origin": origin})
+        return connection.getresponse().status
 
 
 @pytest.mark.parametrize("what", ["expired", "damaged"])

@@ -8,18 +8,31 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from devices import Box, Pixels
 from devices.capture.source_uri import SourceUri
+from edge_runtime.bundle.archive import Bundle
+from edge_runtime.exams.recorder import NotKept, open_exam_recorder
+from edge_runtime.exams.store import Identity
 from edge_runtime.screen.region import Misplaced, Region
 from edge_runtime.screen.saved_regions import saved_regions_of
-from edge_runtime.view.commands import ClearRegion, Command, MarkRegion, Refusal
+from edge_runtime.view.commands import (
+    BeginExam,
+    ClearRegion,
+    Command,
+    EndExam,
+    KeepStill,
+    MarkRegion,
+    Refusal,
+)
 from edge_runtime.view.operator import MAX_WAITING_COMMANDS, Answer, Operator
 from edge_runtime.view.sink import View
 from edge_runtime.view.viewers import COMMAND_BURST
+from tests.edge_runtime.sinks.test_overlay import RESULT
 from tests.edge_runtime.view.conftest import opened
 from tests.edge_runtime.view.test_server import ask, exchange, host_of, watch
 
@@ -217,6 +230,25 @@ def test_a_region_that_cannot_be_remembered_holds_now_and_says_so(
     file.parent.write_text("a file where the folder should be")
     assert carry_out(operator, MarkRegion(ROI, SCREEN, remember=True)) == [Refusal.NOT_REMEMBERED]
     assert region.next_roi == ROI
+
+
+def test_a_command_on_exams_that_makes_no_sense_now_is_refused(
+    region: Region, file: Path, demo_bundle: Bundle, tmp_path: Path
+) -> None:
+    begin = BeginExam(Identity())
+    with open_exam_recorder(tmp_path / "exams", demo_bundle, str(SOURCE), True) as recorder:
+        operator = Operator(region, SOURCE, file, recorder=recorder)
+        operator.hold(RESULT, np.zeros((240, 320), np.uint8))
+        still = KeepStill(RESULT.sequence)
+        asked = still, EndExam(), begin, begin, still, EndExam()
+        answers = carry_out(operator, *asked)
+    no_exam, runs = NotKept.NO_EXAM, NotKept.EXAM_RUNS
+    assert answers == [no_exam, no_exam, None, runs, None, None]
+
+
+def test_where_no_exams_are_kept_none_begins(region: Region, file: Path) -> None:
+    operator = Operator(region, SOURCE, file)
+    assert carry_out(operator, BeginExam(Identity()), EndExam()) == [Refusal.NO_EXAMS] * 2
 
 
 def test_a_command_that_fails_ends_nothing(

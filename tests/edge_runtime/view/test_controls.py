@@ -1,6 +1,7 @@
 """What an operator does on the page, in a real Chromium and with a real session."""
 
 import logging
+import re
 import shutil
 import threading
 import time
@@ -16,7 +17,7 @@ from devices import BadInput, Box
 from devices.capture.phantom import Phantom
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle
-from edge_runtime.exams.recorder import open_recorder
+from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Identity, read_exams
 from edge_runtime.models.backends import FallbackChain
@@ -71,7 +72,7 @@ def examination(demo_bundle: Bundle, tmp_path: Path) -> Iterator[Examination]:
     chain = FallbackChain(demo_bundle, stage, [CPU], threads=1, any_picture=True)
     with ExitStack() as stack:
         device = stack.enter_context(Phantom(fps=15))
-        recorder = stack.enter_context(open_recorder(exams, demo_bundle, str(SOURCE), True))
+        recorder = stack.enter_context(open_exam_recorder(exams, demo_bundle, str(SOURCE), True))
         operator = Operator(region, SOURCE, file, recorder=recorder)
         view = stack.enter_context(opened(operator, exams=True))
         sinks = [view, recorder]
@@ -409,6 +410,10 @@ def test_an_exam_that_cannot_be_kept_is_told_and_the_picture_goes_on(
     shutil.rmtree(examination.exams)
     examination.exams.write_text("a file where the folder should be")
     page.locator("#exam-status", has_text="the exam cannot be kept").wait_for()
+    page.select_option("#language", "zh")
+    removed = re.compile("文件夹已被删除|无法打开数据库")
+    page.locator("#exam-status", has_text=removed).wait_for()
+    page.select_option("#language", "en")
     take(page, screenshots, "exam-trouble")
     frame = page.get_attribute("#picture", "data-frame")
     page.wait_for_selector(f"#picture[data-frame]:not([data-frame='{frame}'])")

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from devices.capture.dicom_listen import AWAITED
 from devices.health import Trouble
+from edge_runtime.exams.recorder import NotKept
 from edge_runtime.nodules.decide import BELOW_THRESHOLD, OUT_OF_SCOPE, TOO_CLOSE
 from edge_runtime.nodules.pooling import NOT_ENOUGH, UNSETTLED
 from edge_runtime.results.result import NO_NODULE, NOTICE
@@ -27,8 +29,9 @@ LANGUAGES: dict[str, dict[str, Any]] = {
 }
 HOT = {level.reason for level in ThrottleLevel if level.reason is not None}
 REASONS = {*map(str, Event), *map(str, Flaw), TOO_CLOSE, OUT_OF_SCOPE, BELOW_THRESHOLD, UNMARKED}
-REASONS |= {NOT_ENOUGH, UNSETTLED, NO_NODULE, *map(str, NoSession)}
+REASONS |= {AWAITED, NOT_ENOUGH, UNSETTLED, NO_NODULE, *map(str, NoSession)}
 REASONS |= {*map(str, Misplaced), *map(str, Refusal), *map(str, Trouble)}
+REASONS |= {*map(str, NotKept)}
 PAGE = (PAGE_FOLDER / "index.html").read_text()
 SCRIPT = "".join(content.decode() for path, (_, content) in ASSETS.items() if path.endswith(".js"))
 

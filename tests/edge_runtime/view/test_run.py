@@ -78,11 +78,11 @@ def test_a_remembered_region_is_used_and_told_and_roi_goes_before_it(demo_path: 
     save_roi(saved_regions_file(), SourceUri(source), (640, 480), box)
     words = ("run", demo_path, "--source", source, "--json", "--any-picture")
     remembered = sonolite(*words)
-    assert "region: 167,190,108,100 is remembered for a screen of 640 x 480" in remembered.stderr
+    assert "region: 167,190,108,100 is saved for a screen of 640 x 480" in remembered.stderr
     results = [json.loads(line) for line in remembered.stdout.splitlines()]
     assert {tuple(result["box"]) for result in results} == {box}
     given = sonolite(*words, "--roi", "20,20,90,90")
-    assert "is remembered" not in given.stderr
+    assert "is saved" not in given.stderr
     assert json.loads(given.stdout.splitlines()[0])["box"] == [20, 20, 90, 90]
 
 
@@ -204,13 +204,13 @@ def demo(tmp_path: Path, *words: str, **around: str) -> str:
     return on_terminal("demo", *words, "--save", tmp_path / "demo.mp4", **around)
 
 
-def test_the_demo_on_a_terminal_opens_the_view_and_plays_at_its_pace(
+def test_the_demo_on_a_terminal_opens_the_viewers_page_and_plays_at_its_pace(
     tmp_path: Path, desktop: dict[str, str]
 ) -> None:
     began = time.monotonic()
     shown = demo(tmp_path, RECORDING, **desktop)
     assert time.monotonic() - began >= 29 / 15
-    (link,) = re.findall(r"operate: (http://127\S+)", shown)
+    (link,) = re.findall(r"view: (http://127\S+)", shown)
     assert (tmp_path / "opened").read_text() == f"{link}\n"
 
 
@@ -234,6 +234,16 @@ def test_without_the_extra_the_demo_runs_and_says_how_to_get_it(tmp_path: Path) 
     shown = demo(tmp_path, RECORDING, PYTHONPATH=path)
     assert "to watch it live in a browser, pip install 'sonolite[view]'" in shown
     assert (tmp_path / "demo.mp4").is_file()
+
+
+def test_the_demo_on_a_terminal_judges_a_record_as_it_was(
+    tmp_path: Path, shipped_path: Path
+) -> None:
+    record, roi = tmp_path / "record", "167,190,108,100"
+    words = ("--source", RECORDING, "--roi", roi, "--any-picture", "--record", record)
+    assert sonolite("run", shipped_path, *words).code == 0
+    shown = demo(tmp_path, str(record), "--roi", "160,190,108,100", DISPLAY="", WAYLAND_DISPLAY="")
+    assert f"its region of interest was {roi}, now it is 160,190,108,100" in shown
 
 
 def test_the_demo_of_a_program_opens_no_view(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
@@ -26,16 +26,23 @@ from edge_runtime.view.viewers import MAX_VIEWERS, WINDOW
 from tests.edge_runtime.sinks.test_overlay import RESULT
 
 
-def host_of(view: View) -> str:
+class Linked(Protocol):
+    """A view, here or in another process."""
+
+    @property
+    def link(self) -> str: ...
+
+
+def host_of(view: Linked) -> str:
     return urlsplit(view.link).netloc
 
 
-def token_of(view: View) -> str:
+def token_of(view: Linked) -> str:
     return urlsplit(view.link).fragment
 
 
 def ask(
-    view: View, method: str, path: str, body: str | None = None, **headers: str
+    view: Linked, method: str, path: str, body: str | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
     """The status, the headers and the body of an answer."""
     connection = http.client.HTTPConnection(host_of(view), timeout=60)
@@ -46,7 +53,7 @@ def ask(
     return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
 
 
-def exchange(view: View, token: str) -> tuple[int, str]:
+def exchange(view: Linked, token: str) -> tuple[int, str]:
     """The status and the cookie for a token."""
     origin = f"http://{host_of(view)}"
     status, headers, _ = ask(view, "POST", "/cookie", token, origin=origin)
@@ -54,7 +61,7 @@ def exchange(view: View, token: str) -> tuple[int, str]:
 
 
 @contextmanager
-def watch(view: View, token: str | None = None, **changes: str) -> Iterator[ClientConnection]:
+def watch(view: Linked, token: str | None = None, **changes: str) -> Iterator[ClientConnection]:
     """The stream of an admitted viewer after the facts; the headers may be changed."""
     with join(view, token, **changes) as page:
         role = json.loads(page.recv(timeout=60))["facts"]["role"]
@@ -63,7 +70,7 @@ def watch(view: View, token: str | None = None, **changes: str) -> Iterator[Clie
 
 
 @contextmanager
-def join(view: View, token: str | None = None, **changes: str) -> Iterator[ClientConnection]:
+def join(view: Linked, token: str | None = None, **changes: str) -> Iterator[ClientConnection]:
     """The stream of an admitted viewer from the beginning."""
     cookie = exchange(view, token or token_of(view))[1].partition(";")[0]
     headers = {"cookie": cookie, "origin": f"http://{host_of(view)}"} | changes

@@ -54,7 +54,7 @@ def stills() -> Sequence[bytes]:
     _, pages = cv2.imencodemulti(".tiff", [COLOUR, COLOUR])
     coded.append(pages.tobytes())
     animation = cv2.Animation()
-    animation.frames, animation.durations = [COLOUR, 255 - COLOUR], np.array([50, 50])
+    animation.frames, animation.durations = [COLOUR, 255 - COLOUR], [50, 50]
     for suffix in (".gif", ".webp", ".png"):
         with suppress(cv2.error):
             coded.append(cv2.imencodeanimation(suffix, animation)[1].tobytes())
@@ -217,11 +217,13 @@ def record_files() -> dict[str, bytes]:
         RecordedFrame,
         RecordedMark,
         RecordedResult,
+        RecordEntry,
         pack_pixels,
         write_entry,
     )
 
-    frames, lines = b"", []
+    frames = b""
+    lines: list[RecordEntry] = []
     for index, pixels in enumerate((GREY, COLOUR)):
         packed = pack_pixels(pixels)
         entry = RecordedFrame(

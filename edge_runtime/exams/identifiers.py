@@ -1,0 +1,20 @@
+"""The identifiers of the parts of an exam, the same in DICOM and in FHIR."""
+
+import json
+from uuid import UUID, uuid5
+
+from edge_runtime.exams.store import Exam
+
+_NAMESPACE = UUID("6f2b1f0e-53a8-4d0b-9f6e-0f6b7c1d2a55")
+
+
+def exam_uuid(exam: Exam, role: str) -> UUID:
+    """The identifier of a part of an exam, such as `report`.
+
+    It follows from the exam, so that whoever makes an object again makes the same one. An exam
+    without identity has identifiers of its own: the objects differ.
+    """
+    made, identity = exam.provenance, exam.identity
+    origin = [exam.id, exam.begun, made.device, made.digest, made.source]
+    person = [identity.patient_id, identity.name, identity.accession]
+    return uuid5(_NAMESPACE, json.dumps([*origin, *person, role]))
