@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("device", "view", "host", "peers", "tflite-runtime")
+LOCKS = sorted(path.stem for path in (ROOT / "requirements").glob("*.txt") if path.stem != "debian")
 TOOL = "pip-audit==2.10.1"
 
 

@@ -92,8 +92,8 @@ def _refuse_strangers(path: Path) -> None:
         return
     status, above = place.stat(), place.parent.stat()
     if status.st_mode & 0o022:
-        who = "anybody" if status.st_mode & 0o002 else "its group"
-        raise BadInput(f"{path}: {who} can write it; chmod go-w {path}")
+        writer = "anybody" if status.st_mode & 0o002 else "its group"
+        raise BadInput(f"{path}: {writer} can write it; chmod go-w {path}")
     if status.st_uid not in (0, os.geteuid(), above.st_uid):
         raise BadInput(f"{path}: it belongs to another user; sudo chown {os.geteuid()} {path}")
 

@@ -27,10 +27,10 @@ MAX_YAML = 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Loads plain values. `<<` merges nothing: a few lines of it would take all memory."""
+    """Loads plain values, and refuses `<<`: a few lines that merge would take all memory."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Leaves the entries of a mapping as they are."""
+        """Leaves the entries of a mapping as they are; `<<` is then of an unknown type."""
 
 
 def read_yolo(data: Path, root: Path) -> Found:
