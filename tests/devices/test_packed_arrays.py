@@ -4,6 +4,7 @@ import io
 import struct
 import tracemalloc
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from devices.packed_arrays import unpack_arrays
 
 
-def packed(**arrays: np.ndarray) -> bytes:
+def packed(**arrays: Any) -> bytes:
     written = io.BytesIO()
-    np.savez_compressed(written, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(written, **arrays)
     return written.getvalue()
 
 

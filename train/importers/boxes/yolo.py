@@ -26,7 +26,7 @@ MAX_YAML = 100_000
 """Characters of a data.yaml, which is a page long, or three with a thousand names."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Loads plain values, and refuses `<<`: a few lines that merge would take all memory."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
