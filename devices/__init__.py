@@ -14,6 +14,7 @@ from devices.errors import (
     NotDelivered,
     NothingSent,
     SonoliteError,
+    describe_error,
 )
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
 
@@ -40,4 +41,5 @@ __all__ = [
     "NothingSent",
     "Pixels",
     "SonoliteError",
+    "describe_error",
 ]

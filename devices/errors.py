@@ -26,6 +26,14 @@ class SonoliteError(Exception):
         return " ".join(super().__str__().split())
 
 
+def describe_error(error: BaseException) -> str:
+    """An error for a log: the message of a known error, else the type alone.
+
+    The text of another error may quote anything, such as a password or a name.
+    """
+    return str(error) if isinstance(error, SonoliteError) else type(error).__name__
+
+
 class CheckFailed(SonoliteError):
     """A check of the command failed."""
 

@@ -18,11 +18,11 @@ def require_regular(path: Path) -> None:
         raise BadInput(f"{path}: not a regular file")
 
 
-def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:
+def read_regular(path: Path, limit: int = MAX_BYTES, private: bool = False) -> bytes:
     """The content of a file, opened without waiting.
 
     Raises FileNotFoundError without one, and BadInput where it is no regular file, cannot be read,
-    or is larger than `limit` bytes.
+    is larger than `limit` bytes, or is `private` and another user may read it.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -34,6 +34,8 @@ def read_regular(path: Path, limit: int = MAX_BYTES) -> bytes:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise BadInput(f"{path}: not a regular file")
+        if private and status.st_mode & 0o077:
+            raise BadInput(f"{path}: must be a file that only its owner reads (mode 600)")
         if status.st_size > limit:
             raise BadInput(f"{path}: larger than {limit:,} bytes")
         with open(handle, "rb", closefd=False) as file:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_DICOM_TEXT = 64
-"""Letters of a long string and of one group of a name (PS3.5, 6.2); what is longer is cut."""
+"""Letters of an identifier, a long string and one group of a name (PS3.5, 6.2)."""
 KEYWORDS = ("PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID")
 DICOM_UID = re.compile(r"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))+", re.ASCII)
 """Of an identifier (PS3.5, 9.1)."""
@@ -43,29 +43,42 @@ def read_identity(path: Path) -> DicomIdentity:
 
 def identity_of(dataset: Any) -> DicomIdentity:
     """The identity in a dataset of pydicom; what cannot be read is empty."""
-    text = {keyword: dicom_text(dataset, keyword) for keyword in KEYWORDS}
-    study = text["StudyInstanceUID"]
+    study = _identifier(dataset, "StudyInstanceUID")
     return DicomIdentity(
-        patient_id=text["PatientID"],
-        name=text["PatientName"],
-        birth_date=iso_date(text["PatientBirthDate"]),
-        accession=text["AccessionNumber"],
+        patient_id=_identifier(dataset, "PatientID"),
+        name=dicom_text(dataset, "PatientName"),
+        birth_date=iso_date(dicom_text(dataset, "PatientBirthDate")),
+        accession=_identifier(dataset, "AccessionNumber"),
         study=study if DICOM_UID.fullmatch(study) else "",
     )
 
 
+def _identifier(dataset: Any, keyword: str) -> str:
+    """An identifier; empty where it is too long, since a part of it is another identifier."""
+    words = _words(dataset, keyword)
+    return words if len(words) <= MAX_DICOM_TEXT else ""
+
+
 def dicom_text(dataset: Any, keyword: str) -> str:
-    """An attribute as text without control characters, at most MAX_DICOM_TEXT letters."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            words = str(dataset.get(keyword) or "")
-        except Exception:  # a value that its character set does not have, or of another type
-            return ""
-    words = "".join(letter for letter in words if letter.isprintable()).strip()
+    """A name, a description or a date without control characters, cut at MAX_DICOM_TEXT letters."""
+    words = _words(dataset, keyword)
     if len(words) > MAX_DICOM_TEXT and keyword == "PatientName":
         words = words.partition("=")[0]
     return words[:MAX_DICOM_TEXT].strip()
+
+
+def _words(dataset: Any, keyword: str) -> str:
+    """An attribute as text without control characters; several values as the object has them."""
+    from pydicom.multival import MultiValue
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = dataset.get(keyword) or ""
+            words = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+        except Exception:  # a value that its character set does not have, or of another type
+            return ""
+    return "".join(letter for letter in words if letter.isprintable()).strip()
 
 
 def iso_date(text: str) -> str:

@@ -1,11 +1,12 @@
 """Stills and clips that a scanner sends: a C-STORE server as a capture device.
 
 Every object is decoded once before its sender is told that it was taken, and again when its turn
-has come. Its file has no name by then: nothing of a patient is left after a kill.
+has come. Its file has no name: nothing of a patient is left after a kill.
 """
 
 import ipaddress
 import logging
+import os
 import re
 import threading
 import time
@@ -34,6 +35,8 @@ MAX_MEGABYTES = 256
 """Of an object, where the URI does not say."""
 MAX_WAITING = 16
 """Objects whose turn has not come."""
+MAX_WAITING_BYTES = 512_000_000
+"""Of these objects together; a larger object waits alone."""
 ROOM_SECONDS = 10.0
 """For so long a sender waits for room, before it is told to try again."""
 MAX_OBJECT_PIXELS = 2_000_000_000
@@ -211,11 +214,11 @@ class DicomListen(CaptureDevice):
 
     # The threads of the callers.
 
-    def _take(self, path: Path) -> "StoreAnswer":
+    def _take(self, part: BinaryIO) -> "StoreAnswer":
         """Checks an object, and lets it wait for its turn."""
         from devices.capture.dicom_server import OUT_OF_RESOURCES, STORED, StoreAnswer
 
-        file = path.open("rb")
+        file = _path(part).open("rb")
         try:
             with self._decoding:  # one at a time: the memory of a board is small
                 frames = _decode(_path(file))
@@ -229,10 +232,8 @@ class DicomListen(CaptureDevice):
             _LOGGER.warning("an object was refused")
             raise
         with self._changed:
-            self._changed.wait_for(
-                lambda: len(self._waiting) < MAX_WAITING or self._closed, ROOM_SECONDS
-            )
-            if self._closed or len(self._waiting) >= MAX_WAITING:
+            self._changed.wait_for(lambda: self._has_room(file) or self._closed, ROOM_SECONDS)
+            if self._closed or not self._has_room(file):
                 file.close()
                 self._notes[f"an object was refused: {FULL}"] += 1
                 _LOGGER.warning("an object was refused: %s", FULL)
@@ -247,10 +248,21 @@ class DicomListen(CaptureDevice):
         _LOGGER.info("%s was received: %d frames", name, frames)
         return StoreAnswer(STORED)
 
+    def _has_room(self, file: BinaryIO) -> bool:
+        """Whether an object may wait; called with the condition held."""
+        if not self._waiting:
+            return True
+        size = _size(file) + sum(_size(waiting) for _, waiting in self._waiting)
+        return len(self._waiting) < MAX_WAITING and size <= MAX_WAITING_BYTES
+
 
 def _path(file: BinaryIO) -> Path:
-    """A path of an open file, whose own name may be gone: see proc(5)."""
+    """A path of an open file, which has no name: see proc(5)."""
     return Path(f"/proc/self/fd/{file.fileno()}")
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _decode(path: Path) -> int:

@@ -1,8 +1,8 @@
 """A DICOM server that takes images: C-STORE and C-ECHO, with pynetdicom of the extra `dicom`.
 
 Whoever calls is held to limits before memory is taken: connections, bytes and seconds of one
-object. Objects go to a file as they come. What pynetdicom would log may name a patient: it logs
-nothing. PS3.4, PS3.7 and PS3.8 are parts of the standard (dicom.nema.org).
+object. Objects go to a file without a name as they come. What pynetdicom would log may name a
+patient: it logs nothing. PS3.4, PS3.7 and PS3.8 are parts of the standard (dicom.nema.org).
 """
 
 import logging
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from pynetdicom import AE, _config, evt
 from pynetdicom.transport import ThreadedAssociationServer
@@ -121,12 +121,13 @@ class DicomServer:
         callers: tuple[str, ...],
         admits_host: Callable[[str], bool],
         max_bytes: int,
-        take: Callable[[Path], StoreAnswer],
+        take: Callable[[BinaryIO], StoreAnswer],
     ) -> None:
         """Listens at `address` as the application entity `title`.
 
-        `callers` are the titles that may call; empty for all. `take` is given the file of an object
-        while it exists, in the thread of its caller. Raises OSError where it cannot listen.
+        `callers` are the titles that may call; empty for all. `take` is given the file of an
+        object, open for the time of the call, in the thread of the caller. Raises OSError where it
+        cannot listen.
         """
         for name in ("pynetdicom", "pydicom"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -143,7 +144,12 @@ class DicomServer:
             entity.add_supported_context(image, sorted(READ))
         entity.add_supported_context(ECHO_CLASS)
         self._take = take
-        handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, _remove_part)]
+        handlers: list[Any] = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_FSM_TRANSITION, _remove_name),  # while an object comes
+            (evt.EVT_DIMSE_RECV, _remove_name),  # of an object that came at once
+            (evt.EVT_CONN_CLOSE, _close_part),
+        ]
         self._server = entity.make_server(
             address,
             evt_handlers=handlers,
@@ -171,7 +177,7 @@ class DicomServer:
         from pydicom import Dataset
 
         try:
-            answer = self._take(event.dataset_path)
+            answer = self._take(event.request._dataset_file)
         except BadInput as error:
             answer = StoreAnswer(CANNOT_UNDERSTAND, str(error))
         except Exception:  # whatever it is, it ends neither the server nor the session
@@ -185,12 +191,18 @@ class DicomServer:
         return status
 
 
-def _remove_part(event: Any) -> None:
-    """Removes the file of an object that has not come whole."""
-    message = event.assoc.dimse.message
+def _remove_name(event: Any) -> None:
+    """Removes the name of the file of an object, so that a kill leaves nothing of the object."""
+    message = getattr(event, "message", event.assoc.dimse.message)
     part = getattr(message, "_data_set_file", None)
+    if part is not None:
+        with suppress(OSError):  # it was removed
+            Path(part.name).unlink()
+
+
+def _close_part(event: Any) -> None:
+    """Closes the file of an object that has not come whole."""
+    part = getattr(event.assoc.dimse.message, "_data_set_file", None)
     if part is not None:
         with suppress(OSError):
             part.close()
-        with suppress(OSError):
-            Path(part.name).unlink()

@@ -58,7 +58,7 @@ PYDICOM = Library(
 )
 """Of pydicom, of the decoder, and of its parts: JPEG and JPEG-LS, JPEG 2000, RLE."""
 PYNETDICOM = Library(
-    "pictures that a scanner sends", "pynetdicom", ("pynetdicom", *PYDICOM.modules), "dicom"
+    "senders and worklists of DICOM", "pynetdicom", ("pynetdicom", *PYDICOM.modules), "dicom"
 )
 PYAV = Library("network streams", "av", ("av",), "stream")
 LIBRARIES = (OPENCV, PYDICOM, PYNETDICOM, PYAV)

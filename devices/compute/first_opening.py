@@ -135,7 +135,7 @@ def main() -> NoReturn:
 
 def _limit(memory: int) -> None:
     """Limits the memory; leaves no core, and is the first to go where memory is short."""
-    with suppress(OSError, ValueError):  # a service may not set limits; systemd sets them there
+    with suppress(OSError, ValueError):  # a sandbox may forbid it
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:

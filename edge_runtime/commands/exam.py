@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from devices import BadInput, CheckFailed
+from devices import BadInput, CheckFailed, NotDelivered
 from edge_runtime.commands.options import DAYS, JsonOption, finite
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.exams.export import exam_record, exam_summary, export_exam, without_identity
@@ -159,7 +159,7 @@ def send(
 
     place = folder or own_exams_folder()
     if not (place / DATABASE).is_file():
-        raise CheckFailed(f"exam {number} is not sent: no exams are kept there")
+        raise NotDelivered(f"exam {number} is not sent: no exams are kept in {place}")
     with _opened(place) as (_, connection):
         exams = read_exams(connection, running_exam(place, connection), number)
         if not exams:

@@ -1,23 +1,20 @@
 """`sonolite run` and `demo`: a session from the arguments to the summary."""
 
-import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devices import BadInput, CaptureDevice
 from devices.boards import read_board
 from devices.capture.paced import PacedRecording
-from devices.capture.registry import PYNETDICOM, examples, on_disk, scheme_of
+from devices.capture.registry import examples, on_disk, scheme_of
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.manifest import Variant
@@ -34,7 +31,16 @@ from edge_runtime.commands.options import (
     stopped_by_signals,
     trusted_keys,
 )
-from edge_runtime.files import configuration_folder, refuse_existing
+from edge_runtime.commands.run_options import (
+    WantedExam,
+    WantedView,
+    exam_from_options,
+    open_browser,
+    view_from_options,
+    view_of_demo,
+    worklist_from_options,
+)
+from edge_runtime.files import refuse_existing
 from edge_runtime.models.backends import FallbackChain, parse_backend
 from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.results.result import NOTICE
@@ -49,14 +55,13 @@ from edge_runtime.session.throttle import Throttle
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.single import SingleResult
 from edge_runtime.text import say
-from edge_runtime.view import WEB_SERVER, session_facts
+from edge_runtime.view import session_facts
 
 if TYPE_CHECKING:
-    from edge_runtime.exams.store import Identity, Retention
+    from edge_runtime.exams.recorder import ExamRecorder
     from edge_runtime.exams.worklist import Worklist, WorklistAddress
+    from edge_runtime.session.frame_recorder import FrameRecorder
     from edge_runtime.sinks.sink import ExamSink
-    from edge_runtime.view.address import Address
-    from edge_runtime.view.certificate import Certificate
 
 EvidenceOption = Annotated[
     bool, typer.Option("--evidence", help="Tint the places in the video that speak for a label.")
@@ -217,17 +222,18 @@ def run(
     Example: sonolite run nodule.sonolite --source sweep.mp4 --roi 220,90,180,150 --save out.mp4
 
     Example: sonolite run nodule.sonolite --source 0 --record doubt
+
     Example: sonolite run nodule.sonolite --source 0 --exam --exam-id 4711 --keep-days 30
     """
-    kept_exam = _wanted_exam(exam, exam_id, keep_days, keep_gigabytes)
-    asked = _wanted_worklist(worklist, kept_exam is not None and view is not None)
+    kept_exam = exam_from_options(exam, exam_id, keep_days, keep_gigabytes)
+    asked = worklist_from_options(worklist, kept_exam is not None and view is not None)
     sinks = list(sink or ())
     if save is not None:
         _refuse_source(save, SourceUri(source))
         sinks.append(f"video:{save}")
     if evidence and not any(uri.startswith("video:") for uri in sinks):
         raise BadInput("--evidence needs a video; name one with --save")
-    wanted_view = _wanted_view(view, view_tls, view_certificate, view_key)
+    wanted_view = view_from_options(view, view_tls, view_certificate, view_key)
     versions = admitted_versions()
     opened = open_trusted(bundle, trusted_keys(), None if allow_older else versions)
     manifest, signature = opened.manifest, opened.signature
@@ -298,7 +304,7 @@ def demo(
     named = scheme_of(source)
     simulated = named is not None and named.simulated
     _refuse_source(save, SourceUri(source))
-    view = None if no_view or as_json else _demo_view(browse=simulated)
+    view = None if no_view or as_json else view_of_demo(browse=simulated)
     with open_shipped() as bundle:
         searches = bundle.manifest.locator is not None
         if source == DEMO_SOURCE:
@@ -321,107 +327,6 @@ def demo(
         say("note: the classifier never saw a simulated neck; its labels here mean nothing")
 
 
-class WantedView(NamedTuple):
-    """A view that was asked for."""
-
-    address: "Address"
-    certificate: "Certificate | None" = None
-    paced: bool = False
-    """Whether a recording plays at its own frame rate."""
-    browse: bool = False
-    """Whether the browser of the desktop opens the page, if there is a desktop."""
-
-
-def _wanted_view(
-    text: str | None, tls: bool = False, certificate: Path | None = None, key: Path | None = None
-) -> WantedView | None:
-    """The view of `--view` and of the options on its certificate; None without `--view`.
-
-    Raises BadInput where they cannot be used, or nothing can serve a view.
-    """
-    options = {"--view-tls": tls, "--view-certificate": certificate, "--view-key": key}
-    if text is None:
-        if used := [name for name, value in options.items() if value]:
-            raise BadInput(f"{used[0]} needs --view")
-        return None
-    if key is not None and certificate is None:
-        raise BadInput("--view-key needs --view-certificate")
-    if tls and certificate is not None:
-        raise BadInput("--view-tls makes a certificate, and --view-certificate gives one")
-    WEB_SERVER.require()
-    from edge_runtime.view.address import parse_address  # here: few sessions have a view
-
-    address = parse_address(text)
-    if not tls and certificate is None:
-        return WantedView(address)
-    from edge_runtime.view.certificate import OWN_CERTIFICATE, own_certificate, read_certificate
-
-    if certificate is not None:
-        return WantedView(address, read_certificate(certificate, key))
-    return WantedView(address, own_certificate(configuration_folder() / OWN_CERTIFICATE))
-
-
-def _demo_view(browse: bool) -> WantedView | None:
-    """The view of the demo for a person at a terminal; None elsewhere, and without the extra."""
-    if sys.stdout is None or not sys.stdout.isatty():
-        return None
-    if WEB_SERVER.missing() is not None:
-        say(f"note: to watch it live in a browser, {WEB_SERVER.cure}")
-        return None
-    view = _wanted_view(":0")
-    return view and view._replace(paced=True, browse=browse)
-
-
-def _browse(link: str) -> None:
-    """Opens a viewer's link in the browser of the desktop, if there is a desktop.
-
-    Others on this machine can read the link in the browser's command line while it starts: they
-    can watch, and not operate.
-    """
-    desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    program = shutil.which("xdg-open")
-    if desktop and program:
-        quiet = subprocess.DEVNULL
-        with suppress(OSError):
-            subprocess.Popen(  # noqa: S603
-                [program, link], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
-            )
-
-
-class WantedExam(NamedTuple):
-    """An exam that is to be kept of the run."""
-
-    folder: Path
-    identity: "Identity"
-    retention: "Retention"
-
-
-def _wanted_exam(
-    folder: Path | None, patient: str, days: float | None, gigabytes: float | None
-) -> WantedExam | None:
-    """The exam of the options of `run`; None without `--exam`. Raises BadInput for wrong ones."""
-    if folder is None:
-        if patient or days is not None or gigabytes is not None:
-            raise BadInput("--exam-id, --keep-days and --keep-gigabytes need --exam")
-        return None
-    from edge_runtime.exams.store import Identity, Retention  # here: few sessions keep exams
-
-    size = None if gigabytes is None else round(gigabytes * 1e9)
-    return WantedExam(folder, Identity(patient), Retention(days, size))
-
-
-def _wanted_worklist(text: str | None, begins: bool) -> "WorklistAddress | None":
-    """The worklist of the options of `run`. Raises BadInput where no exam begins on a page."""
-    if text is None:
-        return None
-    if not begins:
-        raise BadInput("--worklist needs --exam and --view")
-    from edge_runtime.exams.worklist import parse_worklist
-
-    PYNETDICOM.require()
-    return parse_worklist(text)
-
-
 def _refuse_source(save: Path, source: SourceUri) -> None:
     """Raises BadInput where the saved video would overwrite the source."""
     text = source.unexpanded
@@ -441,6 +346,11 @@ def _ask_today(worklist: "WorklistAddress") -> "Worklist":
     from edge_runtime.exams.worklist import ask_worklist
 
     return ask_worklist(worklist, datetime.now().astimezone().date().isoformat())
+
+
+def _kept_lines(recorders: "list[FrameRecorder | ExamRecorder]") -> list[str]:
+    """What the recorders kept, for a person."""
+    return [line for recorder in recorders for line in recorder.lines()]
 
 
 def _announce(chain: FallbackChain) -> None:
@@ -511,6 +421,14 @@ def _run(
         opened = [stack.enter_context(open_sink(uri, context)) for uri in sinks]
         if not device.endless:
             opened.append(single)
+        recorders: list[FrameRecorder | ExamRecorder] = []
+
+        def say_kept(error: type[BaseException] | None, *_: object) -> None:
+            """After an error what was kept is told here, since no summary follows."""
+            for line in _kept_lines(recorders) if error is not None else ():
+                say(line)
+
+        stack.push(say_kept)
         frame_recorder = None
         if record is not None:
             from edge_runtime.session.frame_recorder import open_frame_recorder  # here: few do
@@ -518,6 +436,7 @@ def _run(
             frame_recorder = stack.enter_context(
                 open_frame_recorder(record, device, source, session.settings, record_limit)
             )
+            recorders.append(frame_recorder)
         exam_recorder = None
         if exam is not None:
             from edge_runtime.exams.recorder import open_exam_recorder  # here: few keep exams
@@ -532,6 +451,7 @@ def _run(
                     exam_sinks=exam_sinks or (),
                 )
             )
+            recorders.append(exam_recorder)
             if received is not None:
                 from edge_runtime.exams.studies import study_exams
 
@@ -568,7 +488,7 @@ def _run(
             mark = view.certificate.fingerprint if view.certificate else None
             say_link_notes(page.link, mark)
             if view.browse:
-                _browse(page.link)
+                open_browser(page.link)
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 
@@ -577,8 +497,8 @@ def _run(
                 update_lock.beat(time.monotonic(), state)
 
         summary, ended = session.run(opened, stop, heartbeat, frame_recorder)
-    kept = [line for each in (frame_recorder, exam_recorder) if each for line in each.lines()]
-    for line in filter(None, (single.line(), *summary.lines(), *kept, NOTICE)):
+    lines = (single.line(), *summary.lines(), *_kept_lines(recorders), NOTICE)
+    for line in filter(None, lines):
         say(line)
     if device.replay is not None:
         from edge_runtime.session.replay import differences

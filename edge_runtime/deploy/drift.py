@@ -138,11 +138,14 @@ def compare_days(
     now = ask(*period)
     bundle = _bundle_of(now)
     after = _blocks(now, bundle, period)
-    notes = [f"damaged, and not counted: {name}" for name in now.damaged]
+    damaged = dict.fromkeys(now.damaged)
+    notes = []
     if earlier is not None:
         if earlier.until >= period.since and period.until >= earlier.since:
             raise BadInput(f"--reference: {earlier} and {period} have days in common")
-        words, before = f"{earlier} of this device", _blocks(ask(*earlier), bundle, earlier)
+        then = ask(*earlier)
+        damaged |= dict.fromkeys(then.damaged)
+        words, before = f"{earlier} of this device", _blocks(then, bundle, earlier)
     else:
         name, reference = given or (bundle, now.reference)
         if reference is None:
@@ -153,6 +156,7 @@ def compare_days(
             f"{reference.groups} groups, by {reference.variant}"
         )
         notes.append(OTHER_CASES)
+    notes += [f"damaged, and not counted: {name}" for name in damaged]
     shifts = compare_blocks(before, after)
     return DriftComparison(bundle, words, str(period), shifts, (before, after), tuple(notes))
 

@@ -27,8 +27,10 @@ ADDRESS_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]{0,254}")
 SSH_FAILED = 255
 """The exit code of ssh itself; other codes are those of the command."""
 _CHUNK = 1 << 16
-MAX_OUTPUT = 64 << 20
-"""Bytes of the output of a command that are read."""
+MAX_OUTPUT, MAX_COMPLAINT = 64 << 20, 1 << 16
+"""Bytes of the output of a command, and bytes at the end of stderr that are read."""
+CHECK_SECONDS = 0.1
+"""Seconds between two looks at how much a command has written."""
 LONGEST = 60
 """Bytes of the name of a folder for the connection's socket, which has 107 with all that ssh adds
 to it (unix(7), sun_path)."""
@@ -93,11 +95,15 @@ class SshDevice:
                 BrokenPipeError
             ):  # the exit code and the last line of the command say why
                 self._send(process.stdin, content, progress)
-            code = process.wait()
+            code = None
+            while code is None:
+                with suppress(subprocess.TimeoutExpired):
+                    code = process.wait(CHECK_SECONDS)
+                if max(os.fstat(file.fileno()).st_size for file in (out, err)) > MAX_OUTPUT:
+                    process.kill()
+                    raise BadInput(f"{self.address}: answers more than {MAX_OUTPUT:,} bytes")
             out.seek(0)
-            err.seek(0)
-            if os.fstat(out.fileno()).st_size > MAX_OUTPUT:
-                raise BadInput(f"{self.address}: answers more than {MAX_OUTPUT:,} bytes")
+            err.seek(max(0, os.fstat(err.fileno()).st_size - MAX_COMPLAINT))
             # A shell may greet even those that are no persons: what comes before is not the answer.
             output = out.read().decode("utf-8", "replace").rpartition(f"{mark}\n")[2]
             complaint = err.read().decode("utf-8", "replace").strip()

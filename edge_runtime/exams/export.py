@@ -1,6 +1,5 @@
 """An exam as a folder: tables, lossless pictures, and the report."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from edge_runtime.exams.store import (
 )
 from edge_runtime.files import whole_folder
 from edge_runtime.results.result import NOTICE
-from edge_runtime.sinks.csv_rows import FORMULA
+from edge_runtime.sinks.csv_rows import Cell, CsvEncoder
 from edge_runtime.sinks.open import DICOM_OBJECTS
 
 
@@ -61,8 +60,12 @@ def export_exam(
             (part / "fhir.json").write_bytes(exam_as_fhir(exam, nodules, decisions, report))
         (part / "exam.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
         labels = list(exam.provenance.prevalence)
-        _table(part / "decisions.csv", _decision_rows(decisions, labels))
-        _table(part / "nodules.csv", _nodule_rows(nodules, labels))
+        tables = {
+            "decisions.csv": _decision_rows(decisions, labels),
+            "nodules.csv": _nodule_rows(nodules, labels),
+        }
+        for name, rows in tables.items():
+            (part / name).write_bytes(CsvEncoder().encode(rows))
         (part / "pictures").mkdir()
         for still in stills:
             drawn = draw_still(folder, exam.id, still)
@@ -90,14 +93,25 @@ def export_exam(
 def without_identity(
     exam: Exam, nodules: list[ExamNodule], stills: list[KeptStill], decisions: list[ExamDecision]
 ) -> tuple[Exam, list[ExamNodule], list[KeptStill], list[ExamDecision]]:
-    """The same without the identity, and without names of files, which may hold one."""
-    hidden = [replace(still, result=_without_file(still.result)) for still in stills]
+    """The same without the identity, and without names of files, which may hold one.
+
+    Each file is told from the others as `recording 1`, `recording 2` and so on.
+    """
+    lines = [msgspec.json.decode(still.result) for still in stills]
+    files = [each.file for each in decisions] + [each.file for each in nodules]
+    files += [line.get("file") for line in lines]
+    distinct = dict.fromkeys(filter(None, files))
+    names: dict[str | None, str] = {file: f"recording {n}" for n, file in enumerate(distinct, 1)}
+    hidden = [line | {"file": names.get(line.get("file"))} for line in lines]
     source = exam.provenance.source if exam.provenance.live else "a recording"
     return (
         replace(exam, identity=Identity(), provenance=replace(exam.provenance, source=source)),
-        [replace(nodule, file=None) for nodule in nodules],
-        hidden,
-        [replace(decision, file=None) for decision in decisions],
+        [replace(nodule, file=names.get(nodule.file)) for nodule in nodules],
+        [
+            replace(still, result=msgspec.json.encode(line).decode())
+            for still, line in zip(stills, hidden, strict=True)
+        ],
+        [replace(decision, file=names.get(decision.file)) for decision in decisions],
     )
 
 
@@ -123,82 +137,61 @@ def exam_summary(exam: Exam) -> dict[str, Any]:
     return record
 
 
-def _without_file(line: str) -> str:
-    return msgspec.json.encode(msgspec.json.decode(line) | {"file": None}).decode()
-
-
 def _decision_rows(
     decisions: Sequence[ExamDecision], labels: Sequence[str]
-) -> Iterable[dict[str, object]]:
+) -> Iterable[tuple[Cell, ...]]:
+    """The head, and a row for each decision."""
+    yield (
+        *("at", "seconds", "frame", "file", "state", "nodule", "track", "label", "reason"),
+        *_share_head(labels),
+        *(f"frame_probability_{label}" for label in labels),
+        *("x", "y", "width", "height", "backend", "fallback"),
+    )
     for each in decisions:
-        x, y, w, h = each.box or (None,) * 4
-        yield {
-            "at": each.at,
-            "seconds": each.seconds,
-            "frame": each.frame,
-            "file": each.file,
-            "state": each.state,
-            "nodule": each.nodule,
-            "track": each.track,
-            "label": each.label,
-            "reason": each.reason,
-            **_shares("probability", labels, each.probability, each.interval),
-            **_shares("frame_probability", labels, each.frame_probability),
-            "x": x,
-            "y": y,
-            "width": w,
-            "height": h,
-            "backend": each.backend,
-            "fallback": each.fallback,
-        }
+        frame_shares = each.frame_probability or {}
+        yield (
+            *(each.at, _rounded(each.seconds), each.frame, each.file, each.state),
+            *(each.nodule, each.track, each.label, each.reason),
+            *_shares(labels, each.probability, each.interval),
+            *(_rounded(frame_shares.get(label)) for label in labels),
+            *(each.box or (None,) * 4),
+            *(each.backend, each.fallback),
+        )
 
 
 def _nodule_rows(
     nodules: Sequence[ExamNodule], labels: Sequence[str]
-) -> Iterable[dict[str, object]]:
+) -> Iterable[tuple[Cell, ...]]:
+    """The head, and a row for each nodule."""
+    yield (
+        *("nodule", "track", "file", "first_seen", "last_seen", "frames", "label", "reason"),
+        *_share_head(labels),
+        "best_frames",
+    )
     for each in nodules:
-        yield {
-            "nodule": each.number,
-            "track": each.track,
-            "file": each.file,
-            "first_seen": each.first_seen,
-            "last_seen": each.last_seen,
-            "frames": each.frames,
-            "label": each.label,
-            "reason": each.reason,
-            **_shares("probability", labels, each.probability, each.interval),
-            "best_frames": " ".join(map(str, each.best)),
-        }
+        yield (
+            *(each.number, each.track, each.file, each.first_seen, each.last_seen, each.frames),
+            *(each.label, each.reason),
+            *_shares(labels, each.probability, each.interval),
+            " ".join(map(str, each.best)),
+        )
+
+
+def _share_head(labels: Sequence[str]) -> Iterable[str]:
+    for label in labels:
+        yield from (f"probability_{label}", f"low_{label}", f"high_{label}")
 
 
 def _shares(
-    name: str,
     labels: Sequence[str],
     shares: dict[str, float] | None,
-    bounds: dict[str, tuple[float, float]] | None = None,
-) -> dict[str, object]:
-    """A column for each label; of a smoothed probability also the bounds of the interval."""
-    columns: dict[str, object] = {}
+    bounds: dict[str, tuple[float, float]] | None,
+) -> Iterable[float | None]:
+    """The probability of each label, and the bounds of the interval."""
     for label in labels:
-        columns[f"{name}_{label}"] = None if shares is None else round(shares[label], 6)
-        if name == "probability":
-            low, high = (None, None) if bounds is None else bounds[label]
-            columns |= {f"low_{label}": low, f"high_{label}": high}
-    return columns
+        yield None if shares is None else _rounded(shares[label])
+        yield from (None, None) if bounds is None else map(_rounded, bounds[label])
 
 
-def _table(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    """Writes a table as CSV (RFC 4180); an empty one has no line."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer: csv.DictWriter[str] | None = None
-        for row in rows:
-            if writer is None:
-                writer = csv.DictWriter(file, list(row))
-                writer.writeheader()
-            writer.writerow({name: _cell(value) for name, value in row.items()})
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, 6)
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from devices import BadInput
-from edge_runtime.exams.identifiers import exam_uuid
+from edge_runtime.exams.identifiers import exam_uuid, study_uid
 from edge_runtime.exams.own_codes import (
     OwnCode,
     own_label,
@@ -56,7 +56,6 @@ _DICOM = "http://dicom.nema.org/resources/ontology/DCM"
 REPORT_CODE = _coding("http://loinc.org", "18748-4", "Diagnostic imaging study")
 RADIOLOGY_ULTRASOUND = _coding(f"{_TERMS}/v2-0074", "RUS", "Radiology Ultrasound")
 IMAGING = _coding(f"{_TERMS}/observation-category", "imaging", "Imaging")
-ULTRASONOGRAPHY = _coding("http://snomed.info/sct", "16310003", "Diagnostic ultrasonography")
 ARTIFICIAL_INTELLIGENCE = _coding(_DICOM, "123110", "Artificial Intelligence")
 US_MODALITY = _coding(_DICOM, "US", "Ultrasound")
 IMAGE_TYPE = _coding(f"{_TERMS}/media-type", "image", "Image")
@@ -98,7 +97,8 @@ def exam_as_fhir(
         **media,
         "algorithm": _algorithm(exam),
     }
-    if exam.identity.patient_id.strip() or exam.identity.name.strip():
+    identity = exam.identity
+    if identity.patient_id.strip() or identity.shown_name or identity.birth_date:
         for role in ("report", *observations, *media):
             resources[role]["subject"] = _reference(exam, "patient")
         resources["patient"] = _patient(exam)
@@ -166,9 +166,7 @@ def _observed(exam: Exam, role: str, sentence: str, label: str | None, reason: s
         "status": "preliminary",
         "category": [_concept(IMAGING)],
         "code": _concept(_own(CLASSIFICATION_CODE)),
-        "method": _concept(
-            ULTRASONOGRAPHY, ARTIFICIAL_INTELLIGENCE, text="Ultrasonography, judged by software"
-        ),
+        "method": _concept(ARTIFICIAL_INTELLIGENCE),
         "device": _reference(exam, "algorithm"),
         "note": [{"text": _plain(sentence)}],
     }
@@ -241,14 +239,29 @@ def _algorithm(exam: Exam) -> _Json:
 
 
 def _patient(exam: Exam) -> _Json:
-    """Who was examined, as somebody typed it."""
-    number, name = exam.identity.patient_id.strip(), exam.identity.name.strip()
+    """Who was examined, as far as the exam tells."""
+    identity = exam.identity
     resource = _resource(exam, None, "Patient")
-    if number:
+    if number := identity.patient_id.strip():
         resource["identifier"] = [{"value": number}]
-    if name:
-        resource["name"] = [{"text": name}]
+    if identity.shown_name:
+        resource["name"] = [_name(exam)]
+    if identity.birth_date:
+        resource["birthDate"] = identity.birth_date
     return resource
+
+
+def _name(exam: Exam) -> _Json:
+    """The name for people, and the parts where it is one of DICOM (PS3.5, 6.2.1)."""
+    parts = [part.strip() for part in exam.identity.name.partition("=")[0].split("^")]
+    family, given, middle, prefix, suffix = [*parts, "", "", "", ""][:5]
+    name: _Json = {"text": exam.identity.shown_name}
+    if len(parts) == 1 or len(parts) > 5:  # typed freely: nobody knows which part is which
+        return name
+    if family:
+        name["family"] = family
+    lists = {"given": [given, middle], "prefix": [prefix], "suffix": [suffix]}
+    return name | {key: kept for key, each in lists.items() if (kept := [*filter(None, each)])}
 
 
 def _resource(exam: Exam, role: str | None, kind: str, lines: list[str] | None = None) -> _Json:
@@ -265,9 +278,9 @@ def _resource(exam: Exam, role: str | None, kind: str, lines: list[str] | None =
 
 
 def _study(exam: Exam) -> _Json:
-    """The study that the DICOM objects of the exam belong to (PS3.5, B.2)."""
-    uid = f"urn:oid:2.25.{exam_uuid(exam, 'study').int}"
-    return {"type": "ImagingStudy", "identifier": {"system": "urn:dicom:uid", "value": uid}}
+    """The study of the exam's DICOM objects."""
+    identifier = {"system": "urn:dicom:uid", "value": f"urn:oid:{study_uid(exam)}"}
+    return {"type": "ImagingStudy", "identifier": identifier}
 
 
 def _identifier(exam: Exam, role: str) -> _Json:

@@ -18,3 +18,13 @@ def exam_uuid(exam: Exam, role: str) -> UUID:
     origin = [exam.id, exam.begun, made.device, made.digest, made.source]
     person = [identity.patient_id, identity.name, identity.accession]
     return uuid5(_NAMESPACE, json.dumps([*origin, *person, role]))
+
+
+def exam_uid(exam: Exam, role: str) -> str:
+    """The same for DICOM (PS3.5, B.2)."""
+    return f"2.25.{exam_uuid(exam, role).int}"
+
+
+def study_uid(exam: Exam) -> str:
+    """The study of an exam: the department's, or a new one."""
+    return exam.identity.study or exam_uid(exam, "study")

@@ -72,6 +72,7 @@ class NotKept(StrEnum):
 
     NO_EXAM = "no exam is running; begin one first"
     EXAM_RUNS = "an exam is running; end it first"
+    NOT_OF_EXAM = "that picture is not of the exam that runs"
     TOO_MUCH = "too much waits for the disk: try again"
     FULL = "the disk is full"
     SILENT = "the disk does not answer"
@@ -88,6 +89,8 @@ class ExamStatus:
 
     begun: str | None
     """When the exam that runs began, UTC, ISO 8601; None where none runs."""
+    count: int
+    """Exams that began in this session."""
     exam: int | None
     """The number of the exam that was written last; None before the first is written."""
     stills: int
@@ -155,6 +158,10 @@ class ExamRecorder:
         """Monotonic seconds after which the closed recorder stops trying."""
         self._course: Course | None = None
         self._begun: str | None = None
+        self._count = 0
+        """Exams that began."""
+        self._first, self._last = 0, -1
+        """Sequence of the first result that may be of the exam, and of the last that was taken."""
         self._exam: int | None = None
         self._stills = self._lost = self._lost_before = self._pictures = 0
         self._trouble: str | None = None
@@ -176,6 +183,8 @@ class ExamRecorder:
                 raise BadInput(NotKept.EXAM_RUNS)
             self._require_room(len(self._jobs) < STEPS_WAITING)
             self._begun = self._now()
+            self._count += 1
+            self._first = self._last + 1
             self._course = Course(self._stage, self._policy, self._provenance.live, self._clock())
             self._stills, self._lost_before = 0, self._lost
             begin = self._begun, identity or Identity()
@@ -195,14 +204,24 @@ class ExamRecorder:
 
             self._put(_Job(write, ends=True, may_be_lost=False))
 
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Within, no other thread begins or ends an exam, or adds to it."""
+        with self._changed:
+            yield
+
     def keep_still(self, result: Result, pixels: Pixels) -> None:
         """Keeps a picture with its result; `pixels` must not be changed afterwards.
 
-        Raises BadInput where no exam runs, and where too many pictures wait for the disk.
+        Raises BadInput where no exam runs, for a picture from before the exam, for a picture of a
+        file that `write` has not taken, and where too many pictures wait for the disk.
         """
         with self._changed:
             if self._course is None:
                 raise BadInput(NotKept.NO_EXAM)
+            last = result.sequence if result.file is None else self._last
+            if not self._first <= result.sequence <= last:
+                raise BadInput(NotKept.NOT_OF_EXAM)
             self._require_room(self._pictures < PICTURES_WAITING)
             self._keep_picture(result, pixels, "person", None)
             self._stills += 1
@@ -210,6 +229,7 @@ class ExamRecorder:
     def write(self, result: Result, pixels: Pixels) -> None:
         """Takes one result of the session; see `Sink.write`. Raises nothing."""
         with self._changed:
+            self._last = result.sequence
             if self._course is None or self._failed:
                 return
             try:
@@ -225,6 +245,7 @@ class ExamRecorder:
         with self._changed:
             return ExamStatus(
                 self._begun,
+                self._count,
                 self._exam,
                 self._stills,
                 len(self._jobs) + self._taken,

@@ -132,11 +132,17 @@ def draw_still(folder: Path, exam: int, still: KeptStill) -> tuple[Pixels, Resul
     pixels = cv2.imread(str(still_path(folder, exam, still.number)), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         return None
+    result = result_of(still)
+    drawn = pixels if result is None else draw_result(pixels, result)  # type: ignore[arg-type]
+    return drawn, result  # type: ignore[return-value]
+
+
+def result_of(still: KeptStill) -> Result | None:
+    """The result of a kept picture; None where only another version can read it."""
     try:
-        result = from_json(still.result)
+        return from_json(still.result)
     except ValueError:
-        return pixels, None  # type: ignore[return-value]
-    return draw_result(pixels, result), result  # type: ignore[arg-type]
+        return None
 
 
 def _facts(exam: Exam, nodules: int, decisions: int) -> list[tuple[str, str]]:
@@ -151,7 +157,7 @@ def _facts(exam: Exam, nodules: int, decisions: int) -> list[tuple[str, str]]:
     over = datetime.fromisoformat(exam.last) - datetime.fromisoformat(exam.begun)
     minutes, seconds = divmod(round(over.total_seconds()), 60)
     return [
-        *(given or [("Patient", "nobody was named")]),
+        *(given or [("Patient", "not named here")]),
         ("Begun", moment(exam.begun)),
         ("Duration", f"{minutes} min {seconds} s"),
         ("Source", exam.provenance.source),

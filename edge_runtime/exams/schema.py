@@ -76,9 +76,7 @@ def open_exams(folder: Path, create: bool = False) -> sqlite3.Connection:
             raise BadInput(f"{folder}: no exams are kept there")
     except OSError as error:
         raise BadInput(f"{folder}: exams cannot be kept there: {error.strerror}") from error
-    connection = sqlite3.connect(
-        path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False
-    )
+    connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
     try:
         _prepare(connection, path)
     except sqlite3.Error as error:

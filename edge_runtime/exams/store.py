@@ -5,7 +5,7 @@ import re
 import shutil
 import sqlite3
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -50,7 +50,7 @@ class Identity:
             if not isinstance(value, str) or len(value) > MAX_IDENTITY or not value.isprintable():
                 words = part.name.replace("_", " ")
                 raise BadInput(f"{words}: at most {MAX_IDENTITY} printable letters are needed")
-        if self.birth_date and not _DATE.fullmatch(self.birth_date):
+        if self.birth_date and not _is_day(self.birth_date):
             raise BadInput("birth date: YYYY-MM-DD is needed")
         if self.study and not DICOM_UID.fullmatch(self.study):
             raise BadInput("study: a UID has digits and points")
@@ -386,6 +386,15 @@ def database_identity(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _is_day(text: str) -> bool:
+    """Whether it is a day of the calendar, as YYYY-MM-DD."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return _DATE.fullmatch(text) is not None
+
+
 def _insert(
     connection: sqlite3.Connection, table: str, row: dict[str, Any], verb: str = "INSERT"
 ) -> int:
@@ -422,7 +431,7 @@ def _exam(row: dict[str, Any], running: int | None) -> Exam:
         begun=row["begun"],
         last=row["last"],
         ended=row["ended"],
-        identity=_made(Identity, row),
+        identity=_made(Identity, row | ({} if _is_day(row["birth_date"]) else {"birth_date": ""})),
         provenance=_made(Provenance, row),
         lost=row["lost"],
         running=row["id"] == running,

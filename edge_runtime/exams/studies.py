@@ -1,7 +1,7 @@
 """Exams of what a scanner sends: one for each study, begun and ended by the pictures themselves.
 
-The results of a session go through here to the recorder. A picture of another study ends the exam
-that runs, whoever began it: no picture lies in the exam of another patient.
+The results of a session go through here to the recorder. A picture ends every exam that runs but
+the own exam of the same study and patient: no picture lies in the exam of another patient.
 """
 
 import logging
@@ -38,39 +38,45 @@ class StudyExams:
     ) -> None:
         """`received` as for `CaptureDevice`."""
         self._recorder, self._received, self._clock = recorder, received, clock
-        self._lock = threading.Lock()
-        self._study: str | DicomIdentity | None = None
-        """The study of the exam: its UID, or all that is known where it has none."""
+        self._identity: DicomIdentity | None = None
+        """Of the last picture; None where the next picture begins an exam."""
+        self._own = 0
+        """Which exam of the recorder was begun for that picture, counted from 1."""
         self._last = clock()
 
     def write(self, result: Result, pixels: Pixels) -> None:
         """Takes one result of the session; see `Sink.write`. Raises nothing."""
         identity = None if result.file is None else self._received.get(result.file)
-        with self._lock:
+        with self._recorder.undisturbed():
             if identity is not None:
                 self._last = self._clock()
                 self._turn_to(identity)
             self._recorder.write(result, pixels)
 
     def look(self) -> None:
-        """Ends the exam where nothing of the study came for STUDY_SECONDS."""
-        with self._lock:
-            if self._study is not None and self._clock() - self._last >= STUDY_SECONDS:
-                self._study = None
-                self._recorder.end()
+        """Ends the own exam where nothing of the study came for STUDY_SECONDS."""
+        with self._recorder.undisturbed():
+            if self._identity is not None and self._clock() - self._last >= STUDY_SECONDS:
+                self._identity = None
+                if not self._another_runs():
+                    self._recorder.end()
 
     def _turn_to(self, identity: DicomIdentity) -> None:
-        study = identity.study or identity
-        if study == self._study:
+        if identity == self._identity and not self._another_runs():
             return
-        self._study = None
+        self._identity = None
         self._recorder.end()
         try:
             self._recorder.begin(Identity(**asdict(identity)))
         except BadInput:  # tried again with the next picture
             _LOGGER.warning("no exam could be begun")
         else:
-            self._study = study
+            self._identity, self._own = identity, self._recorder.status().count
+
+    def _another_runs(self) -> bool:
+        """Whether an exam runs that somebody else began."""
+        status = self._recorder.status()
+        return status.begun is not None and status.count != self._own
 
 
 @contextmanager

@@ -20,12 +20,11 @@ from devices.capture.dicom_identity import dicom_text, identity_of, iso_date
 from devices.capture.dicom_listen import AE_TITLE, OWN_TITLE
 from devices.capture.registry import PYNETDICOM
 from edge_runtime.exams.store import Identity
+from edge_runtime.sinks.pacs import CALLED
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-CALLED = "ANY-SCP"
-"""That of the server, where the address does not say."""
 ULTRASOUND_MODALITY = "US"
 WORKLIST_SECONDS = 10.0
 """For so long the server may take for all of its answers."""

@@ -19,6 +19,8 @@ from edge_runtime.bundle.archive import Bundle
 from edge_runtime.files import state_folder
 
 KNOWN_FOLDER = "models"
+_TRIED: set[str] = set()
+"""What this process has tried: no live session waits for a second attempt."""
 
 
 def require_known(
@@ -34,17 +36,21 @@ def require_known(
     frames, uint8 ``[N, side, side, 1]``.
 
     That is tried once for each bundle, backend, interpreter and machine, in a process of its own,
-    and remembered in the user's state, if that can be written and belongs to the user alone. Raises
+    and remembered in this process, and in the user's state, if that can be written and belongs to
+    the user alone. Raises
     BadInput where the model crashes or keeps no limit, and what the backend raises.
     """
     facts = (bundle.digest, member, kind, library, _age(library), sorted(options))
     machine = (find_interpreter()[1], platform.machine(), platform.node())
     name = hashlib.sha256(json.dumps((*facts, *machine)).encode()).hexdigest()
+    if name in _TRIED:
+        return
     with suppress(OSError, RuntimeError):  # no folder, or nobody's home
         folder = state_folder() / KNOWN_FOLDER
         if _own(folder, stat.S_IFDIR) and _own(folder / name, stat.S_IFREG):
             return
     try_first(kind, library, options, bundle.read(member), member, threads, tensors)
+    _TRIED.add(name)
     with suppress(OSError, RuntimeError):
         folder = state_folder() / KNOWN_FOLDER
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,8 +1,12 @@
 """How long a thread has worked at one task, as another thread sees it."""
 
-INFERENCE_TIMEOUT, OPENING_TIMEOUT = 5.0, 60.0
-"""Seconds after which one inference counts as hung, of which the slowest board takes a tenth; and
-seconds to open a backend and check its golden frames."""
+from devices.compute.first_opening import FIRST_SECONDS, PROCESS_SECONDS
+
+INFERENCE_TIMEOUT = 5.0
+"""Seconds after which one inference counts as hung, of which the slowest board takes a tenth."""
+OPENING_TIMEOUT = float(PROCESS_SECONDS + FIRST_SECONDS)
+"""Seconds to open a backend and check its golden frames: first in a process of its own, where that
+was never done, and then here."""
 
 
 class Watchdog:

@@ -42,7 +42,7 @@ class Tally:
         self.queued = 0
         """Results in the queue of the session."""
         self.kept = 0
-        """Messages on the disk."""
+        """Messages on the disk, or on the way to a client."""
         self._lock = threading.Lock()
         self._delivered = self._given_up = 0
         self._last_error: str | None = None

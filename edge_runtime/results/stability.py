@@ -12,10 +12,8 @@ groups of a data set, are nearly so: blocks are drawn whole, with replacement, o
 bootstrap of Carlstein, Annals of Statistics 14(3), 1986). Chance only ever adds to an index, and
 adds to each resample once more. So the interval is the basic one (Davison and Hinkley, "Bootstrap
 Methods and their Application", 1997, section 5.2), which takes that off, on the scale of the square
-root, on which an index is a distance and its spread hardly depends on its size. With hours of
-one to three simulated patients each, 200 comparisons of each kind, an unchanged distribution was
-called changed in 0 to 2.5 % (13 groups as the reference, 10 hours: 2.5 %), and one with an index of
-0.75 in 54 % (13 groups, 10 hours), 74 % (13, 40) and 99 % (60, 40).
+root, on which an index is a distance and its spread hardly depends on its size. docs/results.md
+has how often chance and a shift of simulated patients are called a change.
 
 Both distributions get one more block that is their mean. An empty bin then costs little where there
 are few blocks, and nothing is divided by 0.

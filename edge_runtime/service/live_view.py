@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devices import BadInput, Pixels, SonoliteError
+from devices import BadInput, Pixels, describe_error
 from edge_runtime.release.config import ViewSettings
 from edge_runtime.release.layout import (
     TOKEN,
@@ -96,7 +96,7 @@ class ServiceView:
             try:
                 view.write(result, pixels)
             except Exception as error:  # the session has no other sink, and would end
-                self._tell(_line(error))
+                self._tell(describe_error(error))
             else:
                 if self._trouble is not None:
                     self._recover()
@@ -106,7 +106,7 @@ class ServiceView:
             try:
                 self._open()
             except Exception as error:
-                self._tell(_line(error))
+                self._tell(describe_error(error))
                 self._stop.wait(VIEW_RETRY_SECONDS)
 
     def _open(self) -> None:
@@ -176,12 +176,6 @@ class ServiceView:
         record = self._record | {"trouble": self._trouble}
         with suppress(OSError):  # a full disk must not stop the pictures
             write_json_file(self._layout.state(VIEW_RECORD), record, durable=False)
-
-
-def _line(error: Exception) -> str:
-    """What an error says, in one line."""
-    words = " ".join(str(error).split())
-    return words if isinstance(error, SonoliteError) else f"{type(error).__name__}: {words}"
 
 
 def kept_token(path: Path) -> str:

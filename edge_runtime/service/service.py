@@ -13,13 +13,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing, SonoliteError
+from devices import BadInput, CaptureDevice, DeviceLost, HardwareMissing, describe_error
 from devices.boards import Board, read_board
 from devices.capture.paced import PacedRecording
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
-from edge_runtime.models.backends import FallbackChain
+from edge_runtime.models.backends import FallbackChain, default_threads
+from edge_runtime.models.locator import Locator
 from edge_runtime.release.config import Config, read_config
 from edge_runtime.release.drift_files import DRIFT_FOLDER
 from edge_runtime.release.layout import (
@@ -78,6 +79,7 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
     )
     board = read_board(config.board) if config.board else None
     chain = FallbackChain(bundle, bundle.manifest.classifier, board=board)
+    _open_models(chain)
     service = _Service(layout, release, bundle, board)
     if (note := device_versions(layout).note) is not None:
         service.report("versions gone", why=note)
@@ -91,6 +93,17 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
         while not stop.is_set():
             _session(config, chain, service, sinks, stop)
     service.note_sinks()
+
+
+def _open_models(chain: FallbackChain) -> None:
+    """Opens the models before the first beat: a first opening may take a minute, a beat may not.
+
+    Raises as `FallbackChain.opened` and `Locator` do.
+    """
+    chain.threads = chain.threads or default_threads(live=True)
+    chain.opened()
+    if (stage := chain.bundle.manifest.locator) is not None:
+        Locator(chain.bundle, stage, threads=chain.threads)  # each session opens one anew
 
 
 def _open_sinks(config: Config, service: "_Service", stack: ExitStack) -> list[Sink]:
@@ -110,7 +123,7 @@ def _open_sinks(config: Config, service: "_Service", stack: ExitStack) -> list[S
         except Exception as error:
             if not service.passed_trial:
                 raise
-            why = str(error) if isinstance(error, SonoliteError) else type(error).__name__
+            why = describe_error(error)
             service.report("sink not opened", why=why)
             failed = Tally(uri.name)
             failed.fail(why)
@@ -124,8 +137,7 @@ def _open_aggregates(service: "_Service", stack: ExitStack) -> list[Sink]:
     try:
         return [stack.enter_context(open_aggregates(uri, service.aggregates))]
     except Exception as error:
-        known = isinstance(error, SonoliteError)
-        service.aggregates.fail(str(error) if known else type(error).__name__)
+        service.aggregates.fail(describe_error(error))
         return []
 
 

@@ -96,9 +96,9 @@ class FrameRecorder:
                 if mark != self._mark:
                     self._mark = mark
                     self._put(RecordedMark(roi=roi))
-                self._put(frame)
-                self._frames += 1
-                self._bytes += frame.pixels.nbytes
+                if self._put(frame):
+                    self._frames += 1
+                    self._bytes += frame.pixels.nbytes
             else:
                 self._miss()
 
@@ -153,18 +153,19 @@ class FrameRecorder:
             self._bytes < BYTES_WAITING and len(self._waiting) < ITEMS_WAITING
         ) or self.ended is not None
 
-    def _put(self, item: Frame | RecordEntry) -> None:
-        """Adds an item behind those that wait, after the gap before it."""
+    def _put(self, item: Frame | RecordEntry) -> bool:
+        """Adds an item behind those that wait, after the gap before it; False without room."""
         if self.ended is not None:
-            return
+            return False
         if len(self._waiting) >= ITEMS_WAITING:
             self._miss()
-            return
+            return False
         if self._gap:
             self._waiting.append(RecordedGap(frames=self._gap))
             self._gap = 0
         self._waiting.append(item)
         self._changed.notify_all()
+        return True
 
     def _miss(self) -> None:
         self._gap += 1

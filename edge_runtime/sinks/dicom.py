@@ -32,6 +32,8 @@ LAST_EXAM_SECONDS = 60.0
 CLOSING_POLL_SECONDS = 0.1
 LOW_PRIORITY = ("nice", "-n", "10")
 """A live picture matters more; see nice(1)."""
+ERROR_MARK = "sonolite: "
+"""Begins the line of a known error; see `edge_runtime.cli.main`."""
 
 
 class QueuedExam(msgspec.Struct, frozen=True):
@@ -87,8 +89,14 @@ class PacsSink:
         queued = msgspec.json.decode(message.body, type=QueuedExam)
         with self._changed:
             self._changed.wait_for(lambda: self._running != queued)
-        self._failed = True
-        self._run(queued)
+        try:
+            self._run(queued)
+        except Rejected:  # the next exam follows at once
+            self._failed = False
+            raise
+        except Exception:
+            self._failed = True
+            raise
         self._failed = False
 
     def _run(self, queued: QueuedExam) -> None:
@@ -116,12 +124,13 @@ class PacsSink:
             )
         except subprocess.TimeoutExpired:
             raise NotSent(f"{self._uri}: the PACS takes too long") from None
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        line = lines[-1].removeprefix("sonolite: ") if lines else f"exit code {done.returncode}"
-        if done.returncode == CheckFailed.exit_code:
-            raise Rejected(line)
-        if done.returncode != 0:
-            raise NotSent(line)
+        if done.returncode == 0:
+            return
+        line = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+        if not line.startswith(ERROR_MARK):  # a crash, whose text may name a patient
+            raise NotSent(f"exit code {done.returncode}")
+        failure = Rejected if done.returncode == CheckFailed.exit_code else NotSent
+        raise failure(line.removeprefix(ERROR_MARK))
 
 
 @contextmanager

@@ -7,12 +7,14 @@ The picture lies in the axial plane, column 0 at the right of the patient and ro
 that 3D Slicer shows it upright.
 """
 
+import math
 import select
 import socket
 import struct
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -40,6 +42,11 @@ QUEUE_RESULTS = 512
 """Results that may wait for a client."""
 CLIENT_SECONDS = 5.0
 """A client that takes nothing for so long is disconnected."""
+LAST_SECONDS = 10.0
+"""Seconds that a client has at the end for the results that still wait, and that a recording waits
+for room in the queue of a client."""
+ACCEPT_PAUSE = 0.2
+"""Seconds before the next attempt where a connection could not be taken."""
 CLIENT_TOO_SLOW = "a client is too slow, and the oldest results made room"
 RAS = 1
 """The code of the coordinates that grow to the right, to the front and to the head."""
@@ -64,23 +71,31 @@ class _Waiting:
 class _Client:
     """One connection, with a thread of its own and a slot of one picture."""
 
-    def __init__(self, connection: socket.socket, tally: Tally, live: bool) -> None:
-        self._connection, self._tally, self._live = connection, tally, live
+    def __init__(
+        self, connection: socket.socket, tally: Tally, live: bool, count: Callable[[], None]
+    ) -> None:
+        """`count` is called where the client has got a result."""
+        self._count = count
+        self._connection, self._tally, self._waits = connection, tally, not live
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closing = self.gone = self._sending = False
+        self._until = math.inf
         connection.settimeout(CLIENT_SECONDS)
         self._thread = threading.Thread(target=self._run, name="igtl client", daemon=True)
         self._thread.start()
 
     def put(self, message: _Waiting) -> None:
-        """Adds a result. An older picture that was not sent makes room for the new one."""
+        """Adds a result. An older picture that was not sent makes room for the new one.
+
+        A recording waits for room for LAST_SECONDS, and never again for a client that made none.
+        """
         with self._changed:
-            if not self._live:
-                self._changed.wait_for(lambda: self.gone or len(self._waiting) < QUEUE_RESULTS)
+            if self._waits:
+                self._waits = self._changed.wait_for(self._has_room, LAST_SECONDS)
             if self.gone:
                 return
-            if len(self._waiting) >= QUEUE_RESULTS:
+            if not self._has_room():
                 self._waiting.popleft()
                 self._tally.give_up(1, CLIENT_TOO_SLOW)
             if self._waiting:
@@ -88,25 +103,34 @@ class _Client:
             self._waiting.append(message)
             self._changed.notify_all()
 
+    def _has_room(self) -> bool:
+        return self.gone or len(self._waiting) < QUEUE_RESULTS
+
     @property
     def waiting(self) -> int:
         """Results that the client has not got."""
         return len(self._waiting) + self._sending
 
-    def close(self) -> None:
-        """Sends the rest, as long as the client takes it, and ends the connection."""
+    def end(self) -> None:
+        """Ends the connection once the rest is sent, for which the client has LAST_SECONDS."""
         with self._changed:
+            self._until = time.monotonic() + LAST_SECONDS
             self._closing = True
             self._changed.notify_all()
+
+    def join(self) -> None:
+        """Waits for the end of the connection."""
         self._thread.join()
 
     def _run(self) -> None:
         """Sends one result after the other until the client has gone, or the sink closes."""
         try:
             while (message := self._next()) is not None:
-                self._connection.sendall(message.picture + message.rest)
-                self._tally.deliver()
+                self._send(message.picture)
+                self._send(message.rest)
                 self._sending = False
+                self._tally.deliver()
+                self._count()
         except OSError:  # it has gone, or takes nothing
             pass
         finally:
@@ -117,6 +141,14 @@ class _Client:
                 self._waiting.clear()
                 self._changed.notify_all()
             self._connection.close()
+
+    def _send(self, data: bytes) -> None:
+        """Raises OSError where the client has gone, takes nothing, or takes too long at the end."""
+        rest = memoryview(data)
+        while rest:
+            if time.monotonic() > self._until:
+                raise TimeoutError
+            rest = rest[self._connection.send(rest) :]
 
     def _next(self) -> _Waiting | None:
         """The next result; None where the client has gone, or nothing is left at the end."""
@@ -137,11 +169,9 @@ class _Client:
                 return message
 
     def _has_left(self) -> bool:
-        """Reads away what the client says, and tells whether it has ended the connection."""
-        while select.select([self._connection], [], [], 0)[0]:
-            if not self._connection.recv(65_536):
-                return True
-        return False
+        """Reads away some of what the client says; tells whether it has ended the connection."""
+        ready, _, _ = select.select([self._connection], [], [], 0)
+        return bool(ready) and not self._connection.recv(65_536)
 
 
 class IgtlServer:
@@ -153,6 +183,7 @@ class IgtlServer:
         self.tally, self._live, self._listener = tally, live, listener
         self._clients: list[_Client] = []
         self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._accept, name="igtl", daemon=True)
         self._thread.start()
 
@@ -167,7 +198,7 @@ class IgtlServer:
             rest = pack_result(result, at)
             for client in clients:
                 client.put(_Waiting(picture, rest))
-        self.tally.kept = sum(client.waiting for client in clients)
+        self._count_waiting()
 
     @property
     def clients(self) -> int:
@@ -177,25 +208,37 @@ class IgtlServer:
 
     def close(self) -> None:
         """Ends the server, and every connection once the client has taken the rest."""
+        self._closed = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         for client in self._clients:
-            client.close()
+            client.end()
+        for client in self._clients:
+            client.join()
         self.tally.kept = 0
+
+    def _count_waiting(self) -> None:
+        self.tally.kept = sum(client.waiting for client in self._clients)
 
     def _accept(self) -> None:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._closed:
+                    return
+                self.tally.fail(f"a client cannot connect: {error.strerror}")
+                time.sleep(ACCEPT_PAUSE)  # there may be no file left for a connection
+                continue
             with self._lock:
                 self._clients = [client for client in self._clients if not client.gone]
                 if len(self._clients) >= MAX_IGTL_CLIENTS:
                     connection.close()
                     continue
-                self._clients.append(_Client(connection, self.tally, self._live))
+                self._clients.append(
+                    _Client(connection, self.tally, self._live, self._count_waiting)
+                )
 
 
 @contextmanager

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult
 
 from devices import BadInput
+from devices.capture.dicom_listen import AE_TITLE, OWN_TITLE
 from devices.capture.source_uri import SourceUri
 from edge_runtime.sinks.sink_uri import Options, SinkUri, parse_place
 from edge_runtime.sinks.webhook import MAX_CERTIFICATES, parse_server, tls_context
 
 DIMSE_OPTIONS = ("called", "calling", "commit", "listen", "ca", "certificate", "key")
 WEB_OPTIONS = ("user", "password_env", "password_file", "token_env", "token_file", "ca")
-MAX_TITLE = 16
-"""Letters of the title of an application entity; see PS3.5, 6.2."""
+CALLED = "ANY-SCP"
+"""The title of the other side, where the address does not say."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def _node(uri: SinkUri) -> DicomNode:
         uri.name,
         host,
         port,
-        _title(uri, options, "called", "ANY-SCP"),
-        _title(uri, options, "calling", "SONOLITE"),
+        _title(uri, options, "called", CALLED),
+        _title(uri, options, "calling", OWN_TITLE),
         options.choice("commit", ("0", "1")) == "1",
         int(listen) or None,
         _dimse_tls(uri, options) if secure else None,
@@ -101,10 +102,8 @@ def _dimse_tls(uri: SinkUri, options: Options) -> ssl.SSLContext:
 
 def _title(uri: SinkUri, options: Options, key: str, default: str) -> str:
     title = (options.text(key) or default).strip()
-    if not 0 < len(title) <= MAX_TITLE or not title.isascii() or not title.isprintable():
-        raise BadInput(f"{uri}: {key} is a title of 1 to {MAX_TITLE} letters")
-    if "\\" in title:
-        raise BadInput(f"{uri}: {key} must not hold a backslash")
+    if not AE_TITLE.fullmatch(title):
+        raise BadInput(f"{uri}: {key} is a title: 1 to 16 letters of ASCII, without a backslash")
     return title
 
 

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import deque
 
-from devices import BadInput, Pixels, SonoliteError
+from devices import BadInput, Pixels, describe_error
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
 from edge_runtime.sinks.sink import NO_PIXELS, CountedSink, Sink
@@ -151,8 +151,7 @@ class SinkQueue:
                     if not self.tally.counts_itself:
                         self.tally.deliver()
                 else:
-                    known = isinstance(failure, SonoliteError)
-                    self._lose(1, str(failure) if known else type(failure).__name__)
+                    self._lose(1, describe_error(failure))
                     if not (self._endless and self._counted):
                         _LOGGER.warning("the sink %s failed: %s", self.name, type(failure).__name__)
                         self.error = failure

@@ -127,32 +127,29 @@ class Options:
             if not (word := os.environ.get(variable)):
                 raise BadInput(f"{self._name}: the variable that {key}_env names is not set here")
             return word
-        return None if file is None else self._read_secret(key, Path(file))
+        return None if file is None else self._read_secret(key)
 
-    def file(self, key: str, limit: int) -> bytes | None:
+    def file(self, key: str, limit: int, private: bool = False) -> bytes | None:
         """The content of the file that the option names, of `limit` bytes at most; None without.
 
-        Raises BadInput where it cannot be read.
+        Raises BadInput where it cannot be read, and where it is `private` and another user may
+        read it.
         """
         if (path := self.text(key)) is None:
             return None
         try:
-            return read_regular(Path(path), limit)
+            return read_regular(Path(path), limit, private)
         except (FileNotFoundError, BadInput) as error:
             reason = error.strerror if isinstance(error, FileNotFoundError) else str(error)
             why = str(reason).removeprefix(f"{path}: ")  # which may be a password by mistake
             raise BadInput(f"{self._name}: the file that {key} names: {why}") from error
 
-    def _read_secret(self, key: str, path: Path) -> str:
+    def _read_secret(self, key: str) -> str:
         about = f"{self._name}: the file that {key}_file names"
-        content = self.file(f"{key}_file", MAX_SECRET) or b""
         try:
-            if path.stat().st_mode & 0o077:
-                raise BadInput(f"{about} must be a file that only its owner reads (mode 600)")
-            word = content.decode().strip()
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise BadInput(f"{about} cannot be read: {why}") from error
+            word = (self.file(f"{key}_file", MAX_SECRET, private=True) or b"").decode().strip()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{about} cannot be read: not UTF-8") from error
         if not word:
             raise BadInput(f"{about} is empty")
         return word

@@ -163,7 +163,8 @@ class Operator:
                 {"at": step.at, "description": step.description, **asdict(step.identity)}
                 for step in asked.steps[:MAX_SHOWN_STEPS]
             ]
-            answer(None, {"steps": steps, "more": asked.more or len(steps) < len(asked.steps)})
+            more = asked.more or len(steps) < len(asked.steps)
+            answer(None, {"steps": steps, "more": more, "unread": asked.unread})
         except SonoliteError:
             answer(Refusal.WORKLIST_AWAY, None)
         except Exception as error:

@@ -16,8 +16,9 @@ from pydicom.uid import (
 from devices import BadInput, EndOfRecording, Pixels
 from devices.capture import open_device
 from devices.capture.source_uri import SourceUri
-from edge_runtime.exams.dicom.header import begin_object, exam_uid, moment_of
+from edge_runtime.exams.dicom.header import begin_object, moment_of
 from edge_runtime.exams.dicom.pictures import describe_pixels
+from edge_runtime.exams.identifiers import exam_uid
 from edge_runtime.exams.store import Exam
 
 CLIP_SERIES = ("clip", 3, "Clip")
@@ -32,13 +33,13 @@ CLIP_READ_SECONDS = 10.0
 def clip_object(exam: Exam, source: str) -> Dataset:
     """The first frames of a recording, such as a video, a record or a DICOM clip.
 
-    All frames have the size and the colours of the first one. Raises BadInput for a live source,
-    for a recording without a frame, and for frames of several sizes.
+    All frames have the size and the colours of the first one. Raises BadInput for a source
+    without an end, for a recording without a frame, and for frames of several sizes.
     """
     frames: list[bytes] = []
     shape = None
     with open_device(SourceUri(source), time.monotonic) as device:
-        if device.live:
+        if device.endless:
             raise BadInput(f"--clip {SourceUri(source)}: a recording is needed")
         fps = device.fps
         while len(frames) < MAX_CLIP_FRAMES:

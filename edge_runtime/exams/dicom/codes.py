@@ -3,12 +3,11 @@
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import CodedConcept
 
+from edge_runtime.exams.dicom.header import MAX_LONG
 from edge_runtime.exams.own_codes import own_label, own_probability, own_reason, own_threshold
 
 OWN_SCHEME = "99SONOLITE"
 """The designator of our own codes; private ones begin with 99 (PS3.16, 8)."""
-MAX_MEANING = 64
-"""Letters of the meaning of a code (LO); see PS3.5, 6.2."""
 
 
 def _standard(value: str, scheme: str, meaning: str) -> CodedConcept:
@@ -17,7 +16,7 @@ def _standard(value: str, scheme: str, meaning: str) -> CodedConcept:
 
 def own_code(value: str, meaning: str) -> CodedConcept:
     """A code of our own scheme; a long meaning is cut."""
-    return CodedConcept(value, OWN_SCHEME, meaning[:MAX_MEANING])
+    return CodedConcept(value, OWN_SCHEME, meaning[:MAX_LONG])
 
 
 REPORT_TITLE = _standard("126000", "DCM", "Imaging Measurement Report")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from edge_runtime.exams.identifiers import exam_uuid
+from edge_runtime.exams.identifiers import exam_uid, study_uid
 from edge_runtime.exams.store import Exam
 from edge_runtime.results.result import NOTICE
 
@@ -15,11 +15,6 @@ MANUFACTURER = "sonolite"
 STUDY_DESCRIPTION = "Ultrasound judged by software"
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8."""
-
-
-def exam_uid(exam: Exam, role: str) -> str:
-    """The identifier of a part of an exam, such as `report` (PS3.5, B.2)."""
-    return f"2.25.{exam_uuid(exam, role).int}"
 
 
 def moment_of(utc: str) -> datetime:
@@ -55,9 +50,8 @@ def begin_object(
     content.ContentDate, content.ContentTime = date_of(at), time_of(at)
     content.PatientID = _plain(exam.identity.patient_id)
     content.PatientName = _person_name(exam.identity.name)
-    content.PatientBirthDate = exam.identity.birth_date.replace("-", "")
-    content.PatientSex = ""
-    content.StudyInstanceUID = exam.identity.study or exam_uid(exam, "study")
+    content.PatientBirthDate, content.PatientSex = exam.identity.birth_date.replace("-", ""), ""
+    content.StudyInstanceUID = study_uid(exam)
     content.StudyDate, content.StudyTime = date_of(begun), time_of(begun)
     content.StudyID = "" if exam.identity.study else str(exam.id)
     content.AccessionNumber = accession_number(exam) or ""

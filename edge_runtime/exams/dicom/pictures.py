@@ -13,9 +13,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from devices import Pixels
-from edge_runtime.exams.dicom.header import begin_object, date_of, exam_uid, moment_of, time_of
+from edge_runtime.exams.dicom.header import begin_object, date_of, moment_of, time_of
+from edge_runtime.exams.identifiers import exam_uid
+from edge_runtime.exams.report import result_of
 from edge_runtime.exams.store import Exam, KeptStill, still_path
-from edge_runtime.results.result import Result, from_json
 
 PICTURE_SERIES = ("pictures", 1, "Pictures")
 """Role, number and description of the series."""
@@ -53,14 +54,6 @@ def picture_caption(still: KeptStill, number: int) -> str:
         return f"Picture {number}: {why}"
     place = f"frame {result.frame}" if result.file is None else f"{result.file}, {result.frame}"
     return f"Picture {number}: {why}; {place}"
-
-
-def result_of(still: KeptStill) -> Result | None:
-    """The result of a kept picture; None where only another version can read it."""
-    try:
-        return from_json(still.result)
-    except ValueError:
-        return None
 
 
 def describe_pixels(content: Dataset, pixels: Pixels) -> None:

@@ -39,17 +39,17 @@ from edge_runtime.exams.dicom.header import (
     MANUFACTURER,
     accession_number,
     begin_object,
-    exam_uid,
     moment_of,
     series_description,
 )
-from edge_runtime.exams.dicom.pictures import result_of
+from edge_runtime.exams.identifiers import exam_uid
 from edge_runtime.exams.report import (
     common_reason,
     exam_explanation,
     exam_warnings,
     no_nodule_sentence,
     nodule_sentence,
+    result_of,
 )
 from edge_runtime.exams.store import Exam, ExamDecision, ExamNodule, KeptStill
 from edge_runtime.results.result import NOTICE

@@ -146,9 +146,14 @@ export class Controls {
   async #askWorklist() {
     this.#fillWorklist([], this.#text("worklist_asked"));
     const { refused, given } = await this.#connection.ask({ do: "worklist" });
-    const steps = given?.steps ?? [];
-    this.#fillWorklist(steps, this.#text(steps.length ? "worklist_choose" : "worklist_empty"));
-    const note = refused ? this.#reason(refused) : given.more ? this.#text("worklist_more") : "";
+    const { steps = [], more = false, unread = 0 } = given ?? {};
+    const none = refused || unread ? "worklist_none" : "worklist_empty";
+    this.#fillWorklist(steps, this.#text(steps.length ? "worklist_choose" : none));
+    const notes = [];
+    if (refused) notes.push(this.#reason(refused));
+    if (more) notes.push(this.#text("worklist_more"));
+    if (unread) notes.push(this.#text("worklist_unread").replace("{count}", unread));
+    const note = notes.join(" · ");
     set("worklist-note", note);
     show("worklist-note", note !== "");
   }

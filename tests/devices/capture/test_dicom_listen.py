@@ -7,13 +7,18 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate
+from pynetdicom import AE, build_context
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
 
 from devices import BadInput, Box, DeviceStalled, NothingSent
 from devices.capture import dicom_listen, dicom_server, open_device
@@ -237,6 +242,18 @@ def test_a_caller_waits_for_room_and_is_then_told_to_try_again(
     assert send(device.port, paths[1]).returncode == 0
 
 
+def test_objects_that_wait_are_bounded_in_bytes_and_a_larger_object_waits_alone(
+    listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom_listen, "MAX_WAITING_BYTES", 1)
+    monkeypatch.setattr(dicom_listen, "ROOM_SECONDS", 0.1)
+    device = listening()
+    paths = [write_still(tmp_path / f"{number}.dcm") for number in range(2)]
+    assert "Refused: OutOfResources" in send(device.port, *paths).stdout
+    device.read(60)
+    assert send(device.port, paths[1]).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("options", "calling", "called", "admitted"),
     [
@@ -326,6 +343,56 @@ def test_a_caller_that_goes_in_the_midst_of_an_object_leaves_no_file(
     end = time.monotonic() + 60
     while [*(tmp_path / "parts").iterdir()]:
         assert time.monotonic() < end
+
+
+def open_parts(folder: Path) -> list[str]:
+    """Files of the folder that are open here; `(deleted)` follows a name that is gone."""
+    links = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            links.append(str(each.readlink()))
+    return [link for link in links if link.startswith(str(folder))]
+
+
+def test_an_object_that_is_coming_has_no_name(
+    listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    device = listening()
+    context = build_context(uid.UltrasoundImageStorage, uid.ExplicitVRLittleEndian)
+    caller = AE("CART").associate("127.0.0.1", device.port, [context], ae_title="SONOLITE")
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = context.abstract_syntax, STUDY
+    request.DataSet = BytesIO(bytes(100_000))
+    message = C_STORE_RQ()
+    message.primitive_to_message(request)
+    for part in islice(message.encode_msg(1, 16_382), 3):
+        caller.dul.send_pdu(part)
+    end = time.monotonic() + 60
+    while not any(link.endswith("(deleted)") for link in open_parts(tmp_path)):
+        assert time.monotonic() < end
+    assert [*tmp_path.iterdir()] == []
+    caller.abort()
+    while open_parts(tmp_path):
+        assert time.monotonic() < end
+
+
+def test_an_object_that_came_at_once_has_no_name(
+    listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (parts := tmp_path / "parts").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(parts))
+    names: list[list[Path]] = []
+    decode = dicom_listen._decode
+
+    def decode_and_look(path: Path) -> int:
+        names.append([*parts.iterdir()])
+        return decode(path)
+
+    monkeypatch.setattr(dicom_listen, "_decode", decode_and_look)
+    assert send(listening().port, write_still(tmp_path / "a.dcm")).returncode == 0
+    assert names == [[]]
 
 
 def test_silence_is_told_once_and_ends_with_a_picture(listening: Listening, tmp_path: Path) -> None:

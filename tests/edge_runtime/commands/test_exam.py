@@ -195,6 +195,17 @@ def test_a_second_run_does_not_keep_exams_in_the_same_folder(
     refused(done, "another session keeps exams there")
 
 
+def test_a_run_that_fails_says_what_was_kept(tmp_path: Path, demo_path: Path) -> None:
+    words = ("--source", "phantom:?frames=30&live=no", "--sink", "jsonl:/dev/full")
+    kept = ("--exam", tmp_path / "exams", "--record", tmp_path / "record")
+    done = sonolite("run", demo_path, *words, *kept)
+    assert done.code == 2, done
+    *lines, error = done.stderr.strip().splitlines()
+    assert "No space left on device" in error
+    assert any(line.startswith("recorded ") for line in lines)
+    assert f"exam 1 is kept in {tmp_path / 'exams'}" in lines
+
+
 def test_a_full_disk_does_not_end_the_run(
     small_disk: Path, demo_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

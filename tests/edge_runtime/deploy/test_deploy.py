@@ -11,6 +11,7 @@ import pytest
 from devices import BadInput, HardwareMissing
 from edge_runtime.bundle.archive import Bundle, open_bundle, write_bundle
 from edge_runtime.deploy.ssh import SshDevice
+from edge_runtime.models.known_models import KNOWN_FOLDER
 from edge_runtime.release.layout import EXAMINATION_LOCK, hold_lock, read_event_log, read_link
 from edge_runtime.release.stage import file_sha256
 from edge_runtime.service.service import device_versions
@@ -42,6 +43,8 @@ def test_the_shipped_bundle_was_deployed_from_nothing_and_runs(shipped: Site) ->
     shipped.boot()
     assert shipped.runs()
     assert asked(shipped)["good"] == asked(shipped)["current"]
+    known = shipped.root / "state" / "sonolite" / KNOWN_FOLDER
+    assert len(list(known.iterdir())) == 2  # both models, so that no later start tries them
     logs = shipped.ask("logs").stdout
     lines = [json.loads(line) for line in logs.splitlines()]
     assert "LIVE" in {line.get("state") for line in lines}

@@ -230,6 +230,10 @@ def test_a_damaged_day_is_told_and_the_others_count(device: Layout) -> None:
     answer = compared(device, UNCHANGED, REFERENCE)
     assert answer.notes[0] == f"damaged, and not counted: {UNCHANGED}-aaaaaaaaaaaa.json"
     assert len(answer.notes) == 2
+    (folder / f"{REFERENCE}-cccccccccccc.json").write_bytes(b"\0" * 99)
+    told = compared(device, UNCHANGED, REFERENCE).notes
+    assert f"damaged, and not counted: {REFERENCE}-cccccccccccc.json" in told
+    assert len(set(told)) == len(told)
     done = drift(folder, UNCHANGED, "--reference", REFERENCE)
     assert done.code == 0, done
     assert "\x1b" not in done.stderr + done.stdout

@@ -56,15 +56,16 @@ def test_what_a_shell_says_before_it_obeys_is_not_the_answer(greeting: Far) -> N
             device.read(["echo", "no JSON"])
 
 
-def test_an_output_without_measure_is_refused(
-    greeting: Far, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", ["yes", "yes >&2"])
+def test_an_output_without_end_is_refused(
+    greeting: Far, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setattr("edge_runtime.deploy.ssh.MAX_OUTPUT", 1000)
     with (
         SshDevice(greeting.address, greeting.ssh) as device,
         pytest.raises(BadInput, match="answers more than 1,000 bytes"),
     ):
-        device.run(["seq", "1000"])
+        device.run(["sh", "-c", command])
 
 
 def test_a_device_that_greets_tells_its_status(greeting: Far, root: Path) -> None:

@@ -5,13 +5,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.exams.recorder import ExamRecorder, open_exam_recorder, running_exam
 from edge_runtime.exams.schema import open_exams
-from edge_runtime.exams.store import Exam, read_exams
+from edge_runtime.exams.store import (
+    Exam,
+    read_decisions,
+    read_exams,
+    read_nodules,
+    read_stills,
+)
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +51,18 @@ def recording(found_bundle: Bundle) -> Recording:
 def recorder(recording: Recording, folder: Path) -> Iterator[ExamRecorder]:
     with recording(folder) as recorder:
         yield recorder
+
+
+def parts_of(folder: Path, number: int = 1) -> Any:
+    """An exam with its nodules, stills and decisions."""
+    with closing(open_exams(folder)) as connection:
+        (exam,) = read_exams(connection, None, number)
+        return (
+            exam,
+            read_nodules(connection, number),
+            read_stills(connection, number),
+            read_decisions(connection, number),
+        )
 
 
 def exams_in(folder: Path) -> list[Exam]:

@@ -6,10 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -23,17 +23,12 @@ from edge_runtime.exams.page import exam_page
 from edge_runtime.exams.pdf import MISSING_LETTERS, exam_pdf, foot_lines
 from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.report import REPORT_NODULES, REPORT_PICTURES, ExamReport, make_report
-from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
     Identity,
-    read_decisions,
-    read_exams,
-    read_nodules,
-    read_stills,
     still_path,
 )
 from edge_runtime.results.result import NOTICE
-from tests.edge_runtime.exams.conftest import wait_until
+from tests.edge_runtime.exams.conftest import parts_of, wait_until
 from tests.edge_runtime.exams.test_course import ABSTAINED, FOUND, NOISE, result
 
 if TYPE_CHECKING:
@@ -43,17 +38,6 @@ if TYPE_CHECKING:
 
 EVIL = "<script>alert(1)</script>"
 WHO = Identity(EVIL, "Weiß^Zoë^李娜", "=1+1")
-
-
-def parts_of(folder: Path) -> Any:
-    with closing(open_exams(folder)) as connection:
-        (exam,) = read_exams(connection, None)
-        return (
-            exam,
-            read_nodules(connection, 1),
-            read_stills(connection, 1),
-            read_decisions(connection, 1),
-        )
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +118,14 @@ def test_no_cell_is_a_formula(exported: Path) -> None:
         assert {row["file"] for row in rows(exported / name)} == {"'=cmd.mp4"}
 
 
+def test_a_table_without_a_row_has_its_head(exported: Path, folder: Path, tmp_path: Path) -> None:
+    exam, *_ = parts_of(folder)
+    export_exam(folder, tmp_path / "out", exam, [], [], [])
+    for name in ("decisions.csv", "nodules.csv"):
+        head = (exported / name).read_text(encoding="utf-8").splitlines()[0]
+        assert (tmp_path / "out" / name).read_text(encoding="utf-8").splitlines() == [head]
+
+
 def test_json_has_identity_model_nodules_and_stills(exported: Path) -> None:
     record = json.loads((exported / "exam.json").read_text(encoding="utf-8"))
     assert record["identity"]["name"] == WHO.name
@@ -190,6 +182,16 @@ def test_an_anonymous_export_names_nobody(folder: Path, tmp_path: Path) -> None:
     content = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file())
     for word in (EVIL, "Weiß", "cmd.mp4"):
         assert word.encode() not in content
+    assert "not named here" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_files_without_identity_are_told_apart(folder: Path) -> None:
+    exam, nodules, stills, decisions = parts_of(folder)
+    nodules[0] = replace(nodules[0], file="other.mp4")
+    _, nodules, stills, decisions = without_identity(exam, nodules, stills, decisions)
+    assert [nodule.file for nodule in nodules] == ["recording 2"] + 8 * ["recording 1"]
+    assert {json.loads(still.result)["file"] for still in stills} == {"recording 1"}
+    assert {decision.file for decision in decisions} == {"recording 1"}
 
 
 def test_one_page_has_room_for_so_much(report: ExamReport) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,17 +23,12 @@ from edge_runtime.exams.fhir import OWN_SYSTEM, exam_as_fhir
 from edge_runtime.exams.own_codes import REASON_CODES
 from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.report import REPORT_NOTICE, REPORT_PICTURES, make_report
-from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
     Exam,
     Identity,
-    read_decisions,
-    read_exams,
-    read_nodules,
-    read_stills,
 )
 from edge_runtime.results.result import NO_NODULE
-from tests.edge_runtime.exams.conftest import wait_until
+from tests.edge_runtime.exams.conftest import parts_of, wait_until
 from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
 
 ROOT = Path(__file__).parents[3]
@@ -44,7 +38,7 @@ SCHEMA = (
 """The schema that HL7 publishes with R4, as this package of npm has it."""
 PAGE = (ROOT / "docs" / "results.md").read_text()
 EVIL = "<script>alert(1)</script> & co\x85"
-WHO = Identity("<4711>", "Weiß^Zoë^李娜", "A-17")
+WHO = Identity("<4711>", "Weiß^Zoë^李娜", "A-17", "1980-05-01")
 SURE = replace(
     FOUND,
     probability={"benign": 0.02, "malignant": 0.98},
@@ -72,17 +66,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, found_bundle: Bundle) -> Pa
             recorder.begin(Identity())
             recorder.write(result(0, reason=NO_NODULE), NOISE)
     return folder
-
-
-def parts_of(folder: Path, number: int = 1) -> Any:
-    with closing(open_exams(folder)) as connection:
-        (exam,) = read_exams(connection, None, number)
-        return (
-            exam,
-            read_nodules(connection, number),
-            read_stills(connection, number),
-            read_decisions(connection, number),
-        )
 
 
 def as_fhir(folder: Path, parts: Any) -> Json:
@@ -276,20 +259,68 @@ def test_all_is_preliminary_made_by_software_and_says_so(content: Json, folder: 
     assert [each["value"] for each in device["version"]] == [str(made.version), made.software]
 
 
-def test_a_person_stands_there_as_typed(content: Json) -> None:
+def with_identity(folder: Path, identity: Identity) -> Json:
+    exam, *rest = parts_of(folder)
+    return as_fhir(folder, (replace(exam, identity=identity), *rest))
+
+
+def test_a_person_stands_there_with_number_name_and_birth_date(content: Json) -> None:
     patient = of("Patient", content)
     assert patient["identifier"][0]["value"] == WHO.patient_id
-    assert patient["name"][0]["text"] == WHO.name
+    assert patient["birthDate"] == WHO.birth_date
+    assert patient["name"] == [
+        {"text": "Weiß Zoë 李娜", "family": "Weiß", "given": ["Zoë", "李娜"]}
+    ]
     order = of("DiagnosticReport", content)["basedOn"][0]["identifier"]
     assert (order["type"]["coding"][0]["code"], order["value"]) == ("ACSN", WHO.accession)
     for kind in ("DiagnosticReport", "Observation", "Media"):
         assert all("subject" in each for each in resources(content, kind))
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("Jane Doe", {"text": "Jane Doe"}),
+        (
+            "Doe^Jane^^Dr^MD=王^娜",
+            {
+                "text": "Doe Jane  Dr MD = 王 娜",
+                "family": "Doe",
+                "given": ["Jane"],
+                "prefix": ["Dr"],
+                "suffix": ["MD"],
+            },
+        ),
+        ("^Jane", {"text": "Jane", "given": ["Jane"]}),
+        ("a^b^c^d^e^f", {"text": "a b c d e f"}),
+    ],
+)
+def test_only_a_name_of_dicom_has_parts(folder: Path, typed: str, name: Json) -> None:
+    content = with_identity(folder, Identity(name=typed))
+    assert of("Patient", content)["name"] == [name]
+    assert errors(content) == []
+
+
+def test_a_name_of_separators_alone_names_nobody(folder: Path) -> None:
+    assert not resources(with_identity(folder, Identity(name="^^")), "Patient")
+
+
+def test_a_birth_date_alone_makes_a_patient(folder: Path) -> None:
+    content = with_identity(folder, Identity(birth_date="1980-05-01"))
+    assert of("Patient", content)["birthDate"] == "1980-05-01"
+    assert errors(content) == []
+
+
+def test_an_exam_of_a_study_of_the_department_belongs_to_that_study(folder: Path) -> None:
+    content = with_identity(folder, Identity("4711", study="1.2.826.0.1.4711"))
+    (study,) = of("DiagnosticReport", content)["imagingStudy"]
+    assert study["identifier"]["value"] == "urn:oid:1.2.826.0.1.4711"
+
+
 def test_without_identity_nobody_is_named(unnamed: Json) -> None:
     assert not resources(unnamed, "Patient")
     text = json.dumps(unnamed, ensure_ascii=False)
-    for word in (WHO.patient_id, WHO.name, WHO.accession, "subject"):
+    for word in (WHO.patient_id, "Weiß", WHO.accession, WHO.birth_date, "subject"):
         assert word not in text
 
 
@@ -313,7 +344,9 @@ def test_the_study_is_that_of_the_dicom_objects(content: Json, folder: Path) -> 
         "edge_runtime.exams.dicom.header", reason="needs the extra `dicom`"
     )
     study = of("DiagnosticReport", content)["imagingStudy"][0]["identifier"]["value"]
-    assert study == f"urn:oid:{header.exam_uid(parts_of(folder)[0], 'study')}"
+    exam, series = parts_of(folder)[0], ("report", 2, "Report")
+    made = header.begin_object(exam, "1.2", "1.2.3", series, header.moment_of(exam.begun), 1)
+    assert study == f"urn:oid:{made.StudyInstanceUID}"
 
 
 def test_a_clock_that_was_set_back_does_not_turn_a_period_round(folder: Path) -> None:

@@ -99,6 +99,27 @@ def test_a_kept_picture_has_every_pixel_and_its_result(
     assert (row.kept, row.result.encode()) == ("person", to_json(still))
 
 
+def test_a_picture_from_before_the_exam_is_not_kept(recorder: ExamRecorder) -> None:
+    before, first = (replace(result(at, FOUND), sequence=at) for at in (1, 2))
+    recorder.write(before, NOISE)
+    recorder.begin()
+    recorder.write(first, NOISE)
+    with pytest.raises(BadInput, match=NotKept.NOT_OF_EXAM):
+        recorder.keep_still(before, NOISE)
+    recorder.keep_still(first, NOISE)
+    assert recorder.status().stills == 1
+
+
+def test_a_picture_of_a_file_is_kept_once_the_exam_has_it(recorder: ExamRecorder) -> None:
+    sent = replace(result(1, FOUND), sequence=1, file="object 1")
+    recorder.begin()
+    with pytest.raises(BadInput, match=NotKept.NOT_OF_EXAM):
+        recorder.keep_still(sent, NOISE)
+    recorder.write(sent, NOISE)
+    recorder.keep_still(sent, NOISE)
+    assert recorder.status().stills == 1
+
+
 def test_of_a_nodule_one_best_picture_is_left(recorder: ExamRecorder, folder: Path) -> None:
     recorder.begin()
     for frame, weak in enumerate([0.3, 0.5, 0.9]):
@@ -463,6 +484,25 @@ def test_an_identity_is_short_and_printable(wrong: dict[str, str]) -> None:
     with pytest.raises(BadInput, match="at most 64 printable letters") as refusal:
         Identity(**wrong)
     assert next(iter(wrong.values())) not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "typed", ["1980-13-41", "2026-02-29", "19800501", "1980-W18-4", "0000-01-01"]
+)
+def test_a_birth_date_is_a_day_of_the_calendar(typed: str) -> None:
+    with pytest.raises(BadInput, match="birth date: YYYY-MM-DD is needed") as refusal:
+        Identity(birth_date=typed)
+    assert typed not in str(refusal.value)
+
+
+def test_a_birth_date_that_is_no_day_reads_as_empty(recorder: ExamRecorder, folder: Path) -> None:
+    """An earlier version kept such dates."""
+    recorder.begin(WHO)
+    recorder.end()
+    wait_until(lambda: is_written(recorder))
+    with closing(open_exams(folder)) as connection:
+        connection.execute("UPDATE exam SET birth_date = '1980-13-41'")
+    assert [exam.identity for exam in exams_in(folder)] == [WHO]
 
 
 def test_nobody_is_named_in_a_log(

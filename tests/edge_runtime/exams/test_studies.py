@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from devices import BadInput
 from devices.capture.dicom_identity import DicomIdentity
 from devices.capture.phantom import Phantom
-from edge_runtime.exams.recorder import ExamRecorder
+from edge_runtime.exams.recorder import ExamRecorder, NotKept
 from edge_runtime.exams.store import Identity
 from edge_runtime.exams.studies import STUDY_SECONDS, StudyExams
 from tests.edge_runtime.exams.conftest import Recording, exams_in
@@ -20,6 +21,7 @@ RECEIVED = {
     "object 2": DicomIdentity("4712", study="1.2.2"),
     "object 3": DicomIdentity("4711"),
     "object 4": DicomIdentity("4712"),
+    "object 5": DicomIdentity("4712", study="1.2.1"),
 }
 
 
@@ -59,6 +61,11 @@ def test_objects_without_a_study_are_told_apart_by_the_patient(
     assert patients(arriving, folder) == ["4711", "4712"]
 
 
+def test_one_study_of_two_patients_is_two_exams(arriving: Arriving, folder: Path) -> None:
+    arriving.send(1, 5)
+    assert patients(arriving, folder) == ["4711", "4712"]
+
+
 def test_an_exam_ends_when_nothing_comes(arriving: Arriving, folder: Path) -> None:
     arriving.send(1)
     arriving.now = STUDY_SECONDS - 1
@@ -80,9 +87,42 @@ def test_an_exam_that_somebody_began_gets_no_picture_of_another_patient(
     assert [exam.nodules for exam in exams_in(folder)] == [0, 1]
 
 
+def test_an_exam_that_somebody_began_within_a_study_gets_no_more_of_the_study(
+    arriving: Arriving, folder: Path
+) -> None:
+    arriving.send(1)
+    arriving.recorder.end()
+    arriving.recorder.begin(Identity("typed"))
+    arriving.send(1)
+    assert patients(arriving, folder) == ["4711", "typed", "4711"]
+    assert [exam.nodules for exam in exams_in(folder)] == [1, 0, 1]
+
+
+def test_silence_of_the_scanner_ends_no_exam_that_somebody_began(arriving: Arriving) -> None:
+    arriving.send(1)
+    arriving.recorder.end()
+    arriving.recorder.begin(Identity("typed"))
+    arriving.now = STUDY_SECONDS
+    arriving.exams.look()
+    assert arriving.recorder.status().begun
+
+
 def test_an_exam_that_somebody_ended_is_not_begun_again(arriving: Arriving, folder: Path) -> None:
     arriving.send(1)
     arriving.recorder.end()
     arriving.send(1)
     assert not arriving.recorder.status().begun
     assert patients(arriving, folder) == ["4711"]
+
+
+def test_a_picture_of_the_patient_before_is_not_kept_in_the_next_exam(arriving: Arriving) -> None:
+    sent = [
+        replace(RESULT, sequence=number, file=f"object {number}", timestamp=None)
+        for number in (1, 2)
+    ]
+    for each in sent:
+        arriving.exams.write(each, SCREEN)
+    with pytest.raises(BadInput, match=NotKept.NOT_OF_EXAM):
+        arriving.recorder.keep_still(sent[0], SCREEN)
+    arriving.recorder.keep_still(sent[1], SCREEN)
+    assert arriving.recorder.status().stills == 1

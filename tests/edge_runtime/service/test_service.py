@@ -214,14 +214,15 @@ def test_a_proven_release_waits_for_a_screen_that_its_region_lies_on(
     assert '"no picture to judge"' in capsys.readouterr().out
 
 
-def test_a_model_that_is_refused_ends_a_proven_release_too(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("source", ["phantom:", "v4l2:///dev/nowhere"])
+def test_a_model_that_is_refused_ends_a_proven_release_too_with_a_scanner_and_without_one(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     def refuse(*_: object) -> None:
         raise BadInput("answers the golden frames differently")
 
     set_link(layout, "good", NAME)
-    (layout.root / "config.toml").write_text(write_config(Config("phantom:")))
+    (layout.root / "config.toml").write_text(write_config(Config(source)))
     monkeypatch.setattr("edge_runtime.models.backends.Classifier", refuse)
     stop = threading.Event()
     late = threading.Timer(60, stop.set)

@@ -114,6 +114,19 @@ def test_a_gap_stands_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert "gaps" in "".join(device.notes)
 
 
+def test_a_frame_that_a_mark_leaves_no_room_for_is_missed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, disk = tmp_path / "record", threading.Event()
+    with recording(folder, slow=disk) as recorder:
+        recorder.capture(frame(0))
+        until(lambda: not recorder._waiting)  # the disk holds it
+        monkeypatch.setattr(module, "ITEMS_WAITING", 1)
+        recorder.capture(frame(1), mark=1)
+        assert (recorder.lost, recorder._frames, recorder._bytes) == (1, 1, PIXELS.nbytes)
+    assert frames(folder) == [0]
+
+
 def test_a_recording_waits_for_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BYTES_WAITING", PIXELS.nbytes)
     folder, disk = tmp_path / "record", threading.Event()

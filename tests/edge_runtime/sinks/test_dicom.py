@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("highdicom", reason="needs the extra `dicom`")
 
+from devices.capture.dicom_listen import AWAITED
+from devices.capture.phantom import Phantom
 from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.dicom.objects import exam_objects
@@ -25,8 +27,10 @@ from edge_runtime.sinks import dicom as module
 from edge_runtime.sinks import outbox as outbox_module
 from edge_runtime.sinks.open import SinkContext, open_sink
 from tests.conftest import refused, sonolite
-from tests.edge_runtime.exams.conftest import exams_in, wait_until
-from tests.edge_runtime.exams.dicom.conftest import SURE, parts_of
+from tests.devices.capture.test_dicom import write_dicom
+from tests.devices.capture.test_dicom_listen import STILL, send, storescu
+from tests.edge_runtime.exams.conftest import exams_in, parts_of, wait_until
+from tests.edge_runtime.exams.dicom.conftest import SURE
 from tests.edge_runtime.exams.dicom.orthanc import Orthanc, free_port
 from tests.edge_runtime.exams.test_course import NOISE, result
 
@@ -41,7 +45,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "COMMIT_PAUSE", 0.01)
     monkeypatch.setattr(module, "LOW_PRIORITY", ())
     monkeypatch.setattr(module, "LAST_EXAM_SECONDS", 300.0)
-    monkeypatch.setattr(outbox_module, "CLOSING_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -154,12 +157,50 @@ def test_an_exam_that_was_deleted_is_given_up_and_told(
     folder = tmp_path / "exams"
     uri = f"dicom://127.0.0.1:{free_port()}"
     assert session(folder, found_bundle, uri, exams=1).waiting == 1
-    connection = open_exams(folder)
-    delete_exam(connection, folder, 1)
-    connection.close()
+    with closing(open_exams(folder)) as connection:
+        delete_exam(connection, folder, 1)
     delivery = session(folder, found_bundle, uri, exams=0)
     assert (delivery.waiting, delivery.given_up) == (0, 1)
     assert delivery.last_error == "exam 1 is not sent: there is no such exam"
+
+
+def test_an_exam_that_is_given_up_costs_the_next_one_no_time(
+    tmp_path: Path, found_bundle: Bundle, pacs: Orthanc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the session waits while the next exam is being sent."""
+    folder = tmp_path / "exams"
+    assert session(folder, found_bundle, pacs.uri, exams=1).waiting == 1
+    with closing(open_exams(folder)) as connection:
+        delete_exam(connection, folder, 1)
+    monkeypatch.setattr(outbox_module, "CLOSING_SECONDS", 0.01)
+    with pacs:
+        delivery = session(folder, found_bundle, pacs.uri, exams=1)
+    assert (delivery.delivered, delivery.waiting, delivery.given_up) == (1, 0, 1)
+
+
+def test_an_exam_on_a_disk_that_is_not_mounted_waits(tmp_path: Path, found_bundle: Bundle) -> None:
+    folder = tmp_path / "exams"
+    uri = f"dicom://127.0.0.1:{free_port()}"
+    assert session(folder, found_bundle, uri, exams=1).waiting == 1
+    folder.rename(tmp_path / "elsewhere")
+    context = SinkContext(
+        threading.Event(), True, 30.0, outboxes=tmp_path / "outbox", exam_sinks=[]
+    )
+    with open_sink(uri, context):
+        wait_until(lambda: context.tallies[0].delivery().last_error)
+    delivery = context.tallies[0].delivery()
+    assert (delivery.waiting, delivery.given_up) == (1, 0)
+    assert delivery.last_error == f"exam 1 is not sent: no exams are kept in {folder}"
+
+
+def test_a_crash_keeps_the_exam_and_tells_nothing_of_it(
+    tmp_path: Path, found_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = (sys.executable, "-c", "raise ValueError('PATIENT-4711')")
+    monkeypatch.setattr(module, "LOW_PRIORITY", crash)
+    delivery = session(tmp_path / "exams", found_bundle, "dicom://127.0.0.1:104", exams=1)
+    assert (delivery.waiting, delivery.given_up) == (1, 0)
+    assert delivery.last_error == "exit code 1"
 
 
 def test_a_full_disk_is_told_and_raises_nothing(tiny_disk: Path) -> None:
@@ -191,6 +232,40 @@ def test_a_run_sends_the_exam(
         assert pacs.identifiers() == expected(tmp_path / "exams")
         assert {each.PatientID for each in pacs.objects()} == {"PATIENT-4711"}
     assert "PATIENT-4711" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_picture_from_the_scanner_is_answered_with_a_report_in_the_same_study(
+    tmp_path: Path, demo_path: Path, pacs: Orthanc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if storescu is None:
+        pytest.skip("storescu is not installed (make test-programs)")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    study = {"PatientID": "4711", "PatientName": "Doe^Jane", "StudyInstanceUID": "1.2.826.0.1.1"}
+    still = write_dicom(tmp_path / "still.dcm", Phantom(live=False).render(0), **(STILL | study))
+    port = free_port()
+    words = ["--source", f"dicom-listen:{port}", "--exam", str(tmp_path / "exams"), "--json"]
+    words += ["--roi", "167,190,108,100", "--any-picture", "--sink", pacs.uri]
+    with pacs, (tmp_path / "stdout").open("wb") as out, (tmp_path / "stderr").open("wb") as err:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "edge_runtime", "run", str(demo_path), *words],
+            stdout=out,
+            stderr=err,
+        )
+        try:
+            wait_until(lambda: AWAITED in (tmp_path / "stdout").read_text())
+            assert send(port, still).returncode == 0
+            wait_until(lambda: "object 1" in (tmp_path / "stdout").read_text())
+            running.send_signal(signal.SIGINT)
+            assert running.wait(300) == 0
+        finally:
+            running.kill()
+            running.wait()
+        wait_until(lambda: len(pacs.identifiers()) == 2, 300)  # it is sent at low priority
+        objects = pacs.objects()
+    assert {each.StudyInstanceUID for each in objects} == {"1.2.826.0.1.1"}
+    assert {str(each.PatientName) for each in objects} == {"Doe^Jane"}
+    assert sorted(each.Modality for each in objects) == ["SR", "US"]
 
 
 def test_a_session_that_keeps_no_exams_is_refused(demo_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The OpenIGTLink server, to the project's own client and to pyigtl's, in a process of its own."""
 
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -34,8 +35,8 @@ FOUND = replace(
 PYIGTL = """
 import json, sys, time, pyigtl
 client = pyigtl.OpenIGTLinkClient("127.0.0.1", int(sys.argv[1]))
-messages = {}
-while len(messages) < 3:
+messages, until = {}, time.monotonic() + 100
+while len(messages) < 3 and time.monotonic() < until:
     for message in client.get_latest_messages():
         messages[message.message_type] = message
     time.sleep(0.01)
@@ -195,12 +196,107 @@ def test_the_oldest_results_make_room_where_a_live_client_is_slow(
     tally = Tally("igtl:")
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    client = igtl._Client(ours, tally, live=True)
+    client = igtl._Client(ours, tally, live=True, count=lambda: None)
     for _ in range(QUEUE_RESULTS + 50):
         client.put(igtl._Waiting(b"", bytes(8192)))
     assert CLIENT_TOO_SLOW in (tally.delivery().last_error or "")
     theirs.close()
-    client.close()
+    client.end()
+    client.join()
+
+
+def test_a_client_that_takes_a_little_now_and_then_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It never takes nothing for so long that it is disconnected."""
+    monkeypatch.setattr(igtl, "LAST_SECONDS", 0.2)
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    tally = Tally("igtl:")
+    client = igtl._Client(ours, tally, live=True, count=lambda: None)
+    for _ in range(QUEUE_RESULTS):
+        client.put(igtl._Waiting(b"", bytes(10_000)))
+    client.end()
+    taken = 0
+    with theirs:
+        while part := theirs.recv(1000):
+            taken += len(part)
+            time.sleep(0.005)
+    client.join()
+    assert taken < QUEUE_RESULTS * 10_000
+    delivery = tally.delivery()
+    assert delivery.given_up > 0
+    assert delivery.delivered + delivery.given_up == QUEUE_RESULTS
+
+
+def test_a_client_that_is_slow_and_steady_gets_the_whole_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes longer for the whole than a client may take nothing."""
+    monkeypatch.setattr(igtl, "CLIENT_SECONDS", 1.5)
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    tally = Tally("igtl:")
+    client = igtl._Client(ours, tally, live=True, count=lambda: None)
+    client.put(igtl._Waiting(bytes(100_000), b"rest"))
+    begun = time.monotonic()
+    taken = 0
+    while taken < 100_004:
+        part = theirs.recv(1000)
+        assert part
+        taken += len(part)
+        time.sleep(max(0.0, begun + 2.5 * taken / 100_004 - time.monotonic()))
+    client.end()
+    client.join()
+    theirs.close()
+    assert (tally.delivery().delivered, tally.delivery().given_up) == (1, 0)
+
+
+def test_what_a_client_has_got_waits_no_more() -> None:
+    with serving() as (sink, port):
+        reader = Reader(port)
+        wait_for_clients(sink, 1)
+        sink.write(RESULT, GREY)
+        until = time.monotonic() + 60
+        while sink.tally.delivery().waiting or not sink.tally.delivery().delivered:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+    assert len(reader.results()) == 1
+
+
+def test_a_recording_waits_once_for_a_client_that_makes_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(igtl, "LAST_SECONDS", 0.3)
+    tally = Tally("igtl:")
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client = igtl._Client(ours, tally, live=False, count=lambda: None)
+    begun = time.monotonic()
+    for _ in range(QUEUE_RESULTS + 100):
+        client.put(igtl._Waiting(b"", bytes(8192)))
+    assert time.monotonic() - begun < 10  # one wait, and not a hundred
+    assert CLIENT_TOO_SLOW in (tally.delivery().last_error or "")
+    theirs.close()
+    client.end()
+    client.join()
+
+
+def test_the_server_goes_on_where_a_client_cannot_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as (sink, port):
+        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as client:
+            client.settimeout(60)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))  # no file can be opened now
+            try:
+                client.connect(("127.0.0.1", port))
+                until = time.monotonic() + 60
+                while "cannot connect" not in (sink.tally.delivery().last_error or ""):
+                    assert time.monotonic() < until
+                    time.sleep(0.01)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+            wait_for_clients(sink, 1)
 
 
 def test_clients_are_limited() -> None:

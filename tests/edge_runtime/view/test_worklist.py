@@ -25,6 +25,7 @@ from edge_runtime.view.commands import Refusal
 from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View
 from tests.edge_runtime.exams.conftest import wait_until
+from tests.edge_runtime.exams.test_worklist import serving
 from tests.edge_runtime.exams.worklist_server import (
     STUDY,
     TITLE,
@@ -139,10 +140,30 @@ def test_a_worklist_that_is_away_is_told_and_the_exam_begins_all_the_same(
             operate(page, view)
             page.click("#exam")
             wait_for_text(page, "#worklist-note", Refusal.WORKLIST_AWAY)
+            assert page.inner_text("#worklist option") == "no patient to choose: type below"
             assert serious(page) == []
             page.fill("#patient-id", "9999")
             page.click("#exam-ok")
             wait_for_text(page, "#answer", "exam begun")
+
+
+def test_answers_that_cannot_be_read_are_told(
+    page: "Page", demo_bundle: Bundle, tmp_path: Path
+) -> None:
+    def answers(_: Any) -> Iterator[tuple[int, None]]:
+        yield 0xFF00, None
+
+    with (
+        serving(answers) as port,
+        open_exam_recorder(tmp_path / "exams", demo_bundle, str(SOURCE), True) as recorder,
+    ):
+        ask = partial(ask_worklist, WorklistAddress("127.0.0.1", port, TITLE))
+        operator = Operator(Region(), SOURCE, NO_REGIONS, recorder=recorder, worklist=ask)
+        with opened(operator, exams=True, worklist=True) as view, Feed(view):
+            operate(page, view)
+            page.click("#exam")
+            wait_for_text(page, "#worklist-note", "answers that could not be read: 1")
+            assert page.inner_text("#worklist option") == "no patient to choose: type below"
 
 
 def test_identities_go_to_operators_alone_and_to_no_log(

@@ -2,10 +2,8 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,13 +12,8 @@ pytest.importorskip("highdicom", reason="needs the extra `dicom`")
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.recorder import open_exam_recorder
-from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
     Identity,
-    read_decisions,
-    read_exams,
-    read_nodules,
-    read_stills,
 )
 from edge_runtime.results.result import NO_NODULE
 from tests.edge_runtime.exams.conftest import wait_until
@@ -55,17 +48,6 @@ def keep_exam(folder: Path, bundle: Bundle, identity: Identity = WHO, frames: in
                     recorder.keep_still(result(frame, nodule), NOISE)
                 if frame % 30 == 0:
                     wait_until(lambda: not recorder.status().waiting)
-
-
-def parts_of(folder: Path, number: int = 1) -> Any:
-    with closing(open_exams(folder)) as connection:
-        (exam,) = read_exams(connection, None, number)
-        return (
-            exam,
-            read_nodules(connection, number),
-            read_stills(connection, number),
-            read_decisions(connection, number),
-        )
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from edge_runtime.exams.dicom import clip as module
 from edge_runtime.exams.dicom.clip import clip_object
 from edge_runtime.exams.dicom.objects import write_objects
 from tests.conftest import refused, sonolite
-from tests.edge_runtime.exams.dicom.conftest import parts_of
-from tests.edge_runtime.exams.dicom.orthanc import Orthanc
+from tests.edge_runtime.exams.conftest import parts_of
+from tests.edge_runtime.exams.dicom.orthanc import Orthanc, free_port
 from tests.edge_runtime.exams.dicom.test_objects import errors_in
 
 MakeVideo = Callable[..., Path]
@@ -82,6 +82,11 @@ def test_the_same_recording_is_the_same_object(video: Path, exams: Path) -> None
 def test_what_is_no_recording_is_refused(source: str, words: str, exams: Path) -> None:
     with pytest.raises(BadInput, match=words):
         clip_object(parts_of(exams)[0], source)
+
+
+def test_a_clip_does_not_wait_for_a_scanner(exams: Path) -> None:
+    with pytest.raises(BadInput, match="a recording is needed"):
+        clip_object(parts_of(exams)[0], f"dicom-listen:{free_port()}")
 
 
 def test_frames_of_several_sizes_are_refused(grey: Path, exams: Path) -> None:

@@ -1,5 +1,6 @@
 """The DICOM objects of an exam: valid, the same whenever they are made, and plain to read."""
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -22,7 +23,8 @@ from edge_runtime.exams.own_codes import REASON_CODES
 from edge_runtime.exams.store import Identity, still_path
 from edge_runtime.nodules import decide, pooling
 from edge_runtime.results.result import from_json
-from tests.edge_runtime.exams.dicom.conftest import WHO, keep_exam, parts_of
+from tests.edge_runtime.exams.conftest import parts_of
+from tests.edge_runtime.exams.dicom.conftest import WHO, keep_exam
 
 
 def files_of(folder: Path, *parts: Any) -> dict[str, bytes]:
@@ -75,6 +77,9 @@ KINDS: dict[str, Any] = {
     "interrupted": lambda parts: odd(parts, ended=None),
     "evil identity": lambda parts: odd(
         parts, identity=Identity("a\\b" * 20, "A=B=C=D^E^F^G^H^I", "x" * 64)
+    ),
+    "of a worklist": lambda parts: odd(
+        parts, identity=replace(WHO, study="1.2.3", birth_date="1980-05-01")
     ),
     "other letters": lambda parts: odd(parts, identity=Identity("ÄÖ-李", "李^娜=1+1", "é")),
     "without nodules and pictures": lambda parts: (parts[0], [], [], parts[3]),
@@ -299,6 +304,18 @@ def test_objects_without_identity_name_nobody_and_are_others(
         assert word.encode() not in blob
     made = {pydicom.dcmread(BytesIO(each)).SOPInstanceUID for each in files.values()}
     assert not made & {pydicom.dcmread(BytesIO(each)).SOPInstanceUID for each in hidden.values()}
+
+
+def test_a_nodule_without_identity_has_no_box_of_another_recording(exams: Path) -> None:
+    exam, nodules, stills, decisions = parts_of(exams)
+    of_first = [
+        replace(still, result=json.dumps(json.loads(still.result) | {"file": "first.mp4"}))
+        for still in stills
+    ]
+    of_second = [replace(nodule, file="second.mp4") for nodule in nodules]
+    hidden = files_of(exams, *without_identity(exam, of_second, of_first, decisions))
+    report = hidden["report.dcm"]
+    assert report.count(b"No kept picture tells where it lies.") == len(nodules) == 2
 
 
 def test_two_exams_share_no_identifier(
