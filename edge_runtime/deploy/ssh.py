@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from devices import BadInput, CheckFailed, HardwareMissing
+from edge_runtime.release.layout import POLL_SECONDS
 
 SSH_OPTIONS = (
     *("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-T"),
@@ -29,8 +30,6 @@ SSH_FAILED = 255
 _CHUNK = 1 << 16
 MAX_OUTPUT, MAX_COMPLAINT = 64 << 20, 1 << 16
 """Bytes of the output of a command, and bytes at the end of stderr that are read."""
-CHECK_SECONDS = 0.1
-"""Seconds between two looks at how much a command has written."""
 LONGEST = 60
 """Bytes of the name of a folder for the connection's socket, which has 107 with all that ssh adds
 to it (unix(7), sun_path)."""
@@ -98,7 +97,7 @@ class SshDevice:
             code = None
             while code is None:
                 with suppress(subprocess.TimeoutExpired):
-                    code = process.wait(CHECK_SECONDS)
+                    code = process.wait(POLL_SECONDS)
                 if max(os.fstat(file.fileno()).st_size for file in (out, err)) > MAX_OUTPUT:
                     process.kill()
                     raise BadInput(f"{self.address}: answers more than {MAX_OUTPUT:,} bytes")

@@ -47,7 +47,7 @@ SINK_COUNTS = "sinks.json"
 LOG_LINES = 1000
 """Lines of the log of switches; older lines are removed."""
 POLL_SECONDS = 0.1
-"""Seconds between two attempts to take a lock that somebody holds."""
+"""Seconds between two looks at something that is waited for, such as a lock that somebody holds."""
 
 
 MAX_STATE_BYTES = 4 << 20
