@@ -12,7 +12,7 @@ WORKERS ?= $(shell nproc | awk '{print ($$1 < 4 ? $$1 : 4)}')
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PROGRAMS = $(shell sed 's/\#.*//' requirements/debian.txt)
 
-.PHONY: demo test test-slow fuzz test-programs host lint docs docs-serve lock ship deb sbom
+.PHONY: demo test test-slow fuzz soak test-programs host lint docs docs-serve lock ship deb sbom audit
 
 demo: .venv/view
 	$(BIN)/sonolite demo
@@ -30,6 +30,12 @@ test-slow: .venv/host
 MINUTES ?= 1
 fuzz: .venv/host
 	nice $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
+
+# The service for SOAK_HOURS hours on a recording, a stream that breaks every minute, and faults: it
+# keeps its memory, descriptors and threads.
+export SOAK_HOURS ?= 8
+soak: .venv/host
+	$(BIN)/pytest -m soak tests/soak -s
 
 # The programs that tests run: an SSH server, a browser and others. On a machine of your own, note
 # that Debian starts the SSH server as a service. npm brings the JSON schema of FHIR.
@@ -134,3 +140,8 @@ sbom: .venv/host
 	@mkdir -p $(DIST)
 	$(BIN)/cyclonedx-py requirements requirements/device.txt --pyproject pyproject.toml \
 		--mc-type application --output-reproducible -o $(DIST)/sonolite.cdx.json
+
+# Known weaknesses of the versions that the lock files pin: a line for each, and dist/audit.json.
+# Needs the network: the advisories are those of PyPI.
+audit: .venv/host
+	$(BIN)/python -m packages.audit $(DIST)

@@ -5,11 +5,12 @@ the work begins.
 """
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from devices import BadInput
-from devices.regular_file import read_regular
+from devices.regular_file import MAX_MODEL, read_regular, require_regular
 from devices.schema_io import read_json
 from edge_runtime.files import refuse_existing
 from train.importers import read_samples
@@ -71,6 +72,18 @@ def check_evaluation(
     if others is not None and not others.exists():
         raise BadInput(f"{others}: no such file or folder")
     read_samples(data, task if tirads is None else task.graded(tirads))
+
+
+def require_bounded(model: Path) -> None:
+    """Raises BadInput for a Keras model that is no regular file, or unpacks to too many bytes."""
+    try:
+        require_regular(model)
+        with zipfile.ZipFile(model) as packed:
+            size = sum(info.file_size for info in packed.filelist)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{model}: not a Keras model that can be read") from error
+    if size > MAX_MODEL:
+        raise BadInput(f"{model}: more than {MAX_MODEL:,} bytes once it is unpacked")
 
 
 def require_run(folder: Path) -> None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
 from devices import BadInput
+from devices.packed_arrays import unpack_arrays
+from devices.regular_file import MAX_MODEL, read_regular
 from devices.schema_io import read_json, write_json
 from edge_runtime.files import whole_file
 from train.batches import Batches, PatchSet
@@ -236,9 +238,9 @@ class Learner:
             return ()
         variables = self._variables()
         try:
-            with open(folder / STATE, "rb") as file, np.load(file, allow_pickle=False) as state:
-                history = read_json(state["history"].tobytes(), tuple[Epoch, ...], "history")
-                arrays = [state[name] for name in sorted(state.files) if name != "history"]
+            state = unpack_arrays(read_regular(folder / STATE, MAX_MODEL), MAX_MODEL)
+            history = read_json(state["history"].tobytes(), tuple[Epoch, ...], "history")
+            arrays = [state[name] for name in sorted(state) if name != "history"]
             expected = [array.shape for array in (*variables, *self._kept)]
             if not history or [array.shape for array in arrays] != expected:
                 raise ValueError("of another network")

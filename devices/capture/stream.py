@@ -15,7 +15,7 @@ import numpy as np
 from devices.capture.arrival import ArrivalTime
 from devices.capture.registry import PYAV
 from devices.capture.silence_limit import SilenceLimit
-from devices.capture.size import MAX_PIXELS, check_size
+from devices.capture.size import MAX_MOVING_PIXELS, check_size
 from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput, DeviceLost, DeviceStalled
 from devices.frame import CaptureDevice, Clock, Frame, Pixels, nominal_rate
@@ -60,7 +60,7 @@ DECODER = {
     "flags": "low_delay",
     "threads": "1",  # each further thread holds a frame back
     "err_detect": "explode",  # instead of a picture with its holes painted over
-    "max_pixels": str(MAX_PIXELS),
+    "max_pixels": str(MAX_MOVING_PIXELS),
 }
 
 
@@ -253,7 +253,7 @@ class Stream(CaptureDevice):
 
     def _unpack(self, picture: "VideoFrame") -> Pixels:
         """The pixels, uint8 ``H x W x 3`` (BGR). Raises BadInput for a size that is refused."""
-        check_size(str(self._name), picture.width, picture.height)
+        check_size(str(self._name), picture.width, picture.height, MAX_MOVING_PIXELS)
         return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
 
     def _hang_up(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from devices.buffers import Buffers
 from devices.capture.promised import promised_bytes, promised_frames
 from devices.capture.registry import PYAV
-from devices.capture.size import check_size
+from devices.capture.size import MAX_MOVING_PIXELS, check_size
 from devices.errors import BadInput, EndOfRecording
 from devices.frame import CaptureDevice, Clock, Frame, Pixels, nominal_rate
 
@@ -48,7 +48,7 @@ class Video(CaptureDevice):
         """Opens `path`. Raises BadInput where it is no video or its size is refused."""
         self._path, self._clock = path, clock
         width, height = self._open([cv2.CAP_PROP_N_THREADS, 1])
-        check_size(path, width, height)
+        check_size(path, width, height, MAX_MOVING_PIXELS)
         if width * height > ALONE:
             self._open([])
         self._buffers, self._shape = Buffers(), (height, width, 3)

@@ -22,6 +22,7 @@ from devices.compute.cpu import CpuBackend
 from devices.compute.delegate import DelegateBackend
 from devices.compute.gpu import GpuBackend
 from devices.errors import BadInput, HardwareMissing, SonoliteError
+from devices.own_process import module_command
 
 FIRST_SECONDS, PROCESS_SECONDS = 40, 55
 """Seconds to open a model and to answer the pictures; and to start the process before."""
@@ -73,11 +74,9 @@ def try_first(
         "memory": memory,
         "seconds": FIRST_SECONDS,
     }
-    # Without -I, which would ignore PYTHONPATH: the process has to load the modules of this one.
-    words = [sys.executable, "-P", "-m", "devices.compute.first_opening"]
     try:
         done = subprocess.run(  # noqa: S603  our own module
-            words,
+            module_command("devices.compute.first_opening"),
             input=json.dumps(header).encode() + b"\n" + model + tensors.tobytes(),
             capture_output=True,
             check=False,

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from devices import BadInput, CheckFailed
+from devices.own_process import module_command
 from devices.regular_file import read_regular
 from devices.schema_io import read_json, write_json
 from edge_runtime.bench.workloads import LoopedRecording, RawMeasurement, Task, WorkloadName
@@ -146,7 +146,7 @@ def measure(
 
 def _run(task: Task) -> RawMeasurement:
     """Runs one workload in its own process."""
-    words = [sys.executable, "-m", "edge_runtime.bench.workloads", json.dumps(asdict(task))]
+    words = [*module_command("edge_runtime.bench.workloads"), json.dumps(asdict(task))]
     done = subprocess.run(words, capture_output=True, text=True)  # noqa: S603  our own module
     if done.returncode:
         errors = done.stderr.strip().splitlines() or ["it says nothing"]
@@ -190,7 +190,7 @@ def _command(
     bundle: Path, source: str, roi: str | None, threads: int, environment: dict[str, str]
 ) -> CommandMeasurement:
     """Starts the command as a person does, and reads the first line."""
-    words = [sys.executable, "-m", "edge_runtime", "run", str(bundle), "--source", source, "--json"]
+    words = [*module_command("edge_runtime"), "run", str(bundle), "--source", source, "--json"]
     words += ["--threads", str(threads)] + ([] if roi is None else ["--roi", roi])
     began = time.monotonic()
     with subprocess.Popen(  # noqa: S603  our own command

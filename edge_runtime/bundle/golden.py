@@ -1,7 +1,6 @@
 """Golden frames: pictures with the answers of the float model, to check a backend on a device."""
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
+from devices.packed_arrays import unpack_arrays
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.preprocess import Preprocessing
 
@@ -53,17 +53,10 @@ def write_golden(golden: Golden) -> bytes:
 
 def read_arrays(bundle: Bundle, member: str) -> dict[str, NDArray[Any]]:
     """The arrays in a member of a bundle, by name. Raises BadInput where it holds none."""
-    content = io.BytesIO(bundle.read(member))
     try:
-        with zipfile.ZipFile(content) as packed:
-            if sum(info.file_size for info in packed.filelist) > MAX_GOLDEN:
-                raise BadInput(f"{bundle.path}: {member} is larger than {MAX_GOLDEN:,} bytes")
-        with np.load(content, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except BadInput:
-        raise
-    except Exception as error:  # numpy and zipfile raise many kinds of errors for damaged bytes
-        raise BadInput(f"{bundle.path}: {member} holds no golden frames") from error
+        return unpack_arrays(bundle.read(member), MAX_GOLDEN)
+    except ValueError as error:
+        raise BadInput(f"{bundle.path}: {member} holds no golden frames: {error}") from error
 
 
 def read_golden(bundle: Bundle) -> Golden:

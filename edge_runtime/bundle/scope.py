@@ -12,13 +12,13 @@ The score has two parts:
 """
 
 import io
-import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput
+from devices.packed_arrays import unpack_arrays
 
 MAX_DISCRIMINANTS = 8
 """The most discriminants of a scope. `train.scope` fits fewer."""
@@ -107,19 +107,16 @@ def read_scope(content: bytes) -> Scope:
     0.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            if sum(info.file_size for info in packed.filelist) > MAX_SCOPE:
-                raise ValueError("too large")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            mean = arrays["mean"]
-            discriminated = "discriminants" in arrays or "offsets" in arrays
-            scope = Scope(
-                mean,
-                arrays["whitening"],
-                float(arrays["limit"]),
-                arrays["discriminants"] if discriminated else np.zeros((mean.size, 0), np.float32),
-                arrays["offsets"] if discriminated else np.zeros(0, np.float32),
-            )
+        arrays = unpack_arrays(content, MAX_SCOPE)
+        mean = arrays["mean"]
+        discriminated = "discriminants" in arrays or "offsets" in arrays
+        scope = Scope(
+            mean,
+            arrays["whitening"],
+            float(arrays["limit"]),
+            arrays["discriminants"] if discriminated else np.zeros((mean.size, 0), np.float32),
+            arrays["offsets"] if discriminated else np.zeros(0, np.float32),
+        )
         fits = (
             scope.mean.ndim == scope.offsets.ndim == 1
             and scope.whitening.shape == scope.mean.shape * 2

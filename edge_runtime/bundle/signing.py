@@ -16,6 +16,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from devices import BadInput
+from devices.regular_file import read_regular
 from edge_runtime.files import configuration_folder, refuse_existing, whole_file
 
 SIGNING_KEY = "signing.pem"
@@ -70,6 +71,7 @@ def write_public(path: Path, key: bytes) -> None:
     """Writes a public key as PEM."""
     with whole_file(path) as part:
         part.write_bytes(public_pem(key))
+        part.chmod(0o644)
 
 
 def public_pem(key: bytes) -> bytes:
@@ -124,7 +126,7 @@ def read_signing_key(path: Path | None) -> SigningKey:
         if key_path.is_file() and key_path.stat().st_mode & 0o077:
             raise BadInput(f"{key_path}: others can read this signing key; chmod 600 {key_path}")
         refuse_in_run(key_path)
-        return _private(key_path.read_bytes(), str(key_path))
+        return _private(read_regular(key_path), str(key_path))
     except FileNotFoundError:
         raise BadInput(
             f"{key_path}: there is no signing key; make one with `sonolite keys new`, "

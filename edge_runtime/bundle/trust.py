@@ -6,6 +6,7 @@ A device trusts the public keys in one folder, and keeps the newest version of e
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from edge_runtime.files import configuration_folder, state_folder, whole_file
 TRUST_VARIABLE = "SONOLITE_TRUST"
 """The variable with the folder of the trusted keys."""
 TRUSTED_FOLDER, VERSIONS_FILE = "trusted", "versions.json"
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def trusted_folder() -> Path:
@@ -44,15 +46,18 @@ class TrustedKeys:
 def read_trusted(folder: Path) -> TrustedKeys:
     """Reads the trusted keys, `*.pem` of a folder; none where there is no folder.
 
-    A file that is no public Ed25519 key, or that anybody can write, is not trusted. The other files
-    are: a device with one broken file still runs the bundles of good keys.
-    Raises BadInput where anybody can write the folder, because then any key may be a stranger's.
+    A file that is no public Ed25519 key, or that another user may have written, is not trusted. The
+    other files are: a device with one broken file still runs the bundles of good keys.
+    Raises BadInput where another user may have written the folder, because then any key may be a
+    stranger's.
     """
     keys: dict[bytes, str] = {}
     refused: list[str] = []
     paths = sorted(folder.glob("*.pem"))
     if paths:
-        _refuse_open_to_all(folder)
+        _refuse_strangers(folder)
+        if (mode := folder.resolve().parent.stat().st_mode) & 0o002 and not mode & stat.S_ISVTX:
+            raise BadInput(f"{folder}: anybody can replace it; chmod o-w {folder.resolve().parent}")
     for path in paths:
         try:
             keys[_public(path)] = path.stem
@@ -65,7 +70,7 @@ def _public(path: Path) -> bytes:
     """The public key in a file. Raises BadInput where there is none, or anybody can write it."""
     if not path.is_file():  # reading a pipe would wait for a writer
         raise BadInput(f"{path}: not a file")
-    _refuse_open_to_all(path)
+    _refuse_strangers(path)
     try:
         return read_public(read_regular(path))
     except ValueError as error:
@@ -76,9 +81,21 @@ def _public(path: Path) -> bytes:
         raise BadInput(f"{path}: {error}") from error
 
 
-def _refuse_open_to_all(path: Path) -> None:
-    if path.stat().st_mode & 0o002:
-        raise BadInput(f"{path}: anybody can write it; chmod o-w {path}")
+def _refuse_strangers(path: Path) -> None:
+    """Raises BadInput where another user than root or the owner of the folder above can write.
+
+    What lies in the package itself is as safe as the program, and what is mounted read-only is the
+    choice of whoever mounted it, as for a container.
+    """
+    place = path.resolve()
+    if place.is_relative_to(_PACKAGE) or os.statvfs(place).f_flag & os.ST_RDONLY:
+        return
+    status, above = place.stat(), place.parent.stat()
+    if status.st_mode & 0o022:
+        writer = "anybody" if status.st_mode & 0o002 else "its group"
+        raise BadInput(f"{path}: {writer} can write it; chmod go-w {path}")
+    if status.st_uid not in (0, os.geteuid(), above.st_uid):
+        raise BadInput(f"{path}: it belongs to another user; sudo chown {os.geteuid()} {path}")
 
 
 def require_trusted(name: str, signature: Signature | None, trusted: Mapping[bytes, str]) -> bytes:
@@ -106,6 +123,13 @@ class AdmittedVersions:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    @property
+    def note(self) -> str | None:
+        """What a user should know: that the file was there, and has gone. Else None."""
+        if self._path.with_suffix(".lock").exists() and not self._path.exists():
+            return f"{self._path}: gone, so that an older bundle is not noticed; it begins anew"
+        return None
 
     def require_not_older(self, key: bytes, name: str, version: int) -> None:
         """Raises BadInput where a newer version was admitted, or the file is damaged."""

@@ -244,8 +244,15 @@ def run(
         opened, manifest.classifier, requests, variant, threads, any_picture, profile
     )
 
+    if (note := versions.note) is not None:
+        say(f"note: {note}")
+
     def admit() -> None:
-        versions.admit(signature.key, manifest.name, manifest.version)
+        try:
+            versions.admit(signature.key, manifest.name, manifest.version)
+        except (BadInput, OSError) as error:  # as in a home that is read-only
+            reason = error.strerror if isinstance(error, OSError) else error
+            say(f"note: this version is not kept, so that an older one is not noticed: {reason}")
 
     _run(
         chain,

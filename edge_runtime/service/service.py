@@ -93,6 +93,8 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
     chain = FallbackChain(bundle, bundle.manifest.classifier, board=board)
     _open_models(chain)
     service = _Service(layout, release, bundle, board, config.exam is not None)
+    if (note := device_versions(layout).note) is not None:
+        service.report("versions gone", why=note)
     with ExitStack() as stack:
         stack.callback(service.update_lock.end)
         sinks = [*_open_sinks(config, service, stack), *_open_aggregates(service, stack)]

@@ -6,7 +6,6 @@ sends them: `sonolite exam send`. So neither the libraries nor a PACS that hangs
 """
 
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from devices import BadInput, CheckFailed, Pixels
+from devices.own_process import module_command
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
 from edge_runtime.sinks.outbox import Message, NotSent, Outbox, Rejected
@@ -103,10 +103,7 @@ class PacsSink:
         """Has another process send an exam."""
         words = [
             *LOW_PRIORITY,
-            sys.executable,
-            "-P",
-            "-m",
-            "edge_runtime",
+            *module_command("edge_runtime"),
             "exam",
             "send",
             str(queued.exam),

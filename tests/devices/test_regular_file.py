@@ -15,6 +15,7 @@ from devices.capture.kinds import kind_of
 from devices.capture.script import find_script
 from devices.regular_file import read_regular
 from edge_runtime.bench.measure import read_bench
+from edge_runtime.bundle.signing import read_signing_key
 from edge_runtime.bundle.trust import AdmittedVersions, read_trusted
 from edge_runtime.deploy.fleet import read_fleet
 from edge_runtime.screen.saved_regions import read_saved_regions
@@ -45,6 +46,7 @@ def test_a_pipe_is_no_file_of_settings(tmp_path: Path) -> None:
         read_fleet,
         read_saved_regions,
         lambda path: AdmittedVersions(path).require_not_older(b"", "a", 1),
+        read_signing_key,
     ):
         with pytest.raises(BadInput):
             read(pipe)

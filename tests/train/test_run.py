@@ -1,14 +1,19 @@
 """A run names what made it."""
 
+import os
 import re
+import shutil
 import subprocess
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from devices import BadInput
+from train.arguments import require_bounded
 from train.learner import Epoch
-from train.run import commit, read_run
+from train.run import commit, read_run, read_test_answers
 
 
 def git(folder: Path, *words: str) -> None:
@@ -42,3 +47,44 @@ def test_the_time_of_a_training_is_that_of_its_teachers_too(run_folder: Path) ->
     last = Epoch(8, 0.5, 0.9, 0.5, 0.9, seconds=10.0)
     assert replace(record, history=history).seconds == 5.0
     assert replace(record, history=history, teachers=(last, last)).seconds == 165.0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\xff\xfe", b"path,split\n", b"split,label\ntest,benign\n", b'"\0']
+)
+def test_answers_that_are_damaged_are_one_line(
+    content: bytes | None, run_folder: Path, tmp_path: Path
+) -> None:
+    whole = read_test_answers(run_folder, ("benign", "malignant"))
+    assert len(whole.labels) == len(whole.groups) > 0
+    path = tmp_path / "answers.csv"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"answers\.csv: (not |no answers)"):
+        read_test_answers(tmp_path, ("benign", "malignant"))
+
+
+def test_a_model_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("model.weights.h5", "w", force_zip64=True) as member,
+    ):
+        for _ in range(1025):
+            member.write(bytes(1 << 20))
+    assert path.stat().st_size < 1 << 21
+    with pytest.raises(BadInput, match="more than 1,073,741,824 bytes once it is unpacked"):
+        require_bounded(path)
+
+
+def test_a_pipe_is_no_model(run_folder: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    (run / "model.keras").unlink()
+    os.mkfifo(run / "model.keras")
+    with pytest.raises(BadInput, match=r"model\.keras"):
+        read_run(run)
+    with pytest.raises(BadInput, match="not a regular file"):
+        require_bounded(run / "model.keras")

@@ -17,6 +17,7 @@ from devices.regular_file import MAX_MODEL, MAX_TABLE, read_regular
 from devices.schema_io import read_json, write_json
 from edge_runtime.bundle.policies import TrackingPolicy
 from edge_runtime.files import whole_folder
+from train.arguments import require_bounded
 from train.locator.dataset import LocatorPicture
 from train.locator.metrics import ClipFigures, Figure
 from train.locator.network import NearestUpSampling
@@ -147,6 +148,7 @@ def read_locator_run(folder: Path, data: Path | None = None) -> LocatorRun:
         raise BadInput(f"{folder / 'model.keras'}: not the model of this run")
     if hashlib.sha256(split).hexdigest() != record.split_sha256:
         raise BadInput(f"{folder / 'split.csv'}: not the split of this run")
+    require_bounded(folder / "model.keras")
     pictures = merge_rows(read_split(folder / "split.csv"), data or Path(record.root))
     try:
         network = keras.saving.load_model(
@@ -162,11 +164,17 @@ def read_locator_run(folder: Path, data: Path | None = None) -> LocatorRun:
 
 def read_split(table: Path) -> list[dict[str, str]]:
     """The rows of `split.csv`. Raises BadInput where they are not of that table."""
-    with open(table, newline="") as file:
-        reader = csv.DictReader(file)
+    try:
+        lines = io.StringIO(read_regular(table, MAX_TABLE).decode(), newline="")
+        reader = csv.DictReader(lines)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise BadInput(f"{table}: not the split of a locator")
-        return list(reader)
+            raise ValueError("other columns")
+        rows = list(reader)
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row of another length")
+    except (OSError, ValueError, csv.Error) as error:
+        raise BadInput(f"{table}: not the split of a locator") from error
+    return rows
 
 
 def merge_rows(rows: Sequence[dict[str, str]], root: Path) -> tuple[MarkedPicture, ...]:

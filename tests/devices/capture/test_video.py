@@ -41,6 +41,17 @@ def times(path: Path) -> list[float]:
     return seconds
 
 
+def test_a_video_larger_than_any_screen_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    """A decoder holds several pictures: a small file would take a gigabyte."""
+    path = tmp_path / "large.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (4200, 4000))
+    writer.write(np.zeros((4000, 4200, 3), np.uint8))
+    writer.release()
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(BadInput, match="4200 x 4000 pixels are too many; at most 16,777,216"):
+        Video(path)
+
+
 SCREENS = [Phantom(width=320, height=240).render(index) for index in range(8)]
 
 

@@ -222,6 +222,80 @@ def test_in_a_folder_that_anybody_can_write_no_key_is_trusted(tmp_path: Path) ->
         read_trusted(tmp_path / "keys")
 
 
+@pytest.mark.parametrize("place", ["keys", "keys/own.pem"])
+def test_what_the_group_can_write_is_not_trusted(place: str, tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "keys" / "own.pem")
+    (tmp_path / place).chmod(0o775)
+    words = f"{place}: its group can write it; chmod go-w "
+    if place == "keys":
+        with pytest.raises(BadInput, match=words):
+            read_trusted(tmp_path / "keys")
+    else:
+        trusted = read_trusted(tmp_path / "keys")
+        assert not trusted.keys
+        assert words in trusted.refused[0]
+
+
+def test_a_folder_that_anybody_can_replace_is_not_trusted(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "open" / "keys" / "own.pem")
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(BadInput, match=r"keys: anybody can replace it; chmod o-w .*/open$"):
+        read_trusted(tmp_path / "open" / "keys")
+    (tmp_path / "open").chmod(0o1777)  # only the owner replaces what lies there
+    assert read_trusted(tmp_path / "open" / "keys").keys
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+def test_what_belongs_to_another_user_is_not_trusted(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "keys" / "own.pem")
+    os.chown(tmp_path / "keys" / "own.pem", 12345, 12345)
+    trusted = read_trusted(tmp_path / "keys")
+    assert not trusted.keys
+    assert "own.pem: it belongs to another user; sudo chown 0" in trusted.refused[0]
+    os.chown(tmp_path / "keys", 12345, 12345)
+    with pytest.raises(BadInput, match="keys: it belongs to another user; sudo chown 0"):
+        read_trusted(tmp_path / "keys")
+
+
+def test_a_new_key_is_trusted_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        new_key(tmp_path / "key.pem", tmp_path / "a" / "keys" / "own.pem")
+    finally:
+        os.umask(before)
+    assert read_trusted(tmp_path / "a" / "keys").keys
+
+
+def test_versions_that_are_gone_are_told(
+    person: Path, demo_bundle: Bundle, contents: dict[str, bytes]
+) -> None:
+    assert sonolite("keys", "new").code == 0
+    key = person / "config" / "sonolite" / "signing.pem"
+    path = signed(person / "a.sonolite", demo_bundle, contents, key)
+    words = ("run", path, "--source", "phantom:?frames=2")
+    assert "note: " not in sonolite(*words).stderr.replace("note: no nodule", "")
+    (person / "state" / "sonolite" / VERSIONS_FILE).unlink()
+    assert (
+        f"{VERSIONS_FILE}: gone, so that an older bundle is not noticed" in sonolite(*words).stderr
+    )
+    assert f"{VERSIONS_FILE}: gone" not in sonolite(*words).stderr
+
+
+def test_a_state_that_cannot_be_written_keeps_nobody_from_running(
+    person: Path,
+    demo_bundle: Bundle,
+    contents: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert sonolite("keys", "new").code == 0
+    key = person / "config" / "sonolite" / "signing.pem"
+    path = signed(person / "a.sonolite", demo_bundle, contents, key)
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nobody")
+    done = sonolite("run", path, "--source", "phantom:?frames=2")
+    assert done.code == 0, done
+    assert "note: this version is not kept, so that an older one is not noticed" in done.stderr
+
+
 def test_a_trusted_key_that_anybody_could_have_put_there_is_none(tmp_path: Path) -> None:
     new_key(tmp_path / "key.pem", tmp_path / "keys" / "own.pem")
     (tmp_path / "keys" / "own.pem").chmod(0o666)

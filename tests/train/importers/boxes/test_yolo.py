@@ -133,6 +133,17 @@ def test_a_hostile_data_yaml_is_one_line(tmp_path: Path, text: str, message: str
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.timeout(60)
+def test_a_few_merges_do_not_take_all_memory(tmp_path: Path) -> None:
+    """Each line would have nine times the entries of the line before it."""
+    merged = "".join(
+        f"a{line}: &a{line} {{<<: [{', '.join([f'*a{line - 1}'] * 9)}]}}\n" for line in range(1, 12)
+    )
+    (tmp_path / "data.yaml").write_text(f"a0: &a0 {{x: 1}}\n{merged}train: nowhere\n")
+    with pytest.raises(BadInput, match="not YAML"):
+        read_marked(tmp_path)
+
+
 def test_aliases_that_multiply_are_not_unfolded(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60))]
     write(folder_of(tmp_path, a=LINE) / "data.yaml", "\n".join(lines) + "\ntrain: images/train")
