@@ -102,8 +102,8 @@ lock: .venv/host
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml "$$@" -o $$out; \
 	done
-	# What a view and some sinks need beside the runtime, in the runtime's versions.
-	for extra in view prometheus mqtt; do \
+	# What a source, a view and some sinks need beside the runtime, in the runtime's versions.
+	for extra in stream dicom view prometheus mqtt; do \
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 			--no-emit-index-url pyproject.toml --extra $$extra --constraints requirements/device.txt \
 			$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements/device.txt) \

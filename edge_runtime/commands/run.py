@@ -4,8 +4,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +57,7 @@ from edge_runtime.view import session_facts
 
 if TYPE_CHECKING:
     from edge_runtime.exams.recorder import ExamRecorder
-    from edge_runtime.exams.worklist import Worklist, WorklistAddress
+    from edge_runtime.exams.worklist import Worklist
     from edge_runtime.session.frame_recorder import FrameRecorder
     from edge_runtime.sinks.sink import ExamSink
 
@@ -342,12 +340,6 @@ def _refuse_received(record: Path | None, exam: WantedExam | None) -> None:
         raise BadInput("--exam-id: the pictures that are sent say whom they show")
 
 
-def _ask_today(worklist: "WorklistAddress") -> "Worklist":
-    from edge_runtime.exams.worklist import ask_worklist
-
-    return ask_worklist(worklist, datetime.now().astimezone().date().isoformat())
-
-
 def _kept_lines(recorders: "list[FrameRecorder | ExamRecorder]") -> list[str]:
     """What the recorders kept, for a person."""
     return [line for recorder in recorders for line in recorder.lines()]
@@ -379,7 +371,7 @@ def _run(
     record: Path | None = None,
     record_limit: float = RECORD_GIGABYTES,
     exam: WantedExam | None = None,
-    worklist: "WorklistAddress | None" = None,
+    worklist: "Callable[[], Worklist] | None" = None,
 ) -> None:
     """One session from the arguments to the summary; calls `admit` once the model is open."""
     if record is not None:
@@ -459,7 +451,7 @@ def _run(
                 saved_regions_file(),
                 session.throttle.celsius,
                 exam_recorder,
-                None if worklist is None else partial(_ask_today, worklist),
+                worklist,
             )
             facts = session_facts(
                 device.live,

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from devices import BadInput
-from devices.capture.registry import PYNETDICOM
 from edge_runtime.files import configuration_folder
 from edge_runtime.text import say
 from edge_runtime.view import WEB_SERVER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_runtime.exams.store import Identity, Retention
-    from edge_runtime.exams.worklist import WorklistAddress
+    from edge_runtime.exams.worklist import Worklist
     from edge_runtime.view.address import Address
     from edge_runtime.view.certificate import Certificate
 
@@ -110,13 +111,15 @@ def exam_from_options(
     return WantedExam(folder, Identity(patient), Retention(days, size))
 
 
-def worklist_from_options(text: str | None, begins: bool) -> "WorklistAddress | None":
-    """The worklist of the options of `run`. Raises BadInput where no exam begins on a page."""
+def worklist_from_options(text: str | None, begins: bool) -> "Callable[[], Worklist] | None":
+    """The question to the worklist of the options of `run`.
+
+    Raises BadInput where no exam begins on a page.
+    """
     if text is None:
         return None
     if not begins:
         raise BadInput("--worklist needs --exam and --view")
-    from edge_runtime.exams.worklist import parse_worklist
+    from edge_runtime.exams.worklist import question_of_today
 
-    PYNETDICOM.require()
-    return parse_worklist(text)
+    return question_of_today(text)

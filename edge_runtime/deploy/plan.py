@@ -11,6 +11,8 @@ import msgspec
 
 from devices import BadInput
 from devices.boards import Board, read_board
+from devices.capture import DICOM
+from devices.capture.registry import PYDICOM, scheme_of
 from devices.schema_io import read_json
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.signing import fingerprint, public_pem
@@ -29,7 +31,7 @@ from edge_runtime.release.layout import (
     Refused,
 )
 from edge_runtime.release.stage import file_sha256, release_name
-from edge_runtime.sinks.open import SINK_LIBRARIES
+from edge_runtime.sinks.open import DICOM_OBJECTS, SINK_LIBRARIES
 from edge_runtime.sinks.sink_uri import SinkUri
 
 UNPACKED_FACTOR = 5
@@ -246,10 +248,18 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
 
 
 def needed_extras(config: Config) -> set[str]:
-    """The extras of this project without which a view or a sink of the configuration fails."""
+    """The extras of this project without which a part of the configuration fails."""
     extras = {"view"} if config.view.address else set()
+    source = scheme_of(config.source)
+    suffix = PurePosixPath(config.source).suffix.lower()
     kinds = [SinkUri(sink.uri).kind for sink in config.sink]
     libraries = [SINK_LIBRARIES[kind] for kind in kinds if kind in SINK_LIBRARIES]
+    if source is not None and source.library is not None:
+        libraries.append(source.library)
+    elif suffix in DICOM:
+        libraries.append(PYDICOM)
+    if config.exam is not None and config.exam.worklist:
+        libraries.append(DICOM_OBJECTS)
     return extras | {library.extra for library in libraries if library.extra is not None}
 
 

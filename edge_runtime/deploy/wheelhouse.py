@@ -88,7 +88,8 @@ def download_wheels(board: Board, machine: str, version: str, extras: Collection
     Raises BadInput where pip cannot get a wheel.
     """
     names = [LOCK_FILES[board.interpreter], *(f"{extra}.txt" for extra in sorted(extras))]
-    lock = "".join(lock_for_target(read_lock_file(name), machine, version) for name in names)
+    locks = [lock_for_target(read_lock_file(name), machine, version) for name in names]
+    lock = "\n".join(dict.fromkeys("".join(locks).splitlines())) + "\n"  # two extras may share one
     tags = board.platforms(machine)  # type: ignore[arg-type]
     digest = hashlib.sha256("\n".join([lock, version, *tags]).encode()).hexdigest()
     folder = wheel_cache() / digest[:32]

@@ -9,9 +9,10 @@ import re
 import socket
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -102,6 +103,16 @@ def parse_worklist(text: str) -> WorklistAddress:
             "worklist: HOST:PORT is expected; the options after ? are " + ", ".join(WORKLIST_KEYS)
         ) from None
     return WorklistAddress(host, port, **values)
+
+
+def question_of_today(text: str) -> Callable[[], Worklist]:
+    """A function that asks the worklist of `parse_worklist` for the steps of the day.
+
+    Raises BadInput for another text, and where the library is missing.
+    """
+    PYNETDICOM.require()
+    address = parse_worklist(text)
+    return lambda: ask_worklist(address, datetime.now().astimezone().date().isoformat())
 
 
 def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:

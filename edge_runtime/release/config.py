@@ -27,7 +27,7 @@ CONFIG_HEAD = """\
 # A table [view] shows the live picture: address = "127.0.0.1:8765"; tls = true encrypts it with a
 # certificate that the device makes, certificate = "FILE" and key = "FILE" with one of yours.
 # A table [exam] lets an operator of that page keep exams; keep_days = 30.0 and
-# keep_gigabytes = 4.0 delete older ones.
+# keep_gigabytes = 4.0 delete older ones; worklist = "HOST:PORT" offers the patients of a worklist.
 # [[sink]] with a uri, as in `sonolite run --sink`, sends results to one more place.
 """
 
@@ -56,6 +56,8 @@ class ExamSettings:
     """Older exams are deleted."""
     keep_gigabytes: float = 4.0
     """The oldest exams beyond this size are deleted."""
+    worklist: str = ""
+    """As in `sonolite run --worklist`; empty where patients are typed."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,10 @@ from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.view import session_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_runtime.exams.recorder import ExamRecorder
+    from edge_runtime.exams.worklist import Worklist
     from edge_runtime.view.operator import Operator
 
 _LOGGER = logging.getLogger(__name__)
@@ -203,6 +206,7 @@ def _session(
                     chain.classifier.has_evidence,
                     exams=service.recorder is not None,
                     received=device.received is not None,
+                    worklist=service.worklist is not None,
                 )
                 stack.enter_context(service.view.session(facts, session.region, service.recorder))
             no_picture: str | None = None
@@ -278,6 +282,8 @@ class _Service:
         self.view: ServiceView | None = None
         self.recorder: ExamRecorder | None = None
         """Keeps the exams of the session that runs; None where none are kept."""
+        self.worklist: Callable[[], Worklist] | None = None
+        """Asks for the patients of the day; None where patients are typed."""
         self.exams = layout.state(EXAMS)
         self.throttle = Throttle(board)
         self._regions = layout.root / REGIONS_FILE
@@ -295,6 +301,7 @@ class _Service:
             fps=0.0,
             outboxes=outboxes,
             exam_sinks=[] if keeps_exams else None,
+            serves=True,
         )
         self.drift_folder = layout.state(DRIFT_FOLDER)
         self.aggregates = Tally("drift", may_lose=True)
@@ -330,12 +337,35 @@ class _Service:
         self.recorder = None
 
     def operator(self, config: Config) -> "Operator":
-        """The operator of the page, who changes sessions on the source of the configuration."""
+        """The operator of the page, who changes sessions on the source of the configuration.
+
+        Raises as `_question` does.
+        """
         from edge_runtime.view.operator import Operator  # here: few services have a view
 
         source = SourceUri(config.source)
         self._remembered_regions(source)  # a damaged file is set aside
-        return Operator(Region(), source, self._remembered, self.throttle.celsius)
+        self.worklist = self._question(config)
+        return Operator(
+            Region(), source, self._remembered, self.throttle.celsius, worklist=self.worklist
+        )
+
+    def _question(self, config: Config) -> "Callable[[], Worklist] | None":
+        """The question to the worklist of the configuration; None where there is none to ask.
+
+        Raises BadInput where it cannot be asked, but only before the release has passed its trial.
+        """
+        if config.exam is None or not config.exam.worklist:
+            return None
+        from edge_runtime.exams.worklist import question_of_today
+
+        try:
+            return question_of_today(config.exam.worklist)
+        except BadInput as error:
+            if not self.passed_trial:
+                raise
+            self.report("no worklist", why=str(error))
+            return None
 
     def saved_regions(self, source: SourceUri) -> dict[ScreenSize, SavedRegion]:
         """The saved regions of a source; a remembered region of interest replaces a saved one.

@@ -75,10 +75,13 @@ class PacsSink:
             self._running = None
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Ends the session, and sends until an attempt fails; the rest stays on the disk."""
+    def close(self, patient: bool = True) -> None:
+        """Ends the session; what is not sent stays on the disk.
+
+        Where it is `patient` it sends until an attempt fails.
+        """
         self.exam_ended()
-        until = time.monotonic() + LAST_EXAM_SECONDS
+        until = time.monotonic() + (LAST_EXAM_SECONDS if patient else 0)
         while self.tally.kept and not self._failed and time.monotonic() < until:
             time.sleep(CLOSING_POLL_SECONDS)
         self._outbox.close()
@@ -131,9 +134,10 @@ class PacsSink:
 
 
 @contextmanager
-def open_pacs(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[PacsSink]:
+def open_pacs(uri: SinkUri, tally: Tally, outboxes: Path, patient: bool) -> Iterator[PacsSink]:
     """A sink for the exams of a session; see `edge_runtime.sinks.pacs` for the address.
 
+    `patient` is whether the end of the session waits for exams that are being sent.
     Raises BadInput for a wrong address or option, or where the outbox cannot be used.
     """
     parse_pacs(uri)
@@ -141,4 +145,4 @@ def open_pacs(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[PacsSink]:
     try:
         yield sink
     finally:
-        sink.close()
+        sink.close(patient)

@@ -23,7 +23,13 @@ from edge_runtime.sinks.video import overlay_file
 METRICS = Library("metrics", "prometheus-client", ("prometheus_client",), "prometheus")
 DICOM_OBJECTS = Library("DICOM objects", "highdicom", ("highdicom", "pynetdicom"), "dicom")
 PAHO = Library("MQTT messages", "paho-mqtt", ("paho.mqtt",), "mqtt")
-SINK_LIBRARIES = {"prometheus": METRICS, "mqtt": PAHO, "mqtts": PAHO}
+PACS_KINDS = ("dicom", "dicoms", "dicomweb")
+SINK_LIBRARIES = {
+    "prometheus": METRICS,
+    "mqtt": PAHO,
+    "mqtts": PAHO,
+    **dict.fromkeys(PACS_KINDS, DICOM_OBJECTS),
+}
 """What sinks need beside the base install, by the scheme of their URI."""
 
 
@@ -46,6 +52,9 @@ class SinkContext:
     """The folder for messages that wait for their receiver."""
     exam_sinks: list[ExamSink] | None = None
     """The sinks that take exams; None where none are kept."""
+    serves: bool = False
+    """Whether a service runs the session: it begins again by itself, so its end waits for no exam
+    that is being sent."""
 
     def tally(self, uri: SinkUri, counts_itself: bool = False) -> Tally:
         """The counts of a sink that is opened now."""
@@ -118,11 +127,14 @@ def _mqtt(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
 @contextmanager
 def _pacs(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:
     if context.exam_sinks is None:
-        raise BadInput(f"{uri}: takes exams, and none are kept here; `run --exam` keeps them")
+        raise BadInput(
+            f"{uri}: takes exams, and none are kept here; `run --exam` or [exam] keeps them"
+        )
     DICOM_OBJECTS.require()
     from edge_runtime.sinks.dicom import open_pacs
 
-    with open_pacs(uri, context.tally(uri, counts_itself=True), context.outboxes) as sink:
+    tally, patient = context.tally(uri, counts_itself=True), not context.serves
+    with open_pacs(uri, tally, context.outboxes, patient) as sink:
         context.exam_sinks.append(sink)
         yield sink
 
@@ -141,7 +153,10 @@ def _terminal(uri: SinkUri, context: SinkContext) -> Iterator[Sink]:  # noqa: AR
         yield terminal
 
 
-COUNTED_KINDS = ("jsonl", "csv", "drift", "prometheus", "igtl", "webhook", "mqtt", "mqtts")
+COUNTED_KINDS = (
+    *("jsonl", "csv", "drift", "prometheus", "igtl", "webhook", "mqtt", "mqtts"),
+    *PACS_KINDS,
+)
 SINK_SCHEMES: dict[str, Callable[[SinkUri, SinkContext], AbstractContextManager[Sink]]] = {
     "jsonl": _json_lines,
     "csv": _csv,

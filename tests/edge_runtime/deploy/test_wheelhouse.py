@@ -1,5 +1,6 @@
 """The wheels of a device: those that its lock names for its processor and Python, by their hash."""
 
+import itertools
 import subprocess
 import sys
 import sysconfig
@@ -19,14 +20,15 @@ from edge_runtime.deploy.wheelhouse import (
     lock_for_target,
     read_lock_file,
 )
-from edge_runtime.release.config import Config, SinkConfig, ViewSettings
+from edge_runtime.release.config import Config, ExamSettings, SinkConfig, ViewSettings
 from edge_runtime.release.stage import file_sha256
 from tests.edge_runtime.deploy.conftest import SOURCE, Site, answer, sshd
 
+EXTRA_LOCKS = ["stream.txt", "dicom.txt", "view.txt", "prometheus.txt", "mqtt.txt"]
 HASH = "--hash=sha256:" + "0" * 64
 
 
-@pytest.mark.parametrize("name", [*LOCK_FILES.values(), "view.txt", "prometheus.txt", "mqtt.txt"])
+@pytest.mark.parametrize("name", [*LOCK_FILES.values(), *EXTRA_LOCKS])
 def test_the_locks_ship_with_the_package(name: str) -> None:
     assert "==" in read_lock_file(name)
 
@@ -106,6 +108,37 @@ def test_the_configuration_decides_which_extras_a_device_gets() -> None:
     assert needed_extras(Config("0", sink=(*files, broker))) == {"mqtt"}
     both = (SinkConfig("mqtt://localhost/ward"), SinkConfig("prometheus::9108"))
     assert needed_extras(Config("0", sink=both)) == {"mqtt", "prometheus"}
+
+
+@pytest.mark.parametrize(
+    ("source", "extras"),
+    [
+        ("0", set()),
+        ("phantom:", set()),
+        ("igtl://scanner:18944/US", set()),
+        ("rtsp://user:${CAMERA_PASSWORD}@scanner-2/live", {"stream"}),
+        ("dicom-listen:11112", {"dicom"}),
+        ("/opt/clips/clip.dcm", {"dicom"}),
+        ("/opt/clips/sweep.mp4", set()),
+    ],
+)
+def test_the_source_decides_which_extras_a_device_gets(source: str, extras: set[str]) -> None:
+    assert needed_extras(Config(source)) == extras
+
+
+def test_a_worklist_and_a_pacs_bring_their_library() -> None:
+    assert needed_extras(Config("0", exam=ExamSettings(worklist="ris:104"))) == {"dicom"}
+    assert needed_extras(Config("0", exam=ExamSettings())) == set()
+    assert needed_extras(Config("0", sink=(SinkConfig("dicom://pacs:104"),))) == {"dicom"}
+
+
+def test_what_two_extras_share_is_pinned_to_one_version_for_every_target() -> None:
+    for machine, version in itertools.product(["x86_64", "aarch64"], ["3.11.2", "3.13.5"]):
+        pins: dict[str, str] = {}
+        for name in ["device.txt", *EXTRA_LOCKS]:
+            for line in lock_for_target(read_lock_file(name), machine, version).splitlines():
+                package, _, pin = line.partition("==")
+                assert pins.setdefault(package, pin) == pin, package
 
 
 @pytest.mark.install

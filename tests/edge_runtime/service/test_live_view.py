@@ -14,7 +14,7 @@ import pytest
 
 from devices import Pixels
 from devices.capture.source_uri import SourceUri
-from edge_runtime.release.config import Config, ExamSettings, ViewSettings, write_config
+from edge_runtime.release.config import Config, ExamSettings, SinkConfig, ViewSettings, write_config
 from edge_runtime.release.layout import VIEW_RECORD, VIEW_TOKEN, Layout, read_record
 from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
 from edge_runtime.screen.region import Region
@@ -44,9 +44,10 @@ def serving(
     settings: ViewSettings = LOOPBACK,
     source: str = "phantom:",
     exam: ExamSettings | None = None,
+    sinks: tuple[SinkConfig, ...] = (),
 ) -> Iterator[Callable[[str], None]]:
     """A service at work; the function waits until the supervisor hears a state."""
-    config = Config(source, view=settings, exam=exam)
+    config = Config(source, view=settings, exam=exam, sink=sinks)
     (layout.root / "config.toml").write_text(write_config(config))
     layout.state(VIEW_RECORD).unlink(missing_ok=True)  # as the supervisor does at each start
     stop = threading.Event()

@@ -1,30 +1,45 @@
 """An operator of the deployed service marks regions and keeps exams, session after session."""
 
 import json
+import shutil
+import socket
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.sync.client import ClientConnection
 
-from devices import Box
+from devices import BadInput, Box
 from edge_runtime.exams.schema import DATABASE, open_exams
 from edge_runtime.exams.store import read_exams, read_stills
-from edge_runtime.release.config import ExamSettings
+from edge_runtime.release.config import Config, ExamSettings, SinkConfig, write_config
 from edge_runtime.release.layout import (
     EXAMINATION_LOCK,
     EXAMS,
     OPERATOR_TOKEN,
+    SINK_COUNTS,
     Layout,
     is_locked,
     set_link,
 )
 from edge_runtime.screen.saved_regions import REGIONS_FILE
+from edge_runtime.service.service import run_service
 from edge_runtime.service.update_lock import UpdateLock
+from edge_runtime.sinks.dicom import LAST_EXAM_SECONDS
 from edge_runtime.view.commands import Refusal
+from tests.edge_runtime.exams.dicom.orthanc import Orthanc
+from tests.edge_runtime.exams.worklist_server import (
+    TITLE,
+    WLMSCPFS,
+    worklist_server,
+    write_step,
+)
 from tests.edge_runtime.service.conftest import NAME
-from tests.edge_runtime.service.test_live_view import linked, serving, until
+from tests.edge_runtime.service.test_live_view import LOOPBACK, linked, serving, until
 from tests.edge_runtime.view.test_server import join, receive_result, watch
 
 ROI, SCREEN = Box(100, 120, 80, 60), (640, 480)
@@ -194,3 +209,88 @@ def test_an_exam_holds_an_update_up_although_the_picture_is_frozen(
             until(lambda: is_locked(lock))
             assert give(page, {"do": "end"}) is None
             until(lambda: not is_locked(lock))
+
+
+def keep_exam(layout: Layout) -> None:
+    """Begins an exam on the page and ends it."""
+    with watch(linked(layout), operator_token(layout)) as page:
+        assert give(page, BEGIN) is None
+        receive_result(page)
+        assert give(page, {"do": "end"}) is None
+
+
+@pytest.mark.slow
+def test_an_exam_goes_to_the_pacs_of_the_configuration(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if shutil.which("Orthanc") is None:
+        pytest.skip("Orthanc is not installed (make test-programs)")
+    pytest.importorskip("highdicom", reason="needs the extra `dicom`")
+    with Orthanc(tmp_path / "orthanc") as pacs:
+        sinks = (SinkConfig(pacs.uri),)
+        with serving(layout, monkeypatch, exam=ExamSettings(), sinks=sinks) as hears:
+            hears("LIVE")
+            keep_exam(layout)
+            until(pacs.identifiers)
+        assert {each.PatientID for each in pacs.objects()} == {"4711"}
+
+
+def test_the_service_ends_at_once_although_a_pacs_hangs_and_sends_the_exam_later(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sinks = (SinkConfig(f"dicom://127.0.0.1:{silent.getsockname()[1]}"),)
+        with serving(layout, monkeypatch, exam=ExamSettings(), sinks=sinks) as hears:
+            hears("LIVE")
+            keep_exam(layout)
+            connection, _ = silent.accept()
+            began = time.monotonic()
+        assert time.monotonic() - began < LAST_EXAM_SECONDS / 2
+        connection.close()
+    (count,) = json.loads(layout.state(SINK_COUNTS).read_text())["sinks"]
+    assert (count["delivered"], count["waiting"]) == (0, 1)
+
+
+def test_a_pacs_without_exams_fails_the_trial(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config("phantom:", sink=(SinkConfig("dicom://127.0.0.1:1"),))
+    (layout.root / "config.toml").write_text(write_config(config))
+    with pytest.raises(BadInput, match=r"takes exams, and none are kept here; .* or \[exam\]"):
+        run_service(layout, NAME, threading.Event())
+
+
+@pytest.mark.skipif(WLMSCPFS is None, reason="no wlmscpfs: apt install dcmtk")
+def test_the_page_offers_the_patients_of_the_worklist_of_the_configuration(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_step(tmp_path / "steps", "early", PatientName="Wang^Xiao")
+    with worklist_server(tmp_path / "steps") as port:
+        exam = ExamSettings(worklist=f"127.0.0.1:{port}?called={TITLE}")
+        with serving(layout, monkeypatch, exam=exam) as hears:
+            hears("LIVE")
+            assert facts_of_session(layout)["worklist"] is True
+            with watch(linked(layout), operator_token(layout)) as page:
+                page.send(json.dumps({"id": 3, "command": {"do": "worklist"}}))
+                while isinstance(heard := page.recv(timeout=60), bytes) or "answer" not in heard:
+                    page.send("drawn")
+    (step,) = json.loads(heard)["answer"]["given"]["steps"]
+    assert step["name"] == "Wang^Xiao"
+
+
+def test_a_worklist_that_is_none_fails_the_trial_and_costs_no_picture_later(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exam = ExamSettings(worklist="nowhere")
+    (layout.root / "config.toml").write_text(
+        write_config(Config("phantom:", view=LOOPBACK, exam=exam))
+    )
+    with pytest.raises(BadInput, match="worklist: HOST:PORT is expected"):
+        run_service(layout, NAME, threading.Event())
+    set_link(layout, "good", NAME)
+    with serving(layout, monkeypatch, exam=exam) as hears:
+        hears("LIVE")
+        assert facts_of_session(layout)["worklist"] is False
+    assert [
+        line["why"] for line in events(capsys.readouterr().out) if line["event"] == "no worklist"
+    ]
