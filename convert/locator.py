@@ -186,7 +186,7 @@ def compare(
         for _ in range(RESAMPLES)
     ]
     every = np.ones(len(test))
-    score, limits = record.tracking.start_score, record.recipe.limits
+    score, limits = record.tracking.still_score, record.recipe.limits
     matched = {
         variant: metrics.match(
             truths, [decode_boxes(*maps) for maps in zip(each["score"], each["sides"], strict=True)]

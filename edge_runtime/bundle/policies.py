@@ -36,12 +36,19 @@ class TrackingPolicy:
     `coast_seconds`."""
     max_nodules: Annotated[int, Meta(ge=1, le=100)]
     """How many tracks there are at the same time."""
+    show_score: Score = 0.0
+    """A track is shown while the mean of its scores is at least so high."""
 
     def __post_init__(self) -> None:
         if self.keep_score > self.start_score:
             raise ValueError("keep_score is above start_score")
         if self.coast_seconds > self.lost_seconds:
             raise ValueError("coast_seconds is longer than lost_seconds")
+
+    @property
+    def still_score(self) -> float:
+        """A detection of at least this score is a nodule in a picture that stands alone."""
+        return max(self.start_score, self.show_score)
 
 
 @dataclass(frozen=True, slots=True)

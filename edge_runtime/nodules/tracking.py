@@ -22,8 +22,9 @@ from devices import Box
 from edge_runtime.bundle.policies import TrackingPolicy as TrackingPolicy
 from edge_runtime.results.detection import Detection as Detection
 
-SCORE_SECONDS = 0.5
-"""Time constant of the exponential mean of the scores of a track."""
+SCORE_SECONDS = 0.25
+"""Time constant of the exponential mean of the scores of a track. Chosen among .15 to .5 on six
+sweeps; see docs/experiments.md."""
 AGILITY = 160.0
 """Deviation of the acceleration over the deviation of a detection, in 1/s². Assumed: a hand moves
 the nodule by 5 of its sides/s², and a detection is wrong by 3 % of a side. Over the marked boxes of
@@ -125,13 +126,14 @@ def step(
 def visible(tracks: Tracks, at: float, policy: TrackingPolicy) -> tuple[Track, ...]:
     """The tracks to show on a picture of `at` seconds, moved to that time.
 
-    They are confirmed, and were detected at most `coast_seconds` before.
+    They are confirmed, were detected at most `coast_seconds` before, and have a mean score of at
+    least `show_score`.
     """
     at = max(at, tracks.at)
     return tuple(
         replace(track, place=_predict(track, tracks.at, at, policy.coast_seconds))
         for track in tracks.tracks
-        if _is_visible(track, at, policy)
+        if _is_visible(track, at, policy) and (track.fixed or track.score >= policy.show_score)
     )
 
 

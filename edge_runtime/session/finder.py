@@ -75,9 +75,9 @@ class Finder:
         return tuple(nodule for nodule in nodules if nodule is not None)
 
     def _surest(self, detections: Sequence[Detection]) -> Iterable[tuple[int, Detection]]:
-        """The nodules of a still: every detection that could begin a track."""
+        """The nodules of a still: every detection that a track of its own would show."""
         policy = self._locator.stage.tracking
-        sure = [each for each in detections if each.score >= policy.start_score]
+        sure = [each for each in detections if each.score >= policy.still_score]
         return enumerate(sure[: policy.max_nodules], start=1)
 
     def _follow(

@@ -15,7 +15,7 @@ from devices.capture.video import Video
 from edge_runtime.bundle.policies import TrackingPolicy
 from edge_runtime.bundle.preprocess import Preprocessing
 from edge_runtime.models.boxes import decode_boxes
-from edge_runtime.nodules.tracking import NO_TRACKS, Detection, step, visible
+from edge_runtime.nodules.tracking import NO_TRACKS, Detection, Track, step, visible
 from train.locator.dataset import LocatorPicture, network_tensor
 from train.locator.metrics import (
     ClipFigures,
@@ -33,6 +33,8 @@ STARTS = tuple(np.arange(0.06, 0.9, 0.02).round(2).tolist())
 """Scores from which on a detection may begin a track, to choose from."""
 KEEPS = (0.4, 0.6, 0.8)
 """The score that continues a track, as a share of the former."""
+SHOWS = (0.0, *np.arange(0.1, 0.6, 0.05).round(2).tolist())
+"""Mean scores from which on a track is shown, to choose from; 0 shows every track."""
 
 Answer = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 """From tensors uint8 ``[N, side, side, 1]`` to the maps by name, ``[N, ...]``."""
@@ -87,7 +89,15 @@ def _rate(path: Path) -> float:
 
 def follow(clip: Clip, policy: TrackingPolicy) -> list[ClipFrame]:
     """What the device would show of a clip, frame by frame."""
-    tracks, frames = NO_TRACKS, []
+    return _frames(clip, _walk(clip, policy), 0.0)
+
+
+Walk = list[tuple[float, tuple[Track, ...]]]
+"""The seconds of each frame of a clip, and the tracks that are shown on it."""
+
+
+def _walk(clip: Clip, policy: TrackingPolicy) -> Walk:
+    tracks, walk = NO_TRACKS, []
     for picture, scored in zip(clip.pictures, clip.found, strict=True):
         width, height = picture.size
         longer = max(width, height)
@@ -99,7 +109,15 @@ def follow(clip: Clip, policy: TrackingPolicy) -> list[ClipFrame]:
             w, h = round((row[2] - row[0]) * longer), round((row[3] - row[1]) * longer)
             detections.append(Detection(Box(x, y, max(1, w), max(1, h)), row[4]))
         tracks = step(tracks, detections, at, policy)
-        shown = visible(tracks, at, policy)
+        walk.append((at, visible(tracks, at, policy)))
+    return walk
+
+
+def _frames(clip: Clip, walk: Walk, show_score: float) -> list[ClipFrame]:
+    """The frames with the tracks whose mean score is at least `show_score`."""
+    frames = []
+    for picture, (at, tracks) in zip(clip.pictures, walk, strict=True):
+        shown = [track for track in tracks if track.score >= show_score]
         frames.append(
             ClipFrame(
                 at,
@@ -122,18 +140,24 @@ def choose_scores(
 ) -> TrackingPolicy:
     """The policy with the scores that show most nodules where few empty frames have a box.
 
-    At most `false_frames` of the empty frames may have one; where no scores hold that, it is the
-    pair with the fewest. Never to be called with clips of the test part.
+    At most `false_frames` of the empty frames may have one; where no scores hold that, those with
+    the fewest are chosen. Where two show as many nodules, the fewer empty frames with a box decide.
+    Never to be called with clips of the test part.
     """
     candidates = []
     for start in STARTS:
         for share in KEEPS:
-            tried = replace(policy, start_score=start, keep_score=round(share * start, 3))
-            measured = clip_figures([follow(clip, tried) for clip in clips])
-            false = measured.false or 0.0
-            holds = false <= false_frames
-            candidates.append((holds, measured.found or 0.0 if holds else -false, tried))
-    return max(candidates, key=lambda candidate: candidate[:2])[2] if clips else policy
+            keep = round(share * start, 3)
+            tried = replace(policy, start_score=start, keep_score=keep, show_score=0.0)
+            walks = [_walk(clip, tried) for clip in clips]
+            for show in SHOWS:
+                shown = [_frames(*both, show) for both in zip(clips, walks, strict=True)]
+                measured = clip_figures(shown)
+                false = measured.false or 0.0
+                holds = false <= false_frames
+                found = (measured.found or 0.0) if holds else 0.0
+                candidates.append((holds, found, -false, replace(tried, show_score=show)))
+    return max(candidates, key=lambda candidate: candidate[:3])[3] if clips else policy
 
 
 def measure(
@@ -142,7 +166,7 @@ def measure(
     """The figures of the pictures alone, and those of the clips among them after tracking."""
     matched = match([picture.square.boxes for picture in pictures], found)
     groups = [picture.marked.group for picture in pictures]
-    alone = figures(matched, groups, policy.start_score)
+    alone = figures(matched, groups, policy.still_score)
     clips = clips_of(pictures, found)
     moving = clip_figures([follow(clip, policy) for clip in clips]) if clips else None
     return alone, moving

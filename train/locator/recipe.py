@@ -77,7 +77,7 @@ class LocatorRecipe:
     sampling: Sampling
     augmentation: Augmentation
     tracking: TrackingPolicy
-    """How boxes become tracks; the two scores are chosen anew on the validation clips."""
+    """How boxes become tracks; the three scores are chosen anew on the validation clips."""
     pooling: PoolingPolicy
     limits: LocatorLimits
     false_frames: Rate

@@ -74,7 +74,7 @@ def _looked_at(
     return {
         "Curves": _curves(pictures, found),
         "Filmstrips": "".join(_filmstrip(clip, policy) for clip in clips_of(pictures, found)),
-        "Mistakes": _mistakes(pictures, found, policy.start_score),
+        "Mistakes": _mistakes(pictures, found, policy.still_score),
     }
 
 

@@ -11,6 +11,7 @@ from devices import BadInput, Box
 from devices.schema_io import read_json, write_json
 from edge_runtime.nodules.tracking import (
     NO_TRACKS,
+    SCORE_SECONDS,
     Detection,
     Track,
     TrackingPolicy,
@@ -225,8 +226,26 @@ def test_two_detections_of_one_nodule_are_one_track(followed: Tracks) -> None:
 
 
 def test_a_miss_lowers_the_score(followed: Tracks) -> None:
-    missed = step(followed, [], followed.at + 0.5, POLICY)
+    missed = step(followed, [], followed.at + SCORE_SECONDS, POLICY)
     assert only(missed).score == pytest.approx(0.9 * math.exp(-1))
+
+
+def test_a_track_is_shown_while_its_mean_score_is_high_enough() -> None:
+    policy = replace(POLICY, show_score=0.6)
+    tracks, seen = NO_TRACKS, []
+    for n in range(90):
+        strong = not 30 <= n < 60
+        at = n * FRAME
+        tracks = step(tracks, [STILL._replace(score=0.9 if strong else 0.3)], at, policy)
+        seen.append([track.number for track in visible(tracks, at, policy)])
+    assert seen[29] == seen[89] == [1]
+    assert seen[59] == []
+    assert only(tracks).hits == 90
+
+
+def test_in_a_still_the_higher_of_both_scores_counts() -> None:
+    assert POLICY.still_score == POLICY.start_score
+    assert replace(POLICY, show_score=0.7).still_score == 0.7
 
 
 def test_the_score_does_not_depend_on_the_frame_rate() -> None:

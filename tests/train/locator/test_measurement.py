@@ -75,10 +75,23 @@ def test_below_the_score_nothing_is_shown() -> None:
 def test_scores_are_chosen_that_show_the_nodule_and_no_empty_frame() -> None:
     frames = [(False, 0.3)] * 20 + [(True, 0.7)] * 20
     chosen = choose_scores([clip(frames)], POLICY, 0.05)
-    assert 0.3 < chosen.start_score <= 0.7
+    assert 0.3 < chosen.still_score <= 0.7
     _, moving = measure(clip(frames).pictures, clip(frames).found, chosen)
     assert moving is not None
     assert (moving.found, moving.false) == (1, 0)
+
+
+def test_a_mean_score_is_chosen_that_hides_what_flickers() -> None:
+    """Every third of the empty frames is surer than the frames with the nodule."""
+    policy = replace(POLICY, confirm_hits=3, lost_seconds=0.5)
+    frames = [(False, 0.9 if number % 3 == 0 else 0.0) for number in range(120)]
+    frames += [(False, 0.0)] * 12 + [(True, 0.6)] * 60
+    chosen = choose_scores([clip(frames)], policy, 0.05)
+    assert chosen.show_score > 0
+    _, moving = measure(clip(frames).pictures, clip(frames).found, chosen)
+    assert moving is not None
+    assert (moving.found or 0) > 0.8
+    assert (moving.false or 0) <= 0.05
 
 
 def test_where_no_scores_hold_the_fewest_false_frames_are_chosen() -> None:
@@ -86,7 +99,7 @@ def test_where_no_scores_hold_the_fewest_false_frames_are_chosen() -> None:
     frames = [(False, 0.95 if number % 4 == 0 else 0.3) for number in range(20)]
     frames += [(True, 0.7)] * 20
     chosen = choose_scores([clip(frames)], POLICY, 0.05)
-    assert chosen.start_score > 0.3
+    assert chosen.still_score > 0.3
 
 
 def test_without_clips_the_policy_stays() -> None:
