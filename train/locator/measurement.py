@@ -29,7 +29,7 @@ from train.locator.metrics import (
 
 FRAMES_A_SECOND = 20.0
 """Of a clip whose file does not tell."""
-STARTS = tuple(np.arange(0.06, 0.9, 0.02).round(2).tolist())
+STARTS = tuple(np.arange(0.3, 0.9, 0.02).round(2).tolist())
 """Scores from which on a detection may begin a track, to choose from."""
 KEEPS = (0.4, 0.6, 0.8)
 """The score that continues a track, as a share of the former."""

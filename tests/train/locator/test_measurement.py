@@ -83,7 +83,7 @@ def test_scores_are_chosen_that_show_the_nodule_and_no_empty_frame() -> None:
 
 def test_a_mean_score_is_chosen_that_hides_what_flickers() -> None:
     """Every third of the empty frames is surer than the frames with the nodule."""
-    policy = replace(POLICY, confirm_hits=3, lost_seconds=0.5)
+    policy = replace(POLICY, confirm_hits=3, coast_seconds=0.2, lost_seconds=0.5)
     frames = [(False, 0.9 if number % 3 == 0 else 0.0) for number in range(120)]
     frames += [(False, 0.0)] * 12 + [(True, 0.6)] * 60
     chosen = choose_scores([clip(frames)], policy, 0.05)
