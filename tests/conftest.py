@@ -40,7 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # The tests' own process has TensorFlow, and no graphics driver beside it: see `convert.gpu`.
 os.environ["VK_ICD_FILENAMES"] = os.devnull
-settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("ci")
 
 REAL = Path(os.environ.get("SONOLITE_REAL", "no-such-folder"))

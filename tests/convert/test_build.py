@@ -168,6 +168,7 @@ def test_the_bundle_says_what_it_holds(bundle_path: Path, run_folder: Path) -> N
     assert "not for diagnosis" in card
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(
     bundle_path: Path, run_folder: Path, tmp_path: Path
 ) -> None:

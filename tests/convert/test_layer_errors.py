@@ -134,6 +134,7 @@ def test_the_layer_whose_channels_differ_a_thousandfold_is_named(
     assert pool1.arisen < 0.1 < pool1.lost
 
 
+@pytest.mark.slow
 def test_the_worst_layers_are_kept_until_the_variant_holds(
     uneven_float32: bytes, pictures: NDArray[np.uint8]
 ) -> None:

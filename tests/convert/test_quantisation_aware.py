@@ -70,6 +70,7 @@ def test_what_rounding_spoils_is_learnt_back(
     assert after["mean_difference"] < before["mean_difference"] / 2
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(
     uneven_run: Path, aware_bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def test_the_scope_of_float32_is_that_of_the_run(scoped_run: Path, scoped_bundle
     assert scope.mean == pytest.approx(run.scope.mean, rel=1e-2, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_other_pictures_are_a_discriminant_of_each_variant(
     scoped_run: Path, tmp_path: Path
 ) -> None:

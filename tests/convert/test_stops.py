@@ -77,6 +77,7 @@ def test_what_was_tried_is_not_suggested(loud: Path, tmp_path: Path) -> None:
     assert "--quantisation-aware" in line
 
 
+@pytest.mark.slow
 def test_what_fails_is_left_out_where_it_is_not_asked_for(loud: Path, tmp_path: Path) -> None:
     done = sonolite("convert", loud, "--out", tmp_path / "a.sonolite")
     assert done.code == 0, done
@@ -163,6 +164,7 @@ def test_a_variant_that_cannot_be_converted_has_failed(
         assert "an operation is not supported [/cpu:0]" in page
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_half_bundle(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

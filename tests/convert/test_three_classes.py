@@ -142,6 +142,7 @@ def test_other_data_is_measured(masses_run: Path, masses_bundle: Path, masses: P
     assert 0 <= float32["figures"]["sensitivity_of_cyst"]["value"] <= 1
 
 
+@pytest.mark.slow
 def test_classical_methods_learn_three_classes(masses_run: Path) -> None:
     few = tuple(method for method in METHODS if "intensity" in method.name)
     comparison = compare(read_run(masses_run), methods=few)
@@ -150,6 +151,7 @@ def test_classical_methods_learn_three_classes(masses_run: Path) -> None:
         assert rival.metrics.by_class
 
 
+@pytest.mark.slow
 def test_every_fold_counts(tmp_path: Path, masses: Path) -> None:
     (tmp_path / "tiny.toml").write_text(RECIPE.replace("epochs = 3", "epochs = 1"))
     words = ("--recipe", tmp_path / "tiny.toml", "--out", tmp_path / "folds", "--folds", "2")

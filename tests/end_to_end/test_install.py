@@ -47,6 +47,7 @@ def test_the_base_install_runs_the_demo_and_shows_only_what_it_can(tmp_path: Pat
     assert "pip install 'sonolite[train]'" in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime ends at Python 3.11")
 def test_tflite_runtime_decides_as_litert_does(tmp_path: Path) -> None:
     """Its kernels round otherwise: a frame at the margin may be left open by one of them alone."""

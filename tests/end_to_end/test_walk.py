@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import TINY, draw_labelled, sonolite
 
 
@@ -36,6 +38,7 @@ def test_validate_holds_each_variant_against_float(bundle_path: Path, labelled: 
     assert abs(variants["int8"]["auroc_difference"]["value"]) <= 0.05
 
 
+@pytest.mark.slow
 def test_a_model_that_learnt_whole_pictures_walks_the_same_way(
     tmp_path: Path, labelled: Path
 ) -> None:

@@ -139,6 +139,7 @@ def test_resume_after_a_lost_worker_goes_on_to_the_same_result(tmp_path: Path, m
     assert one.metrics == two.metrics
 
 
+@pytest.mark.slow
 def test_a_worker_with_another_task_is_refused(tmp_path: Path, labelled: Path) -> None:
     recipe = tmp_path / "a.toml"
     recipe.write_text(TINY)

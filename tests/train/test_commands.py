@@ -146,6 +146,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_run_is_written_leaves_no_run(
     tmp_path: Path, labelled: Path, one_epoch: Path
 ) -> None:

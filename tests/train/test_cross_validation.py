@@ -91,6 +91,7 @@ def test_the_summary_is_written_beside_the_folds(crossed: Path, runs: list[Path]
     assert written == json.loads(json.dumps(asdict(summarise(runs))))
 
 
+@pytest.mark.slow
 def test_broken_off_in_the_second_fold_it_is_gone_on_with(
     tmp_path: Path, labelled: Path, two_epochs: Path, crossed: Path
 ) -> None:

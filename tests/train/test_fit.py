@@ -64,7 +64,7 @@ def test_the_curves_of_each_network_are_kept_apart(student: tuple[Fitted, Path])
     ("at", "epochs", "teachers"),
     [
         pytest.param(BATCHES + 1, 1, 0, marks=pytest.mark.slow),
-        (3 * BATCHES + 1, 2, 0),
+        pytest.param(3 * BATCHES + 1, 2, 0, marks=pytest.mark.slow),
         pytest.param(4 * BATCHES + 1, 2, 0, marks=pytest.mark.slow),
         (5 * BATCHES + 1, 1, TEACHERS),
     ],
@@ -101,6 +101,7 @@ def test_it_can_be_broken_off_while_a_network_is_built(
     assert (len(broken.history), broken.teachers) == (2, ())
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_taken_up_again_is_not_made_of_what_was_a_student(
     tmp_path: Path, distilled: Recipe, trained: Train, student: tuple[Fitted, Path]
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_teacher_that_is_taken_up_again_is_not_made_of_what_was_a_student(
     assert_same(student[0], trained(distilled, tmp_path / "a"))
 
 
+@pytest.mark.slow
 def test_a_student_that_cannot_be_taken_up_again_is_not_given_up_for_a_teacher(
     tmp_path: Path, distilled: Recipe, trained: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +138,7 @@ def test_a_distillation_with_patience_is_refused(distilled: Recipe) -> None:
         replace(distilled, fit=replace(distilled.fit, average=0.0, patience=2))
 
 
-@pytest.mark.parametrize("kind", ["plain", "everything"])
+@pytest.mark.parametrize("kind", ["plain", pytest.param("everything", marks=pytest.mark.slow)])
 def test_a_training_gone_on_with_is_the_unbroken_one(
     tmp_path: Path, trained: Train, kind: str, request: pytest.FixtureRequest
 ) -> None:
@@ -204,6 +206,7 @@ def test_with_patience_the_best_epoch_is_kept(
     assert len(fitted.history) == min(12, fitted.best_epoch + 3)
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_midst_of_an_epoch_loses_that_epoch_alone(
     tmp_path: Path, labelled: Path
 ) -> None:

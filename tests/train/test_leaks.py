@@ -104,6 +104,7 @@ def test_what_is_dropped_leaves_no_leak_and_no_test_image_goes(
     } == kept
 
 
+@pytest.mark.slow
 def test_a_published_split_with_leaks_is_trained_on_without_them(
     tmp_path: Path, labelled: Path, one_epoch: Path
 ) -> None:

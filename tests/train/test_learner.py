@@ -25,6 +25,7 @@ from train.recipe import (
 )
 
 
+@pytest.mark.slow
 def test_averaging_changes_what_is_kept_and_not_how_it_learns(
     tmp_path: Path, trained: Train, everything: Recipe
 ) -> None:
@@ -115,6 +116,7 @@ def test_half_precision_learns_too_and_is_kept_as_float32(
     assert half.model.compute_dtype == "float32"
 
 
+@pytest.mark.slow
 def test_the_kept_model_is_plain_keras(tmp_path: Path, trained: Train, everything: Recipe) -> None:
     once = replace(everything, fit=replace(everything.fit, epochs=1))
     fitted = trained(once, tmp_path / "a")

@@ -116,6 +116,7 @@ def grains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_other_pictures_are_kept_for_the_scopes_of_what_is_converted(
     tmp_path: Path, labelled: Path, grains: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_other_pictures_that_are_of_no_use_are_refused_at_once(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_each_picture_that_is_varied_for_the_scope_is_told(tmp_path: Path, messy: Path) -> None:
     recipe, told = tmp_path / "slim.toml", Counter[str]()
     recipe.write_text(SLIM.replace("epochs = 2", "epochs = 1"))
@@ -342,6 +344,7 @@ def test_what_does_not_belong_to_a_run_is_never_deleted(
     assert (out / "notes.md").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_run_that_became_whole_before_it_was_tidied_up_is_said_to_be(
     tmp_path: Path, labelled: Path, one_epoch: Path
 ) -> None:
@@ -391,7 +394,14 @@ def test_ctrl_c_before_the_first_epoch_leaves_what_was_begun(
     assert not unfinished(out).exists()
 
 
-@pytest.mark.parametrize("change", ["recipe", "seed", "data", "pixels"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "recipe",
+        "data",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("seed", "pixels")),
+    ],
+)
 def test_a_training_is_not_gone_on_with_as_another(
     tmp_path: Path, labelled: Path, three_epochs: Path, change: str
 ) -> None:

@@ -172,6 +172,7 @@ def test_closing_ends_the_wait() -> None:
     assert ended.wait(60)
 
 
+@pytest.mark.slow
 def test_ten_thousand_returns_leave_one_device_and_nothing_else() -> None:
     """In a process of its own: the memory of this one is also that of other tests."""
     module, name = return_ten_thousand_times.__module__, return_ten_thousand_times.__name__

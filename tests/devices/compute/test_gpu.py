@@ -142,6 +142,7 @@ except ValueError as error:
     assert "expected" in told(program, plain)
 
 
+@pytest.mark.slow
 @needs_swiftshader
 def test_opening_and_closing_leaves_nothing_behind(plain: Path) -> None:
     program = """

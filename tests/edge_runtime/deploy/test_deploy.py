@@ -231,6 +231,7 @@ def test_the_first_deployment_needs_a_source(
     refuses(done, "--source")
 
 
+@pytest.mark.slow
 def test_an_upload_goes_on_where_the_link_broke(site: Site, version: Version) -> None:
     bundle = version(2)
     size = bundle.stat().st_size

@@ -270,6 +270,7 @@ def test_a_view_that_a_kiosk_shows_is_not_ended_by_itself(
     assert any("remove" in line for line in answer(both)["would"])
 
 
+@pytest.mark.slow
 @pytest.mark.install
 @pytest.mark.parametrize("name", ["x86-64", "raspberry-pi-5"])
 def test_the_wheels_of_a_view_and_of_sinks_can_be_had(

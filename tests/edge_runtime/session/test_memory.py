@@ -73,6 +73,7 @@ def test_decoding_asks_for_no_frame() -> None:
         assert most_asked(40, lambda: video.read(1.0)) < SMALL
 
 
+@pytest.mark.slow
 def test_a_long_session_keeps_nothing(demo_bundle: Bundle, pictures: list[Pixels]) -> None:
     blocks = []
 

@@ -164,6 +164,7 @@ def test_an_exam_that_was_deleted_is_given_up_and_told(
     assert delivery.last_error == "exam 1 is not sent: there is no such exam"
 
 
+@pytest.mark.slow
 def test_an_exam_that_is_given_up_costs_the_next_one_no_time(
     tmp_path: Path, found_bundle: Bundle, pacs: Orthanc, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,6 +126,7 @@ def test_moved_pictures_are_found_by_data(locator_run: Path, tmp_path: Path) -> 
     assert all(its.path.is_relative_to(tmp_path) for its in moved.pictures)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model(
     marked: Path, marked_clips: Path, recipe_path: Path, tmp_path: Path, run: LocatorRun
 ) -> None:
@@ -261,6 +262,7 @@ def test_frozen_stages_do_not_learn() -> None:
     assert {name.split("_")[0] for name in frozen} == {"stem", "block0", "block1"}
 
 
+@pytest.mark.slow
 def test_frozen_weights_stay_and_the_others_are_averaged() -> None:
     sources = [Source([Square(grey(90).pixels, np.array([[0.3, 0.3, 0.6, 0.6]], np.float32))], 1.0)]
     told: list[int] = []
