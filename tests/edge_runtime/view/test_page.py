@@ -95,7 +95,9 @@ def wait_for(page: "Page", words: str) -> None:
 def wait_for_text(page: "Page", place: str, words: str) -> None:
     """Waits until a place shows exactly these words; a slow machine may be STALE in between."""
     page.wait_for_function(
-        "([place, words]) => document.querySelector(place).innerText === words", arg=[place, words]
+        "([place, words]) => document.querySelector(place).innerText === words",
+        arg=[place, words],
+        polling=50,  # ms: a busy machine paints seldom, and an answer goes after some seconds
     )
 
 
