@@ -17,7 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from devices import Pixels
 from devices.capture.image import read_image
@@ -40,7 +40,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # The tests' own process has TensorFlow, and no graphics driver beside it: see `convert.gpu`.
 os.environ["VK_ICD_FILENAMES"] = os.devnull
-settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],  # of a busy machine
+)
 settings.load_profile("ci")
 
 REAL = Path(os.environ.get("SONOLITE_REAL", "no-such-folder"))
