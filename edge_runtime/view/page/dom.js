@@ -8,6 +8,11 @@ export function set(id, words) {
   if (place.textContent !== words) place.textContent = words;
 }
 
+/** Marks an element for the style sheet, only where the mark changes: each change is styled anew. */
+export function mark(place, name, word) {
+  if (place.dataset[name] !== word) place.dataset[name] = word;
+}
+
 export function show(id, visible) {
   element(id).hidden = !visible;
 }

@@ -5,6 +5,7 @@ const POSITIVE = "#ffaa3c";
 const NEGATIVE = "#3cc8be"; // people who confuse red and green can tell it from amber
 const MORE_LABELS = [NEGATIVE, POSITIVE, "#c896e6", "#f0dc78", "#a0e6aa"];
 const MAX_TINT = 0.5;
+const OPAQUE = { alpha: false }; // of the picture: nothing behind it is blended in
 const ABSTAINED = "#c4c4c4";
 const NOT_LIVE = "#ff8a80";
 const NO_NODULE = "no nodule in view"; // as in edge_runtime/results/result.py
@@ -36,7 +37,7 @@ export function drawPicture(picture, overlay, bitmap, result, marks) {
       canvas.height = bitmap.height;
     }
   }
-  picture.getContext("2d").drawImage(bitmap, 0, 0);
+  picture.getContext("2d", OPAQUE).drawImage(bitmap, 0, 0);
   picture.dataset.frame = overlay.dataset.frame = result.frame;
   drawOverlay(overlay, result, marks);
 }
@@ -110,8 +111,8 @@ function writeBeside(context, [x, y, , h], text, line, colour, { width, height }
 
 /** Removes the picture and its overlay. */
 export function clearPicture(picture, overlay) {
-  for (const canvas of [picture, overlay]) {
-    canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  for (const [canvas, options] of [[picture, OPAQUE], [overlay]]) {
+    canvas.getContext("2d", options).clearRect(0, 0, canvas.width, canvas.height);
     delete canvas.dataset.frame;
   }
 }

@@ -2,7 +2,7 @@
 
 import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
-import { element, press, set, show } from "./dom.js";
+import { element, mark, press, set, show } from "./dom.js";
 import {
   clearPicture,
   colourOf,
@@ -16,7 +16,7 @@ import {
 const SILENT_MS = 900; // without a message the server counts as gone: within a second
 const LONGEST_GAP_MS = 3000; // between two pictures of a slow device
 const REFRESH_MS = 50;
-const TREND_MS = 100; // ten seconds move by a few pixels in that time
+const FIGURES_MS = 200; // between two readings: more cannot be read, and each is a painting more
 const RATE_MS = 2000;
 const OUT_OF_SCOPE = "unlike the pictures that the model learnt from";
 
@@ -40,7 +40,7 @@ let undrawn = 0; // results that this page did not draw
 let interval = 0; // ms between two pictures
 let recent = []; // {at, sequence, captured} of the last results
 let trend = []; // {at, score, colour, track}
-let trendDrawn = -Infinity;
+let figured = -Infinity; // when the figures were written
 
 const text = (name) => catalogue.texts[name] ?? name;
 const reasonText = (reason) => catalogue.reasons[reason] ?? reason;
@@ -113,8 +113,8 @@ function render() {
   const now = performance.now();
   const { word, line, tone, seen } = banner(now);
   const words = catalogue.states[word] ?? word;
-  document.body.dataset.tone = tone;
-  document.body.dataset.state = word;
+  mark(document.body, "tone", tone);
+  mark(document.body, "state", word);
   set("state", words);
   set("reason", line);
   set("blank", seen ? "" : words);
@@ -128,14 +128,14 @@ function render() {
   const decided = seen && shown?.state === "LIVE";
   renderDecision(decided ? shown : null, line);
   renderNodules(decided ? shown : null);
-  renderFigures(connected ? shown : null, now);
   renderExam(connected);
   controls.render(connected ? status : null, now, tone, seen && picture.dataset.frame !== undefined);
   const score = scoreOf(noduleOf(result));
   if (score) element("trend").dataset.threshold = score.threshold;
   const threshold = element("trend").dataset.threshold;
-  if (now - trendDrawn < TREND_MS) return;
-  trendDrawn = now;
+  if (connected && now - figured < FIGURES_MS) return;
+  figured = now;
+  renderFigures(connected ? shown : null, now);
   drawTrend(element("trend"), trend, now, threshold ? Number(threshold) : null, facts?.margin ?? 0);
 }
 
@@ -411,4 +411,8 @@ document.addEventListener("keydown", (event) => {
   else if (nodule) select(nodule.track);
   else keys[event.key.toLowerCase()]?.();
 });
+window.onresize = () => {
+  figured = -Infinity; // the trend is drawn to the new size
+  render();
+};
 setInterval(render, REFRESH_MS);

@@ -262,6 +262,24 @@ def test_a_session_that_gives_no_result_any_more_does_not_pass_for_live(
     wait_for(page, "LIVE")
 
 
+def test_the_figures_change_no_more_often_than_somebody_reads(
+    page: "Page", view: View, feed: Feed
+) -> None:
+    """Each change costs the browser a painting beside that of the picture."""
+    page.goto(view.link)
+    wait_for(page, "LIVE")
+    per_second: float = page.evaluate(
+        """() => new Promise(resolve => {
+            const moments = [];
+            new MutationObserver(() => {
+                moments.push(performance.now());
+                if (moments.length > 8) resolve(8000 / (moments.at(-1) - moments[0]));
+            }).observe(document.querySelector("#age"), { childList: true });
+        })"""
+    )
+    assert per_second < 6
+
+
 def test_a_wrong_token_shows_nothing_and_says_what_to_do(
     page: "Page", view: View, feed: Feed, screenshots: Path
 ) -> None:
