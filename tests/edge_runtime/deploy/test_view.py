@@ -113,6 +113,7 @@ def test_an_operator_draws_a_region_and_keeps_an_exam_that_the_host_copies(
     page.fill("#patient-id", "4711")
     page.keyboard.press("Enter")
     wait_for_text(page, "#answer", "exam begun")
+    page.wait_for_selector("#keep-still:enabled")
     page.keyboard.press("s")
     page.locator("#exam-status", has_text="stills: 1").wait_for()
     listed = json.loads(showing.ask("exams", "--json").stdout)[0]["exams"]

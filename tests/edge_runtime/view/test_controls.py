@@ -369,6 +369,7 @@ def test_an_exam_is_begun_with_an_identity_gets_a_still_and_ends(
     take(page, screenshots, "exam-form", LARGE)
     page.click("#exam-cancel")
     begin_exam(page, examination)
+    page.wait_for_selector("#keep-still:enabled")
     for _ in range(3):  # a key that is held is one still
         page.keyboard.down("s")
     page.keyboard.up("s")
