@@ -25,7 +25,7 @@ class Buffers:
         if shape != self._shape:
             self._shape, self._buffers = shape, []
         for buffer in self._buffers:
-            if sys.getrefcount(buffer) <= _NOBODY:
+            if sys.getrefcount(buffer) <= NOBODY:
                 return buffer
         buffer = np.empty(shape, np.uint8)
         if len(self._buffers) < MAX_BUFFERS:
@@ -40,4 +40,5 @@ def _references() -> int:
     raise AssertionError
 
 
-_NOBODY = _references()
+NOBODY = _references()
+"""The count of an array that nobody holds, where a container and a variable name it."""

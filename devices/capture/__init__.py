@@ -13,6 +13,7 @@ from devices.capture.registry import (
     FOLDER,
     RECORD_FOLDER,
     SCHEMES,
+    Source,
     on_disk,
     prefixes,
     scheme_of,
@@ -25,11 +26,12 @@ __all__ = ["DICOM", "IMAGES", "SourceUri", "device_opener", "open_device"]
 
 
 def device_opener(
-    uri: str | SourceUri, clock: Clock = time.monotonic
+    uri: str | SourceUri, clock: Clock = time.monotonic, apart: bool = False
 ) -> Callable[[], CaptureDevice]:
     """Returns what opens the capture device `uri`, again and again: see `open_device`.
 
-    A script goes on where the device before it was unplugged. Raises BadInput where it is none.
+    A script goes on where the device before it was unplugged. `apart` has foreign bytes decoded in
+    a process of their own. Raises BadInput where it is none.
     """
     name = SourceUri(uri)
     source = scheme_of(name.unexpanded)
@@ -37,7 +39,7 @@ def device_opener(
         from devices.capture.script import script_opener
 
         return script_opener(name.unexpanded, clock)
-    return lambda: open_device(name, clock)
+    return lambda: _open_apart(name, clock) if apart else open_device(name, clock)
 
 
 def open_device(uri: str | SourceUri, clock: Clock = time.monotonic) -> CaptureDevice:
@@ -47,21 +49,34 @@ def open_device(uri: str | SourceUri, clock: Clock = time.monotonic) -> CaptureD
     recording, whatever the name looks like, and the content of a file decides what reads it.
     Raises BadInput for what cannot be read, HardwareMissing for a camera that is not there.
     """
-    name = SourceUri(uri)
+    source, place = _find(SourceUri(uri))
+    return source.open(place, clock)
+
+
+def _open_apart(name: SourceUri, clock: Clock) -> CaptureDevice:
+    """As `open_device`, but in a process of its own what decodes foreign bytes."""
+    source, place = _find(name)
+    if not source.foreign:
+        return source.open(place, clock)
+    from devices.capture.decoder_process import DecoderProcess
+
+    return DecoderProcess(name, source.live, clock)
+
+
+def _find(name: SourceUri) -> tuple[Source, SourceUri | Path]:
+    """What opens the source of this name, and what it is given. Raises BadInput for no source."""
     text = name.unexpanded
     if not name.is_camera_index and on_disk(text):
         path = Path(text)
         if not (path.is_dir() or path.is_file()):
             raise BadInput(f"{name}: neither a regular file nor a folder")
         if path.is_dir():
-            source = RECORD_FOLDER if is_record(path) else FOLDER
-        else:
-            source = FILES[kind_of(path) or Kind.VIDEO]
-        return source.open(path, clock)
+            return RECORD_FOLDER if is_record(path) else FOLDER, path
+        return FILES[kind_of(path) or Kind.VIDEO], path
     if name.is_camera_index:
-        return SCHEMES[0].open(SourceUri(name.key), clock)
+        return SCHEMES[0], SourceUri(name.key)
     if (known := scheme_of(text)) is not None:
-        return known.open(name, clock)
+        return known, name
     if "://" in text:
         raise BadInput(f"{name}: no capture device for this address; there are {prefixes()}")
     raise BadInput(f"{name}: no such file or folder, and no address as rtsp://HOST/PATH is one")

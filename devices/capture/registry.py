@@ -79,6 +79,8 @@ class Source:
     """Whether `//` must follow the scheme."""
     live: bool = False
     simulated: bool = False
+    foreign: bool = False
+    """Whether bytes from elsewhere are decoded by native code, which a session does apart."""
     library: Library | None = None
 
     @property
@@ -111,6 +113,7 @@ SCHEMES: tuple[Source, ...] = (
             scheme=scheme,
             address=True,
             live=True,
+            foreign=True,
             library=PYAV,
         )
         for scheme in ("rtsp", "http", "https")
@@ -148,19 +151,31 @@ SCHEMES: tuple[Source, ...] = (
 )
 FILES: dict[Kind, Source] = {
     Kind.VIDEO: Source(
-        "sweep.mp4", "video, as .avi, .mkv and .mov are", f"{_CAPTURE}.video:Video", library=OPENCV
+        "sweep.mp4",
+        "video, as .avi, .mkv and .mov are",
+        f"{_CAPTURE}.video:Video",
+        foreign=True,
+        library=OPENCV,
     ),
     Kind.DICOM: Source(
-        "clip.dcm", "DICOM file, still or moving", f"{_CAPTURE}.dicom:Dicom", library=PYDICOM
+        "clip.dcm",
+        "DICOM file, still or moving",
+        f"{_CAPTURE}.dicom:Dicom",
+        foreign=True,
+        library=PYDICOM,
     ),
     Kind.IMAGE: Source(
-        "image.png", "every picture in it, each alone", f"{_CAPTURE}.folder:ImageFolder"
+        "image.png",
+        "every picture in it, each alone",
+        f"{_CAPTURE}.folder:ImageFolder",
+        foreign=True,
     ),
 }
 FOLDER = Source(
     "folder/",
     "images and DICOM files in the natural order of their names, each alone",
     f"{_CAPTURE}.folder:ImageFolder",
+    foreign=True,
 )
 
 RECORD_FOLDER = Source(

@@ -6,12 +6,10 @@ opening on a machine happens where nothing else is lost.
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NoReturn
 
 import numpy as np
@@ -22,7 +20,7 @@ from devices.compute.cpu import CpuBackend
 from devices.compute.delegate import DelegateBackend
 from devices.compute.gpu import GpuBackend
 from devices.errors import BadInput, HardwareMissing, SonoliteError
-from devices.own_process import module_command
+from devices.own_process import limit_this_process, module_command
 
 FIRST_SECONDS, PROCESS_SECONDS = 40, 55
 """Seconds to open a model and to answer the pictures; and to start the process before."""
@@ -114,7 +112,7 @@ def main() -> NoReturn:
     tensors = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(header["shape"])
     answer = os.dup(1)
     os.dup2(2, 1)  # libraries print to stdout, too
-    _limit(header["memory"])
+    limit_this_process(header["memory"])
     refusal = None
     try:
         backend = open_backend(kind, library, options, model, name, header["threads"])
@@ -130,15 +128,6 @@ def main() -> NoReturn:
     if refusal is not None:
         os.write(answer, json.dumps(refusal).encode())
     os._exit(0)  # the ends of drivers are no matter of the model
-
-
-def _limit(memory: int) -> None:
-    """Limits the memory; leaves no core, and is the first to go where memory is short."""
-    with suppress(OSError, ValueError):  # a sandbox may forbid it
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
 
 
 if __name__ == "__main__":

@@ -68,9 +68,11 @@ class Session:
 def open_source(source: str | SourceUri) -> Reconnecting:
     """Opens the capture device of a URI; a device that is lost is opened again.
 
+    Foreign bytes are decoded in a process of their own.
+
     Raises BadInput, DeviceLost or HardwareMissing where the device cannot be opened now.
     """
-    return Reconnecting(device_opener(source))
+    return Reconnecting(device_opener(source, apart=True))
 
 
 def assemble(

@@ -14,6 +14,7 @@ import pyigtl
 import pytest
 
 from devices import CaptureDevice, DeviceLost, DeviceStalled, EndOfRecording, Frame, Pixels
+from devices.capture import device_opener
 from devices.capture.camera import Camera
 from devices.capture.dicom import Dicom
 from devices.capture.folder import ImageFolder
@@ -39,7 +40,16 @@ SCREENS: list[Pixels] = [Phantom(width=320, height=240).render(index) for index 
 
 
 @pytest.fixture(
-    params=["video", "folder", "dicom", "dicom folder", "phantom", "scripted", "record"]
+    params=[
+        "video",
+        "folder",
+        "dicom",
+        "dicom folder",
+        "video apart",
+        "phantom",
+        "scripted",
+        "record",
+    ]
 )
 def recording(request: pytest.FixtureRequest, make_video: Callable[..., Path]) -> Opener:
     """Opens a recording with three frames and the clock it is given."""
@@ -62,6 +72,7 @@ def recording(request: pytest.FixtureRequest, make_video: Callable[..., Path]) -
         "folder": lambda clock: ImageFolder(stills, clock),
         "dicom": lambda clock: Dicom(three, clock),
         "dicom folder": lambda clock: ImageFolder(clips, clock),
+        "video apart": lambda clock: device_opener(str(video), clock, apart=True)(),
         "phantom": lambda clock: Phantom(frames=3, live=False, clock=clock),
         "scripted": lambda clock: Scripted(GREYS, clock=clock),
         "record": lambda clock: Replay(record, clock),
@@ -138,7 +149,7 @@ class Source(NamedTuple):
     """Takes the source away."""
 
 
-@pytest.fixture(params=["http", "rtsp", "igtl", "camera", "scripted", "reconnecting"])
+@pytest.fixture(params=["http", "http apart", "rtsp", "igtl", "camera", "scripted", "reconnecting"])
 def source(request: pytest.FixtureRequest, plug: Callable[[str], Grabber]) -> Iterator[Source]:
     """A real source that shows a moving picture until it is pulled out."""
     with ExitStack() as stack:
@@ -149,6 +160,14 @@ def http(stack: ExitStack, _: object) -> Source:
     server = stack.enter_context(ExitStack())
     address = server.enter_context(serving(live(*map(jpeg, SCREENS))))
     return Source(lambda clock: Stream(f"http://{address}", clock), server.close)
+
+
+def http_apart(stack: ExitStack, _: object) -> Source:
+    server = stack.enter_context(ExitStack())
+    address = server.enter_context(serving(live(*map(jpeg, SCREENS))))
+    return Source(
+        lambda clock: device_opener(f"http://{address}", clock, apart=True)(), server.close
+    )
 
 
 def rtsp_source(stack: ExitStack, _: object) -> Source:
@@ -208,6 +227,7 @@ def reconnecting(stack: ExitStack, plug: object) -> Source:
 
 SOURCES: dict[str, Callable[[ExitStack, Callable[[str], Grabber]], Source]] = {
     "http": http,
+    "http apart": http_apart,
     "rtsp": rtsp_source,
     "igtl": igtl,
     "camera": camera,
