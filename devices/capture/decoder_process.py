@@ -48,6 +48,8 @@ AHEAD = 2
 """Frames of a recording that are asked for before they are read."""
 MAX_MESSAGE = 1 << 16
 """Bytes of a message."""
+END_SECONDS = 5.0
+"""Until a process that says nothing more must have ended."""
 HEAP = 24 << 20
 """Bytes. Once so much was freed, the C library keeps what is freed later (mallopt(3), the dynamic
 threshold): fresh pages for each picture of a DICOM clip take more time than decoding it."""
@@ -231,7 +233,8 @@ class DecoderProcess(CaptureDevice):
         """Ends the process; the error that tells how it ended, or what it did before."""
         code = 0
         if how == "crashed":
-            code = self._process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(END_SECONDS)
             if code < 0:
                 how = f"crashed ({signal.Signals(-code).name}"
                 how += f"; at most {MEMORY >> 20} MB of memory)"

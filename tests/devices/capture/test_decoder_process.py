@@ -142,15 +142,16 @@ def test_the_limits_are_those_of_the_decoder_alone(clip: Path) -> None:
 def test_a_message_that_makes_no_sense_ends_the_decoder(clip: Path) -> None:
     device = apart(clip)
     assert isinstance(device, decoder_process.DecoderProcess)
+    link = device._socket
     for message in (b"{", b'{"picture":{}}', b"{}", b'{"refusal":{"kind":"X","line":"\xc4\x80"}}'):
         ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        device._socket.close()
         device._socket = ours
-        with theirs:
+        with ours, theirs:
             theirs.send(message)
             with pytest.raises(BadInput, match=r"clip\.dcm: the decoder (makes no sense|failed)"):
                 device.read(1.0)
-        assert device._process.wait() == -signal.SIGKILL
+    assert device._process.wait() == -signal.SIGKILL
+    device._socket = link
     device.close()
 
 

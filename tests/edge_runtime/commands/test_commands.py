@@ -21,6 +21,7 @@ from edge_runtime.bundle.archive import GATE, list_members, open_bundle, write_b
 from edge_runtime.commands.run import DEMO_ROI
 from edge_runtime.nodules.tracking import iou
 from tests.conftest import SWEEPS, Within, refused, sonolite
+from tests.devices.capture.test_decoder_process import command_line, decoders
 from tests.devices.capture.test_dicom import write_dicom
 
 SONOLITE = str(Path(sys.executable).parent / "sonolite")
@@ -265,6 +266,29 @@ def test_ctrl_c_ends_with_the_summary_and_keeps_the_video(demo_path: Path, tmp_p
     assert "p50" in said
     assert "saved" in said
     assert len(frames_of(out)) == results
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_every_process_ends_a_video_with_the_summary(
+    demo_path: Path, make_video: Callable[..., Path], number: int
+) -> None:
+    video = make_video("sweep.avi", frames=600)  # their results do not fit into the pipe
+    command = [SONOLITE, "run", str(demo_path), "--source", str(video), "--json", "--whole-picture"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(5):
+            process.stdout.readline()
+        (decoder,) = decoders(process.pid)
+        os.kill(decoder, number)
+        os.killpg(process.pid, number)
+        rest, said = process.stdout.read(), process.stderr.read().decode()
+        assert process.wait(300) == 0, said
+    results = 5 + len(rest.splitlines())
+    assert results < 600
+    assert f" {results} classified" in said
+    assert command_line(decoder) == b""
 
 
 @pytest.mark.parametrize(
