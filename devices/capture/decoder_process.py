@@ -42,36 +42,36 @@ from devices.errors import (
 from devices.frame import MAX_RATE, Box, CaptureDevice, Clock, Frame
 from devices.own_process import limit_this_process, module_command
 
-MEMORY = 1 << 30
+DECODER_MEMORY = 1 << 30
 """Bytes that the process may have beside the slots; a video of 1280 x 720 takes 0.05 GB."""
-AHEAD = 2
+FRAMES_AHEAD = 2
 """Frames of a recording that are asked for before they are read."""
-MAX_MESSAGE = 1 << 16
+MAX_DECODER_MESSAGE = 1 << 16
 """Bytes of a message."""
-END_SECONDS = 5.0
+DECODER_END_SECONDS = 5.0
 """Until a process that says nothing more must have ended."""
-HEAP = 24 << 20
+HEAP_BYTES = 24 << 20
 """Bytes. Once so much was freed, the C library keeps what is freed later (mallopt(3), the dynamic
 threshold): fresh pages for each picture of a DICOM clip take more time than decoding it."""
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-ERRORS: dict[str, type[SonoliteError]] = {
+DEVICE_ERRORS: dict[str, type[SonoliteError]] = {
     error.__name__: error
     for error in (BadInput, DeviceLost, DeviceStalled, EndOfRecording, HardwareMissing)
 }
-Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
-Side = Annotated[int, Meta(ge=1, le=MAX_PIXELS)]
-Memory = NDArray[np.uint8]
+_Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
+_Side = Annotated[int, Meta(ge=1, le=MAX_PIXELS)]
+_Memory = NDArray[np.uint8]
 
 
-class Request(msgspec.Struct, frozen=True):
+class ReadRequest(msgspec.Struct, frozen=True):
     """The session asks for a frame."""
 
     timeout: float
-    free: list[Count]
+    free: list[_Count]
     """Slots that nobody holds any more."""
 
 
-class Opened(msgspec.Struct, frozen=True):
+class DeviceOpened(msgspec.Struct, frozen=True):
     """What a device says of itself when it is open."""
 
     live: bool
@@ -79,38 +79,38 @@ class Opened(msgspec.Struct, frozen=True):
     region: Box | None
 
 
-class Picture(msgspec.Struct, frozen=True):
+class DecodedPicture(msgspec.Struct, frozen=True):
     """A frame without its pixels; see `Frame`."""
 
-    slot: Count
-    shape: Annotated[list[Side], Meta(min_length=2, max_length=3)]
+    slot: _Count
+    shape: Annotated[list[_Side], Meta(min_length=2, max_length=3)]
     captured_at: float
-    index: Count
+    index: _Count
     timestamp: float | None
     name: str | None
     region: Box | None
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """An error: a name of `ERRORS`, None for one that is not among them, and its line."""
+class DeviceRefusal(msgspec.Struct, frozen=True):
+    """An error: a name of `DEVICE_ERRORS`, None for one that is not among them, and its line."""
 
     kind: str | None
     line: str
 
 
-class Answer(msgspec.Struct, frozen=True):
+class DecoderAnswer(msgspec.Struct, frozen=True):
     """What the opening or a read gave, and what the device counts."""
 
-    opened: Opened | None = None
-    picture: Picture | None = None
-    refusal: Refusal | None = None
-    damaged: Count = 0
-    notes: dict[str, Count] = {}
+    opened: DeviceOpened | None = None
+    picture: DecodedPicture | None = None
+    refusal: DeviceRefusal | None = None
+    damaged: _Count = 0
+    notes: dict[str, _Count] = {}
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_request = msgspec.json.Decoder(Request).decode
-_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_request = msgspec.json.Decoder(ReadRequest).decode
+_decode_answer = msgspec.json.Decoder(DecoderAnswer).decode
 
 
 class DecoderProcess(CaptureDevice):
@@ -122,7 +122,7 @@ class DecoderProcess(CaptureDevice):
     def __init__(self, name: SourceUri, live: bool, clock: Clock = time.monotonic) -> None:
         """Opens the source. Raises as `open_device` does, HardwareMissing for want of a process."""
         self.live, self._name, self._clock = live, name, clock
-        self._slots: dict[int, Memory] = {}
+        self._slots: dict[int, _Memory] = {}
         self._handed: set[int] = set()
         """Slots whose pictures somebody may hold."""
         self._asked = 0
@@ -132,13 +132,13 @@ class DecoderProcess(CaptureDevice):
         self.notes = self._notes = dict[str, int]()
         # An address may hold a password, so that it does not go to the command line.
         address = name.unexpanded.encode(errors="surrogatepass")
-        if len(address) > MAX_MESSAGE:
+        if len(address) > MAX_DECODER_MESSAGE:
             raise BadInput(f"{name}: too long")
         self._socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with end:
             try:
                 self._process = subprocess.Popen(  # noqa: S603  our own module
-                    [*module_command(__name__), str(end.fileno()), str(MEMORY)],
+                    [*module_command(__name__), str(end.fileno()), str(DECODER_MEMORY)],
                     pass_fds=[end.fileno()],
                     stdin=subprocess.PIPE,  # nothing is written: its end tells that of this process
                     stdout=subprocess.DEVNULL,
@@ -165,7 +165,7 @@ class DecoderProcess(CaptureDevice):
         with self._busy:
             if self._closed.is_set():
                 raise DeviceLost(f"{self._name}: closed")
-            while self._asked < (1 if self.live else AHEAD):
+            while self._asked < (1 if self.live else FRAMES_AHEAD):
                 self._ask(timeout)
             self._asked -= 1
             picture = self._receive().picture
@@ -200,13 +200,13 @@ class DecoderProcess(CaptureDevice):
             if slot >= MAX_BUFFERS:  # it is forgotten on both sides
                 del self._slots[slot]
         with suppress(OSError):  # the process has ended, as its answer will tell
-            self._socket.send(_encode(Request(timeout, free)))
+            self._socket.send(_encode(ReadRequest(timeout, free)))
         self._asked += 1
 
-    def _receive(self) -> Answer:
+    def _receive(self) -> DecoderAnswer:
         """The next answer; raises the error that it holds."""
         try:
-            content, numbers, *_ = socket.recv_fds(self._socket, MAX_MESSAGE, 1)
+            content, numbers, *_ = socket.recv_fds(self._socket, MAX_DECODER_MESSAGE, 1)
         except OSError:  # closed, or reset as its process ended
             content, numbers = b"", []
         memory = _map(numbers[0]) if numbers else None
@@ -224,9 +224,9 @@ class DecoderProcess(CaptureDevice):
         self._notes.update(answer.notes)
         if answer.refusal is not None:
             line = _from_json(answer.refusal.line)
-            if answer.refusal.kind not in ERRORS:
+            if answer.refusal.kind not in DEVICE_ERRORS:
                 raise self._ended(f"failed ({line})")
-            raise ERRORS[answer.refusal.kind](line)
+            raise DEVICE_ERRORS[answer.refusal.kind](line)
         return answer
 
     def _ended(self, how: str) -> BadInput | DeviceLost:
@@ -234,10 +234,10 @@ class DecoderProcess(CaptureDevice):
         code = 0
         if how == "crashed":
             with suppress(subprocess.TimeoutExpired):
-                code = self._process.wait(END_SECONDS)
+                code = self._process.wait(DECODER_END_SECONDS)
             if code < 0:
                 how = f"crashed ({signal.Signals(-code).name}"
-                how += f"; at most {MEMORY >> 20} MB of memory)"
+                how += f"; at most {DECODER_MEMORY >> 20} MB of memory)"
         self._process.kill()
         return (DeviceLost if self.live else BadInput)(f"{self._name}: the decoder {how}")
 
@@ -253,7 +253,7 @@ class DecoderProcess(CaptureDevice):
                 self._process.stdin.close()
 
 
-def _map(number: int) -> Memory | None:
+def _map(number: int) -> _Memory | None:
     """The memory of a slot; None for what is none, or could shrink. Closes the descriptor."""
     try:
         sealed = fcntl.fcntl(number, fcntl.F_GET_SEALS) & SEALS == SEALS
@@ -283,7 +283,7 @@ class _Slots:
     """The slots of the decoding process."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, Memory] = {}
+        self._slots: dict[int, _Memory] = {}
         self._free: list[int] = []
 
     def give_back(self, numbers: list[int]) -> None:
@@ -294,7 +294,7 @@ class _Slots:
             else:
                 self._free.append(number)
 
-    def put(self, pixels: Memory) -> tuple[int, list[int]]:
+    def put(self, pixels: _Memory) -> tuple[int, list[int]]:
         """Copies pixels into a slot; its number, and the descriptor of its memory where new."""
         slot = (
             self._free.pop()
@@ -322,22 +322,22 @@ def main() -> NoReturn:
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
     link = socket.socket(fileno=int(sys.argv[1]))
     limit_this_process(int(sys.argv[2]))
-    np.empty(HEAP, np.uint8)
+    np.empty(HEAP_BYTES, np.uint8)
     device: CaptureDevice | None = None
     slots, numbers = _Slots(), list[int]()
-    while content := link.recv(MAX_MESSAGE):
+    while content := link.recv(MAX_DECODER_MESSAGE):
         opened = picture = refusal = None
         try:
             if device is None:
                 device = open_device(content.decode(errors="surrogatepass"))
-                opened = Opened(device.live, device.fps, device.region)
+                opened = DeviceOpened(device.live, device.fps, device.region)
                 _share_core()
             else:
                 request = _decode_request(content)
                 slots.give_back(request.free)
                 frame = device.read(request.timeout)
                 slot, numbers = slots.put(frame.pixels)
-                picture = Picture(
+                picture = DecodedPicture(
                     slot,
                     list(frame.pixels.shape),
                     frame.captured_at,
@@ -348,12 +348,14 @@ def main() -> NoReturn:
                 )
                 del frame
         except SonoliteError as error:
-            kind = next((name for name, each in ERRORS.items() if isinstance(error, each)), None)
-            refusal = Refusal(kind, _to_json(str(error)))
+            kind = next(
+                (name for name, each in DEVICE_ERRORS.items() if isinstance(error, each)), None
+            )
+            refusal = DeviceRefusal(kind, _to_json(str(error)))
         except Exception as error:  # in the session it would be a traceback
-            refusal = Refusal(None, describe_error(error))
+            refusal = DeviceRefusal(None, describe_error(error))
         damaged, notes = (0, {}) if device is None else (device.damaged, dict(device.notes))
-        answer = Answer(opened, picture, refusal, damaged, notes)
+        answer = DecoderAnswer(opened, picture, refusal, damaged, notes)
         socket.send_fds(link, [_encode(answer)], numbers)
         while numbers:
             os.close(numbers.pop())

@@ -108,7 +108,7 @@ def test_a_picture_that_somebody_holds_is_never_painted_over(clip: Path) -> None
 def test_pictures_that_nobody_holds_leave_few_slots(clip: Path) -> None:
     with apart(clip) as device:
         addresses = Counter(frame.pixels.ctypes.data for frame in frames_of(device))
-    assert len(addresses) <= decoder_process.AHEAD + 2
+    assert len(addresses) <= decoder_process.FRAMES_AHEAD + 2
 
 
 def test_a_decoder_that_crashes_is_the_end_of_a_recording(clip: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_decoder_that_needs_too_much_memory_is_refused(
     make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = make_video("large.mp4", frames=3, width=2560, height=1440)
-    monkeypatch.setattr(decoder_process, "MEMORY", 48 << 20)
+    monkeypatch.setattr(decoder_process, "DECODER_MEMORY", 48 << 20)
     with pytest.raises(BadInput, match=r"large\.mp4: "), apart(video) as device:
         list(frames_of(device))
     assert decoders() == []
@@ -135,7 +135,7 @@ def test_the_limits_are_those_of_the_decoder_alone(clip: Path) -> None:
         limits = Path(f"/proc/{decoders()[0]}/limits").read_text().splitlines()
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     words = {line[:26].strip(): line[26:].split()[0] for line in limits}
-    assert words["Max data size"] == str(decoder_process.MEMORY)
+    assert words["Max data size"] == str(decoder_process.DECODER_MEMORY)
     assert words["Max core file size"] == "0"
 
 
