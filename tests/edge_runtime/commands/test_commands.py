@@ -274,8 +274,9 @@ def test_a_signal_to_every_process_ends_a_video_with_the_summary(
 ) -> None:
     video = make_video("sweep.avi", frames=600)  # their results do not fit into the pipe
     command = [SONOLITE, "run", str(demo_path), "--source", str(video), "--json", "--whole-picture"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for _ in range(5):
