@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
@@ -319,6 +319,7 @@ def test_there_are_never_more_tracks_than_allowed(
 
 
 @given(SCENES)
+@example([(0.0, [STILL]), (2.3e-311, [STILL._replace(score=0.0), STILL])])
 def test_states_stay_finite_and_boxes_whole(scene: list[tuple[float, list[Detection]]]) -> None:
     for tracks in play(scene):
         for track in tracks.tracks:
