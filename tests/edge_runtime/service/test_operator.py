@@ -62,9 +62,11 @@ def give(page: ClientConnection, command: object) -> str | None:
 
 
 def result_until(page: ClientConnection, right: Callable[[Any], bool]) -> Any:
-    while not right(result := receive_result(page)["result"]):
+    while True:
+        result = receive_result(page)["result"]
         page.send("drawn")
-    return result
+        if right(result):
+            return result
 
 
 def facts_of_session(layout: Layout) -> Any:
