@@ -15,8 +15,9 @@ from edge_runtime.view.admission import Role
 
 MAX_VIEWERS = 16
 """Viewers at a time."""
-WINDOW = 1
-"""Messages on their way to a viewer: a second one would only wait there, and grow old."""
+WINDOW = 2
+"""Messages on their way to a viewer: one is decoded while the next is sent. A page near the server
+keeps one confirmation back: there the next would only wait, and grow old."""
 MAX_NOTES = 32
 """Answers that wait for a viewer; a newer answer replaces the oldest."""
 COMMANDS_A_SECOND, COMMAND_BURST = 5.0, 10.0

@@ -39,7 +39,7 @@ from tests.edge_runtime.view.conftest import (
 )
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, WebSocket
 
 NO_LABEL = replace(NODULE, label=None, smoothed=None)
 
@@ -260,6 +260,37 @@ def test_a_session_that_gives_no_result_any_more_does_not_pass_for_live(
     assert brightness(page, "picture") == 0
     feed.result = RESULT
     wait_for(page, "LIVE")
+
+
+SLOW_WAY = """const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (text) { setTimeout(() => send.call(this, text), 200); };"""
+"""A server far away: what the page sends takes a fifth of a second."""
+
+
+@pytest.mark.parametrize(("way", "kept"), [("", 1), (SLOW_WAY, 0)], ids=["near", "far"])
+def test_a_page_near_the_server_lets_it_send_one_ahead(
+    way: str, kept: int, page: "Page", view: View, feed: Feed
+) -> None:
+    """It keeps one confirmation of the two back; otherwise pictures wait in a slow page."""
+    received, drawn = [], []
+
+    def count(socket: "WebSocket") -> None:
+        socket.on("framereceived", lambda data: received.append(isinstance(data, bytes)))
+        socket.on("framesent", lambda data: drawn.append(data == "drawn"))
+
+    page.add_init_script(way)
+    page.on("websocket", count)
+    page.goto(view.link)
+    wait_for(page, "LIVE")
+    for _ in range(20):  # while the page learns how far away the server is
+        feed.result = RESULT
+        wait_for(page, "LIVE")
+        page.wait_for_timeout(1000)
+        feed.result = None
+        wait_for(page, "NO LIVE VIDEO")
+        if sum(received) - sum(drawn) == kept:
+            return
+    pytest.fail(f"{sum(received)} pictures, {sum(drawn)} confirmations")
 
 
 def test_the_figures_change_no_more_often_than_somebody_reads(
