@@ -89,6 +89,8 @@ class ExamStatus:
 
     begun: str | None
     """When the exam that runs began, UTC, ISO 8601; None where none runs."""
+    first: int
+    """The sequence of the first result that may be of the exam."""
     count: int
     """Exams that began in this session."""
     exam: int | None
@@ -245,6 +247,7 @@ class ExamRecorder:
         with self._changed:
             return ExamStatus(
                 self._begun,
+                self._first,
                 self._count,
                 self._exam,
                 self._stills,

@@ -40,7 +40,7 @@ _LOGGER = logging.getLogger(__name__)
 MAX_WAITING_COMMANDS = 8
 MAX_SHOWN_STEPS = 100
 """Scheduled examinations that a page gets."""
-MAX_HELD = 8
+MAX_HELD = 16
 """Pictures that are held while exams are kept: a page asks for the still of a moment ago."""
 REFRESH_SECONDS = 1.0
 """Seconds after which the status is read again."""
@@ -241,6 +241,7 @@ class Operator:
             recorded = recorder.status()
             exam = {
                 "begun": recorded.begun,
+                "first": recorded.first,
                 "stills": recorded.stills,
                 "trouble": recorded.trouble,
                 "lost": recorded.lost,

@@ -69,8 +69,8 @@ export class Controls {
       element("region-clear").disabled = !region;
     }
     const exam = status?.exam;
-    const kept = exam?.begun && pictured && STILL_WORKS.includes(tone) && this.#shown() !== null;
-    element("keep-still").disabled = !kept;
+    const isOfExam = exam?.begun && this.#shown()?.sequence >= exam.first;
+    element("keep-still").disabled = !(isOfExam && pictured && STILL_WORKS.includes(tone));
     set("exam-text", this.#text(exam?.begun ? "end_exam" : "begin_exam"));
     press("exam", Boolean(exam?.begun));
     if (now - this.#answered > ANSWER_MS) set("answer", "");
@@ -94,9 +94,13 @@ export class Controls {
 
   async #give(command, done) {
     const refused = await this.#connection.give(command);
+    this.#answer(refused === null ? this.#text(done) : this.#reason(refused), refused !== null);
+  }
+
+  #answer(words, refused) {
     this.#answered = performance.now();
-    element("answer").dataset.refused = String(refused !== null);
-    set("answer", refused === null ? this.#text(done) : this.#reason(refused));
+    element("answer").dataset.refused = String(refused);
+    set("answer", words);
   }
 
   #toggleRegion() {
@@ -124,7 +128,10 @@ export class Controls {
   }
 
   #keepStill() {
-    if (element("keep-still").disabled) return;
+    if (element("keep-still").disabled) {
+      this.#answer(this.#text(this.#known?.exam?.begun ? "no_still" : "no_exam"), true);
+      return;
+    }
     this.#give({ do: "still", sequence: this.#shown().sequence }, "still_kept");
   }
 

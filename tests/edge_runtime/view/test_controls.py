@@ -421,8 +421,13 @@ def test_an_exam_that_cannot_be_kept_is_told_and_the_picture_goes_on(
     wait_for(page, "LIVE")
 
 
-def test_a_paused_page_keeps_no_still(page: "Page", examination: Examination) -> None:
+def test_a_paused_page_keeps_no_still_and_says_why(page: "Page", examination: Examination) -> None:
+    operate(page, examination.view)
+    page.keyboard.press("s")
+    wait_for_text(page, "#answer", "no still: begin an exam first")
     begin_exam(page, examination)
     page.wait_for_selector("#keep-still:enabled")
     page.keyboard.press("p")
     page.wait_for_selector("#keep-still:disabled")
+    page.keyboard.press("s")
+    wait_for_text(page, "#answer", "no still: there is no live picture of this exam")
