@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from devices import BadInput, Box, Pixels
 from devices.capture.phantom import NODULES, Phantom
 from edge_runtime.bundle.preprocess import Crop, Gray, Picture, Preprocessing, Resize
+from edge_runtime.screen.region import Region
 from train.importers.boxes import read_marked
 from train.locator.augmentation import Square
 from train.marked import MarkedPicture, marked_pixels
@@ -34,8 +35,8 @@ class LocatorPicture:
 
     marked: MarkedPicture
     square: Square
-    size: tuple[int, int]
-    """Width and height of the stored picture."""
+    window: Box
+    """The part of the stored picture in the square, in pixels; the window may overhang it."""
     part: Part
     source: int
     """The number of the data set that it is of."""
@@ -95,24 +96,30 @@ def read_squares(
     drop: Callable[[Dropped], object] | None = None,
     varied: float = 1.0,
 ) -> Iterator[LocatorPicture]:
-    """The pictures as squares that the network sees, made smaller once, as on a device.
+    """The ultrasound pictures as squares that the network sees, made smaller once, as on a device.
 
+    The search of a device finds the ultrasound picture on the screen, over the frames of a clip.
     Those of the part `train` are `varied` times as large. A picture without a part is of the part
     `test`. `drop` is told of each picture that cannot be used; without it the first raises
     BadInput.
     """
     places = {(its.path, its.frame) for its in marked if its.boxes}
     moving = Counter(its.path for its in marked)
+    region, path = Region(), None
     for picture, pixels in marked_pixels(marked, progress, drop):
+        if picture.path != path:
+            region, path = Region(), picture.path
+        box, inside = ultrasound_picture(pixels, region)
+        boxes = [Box(x - box.x, y - box.y, w, h) for x, y, w, h in picture.boxes]
+        side_kept = round(varied * side) if picture.part == "train" else side
+        left, top, longer, _ = whole_window(inside)
         near = any(
             (picture.path, picture.frame + step) in places for step in range(-EDGE, EDGE + 1)
         )
         yield LocatorPicture(
             marked=picture,
-            square=square_of(
-                pixels, picture.boxes, round(varied * side) if picture.part == "train" else side
-            ),
-            size=(pixels.shape[1], pixels.shape[0]),
+            square=square_of(inside, boxes, side_kept),
+            window=Box(box.x + left, box.y + top, longer, longer),
             part=picture.part or "test",
             source=0,
             moving=moving[picture.path] > 1,
@@ -150,10 +157,26 @@ def split_runs(pictures: Sequence[MarkedPicture], seed: int) -> dict[str, Part]:
     }
 
 
+def ultrasound_picture(pixels: Pixels, region: Region) -> tuple[Box, Pixels]:
+    """The box of the ultrasound picture on a screen, and its pixels: what a locator gets.
+
+    `region` has searched the frames before. Where there is no picture, the whole screen counts. The
+    next call may overwrite the pixels.
+    """
+    height, width = pixels.shape[:2]
+    box = region.locate(pixels) or Box(0, 0, width, height)
+    return box, region.cut(pixels, box)
+
+
+def whole_window(pixels: Pixels) -> Box:
+    """The smallest square around a whole picture."""
+    height, width = pixels.shape[:2]
+    return Crop(1).window(width, height, None)
+
+
 def square_of(pixels: Pixels, boxes: Sequence[Box], side: int) -> Square:
     """A whole picture as a square, black beyond it, with boxes as shares of the side."""
-    height, width = pixels.shape[:2]
-    left, top, longer, _ = Crop(1).window(width, height, None)
+    left, top, longer, _ = whole_window(pixels)
     resized = Resize(side)(Gray()(Crop(1)(Picture(pixels, None)))).pixels
     corners = [(x - left, y - top, x + w - left, y + h - top) for x, y, w, h in boxes]
     return Square(resized, np.asarray(corners, np.float32).reshape(-1, 4) / np.float32(longer))

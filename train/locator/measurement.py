@@ -99,9 +99,7 @@ Walk = list[tuple[float, tuple[Track, ...]]]
 def _walk(clip: Clip, policy: TrackingPolicy) -> Walk:
     tracks, walk = NO_TRACKS, []
     for picture, scored in zip(clip.pictures, clip.found, strict=True):
-        width, height = picture.size
-        longer = max(width, height)
-        left, top = (width - longer) // 2, (height - longer) // 2
+        left, top, longer, _ = picture.window
         at = picture.marked.frame / clip.rate
         detections = []
         for row in scored.tolist():

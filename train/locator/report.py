@@ -149,9 +149,8 @@ def _filmstrip(clip: Clip, policy: TrackingPolicy) -> str:
     cells = []
     for place in chosen:
         picture = clip.pictures[place]
-        width, height = picture.size
-        longer = max(width, height)
-        shift = np.array([(longer - width) // 2, (longer - height) // 2] * 2)
+        left, top, longer, _ = picture.window
+        shift = np.array([-left, -top] * 2)
         cells.append(
             _draw(
                 picture.square.pixels,

@@ -12,6 +12,7 @@ import keras
 
 from devices import BadInput
 from edge_runtime.bundle import preprocess
+from edge_runtime.screen.region import Region
 from train.fit import ignore
 from train.locator.augmentation import Square
 from train.locator.dataset import (
@@ -20,6 +21,7 @@ from train.locator.dataset import (
     read_locator_data,
     simulated_pictures,
     square_of,
+    ultrasound_picture,
 )
 from train.locator.learner import Source, learn_locator
 from train.locator.measurement import choose_scores, clips_of, detect, measure
@@ -86,7 +88,8 @@ def train_locator(
     held = data.of("train")[0].square.pixels.shape[0]
     others = []
     if other is not None:
-        others = [square_of(pixels, [], held) for _, pixels in pictures_under(other)]
+        screens = (pixels for _, pixels in pictures_under(other))
+        others = [square_of(ultrasound_picture(its, Region())[1], [], held) for its in screens]
     simulated = simulated_pictures(held) if recipe.sampling.simulated else []
     sources = list(draw_sources(recipe, data.of("train"), others, simulated))
     callbacks.begin(recipe.fit.steps)

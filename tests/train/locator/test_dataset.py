@@ -22,6 +22,7 @@ from train.locator.dataset import (
     LocatorPicture,
     network_tensor,
     read_locator_data,
+    read_squares,
     simulated_pictures,
     split_runs,
     square_of,
@@ -31,6 +32,7 @@ from train.marked import MarkedPicture
 from train.samples import PARTS, Part
 
 SIDE = 64
+NODULE = Box(300, 200, 60, 40)
 
 
 def picture(group: str, part: Part | None = None) -> MarkedPicture:
@@ -158,18 +160,42 @@ def test_a_square_to_learn_from_is_kept_larger_than_the_network_sees_it(marked: 
     assert tensor.shape == (1, SIDE, SIDE, 1)
 
 
-def test_the_boxes_are_those_of_the_stored_picture(marked: Path) -> None:
+def test_boxes_and_window_are_those_of_the_stored_picture(marked: Path) -> None:
     its: LocatorPicture = next(
         each for each in read_locator_data([marked], SIDE, 0).pictures if each.marked.boxes
     )
-    assert its.size == read_image(its.marked.path).shape[1::-1]
     left, top, right, bottom = its.square.boxes[0].tolist()
-    width, height = its.size
-    longer = max(width, height)
-    x, y, w, h = its.marked.boxes[0]
-    assert left * longer - (longer - width) // 2 == pytest.approx(x, abs=0.1)
-    assert top * longer - (longer - height) // 2 == pytest.approx(y, abs=0.1)
-    assert ((right - left) * longer, (bottom - top) * longer) == pytest.approx((w, h), abs=0.1)
+    x, y, longer, _ = its.window
+    whole = read_image(its.marked.path).shape[1::-1]
+    assert longer == max(whole)
+    box = (left * longer + x, top * longer + y, (right - left) * longer, (bottom - top) * longer)
+    assert box == pytest.approx(its.marked.boxes[0], abs=0.1)
+
+
+@pytest.fixture
+def screens(tmp_path: Path) -> Path:
+    """Forty frames of a screen on which the ultrasound picture is a part."""
+    path, phantom = tmp_path / "screens.avi", Phantom(live=False)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (640, 480))
+    for index in range(40):
+        writer.write(phantom.render(index))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("frames", [range(40), [39]], ids=["a clip", "a single frame"])
+def test_the_screen_around_the_ultrasound_picture_is_left_out(
+    screens: Path, frames: Sequence[int]
+) -> None:
+    """As on a device."""
+    clip = [MarkedPicture(screens, (NODULE,), "clip", frame) for frame in frames]
+    *_, last = read_squares(clip, SIDE, iter)
+    x, y, longer, _ = last.window
+    picture = Phantom(live=False).picture
+    assert longer == pytest.approx(max(picture.w, picture.h), rel=0.03)
+    assert longer < 0.9 * 640
+    left, top, right, bottom = (last.square.boxes[0] * longer).tolist()
+    assert (left + x, top + y, right - left, bottom - top) == pytest.approx(NODULE, abs=0.1)
 
 
 def test_what_cannot_be_used_is_counted(marked: Path, tmp_path: Path) -> None:

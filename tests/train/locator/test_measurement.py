@@ -36,6 +36,7 @@ POLICY = TrackingPolicy(
 )
 BOX = Box(40, 60, 80, 40)
 SIZE = (200, 160)
+WINDOW = Box(0, -20, 200, 200)
 NONE = np.zeros((0, 5), np.float32)
 
 
@@ -43,7 +44,7 @@ def frame(number: int, has: bool, path: Path = Path("clip.mp4")) -> LocatorPictu
     boxes = (BOX,) if has else ()
     pixels = np.zeros((SIZE[1], SIZE[0]), np.uint8)
     marked = MarkedPicture(path, boxes, str(path), number)
-    return LocatorPicture(marked, square_of(pixels, boxes, 64), SIZE, "test", 0, True, False)
+    return LocatorPicture(marked, square_of(pixels, boxes, 64), WINDOW, "test", 0, True, False)
 
 
 def sure(score: float) -> NDArray[np.float32]:
