@@ -10,6 +10,7 @@ from devices import Box, Frame
 from devices.buffers import Buffers
 from edge_runtime.models.classifier import Classifier, Prediction
 from edge_runtime.models.locator import Locator
+from edge_runtime.nodules.motion import Motion
 from edge_runtime.nodules.sharpness import sharpness
 from edge_runtime.nodules.tracking import NO_TRACKS, Detection, Tracks, step, visible
 
@@ -39,6 +40,8 @@ class Finder:
         self._tracks = NO_TRACKS
         self._screen: tuple[int, ...] = ()
         """Height and width of the last screen."""
+        self._before: tuple[NDArray[np.uint8], Box] | None = None
+        """Tensor and window of the frame before."""
         self._mark = 0
         """The `PreparedFrame.mark` of the last frame."""
         self._tensors, self._grays = Buffers(), Buffers()
@@ -62,12 +65,14 @@ class Finder:
         `PreparedFrame.mark`. Raises RuntimeError where inference fails.
         """
         if self._mark != mark:
-            self._mark, self._tracks = mark, NO_TRACKS
+            self._mark, self._tracks, self._before = mark, NO_TRACKS, None
         detections = self._locator.locate(tensor, window)
         candidates = (
             self._surest(detections)
             if frame.timestamp is None
-            else self._follow(detections, frame.timestamp, frame.pixels.shape[:2])
+            else self._follow(
+                detections, frame.timestamp, frame.pixels.shape[:2], self._motion(tensor, window)
+            )
         )
         nodules = [
             self._classify(frame, number, detection, classifier) for number, detection in candidates
@@ -81,16 +86,27 @@ class Finder:
         return enumerate(sure[: policy.max_nodules], start=1)
 
     def _follow(
-        self, detections: Sequence[Detection], at: float, screen: tuple[int, ...]
+        self,
+        detections: Sequence[Detection],
+        at: float,
+        screen: tuple[int, ...],
+        motion: Motion | None,
     ) -> Iterable[tuple[int, Detection]]:
         """The nodules of a frame at `at` seconds. On a screen of another size all tracks end."""
         policy = self._locator.stage.tracking
         if screen != self._screen:
             self._screen = screen
             self._tracks = Tracks((), self._tracks.next_number, self._tracks.at)
-        self._tracks = step(self._tracks, detections, at, policy)
-        for track in visible(self._tracks, at, policy):
+        self._tracks = step(self._tracks, detections, at, policy, motion)
+        for track in visible(self._tracks, policy):
             yield track.number, Detection(track.box, track.score)
+
+    def _motion(self, tensor: NDArray[np.uint8], window: Box) -> Motion | None:
+        """From the frame before to this one; None where they show different parts of the screen."""
+        before, self._before = self._before, (tensor, window)
+        if before is None or before[1] != window:
+            return None
+        return Motion(before[0][0, :, :, 0], tensor[0, :, :, 0], window)
 
     def _classify(
         self, frame: Frame, number: int, detection: Detection, classifier: Classifier

@@ -15,6 +15,7 @@ from devices.capture.video import Video
 from edge_runtime.bundle.policies import TrackingPolicy
 from edge_runtime.bundle.preprocess import Preprocessing
 from edge_runtime.models.boxes import decode_boxes
+from edge_runtime.nodules.motion import Motion
 from edge_runtime.nodules.tracking import NO_TRACKS, Detection, Track, step, visible
 from train.locator.dataset import LocatorPicture, network_tensor
 from train.locator.metrics import (
@@ -97,7 +98,7 @@ Walk = list[tuple[float, tuple[Track, ...]]]
 
 
 def _walk(clip: Clip, policy: TrackingPolicy) -> Walk:
-    tracks, walk = NO_TRACKS, []
+    tracks, walk, before = NO_TRACKS, [], None
     for picture, scored in zip(clip.pictures, clip.found, strict=True):
         left, top, longer, _ = picture.window
         at = picture.marked.frame / clip.rate
@@ -106,8 +107,11 @@ def _walk(clip: Clip, policy: TrackingPolicy) -> Walk:
             x, y = round(left + row[0] * longer), round(top + row[1] * longer)
             w, h = round((row[2] - row[0]) * longer), round((row[3] - row[1]) * longer)
             detections.append(Detection(Box(x, y, max(1, w), max(1, h)), row[4]))
-        tracks = step(tracks, detections, at, policy)
-        walk.append((at, visible(tracks, at, policy)))
+        motion = None
+        if before is not None and before.window == picture.window:
+            motion = Motion(before.square.pixels, picture.square.pixels, picture.window)
+        tracks, before = step(tracks, detections, at, policy, motion), picture
+        walk.append((at, visible(tracks, policy)))
     return walk
 
 
