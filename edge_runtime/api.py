@@ -164,13 +164,14 @@ def classify_source(
     stop: threading.Event | None = None,
     whole_picture: bool = False,
     prevalence: str | None = None,
+    follow: bool = False,
 ) -> Summary:
     """Runs a session to its end, and returns the account of every frame.
 
     `source` is a URI as for `sonolite run --source`, or an open capture device, which is closed at
     the end. `roi` is `x,y,w,h` of the nodule on the screen; without it a model that learnt marked
-    nodules classifies nothing, unless `whole_picture` asks for it. `prevalence` as for
-    `sonolite run`. Set `stop` to end a live session.
+    nodules classifies nothing, unless `whole_picture` asks for it. `prevalence` and
+    `follow` as for `sonolite run`. Set `stop` to end a live session.
     Raises what ended a live session, such as DeviceLost, and BadInput for a damaged recording.
     """
     with ExitStack() as stack:
@@ -182,6 +183,7 @@ def classify_source(
             budget=budget,
             whole_picture=whole_picture,
             prevalence=prevalence,
+            follow=follow,
         )
         summary, error = session.run(sinks, stop or threading.Event())
     if error is not None:
@@ -196,6 +198,7 @@ def results_of(
     budget: float = LATENCY_BUDGET,
     whole_picture: bool = False,
     prevalence: str | None = None,
+    follow: bool = False,
 ) -> Iterator[Result]:
     """Iterates over the results of a source; see `classify_source`.
 
@@ -220,7 +223,9 @@ def results_of(
     def run() -> None:
         try:
             sinks = [Handover()]
-            classify_source(model, source, sinks, roi, budget, stop, whole_picture, prevalence)
+            classify_source(
+                model, source, sinks, roi, budget, stop, whole_picture, prevalence, follow
+            )
         except BaseException as error:
             put(error)
         else:

@@ -26,6 +26,10 @@ RoiOption = Annotated[
         help="The nodule on the screen, x,y,w,h, such as 220,90,180,150; else the whole picture."
     ),
 ]
+FollowOption = Annotated[
+    bool,
+    typer.Option("--follow", help="Let the marked box follow its nodule; needs a locator."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 DAYS, GIGABYTES = MAX_KEEP_DAYS, MAX_KEEP_GIGABYTES
 """The most that an option takes."""

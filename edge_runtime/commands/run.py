@@ -23,6 +23,7 @@ from edge_runtime.commands.options import (
     DAYS,
     GIGABYTES,
     BundleArgument,
+    FollowOption,
     JsonOption,
     RoiOption,
     finite,
@@ -87,6 +88,7 @@ def run(
         typer.Option(help=f"What to classify: {examples()}"),
     ],
     roi: RoiOption = None,
+    follow: FollowOption = False,
     variant: Annotated[
         Variant | None,
         typer.Option(help="The variant of the model, such as int8; without it the fastest."),
@@ -257,6 +259,7 @@ def run(
         SourceUri(source),
         sinks,
         roi=roi,
+        follow=follow,
         budget=budget,
         evidence=evidence,
         as_json=as_json,
@@ -280,6 +283,7 @@ def demo(
         typer.Argument(help="The source to classify, such as sweep.mp4; without it the phantom."),
     ] = DEMO_SOURCE,
     roi: RoiOption = None,
+    follow: FollowOption = False,
     save: Annotated[
         Path, typer.Option(help="The file for the video with the results, such as demo.mp4.")
     ] = Path("demo.mp4"),
@@ -314,6 +318,7 @@ def demo(
             SourceUri(source),
             [f"video:{save}"],
             roi=roi,
+            follow=follow,
             evidence=evidence,
             as_json=as_json,
             whole_picture=whole_picture or (simulated and not searches),
@@ -360,6 +365,7 @@ def _run(
     sinks: list[str],
     *,
     roi: str | None,
+    follow: bool,
     evidence: bool,
     as_json: bool,
     whole_picture: bool,
@@ -401,7 +407,16 @@ def _run(
             device = PacedRecording(device)
         operated = view is not None
         session = assemble(
-            device, chain, roi, saved, budget, throttle, whole_picture, prevalence, operated
+            device,
+            chain,
+            roi,
+            saved,
+            budget,
+            throttle,
+            whole_picture,
+            prevalence,
+            operated,
+            follow,
         )
         _announce(chain)
         if evidence and not chain.classifier.has_evidence:

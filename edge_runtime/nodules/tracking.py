@@ -26,6 +26,10 @@ MIN_COMPARED_SIDE = 32.0
 """Pixels. Smaller boxes are compared as if they had such sides: a small box that moves by its own
 width would overlap nothing."""
 
+MARKED_IOU = 0.3
+"""The intersection over union from which on a detection corrects a marked track. A person marked
+it: a box of another size is rather another thing. Chosen on six sweeps."""
+
 Move = Callable[[Sequence[Place]], Sequence[Place | None]]
 """Where boxes of the frame before are now; None where that is not known. See `Motion`."""
 
@@ -92,7 +96,7 @@ def step(
     places = [now or then for now, then in zip(moved, before, strict=True)]
     usable = [each for each in detections if each.score >= policy.keep_score]
     usable.sort(key=lambda each: (-each.score, each.box))
-    pairs = _associate(places, usable, policy)
+    pairs = _associate(known, places, usable, policy)
     share = -math.expm1(-(at - tracks.at) / SCORE_SECONDS) if known else 0.0
     followed = []
     for index, (track, place) in enumerate(zip(known, places, strict=True)):
@@ -171,16 +175,20 @@ def _is_visible(track: Track, at: float, policy: TrackingPolicy) -> bool:
 
 
 def _associate(
-    places: Sequence[Place], detections: Sequence[Detection], policy: TrackingPolicy
+    tracks: Sequence[Track],
+    places: Sequence[Place],
+    detections: Sequence[Detection],
+    policy: TrackingPolicy,
 ) -> dict[int, int]:
-    """The index of the detection of each place that has one."""
+    """The index of the detection of each track that has one, by the places that they moved to."""
     boxes = [_compared(_place(each.box)) for each in detections]
     candidates = []
-    for index, place in enumerate(places):
+    for index, (track, place) in enumerate(zip(tracks, places, strict=True)):
         compared = _compared(place)
+        least = max(policy.min_iou, MARKED_IOU if track.marked else 0.0)
         for other, box in enumerate(boxes):
             overlap = iou(compared, box)
-            if overlap >= policy.min_iou:
+            if overlap >= least:
                 is_weak = detections[other].score < policy.start_score
                 candidates.append((is_weak, -overlap, index, other))
     pairs: dict[int, int] = {}

@@ -20,6 +20,7 @@ CONFIG_HEAD = """\
 # What this device looks at. Edit it; the service begins anew by itself.
 # source: as in `sonolite run --source`. A password may stand in a variable, as ${CAMERA_PASSWORD},
 # which /etc/sonolite.env sets. roi: "x,y,w,h" of the nodule on the screen, or "".
+# follow: true lets the box follow the nodule that is marked.
 # whole_picture: true classifies the whole picture where no nodule is marked.
 # prevalence: share of the positive class among the patients here, as in "0.1", or "".
 # trial_state: what a new release has to reach within trial_seconds: "LIVE", or what the device
@@ -74,6 +75,7 @@ class Config:
 
     source: str
     roi: str = ""
+    follow: bool = False
     whole_picture: bool = False
     prevalence: str = ""
     board: str = ""

@@ -81,12 +81,15 @@ class Region:
         saved: Mapping[ScreenSize, SavedRegion] | None = None,
         device_region: Box | None = None,
         whole: bool = True,
+        follow: bool = False,
     ) -> None:
         """`device_region` is where the device itself says its picture lies, as DICOM files do.
 
-        With `whole` the whole picture is classified where there is no region of interest.
+        With `whole` the whole picture is classified where there is no region of interest. With
+        `follow` the region of interest is where a nodule was marked that is followed from there:
+        the whole picture is examined.
         """
-        self.whole = whole
+        self.whole, self._follow = whole, follow
         self.roi = roi
         """The part of the picture to classify; None classifies the whole picture."""
         self.outline: Outline | None = None
@@ -129,6 +132,11 @@ class Region:
         asked = self._asked
         return self.roi if asked is None or asked[0] != self.screen else asked[1]
 
+    @property
+    def fixed_roi(self) -> Box | None:
+        """The region of interest, where it stays in its place."""
+        return None if self._follow else self.roi
+
     def forget(self) -> None:
         """Begins the search again, as for another device."""
         self.roi = self._region_of_interest()
@@ -164,7 +172,8 @@ class Region:
             x, y, w, h = self.roi
             if x + w > width or y + h > height:
                 raise BadInput(f"--roi {x},{y},{w},{h} lies outside the {width} x {height} screen")
-            return None if is_dark(pixels, self.roi) else self.roi
+        if self.fixed_roi is not None:
+            return None if is_dark(pixels, self.fixed_roi) else self.fixed_roi
         if not self._fixed:
             self._search(pixels)
         box = None if self.outline is None else self.outline.box
@@ -192,7 +201,7 @@ class Region:
         height, width = pixels.shape[:2]
         if box is None:
             return find_flaw(pixels, Box(0, 0, width, height))
-        if self.roi is not None:
+        if self.fixed_roi is not None:
             w, h = max(box.w, MIN_PICTURE_SIDE), max(box.h, MIN_PICTURE_SIDE)
             x = max(0, min(box.x + (box.w - w) // 2, width - w))
             y = max(0, min(box.y + (box.h - h) // 2, height - h))
@@ -244,7 +253,7 @@ class Region:
     def _window_of(self, box: Box) -> OutlinedBox | None:
         """The outlined box; None where the outline is the whole box."""
         outline = self.outline
-        if self.roi is not None or outline is None or outline.kind is Shape.RECTANGLE:
+        if self.fixed_roi is not None or outline is None or outline.kind is Shape.RECTANGLE:
             return None
         if self._window is None:
             self._window = OutlinedBox(outline)

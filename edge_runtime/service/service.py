@@ -185,6 +185,7 @@ def _session(
             whole_picture=config.whole_picture,
             prevalence=config.prevalence,
             operated=service.view is not None,
+            follow=config.follow,
         )
         ended = threading.Event()
 

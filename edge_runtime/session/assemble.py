@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devices import CaptureDevice, SonoliteError
+from devices import BadInput, CaptureDevice, SonoliteError
 from devices.capture import SourceUri, device_opener
 from devices.capture.reconnecting import Reconnecting
 from edge_runtime.models.backends import FallbackChain, default_threads
@@ -85,6 +85,7 @@ def assemble(
     whole_picture: bool = False,
     prevalence: str | None = None,
     operated: bool = False,
+    follow: bool = False,
 ) -> Session:
     """Opens the models for an open device.
 
@@ -95,7 +96,8 @@ def assemble(
     classifier learnt marked nodules classifies nothing then, unless `whole_picture` asks for it.
     `prevalence` as for `parse_prevalence`. The record of a session is judged as it was, where an
     argument does not say otherwise. `operated` says that `roi` may be cleared while frames come, so
-    that a locator is opened although there is `roi`.
+    that a locator is opened although there is `roi`. With `follow` a marked nodule is followed from
+    where it was marked, for which the bundle needs a locator.
     Raises BadInput for a region or a prevalence that is none, and BadInput or HardwareMissing where
     no backend opens a model.
     """
@@ -107,6 +109,7 @@ def assemble(
         whole_picture = whole_picture or recorded.whole_picture
         prevalence = prevalence or recorded.prevalence
         operated = operated or recorded.operated
+        follow = follow or recorded.follow
     settings = RecordSettings(
         bundle=chain.bundle.id,
         roi=parse_roi(roi) if roi else None,
@@ -115,14 +118,18 @@ def assemble(
         prevalence=prevalence,
         saved=tuple((saved or {}).values()),
         operated=operated,
+        follow=follow,
     )
     whole = whole_picture or stage.learnt == "pictures"
-    region = Region(settings.roi, saved, device.region, whole)
+    region = Region(settings.roi, saved, device.region, whole, follow)
     shares = parse_prevalence(prevalence, stage, "--prevalence") if prevalence else None
     chain.threads = chain.threads or default_threads(live)
     chain.opened()
     search = chain.bundle.manifest.locator
-    marked = (settings.roi is not None and not operated) or whole
+    if follow and (search is None or whole):
+        reason = "no locator" if search is None else "nothing to follow in a whole picture"
+        raise BadInput(f"--follow: {chain.bundle.id} has {reason}")
+    marked = (settings.roi is not None and not operated and not follow) or whole
     locator = (
         None if search is None or marked else Locator(chain.bundle, search, threads=chain.threads)
     )

@@ -12,7 +12,14 @@ from edge_runtime.models.classifier import Classifier, Prediction
 from edge_runtime.models.locator import Locator
 from edge_runtime.nodules.motion import Motion
 from edge_runtime.nodules.sharpness import sharpness
-from edge_runtime.nodules.tracking import NO_TRACKS, Detection, Tracks, step, visible
+from edge_runtime.nodules.tracking import (
+    NO_TRACKS,
+    Detection,
+    Tracks,
+    add_marked_track,
+    step,
+    visible,
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class FoundNodule:
     window: Box
     """The part of the screen in the tensor of the classifier."""
     score: float
-    """How sure the locator is of the nodule, from 0 to 1, over the last half second."""
+    """How sure the locator is of the nodule, from 0 to 1, over the last half second; 1 where
+    somebody marked it."""
     sharpness: float
     """From 0 to 1; see `edge_runtime.nodules.sharpness`."""
     prediction: Prediction
@@ -42,8 +50,8 @@ class Finder:
         """Height and width of the last screen."""
         self._before: tuple[NDArray[np.uint8], Box] | None = None
         """Tensor and window of the frame before."""
-        self._mark = 0
-        """The `PreparedFrame.mark` of the last frame."""
+        self._mark = -1
+        """The `PreparedFrame.mark` of the last frame; -1 before the first."""
         self._tensors, self._grays = Buffers(), Buffers()
 
     def reopen(self) -> None:
@@ -57,15 +65,20 @@ class Finder:
         window: Box,
         classifier: Classifier,
         mark: int,
+        roi: Box | None = None,
     ) -> tuple[FoundNodule, ...]:
         """The nodules in a frame, by track.
 
         `tensor` is the picture as the locator takes it, and `window` its part of the screen. Tracks
         begin anew, from 1, where `mark` differs from that of the frame before, see
-        `PreparedFrame.mark`. Raises RuntimeError where inference fails.
+        `PreparedFrame.mark`; the first is then the nodule that was marked in `roi`, if there is
+        one. Raises RuntimeError where inference fails.
         """
         if self._mark != mark:
             self._mark, self._tracks, self._before = mark, NO_TRACKS, None
+            self._screen = frame.pixels.shape[:2]
+            if roi is not None and frame.timestamp is not None:
+                self._tracks = add_marked_track(NO_TRACKS, roi, frame.timestamp)
         detections = self._locator.locate(tensor, window)
         candidates = (
             self._surest(detections)

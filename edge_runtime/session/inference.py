@@ -209,7 +209,12 @@ class InferenceThread(threading.Thread):
         assert prepared.window is not None
         self._task = prepared, watchdog.INFERENCE_TIMEOUT
         return finder.find(
-            prepared.frame, prepared.tensor, prepared.window, classifier, prepared.mark
+            prepared.frame,
+            prepared.tensor,
+            prepared.window,
+            classifier,
+            prepared.mark,
+            prepared.roi,
         )
 
     def _classifier(self, prepared: PreparedFrame | None) -> Classifier:

@@ -55,7 +55,8 @@ class PreparedFrame:
     searched: bool
     """Whether the tensor is for the locator, which looks for nodules in the whole picture."""
     roi: Box | None
-    """The region of interest, in pixels; None where nobody marked one."""
+    """The region of interest, in pixels; None where nobody marked one. In a searched picture it is
+    where a nodule was marked that is followed."""
     mark: int
     """How often another region of interest was marked before this frame, or another recording
     began."""
@@ -101,7 +102,7 @@ class Preparer:
         """
         began = self._clock()
         box = self._locate(frame)
-        unmarked = box is not None and self._region.roi is None and not self._region.whole
+        unmarked = box is not None and self._region.fixed_roi is None and not self._region.whole
         search = self._search if unmarked else None
         window, tensor = None, None
         if box is not None and (search is not None or not unmarked):
@@ -166,7 +167,7 @@ class Preparer:
 
         The window is the user's region with context, else the whole picture.
         """
-        around = self._region.roi if preprocessing.crops else None
+        around = self._region.fixed_roi if preprocessing.crops else None
         x, y = 0, 0
         if around is None:
             x, y = box.x, box.y

@@ -30,6 +30,8 @@ class RecordSettings:
     saved: tuple[SavedRegion, ...] = ()
     operated: bool = False
     """Whether the region of interest could be changed while frames came."""
+    follow: bool = False
+    """Whether a marked nodule is followed."""
 
     @property
     def roi_text(self) -> str | None:

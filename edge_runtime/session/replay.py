@@ -120,6 +120,7 @@ def differences(record: Replay, settings: RecordSettings, classifier: Classifier
         ("backend", backends, backend),
         ("region of interest", before.roi_text or "none", settings.roi_text or "none"),
         ("scope", *("ignored" if one.any_picture else "kept" for one in (before, settings))),
+        ("following", *("yes" if one.follow else "no" for one in (before, settings))),
         ("whole picture", *("yes" if one.whole_picture else "no" for one in (before, settings))),
     )
     return [

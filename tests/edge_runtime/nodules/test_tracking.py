@@ -310,6 +310,13 @@ def test_a_detection_corrects_a_marked_track() -> None:
     assert last.score == 1.0
 
 
+def test_a_detection_of_another_size_corrects_no_marked_track() -> None:
+    tracks = add_marked_track(NO_TRACKS, Box(40, 30, 100, 80), 0.0)
+    larger = Detection(Box(0, 0, 220, 160), 0.9)
+    first, *_ = step(tracks, [larger], FRAME, POLICY, by(0)).tracks
+    assert first.box == Box(40, 30, 100, 80)
+
+
 def test_a_marked_track_that_cannot_be_followed_ends() -> None:
     marked = add_marked_track(NO_TRACKS, STILL.box, 0.0)
     coasting = step(marked, [], 0.2, POLICY, lambda places: [None] * len(places))

@@ -29,6 +29,7 @@ VIEWS = (
 @given(
     source=WORDS.filter(bool),
     roi=WORDS,
+    follow=st.booleans(),
     whole=st.booleans(),
     prevalence=WORDS,
     board=WORDS,
@@ -42,6 +43,7 @@ VIEWS = (
 def test_what_is_written_is_read_back(
     source: str,
     roi: str,
+    follow: bool,
     whole: bool,
     prevalence: str,
     board: str,
@@ -52,7 +54,9 @@ def test_what_is_written_is_read_back(
     exam: ExamSettings | None,
 ) -> None:
     entries = tuple(SinkConfig(uri) for uri in sinks)
-    config = Config(source, roi, whole, prevalence, board, seconds, state, view, entries, exam)
+    config = Config(
+        source, roi, follow, whole, prevalence, board, seconds, state, view, entries, exam
+    )
     assert parse_config(write_config(config), "here") == config
 
 

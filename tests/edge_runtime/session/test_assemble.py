@@ -1,10 +1,16 @@
 """A session whose region of interest changes while frames come, with the locator of a bundle."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-from devices import Pixels
-from edge_runtime.bundle.archive import open_bundle
+import numpy as np
+import pytest
+
+from devices import BadInput, Pixels
+from devices.capture.phantom import Phantom
+from devices.capture.scripted import Scripted
+from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
 from edge_runtime.results.result import Result
@@ -46,3 +52,63 @@ def test_the_locator_rests_while_a_region_is_marked_and_searches_without(
     assert all(result.box == (167, 190, 108, 100) for result in given)
     assert not any(result.searched for result in given)
     assert all(result.searched for result in later)
+
+
+class Keeps:
+    """Keeps the results."""
+
+    wants_pixels, latest_only = False, False
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+
+    def write(self, result: Result, pixels: Pixels) -> None:
+        self.results.append(result)
+
+
+PACE = 2
+"""Pixels that the neck moves from frame to frame."""
+
+
+def sweep() -> Iterator[Pixels]:
+    """The probe glides over a neck, in one direction."""
+    phantom = Phantom(live=False)
+    x, y, w, h = phantom.picture
+    screen = phantom.render(40)
+    neck = screen[y : y + h, x : x + w].copy()
+    for index in range(40):
+        screen[y : y + h, x : x + w] = np.roll(neck, PACE * index, axis=1)
+        yield screen.copy()
+
+
+def test_a_marked_box_follows_its_nodule_over_a_moving_neck(shipped_path: Path) -> None:
+    bundle = open_bundle(shipped_path)
+    chain = FallbackChain(bundle, bundle.manifest.classifier, [CPU], threads=1, any_picture=True)
+    marked, sink = Phantom(live=False).nodule_box(40), Keeps()
+    assert marked is not None
+    with Scripted(sweep()) as device:
+        session = assemble(device, chain, ",".join(map(str, marked)), follow=True)
+        session.run([sink], threading.Event())
+    assert len(sink.results) == 40
+    for index, result in enumerate(sink.results):
+        nodule = result.nodules[0]
+        assert (result.region, nodule.track, nodule.locator_score) == ("given", 1, 1.0)
+        truth = marked._replace(x=marked.x + PACE * index)
+        assert overlap(nodule.box, truth) > 0.6
+
+
+def overlap(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+    (x, y, w, h), (left, top, width, height) = one, other
+    across = min(x + w, left + width) - max(x, left)
+    down = min(y + h, top + height) - max(y, top)
+    both = max(0, across) * max(0, down)
+    return both / (w * h + width * height - both)
+
+
+def test_a_box_follows_nothing_without_a_locator(demo_bundle: Bundle) -> None:
+    chain = FallbackChain(demo_bundle, demo_bundle.manifest.classifier, [CPU], threads=1)
+    with (
+        open_source("phantom:?frames=3&live=no") as device,
+        pytest.raises(BadInput, match=r"--follow: .* has no locator"),
+    ):
+        assemble(device, chain, "167,190,108,100", follow=True)

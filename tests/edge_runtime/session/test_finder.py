@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -82,6 +83,8 @@ def find(classifier: Classifier, pictures: list[Pixels]) -> Find:
         seconds: float | None = None,
         screen: Pixels | None = None,
         mark: int = 0,
+        roi: Box | None = None,
+        tissue: Pixels | None = None,
     ) -> tuple[FoundNodule, ...]:
         nonlocal count
         script.detections = list(detections)
@@ -89,8 +92,10 @@ def find(classifier: Classifier, pictures: list[Pixels]) -> Find:
         pixels = pictures[count % len(pictures)] if screen is None else screen
         frame = Frame(pixels, moment, count, None if moment < 0 else moment)
         count += 1
-        tensor = np.zeros((1, 32, 32, 1), np.uint8)
-        return finder.find(frame, tensor, Box(0, 0, 320, 320), classifier, mark)
+        tensor = np.zeros((1, 160, 160, 1), np.uint8)
+        if tissue is not None:
+            tensor[0, :, :, 0] = tissue
+        return finder.find(frame, tensor, Box(0, 0, 320, 320), classifier, mark, roi)
 
     return at
 
@@ -147,6 +152,25 @@ def test_once_somebody_marked_a_region_tracks_begin_anew(find: Find) -> None:
     for _ in range(3):
         found = find(Detection(BOX, 0.8), mark=2)
     assert [nodule.track for nodule in found] == [1]
+
+
+def test_a_marked_nodule_is_followed_from_where_it_was_marked(find: Find) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160)).astype(np.uint8)
+    tissue = cv2.GaussianBlur(noise, (0, 0), 2)
+    boxes = []
+    for step in range(6):
+        (nodule,) = find(mark=1, roi=BOX, tissue=np.roll(tissue, -2 * step, axis=1))
+        assert (nodule.track, nodule.score) == (1, 1.0)
+        boxes.append(nodule.box)
+    assert boxes[0] == BOX
+    assert boxes[5] == pytest.approx(BOX._replace(x=BOX.x - 20), abs=2)
+
+
+def test_a_nodule_is_marked_anew_at_another_mark(find: Find) -> None:
+    find(mark=1, roi=BOX)
+    other = Box(20, 150, 50, 40)
+    assert [nodule.box for nodule in find(mark=2, roi=other)] == [other]
+    assert not find(mark=3)
 
 
 def test_a_box_beyond_the_screen_is_cut_and_one_beside_it_is_none() -> None:
