@@ -89,6 +89,8 @@ class RecordedMark(_Entry, frozen=True, kw_only=True, tag="mark"):
 
     roi: Box | None
     """In pixels; None where the region was cleared."""
+    follow: bool = False
+    """Whether the box follows its nodule."""
 
 
 class RecordedResult(_Entry, frozen=True, kw_only=True, tag="result"):

@@ -476,6 +476,7 @@ def _run(
                 exam is not None,
                 received is not None,
                 worklist is not None,
+                session.region.may_follow,
             )
             page = stack.enter_context(open_view(view.address, facts, operator, view.certificate))
             opened.append(page)

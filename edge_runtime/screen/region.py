@@ -35,6 +35,7 @@ class Misplaced(StrEnum):
     NO_PICTURE = "there is no picture yet"
     OTHER_SIZE = "the picture has another size now: draw the region again"
     OUTSIDE = "the region lies outside the picture"
+    NO_LOCATOR = "the model has no locator, so that a box cannot follow the nodule"
     TOO_SMALL = f"a side of the region is shorter than {MIN_REGION_SIDE} pixels"
 
 
@@ -89,7 +90,9 @@ class Region:
         `follow` the region of interest is where a nodule was marked that is followed from there:
         the whole picture is examined.
         """
-        self.whole, self._follow = whole, follow
+        self.whole, self.follow = whole, follow
+        self.may_follow = follow
+        """Whether a box may follow: whether there is a locator."""
         self.roi = roi
         """The part of the picture to classify; None classifies the whole picture."""
         self.outline: Outline | None = None
@@ -99,9 +102,9 @@ class Region:
         self.screen: ScreenSize = (0, 0)
         """Width and height of the last screen; 0 before the first."""
         self._given = roi
-        self._asked: tuple[ScreenSize, Box | None] | None = None
-        """The screen and the region of the last `mark`, which may come from any thread."""
-        self._marked: tuple[ScreenSize, Box | None] | None = None
+        self._asked: tuple[ScreenSize, Box | None, bool] | None = None
+        """The arguments of the last `mark`, which may come from any thread."""
+        self._marked: tuple[ScreenSize, Box | None, bool] | None = None
         """The same, once a frame was located with it."""
         self._saved, self._device_region = saved or {}, device_region
         self._fixed = self._settled = False
@@ -109,22 +112,26 @@ class Region:
         self._frames: list[Pixels] = []
         self._window: OutlinedBox | None = None
 
-    def mark(self, roi: Box | None, screen: ScreenSize) -> None:
+    def mark(self, roi: Box | None, screen: ScreenSize, follow: bool | None = None) -> None:
         """Takes another region of interest, or none, from the next frame on; for any thread.
 
         `screen` is the size of the screen on which `roi` was drawn: the region holds for such
-        screens alone. Raises BadInput with a `Misplaced` where the region cannot be taken.
+        screens alone. `follow` as for a new region; None leaves that as it is. Raises BadInput with
+        a `Misplaced` where the region cannot be taken.
         """
         if self.screen == (0, 0):
             raise BadInput(Misplaced.NO_PICTURE)
         if self.screen != screen:
             raise BadInput(Misplaced.OTHER_SIZE)
+        follow = self.next_follow if follow is None else follow
+        if follow and not self.may_follow:
+            raise BadInput(Misplaced.NO_LOCATOR)
         if roi is not None:
             if min(roi.w, roi.h) < MIN_REGION_SIDE:
                 raise BadInput(Misplaced.TOO_SMALL)
             if min(roi) < 0 or roi.x + roi.w > screen[0] or roi.y + roi.h > screen[1]:
                 raise BadInput(Misplaced.OUTSIDE)
-        self._asked = screen, roi
+        self._asked = screen, roi, follow
 
     @property
     def next_roi(self) -> Box | None:
@@ -133,9 +140,14 @@ class Region:
         return self.roi if asked is None or asked[0] != self.screen else asked[1]
 
     @property
+    def next_follow(self) -> bool:
+        """Whether the box of the next frame follows its nodule."""
+        return self.follow if self._asked is None else self._asked[2]
+
+    @property
     def fixed_roi(self) -> Box | None:
         """The region of interest, where it stays in its place."""
-        return None if self._follow else self.roi
+        return None if self.follow else self.roi
 
     def forget(self) -> None:
         """Begins the search again, as for another device."""
@@ -166,8 +178,9 @@ class Region:
             self.forget()
         if self._marked is not self._asked:
             self._marked = self._asked
-            before, self.roi = self.roi, self._region_of_interest()
-            self.changes += self.roi != before
+            before = self.roi, self.follow
+            self.roi, self.follow = self._region_of_interest(), self.next_follow
+            self.changes += (self.roi, self.follow) != before
         if self.roi is not None:
             x, y, w, h = self.roi
             if x + w > width or y + h > height:

@@ -208,6 +208,7 @@ def _session(
                     exams=service.recorder is not None,
                     received=device.received is not None,
                     worklist=service.worklist is not None,
+                    follow=session.region.may_follow,
                 )
                 stack.enter_context(service.view.session(facts, session.region, service.recorder))
             no_picture: str | None = None

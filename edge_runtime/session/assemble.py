@@ -133,4 +133,5 @@ def assemble(
     locator = (
         None if search is None or marked else Locator(chain.bundle, search, threads=chain.threads)
     )
+    region.may_follow = locator is not None
     return Session(device, chain, region, budget, throttle or Throttle(), shares, locator, settings)

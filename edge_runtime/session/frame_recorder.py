@@ -82,10 +82,13 @@ class FrameRecorder:
         self._thread = threading.Thread(target=self._write_all, name="recorder", daemon=True)
         self._thread.start()
 
-    def capture(self, frame: Frame, mark: int = 0, roi: Box | None = None) -> None:
+    def capture(
+        self, frame: Frame, mark: int = 0, roi: Box | None = None, follow: bool = False
+    ) -> None:
         """Keeps a frame; for the capturing thread. Waits for room only in a recording.
 
-        `mark` counts how often another region of interest, `roi`, was marked before it.
+        `mark` counts how often another region of interest, `roi`, was marked before it; `follow`
+        says whether the box follows its nodule.
         """
         with self._changed:
             if not self._live and not self._changed.wait_for(self._has_room, CLOSING_TIMEOUT):
@@ -95,7 +98,7 @@ class FrameRecorder:
             elif self._has_room():
                 if mark != self._mark:
                     self._mark = mark
-                    self._put(RecordedMark(roi=roi))
+                    self._put(RecordedMark(roi=roi, follow=follow))
                 if self._put(frame):
                     self._frames += 1
                     self._bytes += frame.pixels.nbytes

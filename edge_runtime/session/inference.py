@@ -214,7 +214,7 @@ class InferenceThread(threading.Thread):
             prepared.window,
             classifier,
             prepared.mark,
-            prepared.roi,
+            prepared.roi if prepared.follow else None,
         )
 
     def _classifier(self, prepared: PreparedFrame | None) -> Classifier:

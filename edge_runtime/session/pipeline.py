@@ -198,7 +198,9 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
             if frame := _read(shared):
                 prepared = preparer.prepare(frame)
                 if shared.frame_recorder is not None:
-                    shared.frame_recorder.capture(frame, prepared.mark, prepared.roi)
+                    shared.frame_recorder.capture(
+                        frame, prepared.mark, prepared.roi, prepared.follow
+                    )
                 if not device.live and shared.classifier is not None:
                     prepared = shared.helper.predict(prepared, shared.classifier, slot)
                 slot.put(prepared)

@@ -55,8 +55,9 @@ class PreparedFrame:
     searched: bool
     """Whether the tensor is for the locator, which looks for nodules in the whole picture."""
     roi: Box | None
-    """The region of interest, in pixels; None where nobody marked one. In a searched picture it is
-    where a nodule was marked that is followed."""
+    """The region of interest, in pixels; None where nobody marked one."""
+    follow: bool
+    """Whether the region of interest is where a nodule was marked that is followed from there."""
     mark: int
     """How often another region of interest was marked before this frame, or another recording
     began."""
@@ -115,17 +116,18 @@ class Preparer:
             unmarked and search is None,
             search is not None,
             self._region.roi,
+            self._region.follow,
             self._region.changes,
             began,
             self._clock(),
         )
 
-    def mark(self, roi: Box | None) -> None:
-        """Examines another region of interest, or none, from the next frame on.
+    def mark(self, roi: Box | None, follow: bool) -> None:
+        """Examines another region of interest, or none, from the next frame on; see `Region.mark`.
 
         Raises BadInput where the region does not lie on the last screen.
         """
-        self._region.mark(roi, self._region.screen)
+        self._region.mark(roi, self._region.screen, follow)
 
     def check(self, prepared: PreparedFrame) -> None:
         """Checks the picture. The model may run meanwhile, because few frames are withheld."""

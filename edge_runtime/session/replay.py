@@ -70,8 +70,8 @@ def _play(
         if stopped():
             return
         match entry:
-            case RecordedMark(roi=roi):
-                preparer.mark(roi)
+            case RecordedMark(roi=roi, follow=follow):
+                preparer.mark(roi, follow)
             case RecordedFrame(index=index):
                 prepared = _prepare(record.frame(entry), preparer, clock)
                 if index in results and len(unjudged) < MAX_UNJUDGED:

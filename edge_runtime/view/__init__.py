@@ -23,12 +23,14 @@ def session_facts(
     exams: bool,
     received: bool = False,
     worklist: bool = False,
+    follow: bool = False,
 ) -> dict[str, Any]:
     """The facts of a session that its pages need; budget in seconds.
 
     `evidence` says whether the model has an evidence map, `exams` whether exams can be kept,
     `received` whether pictures are sent one after the other, and stay until the next one comes,
-    `worklist` whether patients can be taken from a worklist.
+    `worklist` whether patients can be taken from a worklist, `follow` whether a box can follow its
+    nodule.
     """
     return {
         "live": live,
@@ -38,4 +40,5 @@ def session_facts(
         "exams": exams,
         "received": received,
         "worklist": worklist,
+        "follow": follow,
     }

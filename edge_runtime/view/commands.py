@@ -35,6 +35,8 @@ class MarkRegion(Struct, frozen=True, tag_field="do", tag="mark", forbid_unknown
     """The size of the screen on which it was drawn."""
     remember: bool
     """Whether later sessions on this source begin with it."""
+    follow: bool = False
+    """Whether the box follows its nodule."""
 
 
 class ClearRegion(Struct, frozen=True, tag_field="do", tag="clear", forbid_unknown_fields=True):

@@ -158,9 +158,9 @@ class Operator:
         try:
             match command:
                 case MarkRegion():
-                    self._mark(command.box, command.screen, command.remember)
+                    self._mark(command.box, command.screen, command.remember, command.follow)
                 case ClearRegion():
-                    self._mark(None, command.screen, remember=False)
+                    self._mark(None, command.screen, remember=False, follow=None)
                 case KeepStill():
                     self._keep_still(command.sequence)
                 case BeginExam():
@@ -195,10 +195,12 @@ class Operator:
         finally:
             self._asking.release()
 
-    def _mark(self, roi: Box | None, screen: ScreenSize, remember: bool) -> None:
+    def _mark(
+        self, roi: Box | None, screen: ScreenSize, remember: bool, follow: bool | None
+    ) -> None:
         """Raises BadInput where the region cannot be taken, or remembered."""
         was_remembered = self._is_remembered(screen)
-        self._region.mark(roi, screen)
+        self._region.mark(roi, screen, follow)
         if not (remember or was_remembered):
             return
         kept = roi if remember else None
@@ -248,6 +250,7 @@ class Operator:
             }
         status = {
             "region": region.next_roi,
+            "follow": region.next_follow,
             "remembered": self._is_remembered(region.screen),
             "celsius": None if celsius is None else round(celsius),
             "exam": exam,

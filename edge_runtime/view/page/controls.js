@@ -14,6 +14,7 @@ export class Controls {
   #connection;
   #region;
   #remember = false;
+  #follow = false;
   #known = null; // the last status
   #answered = -Infinity;
   #facts = null;
@@ -29,6 +30,7 @@ export class Controls {
     element("toggle-region").onclick = () => this.#toggleRegion();
     element("region-clear").onclick = () => this.#clear();
     element("region-remember").onclick = () => this.#toggleRemember();
+    element("region-follow").onclick = () => this.#toggleFollow();
     element("region-done").onclick = () => this.#toggleRegion();
     element("keep-still").onclick = () => this.#keepStill();
     element("exam").onclick = () => this.#openExam();
@@ -50,6 +52,7 @@ export class Controls {
     show("operate", operates);
     show("keep-still", facts.exams);
     show("exam", facts.exams);
+    show("region-follow", facts.follow);
     if (!operates && this.#region.active) this.#toggleRegion();
   }
 
@@ -57,15 +60,17 @@ export class Controls {
   render(status, now, tone, pictured) {
     if (status && status !== this.#known) {
       if (status.remembered !== this.#known?.remembered) this.#remember = status.remembered;
+      if (status.follow !== this.#known?.follow) this.#follow = status.follow;
       this.#known = status;
     }
-    const region = status?.region ?? null;
+    const region = (status?.follow && this.#followed()) || (status?.region ?? null);
     if (this.#region.active) {
       this.#region.update(region, pictured);
       const box = this.#region.box;
       const hint = box ? this.#text("change_region") : this.#text("draw_region");
       set("region-hint", pictured ? hint : this.#text("no_picture"));
       press("region-remember", this.#remember);
+      press("region-follow", this.#follow);
       element("region-clear").disabled = !region;
     }
     const exam = status?.exam;
@@ -86,6 +91,7 @@ export class Controls {
       keys.escape = keys.r;
       keys.delete = keys.backspace = () => this.#clear();
       keys.m = () => this.#toggleRemember();
+      if (this.#facts.follow) keys.f = () => this.#toggleFollow();
     }
     const action = keys[event.key.toLowerCase()];
     action?.();
@@ -112,7 +118,8 @@ export class Controls {
 
   async #mark() {
     const [box, screen] = [this.#region.box, this.#region.size];
-    await this.#give({ do: "mark", box, screen, remember: this.#remember }, "region_set");
+    const [remember, follow] = [this.#remember, this.#follow];
+    await this.#give({ do: "mark", box, screen, remember, follow }, "region_set");
     this.#region.settle();
   }
 
@@ -125,6 +132,16 @@ export class Controls {
   #toggleRemember() {
     this.#remember = !this.#remember;
     if (this.#known?.region) this.#mark();
+  }
+
+  #toggleFollow() {
+    this.#follow = !this.#follow;
+    if (this.#known?.region) this.#mark();
+  }
+
+  /** The box of the marked nodule where it is now, or null. */
+  #followed() {
+    return this.#shown()?.nodules.find(({ locator_score: score }) => score === 1)?.box ?? null;
   }
 
   #keepStill() {

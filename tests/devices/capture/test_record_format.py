@@ -48,7 +48,7 @@ FRAME = RecordedFrame(
 )
 ENTRIES: list[RecordEntry] = [
     FRAME,
-    RecordedMark(roi=Box(1, 2, 30, 40)),
+    RecordedMark(roi=Box(1, 2, 30, 40), follow=True),
     RecordedResult(index=7, late=True),
     RecordedAbsence(state="LOST", reason="the device has gone"),
     RecordedEnd(),

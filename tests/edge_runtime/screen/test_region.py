@@ -269,6 +269,25 @@ def test_a_region_that_is_marked_holds_from_the_next_frame_on_and_is_cleared() -
     assert region.changes == 2
 
 
+def test_a_region_that_follows_leaves_the_search_to_the_picture() -> None:
+    screen, roi = speckle(640, 480), Box(300, 200, 100, 100)
+    region = Region(roi, follow=True)
+    assert region.locate(screen) == Box(0, 0, 640, 480)
+    assert (region.roi, region.fixed_roi) == (roi, None)
+    region.mark(roi, (640, 480), follow=False)
+    assert (region.locate(screen), region.fixed_roi, region.changes) == (roi, roi, 1)
+    region.mark(Box(9, 9, 50, 50), (640, 480))
+    assert region.locate(screen) == Box(9, 9, 50, 50)
+
+
+def test_without_a_locator_no_region_follows() -> None:
+    region, roi = Region(), Box(300, 200, 100, 100)
+    region.locate(speckle(640, 480))
+    with pytest.raises(BadInput, match=Misplaced.NO_LOCATOR):
+        region.mark(roi, (640, 480), follow=True)
+    assert region.next_roi is None
+
+
 def test_the_same_region_again_changes_nothing() -> None:
     screen, roi = speckle(640, 480), Box(300, 200, 100, 100)
     region = Region(roi)

@@ -25,7 +25,7 @@ from devices.capture.record_format import RECORD_INDEX
 from devices.capture.replay import Replay
 from devices.capture.scripted import Scripted, ScriptEvent, SizeChange, Torn, Unplug
 from devices.capture.source_uri import SourceUri
-from edge_runtime.bundle.archive import Bundle
+from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU, BackendRequest
 from edge_runtime.results.result import Result
@@ -283,24 +283,28 @@ def test_a_session_that_was_killed_is_replayed_up_to_its_last_whole_frame(
 
 
 def test_a_region_that_was_drawn_and_cleared_on_the_way_is_drawn_again(
-    tmp_path: Path, demo_bundle: Bundle
+    tmp_path: Path, shipped_path: Path
 ) -> None:
+    """The second box follows its nodule."""
+    shipped = open_bundle(shipped_path)
     folder, boxes = tmp_path / "drawn", [Box(167, 190, 108, 100), Box(150, 180, 90, 80), None]
     with open_source(SourceUri("phantom:?frames=60&live=no")) as device:
-        session = assemble(device, chain(demo_bundle), operated=True)
+        session = assemble(device, chain(shipped), operated=True)
         sink = Collected()
         write = sink.write
 
         def draw(result: Result, pixels: Pixels) -> None:
             write(result, pixels)
             if result.sequence in (10, 20, 35):
-                session.region.mark(boxes[(10, 20, 35).index(result.sequence)], (640, 480))
+                place = (10, 20, 35).index(result.sequence)
+                session.region.mark(boxes[place], (640, 480), follow=place == 1)
 
         sink.write = draw  # type: ignore[method-assign]
         with open_frame_recorder(folder, device, SourceUri("0"), session.settings) as recorder:
             session.run([sink], threading.Event(), frame_recorder=recorder)
-    assert len({result.box for result in sink.results}) >= 3
+    assert len({result.box for result in sink.results}) >= 2
+    assert any(nodule.locator_score == 1 for its in sink.results for nodule in its.nodules)
     with open_source(SourceUri(str(folder))) as device:
         again = Collected()
-        assemble(device, chain(demo_bundle)).run([again], threading.Event())
+        assemble(device, chain(shipped)).run([again], threading.Event())
     assert decided(again.results) == decided(sink.results)

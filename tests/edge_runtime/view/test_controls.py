@@ -5,7 +5,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devices import BadInput, Box
+from devices import BadInput, Box, Pixels
 from devices.capture.phantom import Phantom
 from devices.capture.source_uri import SourceUri
-from edge_runtime.bundle.archive import Bundle
+from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Identity, read_exams
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
 from edge_runtime.nodules.pooling import NOT_ENOUGH
+from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import Misplaced, Region
 from edge_runtime.screen.saved_regions import saved_regions_of
+from edge_runtime.session.assemble import assemble
 from edge_runtime.session.pipeline import run_session
 from edge_runtime.view.address import Address
 from edge_runtime.view.operator import Operator
@@ -431,3 +433,68 @@ def test_a_paused_page_keeps_no_still_and_says_why(page: "Page", examination: Ex
     page.wait_for_selector("#keep-still:disabled")
     page.keyboard.press("s")
     wait_for_text(page, "#answer", "no still: there is no live picture of this exam")
+
+
+class Newest:
+    """Keeps the newest result."""
+
+    wants_pixels, latest_only = False, False
+
+    def __init__(self) -> None:
+        self.result: Result | None = None
+
+    def write(self, result: Result, pixels: Pixels) -> None:
+        self.result = result
+
+
+def test_a_box_follows_its_nodule_once_somebody_says_so(
+    page: "Page", shipped_path: Path, tmp_path: Path, screenshots: Path
+) -> None:
+    bundle, newest, stop = open_bundle(shipped_path), Newest(), threading.Event()
+    chain = FallbackChain(bundle, bundle.manifest.classifier, [CPU], threads=1, any_picture=True)
+
+    def marked() -> bool:
+        return newest.result is not None and any(
+            nodule.locator_score == 1 for nodule in newest.result.nodules
+        )
+
+    with Phantom(fps=10) as device:
+        session = assemble(device, chain, budget=60, operated=True)
+        operator = Operator(session.region, SOURCE, tmp_path / "sectors.toml")
+        with opened(operator, follow=True) as view:
+            running = threading.Thread(target=session.run, args=([view, newest], stop))
+            running.start()
+            try:
+                operate(page, view)
+                page.keyboard.press("r")
+                page.keyboard.press("f")
+                draw(page, (180, 190), (260, 290))
+                page.wait_for_selector("#region-follow[aria-pressed=true]")
+                wait_for_text(page, "#answer", "region set")
+                wait_until(page, marked)
+                assert serious(page) == []
+                take(page, screenshots, "region-follows", LARGE)
+                page.keyboard.press("f")
+                page.wait_for_selector("#region-follow[aria-pressed=false]")
+                wait_until(page, lambda: not marked())
+                assert session.region.fixed_roi is not None
+            finally:
+                stop.set()
+                running.join()
+
+
+def wait_until(page: "Page", holds: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("it never came to that")
+
+
+def test_without_a_locator_no_box_is_offered_to_follow(
+    page: "Page", examination: Examination
+) -> None:
+    operate(page, examination.view)
+    page.click("#toggle-region")
+    page.locator("#region-done").wait_for()
+    assert not page.locator("#region-follow").is_visible()

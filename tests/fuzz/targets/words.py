@@ -129,7 +129,7 @@ def option(content: bytes) -> object:
 
 COMMANDS = [
     b'{"id": 1, "command": {"do": "mark", "box": [1, 2, 30, 40], "screen": [640, 480], '
-    b'"remember": false}}',
+    b'"remember": false, "follow": true}}',
     b'{"id": 2, "command": {"do": "clear", "screen": [640, 480]}}',
     b'{"id": 3, "command": {"do": "still", "sequence": 7}}',
     b'{"id": 4, "command": {"do": "begin", "identity": {"patient_id": "1", "name": "", '
