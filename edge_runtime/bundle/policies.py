@@ -22,15 +22,15 @@ class TrackingPolicy:
     keep_score: Score
     """A detection of at least this score may continue a track; at most `start_score`."""
     min_iou: Annotated[float, Meta(gt=0, le=1)]
-    """The intersection over union with the predicted box from which on a detection is of the same
+    """The intersection over union with the box of a track from which on a detection is of that
     nodule."""
     confirm_seconds: Seconds
     """A track is shown once it was followed for so long,"""
     confirm_hits: Annotated[int, Meta(ge=1, le=1000)]
     """and by so many detections."""
     coast_seconds: Annotated[float, Meta(ge=0, le=2)]
-    """For so long the predicted box of a track that was not detected is shown. A track that was
-    never shown ends then."""
+    """For so long at most the box of a track that was not detected is shown. A track that was never
+    shown ends then."""
     lost_seconds: Seconds
     """A track that was not detected for so long ends; until then it is found again. At least
     `coast_seconds`."""

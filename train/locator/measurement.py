@@ -32,9 +32,9 @@ FRAMES_A_SECOND = 20.0
 """Of a clip whose file does not tell."""
 STARTS = tuple(np.arange(0.3, 0.9, 0.02).round(2).tolist())
 """Scores from which on a detection may begin a track, to choose from."""
-KEEPS = (0.4, 0.6, 0.8)
+KEEPS = (0.2, 0.4, 0.6)
 """The score that continues a track, as a share of the former."""
-SHOWS = (0.0, *np.arange(0.1, 0.6, 0.05).round(2).tolist())
+SHOWS = (0.0, *np.arange(0.1, 0.65, 0.025).round(3).tolist())
 """Mean scores from which on a track is shown, to choose from; 0 shows every track."""
 
 Answer = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
