@@ -63,7 +63,7 @@ def test_the_shipped_bundle_is_sound_and_small(shipped_path: Path) -> None:
     assert [set(stage.variants) for stage in shipped.manifest.stages] == [{"int8"}, {"int8"}]
     assert shipped.manifest.locator is not None
     assert shipped_path.stat().st_size < 12_000_000
-    assert shipped.id.startswith("demo 3 ")
+    assert shipped.id.startswith("demo 4 ")
 
 
 def test_the_shipped_card_says_what_it_must(demo_bundle: Bundle) -> None:

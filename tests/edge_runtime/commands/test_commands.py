@@ -146,7 +146,7 @@ def test_a_result_tells_everything(demo_path: Path) -> None:
     assert set(nodule["thresholds"]) == {"malignant"}
     assert set(result["latency_ms"]) == {"wait", "prepare", "infer", "total"}
     assert result["backend"].startswith("cpu int8.tflite ")
-    assert result["bundle"].startswith("demo 3 ")
+    assert result["bundle"].startswith("demo 4 ")
 
 
 def test_stills_are_judged_one_by_one(demo_path: Path, labelled: Path) -> None:

@@ -343,7 +343,7 @@ def test_a_session_on_the_phantom_is_live(
     page.wait_for_function("() => document.querySelector('#rate').textContent > 0")
     page.wait_for_function("() => document.querySelector('#age').textContent.endsWith(' ms')")
     assert page.inner_text("#backend").startswith("cpu ")
-    assert page.inner_text("#bundle").startswith("demo 3 ")
+    assert page.inner_text("#bundle").startswith("demo 4 ")
     page.wait_for_timeout(3000)  # some of the trend
     take(page, screenshots, "phantom")
     session.process.send_signal(signal.SIGINT)
