@@ -27,8 +27,9 @@ MIN_COMPARED_SIDE = 32.0
 width would overlap nothing."""
 
 MARKED_IOU = 0.3
-"""The intersection over union from which on a detection corrects a marked track. A person marked
-it: a box of another size is rather another thing. Chosen on six sweeps."""
+"""The intersection over union from which on a detection corrects a marked track; the detection must
+be one that could begin a track. A person marked the nodule: a box of another size is rather another
+thing. Chosen on six sweeps."""
 
 Move = Callable[[Sequence[Place]], Sequence[Place | None]]
 """Where boxes of the frame before are now; None where that is not known. See `Motion`."""
@@ -188,8 +189,8 @@ def _associate(
         least = max(policy.min_iou, MARKED_IOU if track.marked else 0.0)
         for other, box in enumerate(boxes):
             overlap = iou(compared, box)
-            if overlap >= least:
-                is_weak = detections[other].score < policy.start_score
+            is_weak = detections[other].score < policy.start_score
+            if overlap >= least and not (track.marked and is_weak):
                 candidates.append((is_weak, -overlap, index, other))
     pairs: dict[int, int] = {}
     taken: set[int] = set()

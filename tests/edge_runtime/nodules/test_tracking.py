@@ -304,10 +304,16 @@ def test_a_marked_track_moves_with_the_tissue_alone() -> None:
 
 def test_a_detection_corrects_a_marked_track() -> None:
     tracks = add_marked_track(NO_TRACKS, Box(40, 30, 100, 80), 0.0)
-    weak = Detection(Box(60, 40, 90, 90), 0.3)
-    last = only(follow(tracks, [[weak]] * 40, move=by(0))[-1])
-    assert last.box == weak.box
+    sure = Detection(Box(60, 40, 90, 90), 0.9)
+    last = only(follow(tracks, [[sure]] * 40, move=by(0))[-1])
+    assert last.box == sure.box
     assert last.score == 1.0
+
+
+def test_a_weak_detection_corrects_no_marked_track() -> None:
+    tracks = add_marked_track(NO_TRACKS, Box(40, 30, 100, 80), 0.0)
+    weak = Detection(Box(60, 40, 90, 90), 0.49)
+    assert only(follow(tracks, [[weak]] * 40, move=by(0))[-1]).box == Box(40, 30, 100, 80)
 
 
 def test_a_detection_of_another_size_corrects_no_marked_track() -> None:
