@@ -35,7 +35,7 @@ fuzz: .venv/host
 # keeps its memory, descriptors and threads.
 export SOAK_HOURS ?= 8
 soak: .venv/host
-	$(BIN)/pytest -m soak tests/soak -s
+	$(BIN)/pytest -m soak tests/soak -s -o faulthandler_timeout=0
 
 # The programs that tests run: an SSH server, a browser and others. On a machine of your own, note
 # that Debian starts the SSH server as a service. npm brings the JSON schema of FHIR.
