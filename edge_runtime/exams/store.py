@@ -428,12 +428,12 @@ def _dicts(rows: sqlite3.Cursor) -> list[dict[str, Any]]:
 def _exam(row: dict[str, Any], running: int | None) -> Exam:
     return Exam(
         id=row["id"],
-        begun=row["begun"],
-        last=row["last"],
-        ended=row["ended"],
+        begun=_value(row, "begun", str),
+        last=_value(row, "last", str),
+        ended=_value(row, "ended", str | None),
         identity=_made(Identity, row | ({} if _is_day(row["birth_date"]) else {"birth_date": ""})),
         provenance=_made(Provenance, row),
-        lost=row["lost"],
+        lost=_value(row, "lost", int),
         running=row["id"] == running,
         stills=row["stills"],
         nodules=row["nodules"],
@@ -441,11 +441,19 @@ def _exam(row: dict[str, Any], running: int | None) -> Exam:
 
 
 def _made(kind: type[_Kind], row: dict[str, Any]) -> _Kind:
-    """The record of a row: each column as the type of its entry demands."""
-    values = {}
-    for part in fields(kind):  # type: ignore[arg-type]
-        value = row[part.name]
-        if isinstance(value, str) and part.type not in _TEXTS:
-            value = msgspec.json.decode(value, type=part.type)
-        values[part.name] = bool(value) if part.type is bool else value
-    return kind(**values)
+    """The record of a row: each column as the type of its entry demands.
+
+    Raises sqlite3.DatabaseError, without the value, for a column that is otherwise.
+    """
+    return kind(**{part.name: _value(row, part.name, part.type) for part in fields(kind)})  # type: ignore[arg-type]
+
+
+def _value(row: dict[str, Any], name: str, kind: Any) -> Any:
+    """A column as the type of an entry. Raises as `_made` does."""
+    value = row[name]
+    try:
+        if isinstance(value, str) and kind not in _TEXTS:
+            return msgspec.json.decode(value, type=kind)
+        return msgspec.convert(bool(value) if kind is bool else value, kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise sqlite3.DatabaseError(f"{name} of a row is damaged") from error
