@@ -44,6 +44,8 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         ("label", b"Doe"),
         ("frames", "Doe"),
         ("frames", 0.5),
+        ("first_seen", "2026-01-01T00:00:-1+00:00"),
+        ("last_seen", "2026-01-01T00:00:00"),
     ],
 )
 def test_a_damaged_nodule_is_told(
@@ -56,9 +58,17 @@ def test_a_damaged_nodule_is_told(
     assert "Doe" not in str(fault.value)
 
 
-@pytest.mark.parametrize("column", ["thresholds", "version", "begun", "last", "ended", "lost"])
+@pytest.mark.parametrize(
+    "column", ["thresholds", "version", "begun", "last", "ended", "lost", "birth_date"]
+)
 def test_a_damaged_exam_is_told(column: str, connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA ignore_check_constraints = ON")
     connection.execute(f"UPDATE exam SET {column} = ?", (b"Doe",))
     with pytest.raises(sqlite3.DatabaseError, match=f"{column} of a row is damaged"):
         read_exams(connection, None)
+
+
+def test_a_column_that_is_missing_is_told(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE nodule RENAME COLUMN box TO fox")
+    with pytest.raises(sqlite3.DatabaseError, match="box of a row is damaged"):
+        read_nodules(connection, 1)
