@@ -12,6 +12,7 @@ from devices import BadInput
 from edge_runtime.bundle import preprocess
 from train.duplicates import NAMED, find_common, fingerprint, refuse_common
 from train.importers import read_samples
+from train.importers.paths import is_there
 from train.loading import load, prepare
 from train.metrics import Metrics, as_labels
 from train.network import answer
@@ -72,7 +73,7 @@ def evaluate_run(
     shared = {sample.group for sample in seen} & {sample.group for sample in loaded.samples}
     if not allow_seen:
         for sample in seen:
-            if not sample.path.exists():
+            if not is_there(sample.path):
                 raise BadInput(
                     f"{sample.path}: not there, and the model learnt from it; say with --images "
                     "where the images of the run lie now"

@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import pickle
+import pickletools
 import struct
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -171,16 +172,32 @@ def read_tensors(content: bytes) -> Tensors:
         raise BadInput(f"not a weights file that can be trusted: {error}") from error
 
 
-def _read(file: BinaryIO) -> Tensors:
-    if _Unpickler(file).load() != MAGIC or _Unpickler(file).load() != PROTOCOL:
-        raise ValueError("another format")
-    _Unpickler(file).load()
+def _load(file: BinaryIO) -> tuple[Any, dict[str, np.dtype[Any]]]:
+    """The next pickle, and the types of its storages.
+
+    A pickle numbers what it refers to later. The unpickler makes room up to the highest number,
+    gigabytes for a wrong one, so that a number beyond the count is refused.
+    """
+    start, count = file.tell(), 0
+    for word, number, _ in pickletools.genops(file):
+        if word.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            if (number or 0) > count:
+                raise pickle.UnpicklingError("a number is out of its order")
+            count += 1
+    file.seek(start)
     reader = _Unpickler(file)
-    layouts = reader.load()
+    return reader.load(), reader.types
+
+
+def _read(file: BinaryIO) -> Tensors:
+    if _load(file)[0] != MAGIC or _load(file)[0] != PROTOCOL:
+        raise ValueError("another format")
+    _load(file)
+    layouts, types = _load(file)
     storages = {}
-    for key in _Unpickler(file).load():
+    for key in _load(file)[0]:
         (count,) = struct.unpack("<q", file.read(8))
-        dtype = reader.types[key]
+        dtype = types[key]
         storages[key] = np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
     tensors = {}
     for name, layout in layouts.items():

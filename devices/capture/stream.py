@@ -213,7 +213,9 @@ class Stream(CaptureDevice):
         behind = False
         try:
             try:
-                container = av.open(self._uri, timeout=timeout, options=self._options)
+                container = av.open(
+                    self._uri, timeout=timeout, options=self._options, metadata_errors="replace"
+                )
             except av.InvalidDataError:
                 bare = self._open_bare(timeout)
                 if bare is None:
@@ -230,6 +232,9 @@ class Stream(CaptureDevice):
             container.close()
             raise BadInput(f"{self._name}: there is no video in this stream")
         video = container.streams.video[0]
+        if video.codec_context is None:
+            container.close()
+            raise BadInput(f"{self._name}: no decoder for the video in this stream")
         video.codec_context.options = DECODER
         self._began = now = self._clock()
         return Connection(container, video, Backlog(now), ArrivalTime(now), silence_limit, behind)

@@ -138,9 +138,11 @@ class Video(CaptureDevice):
         with (
             suppress(av.FFmpegError),
             self._path.open("rb") as file,
-            av.open(file, "r") as container,
+            av.open(file, "r", metadata_errors="replace") as container,
         ):
-            video = container.streams.video[0]
+            streams = (each for each in container.streams.video if each.codec_context is not None)
+            if (video := next(streams, None)) is None:  # of a codec that nothing decodes
+                return
             for picture in container.decode(video):
                 pixels = np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
                 if turn is not None:

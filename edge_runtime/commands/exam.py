@@ -17,7 +17,7 @@ from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.exams.export import exam_record, exam_summary, export_exam, without_identity
 from edge_runtime.exams.recorder import running_exam
 from edge_runtime.exams.report import NODULE_HEAD, exam_warnings, make_report, moment
-from edge_runtime.exams.schema import DATABASE, open_exams
+from edge_runtime.exams.schema import DATABASE, DATABASE_ERRORS, open_exams
 from edge_runtime.exams.store import (
     Exam,
     ExamDecision,
@@ -216,7 +216,7 @@ def _opened(folder: Path | None) -> Iterator[tuple[Path, sqlite3.Connection]]:
     with closing(open_exams(place)) as connection:
         try:
             yield place, connection
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise BadInput(f"{place}: the exams cannot be used now: {error}") from error
 
 

@@ -148,15 +148,15 @@ class DeployedDevice:
         if everything:
             return status
         current = status["releases"].get(status["current"]) or {}
-        last = status["outcome"] or {}
+        last = status.get("outcome") or {}
         view = status.get("view")
         last_outcome = f"{last.get('event', '')} {last.get('release', '')} {last.get('why', '')}"
         return {
             "bundle": current.get("bundle"),
             "release": status["current"],
-            "previous": status["previous"],
+            "previous": status.get("previous"),
             "running": status["running"],
-            "state": status["state"],
+            "state": status.get("state"),
             "on trial": status["trial"] is not None,
             "last outcome": last_outcome.strip(),
             **({"view": view.get("trouble") or view.get("link")} if view else {}),

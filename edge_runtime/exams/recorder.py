@@ -38,7 +38,7 @@ from devices import BadInput, Clock, Pixels
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.exams import store
 from edge_runtime.exams.course import Course, CourseStep
-from edge_runtime.exams.schema import open_exams
+from edge_runtime.exams.schema import DATABASE_ERRORS, open_exams
 from edge_runtime.exams.store import Identity, Provenance, Retention
 from edge_runtime.files import make_thread_nicer
 from edge_runtime.results.result import Result, to_json
@@ -424,7 +424,7 @@ class ExamRecorder:
                 with suppress(sqlite3.Error):  # a full disk may have rolled back already
                     connection.execute("ROLLBACK")
                 raise
-        except (sqlite3.Error, OSError, BadInput) as error:
+        except (*DATABASE_ERRORS, OSError, BadInput) as error:
             return _words(error)
         self._exam = exam
         for path in self._removed:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from devices import BadInput
 
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite3 raises: of a damaged schema, a message that it cannot decode."""
 DATABASE = "exams.sqlite"
 STILLS = "stills"
 APPLICATION_ID = 0x536F6E6F
@@ -79,7 +81,7 @@ def open_exams(folder: Path, create: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
     try:
         _prepare(connection, path)
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         connection.close()
         raise BadInput(f"{path}: cannot be opened: {error}") from error
     except BadInput:

@@ -22,6 +22,8 @@ Keeper = Literal["person", "best"]
 _Kind = TypeVar("_Kind")
 _TEXTS = (str, str | None, Keeper)
 """Types of entries that are kept as they are; other text is JSON."""
+_TIMES = ("at", "begun", "last", "ended", "first_seen", "last_seen")
+"""Entries that are UTC, ISO 8601."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MAX_IDENTITY = 64
 """Letters of each part of an identity, as of a long string in DICOM (PS3.5, 6.2)."""
@@ -343,7 +345,7 @@ def apply_retention(
     deleted = []
     rows = connection.execute("SELECT id, last FROM exam WHERE id IS NOT ? ORDER BY id", (running,))
     for exam, last in rows.fetchall():
-        age = now - datetime.fromisoformat(last)
+        age = now - datetime.fromisoformat(_value({"last": last}, "last", str))
         is_old = retention.days is not None and age > timedelta(days=retention.days)
         is_over = retention.bytes is not None and size_of_exams(connection) > retention.bytes
         if is_old or is_over:
@@ -426,14 +428,15 @@ def _dicts(rows: sqlite3.Cursor) -> list[dict[str, Any]]:
 
 
 def _exam(row: dict[str, Any], running: int | None) -> Exam:
+    day = _value(row, "birth_date", str)
     return Exam(
-        id=row["id"],
-        begun=row["begun"],
-        last=row["last"],
-        ended=row["ended"],
-        identity=_made(Identity, row | ({} if _is_day(row["birth_date"]) else {"birth_date": ""})),
+        id=_value(row, "id", int),
+        begun=_value(row, "begun", str),
+        last=_value(row, "last", str),
+        ended=_value(row, "ended", str | None),
+        identity=_made(Identity, row | {"birth_date": day if _is_day(day) else ""}),
         provenance=_made(Provenance, row),
-        lost=row["lost"],
+        lost=_value(row, "lost", int),
         running=row["id"] == running,
         stills=row["stills"],
         nodules=row["nodules"],
@@ -441,11 +444,22 @@ def _exam(row: dict[str, Any], running: int | None) -> Exam:
 
 
 def _made(kind: type[_Kind], row: dict[str, Any]) -> _Kind:
-    """The record of a row: each column as the type of its entry demands."""
-    values = {}
-    for part in fields(kind):  # type: ignore[arg-type]
-        value = row[part.name]
-        if isinstance(value, str) and part.type not in _TEXTS:
-            value = msgspec.json.decode(value, type=part.type)
-        values[part.name] = bool(value) if part.type is bool else value
-    return kind(**values)
+    """The record of a row: each column as the type of its entry demands.
+
+    Raises sqlite3.DatabaseError, without the value, for a column that is otherwise or missing.
+    """
+    return kind(**{part.name: _value(row, part.name, part.type) for part in fields(kind)})  # type: ignore[arg-type]
+
+
+def _value(row: dict[str, Any], name: str, kind: Any) -> Any:
+    """A column as the type of an entry. Raises as `_made` does."""
+    try:
+        value = row[name]
+        if isinstance(value, str) and kind not in _TEXTS:
+            return msgspec.json.decode(value, type=kind)
+        value = msgspec.convert(bool(value) if kind is bool else value, kind)
+        if name in _TIMES and value is not None and datetime.fromisoformat(value).tzinfo is None:
+            raise ValueError("a time without its zone")
+    except (KeyError, ValueError, RecursionError) as error:  # MsgspecError is a ValueError
+        raise sqlite3.DatabaseError(f"{name} of a row is damaged") from error
+    return value

@@ -77,6 +77,8 @@ def open_sink(uri: str, context: SinkContext) -> AbstractContextManager[Sink]:
     if parsed.kind not in SINK_SCHEMES:
         known = ", ".join(f"{name}:" for name in SINK_SCHEMES)
         raise BadInput(f"--sink {parsed}: no such kind of sink; there are {known}")
+    if is_counted(parsed) and parsed.is_misplaced:  # the errors of a file quote the name
+        raise BadInput(f"--sink {parsed}: an address, where a file is needed")
     return SINK_SCHEMES[parsed.kind](parsed, context)
 
 

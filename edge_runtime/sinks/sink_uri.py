@@ -19,6 +19,8 @@ from edge_runtime.release.address import is_ip_address
 _ENDPOINT = re.compile(r"[\w.\[\]:-]{0,80}")
 _HOST = re.compile(r"[\w.-]+")
 _KIND = re.compile(r"[a-z]{1,16}")
+FILE_KINDS = ("jsonl", "csv", "drift", "video", "terminal")
+"""Kinds of sinks whose place is a file or a folder, or that have none."""
 MAX_HOST = 253
 """Bytes of the name of a host (RFC 1035, without the length of the first label and the root)."""
 MAX_SECRET = 4096
@@ -50,6 +52,13 @@ class SinkUri:
         """A name that two sinks of one host do not share; see `SourceUri.key`."""
         return self._shown(lambda address: address.key)
 
+    @property
+    def is_misplaced(self) -> bool:
+        """Whether an address, which may hold a password, stands in the place of a file."""
+        if self.kind not in FILE_KINDS:
+            return False
+        return "://" in self.rest or re.search(r":.*@", self.rest, re.DOTALL) is not None
+
     def split(self, known: Collection[str], mark: str = "?") -> tuple[str, "Options"]:
         """What follows the kind: the place before the last `mark`, and the options behind it.
 
@@ -72,7 +81,7 @@ class SinkUri:
         kind, rest = self.kind, self.rest
         if not kind:
             return "(not shown, as it may hold a password)"
-        if kind in ("jsonl", "csv", "drift", "video", "terminal"):
+        if kind in FILE_KINDS and not self.is_misplaced:
             return f"{kind}:{rest.rpartition('?')[0] or rest}"
         place = rest.partition("?")[0]
         if kind in ("prometheus", "igtl") and _ENDPOINT.fullmatch(place):

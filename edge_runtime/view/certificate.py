@@ -5,14 +5,17 @@ import ipaddress
 import os
 import socket
 import ssl
+import warnings
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from devices import BadInput
@@ -22,6 +25,8 @@ from edge_runtime.view.address import own_address
 
 OWN_CERTIFICATE = "view.pem"
 """The file of the certificate that is made here, with its key."""
+UNKNOWN = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm)
+"""What a certificate raises that is damaged or of a kind that cryptography does not know."""
 VALID_DAYS = 825
 """Days that such a certificate is valid: the most that Apple's devices accept."""
 
@@ -45,12 +50,20 @@ def read_certificate(path: Path, key: Path | None = None) -> Certificate:
     Without `key`, the file of the certificate holds the key, too. Raises BadInput where a file
     cannot be read, the key is not that of the certificate, or the certificate is not valid now.
     """
+    content = _read(path)
     try:
-        certificate = x509.load_pem_x509_certificate(_read(path))
-    except ValueError as error:
-        raise BadInput(f"{path}: no certificate in PEM") from error
+        with warnings.catch_warnings():
+            # As of a serial number of 0, which TLS takes; a user can do nothing about it.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            certificate = x509.load_pem_x509_certificate(content)
+            public = certificate.public_key().public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+            names = _host_names(certificate)
+            first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except UNKNOWN as error:
+        raise BadInput(f"{path}: no certificate in PEM, or of an unknown kind") from error
     now = datetime.now(UTC)
-    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < first:
         raise BadInput(f"{path}: the certificate is not valid before {first:%Y-%m-%d}")
     if now > last:
@@ -66,21 +79,19 @@ def read_certificate(path: Path, key: Path | None = None) -> Certificate:
         raise BadInput(f"{key or path}: {why}") from error
     except _Encrypted as error:
         raise BadInput(f"{key or path}: the key has a password; give one without") from error
-    public = certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
     return Certificate(
         context,
         certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
         base64.b64encode(sha256(public).digest()).decode(),
-        _host_names(certificate),
+        names,
     )
 
 
 def _host_names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):  # ValueError: an extension that is damaged
+    except (x509.ExtensionNotFound, x509.UnsupportedGeneralNameType, ValueError):
+        # ValueError: an extension that is damaged
         return ()
     return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 

@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from importlib import import_module
@@ -61,13 +62,21 @@ def by_coverage(each: "Target", seeds: Sequence[bytes], seconds: int, corpus: Pa
         changed: bytes = atheris.Mutate(content, most)
         return changed
 
+    def judged(content: bytes) -> None:
+        try:
+            judge(each, content)
+        except BaseException:  # atheris tells it on stdout, which leads nowhere
+            traceback.print_exc(file=sys.stderr)
+            sys.stderr.flush()
+            raise
+
     words = [
         *(sys.argv[0], str(corpus), f"-max_total_time={seconds}"),
         *(f"-max_len={max(8192, 2 * max(map(len, seeds)))}", "-len_control=0"),
         *(f"-timeout={WAIT_SECONDS:.0f}", f"-rss_limit_mb={MAX_MEGABYTES}"),
         *("-print_final_stats=1", "-verbosity=0", "-artifact_prefix=finding-"),
     ]
-    atheris.Setup(words, lambda content: judge(each, content), custom_mutator=change)
+    atheris.Setup(words, judged, custom_mutator=change)
     atheris.Fuzz()
 
 

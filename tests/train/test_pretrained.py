@@ -176,6 +176,11 @@ def test_a_file_is_read_by_its_layout() -> None:
     assert found["c"].tolist() == [1, 3]
 
 
+def test_a_number_out_of_its_order_is_refused_before_it_takes_memory() -> None:
+    with pytest.raises(BadInput, match="a number is out of its order"):
+        read(weights_file(word("a") + b"r" + struct.pack("<I", 99) + tensor("a")[6:]))
+
+
 WHOLE = weights_file(tensor("a") + tensor("b"))
 
 

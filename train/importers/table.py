@@ -7,6 +7,7 @@ from devices import BadInput
 from devices.capture.dicom import is_dicom
 from train.importers.columns import COLUMNS, SIZE_COLUMNS, columns_of
 from train.importers.dicom import patient_of
+from train.importers.paths import is_there
 from train.importers.rows import Rows, read_rows
 from train.samples import (
     BOX_COLUMNS,
@@ -70,7 +71,7 @@ def image_of(folder: Path, name: str) -> Path:
     `name` is tried as it is first.
     """
     image = folder / name
-    if "\\" in name and not image.exists():
+    if "\\" in name and not is_there(image):
         return folder / name.replace("\\", "/")
     return image
 

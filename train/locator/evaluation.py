@@ -9,6 +9,7 @@ from devices import BadInput
 from edge_runtime.bundle import preprocess
 from train.duplicates import find_common, fingerprint, first_of
 from train.importers.boxes import read_marked
+from train.importers.paths import is_there
 from train.locator.dataset import LocatorPicture, Progress, read_squares
 from train.locator.measurement import detect, measure
 from train.locator.metrics import ClipFigures, Figure, Scored
@@ -80,7 +81,7 @@ def _refuse_seen(
     run: LocatorRun, pictures: list[LocatorPicture], side: int, progress: Progress
 ) -> None:
     seen = [*run.of("train"), *run.of("validation")]
-    if missing := next((its.path for its in seen if not its.path.exists()), None):
+    if missing := next((its.path for its in seen if not is_there(its.path)), None):
         raise BadInput(
             f"{missing}: not there, and the locator learnt from it; say with --images where the "
             "pictures of the run lie now"

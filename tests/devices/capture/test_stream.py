@@ -5,10 +5,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import cv2
@@ -115,7 +116,7 @@ def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 @contextmanager
-def showing(kind: str, page: str) -> Iterator[str]:
+def showing(kind: str, page: bytes) -> Iterator[str]:
     """An HTTP server that answers each with one page; yields host and port."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -125,7 +126,7 @@ def showing(kind: str, page: str) -> Iterator[str]:
             self.send_header("Content-Length", str(len(page)))
             self.end_headers()
             with suppress(BrokenPipeError, ConnectionResetError):
-                self.wfile.write(page.encode())
+                self.wfile.write(page)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -311,14 +312,31 @@ def test_a_wrong_path_is_refused() -> None:
 
 
 def test_a_page_without_video_is_refused() -> None:
-    page = showing("text/html", "<html>Welcome to your scanner.</html>" * 99)
+    page = showing("text/html", b"<html>Welcome to your scanner.</html>" * 99)
     with page as host, pytest.raises(BadInput, match="Invalid data"):
         Stream(f"http://{host}")
 
 
+@pytest.mark.parametrize(
+    ("codec", "reason"), [(b"MJPG", None), (b"zzzz", "no decoder for the video in this stream")]
+)
+def test_a_video_that_nothing_decodes_is_refused(
+    codec: bytes, reason: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (SIDE, SIDE))
+    writer.write(np.zeros((SIDE, SIDE, 3), np.uint8))
+    writer.release()
+    content = path.read_bytes().replace(b"MJPG", codec)
+    refused = pytest.raises(BadInput, match=reason) if reason else nullcontext()
+    with showing("video/x-msvideo", content) as host, refused:
+        Stream(f"http://{host}").close()
+
+
 def test_an_answer_cannot_open_a_port_of_this_machine() -> None:
     lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=a", "c=IN IP4 127.0.0.1", "t=0 0"]
-    page = showing("application/sdp", "\n".join([*lines, "m=video 5004 RTP/AVP 26", ""]))
+    text = "\n".join([*lines, "m=video 5004 RTP/AVP 26", ""])
+    page = showing("application/sdp", text.encode())
     with page as host, pytest.raises(BadInput, match="Invalid data"):
         Stream(f"http://{host}/live.sdp")
 

@@ -170,6 +170,13 @@ def test_what_opencv_does_not_decode_is_read_with_pyav(av1: Path) -> None:
     assert times(av1) == pytest.approx(EVEN[:6], abs=2e-3)
 
 
+def test_what_a_video_says_of_itself_need_not_be_utf8(av1: Path) -> None:
+    content = av1.read_bytes()
+    assert b"Lavf" in content
+    av1.write_bytes(content.replace(b"Lavf", b"\xd7avf"))
+    assert times(av1) == pytest.approx(EVEN[:6], abs=2e-3)
+
+
 def test_without_pyav_the_cure_is_one_line(av1: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(

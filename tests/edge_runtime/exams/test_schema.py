@@ -65,6 +65,15 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         open_exams(tmp_path)
 
 
+def test_a_damaged_schema_is_refused(tmp_path: Path) -> None:
+    open_exams(tmp_path, create=True).close()
+    content = (tmp_path / DATABASE).read_bytes()
+    (tmp_path / DATABASE).write_bytes(content.replace(b"CREATE TABLE", b"CREATE \xc1ABLE"))
+    with pytest.raises(BadInput, match="cannot be opened") as refusal:
+        open_exams(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
 MORE = (*MIGRATIONS, ("ALTER TABLE exam ADD COLUMN room TEXT NOT NULL DEFAULT 'one'",))
 
 

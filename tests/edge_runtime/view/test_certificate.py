@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from devices import BadInput
@@ -144,6 +145,42 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(pem: Path, tmp_pat
 def test_what_is_no_certificate_is_refused(pem: Path, content: bytes) -> None:
     with pytest.raises(BadInput, match="no certificate in PEM"):
         read_certificate(write(pem, content))
+
+
+VERSION = b"\xa0\x03\x02\x01\x02"
+SERIAL = VERSION + b"\x02\x14"
+"""The head of a serial number of 20 bytes."""
+KEY_KIND = b"\x06\x07\x2a\x86\x48\xce\x3d\x02"
+USAGE, NAMES = b"\x06\x03\x55\x1d\x25", b"\x06\x03\x55\x1d\x11"
+
+
+def changed(old: bytes, new: bytes) -> bytes:
+    """A certificate with the bytes `new` from where `old` begins, and the key."""
+    text = make_certificate(NOW)
+    key = text[text.index(b"-----BEGIN PRIVATE") :]
+    content = x509.load_pem_x509_certificate(text).public_bytes(serialization.Encoding.DER)
+    place = content.index(old)
+    content = content[:place] + new + content[place + len(new) :]
+    return ssl.DER_cert_to_PEM_cert(content).encode() + key
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(VERSION, VERSION[:-1] + b"\x0e"), (KEY_KIND, KEY_KIND + b"\x7f"), (USAGE, NAMES)],
+)
+def test_a_certificate_of_an_unknown_kind_is_refused(pem: Path, old: bytes, new: bytes) -> None:
+    with pytest.raises(BadInput, match="no certificate in PEM, or of an unknown kind"):
+        read_certificate(write(pem, changed(old, new)))
+
+
+def test_a_serial_number_that_is_not_positive_is_taken_without_a_warning(pem: Path) -> None:
+    content = changed(SERIAL, SERIAL + b"\x80")
+    fingerprint = sha256(
+        ssl.PEM_cert_to_DER_cert(content.decode().partition("-----BEGIN PRIVATE")[0])
+    )
+    assert (
+        read_certificate(write(pem, content)).fingerprint == fingerprint.digest().hex(":").upper()
+    )
 
 
 def test_a_certificate_without_a_key_is_refused(pem: Path) -> None:

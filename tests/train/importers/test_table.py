@@ -217,6 +217,12 @@ def test_backslashes_stand_between_folders_unless_a_name_has_them(tmp_path: Path
     assert paths == [tmp_path / "images" / "a.png", tmp_path / "b\\c.png"]
 
 
+def test_a_backslash_in_a_name_that_no_file_can_have_is_one_of_a_folder(tmp_path: Path) -> None:
+    long = "x" * 300
+    (sample,) = read_csv(write_csv(tmp_path, f"path,label\n{long}\\a.png,0\n"), TASK).samples
+    assert sample.path == tmp_path / long / "a.png"
+
+
 def test_the_size_of_the_picture_that_was_annotated_is_kept(tmp_path: Path) -> None:
     text = "path,label,width,height\na.png,0,640,480\nb.png,0,,\n"
     sizes = [sample.size for sample in read_csv(write_csv(tmp_path, text), TASK).samples]
