@@ -78,8 +78,9 @@ class Outbox:
         try:
             try:
                 self._open(path)
-            except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE not in DAMAGED_CODES:
+            except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: a damaged schema
+                code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
+                if isinstance(error, sqlite3.Error) and code not in DAMAGED_CODES:
                     raise
                 tally.fail(f"the outbox was damaged; its messages lie in {_set_aside(path)}")
                 self._open(path)
@@ -136,7 +137,7 @@ class Outbox:
                 "SELECT count(*), coalesce(sum(length(body)), 0) FROM message"
             ).fetchone()
             self._base.execute("BEGIN")
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             self._base.close()
             raise
         self._tally.kept, self._bytes = int(count), int(size)

@@ -407,11 +407,19 @@ def test_the_outbox_is_for_its_owner_alone(tmp_path: Path) -> None:
             pass
 
 
-def test_a_damaged_outbox_is_put_aside_and_told(tmp_path: Path) -> None:
+def break_schema(content: bytes) -> bytes:
+    """SQLite tells such a fault in words that are no UTF-8."""
+    return content.replace(b"CREATE TABLE", b"CREATE \xc1ABLE")
+
+
+@pytest.mark.parametrize("damage", [lambda _: os.urandom(8192), break_schema])
+def test_a_damaged_outbox_is_put_aside_and_told(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     with opened(hook(1), tmp_path) as (sink, _):
         send(sink, range(3))
     (path,) = (tmp_path / "outbox").glob("*.sqlite3")
-    path.write_bytes(os.urandom(8192))
+    path.write_bytes(damage(path.read_bytes()))
     with Receiver() as receiver, opened(hook(1), tmp_path) as (sink, tally):
         assert "damaged" in str(tally.delivery().last_error)
         assert receiver.messages == []
