@@ -21,7 +21,7 @@ Place = tuple[float, float, float, float]
 
 GRID = 7
 """Points along a side of a box."""
-SEARCH_SIDE = 9
+NEIGHBOURHOOD = 9
 """Pixels of the picture around a point that are looked for in the next one."""
 LEVELS = 2
 """Halvings of the picture. With these values, and pictures of 192 pixels, a box that begins on a
@@ -36,7 +36,7 @@ _FRACTIONS = np.stack(
     np.meshgrid(*[np.linspace(-0.5, 0.5, GRID + 2, dtype=np.float32)[1:-1]] * 2), axis=-1
 ).reshape(-1, 2)
 _SEARCH: dict[str, Any] = {
-    "winSize": (SEARCH_SIDE, SEARCH_SIDE),
+    "winSize": (NEIGHBOURHOOD, NEIGHBOURHOOD),
     "maxLevel": LEVELS,
     "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03),
 }

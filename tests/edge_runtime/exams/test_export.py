@@ -205,7 +205,7 @@ def test_what_was_decided_stands_in_words(report: ExamReport) -> None:
     assert row[0] == "1"
     assert "malignant 0.80" in row
     assert ("too close to the threshold", "9") in report.reasons
-    assert "Decided by the model demo, version 3, with sonolite" in report.explanation[0]
+    assert "Decided by the model demo, version 4, with sonolite" in report.explanation[0]
 
 
 def test_the_page_escapes_loads_nothing_and_has_the_notice(report: ExamReport) -> None:

@@ -74,7 +74,7 @@ def test_the_model_the_device_and_the_software_are_named(
     recorder.begin()
     recorder.close()
     provenance = exams_in(folder)[0].provenance
-    assert (provenance.bundle, provenance.version, provenance.source) == ("demo", 3, "phantom:")
+    assert (provenance.bundle, provenance.version, provenance.source) == ("demo", 4, "phantom:")
     assert len(provenance.digest) == 64
     assert provenance.live
     assert os.uname().nodename in provenance.device

@@ -129,7 +129,7 @@ def test_a_report_says_in_plain_words_what_was_decided(
     digest = parts_of(exams)[0].provenance.digest
     for words in (
         "Research use only, not for diagnosis.",
-        "Decided by the model demo, version 3, with sonolite",
+        "Decided by the model demo, version 4, with sonolite",
         f"sha256 of the manifest of the bundle: {digest}",
         "Nodule 1: the pictures resemble those that are labelled malignant. "
         "Probability of malignant 0.98, between 0.9",
