@@ -192,7 +192,7 @@ def test_a_release_that_passed_forbids_older_ones(
     device_versions(layout).require_not_older(key, "demo", 0)
     set_link(layout, "good", NAME)
     heard(layout, "phantom:", {"LIVE"}, monkeypatch)
-    with pytest.raises(BadInput, match="older than 3"):
+    with pytest.raises(BadInput, match="older than 4"):
         device_versions(layout).require_not_older(key, "demo", 0)
 
 
