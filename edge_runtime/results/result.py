@@ -48,8 +48,8 @@ class Nodule:
     smoothed: dict[str, float] | None
     """The same, over the frames so far; the label follows it. None where nothing was decided."""
     interval: dict[str, tuple[float, float]] | None
-    """Where that would lie with more views of the nodule, in 95 of 100; None where the nodule was
-    marked, and not found. See `edge_runtime.nodules.pooling`."""
+    """Where that would lie with more views of the nodule, in 95 of 100; None where a marked
+    box stays. See `edge_runtime.nodules.pooling`."""
     adjusted: dict[str, float] | None
     """The smoothed probability at `Result.adjusted_prevalence`; None where that is None. No label
     follows it."""
@@ -57,7 +57,8 @@ class Nodule:
     """The smoothed probability from which on a label is given. With two labels there is only the
     threshold of the positive label: below it the label is the other one."""
     locator_score: float | None
-    """How sure the locator is of the nodule, from 0 to 1; None where the nodule was marked."""
+    """How sure the locator is of the nodule, from 0 to 1; 1 where the nodule was marked and is
+    followed, None where the marked box stays."""
     out_of_scope_score: float | None
     """Distance from the training pictures, over its limit: above 1 the picture is out of scope and
     gets no label. None where the model has no scope."""
