@@ -10,6 +10,7 @@ latency is only judged with SONOLITE_QUIET=1, where nothing else runs on the mac
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from statistics import median
 import cv2
 import pytest
 
+import edge_runtime.release
 from devices.capture.phantom import Phantom
 from edge_runtime.bundle.trust import trusted_folder
 from edge_runtime.release.config import Config, SinkConfig, write_config
@@ -39,6 +41,9 @@ MAX_GROWTH = 2 << 20
 MAX_SLOWER = 1.1
 STREAM_SECONDS, FPS = 60, 20
 NAME = "0a1b2c3d4e5f"
+UNIT = Path(edge_runtime.release.__file__).with_name("sonolite.service")
+ENVIRONMENT = dict(re.findall(r"^Environment=(\w+)=(\w+)$", UNIT.read_text(), re.MULTILINE))
+"""What systemd sets for the service."""
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600 * HOURS + 1800)]
 
@@ -100,6 +105,7 @@ def serve(tmp_path: Path, demo_path: Path) -> Iterator[Callable[[str, str], Serv
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=os.environ | ENVIRONMENT,
             )
             stack.callback(process.wait)
             stack.callback(process.terminate)
