@@ -285,6 +285,8 @@ class ViewServer:
         number = envelope.id
 
         def answer(refusal: str | None, given: object = None) -> None:
+            if refusal is None and self._operator is not None:
+                viewer.note(self._operator.status)  # the answer speaks of it
             content = {"id": number, "refused": refusal, "given": given}
             viewer.note(json.dumps({"answer": content}))
 

@@ -64,8 +64,8 @@ export class Controls {
       this.#known = status;
     }
     const region = (status?.follow && this.#followed()) || (status?.region ?? null);
+    this.#region.update(region, pictured);
     if (this.#region.active) {
-      this.#region.update(region, pictured);
       const box = this.#region.box;
       const hint = box ? this.#text("change_region") : this.#text("draw_region");
       set("region-hint", pictured ? hint : this.#text("no_picture"));

@@ -112,9 +112,9 @@ def test_clips_with_or_without_a_nodule_in_all_frames_are_measured(has: bool) ->
     all_alike = clip([(has, 0.6)] * 5)
     chosen = choose_scores([all_alike], POLICY, 0.05)
     if has:
-        assert chosen.start_score <= 0.6
+        assert chosen.still_score <= 0.6
     else:
-        assert chosen.start_score > 0.6
+        assert chosen.still_score > 0.6
 
 
 def test_pictures_of_one_file_are_a_clip_in_the_order_of_its_frames() -> None:
