@@ -107,7 +107,7 @@ class Region:
         self._marked: tuple[ScreenSize, Box | None, bool] | None = None
         """The same, once a frame was located with it."""
         self._saved, self._device_region = saved or {}, device_region
-        self._fixed = self._settled = False
+        self._fixed = self._settled = self._is_still = False
         self._count = 0
         self._frames: list[Pixels] = []
         self._window: OutlinedBox | None = None
@@ -146,8 +146,8 @@ class Region:
 
     @property
     def fixed_roi(self) -> Box | None:
-        """The region of interest, where it stays in its place."""
-        return None if self.follow else self.roi
+        """The region of interest, where it stays in its place: always in a still."""
+        return None if self.follow and not self._is_still else self.roi
 
     def forget(self) -> None:
         """Begins the search again, as for another device."""
@@ -173,6 +173,7 @@ class Region:
         Raises BadInput where the user's region does not lie on the screen.
         """
         height, width = pixels.shape[:2]
+        self._is_still = not keep
         if self.screen != (width, height) or not keep:
             self.screen = (width, height)
             self.forget()
@@ -180,7 +181,8 @@ class Region:
             self._marked = self._asked
             before = self.roi, self.follow
             self.roi, self.follow = self._region_of_interest(), self.next_follow
-            self.changes += (self.roi, self.follow) != before
+            again = self.follow and self.roi is not None  # at that place, wherever the box went
+            self.changes += again or (self.roi, self.follow) != before
         if self.roi is not None:
             x, y, w, h = self.roi
             if x + w > width or y + h > height:

@@ -50,8 +50,8 @@ class Finder:
         """Height and width of the last screen."""
         self._before: tuple[NDArray[np.uint8], Box] | None = None
         """Tensor and window of the frame before."""
-        self._mark = -1
-        """The `PreparedFrame.mark` of the last frame; -1 before the first."""
+        self._marked: tuple[int, Box | None] | None = None
+        """`mark` and `roi` of the last frame; None before the first."""
         self._tensors, self._grays = Buffers(), Buffers()
 
     def reopen(self) -> None:
@@ -70,12 +70,12 @@ class Finder:
         """The nodules in a frame, by track.
 
         `tensor` is the picture as the locator takes it, and `window` its part of the screen. Tracks
-        begin anew, from 1, where `mark` differs from that of the frame before, see
-        `PreparedFrame.mark`; the first is then the nodule that was marked in `roi`, if there is
-        one. Raises RuntimeError where inference fails.
+        begin anew, from 1, where `mark` or `roi` differs from that of the frame before, see
+        `PreparedFrame`; the first is then the nodule that was marked in `roi`, if there is one.
+        Raises RuntimeError where inference fails.
         """
-        if self._mark != mark:
-            self._mark, self._tracks, self._before = mark, NO_TRACKS, None
+        if self._marked != (mark, roi):
+            self._marked, self._tracks, self._before = (mark, roi), NO_TRACKS, None
             self._screen = frame.pixels.shape[:2]
             if roi is not None and frame.timestamp is not None:
                 self._tracks = add_marked_track(NO_TRACKS, roi, frame.timestamp)

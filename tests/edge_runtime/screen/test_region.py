@@ -280,6 +280,23 @@ def test_a_region_that_follows_leaves_the_search_to_the_picture() -> None:
     assert region.locate(screen) == Box(9, 9, 50, 50)
 
 
+def test_a_still_is_judged_where_it_was_marked() -> None:
+    """There is nothing to follow."""
+    roi = Box(300, 200, 100, 100)
+    region = Region(roi, follow=True)
+    assert region.locate(speckle(640, 480), keep=False) == roi
+    assert region.fixed_roi == roi
+
+
+def test_a_box_that_follows_may_be_marked_again_where_it_was() -> None:
+    screen, roi = speckle(640, 480), Box(300, 200, 100, 100)
+    region = Region(roi, follow=True)
+    region.locate(screen)
+    region.mark(roi, (640, 480))
+    region.locate(screen)
+    assert region.changes == 1
+
+
 def test_without_a_locator_no_region_follows() -> None:
     region, roi = Region(), Box(300, 200, 100, 100)
     region.locate(speckle(640, 480))

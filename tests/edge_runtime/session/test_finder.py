@@ -166,6 +166,14 @@ def test_a_marked_nodule_is_followed_from_where_it_was_marked(find: Find) -> Non
     assert boxes[5] == pytest.approx(BOX._replace(x=BOX.x - 20), abs=2)
 
 
+def test_the_marked_nodule_of_another_screen_is_another_one(find: Find) -> None:
+    """As where a region is saved for each size of the screen: nobody marks anew."""
+    find(mark=1, roi=BOX)
+    other = Box(20, 150, 50, 40)
+    larger = np.full((480, 640, 3), 90, np.uint8)
+    assert [nodule.box for nodule in find(mark=1, roi=other, screen=larger)] == [other]
+
+
 def test_a_nodule_is_marked_anew_at_another_mark(find: Find) -> None:
     find(mark=1, roi=BOX)
     other = Box(20, 150, 50, 40)
