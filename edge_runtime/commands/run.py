@@ -402,10 +402,12 @@ def _run(
             _refuse_received(record, exam)
         if device.replay is not None and recorded_settings(device.replay).any_picture:
             chain.any_picture = True
+        is_marked = roi is not None or any(entry.roi is not None for entry in saved.values())
+        if follow and not is_marked and view is None and device.replay is None:
+            raise BadInput("--follow: no nodule is marked to follow; mark it with --roi x,y,w,h")
         is_recording = not device.live and device.replay is None  # a record plays as it was judged
         if view is not None and view.paced and is_recording:
             device = PacedRecording(device)
-        operated = view is not None
         session = assemble(
             device,
             chain,
@@ -415,8 +417,8 @@ def _run(
             throttle,
             whole_picture,
             prevalence,
-            operated,
-            follow,
+            operated=view is not None,
+            follow=follow,
         )
         _announce(chain)
         if evidence and not chain.classifier.has_evidence:
@@ -473,10 +475,10 @@ def _run(
                 budget,
                 chain.stage.decision.margin,
                 chain.classifier.has_evidence,
-                exam is not None,
-                received is not None,
-                worklist is not None,
-                session.region.may_follow,
+                exams=exam is not None,
+                received=received is not None,
+                worklist=worklist is not None,
+                follow=session.region.may_follow,
             )
             page = stack.enter_context(open_view(view.address, facts, operator, view.certificate))
             opened.append(page)

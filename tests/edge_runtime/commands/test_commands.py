@@ -70,6 +70,11 @@ def centred(box: Sequence[int]) -> tuple[float, float, float, float]:
     return x + w / 2, y + h / 2, w, h
 
 
+def test_a_box_follows_nothing_that_nobody_marked() -> None:
+    done = sonolite("demo", "--follow", "--no-view")
+    refused(done, "--follow: no nodule is marked to follow; mark it with --roi x,y,w,h")
+
+
 def test_demo_takes_a_file(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     out = tmp_path / "out.mp4"
     done = sonolite("demo", make_video("sweep.mp4", frames=5), "--save", out, "--json")
