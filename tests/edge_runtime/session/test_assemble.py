@@ -16,6 +16,7 @@ from edge_runtime.models.classifier import CPU
 from edge_runtime.results.result import Result
 from edge_runtime.screen.region import Region
 from edge_runtime.session.assemble import assemble, open_source
+from tests.conftest import Collected
 
 
 class Clears:
@@ -54,18 +55,6 @@ def test_the_locator_rests_while_a_region_is_marked_and_searches_without(
     assert all(result.searched for result in later)
 
 
-class Keeps:
-    """Keeps the results."""
-
-    wants_pixels, latest_only = False, False
-
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-
-    def write(self, result: Result, pixels: Pixels) -> None:
-        self.results.append(result)
-
-
 PACE = 2
 """Pixels that the neck moves from frame to frame."""
 
@@ -84,7 +73,7 @@ def sweep() -> Iterator[Pixels]:
 def test_a_marked_box_follows_its_nodule_over_a_moving_neck(shipped_path: Path) -> None:
     bundle = open_bundle(shipped_path)
     chain = FallbackChain(bundle, bundle.manifest.classifier, [CPU], threads=1, any_picture=True)
-    marked, sink = Phantom(live=False).nodule_box(40), Keeps()
+    marked, sink = Phantom(live=False).nodule_box(40), Collected()
     assert marked is not None
     with Scripted(sweep()) as device:
         session = assemble(device, chain, ",".join(map(str, marked)), follow=True)

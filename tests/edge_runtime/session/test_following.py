@@ -20,8 +20,8 @@ from edge_runtime.bundle.archive import open_bundle
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
 from edge_runtime.session.assemble import assemble
-from tests.conftest import SWEEPS
-from tests.edge_runtime.session.test_assemble import Keeps, overlap
+from tests.conftest import SWEEPS, Collected
+from tests.edge_runtime.session.test_assemble import overlap
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +61,7 @@ def test_a_marked_box_stays_on_its_nodule(shipped_path: Path) -> None:
         for marked in boxes[0]:
             stage = bundle.manifest.classifier
             chain = FallbackChain(bundle, stage, [CPU], threads=1, any_picture=True)
-            sink, truth = Keeps(), marked
+            sink, truth = Collected(), marked
             with Scripted(frames) as device:
                 session = assemble(device, chain, ",".join(map(str, marked)), follow=True)
                 session.run([sink], threading.Event())

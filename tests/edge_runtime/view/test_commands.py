@@ -93,6 +93,17 @@ def test_an_operator_marks_a_region_for_the_next_frame(
         assert region.roi is None
 
 
+def test_the_status_comes_before_the_answer_that_speaks_of_it(operated: View) -> None:
+    """Else a page would show the region from before for a moment, and take a drag on it."""
+    with watch(operated, token(operated)) as page:
+        assert status(page)["region"] is None
+        page.send(json.dumps({"id": 1, "command": MARK}))
+        regions = []
+        while "answer" not in (heard := json.loads(page.recv(timeout=60))):
+            regions += [heard["status"]["region"]] if "status" in heard else []
+        assert regions[-1:] == [list(ROI)]
+
+
 def test_every_page_learns_of_the_region(operated: View) -> None:
     with watch(operated, token(operated)) as page, watch(operated) as other:
         assert status(other)["region"] is None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devices import BadInput, Box, Pixels
+from devices import BadInput, Box
 from devices.capture.phantom import Phantom
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_bundle
@@ -23,7 +23,6 @@ from edge_runtime.exams.store import Identity, read_exams
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
 from edge_runtime.nodules.pooling import NOT_ENOUGH
-from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import Misplaced, Region
 from edge_runtime.screen.saved_regions import saved_regions_of
@@ -32,6 +31,7 @@ from edge_runtime.session.pipeline import run_session
 from edge_runtime.view.address import Address
 from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View, open_view
+from tests.conftest import Collected
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
 from tests.edge_runtime.view.conftest import FACTS, LARGE, NARROW, Feed, opened
 from tests.edge_runtime.view.test_page import serious, take, wait_for, wait_for_text
@@ -435,34 +435,21 @@ def test_a_paused_page_keeps_no_still_and_says_why(page: "Page", examination: Ex
     wait_for_text(page, "#answer", "no still: there is no live picture of this exam")
 
 
-class Newest:
-    """Keeps the newest result."""
-
-    wants_pixels, latest_only = False, False
-
-    def __init__(self) -> None:
-        self.result: Result | None = None
-
-    def write(self, result: Result, pixels: Pixels) -> None:
-        self.result = result
-
-
 def test_a_box_follows_its_nodule_once_somebody_says_so(
     page: "Page", shipped_path: Path, tmp_path: Path, screenshots: Path
 ) -> None:
-    bundle, newest, stop = open_bundle(shipped_path), Newest(), threading.Event()
+    bundle, sink, stop = open_bundle(shipped_path), Collected(), threading.Event()
     chain = FallbackChain(bundle, bundle.manifest.classifier, [CPU], threads=1, any_picture=True)
 
     def marked() -> bool:
-        return newest.result is not None and any(
-            nodule.locator_score == 1 for nodule in newest.result.nodules
-        )
+        newest = sink.results[-1].nodules if sink.results else ()
+        return any(nodule.locator_score == 1 for nodule in newest)
 
     with Phantom(fps=10) as device:
         session = assemble(device, chain, budget=60, operated=True)
         operator = Operator(session.region, SOURCE, tmp_path / "sectors.toml")
         with opened(operator, follow=True) as view:
-            running = threading.Thread(target=session.run, args=([view, newest], stop))
+            running = threading.Thread(target=session.run, args=([view, sink], stop))
             running.start()
             try:
                 operate(page, view)
