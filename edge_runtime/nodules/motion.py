@@ -94,9 +94,6 @@ def _moved(
 
 
 def _growth(starts: NDArray[np.float32], ends: NDArray[np.float32]) -> float:
-    """By how much the distances between the points grew."""
-    one, other = np.triu_indices(len(starts), 1)
-    before = np.linalg.norm(starts[one] - starts[other], axis=1)
-    after = np.linalg.norm(ends[one] - ends[other], axis=1)
-    apart = before > 1
-    return float(np.median(after[apart] / before[apart])) if apart.any() else 1.0
+    """By how much the points lie further from their middle."""
+    before, after = (np.linalg.norm(points - points.mean(axis=0)) for points in (starts, ends))
+    return float(after / before) if before > 0 else 1.0
