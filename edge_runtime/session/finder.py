@@ -58,6 +58,10 @@ class Finder:
         """Opens the locator once more: a thread that hangs keeps the interpreter."""
         self._locator = self._locator.clone(self._threads)
 
+    def open_second(self) -> Locator:
+        """A second locator, with one thread, to help the first."""
+        return self._locator.clone(threads=1)
+
     def find(
         self,
         frame: Frame,
@@ -66,12 +70,14 @@ class Finder:
         classifier: Classifier,
         mark: int,
         roi: Box | None = None,
+        detections: Sequence[Detection] | None = None,
     ) -> tuple[FoundNodule, ...]:
         """The nodules in a frame, by track.
 
         `tensor` is the picture as the locator takes it, and `window` its part of the screen. Tracks
         begin anew, from 1, where `mark` or `roi` differs from that of the frame before, see
         `PreparedFrame`; the first is then the nodule that was marked in `roi`, if there is one.
+        `detections` are those of the tensor, where another locator has found them already.
         Raises RuntimeError where inference fails.
         """
         if self._marked != (mark, roi):
@@ -79,7 +85,8 @@ class Finder:
             self._screen = frame.pixels.shape[:2]
             if roi is not None and frame.timestamp is not None:
                 self._tracks = add_marked_track(NO_TRACKS, roi, frame.timestamp)
-        detections = self._locator.locate(tensor, window)
+        if detections is None:
+            detections = self._locator.locate(tensor, window)
         candidates = (
             self._surest(detections)
             if frame.timestamp is None

@@ -58,7 +58,7 @@ class SessionContext:
         """Why the pictures of a live device cannot be used; None after a usable picture."""
         self.classifier: Classifier | None = None
         """The classifier that the results name."""
-        self.helper = Helper(chain)
+        self.helper = Helper(chain, finder)
         self.lock = threading.Lock()
         """Held by the thread that moves the session. A thread that hung has to take it, and then
         sees that it was abandoned."""
@@ -215,6 +215,7 @@ class InferenceThread(threading.Thread):
             classifier,
             prepared.mark,
             prepared.roi if prepared.follow else None,
+            prepared.helper_detections,
         )
 
     def _classifier(self, prepared: PreparedFrame | None) -> Classifier:

@@ -4,7 +4,7 @@
               thread "capture"                 thread "inference"  a thread for each sink
 
 Capture and inference run on two cores at once, and neither waits for a sink. In a long recording
-the capturing thread classifies a frame too where inference is behind, so that both cores are busy.
+the capturing thread runs a model too where inference is behind, so that both cores are busy.
 The watching thread computes nothing: it sees an inference that hangs, and Ctrl-C can stop it.
 """
 
@@ -174,7 +174,7 @@ def _watch(shared: SessionContext, heartbeat: Callable[[State], None]) -> Sonoli
             heartbeat(shared.account.state)
         now = uptime()
         if shared.helper.hangs(now):
-            return HardwareMissing("the second classifier hung, and the session ended")
+            return HardwareMissing("the second model hung, and the session ended")
         if not inference.hangs(now):
             continue
         _LOGGER.warning("inference hung for %g s", watchdog.INFERENCE_TIMEOUT)
@@ -202,7 +202,7 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
                         frame, prepared.mark, prepared.roi, prepared.follow
                     )
                 if not device.live and shared.classifier is not None:
-                    prepared = shared.helper.predict(prepared, shared.classifier, slot)
+                    prepared = shared.helper.help(prepared, shared.classifier, slot)
                 slot.put(prepared)
                 if device.live:  # or the check would delay the start of inference
                     slot.wait_until_taken(HANDOVER_TIMEOUT)

@@ -11,6 +11,7 @@ from devices import BadInput, Box, Clock, Frame, Pixels
 from devices.buffers import Buffers
 from edge_runtime.bundle.preprocess import Preprocessing
 from edge_runtime.models.classifier import Classifier, Prediction
+from edge_runtime.results.detection import Detection
 from edge_runtime.results.states import Event
 from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
@@ -71,6 +72,8 @@ class PreparedFrame:
     helper_prediction: tuple[Classifier, Prediction] | None = None
     """The classifier of the inference thread, and the prediction of the second classifier that
     helps it."""
+    helper_detections: list[Detection] | None = None
+    """The detections of the second locator that helps the inference thread."""
 
 
 class Preparer:

@@ -1,4 +1,4 @@
-"""Of a long recording the capturing thread judges frames too, where the judge is behind."""
+"""Of a long recording the capturing thread runs the models too, where inference is behind."""
 
 import threading
 import time
@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from devices import BadInput, HardwareMissing, Pixels
+from devices.capture.phantom import Phantom
 from devices.capture.scripted import Scripted
 from devices.compute import Outputs
-from edge_runtime.bundle.archive import Bundle
+from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.models import watchdog
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU, BackendRequest, Classifier
+from edge_runtime.models.locator import Locator
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
 from edge_runtime.results.summary import Summary
@@ -221,3 +223,103 @@ def test_what_was_judged_beside_a_backend_that_was_given_up_is_judged_again(
     assert results[-1].fallback is not None
     assert said
     assert all(said)
+
+
+@pytest.fixture(scope="module")
+def neck() -> list[Pixels]:
+    """Frames of the phantom, most of them with a nodule."""
+    return [Phantom(live=False).render(number) for number in range(40, 40 + FRAMES)]
+
+
+def find(
+    path: Path, neck: list[Pixels], second: Callable[[Locator], object] = lambda _: None
+) -> tuple[list[Result], Summary, BaseException | None, list[int]]:
+    """Also, by thread, how many pictures were searched. `second` changes the second locator."""
+    bundle = open_bundle(path)
+    chain = FallbackChain(bundle, bundle.manifest.classifier, [CPU], threads=1, any_picture=True)
+    assert bundle.manifest.locator is not None
+    first, counts = Locator(bundle, bundle.manifest.locator, threads=1), [0, 0]
+    clone = first.clone
+
+    def count(locator: Locator, which: int, seconds: float) -> None:
+        locate = locator.locate
+
+        def counted(tensor, window):  # type: ignore[no-untyped-def]
+            counts[which] += 1
+            time.sleep(seconds)
+            return locate(tensor, window)
+
+        locator.locate = counted  # type: ignore[method-assign]
+
+    def opened(threads: int | None) -> Locator:
+        other = clone(threads)
+        second(other)
+        count(other, 1, 0)
+        return other
+
+    count(first, 0, 0.004)
+    first.clone = opened  # type: ignore[method-assign]
+    sink = Collected()
+    with Scripted(neck, live=False) as device:
+        summary, ended = run_session(
+            device, chain, Region(whole=False), [sink], threading.Event(), locator=first
+        )
+    return sink.results, summary, ended, counts
+
+
+def test_both_threads_together_find_what_one_finds_alone(
+    shipped_path: Path, neck: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, *_, counts = find(shipped_path, neck)
+    assert counts == [FRAMES, 0]
+    monkeypatch.setattr(helper, "MIN_FRAMES_READ", 0)
+    together, _, ended, counts = find(shipped_path, neck)
+    assert min(counts) >= 10
+    assert sum(counts) == FRAMES
+    assert (len(together), ended) == (FRAMES, None)
+    assert any(its.nodules for its in alone)
+    for one, other in zip(alone, together, strict=True):
+        assert (one.frame, one.nodules) == (other.frame, other.nodules)
+
+
+def test_where_the_second_locator_fails_the_first_finds(
+    shipped_path: Path, neck: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(tensor: object, window: object) -> list[object]:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(helper, "MIN_FRAMES_READ", 0)
+    results, _, ended, counts = find(shipped_path, neck, lambda its: setattr(its, "locate", fail))
+    assert (len(results), ended, counts[0]) == (FRAMES, None, FRAMES)
+    assert counts[1]
+
+
+def test_where_the_second_locator_cannot_be_opened_the_first_finds(
+    shipped_path: Path, neck: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(_: Locator) -> None:
+        asked.append(True)
+        raise BadInput("no")
+
+    monkeypatch.setattr(helper, "MIN_FRAMES_READ", 0)
+    results, _, ended, counts = find(shipped_path, neck, refuse)
+    assert (len(results), ended, counts) == (FRAMES, None, [FRAMES, 0])
+    assert len(asked) == 1
+
+
+def test_where_the_second_locator_hangs_the_session_ends(
+    shipped_path: Path, neck: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper, "MIN_FRAMES_READ", 0)
+    monkeypatch.setattr(watchdog, "INFERENCE_TIMEOUT", 1.0)
+    over = threading.Event()
+    try:
+        _, summary, ended, _ = find(
+            shipped_path, neck, lambda its: setattr(its, "locate", lambda *_: over.wait())
+        )
+    finally:
+        over.set()
+    assert isinstance(ended, HardwareMissing)
+    assert summary.read == summary.classified + sum(summary.not_judged.values())
