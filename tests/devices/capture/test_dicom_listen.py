@@ -1,10 +1,12 @@
 """A scanner sends, with the real `storescu` of dcmtk, and bytes that no scanner would send."""
 
 import logging
+import os
 import shutil
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -27,7 +29,9 @@ from devices.capture.dicom_server import MAX_CALLERS
 from devices.capture.source_uri import SourceUri
 from tests.devices.capture.test_dicom import GREY, PATIENT, region, write_dicom, write_jpegs
 
-storescu = shutil.which("storescu")
+# In an active venv a program of pynetdicom with this name comes first.
+elsewhere = [folder for folder in os.get_exec_path() if folder != str(Path(sys.executable).parent)]
+storescu = shutil.which("storescu", path=os.pathsep.join(elsewhere))
 pytestmark = pytest.mark.skipif(storescu is None, reason="no storescu: apt install dcmtk")
 STUDY = "1.2.3.4"
 STILL = {"SOPClassUID": uid.UltrasoundImageStorage, "PatientName": "Doe^Jane"}
