@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.classification import classification, figures_alone
-from convert.gate import Answers, answer_all, compare, measure_alone
+from convert.gate import Answers, answer, answer_all, compare, measure_alone
+from convert.located import locate_marked, located_figures
 from convert.variants import Progress
 from devices import BadInput
 from edge_runtime.bundle.archive import Bundle
@@ -17,6 +18,7 @@ from edge_runtime.bundle.gate import Comparison, Figure
 from edge_runtime.bundle.manifest import REFERENCE, Variant
 from edge_runtime.bundle.scope import Scope, read_scope
 from edge_runtime.models.classifier import Classifier
+from edge_runtime.models.locator import Locator
 from train.decision_rule import DecisionRule
 from train.evaluation import tell_apart
 from train.importers import read_samples
@@ -44,10 +46,11 @@ def validate_bundle(
 ) -> Validation:
     """Measures each variant on `data`, against float32 where the bundle has it.
 
-    Where the model has a scope, the share of the images beyond it is told, and how well it tells
-    `others` from them, which the model must not judge. `tirads` maps grades to labels, for images
-    that are only graded. Raises BadInput where a class is missing, float32 answers nonsense, or
-    `others` are given to a model without a scope.
+    Where the bundle has a locator, the classifier is also measured on the boxes that the locator
+    draws. Where the model has a scope, the share of the images beyond it is told, and how well it
+    tells `others` from them, which the model must not judge. `tirads` maps grades to labels, for
+    images that are only graded. Raises BadInput where a class is missing, float32 answers nonsense,
+    or `others` are given to a model without a scope.
     """
     stage = bundle.manifest.classifier
     if others is not None and not stage.scopes:
@@ -62,26 +65,38 @@ def validate_bundle(
     outside = None
     if others is not None:
         outside = read_pictures_under(others, preprocessing, progress("other pictures"))
-    probabilities: dict[Variant, Answers] = {}
-    scoped: dict[Variant, dict[str, Figure]] = {}
-    for name, classifier in classifiers.items():
-        near = answer_all(classifier.backend, pictures, progress(name))
-        probabilities[name] = near["probability"]
-        if stage.scopes:
-            far = None
-            if outside is not None:
-                far = answer_all(
-                    classifier.backend, outside.pictures, progress(f"{name}, other pictures")
-                )
-            scope = read_scope(bundle.read(stage.scopes[name]))
-            try:
-                kinds = () if outside is None else outside.kinds
-                scoped[name] = _scope_figures(scope, near, far, kinds)
-            except ValueError as error:
-                raise BadInput(f"{bundle.path}: {name}: {error}") from error
+    located = None
+    if bundle.manifest.locator is not None and preprocessing.crops:
+        locator = Locator(bundle, bundle.manifest.locator)
+        located = locate_marked(locator, loaded.samples, preprocessing, progress("locating"))
     labels = as_labels([sample.label for sample in loaded.samples], stage.labels)
     groups = [sample.group for sample in loaded.samples]
     rule, limits = DecisionRule(stage.labels, stage.operating_point.thresholds), stage.limits
+    probabilities: dict[Variant, Answers] = {}
+    more: dict[Variant, dict[str, Figure]] = {}
+    for name, classifier in classifiers.items():
+        near = answer_all(classifier.backend, pictures, progress(name))
+        probabilities[name], more[name] = near["probability"], {}
+        try:
+            if stage.scopes:
+                far = None
+                if outside is not None:
+                    far = answer_all(
+                        classifier.backend, outside.pictures, progress(f"{name}, other pictures")
+                    )
+                scope = read_scope(bundle.read(stage.scopes[name]))
+                kinds = () if outside is None else outside.kinds
+                more[name] |= _scope_figures(scope, near, far, kinds)
+            if located is not None:
+                on_marked = near["probability"]
+                on_located = on_marked[:0]
+                if len(located.pictures):
+                    on_located = answer(
+                        classifier.backend, located.pictures, progress(f"{name}, located")
+                    )
+                more[name] |= located_figures(labels, groups, rule, located, on_marked, on_located)
+        except ValueError as error:
+            raise BadInput(f"{bundle.path}: {name}: {error}") from error
     try:
         if REFERENCE in probabilities:
             judged = compare(classification(labels, groups, rule, limits), probabilities)
@@ -91,7 +106,7 @@ def validate_bundle(
         raise BadInput(f"{bundle.path}: {error}") from error
     return Validation(
         [
-            replace(comparison, figures=comparison.figures | scoped.get(comparison.variant, {}))
+            replace(comparison, figures=comparison.figures | more[comparison.variant])
             for comparison in judged
         ],
         loaded.reasons,
