@@ -48,6 +48,9 @@ FRAMES_AHEAD = 2
 """Frames of a recording that are asked for before they are read."""
 MAX_DECODER_MESSAGE = 1 << 16
 """Bytes of a message."""
+ANSWER_SECONDS = 60.0
+"""After which a process that does not answer hangs. The slowest answer is the first picture of a
+large DICOM file, which takes seconds; a live device answers sooner, with DeviceStalled."""
 DECODER_END_SECONDS = 5.0
 """Until a process that says nothing more must have ended."""
 HEAP_BYTES = 24 << 20
@@ -116,7 +119,8 @@ _decode_answer = msgspec.json.Decoder(DecoderAnswer).decode
 class DecoderProcess(CaptureDevice):
     """The source `name`, read in a process of its own. It ends with this one, however that ends.
 
-    A process that ends by itself is BadInput for a recording and DeviceLost for a live device.
+    A process that ends by itself, or hangs, is BadInput for a recording and DeviceLost for a live
+    device.
     """
 
     def __init__(self, name: SourceUri, live: bool, clock: Clock = time.monotonic) -> None:
@@ -135,6 +139,7 @@ class DecoderProcess(CaptureDevice):
         if len(address) > MAX_DECODER_MESSAGE:
             raise BadInput(f"{name}: too long")
         self._socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(ANSWER_SECONDS)
         with end:
             try:
                 self._process = subprocess.Popen(  # noqa: S603  our own module
@@ -207,6 +212,8 @@ class DecoderProcess(CaptureDevice):
         """The next answer; raises the error that it holds."""
         try:
             content, numbers, *_ = socket.recv_fds(self._socket, MAX_DECODER_MESSAGE, 1)
+        except TimeoutError:
+            raise self._ended(f"did not answer for {self._socket.gettimeout():g} s") from None
         except OSError:  # closed, or reset as its process ended
             content, numbers = b"", []
         memory = _map(numbers[0]) if numbers else None

@@ -119,6 +119,34 @@ def test_a_decoder_that_crashes_is_the_end_of_a_recording(clip: Path) -> None:
             list(frames_of(device))
 
 
+def test_a_decoder_that_hangs_is_the_end_of_a_recording(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_process, "ANSWER_SECONDS", 2.0)
+    with apart(clip) as device:
+        device.read(5.0)
+        os.kill(decoders()[0], signal.SIGSTOP)
+        with pytest.raises(BadInput, match=r"clip\.dcm: the decoder did not answer for 2 s"):
+            list(frames_of(device))
+    assert decoders() == []
+
+
+def test_a_recording_that_hangs_as_it_is_opened_is_refused(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_process, "ANSWER_SECONDS", 0.5)
+    receive = decoder_process.DecoderProcess._receive
+
+    def stopped(self: decoder_process.DecoderProcess) -> decoder_process.DecoderAnswer:
+        os.kill(decoders()[0], signal.SIGSTOP)
+        return receive(self)
+
+    monkeypatch.setattr(decoder_process.DecoderProcess, "_receive", stopped)
+    with pytest.raises(BadInput, match=r"clip\.dcm: the decoder did not answer for 0\.5 s"):
+        apart(clip)
+    assert decoders() == []
+
+
 def test_a_decoder_that_needs_too_much_memory_is_refused(
     make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,10 +211,18 @@ def test_the_decoder_ends_with_a_process_that_is_killed(clip: Path) -> None:
     assert set(Path("/dev/shm").iterdir()) <= shared
 
 
-def test_a_stream_whose_decoder_crashes_is_opened_again() -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGSEGV, "the decoder crashed"), (signal.SIGSTOP, "the decoder did not answer")],
+)
+def test_a_stream_whose_decoder_crashes_or_hangs_is_opened_again(
+    number: signal.Signals, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("av", reason="needs PyAV, the extra `stream`")
     from tests.devices.capture.test_stream import grey, live, serving
 
+    if number == signal.SIGSTOP:
+        monkeypatch.setattr(decoder_process, "ANSWER_SECONDS", 5.0)
     with serving(live(*map(grey, (50, 100, 150)))) as address:
         source = f"http://user:hunter2@{address}?key=hunter3"
         with Reconnecting(device_opener(source, apart=True)) as device:
@@ -194,8 +230,8 @@ def test_a_stream_whose_decoder_crashes_is_opened_again() -> None:
             index = read_one(device).index
             decoder = decoders()[0]
             assert b"hunter" not in command_line(decoder)
-            os.kill(decoder, signal.SIGSEGV)
-            with pytest.raises(DeviceLost, match="the decoder crashed") as lost:
+            os.kill(decoder, number)
+            with pytest.raises(DeviceLost, match=said) as lost:
                 list(frames_of(device))
             assert "hunter" not in str(lost.value)
             assert read_one(device).index > index
