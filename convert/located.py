@@ -16,7 +16,7 @@ from edge_runtime.models.locator import Locator
 from edge_runtime.screen.region import Region
 from edge_runtime.session.finder import within
 from train.decision_rule import DecisionRule
-from train.locator.dataset import ultrasound_picture
+from train.locator.dataset import stored_region, ultrasound_picture
 from train.locator.measurement import corners
 from train.metrics import Labels, paired_difference
 from train.samples import Sample, read_pixels
@@ -58,7 +58,8 @@ def locate_marked(
         marked += 1
         pixels = read_pixels(sample)
         height, width = pixels.shape[:2]
-        boxes = [box for box in _detect(locator, pixels) if within(box, width, height)]
+        region = Region(device_region=stored_region(sample.path))
+        boxes = [box for box in _detect(locator, pixels, region) if within(box, width, height)]
         overlaps = pairwise_iou(corners(boxes), corners([sample.box]))[:, 0] if boxes else None
         if overlaps is not None and overlaps.max() >= MEETS:
             members.append(number)
@@ -67,9 +68,9 @@ def locate_marked(
     return LocatedNodules(marked, np.asarray(members, np.int64), np.concatenate(pictures))
 
 
-def _detect(locator: Locator, pixels: NDArray[np.uint8]) -> list[Box]:
+def _detect(locator: Locator, pixels: NDArray[np.uint8], region: Region) -> list[Box]:
     """The boxes that a device would show on a still."""
-    place, inside = ultrasound_picture(pixels, Region())
+    place, inside = ultrasound_picture(pixels, region)
     height, width = inside.shape[:2]
     left, top, *size = locator.preprocessing.window(width, height, None)
     window = Box(place.x + left, place.y + top, *size)

@@ -121,7 +121,8 @@ def train(
     """Train, calibrate and choose the operating point; leave a run's folder.
 
     Where the data have other classes than a shipped recipe, they are taken from the data.
-    Ctrl-C ends it with the last whole epoch; --resume goes on from there.
+    Ctrl-C ends it with the last whole epoch, or of a locator with the last fifty steps that are
+    whole; --resume goes on from there.
 
     Examples: sonolite train my-images --out run
 
@@ -148,18 +149,22 @@ def train(
         changed = (
             part_groups or no_distillation or drop_leaks or labels or positive or task or tirads
         )
-        if folds or hold_out or epochs or preview or resume or changed:
+        if folds or hold_out or epochs or preview or changed:
             raise BadInput(
                 f"--recipe {recipe}: a locator takes --out, --also, --other, --start-from, --seed, "
-                "--json alone"
+                "--resume, --json alone"
             )
         if out is None:
             raise BadInput("--out FOLDER: where the run is written")
         from train.locator.commands import train_on_terminal
 
-        located = train_on_terminal([data, *(also or ())], recipe, out, seed, other, start_from)
+        located, interrupted = train_on_terminal(
+            [data, *(also or ())], recipe, out, seed, other, start_from, resume
+        )
         if as_json:
             print(json.dumps(located))
+        if interrupted:
+            raise typer.Exit(130)
         return
     for option, given in (("--also", also), ("--start-from", start_from)):
         if given:

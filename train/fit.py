@@ -15,10 +15,11 @@ from devices import Pixels
 from train.batches import PatchSet
 from train.cluster import ALONE, Cluster
 from train.decision_rule import choose_thresholds, fit_temperature
-from train.learner import STATE, Epoch, Learner
+from train.learner import Epoch, Learner
 from train.metrics import Labels
 from train.network import fold_temperature, predict
 from train.recipe import Fit, Recipe
+from train.resume import STATE
 from train.samples import Sample
 
 

@@ -1,6 +1,5 @@
 """One network while it learns: optimiser, random numbers, and the best or averaged weights."""
 
-import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,21 +13,16 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
 from devices import BadInput
-from devices.packed_arrays import unpack_arrays
-from devices.regular_file import MAX_MODEL, read_regular
-from devices.schema_io import read_json, write_json
-from edge_runtime.files import whole_file
 from train.batches import Batches, PatchSet
 from train.cluster import ALONE, Cluster
 from train.metrics import Labels
 from train.network import FusedNormalization, build, predict
 from train.pretrained import load_imagenet
 from train.recipe import Fit, InvertedResiduals, Recipe
+from train.resume import Arrays, read_state, write_state
 
-Arrays = list[NDArray[np.generic]]
 Rate = Callable[[keras.Variable], tf.Tensor | float]
 """The learning rate after so many steps."""
-STATE = "state.npz"
 AVERAGED = 0.3
 """The share of all steps that averaged weights may reach back, as 1 / (1 - momentum)."""
 
@@ -218,37 +212,22 @@ class Learner:
         return model
 
     def save(self, folder: Path, history: tuple[Epoch, ...]) -> None:
-        """Writes what the next epoch depends on: numbers alone, whole or not at all."""
+        """Writes what the next epoch depends on."""
         arrays = [*(variable.numpy() for variable in self._variables()), *self._kept]
-        written = io.BytesIO()
-        np.savez(
-            written,
-            history=np.frombuffer(write_json(history), np.uint8),
-            **{f"{index:05}": array for index, array in enumerate(arrays)},
-        )
-        with whole_file(folder / STATE) as path:
-            path.write_bytes(written.getvalue())
+        write_state(folder, history, arrays)
 
     def restore(self, folder: Path) -> tuple[Epoch, ...]:
         """Takes up the state that lies in `folder` and returns its history; none, where none lies.
 
         Raises BadInput where it is damaged or of another network.
         """
-        if not (folder / STATE).exists():
-            return ()
         variables = self._variables()
-        try:
-            state = unpack_arrays(read_regular(folder / STATE, MAX_MODEL), MAX_MODEL)
-            history = read_json(state["history"].tobytes(), tuple[Epoch, ...], "history")
-            arrays = [state[name] for name in sorted(state) if name != "history"]
-            expected = [array.shape for array in (*variables, *self._kept)]
-            if not history or [array.shape for array in arrays] != expected:
-                raise ValueError("of another network")
+        shapes = [tuple(array.shape) for array in (*variables, *self._kept)]
+        history, arrays = read_state(folder, Epoch, shapes)
+        if history:
             for variable, array in zip(variables, arrays, strict=False):
                 variable.assign(array)
             self._kept = arrays[len(variables) :]
-        except Exception as error:  # NumPy raises whatever a damaged file leads it to
-            raise BadInput(f"{folder / STATE}: not a state that can be gone on from") from error
         return history
 
     def _variables(self) -> list[keras.Variable]:

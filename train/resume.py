@@ -1,16 +1,26 @@
 """An unfinished training: the folder from which `sonolite train --resume` goes on."""
 
 import hashlib
+import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from devices import BadInput
-from devices.regular_file import read_regular
-from devices.schema_io import write_json
+from devices.packed_arrays import unpack_arrays
+from devices.regular_file import MAX_MODEL, read_regular
+from devices.schema_io import read_json, write_json
 from edge_runtime.files import refuse_existing, whole_file
-from train.recipe import Recipe
+
+Arrays = list[NDArray[np.generic]]
+Line = TypeVar("Line")
+"""One line of the history of a training."""
+STATE = "state.npz"
 
 
 def unfinished(out: Path) -> Path:
@@ -18,10 +28,14 @@ def unfinished(out: Path) -> Path:
     return out.parent / f"{out.name}.unfinished"
 
 
-def refuse_taken(out: Path, resume: bool) -> None:
+def refuse_taken(
+    out: Path, resume: bool, require_left: Callable[[Path], object] | None = None
+) -> None:
     """Raises BadInput where there is a run already, or an unfinished one that is not resumed.
 
-    What Ctrl-C left of one that is resumed is replaced, if it is nothing but that.
+    What Ctrl-C left of one that is resumed is replaced, if it is nothing but that: `require_left`
+    raises BadInput where a folder is anything else, by default where it is no such run of a
+    classifier.
     """
     left = unfinished(out)
     if not resume or not left.exists():
@@ -31,12 +45,24 @@ def refuse_taken(out: Path, resume: bool) -> None:
     if resume and not left.exists():
         raise BadInput(f"{left}: there is no unfinished training to go on with")
     if resume and out.exists():
-        from train.run import refuse_strangers  # here, as it loads TensorFlow
+        if require_left is None:
+            from train.run import refuse_strangers  # here, as it loads TensorFlow
 
-        refuse_strangers(out)
+            require_left = refuse_strangers
+        require_left(out)
 
 
-def begin(folder: Path, recipe: Recipe, seed: int, data: str) -> None:
+def refuse_more_than(folder: Path, interrupted: bool, files: Collection[str]) -> None:
+    """Raises BadInput where a run was not `interrupted`, or its folder holds more than `files`:
+    what is there is about to be replaced.
+    """
+    if not interrupted:
+        raise BadInput(f"{folder}: a run that is whole; remove what is unfinished beside it")
+    if strangers := sorted({file.name for file in folder.iterdir()} - {*files}):
+        raise BadInput(f"{folder}: would be replaced; move {', '.join(strangers)} elsewhere first")
+
+
+def begin(folder: Path, recipe: object, seed: int, data: str) -> None:
     """Makes the folder of an unfinished training, or takes it up.
 
     Raises BadInput where it is that of another recipe, seed or split: what one training tests, the
@@ -67,3 +93,37 @@ def set_aside(run: Path, place: Path) -> Iterator[None]:
         if place.exists() and not run.exists():
             place.rename(run)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def write_state(
+    folder: Path, history: Sequence[object], arrays: Sequence[NDArray[np.generic]]
+) -> None:
+    """Writes the state of a training: numbers alone, whole or not at all."""
+    written = io.BytesIO()
+    np.savez(
+        written,
+        history=np.frombuffer(write_json(history), np.uint8),
+        **{f"{index:05}": array for index, array in enumerate(arrays)},  # type: ignore[arg-type]
+    )
+    with whole_file(folder / STATE) as path:
+        path.write_bytes(written.getvalue())
+
+
+def read_state(
+    folder: Path, line: type[Line], shapes: Sequence[tuple[int, ...]]
+) -> tuple[tuple[Line, ...], Arrays]:
+    """The history and the arrays of the state in `folder`; no line, where there is none.
+
+    Raises BadInput where it is damaged, or its arrays have other shapes than `shapes`.
+    """
+    if not (folder / STATE).exists():
+        return (), []
+    try:
+        state = unpack_arrays(read_regular(folder / STATE, MAX_MODEL), MAX_MODEL)
+        history = read_json(state["history"].tobytes(), tuple[line, ...], "history")  # type: ignore[valid-type]
+        arrays = [state[name] for name in sorted(state) if name != "history"]
+        if not history or [array.shape for array in arrays] != list(shapes):
+            raise ValueError("of another network")
+    except Exception as error:  # NumPy raises whatever a damaged file leads it to
+        raise BadInput(f"{folder / STATE}: not a state that can be gone on from") from error
+    return history, arrays

@@ -36,6 +36,7 @@ from train.learner import Epoch
 from train.loading import Loaded
 from train.metrics import Labels, Metrics, PartialMetrics, as_labels
 from train.recipe import Recipe
+from train.resume import refuse_more_than
 from train.samples import PARTS, Part
 from train.split import Split, csv_text, split_csv
 
@@ -263,10 +264,7 @@ def refuse_strangers(folder: Path) -> None:
     """Raises BadInput where `folder` is no run that was broken off, or holds more than its files:
     what is there is about to be replaced.
     """
-    if not read_record(folder).interrupted:
-        raise BadInput(f"{folder}: a run that is whole; remove what is unfinished beside it")
-    if strangers := sorted({file.name for file in folder.iterdir()} - FILES):
-        raise BadInput(f"{folder}: would be replaced; move {', '.join(strangers)} elsewhere first")
+    refuse_more_than(folder, read_record(folder).interrupted, FILES)
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:

@@ -15,8 +15,9 @@ import pytest
 from tests.conftest import KILLED, TINY, sonolite
 from tests.train.conftest import BATCHES, EPOCHS, Train, assert_same, stop_at, without_seconds
 from train.fit import Callbacks, Fitted
-from train.learner import STATE, Epoch, Learner
+from train.learner import Epoch, Learner
 from train.recipe import Distillation, Recipe
+from train.resume import STATE
 from train.run import read_record
 
 TEACHERS, STUDIED = 2, 3

@@ -14,7 +14,7 @@ from devices import BadInput
 from tests.train.conftest import BATCHES, Train, stop_at
 from train.batches import PatchSet
 from train.cluster import ALONE
-from train.learner import STATE, Learner, _momentum
+from train.learner import Learner, _momentum
 from train.metrics import Labels
 from train.network import FusedNormalization, predict
 from train.recipe import (
@@ -23,6 +23,7 @@ from train.recipe import (
     Network,
     Recipe,
 )
+from train.resume import STATE
 
 
 @pytest.mark.slow

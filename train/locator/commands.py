@@ -16,8 +16,9 @@ def train_on_terminal(
     seed: int,
     other: Path | None,
     start_from: Path | None,
-) -> dict[str, object]:
-    """Trains with a progress bar, shows the figures, and returns the record."""
+    resume: bool,
+) -> tuple[dict[str, object], bool]:
+    """Trains with a progress bar, shows the figures; the record, and whether it was stopped."""
     from devices.schema_io import plain
     from train.locator.run import Step
     from train.locator.training import LocatorCallbacks, train_locator
@@ -26,7 +27,7 @@ def train_on_terminal(
         console = bar.console
         task = bar.add_task("learning", total=None, visible=False)
 
-        def line(step: Step) -> None:
+        def tell(step: Step) -> None:
             console.print(
                 f"step {step.step}: loss of scores {step.score_loss:.4f}, of sides "
                 f"{step.sides_loss:.4f}, {step.seconds:.0f} s",
@@ -40,12 +41,14 @@ def train_on_terminal(
             seed,
             other,
             start_from,
+            resume,
             LocatorCallbacks(
                 pictures=tracked(bar, "pictures"),
                 begin=lambda steps: bar.update(task, total=steps, visible=True),
                 steps=lambda number: bar.update(task, completed=number),
-                line=line,
+                line=tell,
                 note=lambda text: console.print(f"note: {text}", markup=False, soft_wrap=True),
+                scores=tracked(bar, "choosing the scores"),
             ),
         )
     show(
@@ -53,12 +56,11 @@ def train_on_terminal(
         {str(part): figures for part, figures in record.clips.items()},
     )
     console.print(f"{out}: open report.html; all else is beside it", markup=False, soft_wrap=True)
-    console.print(
-        f"next: sonolite convert {out} --classifier nodule.sonolite --out {out.name}.sonolite",
-        markup=False,
-        soft_wrap=True,
-    )
-    return dict(plain(record))
+    line = f"next: sonolite convert {out} --classifier nodule.sonolite --out {out.name}.sonolite"
+    if record.interrupted:
+        line = "stopped early; --resume goes on"
+    console.print(line, markup=False, soft_wrap=True)
+    return dict(plain(record)), record.interrupted
 
 
 def evaluate_on_terminal(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import BadInput, Box, Pixels
+from devices.capture.dicom import is_dicom, read_header
 from devices.capture.phantom import NODULES, Phantom
 from edge_runtime.bundle.preprocess import Crop, Gray, Picture, Preprocessing, Resize
 from edge_runtime.screen.region import Region
@@ -98,7 +99,8 @@ def read_squares(
 ) -> Iterator[LocatorPicture]:
     """The ultrasound pictures as squares that the network sees, made smaller once, as on a device.
 
-    The search of a device finds the ultrasound picture on the screen, over the frames of a clip.
+    The ultrasound picture is where a DICOM file says; else the search of a device finds it on the
+    screen, over the frames of a clip.
     Those of the part `train` are `varied` times as large. A picture without a part is of the part
     `test`. `drop` is told of each picture that cannot be used; without it the first raises
     BadInput.
@@ -108,7 +110,7 @@ def read_squares(
     region, path = Region(), None
     for picture, pixels in marked_pixels(marked, progress, drop):
         if picture.path != path:
-            region, path = Region(), picture.path
+            region, path = Region(device_region=stored_region(picture.path)), picture.path
         box, inside = ultrasound_picture(pixels, region)
         boxes = [Box(x - box.x, y - box.y, w, h) for x, y, w, h in picture.boxes]
         side_kept = round(varied * side) if picture.part == "train" else side
@@ -166,6 +168,11 @@ def ultrasound_picture(pixels: Pixels, region: Region) -> tuple[Box, Pixels]:
     height, width = pixels.shape[:2]
     box = region.locate(pixels) or Box(0, 0, width, height)
     return box, region.cut(pixels, box)
+
+
+def stored_region(path: Path) -> Box | None:
+    """Where a DICOM file says that its ultrasound picture lies; None where it does not say."""
+    return read_header(path).region if is_dicom(path) else None
 
 
 def whole_window(pixels: Pixels) -> Box:

@@ -2,20 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from edge_runtime.bundle import preprocess
 from train.augmentation import Augmentation
 from train.locator.augmentation import Square, borrow_tones, vary_square
 from train.locator.losses import score_loss, sides_loss
 from train.locator.network import build_locator
+from train.locator.recipe import LocatorRecipe
+from train.locator.run import Step
 from train.locator.targets import draw_targets
 from train.network import FusedNormalization, blocks
 from train.pretrained import load_imagenet
 from train.recipe import InvertedResiduals
+from train.resume import read_state, write_state
 
 SIDES_WEIGHT = 2.0
 """Of the loss of the sides beside that of the scores."""
@@ -31,98 +36,131 @@ class Source:
     share: float
 
 
-def learn_locator(
-    network: InvertedResiduals,
-    channels: int,
-    side: int,
-    sources: Sequence[Source],
-    augmentation: Augmentation,
-    borrowed: float,
-    learning_rate: float,
-    batch: int,
-    steps: int,
-    seed: int,
-    frozen: int,
-    report: Callable[[int, float, float], None],
-    every: int,
-    progress: Callable[[int], None] = lambda _: None,
-    snapshot: Callable[[int, keras.Model], None] | None = None,
-    start: keras.Model | None = None,
-) -> keras.Model:
-    """Learns for so many `steps` of a `batch` each; returns a model with the averaged weights.
+class LocatorLearner:
+    """A locator with its optimiser, and the mean over its weights.
 
     It begins with the weights of `start`, or else with those of ImageNet, if the network has them.
-    The layers of the first `frozen` stages keep these weights. After `every` steps
-    `report` is told the step and both losses, and after each step `progress` its number.
+    The layers of the first stages, as many as are frozen, keep these weights.
     """
-    keras.utils.set_random_seed(seed)
-    model = build_locator(network, side, channels, FusedNormalization)
-    if start is not None:
-        copy_weights(start, model)
-    elif network.weights == "imagenet":
-        load_imagenet(model, network)
-    freeze(model, network, frozen)
-    variables = model.trainable_variables
-    optimizer = keras.optimizers.AdamW(
-        learning_rate, weight_decay=0.02, use_ema=True, ema_momentum=AVERAGED
-    )
-    optimizer.build(variables)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - steps // 20), warmup_target=learning_rate, warmup_steps=steps // 20
-    )
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(
-        pictures: tf.Tensor, score: tf.Tensor, counts: tf.Tensor, sides: tf.Tensor, near: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            answers = model(pictures, training=True)
-            scores = tf.reduce_mean(score_loss(score, counts, answers["score"]))
-            boxes = tf.reduce_mean(sides_loss(sides, near, answers["sides"]))
-            loss = scores + SIDES_WEIGHT * boxes
-        gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, variables), 10.0)
-        optimizer.apply(gradients, variables)
-        return scores, boxes
+    def __init__(
+        self,
+        recipe: LocatorRecipe,
+        sources: Sequence[Source],
+        seed: int,
+        start: keras.Model | None = None,
+    ) -> None:
+        self._recipe, self._sources, self._seed = recipe, sources, seed
+        self._side = preprocess.parse(recipe.preprocessing).side
+        keras.utils.set_random_seed(seed)
+        network, fit = recipe.network, recipe.fit
+        self._model = build_locator(network, self._side, recipe.channels, FusedNormalization)
+        if start is not None:
+            copy_weights(start, self._model)
+        elif network.weights == "imagenet":
+            load_imagenet(self._model, network)
+        freeze(self._model, network, fit.frozen)
+        self._optimizer = keras.optimizers.AdamW(
+            fit.learning_rate, weight_decay=0.02, use_ema=True, ema_momentum=AVERAGED
+        )
+        self._optimizer.build(self._model.trainable_variables)
+        warmup = fit.steps // 20
+        self._rate = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            max(1, fit.steps - warmup),
+            warmup_target=fit.learning_rate,
+            warmup_steps=warmup,
+        )
+        self._step = self._traced()
 
-    def generate():  # type: ignore[no-untyped-def]
-        for number in range(steps):
-            yield draw_batch(sources, side, augmentation, borrowed, batch, (seed, number))
+    def _traced(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+        """One step, which returns the loss of the scores and that of the sides."""
+        model, optimizer = self._model, self._optimizer
+        variables = model.trainable_variables
 
-    places = side // 8
-    signature = (
-        tf.TensorSpec((batch, side, side, 1), tf.uint8),
-        *(tf.TensorSpec((batch, places, places), tf.float32) for _ in range(2)),
-        tf.TensorSpec((batch, places, places, 4), tf.float32),
-        tf.TensorSpec((batch, places, places), tf.float32),
-    )
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(4)
-    losses = []
-    for number, each in enumerate(dataset, start=1):
-        optimizer.learning_rate = schedule(number - 1)
-        losses.append([float(value) for value in step(*each)])
-        if number % every == 0 or number == steps:
-            report(number, *np.mean(losses, axis=0).tolist())
-            losses = []
-            if snapshot is not None:
-                snapshot(number, averaged(model, optimizer, network, side, channels))
-        progress(number)
-    return averaged(model, optimizer, network, side, channels)
+        @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+        def step(
+            pictures: tf.Tensor,
+            score: tf.Tensor,
+            counts: tf.Tensor,
+            sides: tf.Tensor,
+            near: tf.Tensor,
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                answers = model(pictures, training=True)
+                scores = tf.reduce_mean(score_loss(score, counts, answers["score"]))
+                boxes = tf.reduce_mean(sides_loss(sides, near, answers["sides"]))
+                loss = scores + SIDES_WEIGHT * boxes
+            gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, variables), 10.0)
+            optimizer.apply(gradients, variables)
+            return scores, boxes
 
+        return step  # type: ignore[no-any-return]
 
-def averaged(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    network: InvertedResiduals,
-    side: int,
-    channels: int,
-) -> keras.Model:
-    """A plain model with the mean over the weights so far."""
-    last = model.get_weights()
-    optimizer.finalize_variable_values(model.trainable_variables)
-    plain = build_locator(network, side, channels)
-    copy_weights(model, plain)
-    model.set_weights(last)
-    return plain
+    def learn(
+        self, first: int, last: int, progress: Callable[[int], None] = lambda _: None
+    ) -> tuple[float, float]:
+        """Goes through the steps from `first` up to `last`, counted from 0.
+
+        Returns the mean losses of the scores and of the sides. `progress` is told after each step
+        how many are done.
+        """
+        batch, side, places = self._recipe.fit.batch, self._side, self._side // 8
+
+        def generate():  # type: ignore[no-untyped-def]
+            for number in range(first, last):
+                yield draw_batch(
+                    self._sources,
+                    side,
+                    self._recipe.augmentation,
+                    self._recipe.sampling.borrowed_tones,
+                    batch,
+                    (self._seed, number),
+                )
+
+        signature = (
+            tf.TensorSpec((batch, side, side, 1), tf.uint8),
+            *(tf.TensorSpec((batch, places, places), tf.float32) for _ in range(2)),
+            tf.TensorSpec((batch, places, places, 4), tf.float32),
+            tf.TensorSpec((batch, places, places), tf.float32),
+        )
+        dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+        losses = []
+        for number, each in enumerate(dataset.prefetch(4), start=first):
+            self._optimizer.learning_rate = self._rate(number)
+            losses.append([float(value) for value in self._step(*each)])
+            progress(number + 1)
+        scores, sides = np.mean(losses, axis=0).tolist()
+        return scores, sides
+
+    def averaged(self) -> keras.Model:
+        """A plain model with the mean over the weights so far."""
+        last = self._model.get_weights()
+        self._optimizer.finalize_variable_values(self._model.trainable_variables)
+        plain = build_locator(self._recipe.network, self._side, self._recipe.channels)
+        copy_weights(self._model, plain)
+        self._model.set_weights(last)
+        return plain
+
+    def save(self, folder: Path, history: Sequence[Step]) -> None:
+        """Writes what the next step depends on."""
+        write_state(folder, history, [variable.numpy() for variable in self._variables()])
+
+    def restore(self, folder: Path) -> tuple[Step, ...]:
+        """Takes up the state that lies in `folder` and returns its history; none, where none lies.
+
+        Raises BadInput where it is damaged or of another network.
+        """
+        variables = self._variables()
+        history, arrays = read_state(folder, Step, [tuple(each.shape) for each in variables])
+        if history:
+            for variable, array in zip(variables, arrays, strict=True):
+                variable.assign(array)
+        return history
+
+    def _variables(self) -> list[keras.Variable]:
+        """All that a step changes: weights, statistics, random states, optimiser moments."""
+        return [*self._model.variables, *self._optimizer.variables]
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

@@ -138,7 +138,10 @@ def corners(boxes: Sequence[Box]) -> NDArray[np.float32]:
 
 
 def choose_scores(
-    clips: Sequence[Clip], policy: TrackingPolicy, false_frames: float
+    clips: Sequence[Clip],
+    policy: TrackingPolicy,
+    false_frames: float,
+    progress: Callable[[Iterable[float]], Iterable[float]] = iter,
 ) -> TrackingPolicy:
     """The policy with the scores that show most nodules where few empty frames have a box.
 
@@ -147,7 +150,7 @@ def choose_scores(
     Never to be called with clips of the test part.
     """
     candidates = []
-    for start in STARTS:
+    for start in progress(STARTS):
         for share in KEEPS:
             keep = round(share * start, 3)
             tried = replace(policy, start_score=start, keep_score=keep, show_score=0.0)

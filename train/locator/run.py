@@ -23,9 +23,11 @@ from train.locator.metrics import ClipFigures, Figure
 from train.locator.network import NearestUpSampling
 from train.locator.recipe import LocatorRecipe
 from train.marked import MarkedPicture
+from train.resume import refuse_more_than
 from train.samples import PARTS, Part
 
 SCHEMA: Literal[1] = 1
+FILES = ("model.keras", "run.json", "split.csv", "report.html")
 COLUMNS = ("path", "frame", "xmin", "ymin", "xmax", "ymax", "group", "split")
 
 
@@ -37,6 +39,7 @@ class Step:
     score_loss: float
     sides_loss: float
     seconds: float
+    """That these steps took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class LocatorRecord:
     model_sha256: str
     started_from: str | None = None
     """SHA-256 of the model of the run whose weights it began with."""
+    interrupted: bool = False
+    """Whether somebody stopped it before the steps of its recipe."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,13 @@ def read_locator_run(folder: Path, data: Path | None = None) -> LocatorRun:
     except Exception as error:  # Keras raises whatever a damaged file leads it to
         raise BadInput(f"{folder / 'model.keras'}: not a Keras model that can be read") from error
     return LocatorRun(folder, record, network, pictures)
+
+
+def refuse_strangers(folder: Path) -> None:
+    """Raises BadInput where `folder` is no run that was broken off, or holds more than its files:
+    what is there is about to be replaced.
+    """
+    refuse_more_than(folder, read_locator_run(folder).record.interrupted, FILES)
 
 
 def read_split(table: Path) -> list[dict[str, str]]:

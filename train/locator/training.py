@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from train.locator.dataset import (
     square_of,
     ultrasound_picture,
 )
-from train.locator.learner import Source, learn_locator
+from train.locator.learner import LocatorLearner, Source
 from train.locator.measurement import choose_scores, clips_of, detect, measure
 from train.locator.recipe import LocatorRecipe, read_locator_recipe
 from train.locator.report import locator_page
@@ -34,12 +35,14 @@ from train.locator.run import (
     Step,
     count,
     read_locator_run,
+    refuse_strangers,
     split_rows,
     write_locator_run,
 )
 from train.network import answer
 from train.outliers import pictures_under
 from train.pretrained import require_weights
+from train.resume import begin, refuse_taken, set_aside, unfinished
 from train.run import software
 from train.samples import Part
 
@@ -57,6 +60,8 @@ class LocatorCallbacks:
     steps: Callable[[int], None] = ignore
     line: Callable[[Step], None] = ignore
     note: Callable[[str], None] = ignore
+    scores: Callable[[Iterable[float]], Iterable[float]] = iter
+    """Shows the choice of the scores of the tracks."""
 
 
 def train_locator(
@@ -66,18 +71,20 @@ def train_locator(
     seed: int,
     other: Path | None,
     start_from: Path | None,
+    resume: bool,
     callbacks: LocatorCallbacks,
 ) -> LocatorRecord:
     """Trains a locator on data sets of marked pictures and writes the run `out`.
 
     `other` holds pictures of other organs, which show no nodule. `start_from` is a run whose
-    weights it begins with. Raises BadInput where recipe or data cannot be used, before any long
-    work begins.
+    weights it begins with. A training that was broken off is gone on with by `resume`, to the same
+    result. KeyboardInterrupt ends it with the steps up to the last line of the history, and stays
+    open to be gone on with; it is raised where there is no line yet. Raises BadInput where recipe
+    or data cannot be used, before any long work begins.
     """
     recipe = read_locator_recipe(recipe_name)
     require_weights(recipe.network)
-    if out.exists():
-        raise BadInput(f"{out}: is there already")
+    refuse_taken(out, resume, refuse_strangers)
     if not out.absolute().parent.is_dir():
         raise BadInput(f"{out}: there is no folder {out.absolute().parent}")
     start = None if start_from is None else _start(start_from, recipe)
@@ -92,34 +99,64 @@ def train_locator(
         others = [square_of(ultrasound_picture(its, Region())[1], [], held) for its in screens]
     simulated = simulated_pictures(held) if recipe.sampling.simulated else []
     sources = list(draw_sources(recipe, data.of("train"), others, simulated))
-    callbacks.begin(recipe.fit.steps)
-    history: list[Step] = []
-    began = time.perf_counter()
-
-    def report(number: int, score_loss: float, sides_loss: float) -> None:
-        line = Step(number, score_loss, sides_loss, round(time.perf_counter() - began, 1))
-        history.append(line)
-        callbacks.line(line)
-
-    model = learn_locator(
-        recipe.network,
-        recipe.channels,
-        side,
-        sources,
-        recipe.augmentation,
-        recipe.sampling.borrowed_tones,
-        recipe.fit.learning_rate,
-        recipe.fit.batch,
-        recipe.fit.steps,
-        seed,
-        recipe.fit.frozen,
-        report,
-        EVERY,
-        callbacks.steps,
-        start=None if start is None else start.model,
-    )
     started = None if start is None else start.record.model_sha256
-    return write_measured(recipe_name, recipe, out, seed, folders, data, model, history, started)
+    folder = unfinished(out)
+    begin(folder, recipe, seed, _digest_of(sources, split_rows(data.pictures, out), started))
+    learner = LocatorLearner(recipe, sources, seed, None if start is None else start.model)
+    history, interrupted = _learn(learner, recipe.fit.steps, folder, callbacks)
+    with set_aside(out, folder / "before"):
+        record = write_measured(
+            recipe_name,
+            recipe,
+            out,
+            seed,
+            folders,
+            data,
+            learner.averaged(),
+            history,
+            started,
+            interrupted,
+            callbacks.scores,
+        )
+    if not interrupted:
+        shutil.rmtree(folder)
+    return record
+
+
+def _learn(
+    learner: LocatorLearner, steps: int, folder: Path, callbacks: LocatorCallbacks
+) -> tuple[tuple[Step, ...], bool]:
+    """Goes through the steps that `folder` does not hold already.
+
+    Returns the history, and whether somebody interrupted it.
+    """
+    history = learner.restore(folder)
+    callbacks.begin(steps)
+    try:
+        while (done := history[-1].step if history else 0) < steps:
+            callbacks.steps(done)
+            began, upto = time.perf_counter(), min(done + EVERY, steps)
+            losses = learner.learn(done, upto, callbacks.steps)
+            line = Step(upto, *losses, round(time.perf_counter() - began, 1))
+            history = (*history, line)
+            learner.save(folder, history)
+            callbacks.line(line)
+    except KeyboardInterrupt:
+        history = learner.restore(folder)
+        if not history:
+            raise
+        return history, True
+    return history, False
+
+
+def _digest_of(sources: Sequence[Source], split: str, started: str | None) -> str:
+    """What the result depends on beside the recipe and the seed."""
+    digest = hashlib.sha256(f"{started}\n{split}".encode())
+    for source in sources:
+        digest.update(f"{source.share} {len(source.pictures)}".encode())
+        for square in source.pictures:
+            digest.update(square.pixels.tobytes())
+    return digest.hexdigest()
 
 
 def _start(folder: Path, recipe: LocatorRecipe) -> LocatorRun:
@@ -172,6 +209,8 @@ def write_measured(
     model: keras.Model,
     history: Sequence[Step],
     started_from: str | None = None,
+    interrupted: bool = False,
+    progress: Callable[[Iterable[float]], Iterable[float]] = iter,
 ) -> LocatorRecord:
     """Chooses the scores on the validation part, measures both other parts, and writes the run."""
     preprocessing = preprocess.parse(recipe.preprocessing)
@@ -181,7 +220,7 @@ def write_measured(
         for part in MEASURED
     }
     clips = clips_of(pictures["validation"], found["validation"])
-    tracking = choose_scores(clips, recipe.tracking, recipe.false_frames)
+    tracking = choose_scores(clips, recipe.tracking, recipe.false_frames, progress)
     measured = {part: measure(pictures[part], found[part], tracking) for part in MEASURED}
     root = Path(os.path.commonpath([folder.absolute() for folder in folders]))
     root = root if root.is_dir() else root.parent
@@ -200,6 +239,7 @@ def write_measured(
         dropped=data.dropped,
         history=tuple(history),
         started_from=started_from,
+        interrupted=interrupted,
         tracking=tracking,
         metrics={part: alone for part, (alone, _) in measured.items()},
         clips={part: moving for part, (_, moving) in measured.items() if moving is not None},

@@ -16,6 +16,7 @@ from devices import BadInput, Box
 from devices.capture.image import read_image
 from devices.capture.phantom import Phantom
 from edge_runtime.bundle.preprocess import parse
+from tests.devices.capture.test_dicom import region, write_dicom
 from train.locator.dataset import (
     EDGE,
     LARGER,
@@ -196,6 +197,16 @@ def test_the_screen_around_the_ultrasound_picture_is_left_out(
     assert longer < 0.9 * 640
     left, top, right, bottom = (last.square.boxes[0] * longer).tolist()
     assert (left + x, top + y, right - left, bottom - top) == pytest.approx(NODULE, abs=0.1)
+
+
+def test_the_ultrasound_picture_is_where_a_dicom_file_says(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320)).astype(np.uint8)
+    said = [region(40, 30, 239, 179)]
+    path = write_dicom(tmp_path / "a.dcm", noise, SequenceOfUltrasoundRegions=said)
+    nodule = MarkedPicture(path, (Box(90, 80, 40, 30),), "a")
+    (picture,) = read_squares([nodule], SIDE, iter)
+    assert picture.window == Box(40, 30 - 25, 200, 200)
+    assert picture.square.boxes[0] == pytest.approx([0.25, 0.375, 0.45, 0.525], abs=0.01)
 
 
 def test_what_cannot_be_used_is_counted(marked: Path, tmp_path: Path) -> None:

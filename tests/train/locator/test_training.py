@@ -6,25 +6,28 @@ import json
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
-import keras
 import numpy as np
 import pytest
 
 from devices import BadInput
 from edge_runtime.bundle.preprocess import parse
-from tests.conftest import FINDER, TINY, refused, sonolite
+from tests.conftest import FINDER, TINY, Outcome, refused, sonolite
 from train.augmentation import Augmentation
+from train.locator import training
 from train.locator.augmentation import Square
 from train.locator.dataset import network_tensor, read_locator_data
-from train.locator.learner import Source, draw_batch, freeze, learn_locator
+from train.locator.learner import LocatorLearner, Source, draw_batch, freeze
 from train.locator.network import RARE, build_locator
 from train.locator.recipe import is_locator_run, read_locator_recipe
 from train.locator.run import LocatorRun, read_locator_run
 from train.marked import read_marked_pixels
-from train.network import FusedNormalization, answer
+from train.network import answer
 from train.recipe import EfficientNetLite
 from train.samples import PARTS
 
@@ -166,7 +169,6 @@ def test_a_run_with_a_missing_or_changed_file_is_refused(
         ("--epochs", "3"),
         ("--tirads", "4a"),
         ("--preview", "sheet.png"),
-        ("--resume",),
         ("--part-groups",),
         ("--no-distillation",),
         ("--drop-leaks",),
@@ -191,7 +193,7 @@ def test_a_run_needs_a_new_folder_in_one_that_is_there(
 ) -> None:
     words = ("train", marked, "--recipe", recipe_path)
     refused(sonolite(*words), "--out FOLDER")
-    refused(sonolite(*words, "--out", tmp_path), "is there already")
+    refused(sonolite(*words, "--out", tmp_path), "exists already")
     refused(sonolite(*words, "--out", tmp_path / "none" / "run"), "there is no folder")
 
 
@@ -263,40 +265,78 @@ def test_frozen_stages_do_not_learn() -> None:
 
 
 @pytest.mark.slow
-def test_frozen_weights_stay_and_the_others_are_averaged() -> None:
+def test_frozen_weights_stay_and_the_others_are_averaged(recipe_path: Path) -> None:
     sources = [Source([Square(grey(90).pixels, np.array([[0.3, 0.3, 0.6, 0.6]], np.float32))], 1.0)]
-    told: list[int] = []
-
-    def learn(frozen: int, steps: int) -> dict[str, list[np.ndarray]]:
-        model = learn_locator(
-            NETWORK,
-            16,
-            SIDE,
-            sources,
-            Augmentation(),
-            0.5,
-            1e-2,
-            2,
-            steps,
-            1,
-            frozen,
-            lambda number, score, sides: told.append(number),
-            2,
-        )
-        return {layer.name: layer.get_weights() for layer in model.layers}
-
-    learnt = learn(2, 3)
-    before = {layer.name: layer.get_weights() for layer in build_again().layers}
+    recipe = read_locator_recipe(str(recipe_path))
+    recipe = replace(recipe, fit=replace(recipe.fit, frozen=2))
+    learner, told = LocatorLearner(recipe, sources, seed=1), list[int]()
+    before = {layer.name: layer.get_weights() for layer in learner.averaged().layers}
+    learner.learn(0, 3, told.append)
+    learnt = {layer.name: layer.get_weights() for layer in learner.averaged().layers}
     for name in ("stem", "block0_depthwise", "block1_expand"):
         assert all(np.array_equal(*pair) for pair in zip(learnt[name], before[name], strict=True))
     assert not np.array_equal(learnt["score_logits"][0], before["score_logits"][0])
-    assert told == [2, 3]
+    assert told == [1, 2, 3]
 
 
-def build_again() -> keras.Model:
-    """The model as `learn_locator` begins it with seed 1."""
-    keras.utils.set_random_seed(1)
-    return build_locator(NETWORK, SIDE, 16, FusedNormalization)
+@pytest.fixture
+def train_briefly(
+    marked: Path, marked_clips: Path, recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """`sonolite train` of six steps, of which two are one line of the history."""
+    monkeypatch.setattr(training, "EVERY", 2)
+    words = ("train", marked, "--also", marked_clips, "--recipe", recipe_path)
+    return lambda out, *more: sonolite(*words, "--out", out, *more)
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody presses Ctrl-C at this step."""
+    learn = LocatorLearner.learn
+
+    def stopped(self: LocatorLearner, first: int, *more: Any) -> tuple[float, float]:
+        if first == step:
+            raise KeyboardInterrupt
+        return learn(self, first, *more)
+
+    monkeypatch.setattr(LocatorLearner, "learn", stopped)
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_result(
+    train_briefly: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    assert train_briefly(tmp_path / "whole").code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(4, patch)
+        done = train_briefly(tmp_path / "run")
+    assert done.code == 130, done
+    assert "stopped early; --resume goes on" in done.stderr
+    stopped = read_locator_run(tmp_path / "run").record
+    assert stopped.interrupted
+    assert [line.step for line in stopped.history] == [2, 4]
+    refused(train_briefly(tmp_path / "run"), "exists already")
+
+    assert train_briefly(tmp_path / "run", "--resume").code == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["run", "whole"]
+    run, whole = read_locator_run(tmp_path / "run"), read_locator_run(tmp_path / "whole")
+    assert not run.record.interrupted
+    assert [line.step for line in run.record.history] == [2, 4, 6]
+    for one, other in zip(run.model.get_weights(), whole.model.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-5)
+    refused(train_briefly(tmp_path / "run", "--resume"), "exists already")
+
+
+def test_a_training_that_was_stopped_at_once_leaves_no_run(
+    train_briefly: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(0, patch)
+        assert train_briefly(tmp_path / "run").code == 130
+    assert not (tmp_path / "run").exists()
+    refused(train_briefly(tmp_path / "run"), "an unfinished training; go on with --resume")
+    refused(
+        train_briefly(tmp_path / "run", "--resume", "--seed", "7"),
+        "was begun with another recipe, seed or data",
+    )
 
 
 def test_the_recipe_of_the_run_is_kept(run: LocatorRun, recipe_path: Path) -> None:
