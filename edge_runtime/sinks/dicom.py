@@ -27,6 +27,9 @@ MAX_OUTBOX = 1_000_000
 """Bytes of the outbox: the numbers of some ten thousand exams."""
 SEND_SECONDS = 600.0
 """Seconds that the sending of one exam may take."""
+MAX_CRASHES = 8
+"""Crashes in a row, in about two minutes, after which an exam is given up, so that those after it
+are sent."""
 LAST_EXAM_SECONDS = 60.0
 """Seconds that the end of a session waits for the exams that are being sent."""
 CLOSING_POLL_SECONDS = 0.1
@@ -55,6 +58,8 @@ class PacsSink:
         self._running: QueuedExam | None = None
         self._failed = False
         """Whether the last attempt failed; the outbox then waits before the next one."""
+        self._crashes = 0
+        """How often in a row the process that sends crashed."""
         self._outbox = Outbox(path, tally, self._send, MAX_OUTBOX, batch=1)
 
     def write(self, result: Result, pixels: Pixels) -> None:
@@ -65,7 +70,7 @@ class PacsSink:
         with self._changed:
             self._running = QueuedExam(str(folder.absolute()), exam)
         try:
-            self._outbox.put(msgspec.json.encode(self._running))
+            self._outbox.put(msgspec.json.encode(self._running), at_once=True)
         except BadInput as error:
             self.tally.give_up(1, str(error))
 
@@ -124,11 +129,17 @@ class PacsSink:
             )
         except subprocess.TimeoutExpired:
             raise NotSent(f"{self._uri}: the PACS takes too long") from None
+        line = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+        if done.returncode == 0 or line.startswith(ERROR_MARK):
+            self._crashes = 0
         if done.returncode == 0:
             return
-        line = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
         if not line.startswith(ERROR_MARK):  # a crash, whose text may name a patient
-            raise NotSent(f"exit code {done.returncode}")
+            self._crashes += 1
+            if self._crashes < MAX_CRASHES:
+                raise NotSent(f"exit code {done.returncode}")
+            self._crashes = 0
+            raise Rejected(f"exam {queued.exam} is not sent: exit code {done.returncode}")
         failure = Rejected if done.returncode == CheckFailed.exit_code else NotSent
         raise failure(line.removeprefix(ERROR_MARK))
 

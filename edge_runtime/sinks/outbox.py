@@ -91,8 +91,11 @@ class Outbox:
         self._thread.start()
         threading.Thread(target=self._keep, name="outbox disk", daemon=True).start()
 
-    def put(self, body: bytes) -> None:
-        """Keeps one message. Raises BadInput where the disk takes none."""
+    def put(self, body: bytes, at_once: bool = False) -> None:
+        """Keeps one message; `at_once` writes it to the disk before this returns.
+
+        Raises BadInput where the disk takes none.
+        """
         with self._changed:
             try:
                 self._begin()
@@ -105,6 +108,8 @@ class Outbox:
             self._changes = True
             self._bytes += len(body)
             self._tally.kept += 1
+            if at_once:
+                self._commit()
             self._changed.notify_all()
 
     def close(self) -> None:

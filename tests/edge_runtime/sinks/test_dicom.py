@@ -204,6 +204,31 @@ def test_a_crash_keeps_the_exam_and_tells_nothing_of_it(
     assert delivery.last_error == "exit code 1"
 
 
+def test_an_exam_that_crashes_again_and_again_makes_room_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first exam ends the process that sends it; of the second the PACS is away."""
+    crash = "import sys; two = sys.argv[6] == '2'; two and sys.stderr.write('sonolite: away')"
+    crash += "; sys.exit(2 if two else 3)"
+    monkeypatch.setattr(module, "LOW_PRIORITY", (sys.executable, "-c", crash))
+    monkeypatch.setattr(module, "module_command", lambda _: ["-", "-", "-"])
+    monkeypatch.setattr(outbox_module, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(outbox_module, "LAST_RETRY", 0.01)
+    folder = tmp_path / "exams"
+    context = SinkContext(
+        threading.Event(), True, 30.0, outboxes=tmp_path / "outbox", exam_sinks=[]
+    )
+    with open_sink("dicom://127.0.0.1:104", context):
+        assert context.exam_sinks is not None
+        (sink,) = context.exam_sinks
+        for exam in (1, 2):
+            sink.exam_begun(folder, exam)
+        sink.exam_ended()
+        wait_until(lambda: "away" in (context.tallies[0].delivery().last_error or ""))
+    delivery = context.tallies[0].delivery()
+    assert (delivery.delivered, delivery.waiting, delivery.given_up) == (0, 1, 1)
+
+
 def test_a_full_disk_is_told_and_raises_nothing(tiny_disk: Path) -> None:
     context = SinkContext(threading.Event(), True, 30.0, outboxes=tiny_disk, exam_sinks=[])
     with open_sink(f"dicom://127.0.0.1:{free_port()}", context):

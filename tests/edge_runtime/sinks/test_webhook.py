@@ -292,6 +292,20 @@ def test_an_error_that_nobody_expected_is_told_and_loses_no_message(tmp_path: Pa
     assert "UnicodeError" in str(tally.delivery().last_error)
 
 
+def test_a_message_may_be_on_the_disk_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill right after it costs nothing."""
+    monkeypatch.setattr(outbox, "COMMIT_SECONDS", 60.0)
+    monkeypatch.setattr(outbox, "GATHER_SECONDS", 60.0)
+    path = tmp_path / "outbox" / "a.sqlite3"
+    box = Outbox(path, Tally("webhook:there", counts_itself=True), lambda *_: None, 10**6, 100)
+    box.put(b"{}", at_once=True)
+    with closing(sqlite3.connect(path)) as seen:
+        assert seen.execute("SELECT body FROM message").fetchall() == [(b"{}",)]
+    box.close()
+
+
 CHILD = """
 import sys, threading
 from dataclasses import replace
