@@ -3,15 +3,22 @@
 import json
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from devices import DeviceLost
+from devices.capture import device_opener
 from devices.capture.phantom import Phantom
 from tests.conftest import QUIET
 from tests.devices.capture.test_dicom import write_dicom, write_jpegs
+from tests.devices.capture.test_stream import jpeg, serving
 
 ROUNDS = 15
 LIMIT = 1.05 if QUIET else 3.0
@@ -63,3 +70,47 @@ def test_a_decoder_apart_costs_a_session_little(tmp_path: Path) -> None:
             f"{after[2]:.2f} | {before[3]:.0f} | {after[3]:.0f} + {after[4]:.0f} |"
         )
         assert time <= LIMIT
+
+
+STREAMED, FPS, WARM_UP = 240, 30, 30
+
+
+def latencies(apart: bool) -> list[float]:
+    """Milliseconds from the sending of a picture over HTTP to the return of its read.
+
+    The grey of the picture tells its number.
+    """
+    greys = [np.full((480, 640), number, np.uint8) for number in range(STREAMED)]
+    pictures, sent = [jpeg(each) for each in greys], dict[int, float]()
+
+    def play(send: Callable[[bytes], None], over: threading.Event) -> None:
+        for number, picture in enumerate(pictures):
+            if over.wait(1 / FPS):
+                return
+            sent[number] = time.monotonic()
+            send(picture)
+        over.wait(60)
+
+    found = []
+    with (
+        suppress(DeviceLost),  # once all are sent
+        serving(play) as address,
+        device_opener(f"http://{address}", apart=apart)() as device,
+    ):
+        while True:
+            pixels, now = device.read(2.0).pixels, time.monotonic()
+            found.append(1000 * (now - sent[round(float(pixels[:8, :8].mean()))]))
+    return found[WARM_UP:]
+
+
+@pytest.mark.slow
+def test_a_stream_is_read_as_soon_from_a_decoder_apart() -> None:
+    """Prints the latencies of docs/security.md; both kinds take turns."""
+    inside, apart = list[float](), list[float]()
+    for _ in range(5):
+        inside += latencies(apart=False)
+        apart += latencies(apart=True)
+    for name, values in (("inside", inside), ("apart", apart)):
+        middle, late = np.percentile(values, (50, 95))
+        print(f"stream of 640 x 480, {name}: p50 {middle:.1f} ms, p95 {late:.1f} ms")
+    assert np.median(apart) <= np.median(inside) + 2
