@@ -22,6 +22,7 @@ from train.terminal import figures_table, progress_bar, tracked
 if TYPE_CHECKING:
     from nacl.signing import SigningKey
 
+    from edge_runtime.bundle.archive import Bundle
     from edge_runtime.bundle.gate import Comparison
 
 JsonOption = Annotated[bool, typer.Option("--json", help="The figures to stdout.")]
@@ -191,7 +192,13 @@ def _join(
 @quiet()
 def validate(
     bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")],
-    data: Annotated[Path, typer.Option(help="CSV, Pascal VOC folder or class folders.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled images: CSV, Pascal VOC folder or class folders.")
+    ] = None,
+    marked: Annotated[
+        Path | None,
+        typer.Option(help="Marked pictures or clips, which measure the locator."),
+    ] = None,
     out_of_scope: Annotated[
         Path | None,
         typer.Option(help="Images and videos of what must not be judged; told apart how well?"),
@@ -203,14 +210,24 @@ def validate(
 
     A bundle without float32 has nothing to hold the others against: their figures are told alone.
 
-    Example: sonolite validate nodule.sonolite --data other-hospital --out-of-scope lungs
+    Examples: sonolite validate nodule.sonolite --data other-hospital --out-of-scope lungs
+
+    sonolite validate finder.sonolite --marked other-sweeps
     """
     from convert.validation import validate_bundle
     from edge_runtime.bundle.archive import open_trusted
     from edge_runtime.commands.options import trusted_keys
     from train.importers.ddti import parse_grades
 
+    if (data is None) == (marked is None):
+        raise BadInput("--data for the classifier, or --marked for the locator: one of them")
     opened = open_trusted(bundle, trusted_keys(), admitted_versions())
+    if data is None:
+        assert marked is not None
+        if out_of_scope is not None or tirads is not None:
+            raise BadInput("--marked goes with --json alone")
+        _validate_locator(opened, marked, as_json)
+        return
     with progress_bar() as bar:
         grades = parse_grades(tirads) if tirads else {}
         done = validate_bundle(opened, data, out_of_scope, grades, lambda name: tracked(bar, name))
@@ -225,6 +242,31 @@ def validate(
         console.print(f"{bundle}: no {REFERENCE} in it, so no limit was judged", markup=False)
     if any(comparison.failures for comparison in done.comparisons):
         raise typer.Exit(1)
+
+
+def _validate_locator(bundle: "Bundle", marked: Path, as_json: bool) -> None:
+    """Measures the locator of a bundle, and shows the figures of each variant."""
+    from convert.locator_validation import validate_locator
+    from devices.schema_io import plain
+    from train.locator.commands import show
+
+    with progress_bar() as bar:
+        console = bar.console
+        found = validate_locator(
+            bundle,
+            marked,
+            lambda line: console.print(f"note: {line}", markup=False, soft_wrap=True),
+            lambda name: tracked(bar, name),
+        )
+    if as_json:
+        print(json.dumps(plain(found)))
+    else:
+        show(
+            {name: each.metrics for name, each in found.items()},
+            {name: each.clips for name, each in found.items() if each.clips},
+        )
+    for reason, count in next(iter(found.values())).dropped.items():
+        console.print(f"{count} dropped: {reason}", markup=False, soft_wrap=True)
 
 
 def _show(comparisons: Sequence["Comparison"]) -> None:

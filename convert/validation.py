@@ -66,7 +66,8 @@ def validate_bundle(
     if others is not None:
         outside = read_pictures_under(others, preprocessing, progress("other pictures"))
     located = None
-    if bundle.manifest.locator is not None and preprocessing.crops:
+    boxes = any(sample.box is not None for sample in loaded.samples)
+    if bundle.manifest.locator is not None and preprocessing.crops and boxes:
         locator = Locator(bundle, bundle.manifest.locator)
         located = locate_marked(locator, loaded.samples, preprocessing, progress("locating"))
     labels = as_labels([sample.label for sample in loaded.samples], stage.labels)

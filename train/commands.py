@@ -158,12 +158,8 @@ def train(
             raise BadInput("--out FOLDER: where the run is written")
         from train.locator.commands import train_on_terminal
 
-        located, interrupted = train_on_terminal(
-            [data, *(also or ())], recipe, out, seed, other, start_from, resume
-        )
-        if as_json:
-            print(json.dumps(located))
-        if interrupted:
+        folders = [data, *(also or ())]
+        if train_on_terminal(folders, recipe, out, seed, other, start_from, resume, as_json):
             raise typer.Exit(130)
         return
     for option, given in (("--also", also), ("--start-from", start_from)):
@@ -319,9 +315,7 @@ def evaluate(
             raise BadInput("a locator takes --data, --images, --allow-seen, --report, --json alone")
         from train.locator.commands import evaluate_on_terminal
 
-        measured = evaluate_on_terminal(run, data, images, allow_seen, report)
-        if as_json:
-            print(json.dumps(measured))
+        evaluate_on_terminal(run, data, images, allow_seen, report, as_json)
         return
     if report is not None:
         raise BadInput(f"--report: goes with a locator, which {run} is not; it has a report.html")

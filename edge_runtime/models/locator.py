@@ -61,7 +61,7 @@ class Locator:
         `window` is the part of the screen in `tensor`, uint8 ``[1, side, side, 1]``. Raises
         RuntimeError where inference fails or the answer is not a number.
         """
-        score, sides = self._answer(tensor)
+        score, sides = self.answer(tensor)
         x, y, w, h = window
         detections = []
         for left, top, right, bottom, sure in decode_boxes(score, sides).tolist():
@@ -71,7 +71,11 @@ class Locator:
             detections.append(Detection(Box(*first, *size), min(1.0, sure)))
         return detections
 
-    def _answer(self, tensor: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def answer(self, tensor: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The maps of scores ``[h, w]`` and of sides ``[h, w, 4]``, which `decode_boxes` reads.
+
+        Raises RuntimeError as `locate` does.
+        """
         outputs = self._backend.run(tensor)
         score, sides = outputs.get("score"), outputs.get("sides")
         if score is None or sides is None or score.ndim != 3 or sides.shape != (*score.shape, 4):
@@ -85,7 +89,7 @@ class Locator:
         path = self.bundle.path
         golden = read_arrays(self.bundle, self.stage.golden).get("score")
         try:
-            answers = np.stack([self._answer(tensor[np.newaxis])[0] for tensor in tensors])
+            answers = np.stack([self.answer(tensor[np.newaxis])[0] for tensor in tensors])
         except (RuntimeError, ValueError) as error:
             raise BadInput(
                 f"{path}: {self.variant} of the locator cannot be run: {error}"

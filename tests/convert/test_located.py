@@ -1,6 +1,7 @@
 """The classifier on the boxes of the bundle's own locator, beside those that people marked."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,19 @@ def test_validate_without_a_locator_measures_the_marked_boxes_alone(
     done = sonolite("validate", demo_path, "--data", data, "--json")
     assert done.code == 0, done
     assert not [name for name in json.loads(done.stdout)[0]["figures"] if "located" in name]
+
+
+def test_validate_of_whole_pictures_measures_nothing_located(
+    shipped_path: Path, data: Path, tmp_path: Path
+) -> None:
+    """Folders of classes have no boxes."""
+    for label in ("benign", "malignant"):
+        shutil.copytree(data / label, tmp_path / "classes" / label)
+    done = sonolite("validate", shipped_path, "--data", tmp_path / "classes", "--json")
+    assert done.code == 0, done
+    figures = json.loads(done.stdout)[0]["figures"]
+    assert figures["images"]["value"] == 12
+    assert not [name for name in figures if "located" in name]
 
 
 def test_an_answer_that_is_not_a_number_is_refused(

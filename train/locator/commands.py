@@ -1,5 +1,6 @@
 """What `sonolite train` and `evaluate` do for a locator."""
 
+import json
 from pathlib import Path
 
 from rich.console import Console
@@ -17,8 +18,9 @@ def train_on_terminal(
     other: Path | None,
     start_from: Path | None,
     resume: bool,
-) -> tuple[dict[str, object], bool]:
-    """Trains with a progress bar, shows the figures; the record, and whether it was stopped."""
+    as_json: bool,
+) -> bool:
+    """Trains with a progress bar, and shows the figures; whether it was interrupted."""
     from devices.schema_io import plain
     from train.locator.run import Step
     from train.locator.training import LocatorCallbacks, train_locator
@@ -51,22 +53,30 @@ def train_on_terminal(
                 scores=tracked(bar, "choosing the scores"),
             ),
         )
-    show(
-        {str(part): figures for part, figures in record.metrics.items()},
-        {str(part): figures for part, figures in record.clips.items()},
-    )
+    if as_json:
+        print(json.dumps(plain(record)))
+    else:
+        show(
+            {str(part): figures for part, figures in record.metrics.items()},
+            {str(part): figures for part, figures in record.clips.items()},
+        )
     console.print(f"{out}: open report.html; all else is beside it", markup=False, soft_wrap=True)
     line = f"next: sonolite convert {out} --classifier nodule.sonolite --out {out.name}.sonolite"
     if record.interrupted:
         line = "stopped early; --resume goes on"
     console.print(line, markup=False, soft_wrap=True)
-    return dict(plain(record)), record.interrupted
+    return record.interrupted
 
 
 def evaluate_on_terminal(
-    run: Path, data: Path, images: Path | None, allow_seen: bool, report: Path | None
-) -> dict[str, object]:
-    """Measures with a progress bar, shows the figures, and returns them."""
+    run: Path,
+    data: Path,
+    images: Path | None,
+    allow_seen: bool,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Measures with a progress bar, and shows the figures."""
     from devices.schema_io import plain
     from train.locator.evaluation import evaluate_locator
     from train.locator.report import evaluation_page
@@ -74,22 +84,26 @@ def evaluate_on_terminal(
 
     trained = read_locator_run(run, images)
     with progress_bar() as bar:
+        console = bar.console
         evaluation, judged = evaluate_locator(
             trained,
             data,
             allow_seen,
-            lambda line: bar.console.print(f"note: {line}", markup=False, soft_wrap=True),
+            lambda line: console.print(f"note: {line}", markup=False, soft_wrap=True),
             tracked(bar, "pictures"),
         )
-    show({data.name: evaluation.metrics}, {data.name: evaluation.clips} if evaluation.clips else {})
+    if as_json:
+        print(json.dumps(plain(evaluation)))
+    else:
+        clips = {data.name: evaluation.clips} if evaluation.clips else {}
+        show({data.name: evaluation.metrics}, clips)
     for reason, count in evaluation.dropped.items():
-        Console().print(f"{count} dropped: {reason}")
+        console.print(f"{count} dropped: {reason}", markup=False, soft_wrap=True)
     if report is not None:
         page = evaluation_page(data.name, trained.record, evaluation, judged)
         with whole_file(report) as part:
             part.write_text(page)
-        Console().print(f"{report}: curves, clips and mistakes", markup=False, soft_wrap=True)
-    return dict(plain(evaluation))
+        console.print(f"{report}: curves, clips and mistakes", markup=False, soft_wrap=True)
 
 
 def show(alone: dict[str, dict[str, Figure]], clips: dict[str, ClipFigures]) -> None:

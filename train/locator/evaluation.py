@@ -7,6 +7,7 @@ from pathlib import Path
 
 from devices import BadInput
 from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.policies import TrackingPolicy
 from train.duplicates import find_common, fingerprint, first_of
 from train.importers.boxes import read_marked
 from train.importers.paths import is_there
@@ -54,27 +55,47 @@ def evaluate_locator(
     Raises BadInput where no picture can be used, and where the locator learnt from a picture or
     from a near duplicate, unless that is allowed.
     """
-    collection = read_marked(folder)
-    for line in (f"data: {collection.summary}", *collection.notes):
-        note(line)
     preprocessing = preprocess.parse(run.record.recipe.preprocessing)
-    dropped = list(collection.dropped)
-    pictures = list(read_squares(collection.pictures, preprocessing.side, progress, dropped.append))
-    if not pictures:
-        raise BadInput(f"{folder}: no picture can be used")
+    pictures, dropped = read_judged(folder, preprocessing.side, note, progress)
     if not allow_seen:
         _refuse_seen(run, pictures, preprocessing.side, progress)
     found = detect(lambda tensors: answer(run.model, tensors), pictures, preprocessing)
-    metrics, clips = measure(pictures, found, run.record.tracking)
-    evaluation = LocatorEvaluation(
+    return summarise(pictures, dropped, found, run.record.tracking), Judged(pictures, found)
+
+
+def read_judged(
+    folder: Path, side: int, note: Callable[[str], None], progress: Progress = iter
+) -> tuple[list[LocatorPicture], dict[str, int]]:
+    """The marked pictures of a data set, and how many were dropped for which reason.
+
+    Raises BadInput where no picture can be used.
+    """
+    collection = read_marked(folder)
+    for line in (f"data: {collection.summary}", *collection.notes):
+        note(line)
+    dropped = list(collection.dropped)
+    pictures = list(read_squares(collection.pictures, side, progress, dropped.append))
+    if not pictures:
+        raise BadInput(f"{folder}: no picture can be used")
+    return pictures, dict(Counter(str(each.reason) for each in dropped))
+
+
+def summarise(
+    pictures: list[LocatorPicture],
+    dropped: dict[str, int],
+    found: list[Scored],
+    tracking: TrackingPolicy,
+) -> LocatorEvaluation:
+    """The figures of what a locator found in these pictures."""
+    metrics, clips = measure(pictures, found, tracking)
+    return LocatorEvaluation(
         pictures=len(pictures),
         boxes=sum(len(its.marked.boxes) for its in pictures),
         empty=sum(not its.marked.boxes for its in pictures),
-        dropped=dict(Counter(str(each.reason) for each in dropped)),
+        dropped=dropped,
         metrics=metrics,
         clips=clips,
     )
-    return evaluation, Judged(pictures, found)
 
 
 def _refuse_seen(
