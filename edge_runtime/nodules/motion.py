@@ -3,7 +3,8 @@
 This is median flow: Kalal, Mikolajczyk and Matas, "Forward-backward error: automatic detection of
 tracking failures", ICPR 2010. Points on a grid in the box are followed by optical flow (Lucas and
 Kanade, in pyramids) to the next picture and back again. The half of the points that come back best
-tell, by medians, how far the box moved and how much it grew.
+tell, by medians, how far the box moved and how much it grew. Where the box then shows something
+else, as after a cut to another picture, nothing is known.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,13 @@ marked one still meets the marked box in .83 of the frames of 27 real sweeps, at
 stays where it is in .51."""
 LEAST_POINTS = 8
 """With fewer points that can be followed nothing is known."""
+CELLS, CELL_SIDE, COMPARED_BLUR = 4, 8, 1.5
+"""Along a side of a box, to compare what it shows; pixels along a side of a cell, and of a blur
+that takes speckle away."""
+LEAST_LIKENESS = 0.6
+"""Median correlation of the cells of a box in both pictures, from which on they show the same. In
+the boxes of nodules of 27 real sweeps it is .65 or more in 998 of 1,000 frames; after a cut to
+another sweep it is below .6 in 94 of 100."""
 MAX_GROWTH = 1.2
 """The most that a box grows or shrinks from one picture to the next."""
 
@@ -67,12 +75,35 @@ class Motion:
         inside = ((points >= 0) & (points < self.before.shape[0])).all(axis=2)
         usable = (went.astype(bool) & came.astype(bool) & inside).reshape(len(boxes), -1)
         ends = ahead.reshape(grids.shape)
-        return [
+        moved = [
             _moved(place, *each, scale)
             for place, each in zip(
                 places, zip(grids, ends, errors, usable, strict=True), strict=True
             )
         ]
+        return [
+            now if now is not None and self._likeness(then, now) >= LEAST_LIKENESS else None
+            for then, now in zip(places, moved, strict=True)
+        ]
+
+    def _likeness(self, then: Place, now: Place) -> float:
+        """The median correlation of the cells of a box in both pictures, from -1 to 1."""
+        one, other = self._cells(self.before, then), self._cells(self.after, now)
+        sizes = np.sqrt((one * one).sum(axis=1) * (other * other).sum(axis=1))
+        return float(np.median((one * other).sum(axis=1) / np.maximum(sizes, 1e-6)))
+
+    def _cells(self, picture: NDArray[np.uint8], place: Place) -> NDArray[np.float32]:
+        """The blurred pixels of each cell of a box, of mean 0, ``[CELLS * CELLS, pixels]``."""
+        x, y, w, h = place
+        scale, side = picture.shape[1] / self.window.w, CELLS * CELL_SIDE
+        across, down = side / (scale * w), side / (scale * h)
+        left, top = scale * (x - w / 2 - self.window.x), scale * (y - h / 2 - self.window.y)
+        matrix = np.array([[across, 0, -across * left], [0, down, -down * top]])
+        pixels = cv2.warpAffine(picture, matrix, (side, side)).astype(np.float32)
+        blurred = cv2.GaussianBlur(pixels, (0, 0), COMPARED_BLUR)
+        rows = blurred.reshape(CELLS, CELL_SIDE, CELLS, CELL_SIDE).transpose(0, 2, 1, 3)
+        cells = rows.reshape(CELLS * CELLS, -1)
+        return np.asarray(cells - cells.mean(axis=1, keepdims=True), np.float32)
 
 
 def _moved(
@@ -94,6 +125,9 @@ def _moved(
 
 
 def _growth(starts: NDArray[np.float32], ends: NDArray[np.float32]) -> float:
-    """By how much the points lie further from their middle."""
-    before, after = (np.linalg.norm(points - points.mean(axis=0)) for points in (starts, ends))
-    return float(after / before) if before > 0 else 1.0
+    """By how much the distances between the points grew."""
+    one, other = np.triu_indices(len(starts), 1)
+    before = np.linalg.norm(starts[one] - starts[other], axis=1)
+    after = np.linalg.norm(ends[one] - ends[other], axis=1)
+    apart = before > 1
+    return float(np.median(after[apart] / before[apart])) if apart.any() else 1.0

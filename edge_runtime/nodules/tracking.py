@@ -31,6 +31,12 @@ MARKED_IOU = 0.3
 be one that could begin a track. A person marked the nodule: a box of another size is rather another
 thing. Chosen on six sweeps."""
 
+SUPPORT_SECONDS = 0.5
+"""Time constant of the support of a marked track."""
+LEFT_SUPPORT = 0.5
+"""Share of the best support of a marked track, below which the nodule has left the picture. On 27
+real sweeps it costs no frame in which the nodule is there."""
+
 Move = Callable[[Sequence[Place]], Sequence[Place | None]]
 """Where boxes of the frame before are now; None where that is not known. See `Motion`."""
 
@@ -57,6 +63,10 @@ class Track:
     """Whether it was detected in the last step."""
     marked: bool = False
     """Whether somebody marked it: it is shown at once, and needs no detections."""
+    support: float = 0.0
+    """Of a marked track: the exponential mean of the best score in its box, weak ones included."""
+    best_support: float = 0.0
+    """The highest support so far."""
 
     @property
     def box(self) -> Box:
@@ -99,11 +109,20 @@ def step(
     usable.sort(key=lambda each: (-each.score, each.box))
     pairs = _associate(known, places, usable, policy)
     share = -math.expm1(-(at - tracks.at) / SCORE_SECONDS) if known else 0.0
+    known = [
+        _supported(track, place, detections, at - tracks.at, policy) if track.marked else track
+        for track, place in zip(known, places, strict=True)
+    ]
     followed = []
     for index, (track, place) in enumerate(zip(known, places, strict=True)):
         if index in pairs:
             followed.append(_update(track, place, usable[pairs[index]], at, share, policy))
-        elif track.marked and moved[index] is not None:
+        elif (
+            track.marked
+            and track.seen
+            and (moved[index] is not None or at == tracks.at)  # at once it cannot have moved
+            and not _left(track, policy)
+        ):
             followed.append(replace(track, place=place, last_seen=at, seen=True))
         elif track.confirmed or at - track.last_seen <= policy.coast_seconds:
             score = track.score if track.marked else track.score * (1 - share)
@@ -118,21 +137,22 @@ def visible(tracks: Tracks, policy: TrackingPolicy) -> tuple[Track, ...]:
     """The tracks to show on the picture of the last step.
 
     They are confirmed, were detected at most `coast_seconds` before, and have a mean score of at
-    least `show_score`.
+    least `show_score`. A marked nodule is shown unless it has left.
     """
     return tuple(
         track
         for track in tracks.tracks
         if _is_visible(track, tracks.at, policy)
-        and (track.marked or track.score >= policy.show_score)
+        and (not _left(track, policy) if track.marked else track.score >= policy.show_score)
     )
 
 
 def add_marked_track(tracks: Tracks, box: Box, at: float) -> Tracks:
     """The tracks with one more, which somebody marked at `at` seconds.
 
-    It moves with the tissue under its box, and detections correct it. It ends where it cannot be
-    followed for the seconds after which a track is lost.
+    It moves with the tissue under its box, and detections correct it. Where the tissue cannot be
+    followed, or where the locator found the nodule and finds it no more, only a detection takes it
+    up again; it ends after the seconds after which a track is lost.
     """
     marked = Track(
         number=tracks.next_number,
@@ -225,6 +245,31 @@ def _update(
         score=track.score + (0.0 if track.marked else share * (detection.score - track.score)),
         confirmed=track.confirmed or _is_confirmed(hits, at - track.first_seen, policy),
         seen=True,
+    )
+
+
+def _supported(
+    track: Track,
+    place: Place,
+    detections: Sequence[Detection],
+    seconds: float,
+    policy: TrackingPolicy,
+) -> Track:
+    """A marked track with its support, `seconds` after the last step."""
+    own = [each.score for each in detections if iou(place, _place(each.box)) >= policy.min_iou]
+    share = -math.expm1(-seconds / SUPPORT_SECONDS)
+    support = track.support + share * (max(own, default=0.0) - track.support)
+    return replace(track, support=support, best_support=max(track.best_support, support))
+
+
+def _left(track: Track, policy: TrackingPolicy) -> bool:
+    """Whether the nodule of a marked track has left: the locator found it, and finds it no more.
+
+    Of a nodule that the locator never found nothing is known.
+    """
+    return (
+        track.best_support >= policy.start_score
+        and track.support < LEFT_SUPPORT * track.best_support
     )
 
 

@@ -55,14 +55,19 @@ def test_each_box_moves_with_its_own_part() -> None:
     assert went == pytest.approx((408, 142, 60, 60), abs=0.5)
 
 
-def test_a_box_follows_its_half_that_can_be_followed() -> None:
-    """A shadow hides the other half."""
+def test_a_box_follows_the_part_that_can_be_followed() -> None:
+    """A shadow hides the rest."""
     before = speckle()
     after = moved(before, 3, 1)
     after[60:100, 104:] = 0
     (place,) = Motion(before, after, WINDOW)([MIDDLE])
     assert place is not None
     assert place[:2] == pytest.approx((298, 144), abs=3)
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_nothing_is_known_after_a_cut(seed: int) -> None:
+    assert Motion(speckle(), speckle(seed), WINDOW)([MIDDLE]) == [None]
 
 
 def test_nothing_is_known_of_an_even_picture() -> None:

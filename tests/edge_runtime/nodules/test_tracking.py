@@ -12,8 +12,10 @@ from devices import BadInput, Box
 from devices.schema_io import read_json, write_json
 from edge_runtime.nodules.motion import Place
 from edge_runtime.nodules.tracking import (
+    LEFT_SUPPORT,
     NO_TRACKS,
     SCORE_SECONDS,
+    SUPPORT_SECONDS,
     Detection,
     Move,
     Track,
@@ -329,6 +331,52 @@ def test_a_marked_track_that_cannot_be_followed_ends() -> None:
     assert numbers(coasting) == [1]
     assert numbers(step(coasting, [], 0.4, POLICY)) == []
     assert step(coasting, [], 2.1, POLICY).tracks == ()
+
+
+@pytest.fixture
+def found() -> Tracks:
+    """A marked nodule, which the locator has found for two seconds."""
+    marked = add_marked_track(NO_TRACKS, STILL.box, 0.0)
+    return follow(marked, [[STILL]] * 41, move=by(0))[-1]
+
+
+def test_a_marked_nodule_that_the_locator_found_and_finds_no_more_has_left(found: Tracks) -> None:
+    assert only(found).support == pytest.approx(STILL.score, abs=0.02)
+    gone = follow(found, [[]] * 60, found.at + FRAME, move=by(0))
+    shown = sum(numbers(each) == [1] for each in gone)
+    assert shown == pytest.approx(SUPPORT_SECONDS * math.log(1 / LEFT_SUPPORT) / FRAME, abs=1)
+    assert gone[-1].tracks == ()
+
+
+def test_a_nodule_that_came_back_is_followed_once_a_detection_takes_it_up(found: Tracks) -> None:
+    gone = follow(found, [[]] * 12, found.at + FRAME, move=by(0))[-1]
+    assert numbers(gone) == []
+    back = follow(gone, [[STILL]] * 10, gone.at + FRAME, move=by(0))[-1]
+    assert (only(back).number, numbers(back)) == (1, [1])
+
+
+def test_a_marked_nodule_that_the_locator_never_found_stays() -> None:
+    weak = STILL._replace(score=0.3)
+    tracks = follow(add_marked_track(NO_TRACKS, weak.box, 0.0), [[weak]] * 40, move=by(0))[-1]
+    assert numbers(follow(tracks, [[]] * 60, tracks.at + FRAME, move=by(0))[-1]) == [1]
+
+
+def test_a_marked_nodule_is_shown_on_the_picture_in_which_it_was_marked() -> None:
+    """There is no picture before, from which it could have moved."""
+    marked = step(add_marked_track(NO_TRACKS, STILL.box, 0.0), [], 0.0, POLICY, None)
+    assert only(marked).seen is True
+    assert numbers(follow(marked, [[]] * 20, FRAME, move=by(0))[-1]) == [1]
+
+
+def test_only_a_detection_takes_up_a_marked_track_after_a_cut() -> None:
+    def cut(places: Sequence[Place]) -> list[None]:
+        return [None] * len(places)
+
+    marked = add_marked_track(NO_TRACKS, STILL.box, 0.0)
+    lost = step(marked, [], FRAME, POLICY, cut)
+    assert only(step(lost, [], 2 * FRAME, POLICY, by(0))).seen is False
+    assert numbers(follow(lost, [[]] * 10, 2 * FRAME, move=by(0))[-1]) == []
+    assert only(step(lost, [STILL], 2 * FRAME, POLICY, by(0))).seen is True
 
 
 def test_a_marked_track_has_a_number_of_its_own(followed: Tracks) -> None:
