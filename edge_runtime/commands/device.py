@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from devices import BadInput, CheckFailed
+from devices import CheckFailed
 from edge_runtime.commands.deploy import (
     ForceOption,
     RootOption,
@@ -43,9 +43,7 @@ def _on(do: Callable[[DeployedDevice], dict[str, Any]]) -> Callable[[FleetDevice
 
 
 def _show(outcomes: list[dict[str, Any]], as_json: bool) -> None:
-    """Shows the answers. Raises where a device failed: its own error if it is the only device."""
-    if len(outcomes) == 1 and "error" in outcomes[0]:
-        raise BadInput(f"{outcomes[0]['device']}: {outcomes[0]['error']}")
+    """Shows the answers. Raises CheckFailed where a device failed."""
     show_outcomes(outcomes, as_json)
     if any("error" in outcome for outcome in outcomes):
         raise CheckFailed("a device failed; see above")

@@ -110,8 +110,6 @@ def _compared(
             return {"comparison": compare(DeployedDevice(far, member.root).drift)}
 
     outcomes = list(on_every_device(named_devices(target, root, ssh), connected))
-    if len(outcomes) == 1 and "error" in outcomes[0]:
-        raise BadInput(f"{outcomes[0]['device']}: {outcomes[0]['error']}")
     return [(each["device"], each.get("comparison") or each["error"]) for each in outcomes]
 
 

@@ -23,7 +23,7 @@ BundleArgument = Annotated[Path, typer.Argument(help="The bundle, such as nodule
 RoiOption = Annotated[
     str | None,
     typer.Option(
-        help="The nodule on the screen, x,y,w,h, such as 220,90,180,150; else the whole picture."
+        help="The nodule on the screen, x,y,w,h, such as 220,90,180,150; else the locator looks."
     ),
 ]
 FollowOption = Annotated[

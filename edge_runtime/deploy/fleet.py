@@ -92,12 +92,30 @@ def on_every_device(
 ) -> Iterator[dict[str, Any]]:
     """Calls `do` for each device, some at the same time; yields the answers in order.
 
-    Each answer has the key `device`. A device that fails answers with the key `error`.
+    Each answer has the key `device`. A device that fails answers with the key `error`; the error of
+    an only device is raised.
     """
+    if len(members) == 1:
+        yield _ask(members[0], do)
+    else:
+        yield from _ask_all(members, do)
 
+
+def _ask(member: FleetDevice, do: Callable[[FleetDevice], dict[str, Any]]) -> dict[str, Any]:
+    """The answer of a device. Raises the error of `do`, which then names the device."""
+    try:
+        return {"device": member.address, **do(member)}
+    except SonoliteError as error:
+        line = str(error).removeprefix(f"{member.address}: ")
+        raise type(error)(f"{member.address}: {line}") from error
+
+
+def _ask_all(
+    members: Sequence[FleetDevice], do: Callable[[FleetDevice], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     def answer(member: FleetDevice) -> dict[str, Any]:
         try:
-            return {"device": member.address, **do(member)}
+            return _ask(member, do)
         except SonoliteError as error:
             line = str(error).removeprefix(f"{member.address}: ")
             return {"device": member.address, "outcome": "failed", "error": line}
@@ -111,14 +129,18 @@ def roll_out(
 ) -> Iterator[dict[str, Any]]:
     """Calls `do` for one device, then for ten, then for all; stops after a wave with a failure.
 
-    The answer of a device that was not reached has the outcome `not begun`.
+    The answer of a device that was not reached has the outcome `not begun`. The error of an only
+    device is raised.
     """
+    if len(members) == 1:
+        yield _ask(members[0], do)
+        return
     left, waves = list(members), list(WAVE_SIZES)
     failed = False
     while left and not failed:
         size = waves.pop(0) if waves else len(left)
         wave, left = left[:size], left[size:]
-        for answer in on_every_device(wave, do):
+        for answer in _ask_all(wave, do):
             failed |= "error" in answer
             yield answer
     for member in left:

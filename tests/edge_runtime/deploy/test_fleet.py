@@ -1,7 +1,7 @@
 """Many devices: read from a list, rolled out in waves, stopped at the first that falls back."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices import BadInput, CheckFailed
-from edge_runtime.deploy.fleet import WAVE_SIZES, FleetDevice, read_fleet, roll_out
+from devices import BadInput, CheckFailed, HardwareMissing, SonoliteError
+from edge_runtime.deploy.fleet import (
+    WAVE_SIZES,
+    FleetDevice,
+    on_every_device,
+    read_fleet,
+    roll_out,
+)
 from tests.conftest import refused, sonolite
 from tests.edge_runtime.deploy.conftest import Site
 
@@ -46,7 +52,7 @@ def test_what_is_wrong_with_a_list_is_named(tmp_path: Path, text: str, word: str
         read_fleet(path)
 
 
-@given(count=st.integers(1, 40), bad=st.integers(0, 60))
+@given(count=st.integers(2, 40), bad=st.integers(0, 60))
 def test_a_roll_out_begins_no_device_after_the_wave_of_a_failure(count: int, bad: int) -> None:
     begun: list[str] = []
 
@@ -65,6 +71,20 @@ def test_a_roll_out_begins_no_device_after_the_wave_of_a_failure(count: int, bad
     spared = [its for its in outcomes if its["outcome"] == "not begun"]
     assert len(spared) == count - len(begun)
     assert [its["error"] for its in outcomes if "error" in its] == ["fell back"] * (bad < count)
+
+
+@pytest.mark.parametrize("ask", [on_every_device, roll_out])
+@pytest.mark.parametrize("error", [CheckFailed, BadInput, HardwareMissing])
+def test_the_error_of_an_only_device_is_raised(
+    ask: Callable[..., Iterator[dict[str, Any]]], error: type[SonoliteError]
+) -> None:
+    """With the exit code of that error."""
+
+    def do(member: FleetDevice) -> dict[str, Any]:
+        raise error("away")
+
+    with pytest.raises(error, match="cart: away"):
+        list(ask([FleetDevice(address="cart")], do))
 
 
 def test_a_fleet_stops_at_the_first_that_falls_back(
