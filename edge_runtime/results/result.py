@@ -131,9 +131,43 @@ class Result:
         return is_found or self.reason == NO_NODULE
 
     @property
+    def leading(self) -> Nodule | None:
+        """The nodule to speak of where there is room for one; None where there is none.
+
+        With two labels one with the positive label goes first, then one with any label, then one
+        without; of several of a kind the first.
+        """
+        return min(self.nodules, key=_rank, default=None)
+
+    @property
     def label(self) -> str | None:
-        """The label of the first nodule that has one."""
-        return next((nodule.label for nodule in self.nodules if nodule.label is not None), None)
+        """The label of the leading nodule."""
+        return None if self.leading is None else self.leading.label
+
+
+def _rank(nodule: Nodule) -> int:
+    if nodule.label is None:
+        return 2
+    return 0 if nodule.label in nodule.thresholds else 1
+
+
+def describe_nodules(result: Result) -> str:
+    """The label of every nodule, or why it has none, and its score, for people.
+
+    Several nodules stand with their numbers. Outside LIVE it is why there is no label.
+    """
+    if result.state is not State.LIVE or not result.nodules:
+        return f"no label ({result.reason})"
+    if len(result.nodules) == 1:
+        return describe_nodule(result, result.nodules[0])
+    each = (f"nodule {its.track}: {describe_nodule(result, its)}" for its in result.nodules)
+    return "; ".join(each)
+
+
+def describe_nodule(result: Result, nodule: Nodule) -> str:
+    """The label of a nodule, or why it has none, and its score, for people."""
+    decision = nodule.label or f"no label ({nodule.reason})"
+    return ", ".join(filter(None, (decision, describe_score(result, nodule))))
 
 
 def describe_score(result: Result, nodule: Nodule) -> str:
