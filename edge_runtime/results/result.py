@@ -164,10 +164,10 @@ def describe_nodules(result: Result) -> str:
     return "; ".join(each)
 
 
-def describe_nodule(result: Result, nodule: Nodule) -> str:
+def describe_nodule(result: Result, nodule: Nodule, separator: str = ", ") -> str:
     """The label of a nodule, or why it has none, and its score, for people."""
     decision = nodule.label or f"no label ({nodule.reason})"
-    return ", ".join(filter(None, (decision, describe_score(result, nodule))))
+    return separator.join(filter(None, (decision, describe_score(result, nodule))))
 
 
 def describe_score(result: Result, nodule: Nodule) -> str:

@@ -18,6 +18,12 @@ export function scoreOf(nodule) {
   return { label, score: nodule.smoothed[label], threshold: nodule.thresholds[label] };
 }
 
+/** The nodule to speak of, as `Result.leading`; undefined where there is none. */
+export function leadingOf(result) {
+  const rank = ({ label, thresholds }) => (label === null ? 2 : label in thresholds ? 0 : 1);
+  return [...(result?.nodules ?? [])].sort((a, b) => rank(a) - rank(b))[0];
+}
+
 /** The colour of a nodule's label, as in edge_runtime/sinks/overlay.py. */
 export function colourOf(result, nodule) {
   if (result.state !== "LIVE") return NOT_LIVE;

@@ -9,6 +9,7 @@ import {
   drawOverlay,
   drawPicture,
   drawTrend,
+  leadingOf,
   scoreOf,
   TREND_SECONDS,
 } from "./drawing.js";
@@ -47,10 +48,9 @@ const reasonText = (reason) => catalogue.reasons[reason] ?? reason;
 const refusalText = (why) => catalogue.reasons[why] ?? text(why);
 const labelText = (label) => catalogue.labels[label] ?? label;
 
-/** The nodule that the page speaks of: the chosen one where it is in view, else the first. */
+/** The nodule that the page speaks of: the chosen one where it is in view, else the leading one. */
 function noduleOf(result) {
-  const nodules = result?.nodules ?? [];
-  return nodules.find((nodule) => nodule.track === selected) ?? nodules[0];
+  return result?.nodules.find((nodule) => nodule.track === selected) ?? leadingOf(result);
 }
 
 /** Why the last picture must not pass for live, else null. */

@@ -52,18 +52,27 @@ def with_nodule(**changes: object) -> Result:
     return replace(RESULT, nodules=(replace(NODULE, **changes),))  # type: ignore[arg-type]
 
 
-def texts(monkeypatch: pytest.MonkeyPatch, result: Result, pixels: Pixels) -> list[str]:
-    """Every text that is drawn."""
-    said: list[str] = []
+def written(
+    monkeypatch: pytest.MonkeyPatch, result: Result, pixels: Pixels
+) -> list[tuple[str, overlay.Color]]:
+    """Every text that is drawn, and its colour."""
+    said: list[tuple[str, overlay.Color]] = []
     write = overlay._write
 
-    def spy(canvas: Pixels, text: str, *rest: object) -> None:
-        said.append(text)
-        write(canvas, text, *rest)  # type: ignore[arg-type]
+    def spy(
+        canvas: Pixels, text: str, corner: tuple[int, int], band: int, color: overlay.Color
+    ) -> None:
+        said.append((text, color))
+        write(canvas, text, corner, band, color)
 
     monkeypatch.setattr(overlay, "_write", spy)
     overlay.draw_result(pixels, result)
     return said
+
+
+def texts(monkeypatch: pytest.MonkeyPatch, result: Result, pixels: Pixels) -> list[str]:
+    """Every text that is drawn."""
+    return [text for text, _ in written(monkeypatch, result, pixels)]
 
 
 def test_label_probability_state_and_notice_are_shown(
@@ -72,6 +81,34 @@ def test_label_probability_state_and_notice_are_shown(
     head, foot = texts(monkeypatch, RESULT, screen)
     assert head == "LIVE   malignant   score(malignant) 0.80, threshold 0.70, at prevalence 0.70"
     assert "research use only, not for diagnosis" in foot
+
+
+SILENT = replace(NODULE, label=None, reason="not enough", smoothed=None)
+
+
+@pytest.mark.parametrize(
+    ("nodules", "head", "color"),
+    [
+        (
+            (replace(NODULE, label="benign"), replace(NODULE, track=2)),
+            "nodule 2: malignant",
+            overlay.POSITIVE,
+        ),
+        ((SILENT, replace(NODULE, track=3, label="benign")), "nodule 3: benign", overlay.NEGATIVE),
+        ((SILENT, replace(SILENT, track=2)), "nodule 1: no label (not enough)", overlay.ABSTAINED),
+        ((SILENT,), "no label (not enough)", overlay.ABSTAINED),
+    ],
+)
+def test_the_headline_speaks_of_the_leading_nodule_in_its_colour(
+    monkeypatch: pytest.MonkeyPatch,
+    screen: Pixels,
+    nodules: tuple[Nodule, ...],
+    head: str,
+    color: overlay.Color,
+) -> None:
+    (said, shown), _ = written(monkeypatch, replace(RESULT, nodules=nodules), screen)
+    assert said.split("   ")[:2] == ["LIVE", head]
+    assert shown == color
 
 
 def test_a_probability_at_another_prevalence_is_told_beside_the_score(

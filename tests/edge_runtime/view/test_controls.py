@@ -285,6 +285,17 @@ def test_nodules_are_listed_and_one_is_chosen(
     page.wait_for_function("() => document.querySelector('#nodules').hidden")
 
 
+def test_the_page_speaks_of_the_nodule_that_leads(page: "Page", view: View, found: Feed) -> None:
+    malignant, silent, benign = TWO.nodules
+    operate(page, view)
+    found.result = replace(TWO, nodules=(silent, benign, replace(malignant, track=4)))
+    wait_for_text(page, "#label", "4 malignant")
+    found.result = replace(TWO, nodules=(silent, benign))
+    wait_for_text(page, "#label", "3 benign")
+    found.result = replace(TWO, nodules=(silent,), reason=NOT_ENOUGH)
+    wait_for_text(page, "#label", "2 no label")
+
+
 TINTED = """() => {
     const overlay = document.querySelector("#overlay");
     const data = overlay.getContext("2d").getImageData(86, 81, 60, 30).data;
