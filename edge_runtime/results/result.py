@@ -108,6 +108,8 @@ class Result:
     """The share of each label at which `adjusted` holds; None where nobody gave it."""
     region: Literal["given", "found"]
     """Whether the user gave that part, or the search found it."""
+    searched: bool
+    """Whether a locator looks for nodules in the pictures, and no marked box stays in its place."""
     latency_ms: FrameLatency
     rate: str
     """How many frames are classified: `full`, or on a hot device `half`, `quarter`, `single` (one a
@@ -123,12 +125,6 @@ class Result:
     file: str | None = None
     """The name of the file that the frame is of, with `#` and a number from 0 where it holds
     several pictures that each stand alone; None for a live device."""
-
-    @property
-    def searched(self) -> bool:
-        """Whether a locator looked for nodules in the picture, and nobody marked one."""
-        is_found = any(nodule.locator_score is not None for nodule in self.nodules)
-        return is_found or self.reason == NO_NODULE
 
     @property
     def leading(self) -> Nodule | None:
@@ -211,6 +207,8 @@ def from_json(line: str | bytes) -> Result:
     try:
         del record["notice"]
         nodules = [_nodule(nodule) for nodule in record["nodules"]]
+        found = any(nodule.locator_score is not None for nodule in nodules)
+        record.setdefault("searched", found or record["reason"] == NO_NODULE)  # of an earlier line
         latency = FrameLatency(**record["latency_ms"])
         box = None if record["box"] is None else Box(*record["box"])
         parts = {"nodules": tuple(nodules), "latency_ms": latency, "box": box}

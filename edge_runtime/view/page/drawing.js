@@ -8,7 +8,6 @@ const MAX_TINT = 0.5;
 const OPAQUE = { alpha: false }; // of the picture: nothing behind it is blended in
 const ABSTAINED = "#c4c4c4";
 const NOT_LIVE = "#ff8a80";
-const NO_NODULE = "no nodule in view"; // as in edge_runtime/results/result.py
 
 /** The label to show, its smoothed probability and its threshold, as `Nodule.score`; or null. */
 export function scoreOf(nodule) {
@@ -58,8 +57,7 @@ export function drawOverlay(overlay, result, { words, selected, evidence }) {
   context.clearRect(0, 0, overlay.width, overlay.height);
   for (const { window, tint } of evidence) tintWindow(context, window, tint);
   const boxes = result.nodules.map((nodule) => ({ box: nodule.box, nodule }));
-  const searched = result.reason === NO_NODULE; // nobody marked a part of the picture
-  if (!boxes.length && result.box && !searched) boxes.push({ box: result.box, nodule: null });
+  if (!boxes.length && result.box && !result.searched) boxes.push({ box: result.box, nodule: null });
   const thin = Math.max(2, Math.round(height / 240));
   const stands = boxes.some(({ nodule }) => nodule?.track === selected) ? selected : null;
   for (const { box, nodule } of boxes) {

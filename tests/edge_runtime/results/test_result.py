@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from edge_runtime.results.result import Nodule, Result, from_json, to_json
+from edge_runtime.results.result import NO_NODULE, Nodule, Result, from_json, to_json
 from edge_runtime.results.states import State
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
 
@@ -29,6 +29,21 @@ def test_a_line_gives_the_result_again(result: Result) -> None:
     kept = replace(result, nodules=tuple(map(as_kept, result.nodules)))
     assert from_json(to_json(result)) == kept
     assert from_json(to_json(result).decode()).nodules == kept.nodules
+
+
+@pytest.mark.parametrize(
+    ("result", "searched"),
+    [
+        (RESULT, False),
+        (replace(RESULT, nodules=(FOUND,)), True),
+        (replace(RESULT, nodules=(), reason=NO_NODULE), True),
+    ],
+)
+def test_an_earlier_line_tells_by_its_nodules_whether_it_was_searched(
+    result: Result, searched: bool
+) -> None:
+    line = to_json(result).replace(b'"searched":false,', b"")
+    assert from_json(line).searched == searched
 
 
 SHORTENED = to_json(RESULT).decode().replace('"rate":"full",', "")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from devices import Box, Pixels
-from edge_runtime.results.result import NO_NODULE, FrameLatency, Nodule, Result
+from edge_runtime.results.result import FrameLatency, Nodule, Result
 from edge_runtime.results.states import State
 from edge_runtime.sinks import overlay
 
@@ -38,6 +38,7 @@ RESULT = Result(
     prevalence={"benign": 0.3, "malignant": 0.7},
     adjusted_prevalence=None,
     region="given",
+    searched=False,
     latency_ms=FrameLatency(1, 2, 3, 6),
     rate="full",
     health=(),
@@ -195,8 +196,12 @@ def test_a_found_nodule_has_its_number_and_label_at_the_box() -> None:
     assert drawn[above].any()
 
 
-def test_a_picture_without_a_nodule_has_no_box() -> None:
+@pytest.mark.parametrize("state", [State.LIVE, State.FROZEN, State.SEARCHING])
+def test_a_searched_picture_without_a_nodule_has_no_box(
+    monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
     pixels = np.zeros((240, 320, 3), np.uint8)
-    empty = replace(RESULT, nodules=(), reason=NO_NODULE, region="found")
+    empty = replace(RESULT, state=state, nodules=(), reason="why", region="found", searched=True)
     band = (overlay.draw_result(pixels, empty).shape[0] - 240) // 2
     assert not overlay.draw_result(pixels, empty)[band:-band].any()
+    assert "whole picture" not in texts(monkeypatch, empty, pixels)[1]
