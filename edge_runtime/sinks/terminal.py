@@ -96,7 +96,7 @@ def _decisions(result: Result) -> dict[str, str]:
     if len(result.nodules) > 1 and result.state is State.LIVE:
         return {f"nodule {its.track}": describe_nodule(result, its) for its in result.nodules}
     label = {"label": result.label or f"none: {result.reason}"}
-    if not result.nodules:
+    if len(result.nodules) != 1:
         return label | {"score": "-"}
     nodule = result.nodules[0]
     frame = ", ".join(f"{label} {p:.3f}" for label, p in nodule.probability.items())

@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 
 from edge_runtime.results.result import Nodule, Result
+from edge_runtime.results.states import State
 from edge_runtime.sinks.single import SingleResult
 from edge_runtime.sinks.terminal import Terminal
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
@@ -64,6 +65,16 @@ def test_a_table_has_a_row_for_each_of_several_nodules() -> None:
         terminal.write(with_nodules(SILENT, SECOND), PIXELS)
     assert "nodule 1 │ no label (not enough)" in seen.getvalue()
     assert "nodule 2 │ malignant, score(malignant) 0.80" in seen.getvalue()
+
+
+def test_outside_live_several_nodules_have_one_reason() -> None:
+    late = replace(with_nodules(SILENT, replace(SILENT, track=2)), state=State.STALE, reason="late")
+    assert lines(late) == ["frame 0: STALE, no label (late)"]
+    seen = io.StringIO()
+    with Terminal(Console(file=seen, force_terminal=True, width=120)) as terminal:
+        terminal.write(late, PIXELS)
+    assert "none: late" in seen.getvalue()
+    assert "this frame" not in seen.getvalue()
 
 
 def test_the_label_of_every_nodule_makes_a_line_when_it_changes() -> None:
