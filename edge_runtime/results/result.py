@@ -96,7 +96,7 @@ class Result:
     """Seconds in a recording; see `devices.Frame`."""
     state: State
     reason: str | None
-    """Why no nodule has a label."""
+    """Why no nodule has a label; of several the reason of the first."""
     nodules: tuple[Nodule, ...]
     """The nodules that were classified; empty where the frame was withheld from the model."""
     box: Box | None

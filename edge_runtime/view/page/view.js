@@ -92,7 +92,7 @@ function banner(now) {
   }
   switch (result.state) {
     case "LIVE":
-      if (result.reason === OUT_OF_SCOPE) {
+      if (result.nodules.length && result.nodules.every(isOutOfScope)) {
         return { word: "OUT_OF_SCOPE", line: reason, tone: "caution", seen: true };
       }
       return { word: sourceWord(), line: "", tone: "live", seen: true };
@@ -180,6 +180,8 @@ function renderDecision(result, line) {
     set("adjusted", `${text("adjusted").replace("{share}", share)}: ${probability}`);
   }
 }
+
+const isOutOfScope = (nodule) => nodule.reason === OUT_OF_SCOPE;
 
 /** Whether a locator found the nodule, and nobody marked it. */
 function isFound(nodule) {
