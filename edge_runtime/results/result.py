@@ -96,7 +96,7 @@ class Result:
     """Seconds in a recording; see `devices.Frame`."""
     state: State
     reason: str | None
-    """Why no nodule has a label."""
+    """Why no nodule has a label; of several the reason of the first."""
     nodules: tuple[Nodule, ...]
     """The nodules that were classified; empty where the frame was withheld from the model."""
     box: Box | None
@@ -108,6 +108,8 @@ class Result:
     """The share of each label at which `adjusted` holds; None where nobody gave it."""
     region: Literal["given", "found"]
     """Whether the user gave that part, or the search found it."""
+    searched: bool
+    """Whether a locator looks for nodules in the pictures, and no marked box stays in its place."""
     latency_ms: FrameLatency
     rate: str
     """How many frames are classified: `full`, or on a hot device `half`, `quarter`, `single` (one a
@@ -125,15 +127,43 @@ class Result:
     several pictures that each stand alone; None for a live device."""
 
     @property
-    def searched(self) -> bool:
-        """Whether a locator looked for nodules in the picture, and nobody marked one."""
-        is_found = any(nodule.locator_score is not None for nodule in self.nodules)
-        return is_found or self.reason == NO_NODULE
+    def leading(self) -> Nodule | None:
+        """The nodule to speak of where there is room for one; None where there is none.
+
+        With two labels one with the positive label goes first, then one with any label, then one
+        without; of several of a kind the first.
+        """
+        return min(self.nodules, key=_rank, default=None)
 
     @property
     def label(self) -> str | None:
-        """The label of the first nodule that has one."""
-        return next((nodule.label for nodule in self.nodules if nodule.label is not None), None)
+        """The label of the leading nodule."""
+        return None if self.leading is None else self.leading.label
+
+
+def _rank(nodule: Nodule) -> int:
+    if nodule.label is None:
+        return 2
+    return 0 if nodule.label in nodule.thresholds else 1
+
+
+def describe_nodules(result: Result) -> str:
+    """The label of every nodule, or why it has none, and its score, for people.
+
+    Several nodules stand with their numbers. Outside LIVE it is why there is no label.
+    """
+    if result.state is not State.LIVE or not result.nodules:
+        return f"no label ({result.reason})"
+    if len(result.nodules) == 1:
+        return describe_nodule(result, result.nodules[0])
+    each = (f"nodule {its.track}: {describe_nodule(result, its)}" for its in result.nodules)
+    return "; ".join(each)
+
+
+def describe_nodule(result: Result, nodule: Nodule, separator: str = ", ") -> str:
+    """The label of a nodule, or why it has none, and its score, for people."""
+    decision = nodule.label or f"no label ({nodule.reason})"
+    return separator.join(filter(None, (decision, describe_score(result, nodule))))
 
 
 def describe_score(result: Result, nodule: Nodule) -> str:
@@ -177,6 +207,8 @@ def from_json(line: str | bytes) -> Result:
     try:
         del record["notice"]
         nodules = [_nodule(nodule) for nodule in record["nodules"]]
+        found = any(nodule.locator_score is not None for nodule in nodules)
+        record.setdefault("searched", found or record["reason"] == NO_NODULE)  # of an earlier line
         latency = FrameLatency(**record["latency_ms"])
         box = None if record["box"] is None else Box(*record["box"])
         parts = {"nodules": tuple(nodules), "latency_ms": latency, "box": box}

@@ -42,7 +42,8 @@ class Summary:
     not_judged: Counter[str] = field(default_factory=Counter)
     """Frames that were not classified, by their cause."""
     labels: Counter[str] = field(default_factory=Counter)
-    """Classified frames by their label; `no label` where the model abstained."""
+    """The nodules of the classified frames by their label, each counted in every frame that shows
+    it; `no label` where the model abstained. A frame may show several."""
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     seconds: float = 0.0
     tallies: list[Tally] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Summary:
         labels = ", ".join(f"{count} {label}" for label, count in self.labels.items())
         rate = self.classified / self.seconds if self.seconds else 0.0
         frames = (
-            f"frames: {self.read} read, {self.classified} classified ({labels or 'none'}), "
+            f"frames: {self.read} read, {self.classified} classified, "
             f"not judged: {not_judged or 'none'}"
         )
         sinks = [tally.delivery().line() for tally in self.tallies]
@@ -64,6 +65,7 @@ class Summary:
             return [frames, *sinks]
         return [
             frames,
+            f"nodules, each counted in every frame that shows it: {labels}",
             *sinks,
             f"latency, capture to result: p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms; "
             f"{rate:.1f} frames/s",

@@ -76,6 +76,7 @@ class Account:
         self._opinions: dict[int, tuple[pooling.Pool, pooling.Verdict]] = {}
         """What the frames so far say of each nodule that a locator found, by its track."""
         self._mark, self._roi = 0, region.roi
+        self._searched = pooling_policy is not None and region.fixed_roi is None
         """Of the last frame; see `PreparedFrame`."""
         self._last_track = self._tracks_before = 0
         """The largest number of a nodule so far, and before the region was last marked."""
@@ -134,6 +135,7 @@ class Account:
             self._smoother.forget()  # the search for the region begins again, as on another device
             self._opinions.clear()
         self._follow_mark(prepared)
+        self._searched = prepared.searched
         done = self._clock()
         age = done - frame.captured_at
         if check.event is not None:
@@ -314,6 +316,7 @@ class Account:
             prevalence=self._stage.prevalence,
             adjusted_prevalence=self._prevalence,
             region="found" if self._roi is None else "given",
+            searched=self._searched,
             latency_ms=latency,
             rate=self._throttle.level.name.lower(),
             health=self._throttle.troubles,

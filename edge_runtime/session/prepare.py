@@ -54,7 +54,7 @@ class PreparedFrame:
     unmarked: bool
     """Whether nothing is classified because no nodule is marked."""
     searched: bool
-    """Whether the tensor is for the locator, which looks for nodules in the whole picture."""
+    """Whether the locator looks for nodules in the whole picture, for which the tensor is."""
     roi: Box | None
     """The region of interest, in pixels; None where nobody marked one."""
     follow: bool
@@ -106,17 +106,18 @@ class Preparer:
         """
         began = self._clock()
         box = self._locate(frame)
-        unmarked = box is not None and self._region.fixed_roi is None and not self._region.whole
-        search = self._search if unmarked else None
+        given = self._region.fixed_roi is not None or self._region.whole
+        search = None if given else self._search
+        unmarked = box is not None and not given and search is None
         window, tensor = None, None
-        if box is not None and (search is not None or not unmarked):
+        if box is not None and not unmarked:
             window, tensor = self._tensor(frame.pixels, box, search or self._preprocessing)
         return PreparedFrame(
             frame,
             box,
             window,
             tensor,
-            unmarked and search is None,
+            unmarked,
             search is not None,
             self._region.roi,
             self._region.follow,

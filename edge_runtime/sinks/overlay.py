@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import Box, Pixels
-from edge_runtime.results.result import NOTICE, Nodule, Result, describe_score
+from edge_runtime.results.result import NOTICE, Nodule, Result, describe_nodule
 from edge_runtime.results.states import State
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -56,8 +56,7 @@ def draw_result(pixels: Pixels, result: Result, evidence: bool = False) -> Pixel
     for nodule in result.nodules:
         if nodule.locator_score is not None:
             _caption(canvas, nodule, band, nodule_color(result, nodule))
-    first = result.nodules[0] if result.nodules else None
-    _write(canvas, _headline(result, first), (0, 0), band, nodule_color(result, first))
+    _write(canvas, _headline(result), (0, 0), band, nodule_color(result, result.leading))
     _write(canvas, _footline(result), (0, height + band), band, WHITE)
     return canvas
 
@@ -122,12 +121,16 @@ def nodule_color(result: Result, nodule: Nodule | None) -> Color:
     return LABEL_COLORS[list(nodule.probability).index(nodule.label) % len(LABEL_COLORS)]
 
 
-def _headline(result: Result, nodule: Nodule | None) -> str:
-    """State, label, score and threshold; outside LIVE only the state and the reason."""
-    if result.state is not State.LIVE or nodule is None or nodule.score is None:
+def _headline(result: Result) -> str:
+    """The state, and the leading nodule, with its number where there are several.
+
+    Outside LIVE, and without a nodule, only the state and the reason.
+    """
+    nodule = result.leading
+    if result.state is not State.LIVE or nodule is None:
         return f"{result.state}  {result.reason or ''}"
-    decision = nodule.label or f"no label: {nodule.reason}"
-    return f"{result.state}   {decision}   {describe_score(result, nodule)}"
+    number = f"nodule {nodule.track}: " if len(result.nodules) > 1 else ""
+    return f"{result.state}   {number}{describe_nodule(result, nodule, '   ')}"
 
 
 def _footline(result: Result) -> str:

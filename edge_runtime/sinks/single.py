@@ -1,7 +1,7 @@
 """The result of a source that is a single picture, to be said at the end."""
 
 from devices import Pixels
-from edge_runtime.results.result import Result, describe_score
+from edge_runtime.results.result import Result, describe_nodules
 
 
 class SingleResult:
@@ -24,6 +24,4 @@ class SingleResult:
         result = self._first
         if result is None or self._frames != 1:
             return None
-        decision = result.label or f"no label ({result.reason})"
-        scores = [describe_score(result, nodule) for nodule in result.nodules]
-        return "result: " + ", ".join(filter(None, (decision, *scores)))
+        return f"result: {describe_nodules(result)}"

@@ -8,7 +8,14 @@ from rich.live import Live
 from rich.table import Table
 
 from devices import Pixels
-from edge_runtime.results.result import NOTICE, Result, describe_score
+from edge_runtime.results.result import (
+    NOTICE,
+    Result,
+    describe_nodule,
+    describe_nodules,
+    describe_score,
+)
+from edge_runtime.results.states import State
 from edge_runtime.text import printable, table_cell
 
 
@@ -27,7 +34,7 @@ class Terminal:
             redirect_stderr=False,  # or lines that are printed while a backend opens would be lost
         )
         self._drawn = float("-inf")
-        self._last: tuple[str, str | None] | None = None
+        self._last: tuple[object, ...] = ()
 
     def __enter__(self) -> "Terminal":
         if self._console.is_terminal:
@@ -40,7 +47,7 @@ class Terminal:
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
         """Shows one result; the table changes ten times a second at most."""
-        now = (str(result.state), result.label)
+        now = _signs(result)
         if not self._console.is_terminal:
             if now != self._last:
                 line = _line(result)
@@ -51,13 +58,18 @@ class Terminal:
         self._last = now
 
 
+def _signs(result: Result) -> tuple[object, ...]:
+    """What makes a change: state, labels and file; a still stands alone, and always is one."""
+    labels = {nodule.track: nodule.label for nodule in result.nodules if nodule.label is not None}
+    still = result.frame if result.timestamp is None else None
+    return result.state, labels, result.file, still
+
+
 def _line(result: Result) -> str:
     where = "no frame" if result.frame is None else f"frame {result.frame}"
     if result.file is not None:
         where += f" of {printable(result.file)}"
-    decision = result.label or f"no label ({result.reason})"
-    scores = [describe_score(result, nodule) for nodule in result.nodules]
-    return ", ".join(filter(None, (f"{where}: {result.state}", decision, *scores)))
+    return f"{where}: {result.state}, {describe_nodules(result)}"
 
 
 def _table(result: Result) -> Table:
@@ -65,8 +77,7 @@ def _table(result: Result) -> Table:
     latency = result.latency_ms
     rows = {
         "state": str(result.state),
-        "label": result.label or f"none: {result.reason}",
-        **_scores(result),
+        **_decisions(result),
         "frame": "-" if result.frame is None else str(result.frame),
         "file": result.file or "-",
         "latency": f"{latency.total:.1f} ms (wait {latency.wait:.1f}, prepare "
@@ -80,10 +91,13 @@ def _table(result: Result) -> Table:
     return table
 
 
-def _scores(result: Result) -> dict[str, str]:
-    """A row for the score of each nodule, and for the probabilities of its frame."""
-    if not result.nodules:
-        return {"score": "-"}
+def _decisions(result: Result) -> dict[str, str]:
+    """A row for each of several nodules; of a single one for label, score and probabilities."""
+    if len(result.nodules) > 1 and result.state is State.LIVE:
+        return {f"nodule {its.track}": describe_nodule(result, its) for its in result.nodules}
+    label = {"label": result.label or f"none: {result.reason}"}
+    if len(result.nodules) != 1:
+        return label | {"score": "-"}
     nodule = result.nodules[0]
     frame = ", ".join(f"{label} {p:.3f}" for label, p in nodule.probability.items())
-    return {"score": describe_score(result, nodule) or "-", "this frame": frame}
+    return label | {"score": describe_score(result, nodule) or "-", "this frame": frame}

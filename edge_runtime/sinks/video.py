@@ -46,6 +46,7 @@ class OverlayVideo:
         """Writes one screen; see `Sink.write`.
 
         The first frame of the device decides the size of the video. Results before it are left out.
+        A screen of another shape keeps its proportions, between black bars.
         """
         if self._writer is None and result.frame is None:
             return
@@ -57,7 +58,7 @@ class OverlayVideo:
         screen = draw_result(pixels, result, self._evidence)
         height, width = screen.shape[:2]
         if self._writer is None:
-            self._size = (width - width % 2, height - height % 2)  # codecs want even numbers
+            self._size = (width + width % 2, height + height % 2)  # codecs want even numbers
             fourcc = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self._part.suffix])
             self._writer = cv2.VideoWriter(
                 str(self._part.absolute()), cv2.CAP_FFMPEG, fourcc, self._fps, self._size
@@ -66,9 +67,7 @@ class OverlayVideo:
                 raise BadInput(
                     f"--save {self._path}: no video of {width} x {height} can be written"
                 )
-        if (width, height) != self._size:
-            screen = np.asarray(cv2.resize(screen, self._size), dtype=np.uint8)
-        self._writer.write(screen)
+        self._writer.write(_fitted(screen, self._size))
         self._written += 1
 
     def finish(self, target: Path) -> None:
@@ -92,6 +91,27 @@ class OverlayVideo:
             )
         if self._part.suffix != ".mkv":
             self._part.replace(target)
+
+
+def _fitted(screen: Pixels, size: tuple[int, int]) -> Pixels:
+    """The screen as large as it fits into a width and a height, in the middle of black.
+
+    The shape of a nodule is a clinical sign, so nothing is stretched. A row or column that only
+    makes the size even is added without scaling.
+    """
+    height, width = screen.shape[:2]
+    across, down = size[0] - width, size[1] - height
+    if not (0 <= across <= 1 and 0 <= down <= 1):
+        scale = min(size[0] / width, size[1] / height)
+        width, height = max(1, round(scale * width)), max(1, round(scale * height))
+        kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        screen = np.asarray(cv2.resize(screen, (width, height), interpolation=kind), np.uint8)
+        across, down = size[0] - width, size[1] - height
+    if across == down == 0:
+        return screen
+    left, top = across // 2, down // 2
+    bars = (top, down - top, left, across - left)
+    return np.asarray(cv2.copyMakeBorder(screen, *bars, cv2.BORDER_CONSTANT, value=(0,)), np.uint8)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ const MAX_TINT = 0.5;
 const OPAQUE = { alpha: false }; // of the picture: nothing behind it is blended in
 const ABSTAINED = "#c4c4c4";
 const NOT_LIVE = "#ff8a80";
-const NO_NODULE = "no nodule in view"; // as in edge_runtime/results/result.py
 
 /** The label to show, its smoothed probability and its threshold, as `Nodule.score`; or null. */
 export function scoreOf(nodule) {
@@ -16,6 +15,12 @@ export function scoreOf(nodule) {
   const labels = Object.keys(nodule.thresholds);
   const label = labels.reduce((a, b) => (nodule.smoothed[b] > nodule.smoothed[a] ? b : a));
   return { label, score: nodule.smoothed[label], threshold: nodule.thresholds[label] };
+}
+
+/** The nodule to speak of, as `Result.leading`; undefined where there is none. */
+export function leadingOf(result) {
+  const rank = ({ label, thresholds }) => (label === null ? 2 : label in thresholds ? 0 : 1);
+  return [...(result?.nodules ?? [])].sort((a, b) => rank(a) - rank(b))[0];
 }
 
 /** The colour of a nodule's label, as in edge_runtime/sinks/overlay.py. */
@@ -52,8 +57,7 @@ export function drawOverlay(overlay, result, { words, selected, evidence }) {
   context.clearRect(0, 0, overlay.width, overlay.height);
   for (const { window, tint } of evidence) tintWindow(context, window, tint);
   const boxes = result.nodules.map((nodule) => ({ box: nodule.box, nodule }));
-  const searched = result.reason === NO_NODULE; // nobody marked a part of the picture
-  if (!boxes.length && result.box && !searched) boxes.push({ box: result.box, nodule: null });
+  if (!boxes.length && result.box && !result.searched) boxes.push({ box: result.box, nodule: null });
   const thin = Math.max(2, Math.round(height / 240));
   const stands = boxes.some(({ nodule }) => nodule?.track === selected) ? selected : null;
   for (const { box, nodule } of boxes) {

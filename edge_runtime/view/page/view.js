@@ -9,6 +9,7 @@ import {
   drawOverlay,
   drawPicture,
   drawTrend,
+  leadingOf,
   scoreOf,
   TREND_SECONDS,
 } from "./drawing.js";
@@ -47,10 +48,9 @@ const reasonText = (reason) => catalogue.reasons[reason] ?? reason;
 const refusalText = (why) => catalogue.reasons[why] ?? text(why);
 const labelText = (label) => catalogue.labels[label] ?? label;
 
-/** The nodule that the page speaks of: the chosen one where it is in view, else the first. */
+/** The nodule that the page speaks of: the chosen one where it is in view, else the leading one. */
 function noduleOf(result) {
-  const nodules = result?.nodules ?? [];
-  return nodules.find((nodule) => nodule.track === selected) ?? nodules[0];
+  return result?.nodules.find((nodule) => nodule.track === selected) ?? leadingOf(result);
 }
 
 /** Why the last picture must not pass for live, else null. */
@@ -92,7 +92,7 @@ function banner(now) {
   }
   switch (result.state) {
     case "LIVE":
-      if (result.reason === OUT_OF_SCOPE) {
+      if (result.nodules.length && result.nodules.every(isOutOfScope)) {
         return { word: "OUT_OF_SCOPE", line: reason, tone: "caution", seen: true };
       }
       return { word: sourceWord(), line: "", tone: "live", seen: true };
@@ -180,6 +180,8 @@ function renderDecision(result, line) {
     set("adjusted", `${text("adjusted").replace("{share}", share)}: ${probability}`);
   }
 }
+
+const isOutOfScope = (nodule) => nodule.reason === OUT_OF_SCOPE;
 
 /** Whether a locator found the nodule, and nobody marked it. */
 function isFound(nodule) {

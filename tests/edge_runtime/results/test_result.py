@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from edge_runtime.results.result import Nodule, Result, from_json, to_json
+from edge_runtime.results.result import NO_NODULE, Nodule, Result, from_json, to_json
 from edge_runtime.results.states import State
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
 
@@ -31,6 +31,21 @@ def test_a_line_gives_the_result_again(result: Result) -> None:
     assert from_json(to_json(result).decode()).nodules == kept.nodules
 
 
+@pytest.mark.parametrize(
+    ("result", "searched"),
+    [
+        (RESULT, False),
+        (replace(RESULT, nodules=(FOUND,)), True),
+        (replace(RESULT, nodules=(), reason=NO_NODULE), True),
+    ],
+)
+def test_an_earlier_line_tells_by_its_nodules_whether_it_was_searched(
+    result: Result, searched: bool
+) -> None:
+    line = to_json(result).replace(b'"searched":false,', b"")
+    assert from_json(line).searched == searched
+
+
 SHORTENED = to_json(RESULT).decode().replace('"rate":"full",', "")
 WRONG_BOX = to_json(RESULT).decode().replace('"box":[', '"box":[1,')
 
@@ -40,3 +55,12 @@ def test_any_other_text_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"truncated|not the line of a result"):
         from_json(line)
     assert msgspec.json.decode(to_json(RESULT))["notice"]
+
+
+def test_a_positive_label_leads_then_any_label_then_a_nodule_without_one() -> None:
+    silent = replace(NODULE, label=None, reason="not enough")
+    benign, positive = replace(NODULE, track=2, label="benign"), replace(NODULE, track=3)
+    for nodules in ((silent, benign, positive), (silent, benign), (silent,), ()):
+        result = replace(RESULT, nodules=nodules)
+        assert result.leading == (nodules[-1] if nodules else None)
+        assert result.label == (nodules[-1].label if nodules else None)

@@ -29,3 +29,13 @@ def test_latencies_out_of_range_are_counted_at_its_ends() -> None:
 def test_nothing_seen_has_no_percentile() -> None:
     assert math.isnan(LatencyHistogram().percentile(50))
     assert "0 read, 0 classified" in Summary().lines()[0]
+
+
+def test_nodules_are_counted_apart_from_frames() -> None:
+    summary = Summary(read=5, classified=3)
+    summary.not_judged["the picture is black"] = 2
+    summary.labels.update({"no label": 1, "benign": 4})
+    assert summary.lines()[:2] == [
+        "frames: 5 read, 3 classified, not judged: 2 the picture is black",
+        "nodules, each counted in every frame that shows it: 1 no label, 4 benign",
+    ]

@@ -251,6 +251,19 @@ def test_an_empty_picture_is_live_without_a_nodule(
     assert session.account.summary.not_judged == {NO_NODULE: 1}
 
 
+def test_a_picture_is_searched_where_the_locator_would_run_whatever_the_state(
+    session: Session, pictures: list[Pixels]
+) -> None:
+    """A sink could not tell else whether a box around the whole picture was classified."""
+    black = np.zeros_like(pictures[0])
+    results = [session.conclude(picture) for picture in (black, pictures[0], black)]
+    absent = session.account.without_frame(Event.GONE)
+    assert absent is not None
+    assert all(result.searched for result in (*results, absent))
+    session.region.mark(BOX, session.region.screen)
+    assert not session.conclude(pictures[1]).searched
+
+
 def test_a_nodule_gets_a_label_after_enough_evidence(
     session: Session, pictures: list[Pixels]
 ) -> None:

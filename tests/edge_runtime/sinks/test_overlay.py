@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from devices import Box, Pixels
-from edge_runtime.results.result import NO_NODULE, FrameLatency, Nodule, Result
+from edge_runtime.results.result import FrameLatency, Nodule, Result
 from edge_runtime.results.states import State
 from edge_runtime.sinks import overlay
 
@@ -38,6 +38,7 @@ RESULT = Result(
     prevalence={"benign": 0.3, "malignant": 0.7},
     adjusted_prevalence=None,
     region="given",
+    searched=False,
     latency_ms=FrameLatency(1, 2, 3, 6),
     rate="full",
     health=(),
@@ -52,18 +53,27 @@ def with_nodule(**changes: object) -> Result:
     return replace(RESULT, nodules=(replace(NODULE, **changes),))  # type: ignore[arg-type]
 
 
-def texts(monkeypatch: pytest.MonkeyPatch, result: Result, pixels: Pixels) -> list[str]:
-    """Every text that is drawn."""
-    said: list[str] = []
+def written(
+    monkeypatch: pytest.MonkeyPatch, result: Result, pixels: Pixels
+) -> list[tuple[str, overlay.Color]]:
+    """Every text that is drawn, and its colour."""
+    said: list[tuple[str, overlay.Color]] = []
     write = overlay._write
 
-    def spy(canvas: Pixels, text: str, *rest: object) -> None:
-        said.append(text)
-        write(canvas, text, *rest)  # type: ignore[arg-type]
+    def spy(
+        canvas: Pixels, text: str, corner: tuple[int, int], band: int, color: overlay.Color
+    ) -> None:
+        said.append((text, color))
+        write(canvas, text, corner, band, color)
 
     monkeypatch.setattr(overlay, "_write", spy)
     overlay.draw_result(pixels, result)
     return said
+
+
+def texts(monkeypatch: pytest.MonkeyPatch, result: Result, pixels: Pixels) -> list[str]:
+    """Every text that is drawn."""
+    return [text for text, _ in written(monkeypatch, result, pixels)]
 
 
 def test_label_probability_state_and_notice_are_shown(
@@ -72,6 +82,34 @@ def test_label_probability_state_and_notice_are_shown(
     head, foot = texts(monkeypatch, RESULT, screen)
     assert head == "LIVE   malignant   score(malignant) 0.80, threshold 0.70, at prevalence 0.70"
     assert "research use only, not for diagnosis" in foot
+
+
+SILENT = replace(NODULE, label=None, reason="not enough", smoothed=None)
+
+
+@pytest.mark.parametrize(
+    ("nodules", "head", "color"),
+    [
+        (
+            (replace(NODULE, label="benign"), replace(NODULE, track=2)),
+            "nodule 2: malignant",
+            overlay.POSITIVE,
+        ),
+        ((SILENT, replace(NODULE, track=3, label="benign")), "nodule 3: benign", overlay.NEGATIVE),
+        ((SILENT, replace(SILENT, track=2)), "nodule 1: no label (not enough)", overlay.ABSTAINED),
+        ((SILENT,), "no label (not enough)", overlay.ABSTAINED),
+    ],
+)
+def test_the_headline_speaks_of_the_leading_nodule_in_its_colour(
+    monkeypatch: pytest.MonkeyPatch,
+    screen: Pixels,
+    nodules: tuple[Nodule, ...],
+    head: str,
+    color: overlay.Color,
+) -> None:
+    (said, shown), _ = written(monkeypatch, replace(RESULT, nodules=nodules), screen)
+    assert said.split("   ")[:2] == ["LIVE", head]
+    assert shown == color
 
 
 def test_a_probability_at_another_prevalence_is_told_beside_the_score(
@@ -158,8 +196,12 @@ def test_a_found_nodule_has_its_number_and_label_at_the_box() -> None:
     assert drawn[above].any()
 
 
-def test_a_picture_without_a_nodule_has_no_box() -> None:
+@pytest.mark.parametrize("state", [State.LIVE, State.FROZEN, State.SEARCHING])
+def test_a_searched_picture_without_a_nodule_has_no_box(
+    monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
     pixels = np.zeros((240, 320, 3), np.uint8)
-    empty = replace(RESULT, nodules=(), reason=NO_NODULE, region="found")
+    empty = replace(RESULT, state=state, nodules=(), reason="why", region="found", searched=True)
     band = (overlay.draw_result(pixels, empty).shape[0] - 240) // 2
     assert not overlay.draw_result(pixels, empty)[band:-band].any()
+    assert "whole picture" not in texts(monkeypatch, empty, pixels)[1]

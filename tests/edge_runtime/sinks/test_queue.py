@@ -27,6 +27,7 @@ RESULT = Result(
     prevalence={},
     adjusted_prevalence=None,
     region="given",
+    searched=False,
     latency_ms=FrameLatency(0, 0, 0, 0),
     rate="full",
     health=(),

@@ -37,6 +37,28 @@ def test_a_video_that_begins_before_the_scanner_has_the_size_of_its_screen(tmp_p
     saved.release()
 
 
+@pytest.mark.parametrize("shape", [(240, 640, 3), (400, 200, 3), (900, 1200, 3), (31, 33, 3)])
+def test_a_screen_of_another_shape_keeps_its_proportions_between_black_bars(
+    tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    path = tmp_path / "a.avi"
+    plain = replace(RESULT, nodules=(), box=None, state=State.SEARCHING)
+    with overlay_file(path, False, 1.0) as video:
+        for size in ((301, 401, 3), shape):
+            video.write(plain, np.full(size, 200, np.uint8))
+    saved = cv2.VideoCapture(str(path))
+    first, later = saved.read()[1], saved.read()[1]
+    saved.release()
+    assert later.shape == first.shape
+    screen = draw_result(np.full(shape, 200, np.uint8), plain)
+    rows, columns = np.nonzero(later.max(axis=2) > 15)
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert width / height == pytest.approx(screen.shape[1] / screen.shape[0], rel=0.02)
+    assert max(width / later.shape[1], height / later.shape[0]) > 0.98
+    assert abs(rows.min() - (later.shape[0] - height) / 2) <= 1
+    assert abs(columns.min() - (later.shape[1] - width) / 2) <= 1
+
+
 def test_a_disk_that_fills_up_ends_the_video_in_time(small_disk: Path) -> None:
     """Not at the end of an hour, when nothing of it could be kept."""
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)

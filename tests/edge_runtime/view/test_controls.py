@@ -22,6 +22,7 @@ from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Identity, read_exams
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
+from edge_runtime.nodules.decide import OUT_OF_SCOPE
 from edge_runtime.nodules.pooling import NOT_ENOUGH
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import Misplaced, Region
@@ -283,6 +284,30 @@ def test_nodules_are_listed_and_one_is_chosen(
     page.wait_for_function("() => document.querySelectorAll('#nodules button').length === 1")
     found.result = replace(RESULT, state=State.STALE, reason="", nodules=(), frame=None)
     page.wait_for_function("() => document.querySelector('#nodules').hidden")
+
+
+def test_the_page_speaks_of_the_nodule_that_leads(page: "Page", view: View, found: Feed) -> None:
+    malignant, silent, benign = TWO.nodules
+    operate(page, view)
+    found.result = replace(TWO, nodules=(silent, benign, replace(malignant, track=4)))
+    wait_for_text(page, "#label", "4 malignant")
+    found.result = replace(TWO, nodules=(silent, benign))
+    wait_for_text(page, "#label", "3 benign")
+    found.result = replace(TWO, nodules=(silent,), reason=NOT_ENOUGH)
+    wait_for_text(page, "#label", "2 no label")
+
+
+def test_a_picture_is_out_of_scope_where_every_nodule_is(
+    page: "Page", view: View, found: Feed
+) -> None:
+    silent = TWO.nodules[1]
+    beyond = replace(silent, track=1, reason=OUT_OF_SCOPE)
+    operate(page, view)
+    found.result = replace(TWO, nodules=(beyond,), reason=OUT_OF_SCOPE)
+    wait_for_text(page, "#state", "OUT OF SCOPE")
+    found.result = replace(TWO, nodules=(beyond, silent), reason=OUT_OF_SCOPE)
+    wait_for_text(page, "#state", "LIVE")
+    wait_for_text(page, "#why", OUT_OF_SCOPE)
 
 
 TINTED = """() => {
