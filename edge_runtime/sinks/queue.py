@@ -63,7 +63,7 @@ class SinkQueue:
                 self._lose(1)
             if self._ended:
                 return
-            if len(self._waiting) >= self._capacity:
+            if self._live and len(self._waiting) >= self._capacity:
                 self._waiting.popleft()
                 if not self._sink.latest_only:  # a display wants no older results
                     self._lose(1, TOO_SLOW)
@@ -73,7 +73,10 @@ class SinkQueue:
                 self._changed.notify_all()
 
     def stop_waiting(self) -> None:
-        """Ends every wait for room, because the session was asked to end."""
+        """Ends every wait for room, because the session was asked to end.
+
+        A recording then adds its last few results beyond the capacity.
+        """
         with self._changed:
             self._draining = True
             self._changed.notify_all()
