@@ -256,7 +256,7 @@ def test_a_part_of_one_data_set_may_come_from_another(tmp_path: Path, marked: Pa
 def test_a_picture_on_two_sides_stays_where_it_measures(
     tmp_path: Path, marked: Path, first: Part, second: Part
 ) -> None:
-    names = {}
+    names: dict[Part, str] = {}
     for part in (first, second):
         folder = split_folder(tmp_path / part, [(part, True)])
         picture = cv2.imread(str(folder / "0.png"))
