@@ -373,7 +373,10 @@ def compare(
     Example: sonolite compare run
     """
     from train.arguments import require_run
+    from train.locator.recipe import is_locator_run
 
+    if is_locator_run(run):
+        raise BadInput(f"{run}: the run of a locator; compare takes the run of a classifier")
     require_run(run)
 
     from train.compare import compare as compare_methods

@@ -23,7 +23,6 @@ from train.locator import training
 from train.locator.augmentation import Square
 from train.locator.dataset import network_tensor, read_locator_data
 from train.locator.learner import LocatorLearner, Source, draw_batch, freeze
-from train.locator.metrics import ClipFigures
 from train.locator.network import RARE, build_locator
 from train.locator.recipe import is_locator_run, read_locator_recipe
 from train.locator.run import LocatorRun, read_locator_run
@@ -31,7 +30,7 @@ from train.locator.training import lacks
 from train.marked import read_marked_pixels
 from train.network import answer
 from train.recipe import EfficientNetLite
-from train.samples import PARTS, Part
+from train.samples import PARTS
 
 SIDE = 64
 NETWORK = EfficientNetLite(dropout=0.1, width=0.25, depth=0.25)
@@ -91,15 +90,13 @@ def test_the_scores_are_chosen_and_the_rest_of_the_policy_is_the_recipes(run: Lo
 def test_the_record_tells_how_the_scores_were_chosen(
     run: LocatorRun, false: float | None, words: str
 ) -> None:
-    clips: dict[Part, ClipFigures] = {
-        "validation": replace(run.record.clips["validation"], false=false)
-    }
-    assert words in replace(run.record, clips=clips).scores_are
+    clips = replace(run.record.clips["validation"], false=false)
+    assert words in replace(run.record, clips={"validation": clips}).scores_are
 
 
 def test_without_validation_clips_the_scores_are_those_of_the_recipe(run: LocatorRun) -> None:
-    clips: dict[Part, ClipFigures] = {"test": run.record.clips["test"]}
-    assert replace(run.record, clips=clips).scores_are.startswith("those of the recipe")
+    record = replace(run.record, clips={"test": run.record.clips["test"]})
+    assert record.scores_are.startswith("those of the recipe")
 
 
 def test_what_the_data_lack_is_told(marked: Path, marked_clips: Path) -> None:
