@@ -201,7 +201,6 @@ def test_a_run_with_a_missing_or_changed_file_is_refused(
         ("--task", "a"),
         ("--epochs", "3"),
         ("--tirads", "4a"),
-        ("--preview", "sheet.png"),
         ("--part-groups",),
         ("--no-distillation",),
         ("--drop-leaks",),
