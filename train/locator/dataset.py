@@ -153,7 +153,8 @@ def without_leaks(
     for part in reversed(PARTS):
         own = [place for place, picture in enumerate(pictures) if picture.part == part]
         pairs = find_common((prints[place] for place in own), (prints[place] for place in kept))
-        gone |= {own[pair.first]: kept[pair.second] for pair in pairs}
+        likest = sorted(pairs, key=lambda pair: pair.likeness)  # the last one of a picture counts
+        gone |= {own[pair.first]: kept[pair.second] for pair in likest}
         kept += [place for place in own if place not in gone]
     names = [name_of_frame(picture.marked) for picture in pictures]
     left = [picture for place, picture in enumerate(pictures) if place not in gone]
