@@ -158,7 +158,7 @@ def without_leaks(
         kept += [place for place in own if place not in gone]
     names = [name_of_frame(picture.marked) for picture in pictures]
     left = [picture for place, picture in enumerate(pictures) if place not in gone]
-    return left, [(names[place], names[same]) for place, same in gone.items()]
+    return left, [(names[place], names[same]) for place, same in sorted(gone.items())]
 
 
 def split_runs(pictures: Sequence[MarkedPicture], seed: int) -> dict[str, Part]:

@@ -118,7 +118,8 @@ def train_locator(
             interrupted,
             callbacks.scores,
         )
-    callbacks.note(f"the scores of the tracks are {record.scores_are}")
+    if "validation" in record.clips:
+        callbacks.note(f"the scores of the tracks are {record.scores_are}")
     if not interrupted:
         shutil.rmtree(folder)
     return record
