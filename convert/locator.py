@@ -149,7 +149,7 @@ def join_locator(
         variants={variant: member_of(variant) for variant in sound},
         tracking=record.tracking,
         pooling=record.recipe.pooling,
-        chosen_on="validation",
+        chosen_on="validation" if "validation" in record.clips else "none",
         golden="locator_golden.npz",
         golden_tolerance=tolerance,
     )
@@ -281,7 +281,7 @@ CARD_SECTION = """
 
 {about} Recipe `{recipe}`, seed {seed}, trained on {data}: {counts} pictures to train, of which
 {empty} show no nodule. Boxes begin a track from a score of {start:.2f} on and continue one from
-{keep:.2f}, chosen on validation clips so that at most {false:.0%} of the empty frames have a box.
+{keep:.2f}. These scores are {scores_are}.
 
 {head}
 {variants}
@@ -333,7 +333,7 @@ def _card(
         empty=record.counts["train"]["empty"],
         start=record.tracking.start_score,
         keep=record.tracking.keep_score,
-        false=record.recipe.false_frames,
+        scores_are=record.scores_are,
         head=f"| | {' | '.join(names)} |\n|---|{'---|' * len(names)}",
         variants="\n".join(lines),
         clips=clips,

@@ -7,6 +7,7 @@ import inspect
 import sys
 
 from edge_runtime.bundle.preprocess import PREPROCESSING_STEPS
+from train.locator.recipe import LOCATORS, LocatorRecipe, read_locator_recipe
 from train.recipe import (
     Convolutions,
     EfficientNetLite,
@@ -16,7 +17,7 @@ from train.recipe import (
     read_recipe,
     shipped,
 )
-from train.recipe_keys import NETWORKS, TABLES, Key, default_of, recipe_keys
+from train.recipe_keys import LOCATOR_TABLES, NETWORKS, TABLES, Key, default_of, recipe_keys
 
 HEAD = """\
 # Write a recipe
@@ -34,8 +35,8 @@ The package holds {shipped}.
 is unknown, missing or out of range is refused. The message names the key.
 
 This page is generated from the code (`docs/recipe_page.py`). Edit the docstrings in
-`train/recipe.py`, `train/augmentation.py`, `train/samples.py` and `edge_runtime/bundle/manifest.py`
-instead of this page.
+`train/recipe.py`, `train/augmentation.py`, `train/samples.py`, `train/locator/recipe.py`,
+`edge_runtime/bundle/manifest.py` and `edge_runtime/bundle/policies.py` instead of this page.
 """
 
 COLUMNS = "| key | type | default | allowed | meaning |\n|---|---|---|---|---|"
@@ -79,9 +80,25 @@ def network_section() -> str:
     )
 
 
+def locator_section() -> str:
+    """The keys of the recipe of a locator that are not those of a classifier."""
+    keys = recipe_keys(recipe=LocatorRecipe)
+    parts = [
+        "## The recipe of a locator",
+        "It [finds nodules](locate.md). All of its tables are required. `[network]` is as above, "
+        "but for `convolutions`; `[augmentation]` is as above.",
+        table([key for key in keys if not key.table]),
+    ]
+    for name, kind in LOCATOR_TABLES.items():
+        if kind not in TABLES.values():
+            own = [key for key in keys if key.table == name]
+            parts.append(f"### `[{name}]` of a locator\n\n{about(kind)}\n\n{table(own)}")
+    return "\n\n".join(parts)
+
+
 def page() -> str:
     """The page as Markdown."""
-    names = [f"`{name}`" for name in shipped()]
+    names = [f"`{name}`" for name in (*shipped(), *LOCATORS)]
     sections = [HEAD.format(shipped=", ".join(names[:-1]) + " and " + names[-1])]
     sections.append(f"## The keys above all tables\n\n{table(keys_of(''))}")
     sections.append("### The steps of `preprocessing`\n\n| step | meaning |\n|---|---|")
@@ -95,8 +112,12 @@ def page() -> str:
         required = default_of(Recipe, name) == "required"
         need = "This table is required." if required else "This table may be left out."
         sections.append(f"## `[{name}]`\n\n{need}\n\n{body}")
+    sections.append(locator_section())
     sections.append("## The recipes in the package\n\n| recipe | what it makes |\n|---|---|")
     sections[-1] += "".join(f"\n| `{name}` | {read_recipe(name).about} |" for name in shipped())
+    sections[-1] += "".join(
+        f"\n| `{name}` | {read_locator_recipe(name).about} |" for name in LOCATORS
+    )
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 

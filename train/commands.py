@@ -31,6 +31,7 @@ if find_spec("tensorflow") is None:
 TIRADS_HELP = "Grades to classes, as 2=benign,3=benign,5=malignant."
 MAX_CLASSES = 10
 """Of more a terminal shows the means alone; `report.html` has all."""
+NO_OUT = "--out FOLDER: where the run is written; --preview FILE.png only looks"
 DATA_HELP = "CSV, Pascal VOC, DDTI or class folders, of images or DICOM files."
 
 
@@ -138,6 +139,8 @@ def train(
 
     sonolite train my-images --also my-clips --recipe nodule-locator --out locator
 
+    sonolite train my-images --recipe nodule-locator --preview sheet.png
+
     On several machines: the same command on each, with TensorFlow's TF_CONFIG.
     """
     from train.arguments import check_training
@@ -149,16 +152,19 @@ def train(
         changed = (
             part_groups or no_distillation or drop_leaks or labels or positive or task or tirads
         )
-        if folds or hold_out or epochs or preview or changed:
+        if folds or hold_out or epochs or changed:
             raise BadInput(
                 f"--recipe {recipe}: a locator takes --out, --also, --other, --start-from, --seed, "
-                "--resume, --json alone"
+                "--preview, --resume, --json alone"
             )
+        folders = [data, *(also or ())]
+        if preview is not None:
+            _draw_marked_preview(preview, folders, seed)
+            return
         if out is None:
-            raise BadInput("--out FOLDER: where the run is written")
+            raise BadInput(NO_OUT)
         from train.locator.commands import train_on_terminal
 
-        folders = [data, *(also or ())]
         if train_on_terminal(folders, recipe, out, seed, other, start_from, resume, as_json):
             raise typer.Exit(130)
         return
@@ -181,7 +187,7 @@ def train(
         _draw_preview(preview, data, recipe, changes, seed)
         return
     if out is None:
-        raise BadInput("--out FOLDER: where the run is written; --preview FILE.png only looks")
+        raise BadInput(NO_OUT)
     check_training(data, recipe, out, resume, folds is not None, changes, other)
 
     from train.cluster import read_cluster
@@ -244,6 +250,22 @@ def _draw_preview(path: Path, data: Path, recipe: str, changes: "Changes", seed:
         labels = plan.recipe.task.labels
         drawn = write_preview(path, plan.collection, labels, seed, tracked(bar, "images"))
         line = f"{path}: {drawn} of {len(plan.collection.samples)} images"
+        bar.console.print(line, markup=False, soft_wrap=True)
+
+
+def _draw_marked_preview(path: Path, folders: list[Path], seed: int) -> None:
+    """Shows what a locator would learn from, and says how it was read."""
+    from train.importers.boxes import read_marked
+    from train.preview import write_marked_preview
+
+    collections = [read_marked(folder) for folder in folders]
+    with progress_bar() as bar:
+        for collection in collections:
+            for line in (f"data: {collection.summary}", *collection.notes):
+                bar.console.print(f"note: {line}", markup=False, soft_wrap=True)
+        drawn = write_marked_preview(path, collections, seed, tracked(bar, "pictures"))
+        every = sum(len(collection.pictures) for collection in collections)
+        line = f"{path}: {drawn} of {every} pictures"
         bar.console.print(line, markup=False, soft_wrap=True)
 
 
@@ -373,7 +395,10 @@ def compare(
     Example: sonolite compare run
     """
     from train.arguments import require_run
+    from train.locator.recipe import is_locator_run
 
+    if is_locator_run(run):
+        raise BadInput(f"{run}: the run of a locator; compare takes the run of a classifier")
     require_run(run)
 
     from train.compare import compare as compare_methods

@@ -77,7 +77,7 @@ def pictures_under(path: Path) -> Iterator[tuple[str, Pixels]]:
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder")
     files = list_files(path, recursive=True) if path.is_dir() else [path]
-    masks = masks_among(files)
+    masks = masks_among(files, path)
     empty = True
     for file in files:
         if file in masks:

@@ -25,17 +25,26 @@ def new(
 ) -> None:
     """Write a recipe file that explains each of its keys.
 
-    Example: sonolite recipe new mass.toml --labels cyst,solid --task "breast mass"
+    Examples: sonolite recipe new mass.toml --labels cyst,solid --task "breast mass"
+
+    sonolite recipe new finder.toml --like nodule-locator
     """
+    from train.locator.recipe import LocatorRecipe, is_locator, read_locator_recipe
     from train.plan import Changes, changed
-    from train.recipe import read_recipe
+    from train.recipe import Recipe, read_recipe
     from train.recipe_keys import commented
 
     if file.suffix != ".toml":
         raise BadInput(f"{file}: a recipe's name ends in .toml")
     refuse_existing(file)
-    names = tuple(word.strip() for word in labels.split(",")) if labels else ()
-    recipe = changed(read_recipe(like), Changes(labels=names, task=task), str(file))
+    recipe: Recipe | LocatorRecipe
+    if is_locator(like):
+        if labels or task:
+            raise BadInput(f"--like {like}: a locator takes no --labels and no --task")
+        recipe = read_locator_recipe(like)
+    else:
+        names = tuple(word.strip() for word in labels.split(",")) if labels else ()
+        recipe = changed(read_recipe(like), Changes(labels=names, task=task), str(file))
     with whole_file(file) as path:
         path.write_text(commented(recipe), "utf-8")
     typer.echo(f"{file}: written; train with --recipe {file}", err=True)
@@ -49,8 +58,14 @@ def check(
 
     Example: sonolite recipe check mass.toml
     """
+    from train.locator.recipe import is_locator, read_locator_recipe
     from train.recipe import read_recipe
 
+    if is_locator(recipe):
+        locator = read_locator_recipe(recipe)
+        kind = locator.network.__struct_config__.tag
+        typer.echo(f"{recipe}: a locator; {kind}, {locator.fit.steps} steps")
+        return
     plan = read_recipe(recipe)
     teachers = plan.distillation and f", {plan.distillation.teachers} teachers"
     typer.echo(
@@ -61,7 +76,9 @@ def check(
 
 @recipes.command()
 def explain(
-    key: Annotated[str | None, typer.Argument(help="A key, as fit.epochs; else all.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(help="A key or table, as fit.epochs; else all.")
+    ] = None,
     network: Annotated[
         str, typer.Option(help="The kind of network whose keys are explained.")
     ] = "efficientnet-lite",
@@ -72,16 +89,21 @@ def explain(
 
     sonolite recipe explain fit.balance
     """
+    from train.locator.recipe import LocatorRecipe
     from train.recipe_keys import NETWORKS, recipe_keys
 
     if network not in NETWORKS:
         raise BadInput(f"--network {network}: there are {', '.join(NETWORKS)}")
-    named = {f"{entry.table}.{entry.name}".lstrip("."): entry for entry in recipe_keys(network)}
-    chosen = {name: named[name] for name in named if key in (None, name, named[name].name)}
+    own = recipe_keys(network)
+    more = [entry for entry in recipe_keys(network, LocatorRecipe) if entry not in own]
+    named = [(f"{entry.table}.{entry.name}".lstrip("."), entry) for entry in (*own, *more)]
+    chosen = [its for its in named if key in (None, its[0], its[1].name, its[1].table)]
     if not chosen:
-        raise BadInput(f"no key {key!r}; there are {', '.join(named)}")
+        names = dict.fromkeys(name for name, _ in named)
+        raise BadInput(f"no key {key!r}; there are {', '.join(names)}")
     console = Console()
-    for name, entry in chosen.items():
+    for name, entry in chosen:
+        whose = "" if entry in own else "of a locator, "
         allowed = f"; {entry.allowed}" if entry.allowed else ""
-        console.print(f"{name}: {entry.type}{allowed} ({entry.default})", markup=False)
+        console.print(f"{name}: {whose}{entry.type}{allowed} ({entry.default})", markup=False)
         console.print(f"    {entry.meaning}", markup=False)

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -11,7 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 import msgspec
 
 from edge_runtime.bundle.manifest import NAME, Decision, Limits
+from edge_runtime.bundle.policies import PoolingPolicy, TrackingPolicy
 from train.augmentation import Augmentation
+from train.locator.recipe import LocatorFit, LocatorLimits, LocatorRecipe, Sampling
 from train.recipe import (
     Convolutions,
     Distillation,
@@ -33,6 +35,15 @@ TABLES: dict[str, type] = {
     "limits": Limits,
 }
 """The tables of a recipe with the class that reads each; of `network` see `NETWORKS`."""
+LOCATOR_TABLES: dict[str, type] = {
+    "fit": LocatorFit,
+    "sampling": Sampling,
+    "augmentation": Augmentation,
+    "tracking": TrackingPolicy,
+    "pooling": PoolingPolicy,
+    "limits": LocatorLimits,
+}
+"""The same of the recipe of a locator."""
 NETWORKS: dict[str, type] = {
     str(kind.__struct_config__.tag): kind for kind in (Convolutions, EfficientNetLite, MobileNetV2)
 }
@@ -54,20 +65,27 @@ class Key:
     meaning: str
 
 
-def recipe_keys(network: str = EfficientNetLite.kind) -> list[Key]:
-    """Every key of a recipe with the network of that kind, in the order of a file."""
-    tables: list[tuple[str, type]] = [("", Recipe), *TABLES.items()]
-    tables.insert(2, ("network", NETWORKS[network]))
-    return [key for table, kind in tables for key in _keys(table, kind)]
+def recipe_keys(network: str = EfficientNetLite.kind, recipe: type = Recipe) -> list[Key]:
+    """Every key of a recipe with the network of that kind, in the order of a file.
+
+    `recipe` is the class that reads it: `Recipe`, or `LocatorRecipe`.
+    """
+    hints = get_type_hints(recipe)
+    tables = TABLES if recipe is Recipe else LOCATOR_TABLES
+    names = ", ".join(str(kind.__struct_config__.tag) for kind in get_args(hints["network"]))
+    chosen = Key("network", "kind", "text", names, "required", "The kind of network.")
+    found = [*_keys("", recipe, {*tables, "network"})]
+    for table, kind in tables.items():
+        if table == "fit":
+            found += [chosen, *_keys("network", NETWORKS[network])]
+        found += _keys(table, kind)
+    return found
 
 
-def _keys(table: str, kind: type) -> Iterator[Key]:
+def _keys(table: str, kind: type, tables: Collection[str] = ()) -> Iterator[Key]:
     docs = _docstrings(kind)
-    if table == "network":
-        names = ", ".join(NETWORKS)
-        yield Key(table, "kind", "text", names, "required", "The kind of network.")
     for name, hint in get_type_hints(kind, include_extras=True).items():
-        if get_origin(hint) is ClassVar or (kind is Recipe and name in {*TABLES, "network"}):
+        if get_origin(hint) is ClassVar or name in tables:
             continue
         word, allowed = _type_and_range(hint)
         yield Key(table, name, word, allowed, default_of(kind, name), docs.get(name, ""))
@@ -147,13 +165,13 @@ def toml_value(value: object) -> str:
     return str(value)
 
 
-def commented(recipe: Recipe) -> str:
+def commented(recipe: Recipe | LocatorRecipe) -> str:
     """The recipe as a TOML file that explains each of its keys."""
     entries = msgspec.to_builtins(recipe)
     lines: list[str] = []
     table = ""
-    absent = {name for name in TABLES if entries[name] is None}
-    for key in recipe_keys(entries["network"]["kind"]):
+    absent = {name for name in TABLES if name in entries and entries[name] is None}
+    for key in recipe_keys(entries["network"]["kind"], type(recipe)):
         if key.table in absent:
             continue
         if key.table != table:

@@ -74,13 +74,15 @@ def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
     return [path for path in files if kind_of(path) in (Kind.IMAGE, Kind.DICOM)]
 
 
-def masks_among(paths: Sequence[Path]) -> set[Path]:
-    """Which of `paths` mark the lesion of a picture among them, judged by their names.
+def masks_among(paths: Sequence[Path], folder: Path) -> set[Path]:
+    """Which of `paths`, all in `folder`, mark the lesion of a picture among them, by their names.
 
     `scan_mask.png`, `scan_mask_1.png` and the like beside `scan.png`, and all in a folder `masks`.
+    What `folder` itself is called says nothing.
     """
-    names = {(path.parent, path.stem) for path in paths}
-    return {path for path in paths if _is_mask(path, names)}
+    inner = [path.relative_to(folder) for path in paths]
+    names = {(path.parent, path.stem) for path in inner}
+    return {path for path, its in zip(paths, inner, strict=True) if _is_mask(its, names)}
 
 
 def _is_mask(path: Path, names: set[tuple[Path, str]]) -> bool:

@@ -162,7 +162,7 @@ class LocatorStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="loc
     pooling: PoolingPolicy
     """How the frames of one track become a decision."""
     chosen_on: str
-    """The data that both policies were chosen on; never the test split."""
+    """The data that the scores of the tracks were chosen on, or `none`; never the test split."""
     golden: str
     """The member with the golden answers of the float model."""
     golden_tolerance: dict[Variant, Share]

@@ -25,9 +25,9 @@ class TrackingPolicy:
     """The intersection over union with the box of a track from which on a detection is of that
     nodule."""
     confirm_seconds: Seconds
-    """A track is shown once it was followed for so long,"""
+    """A track is shown once it was followed for so long and by `confirm_hits` detections."""
     confirm_hits: Annotated[int, Meta(ge=1, le=1000)]
-    """and by so many detections."""
+    """How many detections a track must have before it is shown."""
     coast_seconds: Annotated[float, Meta(ge=0, le=2)]
     """For so long at most the box of a track that was not detected is shown. A track that was never
     shown ends then."""

@@ -66,6 +66,7 @@ def test_the_card_has_one_section_on_the_locator(finder: Bundle, demo_bundle: Bu
     section = card.partition("\n## Locator\n")[2]
     for words in ("pictures, clips", "AP50", "On the test clips", "Edge TPU", "seed 0", "dB"):
         assert words in section
+    assert "These scores are chosen on validation clips" in section
 
 
 def test_the_gate_holds_every_variant_against_float32(finder: Bundle) -> None:
@@ -167,6 +168,17 @@ def test_pictures_are_found_where_they_were_moved(
     assert set(stage.variants) == {"float32"}
 
 
+def test_scores_of_a_run_without_validation_clips_are_not_called_chosen(
+    lossy_run: Path, demo_path: Path, tmp_path: Path
+) -> None:
+    words = ("convert", lossy_run, "--classifier", demo_path, "--variants", "float32")
+    assert sonolite(*words, "--out", tmp_path / "a.sonolite").code == 0
+    bundle = open_bundle(tmp_path / "a.sonolite")
+    assert "These scores are those of the recipe" in bundle.read(CARD).decode()
+    assert bundle.manifest.locator is not None
+    assert bundle.manifest.locator.chosen_on == "none"
+
+
 def test_a_variant_below_the_limits_is_refused_with_its_figures(
     lossy_run: Path, demo_path: Path, tmp_path: Path
 ) -> None:
@@ -222,6 +234,7 @@ def lossy_run(shared: Shared, locator_run: Path) -> Path:
         record = json.loads((run / "run.json").read_bytes())
         record |= {"root": str(data), "split_sha256": sha256(run / "split.csv")}
         record["recipe"]["limits"] = {"ap50_drop": 0.1, "recall_drop": 0.1}
+        record["clips"] = {}
         record["tracking"] |= {"start_score": 0.5, "keep_score": 0.25}
         (run / "run.json").write_text(json.dumps(record))
         replace_model(run, lossy_network().save)

@@ -12,6 +12,7 @@ from rich.console import Console
 from devices import BadInput
 from edge_runtime.bundle import preprocess
 from edge_runtime.results.result import NOTICE
+from tests.conftest import refused, sonolite
 from train.classical import METHODS, extract, fit_method
 from train.compare import (
     CALLS,
@@ -153,3 +154,7 @@ def test_an_image_that_is_gone_is_named(run: Run) -> None:
     split = Split(tuple(samples), run.split.parts)
     with pytest.raises(BadInput, match=r"gone\.png"):
         compare(replace(run, split=split), methods=FEW)
+
+
+def test_the_run_of_a_locator_is_refused_as_one(locator_run: Path) -> None:
+    refused(sonolite("compare", locator_run), "the run of a locator")

@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import refused, sonolite
-from train.recipe import read_recipe, shipped
+from train.locator.recipe import LOCATORS, LocatorRecipe, read_locator_recipe
+from train.recipe import Recipe, read_recipe, shipped
 from train.recipe_keys import NETWORKS, commented, recipe_keys
 
 
+@pytest.mark.parametrize("recipe", [Recipe, LocatorRecipe])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_key_is_explained(network: str) -> None:
-    keys = recipe_keys(network)
+def test_every_key_is_explained(network: str, recipe: type) -> None:
+    keys = recipe_keys(network, recipe)
     assert len({(key.table, key.name) for key in keys}) == len(keys)
     for key in keys:
         assert key.meaning.endswith((".", "`")), key
@@ -24,6 +26,28 @@ def test_a_commented_recipe_is_read_as_the_same(name: str, tmp_path: Path) -> No
     path = tmp_path / "a.toml"
     path.write_text(commented(recipe))
     assert read_recipe(str(path)) == recipe
+
+
+@pytest.mark.parametrize("name", LOCATORS)
+def test_a_commented_recipe_of_a_locator_is_read_as_the_same(name: str, tmp_path: Path) -> None:
+    recipe = read_locator_recipe(name)
+    path = tmp_path / "a.toml"
+    path.write_text(commented(recipe))
+    assert read_locator_recipe(str(path)) == recipe
+
+
+def test_the_recipe_of_a_locator_is_written_checked_and_explained(tmp_path: Path) -> None:
+    path = tmp_path / "finder.toml"
+    words = ("recipe", "new", path, "--like", "nodule-locator")
+    refused(sonolite(*words, "--labels", "cyst,solid"), "a locator takes no --labels")
+    assert sonolite(*words).code == 0
+    for recipe in (path, "nodule-locator"):
+        done = sonolite("recipe", "check", recipe)
+        assert done.stdout == f"{recipe}: a locator; efficientnet-lite, 1900 steps\n"
+    path.write_text(path.read_text().replace("steps = 1900", "steps = 0"))
+    refused(sonolite("recipe", "check", path), "fit.steps")
+    explained = sonolite("recipe", "explain", "sampling")
+    assert explained.stdout.startswith("sampling.marked: of a locator, number; above 0")
 
 
 def test_a_recipe_is_written_checked_and_explained(tmp_path: Path) -> None:

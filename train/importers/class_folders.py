@@ -50,7 +50,7 @@ def _read_classes(folder: Path, task: Naming, root: Path) -> Collection:
         if not pictures and not task.knows(child.name):
             continue
         label = task.label(child.name, str(folder))
-        masks = masks_among(pictures)
+        masks = masks_among(pictures, folder)
         dropped += [Dropped(str(path), "mask") for path in pictures if path in masks]
         strangers = set(files) - set(pictures)
         dropped += [

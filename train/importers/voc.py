@@ -28,7 +28,7 @@ def read_voc(folder: Path, task: Naming) -> Collection:
     dropped: list[Dropped] = []
     files = [path for path in list_files(folder, recursive=True) if path.suffix.lower() == ".xml"]
     pictures = list_pictures(folder, recursive=True)
-    masks = masks_among(pictures)
+    masks = masks_among(pictures, folder)
     dropped += [Dropped(str(path), "mask") for path in pictures if path in masks]
     gallery = Gallery(folder, (path for path in pictures if path not in masks))
     annotated: set[Path] = set()

@@ -13,10 +13,11 @@ from devices.capture.dicom import is_dicom, read_header
 from devices.capture.phantom import NODULES, Phantom
 from edge_runtime.bundle.preprocess import Crop, Gray, Picture, Preprocessing, Resize
 from edge_runtime.screen.region import Region
+from train.duplicates import find_common, fingerprint
 from train.importers.boxes import read_marked
 from train.locator.augmentation import Square
-from train.marked import MarkedPicture, marked_pixels
-from train.samples import PARTS, Dropped, Part
+from train.marked import MarkedPicture, marked_pixels, name_of_frame
+from train.samples import LEAK, PARTS, Dropped, Part
 
 LARGER = 1.25
 """How much larger a square is kept than the network sees it, so that it can be moved and scaled."""
@@ -67,8 +68,10 @@ def read_locator_data(
     """Reads data sets, and says of each picture what it is for.
 
     The split is the one that a data set gives; else its groups, in the order of their names, are
-    cut into runs, because neighbouring names are often one neck. Raises BadInput where a data set
-    cannot be read, where a group stands on two sides, and where no picture of a part has a box.
+    cut into runs, because neighbouring names are often one neck. Of near duplicates on two sides
+    the training side's is dropped, or the validation side's where the other tests. Raises BadInput
+    where a data set cannot be read, where a group stands on two sides, and where no picture of a
+    part has a box.
     """
     pictures: list[LocatorPicture] = []
     dropped: list[Dropped] = []
@@ -83,9 +86,17 @@ def read_locator_data(
         pictures += [replace(its, source=source) for its in squares]
     if not any(picture.marked.boxes for picture in pictures):
         raise BadInput(f"{folders[0]}: no picture with a box can be used")
+    pictures, leaks = without_leaks(pictures, side)
+    if leaks:
+        dropped += [Dropped(name, LEAK) for name, _ in leaks]
+        notes.append(
+            f"{len(leaks)} pictures are dropped as duplicates across the split, such as "
+            f"{' of '.join(leaks[0])}"
+        )
     held = {picture.part for picture in pictures if picture.marked.boxes}
     if bare := [part for part in PARTS if part not in held]:
-        raise BadInput(f"{folders[0]}: no picture with a box is of the part {bare[0]}")
+        rest = f"; {len(leaks)} pictures were dropped: {LEAK}" if leaks else ""
+        raise BadInput(f"{folders[0]}: no picture with a box is of the part {bare[0]}{rest}")
     reasons = dict(Counter(str(each.reason) for each in dropped))
     return LocatorData(tuple(pictures), reasons, tuple(notes))
 
@@ -127,6 +138,27 @@ def read_squares(
             moving=moving[picture.path] > 1,
             edge=not picture.boxes and near,
         )
+
+
+def without_leaks(
+    pictures: Sequence[LocatorPicture], side: int
+) -> tuple[list[LocatorPicture], list[tuple[str, str]]]:
+    """The pictures that no picture of a later part duplicates, in their order; `side` in pixels.
+
+    Of the others, the name of each with that of its duplicate. Those of one part may be alike.
+    """
+    prints = [fingerprint(_as_seen(picture, side)) for picture in pictures]
+    kept: list[int] = []
+    gone: dict[int, int] = {}
+    for part in reversed(PARTS):
+        own = [place for place, picture in enumerate(pictures) if picture.part == part]
+        pairs = find_common((prints[place] for place in own), (prints[place] for place in kept))
+        likest = sorted(pairs, key=lambda pair: pair.likeness)  # the last one of a picture counts
+        gone |= {own[pair.first]: kept[pair.second] for pair in likest}
+        kept += [place for place in own if place not in gone]
+    names = [name_of_frame(picture.marked) for picture in pictures]
+    left = [picture for place, picture in enumerate(pictures) if place not in gone]
+    return left, [(names[place], names[same]) for place, same in sorted(gone.items())]
 
 
 def split_runs(pictures: Sequence[MarkedPicture], seed: int) -> dict[str, Part]:
@@ -207,4 +239,9 @@ def simulated_pictures(side: int) -> list[Square]:
 def network_tensor(picture: LocatorPicture, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """The square as the network takes it, uint8 ``[1, side, side, 1]``."""
     side = preprocessing.side
-    return Resize(side)(Picture(picture.square.pixels, None)).pixels.reshape(1, side, side, 1)
+    return _as_seen(picture, side).reshape(1, side, side, 1)
+
+
+def _as_seen(picture: LocatorPicture, side: int) -> Pixels:
+    """The square as large as the network sees it."""
+    return Resize(side)(Picture(picture.square.pixels, None)).pixels

@@ -115,9 +115,10 @@ def _refuse_seen(
         (its for _, its in known), (fingerprint(its.square.pixels) for its in pictures)
     )
     if pairs:
+        likest = sorted(pairs, key=lambda pair: pair.likeness)  # the last one of a picture counts
+        learnt = {pair.second: known[pair.first][0] for pair in likest}
         named = [
-            f"{name_of_frame(pictures[pair.second].marked)} is "
-            f"{name_of_frame(known[pair.first][0])}"
-            for pair in pairs
+            f"{name_of_frame(pictures[place].marked)} is {name_of_frame(its)}"
+            for place, its in sorted(learnt.items())
         ]
         raise BadInput(f"the locator learnt from pictures of this data: {first_of(named)}")

@@ -187,7 +187,8 @@ class ClipFigures:
     show the edge of the nodule."""
     delay: float | None
     """Seconds from the first frame that shows a nodule to the first box that meets it, the median
-    over the runs of marked frames; a run that is never met counts as its length."""
+    over the runs of marked frames. A run that is never met counts as its whole length: of short
+    runs that are all missed it is short, too."""
     false_tracks: float
     """Tracks a minute that meet no nodule in any frame."""
     iou: float | None

@@ -66,6 +66,7 @@ class LocatorRecipe:
     """Everything that makes a locator, but for the data and the seed."""
 
     kind: Literal["locator"]
+    """Tells it from the recipe of a classifier."""
     about: str
     """One line for people: what this recipe makes."""
     preprocessing: str
@@ -79,6 +80,7 @@ class LocatorRecipe:
     tracking: TrackingPolicy
     """How boxes become tracks; the three scores are chosen anew on the validation clips."""
     pooling: PoolingPolicy
+    """How the frames of one track become a decision."""
     limits: LocatorLimits
     false_frames: Rate
     """The share of empty validation frames that may have a box, for the choice of the scores."""

@@ -72,6 +72,23 @@ class LocatorRecord:
     interrupted: bool = False
     """Whether somebody stopped it before the steps of its recipe."""
 
+    @property
+    def scores_are(self) -> str:
+        """Where the scores of the tracks come from, in words."""
+        clips, most = self.clips.get("validation"), self.recipe.false_frames
+        if clips is None:
+            return "those of the recipe, as there are no validation clips to choose them on"
+        if clips.false is None:
+            return "chosen on validation clips, none of which has an empty frame"
+        if clips.false > most:
+            return (
+                f"chosen on validation clips, where {clips.false:.1%} of the empty frames have a "
+                f"box: no scores keep them to {most:.0%}"
+            )
+        return (
+            f"chosen on validation clips so that at most {most:.0%} of the empty frames have a box"
+        )
+
 
 @dataclass(frozen=True)
 class LocatorRun:

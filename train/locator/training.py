@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def train_locator(
     start = None if start_from is None else _start(start_from, recipe)
     side = preprocess.parse(recipe.preprocessing).side
     data = read_locator_data(folders, side, seed, callbacks.pictures)
-    for note in data.notes:
+    for note in (*data.notes, *lacks(data)):
         callbacks.note(note)
     held = data.of("train")[0].square.pixels.shape[0]
     others = []
@@ -118,9 +118,22 @@ def train_locator(
             interrupted,
             callbacks.scores,
         )
+    if "validation" in record.clips:
+        callbacks.note(f"the scores of the tracks are {record.scores_are}")
     if not interrupted:
         shutil.rmtree(folder)
     return record
+
+
+def lacks(data: LocatorData) -> Iterator[str]:
+    """What the data do not hold, and what comes of it."""
+    if all(its.marked.boxes or its.edge for its in data.of("train")):
+        yield "no empty picture to learn from: nothing teaches that there may be no nodule"
+    clips = [its for its in data.of("validation") if its.moving]
+    if not clips:
+        yield "no validation clips: the scores of the tracks stay those of the recipe"
+    elif all(its.marked.boxes for its in clips):
+        yield "no empty frame in the validation clips: nothing bounds the false boxes of the tracks"
 
 
 def _learn(

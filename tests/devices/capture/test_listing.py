@@ -93,15 +93,15 @@ def test_content_decides_and_then_the_name(tmp_path: Path) -> None:
 )
 def test_a_mask_beside_a_picture_is_known(name: str) -> None:
     picture = Path("benign", "A.png" if name.startswith("A") else "a.png")
-    assert masks_among([picture, Path("benign", name)]) == {Path("benign", name)}
+    assert masks_among([picture, Path("benign", name)], Path()) == {Path("benign", name)}
 
 
 @pytest.mark.parametrize("name", ["b_mask.png", "masked.png", "a_1.png", "mask.png", "a_gtx.png"])
 def test_other_pictures_are_no_masks(name: str) -> None:
-    assert masks_among([Path("benign", "a.png"), Path("benign", name)]) == set()
+    assert masks_among([Path("benign", "a.png"), Path("benign", name)], Path()) == set()
 
 
 @given(stem=NAMES.filter(lambda name: "." not in name))
 def test_whatever_a_picture_is_called_its_mask_is_known(stem: str) -> None:
     picture, mask = Path("c", f"{stem}.png"), Path("c", f"{stem}_mask.png")
-    assert masks_among([picture, mask]) == {mask}
+    assert masks_among([picture, mask], Path()) == {mask}

@@ -30,7 +30,7 @@ from train.locator.dataset import (
 )
 from train.locator.recipe import read_locator_recipe
 from train.marked import MarkedPicture
-from train.samples import PARTS, Part
+from train.samples import LEAK, PARTS, Part
 
 SIDE = 64
 NODULE = Box(300, 200, 60, 40)
@@ -223,8 +223,8 @@ def split_folder(folder: Path, parts: Sequence[tuple[Part, bool]]) -> Path:
     """A picture for each, with a box where it says so."""
     lines = ["path,xmin,ymin,xmax,ymax,group,split"]
     folder.mkdir()
-    phantom = Phantom(width=160, height=120, live=False)
     for number, (part, has) in enumerate(parts):
+        phantom = Phantom(seed=number, width=160, height=120, live=False)
         cv2.imwrite(str(folder / f"{number}.png"), phantom.render(number))
         corners = "40,40,70,60" if has else ",,,"
         lines.append(f"{number}.png,{corners},g{number},{part}")
@@ -250,6 +250,34 @@ def test_a_part_of_one_data_set_may_come_from_another(tmp_path: Path, marked: Pa
     folder = split_folder(tmp_path / "data", [("train", True)])
     data = read_locator_data([folder, marked], SIDE, 0)
     assert {its.part for its in data.pictures if its.source == 0} == {"train"}
+
+
+@pytest.mark.parametrize(("first", "second"), [("train", "test"), ("test", "validation")])
+def test_a_picture_on_two_sides_stays_where_it_measures(
+    tmp_path: Path, marked: Path, first: Part, second: Part
+) -> None:
+    names: dict[Part, str] = {}
+    for part in (first, second):
+        folder = split_folder(tmp_path / part, [(part, True)])
+        picture = cv2.imread(str(folder / "0.png"))
+        assert picture is not None
+        cv2.imwrite(str(folder / "0.png"), picture // 8 * 8 + len(names))
+        names[part] = str(folder / "0.png")
+    data = read_locator_data([tmp_path / first, tmp_path / second, marked], SIDE, 0)
+    gone, kept = sorted((first, second), key=PARTS.index)
+    assert data.dropped == {LEAK: 1}
+    assert [str(its.marked.path) for its in data.pictures if its.source < 2] == [names[kept]]
+    assert any(f"such as {names[gone]} of {names[kept]}" in note for note in data.notes)
+
+
+def test_a_part_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    folder = split_folder(tmp_path / "data", [(part, True) for part in PARTS])
+    for name in ("0.png", "1.png"):
+        picture = cv2.imread(str(folder / "2.png"))
+        assert picture is not None
+        cv2.imwrite(str(folder / name), picture + int(name[0]) + 1)
+    with pytest.raises(BadInput, match="of the part train; 2 pictures were dropped: duplicate"):
+        read_locator_data([folder], SIDE, 0)
 
 
 def test_pictures_without_any_box_are_refused(tmp_path: Path, marked: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import refused, sonolite
+from train.duplicates import NAMED
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,13 @@ def test_the_figures_of_the_test_part_are_those_of_the_run(
 def test_pictures_that_it_learnt_from_are_refused(locator_run: Path, marked: Path) -> None:
     done = sonolite("evaluate", locator_run, "--data", marked)
     refused(done, "the locator learnt from pictures of this data")
+
+
+def test_a_refusal_counts_pictures(locator_run: Path, marked_clips: Path) -> None:
+    """Each frame is also a near duplicate of its neighbours."""
+    done = sonolite("evaluate", locator_run, "--data", marked_clips)
+    assert done.stderr.count(" is ") == NAMED
+    refused(done, f"train.avi, frame 9; and {40 - NAMED} more")
 
 
 def test_a_folder_without_marked_pictures_is_refused(locator_run: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from train.locator.learner import LocatorLearner, Source, draw_batch, freeze
 from train.locator.network import RARE, build_locator
 from train.locator.recipe import is_locator_run, read_locator_recipe
 from train.locator.run import LocatorRun, read_locator_run
+from train.locator.training import lacks
 from train.marked import read_marked_pixels
 from train.network import answer
 from train.recipe import EfficientNetLite
@@ -76,6 +77,38 @@ def test_the_scores_are_chosen_and_the_rest_of_the_policy_is_the_recipes(run: Lo
     chosen, given = run.record.tracking, run.record.recipe.tracking
     assert 0 < chosen.keep_score < chosen.start_score < 1
     assert (chosen.min_iou, chosen.confirm_hits) == (given.min_iou, given.confirm_hits)
+
+
+@pytest.mark.parametrize(
+    ("false", "words"),
+    [
+        (0.05, "chosen on validation clips so that at most 5% of the empty frames have a box"),
+        (0.125, "where 12.5% of the empty frames have a box: no scores keep them to 5%"),
+        (None, "chosen on validation clips, none of which has an empty frame"),
+    ],
+)
+def test_the_record_tells_how_the_scores_were_chosen(
+    run: LocatorRun, false: float | None, words: str
+) -> None:
+    clips = replace(run.record.clips["validation"], false=false)
+    assert words in replace(run.record, clips={"validation": clips}).scores_are
+
+
+def test_without_validation_clips_the_scores_are_those_of_the_recipe(run: LocatorRun) -> None:
+    record = replace(run.record, clips={"test": run.record.clips["test"]})
+    assert record.scores_are.startswith("those of the recipe")
+
+
+def test_what_the_data_lack_is_told(marked: Path, marked_clips: Path) -> None:
+    whole = read_locator_data([marked, marked_clips], SIDE, 0)
+    assert list(lacks(whole)) == []
+    stills = [its for its in whole.pictures if not its.moving]
+    (line,) = lacks(replace(whole, pictures=tuple(stills)))
+    assert line.startswith("no validation clips")
+    full = [its for its in whole.pictures if its.marked.boxes]
+    empty, false = lacks(replace(whole, pictures=tuple(full)))
+    assert empty.startswith("no empty picture")
+    assert false.startswith("no empty frame in the validation clips")
 
 
 def test_the_split_lists_every_box_and_every_empty_picture(
@@ -168,7 +201,6 @@ def test_a_run_with_a_missing_or_changed_file_is_refused(
         ("--task", "a"),
         ("--epochs", "3"),
         ("--tirads", "4a"),
-        ("--preview", "sheet.png"),
         ("--part-groups",),
         ("--no-distillation",),
         ("--drop-leaks",),

@@ -61,7 +61,7 @@ def find_masks(files: Sequence[Path], folder: Path) -> set[Path]:
         for path in files
         if any(MASK_FOLDER.fullmatch(part) for part in path.relative_to(folder).parts[:-1])
     }
-    return masks_among(files) | inner
+    return masks_among(files, folder) | inner
 
 
 def _picture(mask: Path, by_stem: dict[str, list[Path]], folder: Path) -> Path | None:

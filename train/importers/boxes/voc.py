@@ -24,7 +24,7 @@ def read_voc_boxes(folder: Path, files: Sequence[Path], listed: Sequence[Path]) 
     """
     found = Found("Pascal VOC")
     pictures = Pictures(folder, listed, (Kind.IMAGE, Kind.DICOM)).all
-    masks = masks_among(pictures)
+    masks = masks_among(pictures, folder)
     found.dropped += [Dropped(str(path), "mask") for path in pictures if path in masks]
     pictures = [path for path in pictures if path not in masks]
     gallery = Gallery(folder, pictures)

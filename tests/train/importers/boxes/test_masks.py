@@ -47,6 +47,12 @@ def test_a_picture_has_a_box_for_each_component(
     assert found.layout == "masks"
 
 
+def test_what_the_data_folder_is_called_says_nothing(tmp_path: Path) -> None:
+    draw(tmp_path / "masks" / "x.png")
+    mask(tmp_path / "masks" / "x_mask.png", ONE)
+    assert boxes(read_marked(tmp_path / "masks")) == {"x.png": [ONE]}
+
+
 def test_the_same_name_in_two_parts_is_not_confused(tmp_path: Path) -> None:
     for index, part in enumerate(("train", "test")):
         draw(tmp_path / part / "images" / "x.png", index)
