@@ -4,6 +4,7 @@ The service tells its supervisor the state at every heartbeat. It writes changes
 lines for the journal: states and counts, never a label, a picture or a patient.
 """
 
+import gc
 import json
 import logging
 import os
@@ -107,6 +108,7 @@ def run_service(layout: Layout, release: str, stop: threading.Event) -> None:
             sinks.append(service.view)
         while not stop.is_set():
             _session(config, chain, service, sinks, stop)
+            gc.collect()  # the parts of an ended session refer to each other, and hold pictures
     service.note_sinks()
 
 
