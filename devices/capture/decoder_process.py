@@ -48,7 +48,7 @@ FRAMES_AHEAD = 2
 """Frames of a recording that are asked for before they are read."""
 MAX_DECODER_MESSAGE = 1 << 16
 """Bytes of a message."""
-ANSWER_SECONDS = 60.0
+DECODER_ANSWER_SECONDS = 60.0
 """After which a process that does not answer hangs. The slowest answer is the first picture of a
 large DICOM file, which takes seconds; a live device answers sooner, with DeviceStalled."""
 DECODER_END_SECONDS = 5.0
@@ -139,7 +139,7 @@ class DecoderProcess(CaptureDevice):
         if len(address) > MAX_DECODER_MESSAGE:
             raise BadInput(f"{name}: too long")
         self._socket, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(ANSWER_SECONDS)
+        self._socket.settimeout(DECODER_ANSWER_SECONDS)
         with end:
             try:
                 self._process = subprocess.Popen(  # noqa: S603  our own module

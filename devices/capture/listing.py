@@ -82,7 +82,7 @@ def masks_among(paths: Sequence[Path], folder: Path) -> set[Path]:
     """
     inner = [path.relative_to(folder) for path in paths]
     names = {(path.parent, path.stem) for path in inner}
-    return {path for path, its in zip(paths, inner, strict=True) if _is_mask(its, names)}
+    return {path for path, name in zip(paths, inner, strict=True) if _is_mask(name, names)}
 
 
 def _is_mask(path: Path, names: set[tuple[Path, str]]) -> bool:

@@ -156,8 +156,10 @@ def describe_nodules(result: Result) -> str:
         return f"no label ({result.reason})"
     if len(result.nodules) == 1:
         return describe_nodule(result, result.nodules[0])
-    each = (f"nodule {its.track}: {describe_nodule(result, its)}" for its in result.nodules)
-    return "; ".join(each)
+    lines = (
+        f"nodule {nodule.track}: {describe_nodule(result, nodule)}" for nodule in result.nodules
+    )
+    return "; ".join(lines)
 
 
 def describe_nodule(result: Result, nodule: Nodule, separator: str = ", ") -> str:
@@ -207,8 +209,9 @@ def from_json(line: str | bytes) -> Result:
     try:
         del record["notice"]
         nodules = [_nodule(nodule) for nodule in record["nodules"]]
-        found = any(nodule.locator_score is not None for nodule in nodules)
-        record.setdefault("searched", found or record["reason"] == NO_NODULE)  # of an earlier line
+        is_found = any(nodule.locator_score is not None for nodule in nodules)
+        # A line of an earlier version does not say it.
+        record.setdefault("searched", is_found or record["reason"] == NO_NODULE)
         latency = FrameLatency(**record["latency_ms"])
         box = None if record["box"] is None else Box(*record["box"])
         parts = {"nodules": tuple(nodules), "latency_ms": latency, "box": box}

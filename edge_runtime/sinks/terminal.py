@@ -94,7 +94,7 @@ def _table(result: Result) -> Table:
 def _decisions(result: Result) -> dict[str, str]:
     """A row for each of several nodules; of a single one for label, score and probabilities."""
     if len(result.nodules) > 1 and result.state is State.LIVE:
-        return {f"nodule {its.track}": describe_nodule(result, its) for its in result.nodules}
+        return {f"nodule {each.track}": describe_nodule(result, each) for each in result.nodules}
     label = {"label": result.label or f"none: {result.reason}"}
     if len(result.nodules) != 1:
         return label | {"score": "-"}

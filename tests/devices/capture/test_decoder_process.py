@@ -122,7 +122,7 @@ def test_a_decoder_that_crashes_is_the_end_of_a_recording(clip: Path) -> None:
 def test_a_decoder_that_hangs_is_the_end_of_a_recording(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder_process, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(decoder_process, "DECODER_ANSWER_SECONDS", 2.0)
     with apart(clip) as device:
         device.read(5.0)
         os.kill(decoders()[0], signal.SIGSTOP)
@@ -134,7 +134,7 @@ def test_a_decoder_that_hangs_is_the_end_of_a_recording(
 def test_a_recording_that_hangs_as_it_is_opened_is_refused(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder_process, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(decoder_process, "DECODER_ANSWER_SECONDS", 0.5)
     receive = decoder_process.DecoderProcess._receive
 
     def stopped(self: decoder_process.DecoderProcess) -> decoder_process.DecoderAnswer:
@@ -222,7 +222,7 @@ def test_a_stream_whose_decoder_crashes_or_hangs_is_opened_again(
     from tests.devices.capture.test_stream import grey, live, serving
 
     if number == signal.SIGSTOP:
-        monkeypatch.setattr(decoder_process, "ANSWER_SECONDS", 5.0)
+        monkeypatch.setattr(decoder_process, "DECODER_ANSWER_SECONDS", 5.0)
     with serving(live(*map(grey, (50, 100, 150)))) as address:
         source = f"http://user:hunter2@{address}?key=hunter3"
         with Reconnecting(device_opener(source, apart=True)) as device:
