@@ -59,12 +59,12 @@ def locate_marked(
         pixels = read_pixels(sample)
         height, width = pixels.shape[:2]
         region = Region(device_region=stored_region(sample.path))
-        boxes = [box for box in _detect(locator, pixels, region) if within(box, width, height)]
+        inside = [within(box, width, height) for box in _detect(locator, pixels, region)]
+        boxes = [box for box in inside if box is not None]
         overlaps = pairwise_iou(corners(boxes), corners([sample.box]))[:, 0] if boxes else None
         if overlaps is not None and overlaps.max() >= MEETS:
             members.append(number)
-            inside = within(boxes[int(overlaps.argmax())], width, height)
-            pictures.append(preprocessing(pixels, inside))
+            pictures.append(preprocessing(pixels, boxes[int(overlaps.argmax())]))
     return LocatedNodules(marked, np.asarray(members, np.int64), np.concatenate(pictures))
 
 
