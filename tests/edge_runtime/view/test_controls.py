@@ -488,8 +488,8 @@ def test_a_box_follows_its_nodule_once_somebody_says_so(
                 take(page, screenshots, "region-follows", LARGE)
                 page.keyboard.press("f")
                 page.wait_for_selector("#region-follow[aria-pressed=false]")
+                wait_until(page, lambda: session.region.fixed_roi is not None)
                 wait_until(page, lambda: not marked())
-                assert session.region.fixed_roi is not None
             finally:
                 stop.set()
                 running.join()
