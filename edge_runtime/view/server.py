@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from devices import BadInput
 from edge_runtime.view.admission import ATTEMPT_SECONDS, Admission, Role, TooManyAttempts
@@ -36,6 +37,8 @@ MAX_REQUEST_BYTES, MAX_HEADER_BYTES = 1024, 16384
 """Of the body of a request or a message of a page, and of the head of a request."""
 SERVER_SECONDS = 3.0
 """Seconds for the server to begin, and to end."""
+CUT_SECONDS = 0.5
+"""Seconds for a connection that was cut to be gone."""
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -51,7 +54,21 @@ TOO_MANY_VIEWERS = 1013
 POLICY_VIOLATION = 1008
 
 
-class LimitedConnection(H11Protocol):
+class Connection(asyncio.Protocol):
+    """A connection that can be cut."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins the connection."""
+        super().connection_made(transport)
+        self._socket: socket.socket = transport.get_extra_info("socket")
+
+    def cut(self) -> None:
+        """Ends the connection at once. A transport of TLS that is closing cannot be aborted."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class LimitedConnection(Connection, H11Protocol):
     """A connection that must ask for something in time."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -62,6 +79,15 @@ class LimitedConnection(H11Protocol):
     def _end_idle(self) -> None:
         if self.scope is None and not self.transport.is_closing():
             self.transport.abort()
+
+
+class ViewerConnection(Connection, WebSocketsSansIOProtocol):
+    """The connection of one viewer."""
+
+    def shutdown(self) -> None:
+        """Ends the connection, unless the viewer is leaving already: uvicorn fails at that."""
+        if not self.transport.is_closing():
+            super().shutdown()
 
 
 class Guard:
@@ -99,6 +125,16 @@ class _Server(Server):
         await super().startup(sockets)
         self.listens.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends every connection; one that does not end in time is cut."""
+        await super().shutdown(sockets)
+        for connection in tuple(self.server_state.connections):
+            connection.cut()  # type: ignore[union-attr]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CUT_SECONDS):
+                while self.server_state.connections:
+                    await asyncio.sleep(0.01)
+
 
 class ViewServer:
     """Serves one view until it is stopped. Every method may be called from any thread."""
@@ -124,7 +160,7 @@ class ViewServer:
                 Guard(self._app(), admission),
                 loop="asyncio",
                 http=LimitedConnection,
-                ws="websockets-sansio",
+                ws=ViewerConnection,
                 ws_max_size=MAX_REQUEST_BYTES,
                 ws_per_message_deflate=False,  # a JPEG does not become smaller
                 lifespan="off",

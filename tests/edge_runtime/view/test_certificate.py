@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from websockets.client import ClientProtocol
+from websockets.protocol import State
+from websockets.uri import parse_uri
 
 from devices import BadInput
 from edge_runtime.view.address import MAX_VIEW_CONNECTIONS, Address
@@ -237,6 +240,35 @@ def test_connections_that_never_speak_tls_are_limited_and_nothing_is_logged(
         for each in idle:
             each.close()
     assert caplog.records == []
+
+
+def test_a_viewer_that_leaves_as_the_view_ends_is_cut(certificate: Certificate) -> None:
+    """The viewer says that it closes its page, and then no more: its machine sleeps."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    with ExitStack() as stack:
+        with open_view(Address("127.0.0.1", 0), FACTS, None, certificate) as view:
+            place = urlsplit(view.link)
+            origin = f"https://{place.netloc}"
+            with closing(http.client.HTTPSConnection(place.netloc, context=trusting)) as asking:
+                asking.request("POST", "/cookie", place.fragment, {"origin": origin})
+                cookie = asking.getresponse().headers["set-cookie"].partition(";")[0]
+            plain = socket.create_connection(("127.0.0.1", place.port or 0), timeout=60)
+            page = stack.enter_context(trusting.wrap_socket(plain))
+            protocol = ClientProtocol(parse_uri(f"wss://{place.netloc}/stream"))
+            request = protocol.connect()
+            request.headers.update({"cookie": cookie, "origin": origin})
+            protocol.send_request(request)
+            page.sendall(b"".join(protocol.data_to_send()))
+            while protocol.state is State.CONNECTING:
+                protocol.receive_data(page.recv(4096))
+            assert protocol.state is State.OPEN
+            protocol.send_close(1001)
+            page.sendall(b"".join(protocol.data_to_send()))
+            while protocol.close_rcvd is None:
+                protocol.receive_data(page.recv(4096))
+        with suppress(OSError):
+            assert page.recv(4096) == b""
 
 
 def test_the_page_is_live_over_tls(browser: "Browser", encrypted: View) -> None:
