@@ -30,11 +30,16 @@ def apart(source: object) -> CaptureDevice:
 
 def decoders(parent: int | None = None) -> list[int]:
     """The decoding processes that a process has started, by default this one."""
-    threads = Path(f"/proc/{parent or os.getpid()}/task").iterdir()
-    children = [
-        int(each) for thread in threads for each in (thread / "children").read_text().split()
-    ]
+    made_by = parent or os.getpid()
+    processes = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+    children = [each for each in processes if parent_of(each) == made_by]
     return [each for each in children if b"decoder_process" in command_line(each)]
+
+
+def parent_of(process: int) -> int | None:
+    with suppress(OSError):
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
 
 
 def command_line(process: int) -> bytes:
