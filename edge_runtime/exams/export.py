@@ -68,7 +68,7 @@ def export_exam(
             (part / name).write_bytes(CsvEncoder().encode(rows))
         (part / "pictures").mkdir()
         for still in stills:
-            drawn = draw_still(folder, exam.id, still)
+            drawn = draw_still(folder, exam.id, still, nodules)
             if drawn is None:
                 notes.append(f"picture {still.number} is missing or damaged")
                 continue
