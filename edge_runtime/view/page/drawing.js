@@ -19,7 +19,7 @@ export function scoreOf(nodule) {
 
 /** The nodule to speak of, as `Result.leading`; undefined where there is none. */
 export function leadingOf(result) {
-  const rank = ({ label, thresholds }) => (label === null ? 2 : label in thresholds ? 0 : 1);
+  const rank = ({ label, thresholds }) => (label === null ? 1 : label in thresholds ? 0 : 2);
   return [...(result?.nodules ?? [])].sort((a, b) => rank(a) - rank(b))[0];
 }
 
