@@ -3,6 +3,7 @@
 import logging
 import re
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from devices.capture.phantom import Phantom
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.exams.recorder import open_exam_recorder
-from edge_runtime.exams.schema import open_exams
+from edge_runtime.exams.schema import DATABASE, open_exams
 from edge_runtime.exams.store import Identity, read_exams
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
@@ -297,6 +298,22 @@ def test_the_page_speaks_of_the_nodule_that_leads(page: "Page", view: View, foun
     wait_for_text(page, "#label", "3 benign")
 
 
+def test_the_words_of_a_nodule_lie_on_no_other(page: "Page", view: View, found: Feed) -> None:
+    left = replace(FOUND, box=Box(200, 200, 80, 80))
+    right = replace(FOUND, track=2, box=Box(300, 120, 120, 75))
+    found.result = replace(TWO, nodules=(left, right))
+    operate(page, view)
+    page.wait_for_function("() => document.querySelectorAll('#nodules button').length === 2")
+    drawn = page.evaluate(
+        """([x, y, w, h]) => {
+            const overlay = document.querySelector("#overlay").getContext("2d");
+            return overlay.getImageData(x, y, w, h).data.some((value) => value > 0);
+        }""",
+        [306, 126, 108, 63],  # within the line of the box on the right
+    )
+    assert not drawn
+
+
 def test_a_picture_is_out_of_scope_where_every_nodule_is(
     page: "Page", view: View, found: Feed
 ) -> None:
@@ -446,6 +463,23 @@ def test_an_exam_that_cannot_be_kept_is_told_and_the_picture_goes_on(
     frame = page.get_attribute("#picture", "data-frame")
     page.wait_for_selector(f"#picture[data-frame]:not([data-frame='{frame}'])")
     wait_for(page, "LIVE")
+
+
+def test_a_still_that_is_not_written_yet_is_not_said_to_be_kept(
+    page: "Page", examination: Examination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.exams.schema.LOCK_SECONDS", 0.1)
+    begin_exam(page, examination)
+    page.wait_for_selector("#keep-still:enabled")
+    with closing(sqlite3.connect(examination.exams / DATABASE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        page.locator("#exam-status", has_text="another program holds the database").wait_for()
+        page.keyboard.press("s")
+        wait_for_text(page, "#answer", "the still waits for the disk")
+        other.execute("ROLLBACK")
+    page.locator("#exam-status", has_text="another program").wait_for(state="hidden")
+    page.keyboard.press("s")
+    wait_for_text(page, "#answer", "still kept")
 
 
 def test_a_paused_page_keeps_no_still_and_says_why(page: "Page", examination: Examination) -> None:
