@@ -60,7 +60,7 @@ class DeviceExam:
             "state": state,
             "patient": self.identity.patient_id or self.identity.name,
             "nodules": self.nodule_count,
-            "stills": self.kept_by_person,
+            "kept by hand": self.kept_by_person,
             "model": f"{self.provenance.bundle} {self.provenance.version}",
         }
 
