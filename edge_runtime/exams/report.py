@@ -220,9 +220,9 @@ def _pictures(
     kept = [still for still in stills if still.kept == "person"]
     best_of = {still.nodule: still for still in stills if still.kept == "best"}
     best = [best_of[nodule.number] for nodule in listed if nodule.number in best_of]
-    chosen = (kept[: REPORT_PICTURES - min(len(best), REPORT_PICTURES // 2)] + best)[
-        :REPORT_PICTURES
-    ]
+    kept = kept[: REPORT_PICTURES - min(len(best), REPORT_PICTURES // 2)]
+    best = best[: REPORT_PICTURES - len(kept)]
+    chosen = kept + sorted(best, key=lambda still: still.nodule or 0)
     pictures = [_picture(folder, exam, still, nodules) for still in chosen]
     present = [picture for picture in pictures if picture is not None]
     return present, len(stills) - len(chosen)
