@@ -101,6 +101,8 @@ class ExamStatus:
     """Steps that wait for the disk."""
     lost: int
     """Steps of the exams of the session that could not be written."""
+    unsent: int
+    """Exams that could not be sent so far."""
     trouble: str | None
     """Why nothing can be written now."""
 
@@ -256,6 +258,7 @@ class ExamRecorder:
                 self._stills,
                 len(self._jobs) + self._taken,
                 self._lost,
+                sum(sink.unsent() for sink in self._exam_sinks),
                 self._trouble,
             )
 

@@ -30,10 +30,12 @@ from edge_runtime.screen.region import Misplaced, Region
 from edge_runtime.screen.saved_regions import saved_regions_of
 from edge_runtime.session.assemble import assemble
 from edge_runtime.session.pipeline import run_session
+from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.view.address import Address
 from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View, open_view
 from tests.conftest import Collected
+from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
 from tests.edge_runtime.view.conftest import FACTS, LARGE, NARROW, Feed, opened
 from tests.edge_runtime.view.test_page import serious, take, wait_for, wait_for_text
@@ -463,6 +465,28 @@ def test_an_exam_that_cannot_be_kept_is_told_and_the_picture_goes_on(
     frame = page.get_attribute("#picture", "data-frame")
     page.wait_for_selector(f"#picture[data-frame]:not([data-frame='{frame}'])")
     wait_for(page, "LIVE")
+
+
+def test_an_exam_that_is_not_sent_is_told(
+    page: "Page", demo_bundle: Bundle, tmp_path: Path
+) -> None:
+    pytest.importorskip("highdicom", reason="needs the extra `dicom`")
+    context = SinkContext(
+        threading.Event(), True, 15.0, outboxes=tmp_path / "outbox", exam_sinks=[]
+    )
+    with ExitStack() as stack:
+        stack.enter_context(open_sink(f"dicom://127.0.0.1:{free_port()}", context))
+        sinks, exams = context.exam_sinks or [], tmp_path / "exams"
+        recorder = stack.enter_context(
+            open_exam_recorder(exams, demo_bundle, str(SOURCE), True, exam_sinks=sinks)
+        )
+        operator = Operator(Region(), SOURCE, tmp_path / "sectors.toml", recorder=recorder)
+        view = stack.enter_context(opened(operator, exams=True))
+        stack.enter_context(Feed(view))
+        operate(page, view)
+        recorder.begin()
+        recorder.end()
+        page.locator("#exam-status", has_text="exams not sent: 1").wait_for()
 
 
 def test_a_still_that_is_not_written_yet_is_not_said_to_be_kept(
