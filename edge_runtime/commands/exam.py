@@ -254,7 +254,7 @@ def _line(each: Exam) -> dict[str, object]:
         "state": state,
         "patient": each.identity.patient_id or each.identity.shown_name,
         "nodules": each.nodules,
-        "kept by hand": each.stills,
+        "pictures": each.pictures,
         "model": f"{each.provenance.bundle} {each.provenance.version}",
     }
 

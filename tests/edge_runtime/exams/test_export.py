@@ -139,6 +139,7 @@ def test_json_has_identity_model_nodules_and_stills(exported: Path) -> None:
     assert len(record["nodules"]) == record["nodule_count"] == 9
     kept = [still for still in record["stills"] if still["kept"] == "person"]
     assert len(kept) == record["kept_by_person"] == 5
+    assert len(record["stills"]) == record["picture_count"]
     assert {still["result"]["state"] for still in record["stills"]} == {"LIVE"}
     assert record["notice"] == NOTICE
 
