@@ -16,7 +16,13 @@ from edge_runtime.commands.options import DAYS, JsonOption, finite
 from edge_runtime.commands.outcomes import show_outcomes
 from edge_runtime.exams.export import exam_record, exam_summary, export_exam, without_identity
 from edge_runtime.exams.recorder import running_exam
-from edge_runtime.exams.report import NODULE_HEAD, exam_warnings, make_report, moment
+from edge_runtime.exams.report import (
+    NODULE_HEAD,
+    exam_warnings,
+    make_report,
+    moment,
+    nodule_row,
+)
 from edge_runtime.exams.schema import DATABASE, DATABASE_ERRORS, open_exams
 from edge_runtime.exams.store import (
     Exam,
@@ -94,10 +100,9 @@ def show_exam(
         _print(f"{name}: {value}")
     for line in exam_warnings(chosen):
         _print(line)
-    if report.nodules:
-        show_outcomes(
-            [dict(zip(NODULE_HEAD, row, strict=True)) for row in report.nodules], as_json=False
-        )
+    rows = [nodule_row(chosen, nodule) for nodule in nodules]
+    if rows:
+        show_outcomes([dict(zip(NODULE_HEAD, row, strict=True)) for row in rows], as_json=False)
     for reason, times in report.reasons:
         _print(f"no label, because: {reason} ({times} times)")
     for line in (f"Pictures: {len(stills)}", *report.explanation, NOTICE):
@@ -249,7 +254,7 @@ def _line(each: Exam) -> dict[str, object]:
         "state": state,
         "patient": each.identity.patient_id or each.identity.shown_name,
         "nodules": each.nodules,
-        "stills": each.stills,
+        "pictures": each.pictures,
         "model": f"{each.provenance.bundle} {each.provenance.version}",
     }
 

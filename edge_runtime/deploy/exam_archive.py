@@ -49,7 +49,8 @@ class DeviceExam:
     identity: _Identity
     provenance: _Provenance
     nodule_count: int
-    kept_by_person: int
+    picture_count: int | None = None
+    """None of an earlier release, which does not tell it."""
 
     def row(self) -> dict[str, object]:
         """A line of a table for a person."""
@@ -60,7 +61,7 @@ class DeviceExam:
             "state": state,
             "patient": self.identity.patient_id or self.identity.name,
             "nodules": self.nodule_count,
-            "stills": self.kept_by_person,
+            "pictures": self.picture_count,
             "model": f"{self.provenance.bundle} {self.provenance.version}",
         }
 

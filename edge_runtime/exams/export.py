@@ -68,7 +68,7 @@ def export_exam(
             (part / name).write_bytes(CsvEncoder().encode(rows))
         (part / "pictures").mkdir()
         for still in stills:
-            drawn = draw_still(folder, exam.id, still)
+            drawn = draw_still(folder, exam.id, still, nodules)
             if drawn is None:
                 notes.append(f"picture {still.number} is missing or damaged")
                 continue
@@ -133,7 +133,9 @@ def exam_record(
 def exam_summary(exam: Exam) -> dict[str, Any]:
     """The facts of an exam, for JSON."""
     record = asdict(exam) | {"interrupted": exam.interrupted}
-    record["nodule_count"], record["kept_by_person"] = record.pop("nodules"), record.pop("stills")
+    names = {"nodules": "nodule_count", "pictures": "picture_count", "stills": "kept_by_person"}
+    for name, key in names.items():
+        record[key] = record.pop(name)
     return record
 
 

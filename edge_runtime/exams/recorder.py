@@ -101,6 +101,8 @@ class ExamStatus:
     """Steps that wait for the disk."""
     lost: int
     """Steps of the exams of the session that could not be written."""
+    unsent: int
+    """Exams that could not be sent so far."""
     trouble: str | None
     """Why nothing can be written now."""
 
@@ -216,7 +218,8 @@ class ExamRecorder:
         """Keeps a picture with its result; `pixels` must not be changed afterwards.
 
         Raises BadInput where no exam runs, for a picture from before the exam, for a picture of a
-        file that `write` has not taken, and where too many pictures wait for the disk.
+        file that `write` has not taken, where too many pictures wait for the disk, and where the
+        folder was removed.
         """
         with self._changed:
             if self._course is None:
@@ -224,6 +227,8 @@ class ExamRecorder:
             last = result.sequence if result.file is None else self._last
             if not self._first <= result.sequence <= last:
                 raise BadInput(NotKept.NOT_OF_EXAM)
+            if self._trouble == NotKept.REMOVED:
+                raise BadInput(NotKept.REMOVED)
             self._require_room(self._pictures < PICTURES_WAITING)
             self._keep_picture(result, pixels, "person", None)
             self._stills += 1
@@ -253,6 +258,7 @@ class ExamRecorder:
                 self._stills,
                 len(self._jobs) + self._taken,
                 self._lost,
+                sum(sink.unsent() for sink in self._exam_sinks),
                 self._trouble,
             )
 

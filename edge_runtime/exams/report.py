@@ -1,7 +1,7 @@
 """The report of an exam on one page: the words and pictures, before HTML or PDF is made of them."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -56,15 +56,17 @@ def make_report(
     decisions: list[ExamDecision],
 ) -> ExamReport:
     """The report of an exam whose pictures lie in `folder`."""
-    ranked = sorted(nodules, key=lambda nodule: -nodule.frames)
-    listed = sorted(ranked[:REPORT_NODULES], key=lambda nodule: nodule.number)
-    pictures, rest = _pictures(folder, exam.id, listed, stills)
+    thresholds = exam.provenance.thresholds
+    ranked = sorted(nodules, key=lambda nodule: (nodule.label not in thresholds, -nodule.frames))
+    chosen = ranked[:REPORT_NODULES]
+    listed = sorted(chosen, key=lambda nodule: nodule.number)
+    pictures, rest = _pictures(folder, exam.id, chosen, stills, nodules)
     reasons = Counter(each.reason for each in decisions if each.label is None and each.reason)
     return ExamReport(
         title=f"Exam {exam.id}",
         facts=tuple(_facts(exam, len(nodules), len(decisions))),
         warnings=tuple(exam_warnings(exam)),
-        nodules=tuple(_row(exam, nodule) for nodule in listed),
+        nodules=tuple(nodule_row(exam, nodule) for nodule in listed),
         nodules_note=_nodules_note(len(nodules) - len(listed)),
         pictures=tuple(pictures),
         pictures_note=f"{rest} more pictures are among the files of the exam." if rest else None,
@@ -123,8 +125,12 @@ def moment(utc: str) -> str:
     return f"{datetime.fromisoformat(utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def draw_still(folder: Path, exam: int, still: KeptStill) -> tuple[Pixels, Result | None] | None:
+def draw_still(
+    folder: Path, exam: int, still: KeptStill, nodules: list[ExamNodule]
+) -> tuple[Pixels, Result | None] | None:
     """A kept picture with the result drawn in, BGR, and the result.
+
+    The drawn boxes bear the numbers of `nodules`, as all of the exam does.
 
     None where the file is missing or damaged. The result is None, and nothing is drawn, where
     another version kept it and this one cannot read it.
@@ -133,8 +139,17 @@ def draw_still(folder: Path, exam: int, still: KeptStill) -> tuple[Pixels, Resul
     if pixels is None:
         return None
     result = result_of(still)
-    drawn = pixels if result is None else draw_result(pixels, result)  # type: ignore[arg-type]
-    return drawn, result  # type: ignore[return-value]
+    if result is None:
+        return pixels, None  # type: ignore[return-value]
+    return draw_result(pixels, _numbered(result, nodules)), result  # type: ignore[arg-type]
+
+
+def _numbered(result: Result, nodules: list[ExamNodule]) -> Result:
+    """The result with the numbers of the exam in place of those of the session."""
+    numbers = {(nodule.file, nodule.track): nodule.number for nodule in nodules}
+    listed = [nodule for nodule in result.nodules if (result.file, nodule.track) in numbers]
+    renumbered = (replace(nodule, track=numbers[result.file, nodule.track]) for nodule in listed)
+    return replace(result, nodules=tuple(renumbered))
 
 
 def result_of(still: KeptStill) -> Result | None:
@@ -166,7 +181,8 @@ def _facts(exam: Exam, nodules: int, decisions: int) -> list[tuple[str, str]]:
     ]
 
 
-def _row(exam: Exam, nodule: ExamNodule) -> tuple[str, ...]:
+def nodule_row(exam: Exam, nodule: ExamNodule) -> tuple[str, ...]:
+    """What was decided about a nodule, below NODULE_HEAD."""
     thresholds = exam.provenance.thresholds
     label = max(thresholds, key=nodule.probability.__getitem__)
     bounds = ""
@@ -187,26 +203,35 @@ def _row(exam: Exam, nodule: ExamNodule) -> tuple[str, ...]:
 def _nodules_note(rest: int) -> str | None:
     if not rest:
         return None
-    return f"These were seen in most frames; {rest} more are in nodules.csv."
+    return (
+        "Nodules with the positive label go first, then those seen in most frames; "
+        f"{rest} more are in nodules.csv."
+    )
 
 
 def _pictures(
-    folder: Path, exam: int, nodules: list[ExamNodule], stills: list[KeptStill]
+    folder: Path,
+    exam: int,
+    listed: list[ExamNodule],
+    stills: list[KeptStill],
+    nodules: list[ExamNodule],
 ) -> tuple[list[ReportPicture], int]:
     """What somebody kept first, and the best picture of each listed nodule; how many are left."""
-    numbers = {nodule.number for nodule in nodules}
     kept = [still for still in stills if still.kept == "person"]
-    best = [still for still in stills if still.kept == "best" and still.nodule in numbers]
-    chosen = (kept[: REPORT_PICTURES - min(len(best), REPORT_PICTURES // 2)] + best)[
-        :REPORT_PICTURES
-    ]
-    pictures = [_picture(folder, exam, still) for still in chosen]
+    best_of = {still.nodule: still for still in stills if still.kept == "best"}
+    best = [best_of[nodule.number] for nodule in listed if nodule.number in best_of]
+    kept = kept[: REPORT_PICTURES - min(len(best), REPORT_PICTURES // 2)]
+    best = best[: REPORT_PICTURES - len(kept)]
+    chosen = kept + sorted(best, key=lambda still: still.nodule or 0)
+    pictures = [_picture(folder, exam, still, nodules) for still in chosen]
     present = [picture for picture in pictures if picture is not None]
     return present, len(stills) - len(chosen)
 
 
-def _picture(folder: Path, exam: int, still: KeptStill) -> ReportPicture | None:
-    drawn = draw_still(folder, exam, still)
+def _picture(
+    folder: Path, exam: int, still: KeptStill, nodules: list[ExamNodule]
+) -> ReportPicture | None:
+    drawn = draw_still(folder, exam, still, nodules)
     if drawn is None:
         return None
     overlay, result = drawn

@@ -166,6 +166,8 @@ class Exam:
     running: bool
     stills: int
     """Pictures that somebody kept."""
+    pictures: int
+    """All pictures that are kept, the best one of each nodule among them."""
     nodules: int
 
     @property
@@ -270,6 +272,7 @@ def read_exams(
     """All exams, or the one of that number; the oldest first. `running` is the one that runs."""
     rows = connection.execute(
         "SELECT *, (SELECT count(*) FROM still WHERE exam = exam.id AND kept = 'person') AS stills,"
+        " (SELECT count(*) FROM still WHERE exam = exam.id) AS pictures,"
         " (SELECT count(*) FROM nodule WHERE exam = exam.id) AS nodules"
         " FROM exam WHERE ?1 IS NULL OR id = ?1 ORDER BY id",
         (exam,),
@@ -439,6 +442,7 @@ def _exam(row: dict[str, Any], running: int | None) -> Exam:
         lost=_value(row, "lost", int),
         running=row["id"] == running,
         stills=row["stills"],
+        pictures=row["pictures"],
         nodules=row["nodules"],
     )
 

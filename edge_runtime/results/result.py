@@ -1,5 +1,6 @@
 """The result of one frame; every sink writes this type."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -130,10 +131,13 @@ class Result:
     def leading(self) -> Nodule | None:
         """The nodule to speak of where there is room for one; None where there is none.
 
-        With two labels one with the positive label goes first, then one with any label, then one
-        without; of several of a kind the first.
+        With two labels one with the positive label goes first, then one without a label: the other
+        label says nothing about it. With more labels one with any goes first. Of several of a kind
+        it is the first.
         """
-        return min(self.nodules, key=_rank, default=None)
+        return min(
+            self.nodules, key=lambda each: label_rank(each.label, each.thresholds), default=None
+        )
 
     @property
     def label(self) -> str | None:
@@ -141,10 +145,11 @@ class Result:
         return None if self.leading is None else self.leading.label
 
 
-def _rank(nodule: Nodule) -> int:
-    if nodule.label is None:
-        return 2
-    return 0 if nodule.label in nodule.thresholds else 1
+def label_rank(label: str | None, thresholds: Collection[str]) -> int:
+    """The place of a nodule with this label among others; the lowest matters most."""
+    if label is None:
+        return 1
+    return 0 if label in thresholds else 2
 
 
 def describe_nodules(result: Result) -> str:

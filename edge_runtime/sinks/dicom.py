@@ -80,6 +80,11 @@ class PacsSink:
             self._running = None
             self._changed.notify_all()
 
+    def unsent(self) -> int:
+        """Exams whose sending failed; see `ExamSink.unsent`."""
+        waiting = self.tally.kept - (self._running is not None) if self._failed else 0
+        return waiting + self.tally.delivery().given_up
+
     def close(self, patient: bool = True) -> None:
         """Ends the session; what is not sent stays on the disk.
 

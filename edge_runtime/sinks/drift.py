@@ -94,7 +94,7 @@ def open_aggregates(uri: SinkUri, tally: Tally) -> Iterator[Aggregates]:
     """
     place, _ = uri.split(())
     if not place:
-        raise BadInput(f"{uri}: names no folder")
+        raise BadInput(f"{uri} names no folder")
     folder = Path(place)
     try:
         folder.mkdir(exist_ok=True)

@@ -66,7 +66,7 @@ def result_file(
     """A file of results that rotates as the options of its URI say; see `RotatingFile`."""
     where, options = uri.split(ROTATION_OPTIONS)
     if not where:
-        raise BadInput(f"{uri}: names no file")
+        raise BadInput(f"{uri} names no file")
     file = RotatingFile(Path(where), parse_rotation(options), head, RESULT_BEGIN)
     try:
         yield ResultFile(file, encode, tally)

@@ -20,7 +20,7 @@ from devices import BadInput
 from devices.capture.source_uri import SourceUri
 from edge_runtime.release.address import is_loopback
 from edge_runtime.results.delivery import Tally
-from edge_runtime.results.result import NOTICE
+from edge_runtime.results.result import NOTICE, label_rank
 from edge_runtime.sinks.messages import CHANGES, RESULTS, Messages
 from edge_runtime.sinks.outbox import Message, NotSent, Outbox
 from edge_runtime.sinks.sink_uri import SinkUri, parse_place
@@ -69,7 +69,7 @@ class _Broker:
             if (key := (message.number, "result")) not in self._published:
                 self._published[key] = self._publish("result", numbered(outbox, message)).mid
         if (key := (messages[-1].number, "state")) not in self._published:
-            self._published[key] = self._publish("state", _state(messages[-1].body), True).mid
+            self._published[key] = self._publish("state", newest_state(messages[-1].body), True).mid
         last = messages[-1].number
         waiting = {n for key, n in self._published.items() if key[0] <= last}
         with self._changed:
@@ -115,16 +115,19 @@ class _Broker:
             self._changed.notify_all()
 
 
-def _state(body: bytes) -> bytes:
+def newest_state(body: bytes) -> bytes:
     """The newest state, from a message."""
     message = msgspec.json.decode(body)
     result = message.get("result")
     state: dict[str, Any] = {"state": "ENDED", "label": None, "reason": None, "notice": NOTICE}
     if result is not None:
-        labels = [nodule["label"] for nodule in result["nodules"] if nodule["label"]]
-        reason = None if labels else result["reason"]
-        state |= {"state": result["state"], "label": labels[0] if labels else None}
-        state |= {"reason": reason, "captured_utc": result["captured_utc"]}
+        leading = min(
+            result["nodules"],
+            key=lambda each: label_rank(each["label"], each["thresholds"]),
+            default=result | {"label": None},
+        )
+        state |= {"state": result["state"], "captured_utc": result["captured_utc"]}
+        state |= {"label": leading["label"], "reason": result["reason"] or leading["reason"]}
     return msgspec.json.encode(state)
 
 

@@ -37,6 +37,9 @@ class ExamSink(Protocol):
     def exam_ended(self) -> None:
         """The exam is complete on the disk."""
 
+    def unsent(self) -> int:
+        """Exams whose sending failed: they wait for another attempt, or were given up."""
+
 
 @runtime_checkable
 class CountedSink(Sink, Protocol):

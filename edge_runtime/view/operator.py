@@ -247,6 +247,7 @@ class Operator:
                 "stills": recorded.stills,
                 "trouble": recorded.trouble,
                 "lost": recorded.lost,
+                "unsent": recorded.unsent,
             }
         status = {
             "region": region.next_roi,

@@ -4,6 +4,8 @@ const RETRY_MS = [250, 500, 1000, 2000];
 const CLOCK_INTERVAL_MS = 1000;
 const CLOCK_READINGS = 10;
 const NEAR_MS = 10; // to the server and back
+const FULL = 1013; // codes that close a WebSocket (its registry at IANA)
+const ENDS = 1012;
 
 /** The server's monotonic clock, learnt from answers: the one that came soonest is the best. */
 class ServerClock {
@@ -31,6 +33,7 @@ export class Connection {
   #kept = false; // whether a confirmation is kept back
   #commands = 0;
   #answers = new Map(); // by the number of a command: what takes its answer
+  #gone = "gone"; // why the server does not answer
 
   constructor({ onFacts, onStatus, onResult, onSign, onEnd, token }) {
     Object.assign(this, { onFacts, onStatus, onResult, onSign, onEnd, token });
@@ -78,7 +81,7 @@ export class Connection {
         refused = !answer.ok;
         this.token = null;
       } catch {
-        return this.#retry("gone"); // the server does not answer: the token is still good
+        return this.#retry(this.#gone); // the server does not answer: the token is still good
       }
     }
     if (refused) return this.onEnd("refused");
@@ -88,6 +91,7 @@ export class Connection {
     socket.onopen = () => {
       opened = true;
       this.#failures = 0;
+      this.#gone = "gone";
       this.#clock = new ServerClock();
       this.#kept = false;
       this.#send(`clock ${Math.round(performance.now())}`);
@@ -96,11 +100,12 @@ export class Connection {
     socket.onclose = async ({ code }) => {
       for (const resolve of this.#answers.values()) resolve({ refused: "gone" });
       this.#answers.clear();
-      if (code === 1013) return this.#retry("full");
-      if (opened) return this.#retry("gone");
+      if (code === FULL) return this.#retry("full");
+      if (code === ENDS) this.#gone = "over";
+      if (opened) return this.#retry(this.#gone);
       // The browser does not say why it failed: a server that answers has refused the cookie.
       const answers = await fetch("/languages.json").then((a) => a.ok, () => false);
-      this.#retry(answers ? "refused" : "gone");
+      this.#retry(answers ? "refused" : this.#gone);
     };
     this.#socket = socket;
   }

@@ -149,7 +149,8 @@ export class Controls {
       this.#answer(this.#text(this.#known?.exam?.begun ? "no_still" : "no_exam"), true);
       return;
     }
-    this.#give({ do: "still", sequence: this.#shown().sequence }, "still_kept");
+    const done = this.#known.exam.trouble ? "still_waits" : "still_kept";
+    this.#give({ do: "still", sequence: this.#shown().sequence }, done);
   }
 
   #openExam() {

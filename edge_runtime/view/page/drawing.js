@@ -19,7 +19,7 @@ export function scoreOf(nodule) {
 
 /** The nodule to speak of, as `Result.leading`; undefined where there is none. */
 export function leadingOf(result) {
-  const rank = ({ label, thresholds }) => (label === null ? 2 : label in thresholds ? 0 : 1);
+  const rank = ({ label, thresholds }) => (label === null ? 1 : label in thresholds ? 0 : 2);
   return [...(result?.nodules ?? [])].sort((a, b) => rank(a) - rank(b))[0];
 }
 
@@ -60,13 +60,14 @@ export function drawOverlay(overlay, result, { words, selected, evidence }) {
   if (!boxes.length && result.box && !result.searched) boxes.push({ box: result.box, nodule: null });
   const thin = Math.max(2, Math.round(height / 240));
   const stands = boxes.some(({ nodule }) => nodule?.track === selected) ? selected : null;
+  const taken = boxes.map(({ box }) => box);
   for (const { box, nodule } of boxes) {
     const colour = colourOf(result, nodule);
     const line = stands !== null && nodule.track === stands ? 2 * thin : thin;
     context.globalAlpha = stands !== null && nodule.track !== stands ? 0.45 : 1;
     strokeBox(context, box, line, colour);
     if (result.state === "LIVE" && nodule) {
-      writeBeside(context, box, words(nodule), line, colour, overlay);
+      taken.push(writeBeside(context, box, words(nodule), line, colour, overlay, taken));
     }
   }
   context.globalAlpha = 1;
@@ -98,19 +99,32 @@ function strokeBox(context, [x, y, w, h], line, colour) {
   context.strokeRect(x + line / 2, y + line / 2, w - line, h - line);
 }
 
-/** A line of text above the box, or below it where there is no room above. */
-function writeBeside(context, [x, y, , h], text, line, colour, { width, height }) {
+/**
+ * A line of text above the box, or below it where it would leave the picture or lie on another of the
+ * `taken` boxes; returns where it lies.
+ */
+function writeBeside(context, box, text, line, colour, { width, height }, taken) {
+  const [x, y, , h] = box;
   const size = Math.max(13, Math.round(height / 24));
   context.font = `600 ${size}px system-ui, sans-serif`;
   const wide = Math.min(width, context.measureText(text).width + size);
   const left = Math.max(0, Math.min(x, width - wide));
   const tall = Math.round(1.4 * size);
-  const top = y >= tall + line ? y - tall - line : Math.min(y + h + line, height - tall);
+  const above = [left, y - tall - line, wide, tall];
+  const below = [left, Math.min(y + h + line, height - tall), wide, tall];
+  const others = taken.filter((each) => each !== box);
+  const isFree = (place) => place[1] >= 0 && !others.some((each) => overlap(each, place));
+  const [, top] = [above, below].find(isFree) ?? (above[1] >= 0 ? above : below);
   context.fillStyle = "rgba(0, 0, 0, 0.75)";
   context.fillRect(left, top, wide, tall);
   context.fillStyle = colour;
   context.textBaseline = "middle";
   context.fillText(text, left + size / 2, top + tall / 2, wide - size);
+  return [left, top, wide, tall];
+}
+
+function overlap([x, y, w, h], [left, top, wide, tall]) {
+  return x < left + wide && left < x + w && y < top + tall && top < y + h;
 }
 
 /** Removes the picture and its overlay. */

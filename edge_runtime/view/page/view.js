@@ -253,9 +253,10 @@ function renderExam(connected) {
   }
   if (exam?.trouble) parts.push(`${text("exam_trouble")}: ${reasonText(exam.trouble)}`);
   if (exam?.lost) parts.push(text("exam_lost").replace("{count}", exam.lost));
+  if (exam?.unsent) parts.push(text("exam_unsent").replace("{count}", exam.unsent));
   show("exam-status", parts.length > 0);
   set("exam-status", parts.join("; "));
-  element("exam-status").dataset.trouble = String(Boolean(exam?.trouble || exam?.lost));
+  element("exam-status").dataset.trouble = String(Boolean(exam?.trouble || exam?.lost || exam?.unsent));
 }
 
 /** The line on the picture. */

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from edge_runtime.bundle.archive import open_bundle
 from edge_runtime.cli import command_line
 from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.recorder import ExamRecorder, open_exam_recorder
+from edge_runtime.exams.report import REPORT_NODULES
 from edge_runtime.exams.store import own_exams_folder
 from tests.conftest import Shared, refused, sonolite
 from tests.edge_runtime.exams.conftest import wait_until
+from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
 
 PATIENT = "PATIENT-4711"
 
@@ -116,7 +120,19 @@ def test_exams_are_listed(folder: Path) -> None:
     assert (exam["id"], exam["identity"]["patient_id"], exam["interrupted"]) == (1, PATIENT, False)
     assert exam["provenance"]["bundle"] == "demo"
     table = sonolite("exam", "list", "--folder", folder)
-    assert (table.code, PATIENT in table.stdout, "ended" in table.stdout) == (0, True, True)
+    assert table.code == 0
+    assert re.search(rf"ended +{PATIENT} +1 +1 +demo", table.stdout), table.stdout
+
+
+def test_every_nodule_of_an_exam_is_shown(demo_path: Path, tmp_path: Path) -> None:
+    count = REPORT_NODULES + 2
+    with open_exam_recorder(tmp_path, open_bundle(demo_path), "phantom:", True) as recorder:
+        recorder.begin()
+        for frame in range(count):
+            recorder.write(result(frame, replace(FOUND, track=frame + 1)), NOISE)
+    shown = sonolite("exam", "show", "1", "--folder", tmp_path).stdout
+    numbers = re.findall(r"^ *(\d+) .*malignant", shown, re.MULTILINE)
+    assert numbers == [str(number) for number in range(1, count + 1)]
 
 
 def test_an_exam_is_shown(folder: Path) -> None:

@@ -22,7 +22,13 @@ from edge_runtime.exams.export import export_exam, without_identity
 from edge_runtime.exams.page import exam_page
 from edge_runtime.exams.pdf import MISSING_LETTERS, exam_pdf, foot_lines
 from edge_runtime.exams.recorder import open_exam_recorder
-from edge_runtime.exams.report import REPORT_NODULES, REPORT_PICTURES, ExamReport, make_report
+from edge_runtime.exams.report import (
+    REPORT_NODULES,
+    REPORT_PICTURES,
+    ExamReport,
+    draw_still,
+    make_report,
+)
 from edge_runtime.exams.store import (
     Identity,
     still_path,
@@ -133,6 +139,7 @@ def test_json_has_identity_model_nodules_and_stills(exported: Path) -> None:
     assert len(record["nodules"]) == record["nodule_count"] == 9
     kept = [still for still in record["stills"] if still["kept"] == "person"]
     assert len(kept) == record["kept_by_person"] == 5
+    assert len(record["stills"]) == record["picture_count"]
     assert {still["result"]["state"] for still in record["stills"]} == {"LIVE"}
     assert record["notice"] == NOTICE
 
@@ -196,8 +203,36 @@ def test_files_without_identity_are_told_apart(folder: Path) -> None:
 
 def test_one_page_has_room_for_so_much(report: ExamReport) -> None:
     assert (len(report.nodules), len(report.pictures)) == (REPORT_NODULES, REPORT_PICTURES)
-    assert report.nodules_note == "These were seen in most frames; 3 more are in nodules.csv."
+    assert report.nodules_note == (
+        "Nodules with the positive label go first, then those seen in most frames; "
+        "3 more are in nodules.csv."
+    )
     assert report.pictures_note is not None
+
+
+def test_a_nodule_with_the_positive_label_is_on_the_page_however_short_it_was_seen(
+    folder: Path,
+) -> None:
+    exam, nodules, stills, decisions = parts_of(folder)
+    silent = [replace(nodule, label=None, reason="not enough") for nodule in nodules]
+    silent[-1] = replace(nodules[-1], label="malignant", reason=None, frames=1)
+    report = make_report(folder, exam, silent, stills, decisions)
+    assert report.nodules[-1][:2] == ("9", "malignant")
+    assert [picture.caption for picture in report.pictures if "Nodule 9" in picture.caption]
+
+
+def test_a_picture_bears_the_numbers_of_the_exam(folder: Path) -> None:
+    """The session had counted nodules before the exam began."""
+    _, nodules, stills, _ = parts_of(folder)
+    later = [replace(nodule, track=nodule.track + 6) for nodule in nodules]
+    line = json.loads(stills[0].result)
+    for nodule in line["nodules"]:
+        nodule["track"] += 6
+    drawn = draw_still(folder, 1, replace(stills[0], result=json.dumps(line)), later)
+    same = draw_still(folder, 1, stills[0], nodules)
+    assert drawn is not None
+    assert same is not None
+    assert np.array_equal(drawn[0], same[0])
 
 
 def test_what_was_decided_stands_in_words(report: ExamReport) -> None:

@@ -295,6 +295,8 @@ def test_a_removed_folder_is_told_and_the_next_exam_makes_it_again(
     feed(recorder, range(2, 4))
     wait_until(lambda: recorder.status().lost)
     assert recorder.status().trouble == "the folder was removed"
+    with pytest.raises(BadInput, match="the folder was removed"):
+        recorder.keep_still(result(3, FOUND), NOISE)
     recorder.end()
     recorder.begin()
     feed(recorder, range(4, 6))

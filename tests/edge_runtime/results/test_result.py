@@ -57,10 +57,10 @@ def test_any_other_text_is_refused(line: str) -> None:
     assert msgspec.json.decode(to_json(RESULT))["notice"]
 
 
-def test_a_positive_label_leads_then_any_label_then_a_nodule_without_one() -> None:
+def test_a_positive_label_leads_then_a_nodule_without_one_then_the_other_label() -> None:
     silent = replace(NODULE, label=None, reason="not enough")
     benign, positive = replace(NODULE, track=2, label="benign"), replace(NODULE, track=3)
-    for nodules in ((silent, benign, positive), (silent, benign), (silent,), ()):
+    for nodules in ((benign, silent, positive), (benign, silent), (benign,), ()):
         result = replace(RESULT, nodules=nodules)
         assert result.leading == (nodules[-1] if nodules else None)
         assert result.label == (nodules[-1].label if nodules else None)

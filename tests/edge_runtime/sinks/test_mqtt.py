@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ import pytest
 from devices import BadInput
 from edge_runtime.results.delivery import Tally
 from edge_runtime.sinks import mqtt, outbox
+from edge_runtime.sinks.messages import Messages
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.sink import Sink
 from tests.edge_runtime.sinks.receiver import Broker
 from tests.edge_runtime.sinks.test_contract import free_port
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
 from tests.edge_runtime.sinks.test_webhook import CHILD, NEWEST, ask, outbox_file, send, wait_until
 
 SECRET = "hunter2hunter2"
@@ -60,6 +62,21 @@ def test_the_state_is_retained_and_the_client_says_that_it_is_there(tmp_path: Pa
             assert entity["state_topic"] == "ward/bed-1/state"
         wait_until(lambda: broker.retained["ward/bed-1/status"] == b"offline")
         wait_until(lambda: b"ENDED" in broker.retained["ward/bed-1/state"])
+
+
+def test_the_state_speaks_of_the_leading_nodule() -> None:
+    benign, silent = (
+        replace(NODULE, label="benign"),
+        replace(NODULE, track=2, label=None, reason="not enough"),
+    )
+    for nodules, label, reason in (
+        ((benign, replace(NODULE, track=3)), "malignant", None),
+        ((benign, silent), None, "not enough"),
+        ((benign,), "benign", None),
+    ):
+        (message,) = Messages("changes").of(replace(RESULT, nodules=nodules))
+        state = json.loads(mqtt.newest_state(message))
+        assert (state["label"], state["reason"]) == (label, reason)
 
 
 @needs_mosquitto

@@ -95,7 +95,11 @@ SILENT = replace(NODULE, label=None, reason="not enough", smoothed=None)
             "nodule 2: malignant",
             overlay.POSITIVE,
         ),
-        ((SILENT, replace(NODULE, track=3, label="benign")), "nodule 3: benign", overlay.NEGATIVE),
+        (
+            (replace(NODULE, label="benign"), replace(SILENT, track=3)),
+            "nodule 3: no label (not enough)",
+            overlay.ABSTAINED,
+        ),
         ((SILENT, replace(SILENT, track=2)), "nodule 1: no label (not enough)", overlay.ABSTAINED),
         ((SILENT,), "no label (not enough)", overlay.ABSTAINED),
     ],

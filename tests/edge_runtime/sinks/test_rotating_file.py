@@ -194,6 +194,12 @@ def test_a_wrong_option_is_named(tmp_path: Path, options: str, why: str) -> None
     assert str(raised.value).startswith(f"jsonl:{tmp_path}/a: {why}")
 
 
+def test_a_sink_without_a_name_is_told() -> None:
+    context = SinkContext(threading.Event(), True, 30.0)
+    with pytest.raises(BadInput, match=r"^jsonl: names no file$"), open_sink("jsonl:", context):
+        pass
+
+
 def test_a_row_stands_for_each_nodule_and_computes_nothing() -> None:
     second = replace(NODULE, track=2, label=None, reason="=cmd|' /C calc'!A0", smoothed=None)
     rows = csv_rows(replace(RESULT, nodules=(NODULE, second), file='a,"b".png'))

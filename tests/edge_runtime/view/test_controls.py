@@ -3,6 +3,7 @@
 import logging
 import re
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from devices.capture.phantom import Phantom
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.exams.recorder import open_exam_recorder
-from edge_runtime.exams.schema import open_exams
+from edge_runtime.exams.schema import DATABASE, open_exams
 from edge_runtime.exams.store import Identity, read_exams
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.classifier import CPU
@@ -29,10 +30,12 @@ from edge_runtime.screen.region import Misplaced, Region
 from edge_runtime.screen.saved_regions import saved_regions_of
 from edge_runtime.session.assemble import assemble
 from edge_runtime.session.pipeline import run_session
+from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.view.address import Address
 from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View, open_view
 from tests.conftest import Collected
+from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
 from tests.edge_runtime.view.conftest import FACTS, LARGE, NARROW, Feed, opened
 from tests.edge_runtime.view.test_page import serious, take, wait_for, wait_for_text
@@ -291,10 +294,26 @@ def test_the_page_speaks_of_the_nodule_that_leads(page: "Page", view: View, foun
     operate(page, view)
     found.result = replace(TWO, nodules=(silent, benign, replace(malignant, track=4)))
     wait_for_text(page, "#label", "4 malignant")
-    found.result = replace(TWO, nodules=(silent, benign))
-    wait_for_text(page, "#label", "3 benign")
-    found.result = replace(TWO, nodules=(silent,), reason=NOT_ENOUGH)
+    found.result = replace(TWO, nodules=(benign, silent))
     wait_for_text(page, "#label", "2 no label")
+    found.result = replace(TWO, nodules=(benign,))
+    wait_for_text(page, "#label", "3 benign")
+
+
+def test_the_words_of_a_nodule_lie_on_no_other(page: "Page", view: View, found: Feed) -> None:
+    left = replace(FOUND, box=Box(200, 200, 80, 80))
+    right = replace(FOUND, track=2, box=Box(300, 120, 120, 75))
+    found.result = replace(TWO, nodules=(left, right))
+    operate(page, view)
+    page.wait_for_function("() => document.querySelectorAll('#nodules button').length === 2")
+    drawn = page.evaluate(
+        """([x, y, w, h]) => {
+            const overlay = document.querySelector("#overlay").getContext("2d");
+            return overlay.getImageData(x, y, w, h).data.some((value) => value > 0);
+        }""",
+        [306, 126, 108, 63],  # within the line of the box on the right
+    )
+    assert not drawn
 
 
 def test_a_picture_is_out_of_scope_where_every_nodule_is(
@@ -446,6 +465,45 @@ def test_an_exam_that_cannot_be_kept_is_told_and_the_picture_goes_on(
     frame = page.get_attribute("#picture", "data-frame")
     page.wait_for_selector(f"#picture[data-frame]:not([data-frame='{frame}'])")
     wait_for(page, "LIVE")
+
+
+def test_an_exam_that_is_not_sent_is_told(
+    page: "Page", demo_bundle: Bundle, tmp_path: Path
+) -> None:
+    pytest.importorskip("highdicom", reason="needs the extra `dicom`")
+    context = SinkContext(
+        threading.Event(), True, 15.0, outboxes=tmp_path / "outbox", exam_sinks=[]
+    )
+    with ExitStack() as stack:
+        stack.enter_context(open_sink(f"dicom://127.0.0.1:{free_port()}", context))
+        sinks, exams = context.exam_sinks or [], tmp_path / "exams"
+        recorder = stack.enter_context(
+            open_exam_recorder(exams, demo_bundle, str(SOURCE), True, exam_sinks=sinks)
+        )
+        operator = Operator(Region(), SOURCE, tmp_path / "sectors.toml", recorder=recorder)
+        view = stack.enter_context(opened(operator, exams=True))
+        stack.enter_context(Feed(view))
+        operate(page, view)
+        recorder.begin()
+        recorder.end()
+        page.locator("#exam-status", has_text="exams not sent: 1").wait_for()
+
+
+def test_a_still_that_is_not_written_yet_is_not_said_to_be_kept(
+    page: "Page", examination: Examination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.exams.schema.LOCK_SECONDS", 0.1)
+    begin_exam(page, examination)
+    page.wait_for_selector("#keep-still:enabled")
+    with closing(sqlite3.connect(examination.exams / DATABASE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        page.locator("#exam-status", has_text="another program holds the database").wait_for()
+        page.keyboard.press("s")
+        wait_for_text(page, "#answer", "the still waits for the disk")
+        other.execute("ROLLBACK")
+    page.locator("#exam-status", has_text="another program").wait_for(state="hidden")
+    page.keyboard.press("s")
+    wait_for_text(page, "#answer", "still kept")
 
 
 def test_a_paused_page_keeps_no_still_and_says_why(page: "Page", examination: Examination) -> None:

@@ -396,6 +396,17 @@ def test_a_server_that_dies_shows_within_a_second(
         wait_for(page, "LIVE")
 
 
+def test_a_session_that_has_ended_is_no_lost_connection(page: "Page") -> None:
+    with opened() as view, Feed(view):
+        page.goto(view.link)
+        wait_for(page, "LIVE")
+    wait_for(page, "NO LIVE VIDEO")
+    with page.expect_event("requestfailed"):  # the page asks again, and nobody answers
+        wait_for_text(page, "#reason", "the session has ended")
+    with page.expect_event("requestfailed"):
+        wait_for_text(page, "#reason", "the session has ended")
+
+
 SIDE, BITS = 16, 12
 """Pixels of a square of the bar code, and squares."""
 CHECK = f"""() => {{
