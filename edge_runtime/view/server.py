@@ -54,7 +54,7 @@ TOO_MANY_VIEWERS = 1013
 POLICY_VIOLATION = 1008
 
 
-class Connection(asyncio.Protocol):
+class WebConnection(asyncio.Protocol):
     """A connection that can be cut."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
             self._socket.shutdown(socket.SHUT_RDWR)
 
 
-class LimitedConnection(Connection, H11Protocol):
+class LimitedConnection(WebConnection, H11Protocol):
     """A connection that must ask for something in time."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -81,7 +81,7 @@ class LimitedConnection(Connection, H11Protocol):
             self.transport.abort()
 
 
-class ViewerConnection(Connection, WebSocketsSansIOProtocol):
+class ViewerConnection(WebConnection, WebSocketsSansIOProtocol):
     """The connection of one viewer."""
 
     def shutdown(self) -> None:
