@@ -17,7 +17,7 @@ from train.duplicates import find_common, fingerprint
 from train.importers.boxes import read_marked
 from train.locator.augmentation import Square
 from train.marked import MarkedPicture, marked_pixels, name_of_frame
-from train.samples import LEAK, PARTS, Dropped, Part
+from train.samples import LEAK, PARTS, Dropped, Part, tell_dropped
 
 LARGER = 1.25
 """How much larger a square is kept than the network sees it, so that it can be moved and scaled."""
@@ -84,8 +84,10 @@ def read_locator_data(
         given = [replace(its, part=parts[its.group]) for its in found.pictures]
         squares = read_squares(given, side, progress, dropped.append, LARGER)
         pictures += [replace(its, source=source) for its in squares]
+    lines = tell_dropped(dropped)
     if not any(picture.marked.boxes for picture in pictures):
-        raise BadInput(f"{folders[0]}: no picture with a box can be used")
+        raise BadInput("; ".join([f"{folders[0]}: no picture with a box can be used", *lines]))
+    notes += lines
     pictures, leaks = without_leaks(pictures, side)
     if leaks:
         dropped += [Dropped(name, LEAK) for name, _ in leaks]

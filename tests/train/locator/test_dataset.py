@@ -217,6 +217,8 @@ def test_what_cannot_be_used_is_counted(marked: Path, tmp_path: Path) -> None:
     data = read_locator_data([folder], SIDE, 0)
     assert len(data.pictures) == 22
     assert sum(data.dropped.values()) == 2
+    line = f"1 dropped: unreadable; the first: {folder / 'p00_5.png'}: not an image"
+    assert line in data.notes
 
 
 def split_folder(folder: Path, parts: Sequence[tuple[Part, bool]]) -> Path:
