@@ -97,8 +97,8 @@ def read_locator_data(
         )
     held = {picture.part for picture in pictures if picture.marked.boxes}
     if bare := [part for part in PARTS if part not in held]:
-        rest = f"; {len(leaks)} pictures were dropped: {LEAK}" if leaks else ""
-        raise BadInput(f"{folders[0]}: no picture with a box is of the part {bare[0]}{rest}")
+        words = f"no picture with a box is of the part {bare[0]}; a column 'split' decides"
+        raise BadInput("; ".join([f"{folders[0]}: {words}", *tell_dropped(dropped)]))
     reasons = dict(Counter(str(each.reason) for each in dropped))
     return LocatorData(tuple(pictures), reasons, tuple(notes))
 
