@@ -7,8 +7,9 @@ import inspect
 import sys
 
 from edge_runtime.bundle.preprocess import PREPROCESSING_STEPS
-from train.locator.recipe import LOCATORS, LocatorRecipe, read_locator_recipe
+from train.locator.recipe import LocatorRecipe, read_locator_recipe
 from train.recipe import (
+    LOCATORS,
     Convolutions,
     EfficientNetLite,
     InvertedResiduals,

@@ -242,10 +242,17 @@ def _draw_preview(path: Path, data: Path, recipe: str, changes: "Changes", seed:
     """Shows what would be learnt from, and says how it was read."""
     from train.plan import make_plan
     from train.preview import write_preview
+    from train.samples import tell_dropped
 
     plan = make_plan(data, recipe, changes)
     with progress_bar() as bar:
-        for line in (f"data: {plan.collection.summary}", plan.assumed, *plan.collection.notes):
+        read = plan.collection
+        for line in (
+            f"data: {read.summary}",
+            plan.assumed,
+            *read.notes,
+            *tell_dropped(read.dropped),
+        ):
             bar.console.print(f"note: {line}", markup=False, soft_wrap=True)
         labels = plan.recipe.task.labels
         drawn = write_preview(path, plan.collection, labels, seed, tracked(bar, "images"))
@@ -257,11 +264,13 @@ def _draw_marked_preview(path: Path, folders: list[Path], seed: int) -> None:
     """Shows what a locator would learn from, and says how it was read."""
     from train.importers.boxes import read_marked
     from train.preview import write_marked_preview
+    from train.samples import tell_dropped
 
     collections = [read_marked(folder) for folder in folders]
     with progress_bar() as bar:
         for collection in collections:
-            for line in (f"data: {collection.summary}", *collection.notes):
+            lines = (*collection.notes, *tell_dropped(collection.dropped))
+            for line in (f"data: {collection.summary}", *lines):
                 bar.console.print(f"note: {line}", markup=False, soft_wrap=True)
         drawn = write_marked_preview(path, collections, seed, tracked(bar, "pictures"))
         every = sum(len(collection.pictures) for collection in collections)

@@ -76,6 +76,7 @@ def cross_validate(
         if folder.exists():
             refuse_strangers(folder)
         if train_split(dataset, split, folder, seed, callbacks).interrupted:
+            callbacks.note("stopped early; --resume goes on")
             raise KeyboardInterrupt
     summary = summarise([out / f"fold{number}" for number in range(1, folds + 1)])
     with whole_file(out / SUMMARY) as path:

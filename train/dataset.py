@@ -13,7 +13,7 @@ from train.outliers import Outliers, read_auxiliary, refuse_unusable
 from train.plan import Changes, make_plan
 from train.pretrained import require_weights
 from train.recipe import Recipe
-from train.samples import PARTS, Part, Sample
+from train.samples import PARTS, Part, Sample, tell_dropped
 from train.split import Split
 
 NO_GROUPS = (
@@ -74,8 +74,8 @@ def read_dataset(
     root = (data if data.is_dir() else data.parent).absolute()
     pairs = tuple(find_duplicates(loaded.fingerprints))
     loaded, pairs = settle_leaks(loaded, pairs, root, leaks, drop_leaks)
-    for reason, count in loaded.reasons.items():
-        callbacks.note(f"{count} dropped: {reason}")
+    for line in tell_dropped(loaded.dropped):
+        callbacks.note(line)
     grouped = len({sample.group for sample in loaded.samples}) < len(loaded.samples)
     if not grouped:
         callbacks.note(NO_GROUPS)

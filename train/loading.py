@@ -56,8 +56,8 @@ def load(
     for sample in progress(found.samples):
         try:
             pixels = read_pixels(sample)
-        except BadInput:
-            dropped.append(Dropped(str(sample.path), "unreadable"))
+        except BadInput as error:
+            dropped.append(Dropped(str(sample.path), "unreadable", str(error)))
             continue
         if reason := check(pixels, sample):
             dropped.append(Dropped(str(sample.path), reason))
@@ -69,7 +69,8 @@ def load(
     if not kept:
         first = dropped[0]
         raise BadInput(
-            f"none of the {len(found.samples)} images can be used: {first.reason}: {first.path}"
+            f"none of the {len(found.samples)} images can be used: {first.reason}: "
+            f"{first.why or first.path}"
         )
     return Loaded(
         tuple(kept), tuple(patches), tuple(prints), tuple(scanners), (*found.dropped, *dropped)

@@ -130,6 +130,7 @@ def marked_pixels(
     read: _Reader | None = None
     with ExitStack() as stack:
         for picture in progress(ordered):
+            why = ""
             try:
                 if picture.path != path:
                     stack.close()
@@ -141,10 +142,10 @@ def marked_pixels(
                 reason = check_marked(pixels, picture)
             except _NoFrame:
                 reason = "missing"
-            except BadInput:
+            except BadInput as error:
                 if drop is None:
                     raise
-                read, reason = None, "unreadable"
+                read, reason, why = None, "unreadable", str(error)
             if reason is None:
                 size = (pixels.shape[1], pixels.shape[0])
                 boxes = tuple(within(box, size) for box in picture.boxes)
@@ -152,7 +153,7 @@ def marked_pixels(
             elif drop is None:
                 raise BadInput(f"{name_of_frame(picture)}: {reason}")
             else:
-                drop(Dropped(name_of_frame(picture), reason))
+                drop(Dropped(name_of_frame(picture), reason, why))
 
 
 def name_of_frame(picture: MarkedPicture) -> str:

@@ -191,8 +191,12 @@ class Recipe:
             raise ValueError(f"{side} pixels cannot be halved {self.network.halvings} times")
 
 
+LOCATORS = ("nodule-locator",)
+"""The recipes of locators in the package; see `train.locator.recipe`."""
+
+
 def shipped() -> list[str]:
-    """The names of the recipes in the package."""
+    """The names of the recipes of classifiers in the package."""
     folder = resources.files("train") / "recipes"
     return sorted(Path(item.name).stem for item in folder.iterdir() if item.name.endswith(".toml"))
 
@@ -207,7 +211,6 @@ def read_recipe(name: str) -> Recipe:
     elif name.endswith(".toml") and Path(name).is_file():
         content = read_regular(Path(name))
     else:
-        raise BadInput(
-            f"no recipe {name!r}; there are {', '.join(shipped())}, or give the path of a .toml"
-        )
+        names = ", ".join((*shipped(), *LOCATORS))
+        raise BadInput(f"no recipe {name!r}; there are {names}, or give the path of a .toml")
     return read_toml(content, Recipe, f"recipe {name}")

@@ -48,6 +48,7 @@ Reason = Literal[
     "too small",
     "no label",
     "no box",
+    "marks a crowd",
     "not a box",
     "box outside the picture",
     "annotated at another size",
@@ -81,6 +82,19 @@ class Dropped:
 
     path: str
     reason: Reason
+    why: str = field(default="", compare=False)
+    """What is wrong with it, in words, where more is known than the reason."""
+
+
+def tell_dropped(dropped: Iterable[Dropped]) -> list[str]:
+    """A line for each reason: how many were dropped for it, and the first of them."""
+    by_reason: dict[Reason, list[Dropped]] = {}
+    for its in dropped:
+        by_reason.setdefault(its.reason, []).append(its)
+    return [
+        f"{len(its)} dropped: {reason}; the first: {its[0].why or its[0].path}"
+        for reason, its in by_reason.items()
+    ]
 
 
 @dataclass(frozen=True)

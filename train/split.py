@@ -44,8 +44,8 @@ def split_by_group(samples: Sequence[Sample], task: Task, seed: int) -> Split:
 
     Raises BadInput where there are too few groups for all classes to be in every part.
     """
-    fewest = _fewest_groups(samples, task, "the data")
-    _require_groups(fewest, len(PARTS), "one each to train, validate and test")
+    purpose = "one each to train, validate and test"
+    fewest = _fewest_groups(samples, task, "the data", len(PARTS), purpose)
     test, validation, *_ = _folds(samples, task, min(FOLDS, fewest), seed)
     parts: list[Part] = ["train"] * len(samples)
     for member in test:
@@ -82,8 +82,7 @@ def cross_validation_splits(
     Whole groups, about the same class shares everywhere; an eighth of what is not tested
     validates. Raises BadInput where there are too few groups for all classes to be in every part.
     """
-    fewest = _fewest_groups(samples, task, "the data")
-    _require_groups(fewest, folds, "one for each fold")
+    _fewest_groups(samples, task, "the data", folds, "one for each fold")
     splits = []
     for members in _folds(samples, task, folds, seed):
         test = np.zeros(len(samples), dtype=bool)
@@ -106,7 +105,7 @@ def hold_out(
     """
     marked = [index for index, its in enumerate(test) if its]
     tested = [samples[index] for index in marked]
-    _require_groups(_fewest_groups(tested, task, "the test"), folds, "one for each fold")
+    _fewest_groups(tested, task, "the test", folds, "one for each fold")
     sets = _folds(tested, task, folds, seed) if folds > 1 else [[*range(len(tested))]]
     splits = []
     for members in sets:
@@ -126,8 +125,8 @@ def _split_around(samples: Sequence[Sample], task: Task, test: Sequence[bool], s
     """The test part is given; of the rest one fold in `REST_FOLDS` validates, the others train."""
     rest = [index for index, tested in enumerate(test) if not tested]
     others = [samples[index] for index in rest]
-    fewest = _fewest_groups(others, task, "what is not tested")
-    _require_groups(fewest, 2, "one each to train and validate")
+    purpose = "one each to train and validate"
+    fewest = _fewest_groups(others, task, "what is not tested", 2, purpose)
     validation = _folds(others, task, min(REST_FOLDS, fewest), seed)[0]
     parts: list[Part] = ["test" if tested else "train" for tested in test]
     for member in validation:
@@ -135,20 +134,25 @@ def _split_around(samples: Sequence[Sample], task: Task, test: Sequence[bool], s
     return _with_all_classes(Split(tuple(samples), tuple(parts)), task)
 
 
-def _fewest_groups(samples: Sequence[Sample], task: Task, where: str) -> int:
-    """In how many groups the class is that is in the fewest. Raises BadInput where it is none."""
+def _fewest_groups(
+    samples: Sequence[Sample], task: Task, where: str, needed: int, purpose: str
+) -> int:
+    """In how many groups the class is that is in the fewest.
+
+    Raises BadInput where they are fewer than `needed` for that `purpose`.
+    """
     require_all_classes(samples, task, where)
-    return min(
-        len({sample.group for sample in samples if sample.label == label}) for label in task.labels
-    )
-
-
-def _require_groups(fewest: int, needed: int, purpose: str) -> None:
-    if fewest < needed:
+    groups = {
+        label: len({sample.group for sample in samples if sample.label == label})
+        for label in task.labels
+    }
+    label = min(task.labels, key=lambda label: groups[label])
+    if groups[label] < needed:
         raise BadInput(
-            f"a class has {fewest} group(s) (patients, cases); at least {needed} are needed, "
-            f"{purpose}"
+            f"the class {label!r} has {groups[label]} group(s) (patients, cases); at least "
+            f"{needed} are needed, {purpose}"
         )
+    return groups[label]
 
 
 def _folds(samples: Sequence[Sample], task: Task, count: int, seed: int) -> list[list[int]]:

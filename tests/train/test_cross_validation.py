@@ -91,6 +91,18 @@ def test_the_summary_is_written_beside_the_folds(crossed: Path, runs: list[Path]
     assert written == json.loads(json.dumps(asdict(summarise(runs))))
 
 
+def test_broken_off_it_says_how_to_go_on(tmp_path: Path, labelled: Path, two_epochs: Path) -> None:
+    said: list[str] = []
+
+    def press(_: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    callbacks = Callbacks(epoch=press, note=said.append)
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(labelled, str(two_epochs), tmp_path / "folds", 0, FOLDS, False, callbacks)
+    assert said[-1] == "stopped early; --resume goes on"
+
+
 @pytest.mark.slow
 def test_broken_off_in_the_second_fold_it_is_gone_on_with(
     tmp_path: Path, labelled: Path, two_epochs: Path, crossed: Path

@@ -14,7 +14,7 @@ from edge_runtime.bundle.preprocess import parse
 from train.augmentation import Augmentation, jitter
 from train.duplicates import fingerprint
 from train.loading import MARGIN, cut, load, prepare
-from train.samples import Collection, Dropped, Sample
+from train.samples import Collection, Dropped, Sample, tell_dropped
 
 WIDTH, HEIGHT = 120, 90
 SCREEN = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -126,6 +126,17 @@ def test_where_nothing_is_left_it_says_so(tmp_path: Path) -> None:
     samples = [Sample(tmp_path / "gone.png", "benign", None, "p")]
     with pytest.raises(BadInput, match="none of the 1 images can be used: unreadable"):
         load(Collection(tuple(samples), (Dropped("x.png", "no label"),)), CROPPED)
+
+
+def test_it_says_why_the_first_cannot_be_read(tmp_path: Path) -> None:
+    deep = picture(tmp_path, "deep.png", SCREEN.astype(np.uint16) * 257)
+    words = "uint16 pixels; window them to 8 bits first"
+    with pytest.raises(BadInput, match=f"unreadable: {deep}: {words}"):
+        load(found([Sample(deep, "benign", None, "p")]), CROPPED)
+    sound = picture(tmp_path, "sound.png")
+    loaded = load(found([Sample(its, "benign", None, "p") for its in (deep, sound)]), CROPPED)
+    line = f"1 dropped: unreadable; the first: {deep}: {words}"
+    assert tell_dropped(loaded.dropped) == [line]
 
 
 def test_prepared_patches_are_one_tensor_in_their_order(tmp_path: Path) -> None:

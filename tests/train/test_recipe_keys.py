@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import refused, sonolite
-from train.locator.recipe import LOCATORS, LocatorRecipe, read_locator_recipe
-from train.recipe import Recipe, read_recipe, shipped
+from train.locator.recipe import LocatorRecipe, read_locator_recipe
+from train.recipe import LOCATORS, Recipe, read_recipe, shipped
 from train.recipe_keys import NETWORKS, commented, recipe_keys
 
 

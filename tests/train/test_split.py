@@ -56,7 +56,7 @@ def test_the_same_seed_splits_the_same() -> None:
 
 
 def test_too_few_groups_are_refused() -> None:
-    with pytest.raises(BadInput, match=r"a class has 2 group\(s\)"):
+    with pytest.raises(BadInput, match=r"the class 'malignant' has 2 group\(s\)"):
         split_by_group(make(5), TASK, 0)
 
 
@@ -109,8 +109,12 @@ def test_the_same_seed_folds_the_same() -> None:
 @pytest.mark.parametrize(
     ("groups", "folds", "said"),
     [
-        (8, 5, r"a class has 4 group\(s\).* at least 5 are needed, one for each fold"),
-        (4, 2, r"a class has 1 group\(s\).* at least 2 are needed, one each to train and validate"),
+        (8, 5, r"the class '\w+' has 4 group\(s\).* at least 5 are needed, one for each fold"),
+        (
+            4,
+            2,
+            r"the class '\w+' has 1 group\(s\).* at least 2 are needed, one each to train",
+        ),
     ],
 )
 def test_too_few_groups_to_fold_are_refused(groups: int, folds: int, said: str) -> None:
@@ -157,8 +161,8 @@ def test_a_test_side_of_one_class_is_refused() -> None:
 @pytest.mark.parametrize(
     ("folds", "said"),
     [
-        (1, r"a class has 1 group\(s\).* one each to train and validate"),
-        (3, r"a class has 2 group\(s\).* at least 3 are needed, one for each fold"),
+        (1, r"the class '\w+' has 1 group\(s\).* one each to train and validate"),
+        (3, r"the class '\w+' has 2 group\(s\).* at least 3 are needed, one for each fold"),
     ],
 )
 def test_too_few_groups_to_hold_out_are_refused(folds: int, said: str) -> None:

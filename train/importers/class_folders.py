@@ -64,8 +64,8 @@ def _read_classes(folder: Path, task: Naming, root: Path) -> Collection:
             if is_dicom(image):
                 try:
                     header = read_header(image)
-                except BadInput:
-                    dropped.append(Dropped(str(image), "unreadable"))
+                except BadInput as error:
+                    dropped.append(Dropped(str(image), "unreadable", str(error)))
                     continue
                 frames, patient = spaced_frames(header), header.patient
             alone = len(inner.parts) == 1

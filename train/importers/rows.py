@@ -41,7 +41,8 @@ class Rows:
     """The known columns that are there."""
     notes: tuple[str, ...]
     rows: Iterator[Row]
-    """Raises BadInput, naming the line, where one has more cells than there are columns."""
+    """Without the empty ones. Raises BadInput, naming the line, where one has more cells than there
+    are columns, or a quotation mark that is not closed."""
     comma_numbers: bool
     """Whether the comma may stand in numbers: it does not stand between the cells."""
 
@@ -59,8 +60,11 @@ def read_rows(
     if written := DELIMITER_LINE.match(text):
         text, skipped = text[written.end() :], 1
     delimiter = written[1] if written else _delimiter(text, known)
-    table = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=not as_written
+    table = csv.reader(  # strict, for a quotation mark that stays open swallows all rows below
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        skipinitialspace=not as_written,
+        strict=True,
     )
     try:
         first_line = next(table, [])
@@ -73,9 +77,11 @@ def read_rows(
         notes.append(f"{path.name}: columns that are not used: {names}")
 
     def rows() -> Iterator[Row]:
+        last = table.line_num
         try:
             for cells in table:
-                if not cells:
+                last = table.line_num
+                if not any(cell.strip() for cell in cells):
                     continue
                 where = f"{path}, line {table.line_num + skipped}"
                 if any(cell.strip() for cell in cells[len(columns) :]):
@@ -90,7 +96,8 @@ def read_rows(
                     },
                 )
         except csv.Error as error:
-            raise BadInput(f"{path}: not a CSV file") from error
+            where = f"{path}, line {last + 1 + skipped}"
+            raise BadInput(f"{where}: {error}; is each quotation mark closed?") from error
 
     present = tuple(name for name in columns if name is not None)
     return Rows(present, tuple(notes), rows(), delimiter != ",")

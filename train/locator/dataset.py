@@ -17,7 +17,7 @@ from train.duplicates import find_common, fingerprint
 from train.importers.boxes import read_marked
 from train.locator.augmentation import Square
 from train.marked import MarkedPicture, marked_pixels, name_of_frame
-from train.samples import LEAK, PARTS, Dropped, Part
+from train.samples import LEAK, PARTS, Dropped, Part, tell_dropped
 
 LARGER = 1.25
 """How much larger a square is kept than the network sees it, so that it can be moved and scaled."""
@@ -84,8 +84,10 @@ def read_locator_data(
         given = [replace(its, part=parts[its.group]) for its in found.pictures]
         squares = read_squares(given, side, progress, dropped.append, LARGER)
         pictures += [replace(its, source=source) for its in squares]
+    lines = tell_dropped(dropped)
     if not any(picture.marked.boxes for picture in pictures):
-        raise BadInput(f"{folders[0]}: no picture with a box can be used")
+        raise BadInput("; ".join([f"{folders[0]}: no picture with a box can be used", *lines]))
+    notes += lines
     pictures, leaks = without_leaks(pictures, side)
     if leaks:
         dropped += [Dropped(name, LEAK) for name, _ in leaks]
@@ -95,8 +97,8 @@ def read_locator_data(
         )
     held = {picture.part for picture in pictures if picture.marked.boxes}
     if bare := [part for part in PARTS if part not in held]:
-        rest = f"; {len(leaks)} pictures were dropped: {LEAK}" if leaks else ""
-        raise BadInput(f"{folders[0]}: no picture with a box is of the part {bare[0]}{rest}")
+        words = f"no picture with a box is of the part {bare[0]}; a column 'split' decides"
+        raise BadInput("; ".join([f"{folders[0]}: {words}", *tell_dropped(dropped)]))
     reasons = dict(Counter(str(each.reason) for each in dropped))
     return LocatorData(tuple(pictures), reasons, tuple(notes))
 

@@ -17,6 +17,7 @@ from train.locator.metrics import ClipFigures, Figure, Scored
 from train.locator.run import LocatorRun
 from train.marked import name_of_frame
 from train.network import answer
+from train.samples import tell_dropped
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_judged(
     dropped = list(collection.dropped)
     pictures = list(read_squares(collection.pictures, side, progress, dropped.append))
     if not pictures:
-        raise BadInput(f"{folder}: no picture can be used")
+        raise BadInput("; ".join([f"{folder}: no picture can be used", *tell_dropped(dropped)]))
     return pictures, dict(Counter(str(each.reason) for each in dropped))
 
 

@@ -14,10 +14,8 @@ from devices.schema_io import read_toml
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.policies import PoolingPolicy, TrackingPolicy
 from train.augmentation import Augmentation
-from train.recipe import Count, EfficientNetLite, MobileNetV2, Rate
+from train.recipe import LOCATORS, Count, EfficientNetLite, MobileNetV2, Rate
 
-LOCATORS = ("nodule-locator",)
-"""The recipes of locators in the package."""
 Weight = Annotated[float, Meta(ge=0, le=1)]
 
 

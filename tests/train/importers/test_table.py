@@ -43,6 +43,11 @@ def test_a_row_without_a_label_is_dropped(tmp_path: Path) -> None:
     )
 
 
+def test_rows_of_empty_cells_are_passed_over(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "path,label\na.png,benign\n,\n , \n")
+    assert [its.path.name for its in read_csv(path, TASK).samples] == ["a.png"]
+
+
 def test_a_table_may_say_what_each_image_is_for(tmp_path: Path) -> None:
     rows = "a.png,0,train\nb.png,0,val\nc.png,0,validation\nd.png,0,Test\ne.png,0,\n"
     found = read_csv(write_csv(tmp_path, f"path,label,split\n{rows}"), TASK)
@@ -56,6 +61,8 @@ def test_a_table_may_say_what_each_image_is_for(tmp_path: Path) -> None:
         ("label\nbenign\n", "no column 'path'"),
         ("path,label\na.png,cyst\n", "line 2: 'cyst' is no class; there are benign, malignant"),
         ("path,label\n,benign\n", "line 2: the path is empty"),
+        ('path,label\na.png,0\nb.png,"0\nc.png,0\n', "line 3: unexpected end of data; is each"),
+        ('path,label\na.png,"0\nb.png,0\nc.png,"0\n', "line 2: ',' expected after '\"'"),
         ("path,label,xmin,ymin,xmax,ymax\na.png,0,1,2,x,4\n", "not four numbers"),
         ("path,label,split\na.png,0,holdout\n", "line 2: a split is train, validation, test"),
         ("path,label,xmin,ymin,xmax,ymax\na.png,0,1,2,inf,4\n", "not four numbers"),

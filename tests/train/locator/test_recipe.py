@@ -7,8 +7,8 @@ import pytest
 from devices import BadInput
 from edge_runtime.bundle.preprocess import parse
 from tests.conftest import FINDER, TINY
-from train.locator.recipe import LOCATORS, is_locator, read_locator_recipe
-from train.recipe import shipped
+from train.locator.recipe import is_locator, read_locator_recipe
+from train.recipe import LOCATORS, shipped
 
 
 @pytest.mark.parametrize("name", LOCATORS)

@@ -68,8 +68,8 @@ def read_clips(table: Path) -> Found:
         group = groups.get(path) or str(path.relative_to(root))
         try:
             count = count_frames(path) if is_there(path) else 1
-        except BadInput:
-            found.dropped.append(Dropped(str(path), "unreadable"))
+        except BadInput as error:
+            found.dropped.append(Dropped(str(path), "unreadable", str(error)))
             continue
         found.markings += [
             Marking(path, tuple(its_marks[frame]), group, frame, parts.get(path))

@@ -115,7 +115,7 @@ def _corners(entry: dict[str, Any]) -> Corners | None:
 
 
 def _fault(entry: dict[str, Any]) -> Reason | None:
-    return "no box" if entry.get("iscrowd") in (1, True, "1") else None
+    return "marks a crowd" if entry.get("iscrowd") in (1, True, "1") else None
 
 
 def _group(entry: dict[str, Any]) -> str | None:

@@ -17,13 +17,15 @@ from train.importers.boxes.marking import (
     corners_of,
     number,
     numbers,
+    told_unboxed,
 )
 from train.marked import count_frames
 from train.samples import PART_WORDS, Dropped, size_of
 
 BOX = ("xtl", "ytl", "xbr", "ybr")
 SHAPES = ("box", "polygon", "ellipse", "mask")
-"""What encloses something; `polyline`, `points`, `cuboid`, `skeleton` and `tag` do not."""
+"""What encloses something; `cuboid`, `skeleton` and `tag` do not, nor do the next."""
+UNBOXED = ("polyline", "points")
 TASK = ("meta/task", "meta/job", "meta")
 """Where a file says what it is about, by rank."""
 STEP = "step="
@@ -38,6 +40,7 @@ def read_cvat(files: Sequence[Path], root: Path, listed: Sequence[Path]) -> Foun
     """
     pictures = Pictures(root, listed)
     found = Found("CVAT")
+    unboxed = 0
     for file in files:
         annotations = read_rooted(file, "annotations", found.dropped)
         if annotations is None:
@@ -46,6 +49,9 @@ def read_cvat(files: Sequence[Path], root: Path, listed: Sequence[Path]) -> Foun
             _image(image, file, pictures, found)
         if annotations.find("track") is not None:
             _clip(annotations, file, pictures, found)
+        unboxed += sum(shape.tag in UNBOXED for shape in annotations.iter())
+    if unboxed:
+        found.notes.append(told_unboxed(unboxed))
     return found
 
 
@@ -77,8 +83,8 @@ def _clip(annotations: Element, file: Path, pictures: Pictures, found: Found) ->
         return
     try:
         count = count_frames(path)
-    except BadInput:
-        found.dropped.append(Dropped(str(path), "unreadable"))
+    except BadInput as error:
+        found.dropped.append(Dropped(str(path), "unreadable", str(error)))
         return
     start, stop = _whole(task, "start_frame", 0), _whole(task, "stop_frame", count - 1)
     chosen = (task.findtext("frame_filter") or "").replace(" ", "")

@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 
 from train.importers.boxes.files import Pictures, expected, part_of_folder, read_entries
-from train.importers.boxes.marking import Corners, Found, Mark, Marking, around, numbers
+from train.importers.boxes.marking import (
+    Corners,
+    Found,
+    Mark,
+    Marking,
+    around,
+    numbers,
+    told_unboxed,
+)
 from train.samples import Dropped, size_of
 
 UNBOXED = frozenset({"point", "points", "line", "linestrip"})
@@ -49,7 +57,7 @@ def read_labelme(files: Sequence[Path], root: Path, listed: Sequence[Path]) -> F
         marks = tuple(Mark(_corners(shape), str(shape.get("label") or "")) for shape in boxed)
         found.markings.append(Marking(path, marks, part=part_of_folder(path, root), size=size))
     if unboxed:
-        found.notes.append(f"{unboxed} points and lines count for nothing: they enclose nothing")
+        found.notes.append(told_unboxed(unboxed))
     annotated = {marking.path for marking in found.markings}
     found.dropped += [Dropped(str(its), "no label") for its in pictures.all if its not in annotated]
     return found

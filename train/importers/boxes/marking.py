@@ -98,3 +98,8 @@ def box_of(corners: Corners) -> Box:
     """The same in whole pixels."""
     left, top, right, bottom = (round(corner) for corner in corners)
     return Box(left, top, right - left, bottom - top)
+
+
+def told_unboxed(count: int) -> str:
+    """What a user should know of points and lines, which give no box."""
+    return f"{count} points and lines count for nothing: they enclose nothing"

@@ -7,7 +7,7 @@ that learns the copies one by one learns that a nodule is background.
 
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from train.importers.boxes.marking import Found, Mark, Marking, box_of
 from train.importers.dicom import patient_of
 from train.importers.paths import find_missing, refuse_unwritable
 from train.marked import MarkedCollection, MarkedPicture, check_box, within
-from train.samples import LEAK, MIN_PICTURE, Dropped, Part, Reason
+from train.samples import LEAK, MIN_PICTURE, Dropped, Part, Reason, tell_dropped
 
 SAME_BOX = 0.7
 """Intersection over union of two boxes above which they mark one nodule."""
@@ -64,10 +64,10 @@ def merge(found: Found, data: Path, classes: Collection[str] | None = None) -> M
         same[contents[marking.path], marking.frame].append(marking)
     pictures = []
     for its in same.values():
-        size, reason = shown[its[0].path]
+        size, reason, why = shown[its[0].path]
         reason = reason or _fault(its, size)
         if reason is not None:
-            dropped += [Dropped(name, reason) for name in dict.fromkeys(map(_name, its))]
+            dropped += [Dropped(name, reason, why) for name in dict.fromkeys(map(_name, its))]
             continue
         boxes = [box_of(mark.corners) for mark in _marks(its) if mark.corners is not None]
         if size is not None:
@@ -83,12 +83,10 @@ def merge(found: Found, data: Path, classes: Collection[str] | None = None) -> M
             )
         )
     if not any(picture.boxes for picture in pictures):
-        reasons = Counter(entry.reason for entry in dropped).items()
-        counts = ", ".join(f"{reason}: {count}" for reason, count in reasons)
+        counts = "; ".join(tell_dropped(dropped))
         raise BadInput(
             f"{data}: {found.layout}, but no picture with a box that can be used: "
-            f"{len(pictures)} show no nodule, {len(dropped)} were dropped"
-            + (f" ({counts})" if counts else "")
+            f"{len(pictures)} show no nodule" + (f"; {counts}" if counts else "")
         )
     return MarkedCollection(tuple(pictures), tuple(dropped), found.layout, tuple(notes))
 
@@ -152,15 +150,17 @@ def _fault(markings: Sequence[Marking], size: tuple[int, int] | None) -> Reason 
     return LEAK if len(_parts(markings)) > 1 else None
 
 
-def _shown(path: Path) -> tuple[tuple[int, int] | None, Reason | None]:
-    """The size of an image, and why it cannot be used; of another file they are told later."""
+def _shown(path: Path) -> tuple[tuple[int, int] | None, Reason | None, str]:
+    """The size of an image, and why it cannot be used, in words where more is known than the
+    reason; of another file they are told later.
+    """
     if kind_of(path) in (Kind.DICOM, Kind.VIDEO):
-        return None, None
+        return None, None, ""
     try:
         size = shown_size(path)
-    except BadInput:
-        return None, "unreadable"
-    return size, "too small" if min(size) < MIN_PICTURE else None
+    except BadInput as error:
+        return None, "unreadable", str(error)
+    return size, "too small" if min(size) < MIN_PICTURE else None, ""
 
 
 def _contents(paths: Sequence[Path]) -> dict[Path, str]:

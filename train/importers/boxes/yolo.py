@@ -36,15 +36,18 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 def read_yolo(data: Path, root: Path) -> Found:
     """The pictures of the folders that the YAML file `data` names, or of all in the folder `data`.
 
-    An empty text file says that its picture shows no nodule, and so does none; but where a whole
-    folder has none, its pictures are dropped, for nobody has marked them. Raises BadInput for a
-    YAML file that cannot be read or names nothing.
+    Where the YAML file has a `kpt_shape`, points follow each box. An empty text file says that its
+    picture shows no nodule, and so does none; but where a whole folder has none, its pictures are
+    dropped, for nobody has marked them. Raises BadInput for a YAML file that cannot be read or
+    names nothing.
     """
     found = Found("YOLO")
     names: Mapping[str, str] = {}
+    posed = False
     if data.is_file():
         entries = _entries(data)
         names = _names(entries.get("names"))
+        posed = "kpt_shape" in entries
         places = [*_places(data, entries, root)]
         if not places:
             raise BadInput(f"{data}: names no folder of pictures under train, val or test")
@@ -64,7 +67,7 @@ def read_yolo(data: Path, root: Path) -> Found:
         for path, part in its:
             there = is_there(labels[path])
             bare += not there
-            marks, fault = _marks(labels[path], path, names) if there else ((), None)
+            marks, fault = _marks(labels[path], path, names, posed) if there else ((), None)
             found.markings.append(Marking(path, marks, part=part, fault=fault))
     if bare:
         found.notes.append(f"{bare} pictures have no label file; they count as without a nodule")
@@ -173,9 +176,12 @@ def _label(path: Path) -> Path | None:
 
 
 def _marks(
-    label: Path, path: Path, names: Mapping[str, str]
+    label: Path, path: Path, names: Mapping[str, str], posed: bool
 ) -> tuple[tuple[Mark, ...], Reason | None]:
-    """What a text file marks in a picture, and why it cannot be used."""
+    """What a text file marks in a picture, and why it cannot be used.
+
+    Where it is `posed`, points follow the box in each line; they count for nothing.
+    """
     text = read_text(label)
     if text is None:
         return (), "unreadable"
@@ -188,7 +194,7 @@ def _marks(
         return (), "unreadable"
     marks = []
     for words in lines:
-        shares = shares_of(words)
+        shares = shares_of(words[:5] if posed else words)
         if shares is None:
             return (), "not a box"
         left, top, right, bottom = shares

@@ -89,7 +89,7 @@ def test_several_files_are_the_split(tmp_path: Path, names: tuple[str, str]) -> 
 def test_a_picture_with_a_crowd_is_dropped(tmp_path: Path) -> None:
     crowd = {"id": 2, "image_id": 1, "category_id": 1, "bbox": BOX, "iscrowd": 1}
     found = read_marked(folder_of(tmp_path, coco(crowd)))
-    assert ({*boxes(found)}, reasons(found)) == ({"0.png"}, {"1.png": "no box"})
+    assert ({*boxes(found)}, reasons(found)) == ({"0.png"}, {"1.png": "marks a crowd"})
 
 
 @pytest.mark.parametrize(

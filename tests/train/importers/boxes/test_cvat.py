@@ -42,6 +42,13 @@ def test_each_shape_has_a_box(tmp_path: Path, shape: str, box: tuple[int, ...]) 
     assert boxes(found) == {"0.png": [box], "1.png": []}
 
 
+def test_points_and_lines_are_counted(tmp_path: Path) -> None:
+    line = '<polyline points="1,1;9,9;1,9"/>'
+    found = read_marked(folder_of(tmp_path, images(BOX, f'{line}<points points="1,1"/>')))
+    assert boxes(found)["1.png"] == []
+    assert found.notes[0] == "2 points and lines count for nothing: they enclose nothing"
+
+
 def test_the_subset_is_the_part(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, images(BOX, more='subset="Validation"'))
     assert [its.part for its in read_marked(folder).pictures] == ["validation"]
@@ -110,8 +117,8 @@ def test_a_box_on_a_frame_that_is_not_there_is_told(tmp_path: Path, frame: str) 
 
 def test_a_clip_that_is_missing_or_damaged_is_one_line(tmp_path: Path) -> None:
     write(tmp_path / "a.xml", video(at(0)))
-    with pytest.raises(BadInput, match=r"CVAT, but no picture .*\(missing: 1\)"):
+    with pytest.raises(BadInput, match=r"CVAT, but no picture .* 1 dropped: missing"):
         read_marked(tmp_path)
     (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
-    with pytest.raises(BadInput, match=r"\(unreadable: 1\)"):
+    with pytest.raises(BadInput, match=r"1 dropped: unreadable; the first: .*/a.mp4"):
         read_marked(tmp_path)

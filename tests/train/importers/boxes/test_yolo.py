@@ -50,6 +50,12 @@ def test_boxes_outlines_and_empty_files_are_read(tmp_path: Path) -> None:
     assert read_marked(folder / "data.yaml") == found
 
 
+def test_points_behind_a_box_count_for_nothing(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, a=f"{LINE.strip()} .1 .1 .9 .9\n")
+    write(folder / "data.yaml", f"{YAML}kpt_shape: [2, 2]\n")
+    assert boxes(read_marked(folder))["a.png"] == [BOX]
+
+
 def test_folders_are_read_without_a_data_yaml(tmp_path: Path) -> None:
     found = read_marked(folder_of(tmp_path, a=LINE))
     assert found.layout == "YOLO"
