@@ -215,7 +215,14 @@ def _open(path: Path) -> tuple["Dataset", Header, PixelLayout]:
     with ExitStack() as stack:
         with _reading(path, "not a DICOM file, or a damaged one"):
             from pydicom import dcmread
+            from pydicom.filereader import read_file_meta_info
+            from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+            syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+            if (
+                syntax == DeflatedExplicitVRLittleEndian
+            ):  # pydicom would inflate all of it, however large
+                raise BadInput(f"{path}: no decoder for {syntax.name}")
             file = stack.enter_context(path.open("rb"))
             dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
             _check_readable(path, dataset)

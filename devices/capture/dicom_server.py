@@ -1,14 +1,15 @@
 """A DICOM server that takes images: C-STORE and C-ECHO, with pynetdicom of the extra `dicom`.
 
 Whoever calls is held to limits before memory is taken: connections, bytes and seconds of one
-object. Objects go to a file without a name as they come. What pynetdicom would log may name a
-patient: it logs nothing. PS3.4, PS3.7 and PS3.8 are parts of the standard (dicom.nema.org).
+object. Objects go to a file without a name as they come. What pynetdicom and pydicom would log may
+name a patient: they log nothing. PS3.4, PS3.7 and PS3.8 are parts of the standard (dicom.nema.org).
 """
 
 import logging
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,10 @@ ASSOCIATION_IDLE_SECONDS = 60.0
 NEGOTIATION_BYTES = 1 << 20
 """Bytes that may come beside the object itself."""
 PDU_BYTES = 128 * 1024
+MAX_PDU_BYTES = 1 << 20
+"""Of a message of the upper layer, which is held in memory whole; a caller was told PDU_BYTES."""
+PDU_HEAD = 6
+"""Bytes of its type and its length (PS3.8, 9.3.1)."""
 
 ECHO_CLASS = "1.2.840.10008.1.1"
 """The SOP class of C-ECHO (PS3.4, annex A)."""
@@ -69,6 +74,8 @@ class _Connection(socket.socket):
         super().__init__(fileno=connected.detach())
         self.settimeout(CALLER_SILENCE_SECONDS)
         self._max_bytes = max_bytes + NEGOTIATION_BYTES
+        self._head, self._rest = b"", 0
+        """The head of a message as far as it has come, and the bytes that are to follow it."""
         self.begin()
 
     def begin(self) -> None:
@@ -83,6 +90,14 @@ class _Connection(socket.socket):
             raise ConnectionAbortedError("too large, or too slow")
         data = super().recv(size, flags)
         self._came += len(data)
+        if self._rest:
+            self._rest -= len(data)
+            return data
+        self._head += data  # pynetdicom asks for a head, and then for what follows it
+        if len(self._head) == PDU_HEAD:
+            self._rest, self._head = int.from_bytes(self._head[2:]), b""
+            if self._rest > MAX_PDU_BYTES:
+                raise ConnectionAbortedError("too large")
         return data
 
 
@@ -131,6 +146,7 @@ class DicomServer:
         """
         for name in ("pynetdicom", "pydicom"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        warnings.filterwarnings("ignore", module="pydicom")
         _config.LOG_HANDLER_LEVEL = "none"
         _config.STORE_RECV_CHUNKED_DATASET = True
         entity = AE(title)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from devices.capture.registry import on_disk, scheme_of
 from devices.errors import BadInput
@@ -104,8 +104,11 @@ def without_secrets(line: str, words: list[str]) -> str:
     for word in sorted(words, key=len, reverse=True):
         texts = (word, word.partition("=")[2] if word.startswith("-") else "")
         for text in filter(None, texts):
-            if scheme_of(text) or "://" in text or re.search(r":.*@", text, re.DOTALL):
-                for written in (text, repr(text)[1:-1], str(Path(text))):
+            plain = unquote(text)
+            if scheme_of(text) or "://" in plain or re.search(r":.*@", plain, re.DOTALL):
+                path = Path(text)
+                folders = [str(path.parent)] if len(path.parts) > 2 else []
+                for written in (text, repr(text)[1:-1], str(path), *folders):
                     line = line.replace(written, str(SourceUri(text)))
     return line
 
@@ -130,7 +133,7 @@ def _named(text: str, marked: bool = False) -> str:
         return f"{scheme}:..."
     if address := _ADDRESS.fullmatch(text):
         return _named_address(address["scheme"].lower(), address["rest"], marked)
-    if set(text) & set("@:?=$") or len(text) > MAX_SHOWN:
+    if set(unquote(text)) & set("@:?=$") or len(text) > MAX_SHOWN:
         return WITHHELD
     return text
 

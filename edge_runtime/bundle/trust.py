@@ -142,13 +142,17 @@ class AdmittedVersions:
     def admit(self, key: bytes, name: str, version: int) -> None:
         """Notes that this version was admitted."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(self._path.with_suffix(".lock"), "w") as lock:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC  # to write alone would wait at a pipe
+        lock = os.open(self._path.with_suffix(".lock"), flags, 0o644)
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another session may admit another bundle
             versions = self._read()
             if versions.get(_entry(key, name), 0) < version:
                 with whole_file(self._path) as part:
                     entries = {**versions, _entry(key, name): version}
                     part.write_text(json.dumps(entries, indent=2) + "\n")
+        finally:
+            os.close(lock)
 
     def _read(self) -> dict[str, int]:
         try:

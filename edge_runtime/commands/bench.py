@@ -21,6 +21,7 @@ from edge_runtime.bundle.trust import TRUST_VARIABLE, admitted_versions
 from edge_runtime.commands.options import RoiOption, trusted_keys
 from edge_runtime.files import refuse_unwritable, whole_file
 from edge_runtime.screen.region import parse_roi
+from edge_runtime.sinks.still import STILL_SUFFIXES
 from edge_runtime.text import say, table_cell
 
 
@@ -85,6 +86,8 @@ def bench(
         raise BadInput(f"--against {unknown[0]}: there are {', '.join(PEER_WORKLOADS)}")
     if roi is not None:
         parse_roi(roi)
+    if plot is not None and plot.suffix not in STILL_SUFFIXES:
+        raise BadInput(f"--plot {plot}: the name must end in {' or '.join(STILL_SUFFIXES)}")
     for path in (path for path in (out, plot) if path is not None):
         refuse_unwritable(path)
     with ExitStack() as stack:
@@ -115,7 +118,7 @@ def bench(
             part.write_bytes(write_bench(figures))
     if plot is not None:
         with whole_file(plot) as part:
-            cv2.imwrite(str(part), draw_histograms(figures))
+            part.write_bytes(cv2.imencode(plot.suffix, draw_histograms(figures))[1].tobytes())
     if as_json:
         print(write_bench(figures).decode(), end="")
         return

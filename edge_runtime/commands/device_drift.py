@@ -121,7 +121,7 @@ def _day(word: str, option: str) -> date:
     try:
         return date.fromisoformat(word)
     except ValueError:
-        raise BadInput(f"{option} {word}: a day is written like 2026-11-29") from None
+        raise BadInput(f"{option}: a day is written like 2026-11-29") from None
 
 
 def _period(since: str | None, until: str | None) -> Period:

@@ -40,7 +40,7 @@ from edge_runtime.exams.store import (
 )
 from edge_runtime.results.result import NOTICE
 from edge_runtime.sinks.open import DICOM_OBJECTS
-from edge_runtime.sinks.pacs import parse_pacs
+from edge_runtime.sinks.pacs import PACS_VARIABLE, parse_pacs
 from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.text import printable, say
 
@@ -147,7 +147,11 @@ def export(
 def send(
     number: NumberArgument,
     pacs: Annotated[
-        str, typer.Argument(help="The PACS, such as dicom://HOST:PORT or dicomweb:https://HOST.")
+        str,
+        typer.Argument(
+            envvar=PACS_VARIABLE,
+            help="The PACS, such as dicom://HOST:PORT or dicomweb:https://HOST.",
+        ),
     ],
     folder: FolderOption = None,
     clip: ClipOption = None,

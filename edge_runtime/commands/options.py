@@ -71,10 +71,21 @@ def trusted_keys() -> dict[bytes, str]:
     return trusted.keys
 
 
+class _SignalEvent(threading.Event):
+    """An event that a signal handler may set while the thread that it interrupts uses the event.
+
+    The lock of `threading.Event` would wait for itself there: a closed terminal sends SIGHUP twice.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = threading.Condition()  # its lock is reentrant
+
+
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C, SIGTERM and SIGHUP set: the session ends with a summary."""
-    stop = threading.Event()
+    stop = _SignalEvent()
     signals = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -580,7 +580,7 @@ def _lock(folder: Path) -> Iterator[None]:
 def running_exam(folder: Path, connection: sqlite3.Connection) -> int | None:
     """The number of the exam that runs; None where no session keeps one."""
     try:
-        handle = os.open(folder / LOCK, os.O_RDONLY)
+        handle = os.open(folder / LOCK, os.O_RDONLY | os.O_NONBLOCK)  # it may be a pipe
     except FileNotFoundError:
         return None
     try:

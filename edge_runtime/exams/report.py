@@ -6,8 +6,11 @@ from datetime import datetime
 from pathlib import Path
 
 import cv2
+import numpy as np
 
-from devices import Pixels
+from devices import BadInput, Pixels
+from devices.capture.image import MAX_IMAGE_BYTES
+from devices.regular_file import read_regular
 from edge_runtime.exams.store import Exam, ExamDecision, ExamNodule, KeptStill, still_path
 from edge_runtime.results.result import NOTICE, Result, from_json
 from edge_runtime.sinks.overlay import draw_result
@@ -135,13 +138,13 @@ def draw_still(
     None where the file is missing or damaged. The result is None, and nothing is drawn, where
     another version kept it and this one cannot read it.
     """
-    pixels = cv2.imread(str(still_path(folder, exam, still.number)), cv2.IMREAD_UNCHANGED)
+    pixels = read_still(still_path(folder, exam, still.number))
     if pixels is None:
         return None
     result = result_of(still)
     if result is None:
-        return pixels, None  # type: ignore[return-value]
-    return draw_result(pixels, _numbered(result, nodules)), result  # type: ignore[arg-type]
+        return pixels, None
+    return draw_result(pixels, _numbered(result, nodules)), result
 
 
 def _numbered(result: Result, nodules: list[ExamNodule]) -> Result:
@@ -150,6 +153,19 @@ def _numbered(result: Result, nodules: list[ExamNodule]) -> Result:
     listed = [nodule for nodule in result.nodules if (result.file, nodule.track) in numbers]
     renumbered = (replace(nodule, track=numbers[result.file, nodule.track]) for nodule in listed)
     return replace(result, nodules=tuple(renumbered))
+
+
+def read_still(path: Path) -> Pixels | None:
+    """The pixels of a kept picture, grey or BGR; None where the file is missing or damaged.
+
+    OpenCV is given the content: a name that is not UTF-8 crashes it.
+    """
+    try:
+        content = np.frombuffer(read_regular(path, MAX_IMAGE_BYTES), np.uint8)
+        pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except (FileNotFoundError, BadInput, cv2.error):
+        return None
+    return None if pixels is None or pixels.dtype != np.uint8 else np.asarray(pixels, np.uint8)
 
 
 def result_of(still: KeptStill) -> Result | None:

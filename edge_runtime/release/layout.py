@@ -116,7 +116,7 @@ def make_folders(layout: Layout) -> None:
     if config.exists() and config.stat().st_uid == os.getuid():
         config.chmod(config_mode(layout))
     for name in (EXAMINATION_LOCK, "switch.lock", "deploy.lock", "supervisor.lock"):
-        os.close(_open_lock(layout.state(name)))
+        os.close(open_lock(layout.state(name)))
 
 
 def require_own(layout: Layout) -> None:
@@ -257,9 +257,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_whole(folder: Path, mark: str) -> None:
-    """Removes a folder. The file `mark`, which shows that the folder is whole, goes first."""
-    (folder / mark).unlink(missing_ok=True)
-    shutil.rmtree(folder)
+    """Removes a folder, or what lies in its place. The file `mark`, which shows that the folder is
+    whole, goes first.
+    """
+    if folder.is_dir() and not folder.is_symlink():
+        clear_place(folder / mark)
+    clear_place(folder)
 
 
 def log_event(layout: Layout, event: str, **facts: object) -> None:
@@ -319,7 +322,7 @@ def hold_lock(path: Path, wait: float = 10.0, busy: str = "") -> Iterator[None]:
 
     Raises Refused with `busy` where another process holds it for more than `wait` seconds.
     """
-    handle = _open_lock(path)
+    handle = open_lock(path)
     try:
         until = time.monotonic() + wait
         while not try_lock(handle):
@@ -335,7 +338,7 @@ def is_locked(path: Path) -> bool:
     """Whether some process holds the lock of a file."""
     if not path.exists():
         return False
-    handle = _open_lock(path)
+    handle = open_lock(path)
     try:
         return not try_lock(handle)
     finally:
@@ -351,7 +354,7 @@ def try_lock(handle: int) -> bool:
     return True
 
 
-def _open_lock(path: Path) -> int:
+def open_lock(path: Path) -> int:
     """Opens for reading only: the service and the deployment can lock files of each other.
 
     What is no file is removed first, such as a folder or a link after a power cut.

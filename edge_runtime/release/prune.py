@@ -26,10 +26,10 @@ def find_surplus(layout: Layout) -> tuple[list[Path], list[Path], list[Path]]:
     if trial:
         kept |= {name for name in (trial.release, trial.back, trial.before) if name}
     records = [read_record(layout.release(name) / RECORD) for name in kept]
-    needed = {release_record.get("environment") for release_record in records}
+    environments = [release_record.get("environment") for release_record in records]
     return (
         [folder for folder in _inside(layout.release("")) if folder.name not in kept],
-        [folder for folder in _inside(layout.environment("")) if folder.name not in needed],
+        [folder for folder in _inside(layout.environment("")) if folder.name not in environments],
         _inside(layout.incoming("")),
     )
 

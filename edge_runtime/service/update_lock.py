@@ -1,9 +1,10 @@
 """The lock of an examination: while a session holds it, no update stops the picture."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from edge_runtime.release.layout import DEFAULT_ROOT, EXAMINATION_LOCK, Layout, try_lock
+from edge_runtime.release.layout import DEFAULT_ROOT, EXAMINATION_LOCK, Layout, open_lock, try_lock
 from edge_runtime.results.states import State
 
 ROOT_VARIABLE = "SONOLITE_ROOT"
@@ -31,11 +32,12 @@ class UpdateLock:
         if state is State.LIVE:
             self._last = now
             if self._handle is None and self._path.exists():
-                handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-                if try_lock(handle):
-                    self._handle = handle
-                else:  # an update or another session holds the lock
-                    os.close(handle)
+                with suppress(OSError):  # where it cannot be opened, the pictures matter more
+                    handle = open_lock(self._path)
+                    if try_lock(handle):
+                        self._handle = handle
+                    else:  # an update or another session holds the lock
+                        os.close(handle)
         elif now - self._last >= self.PAUSE:
             self.end()
 

@@ -5,6 +5,7 @@ between the end of an exam and the note that it is to be sent. Another process m
 sends them: `sonolite exam send`. So neither the libraries nor a PACS that hangs burden the session.
 """
 
+import os
 import subprocess
 import threading
 import time
@@ -19,7 +20,7 @@ from devices.own_process import module_command
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
 from edge_runtime.sinks.outbox import Message, NotSent, Outbox, Rejected
-from edge_runtime.sinks.pacs import parse_pacs
+from edge_runtime.sinks.pacs import PACS_VARIABLE, parse_pacs
 from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.sinks.webhook import outbox_path
 
@@ -121,10 +122,12 @@ class PacsSink:
             "send",
             str(queued.exam),
         ]
-        words += [f"{self._uri.kind}:{self._uri.rest}", "--folder", queued.folder]
+        words += ["--folder", queued.folder]
+        address = {PACS_VARIABLE: f"{self._uri.kind}:{self._uri.rest}"}
         try:
             done = subprocess.run(  # noqa: S603
                 words,
+                env=os.environ | address,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

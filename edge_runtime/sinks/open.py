@@ -84,6 +84,8 @@ def open_sink(uri: str, context: SinkContext) -> AbstractContextManager[Sink]:
 
 def _json_lines(uri: SinkUri, context: SinkContext) -> AbstractContextManager[Sink]:
     if uri.rest == "-":
+        if sys.stdout is None:
+            raise BadInput("results cannot be written: stdout is closed")
         return nullcontext(JsonLines(sys.stdout.buffer, "stdout", context.stop))
     return result_file(uri, to_json, context.tally(uri))
 

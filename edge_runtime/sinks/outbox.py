@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from devices import BadInput
 from edge_runtime.results.delivery import Tally
 
@@ -31,6 +33,7 @@ DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """Errors of a damaged file. After any other error the messages may be whole."""
 PRIMARY_CODE = 0xFF
 """The bits of an error of SQLite that tell the kind; see https://sqlite.org/rescode.html."""
+DAMAGED_MESSAGE = "a message was damaged on the disk"
 OUTBOX_FULL = "the outbox is full, and the oldest messages made room"
 
 
@@ -221,11 +224,12 @@ class Outbox:
                 if not messages:
                     return
                 self._send(self._name, messages)
-            except Rejected as error:
+            except (Rejected, msgspec.DecodeError) as error:  # the latter: a damaged message
                 if len(messages) > 1:  # one of them may be at fault
                     alone = len(messages)
                     continue
-                self._remove(messages, str(error))
+                known = isinstance(error, Rejected)
+                self._remove(messages, str(error) if known else DAMAGED_MESSAGE)
             except Exception as error:
                 known = isinstance(error, NotSent | sqlite3.Error)
                 self._tally.fail(str(error) if known else type(error).__name__)
@@ -248,7 +252,8 @@ class Outbox:
                 )
                 self._commit()  # a number that was sent must not come again for another message
                 rows = self._base.execute(
-                    "SELECT number, body FROM message WHERE number > ? ORDER BY number LIMIT ?",
+                    "SELECT number, CAST(coalesce(body, '') AS BLOB) FROM message "
+                    "WHERE number > ? ORDER BY number LIMIT ?",  # damage may change the type
                     (self._sent, limit),
                 )
                 messages = [Message(*row) for row in rows]

@@ -17,6 +17,8 @@ from edge_runtime.sinks.webhook import MAX_CERTIFICATES, parse_server, tls_conte
 
 DIMSE_OPTIONS = ("called", "calling", "commit", "listen", "ca", "certificate", "key")
 WEB_OPTIONS = ("user", "password_env", "password_file", "token_env", "token_file", "ca")
+PACS_VARIABLE = "SONOLITE_PACS"
+"""The variable with the address for the process that sends: others could read a command line."""
 CALLED = "ANY-SCP"
 """The title of the other side, where the address does not say."""
 

@@ -4,6 +4,7 @@ The names, base units and suffixes follow https://prometheus.io/docs/practices/n
 holds a score or a probability of one picture: histograms count them.
 """
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ MAX_REASONS = 32
 OTHER_REASON = "other"
 SCRAPE_SECONDS = 10
 """Seconds that a client may be silent."""
+MAX_SCRAPES = 16
+"""Clients at a time; the next one is turned away."""
 
 
 class Prometheus:
@@ -178,9 +181,25 @@ def open_prometheus(uri: SinkUri, tally: Tally, tallies: Sequence[Tally]) -> Ite
         raise BadInput(f"{uri}: cannot listen there: {error.strerror}") from error
     handler: Any = server.RequestHandlerClass
     server.RequestHandlerClass = type("Handler", (handler,), {"timeout": SCRAPE_SECONDS})
+    _bound(server)
     try:
         yield sink
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _bound(server: Any) -> None:
+    """Lets a server serve MAX_SCRAPES clients at a time, and say nothing of one that goes."""
+    free, serve = threading.Semaphore(MAX_SCRAPES), server.process_request_thread
+
+    def serve_one(request: object, address: object) -> None:
+        try:
+            serve(request, address)
+        finally:
+            free.release()
+
+    server.verify_request = lambda *_: free.acquire(blocking=False)
+    server.process_request_thread = serve_one
+    server.handle_error = lambda *_: None

@@ -120,7 +120,8 @@ def overlay_file(
 ) -> Iterator[OverlayVideo | OverlayStill]:
     """A video, or the picture of a single still, that takes its name only once it is whole.
 
-    Raises BadInput for an unknown suffix, or where the folder cannot be written to.
+    Raises BadInput for an unknown suffix, for a path that is not UTF-8, which crashes OpenCV, or
+    where the folder cannot be written to.
     """
     if path.suffix not in VIDEO_SUFFIXES + STILL_SUFFIXES:
         raise BadInput(
@@ -129,6 +130,10 @@ def overlay_file(
         )
     if live and path.suffix in STILL_SUFFIXES:
         raise BadInput(f"--save {path}: a live device gives a video, {' or '.join(VIDEO_SUFFIXES)}")
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"--save {path}: the path is not UTF-8") from error
     with whole_file(path) as part:
         if path.suffix in STILL_SUFFIXES:
             still = OverlayStill(path, part, evidence)

@@ -106,6 +106,15 @@ def test_nohup_keeps_a_session_running(
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("option", ["--json", "--sink=jsonl:-"])
+def test_a_session_whose_stdout_is_closed_is_refused(option: str, demo_path: Path) -> None:
+    command = [sys.executable, "-m", "edge_runtime", "run", str(demo_path), "--source", "phantom:"]
+    words = ["sh", "-c", 'exec "$@" >&-', "sh", *command, option]
+    done = subprocess.run(words, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == b"sonolite: results cannot be written: stdout is closed\n"
+
+
 @pytest.mark.parametrize("words", [("doctor", "--json"), ("inspect", "BUNDLE", "--json")])
 def test_results_that_nobody_can_read_are_told(words: tuple[str, ...], demo_path: Path) -> None:
     named = [str(demo_path) if word == "BUNDLE" else word for word in words]

@@ -29,12 +29,16 @@ SOURCES = [
     f"phantom:?seed={PASSWORD}",
     f"rtsp://me:{PASSWORD}@127.0.0.1:1/{LONG}",
     f"rtsp://me:{PASSWORD}{LONG}@127.0.0.1:1/live",
+    f"rtsp%3A%2F%2Fme%3A{PASSWORD}%40127.0.0.1%3A1%2Flive",
+    f"mqtt://me:{PASSWORD}@127.0.0.1:1/a..b/c.mp4",
 ]
 COMMANDS: list[tuple[str, ...]] = [
     ("run", "BUNDLE", "--source", "SOURCE", "--json"),
     ("run", "BUNDLE", "--source", "SOURCE", "--save", "out.mp4"),
     ("run", "BUNDLE", "--source", "phantom:", "--roi", "SOURCE"),
     ("run", "BUNDLE", "--source", "phantom:?frames=1", "--sink", "SOURCE"),
+    ("run", "BUNDLE", "--source", "phantom:?frames=1", "--save", "SOURCE.mp4"),
+    ("run", "BUNDLE", "--source", "phantom:?frames=1", "--record", "SOURCE/record"),
     ("run", "BUNDLE", "SOURCE"),
     ("demo", "SOURCE", "--save", "demo.mp4"),
     ("bench", "BUNDLE", "--source", "SOURCE", "--frames", "20", "--rounds", "1", "--out", "b.json"),
@@ -43,6 +47,7 @@ COMMANDS: list[tuple[str, ...]] = [
     ("sector", "--source", "SOURCE", "--forget"),
     ("deploy", "BUNDLE", "SOURCE", "--board", "x86-64", "--source", "SOURCE"),
     ("device", "status", "SOURCE"),
+    ("device", "drift", "pi@bed-1", "--reference", "SOURCE"),
     ("doctor", "SOURCE"),
     ("inspect", "SOURCE"),
     ("keys", "trust", "SOURCE"),
@@ -58,7 +63,7 @@ def test_no_command_tells_it(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for words in COMMANDS:
-        named = [{"SOURCE": source, "BUNDLE": str(demo_path)}.get(word, word) for word in words]
+        named = [word.replace("SOURCE", source).replace("BUNDLE", str(demo_path)) for word in words]
         done = sonolite(*named)
         assert done.code in (2, 3), (words[:3], done)
         assert PASSWORD not in done.stdout + done.stderr, words

@@ -7,15 +7,13 @@ transducer was used. That is not known here.
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from devices import Pixels
 from edge_runtime.exams.dicom.header import begin_object, date_of, moment_of, time_of
 from edge_runtime.exams.identifiers import exam_uid
-from edge_runtime.exams.report import result_of
+from edge_runtime.exams.report import read_still, result_of
 from edge_runtime.exams.store import Exam, KeptStill, still_path
 
 PICTURE_SERIES = ("pictures", 1, "Pictures")
@@ -30,8 +28,8 @@ def picture_objects(
     The pixels are uncompressed, and as they were kept.
     """
     for number, still in enumerate(stills, 1):
-        pixels = cv2.imread(str(still_path(folder, exam.id, still.number)), cv2.IMREAD_UNCHANGED)
-        if pixels is None or pixels.dtype != np.uint8:
+        pixels = read_still(still_path(folder, exam.id, still.number))
+        if pixels is None:
             yield still, None
             continue
         result = result_of(still)
@@ -40,7 +38,7 @@ def picture_objects(
         content = begin_object(exam, SecondaryCaptureImageStorage, uid, PICTURE_SERIES, at, number)
         content.DateOfSecondaryCapture, content.TimeOfSecondaryCapture = date_of(at), time_of(at)
         content.ImageComments = picture_caption(still, number)
-        describe_pixels(content, pixels)  # type: ignore[arg-type]
+        describe_pixels(content, pixels)
         colours = pixels if pixels.ndim == 2 else pixels[:, :, 2::-1]  # DICOM has red first
         content.PixelData = _even(colours.tobytes())
         yield still, content

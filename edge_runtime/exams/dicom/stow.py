@@ -98,6 +98,7 @@ def _failures(body: bytes) -> list[int | None]:
     """The reasons of the objects that the server could not store; none in an unreadable answer."""
     try:
         items = json.loads(body)[FAILED_SEQUENCE]["Value"]
-        return [item.get(FAILURE_REASON, {}).get("Value", [None])[0] for item in items]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        reasons = [item.get(FAILURE_REASON, {}).get("Value", [None])[0] for item in items]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return []
+    return [reason if isinstance(reason, int) else None for reason in reasons]

@@ -1,6 +1,7 @@
 """DICOM files: real ones of ultrasound scanners, made ones for each rule, and damaged ones."""
 
 import sys
+import tracemalloc
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,19 @@ def refused(path: Path, said: str) -> None:
     assert said in line
     assert "\n" not in line
     assert PATIENT not in line
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
+    large, syntax = np.zeros((4000, 8000), np.uint8), uid.DeflatedExplicitVRLittleEndian
+    path = write_dicom(tmp_path / "a.dcm", large, TransferSyntaxUID=syntax)
+    assert path.stat().st_size < large.size / 100
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match="no decoder for Deflated Explicit"):
+            read_header(path)
+        assert tracemalloc.get_traced_memory()[1] < large.size / 2
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_clip_tells_its_frames_their_times_and_its_region() -> None:

@@ -334,6 +334,31 @@ def test_bytes_that_are_no_dicom_harm_nobody(
     assert np.array_equal(device.read(60).pixels, GREY)
 
 
+def test_a_message_that_is_too_large_is_not_read(listening: Listening) -> None:
+    device = listening()
+    with socket.create_connection(("127.0.0.1", device.port), 20) as caller:
+        caller.sendall(b"\x01\x00" + (2 * dicom_server.MAX_PDU_BYTES).to_bytes(4, "big"))
+        with suppress(ConnectionError):
+            assert caller.recv(1) in (b"", b"\x07"), "neither closed nor aborted"
+
+
+def test_nothing_that_a_caller_says_is_warned_of(
+    listening: Listening, recwarn: pytest.WarningsRecorder
+) -> None:
+    def item(kind: int, content: bytes) -> bytes:
+        return bytes([kind, 0]) + len(content).to_bytes(2, "big") + content
+
+    names = b"\0\1\0\0" + b"SONOLITE".ljust(16) + b"CART".ljust(16) + bytes(32)
+    classes = item(0x30, b"Doe^Jane") + item(0x40, b"1.2.840.10008.1.2")
+    items = item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, b"\1\0\0\0" + classes)
+    words = names + items + item(0x50, item(0x51, bytes([0, 1, 0, 0])))
+    device = listening()
+    with socket.create_connection(("127.0.0.1", device.port), 20) as caller:
+        caller.sendall(b"\x01\x00" + len(words).to_bytes(4, "big") + words)
+        assert caller.recv(1) == b"\x02", "it was not accepted"
+    assert not recwarn.list
+
+
 def test_a_caller_that_goes_in_the_midst_of_an_object_leaves_no_file(
     listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,7 @@ def test_without_a_region_the_locator_is_measured_too_and_json_goes_to_stdout(vi
         (("--source", "none.mp4", "--against", "fast"), "there are loop, mediapipe"),
         (("--source", "none.mp4", "--roi", "1,2"), "four whole numbers"),
         (("--source", "none.mp4", "--out", "/none/b.json"), "there is no folder"),
+        (("--source", "none.mp4", "--plot", "bench"), "must end in .png or .jpg"),
     ],
 )
 def test_bad_input_is_one_line(words: tuple[str, ...], said: str) -> None:

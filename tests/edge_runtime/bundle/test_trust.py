@@ -196,6 +196,14 @@ def test_a_damaged_count_of_versions_lets_nothing_pass(tmp_path: Path) -> None:
             AdmittedVersions(path).require_not_older(bytes(32), "a", 1)
 
 
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / VERSIONS_FILE
+    os.mkfifo(path.with_suffix(".lock"))
+    AdmittedVersions(path).admit(bytes(32), "a", 2)
+    with pytest.raises(BadInput, match="older than 2"):
+        AdmittedVersions(path).require_not_older(bytes(32), "a", 1)
+
+
 def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
     mark = new_key(tmp_path / "a" / "key.pem", tmp_path / "b" / "key.pem")
     assert (tmp_path / "a" / "key.pem").stat().st_mode & 0o777 == 0o600

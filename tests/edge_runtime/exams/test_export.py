@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -147,6 +148,22 @@ def test_json_has_identity_model_nodules_and_stills(exported: Path) -> None:
 def test_nothing_is_overwritten(exported: Path, folder: Path) -> None:
     with pytest.raises(BadInput, match="exists already"):
         export_exam(folder, exported, *parts_of(folder))
+
+
+def test_a_pipe_in_the_place_of_a_picture_is_told(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    picture = still_path(copy, 1, parts_of(copy)[2][0].number)
+    picture.unlink()
+    os.mkfifo(picture)
+    (note,) = export_exam(copy, tmp_path / "out", *parts_of(copy))
+    assert note.endswith("is missing or damaged")
+
+
+def test_a_folder_may_have_a_name_that_is_not_utf_8(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / os.fsdecode(b"\xff")
+    shutil.copytree(folder, copy)
+    assert export_exam(copy, copy / "out", *parts_of(copy)) == []
 
 
 def test_a_picture_that_is_missing_is_told(folder: Path, tmp_path: Path) -> None:

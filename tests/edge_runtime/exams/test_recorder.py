@@ -183,6 +183,12 @@ def test_the_name_of_a_picture_is_on_the_disk_before_its_row(
     assert synced[4:] == [still_path(folder, 1, 2), path.parent]
 
 
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(folder: Path) -> None:
+    open_exams(folder, create=True).close()
+    os.mkfifo(folder / module.LOCK)
+    assert exams_in(folder) == []
+
+
 def test_an_exam_that_runs_is_told_from_one_that_was_cut_off(
     recorder: ExamRecorder, folder: Path
 ) -> None:

@@ -66,6 +66,9 @@ DAMAGE: dict[str, Damage] = {
     "number": lambda path: replace_by(path, b"7"),
     "null": lambda path: replace_by(path, b"null"),
     "strange object": lambda path: replace_by(path, b'{"release": ["x"], "event": 3}'),
+    "strange record": lambda path: replace_by(
+        path, b'{"bundle": "a", "sha256": "b", "environment": [1]}'
+    ),
     "huge": lambda path: replace_by(path, b"x" * (5 << 20)),
     "folder": put_folder,
     "pipe": put_pipe,
@@ -228,6 +231,12 @@ def test_a_release_without_a_sound_record_is_not_switched_to(
         switch_release(layout, new)
     with pytest.raises(Refused, match="no other release"):
         roll_back(layout, 0, False)
+
+
+def test_a_file_among_the_releases_goes_with_what_can_be_removed(layout: Layout, good: str) -> None:
+    layout.release("stray").touch()
+    assert remove_surplus(layout) == ["stray"]
+    assert [path.name for path in layout.release("").iterdir()] == [good]
 
 
 def test_the_links_of_an_earlier_version_are_taken_over(layout: Layout, good: str) -> None:

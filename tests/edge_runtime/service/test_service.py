@@ -254,6 +254,14 @@ def test_an_examination_lasts_a_little_longer_than_its_last_live_picture(layout:
     assert not is_locked(lock)
 
 
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(layout: Layout) -> None:
+    lock = layout.state(EXAMINATION_LOCK)
+    lock.unlink()
+    os.mkfifo(lock)
+    UpdateLock(layout.root).beat(1, State.LIVE)
+    assert is_locked(lock)
+
+
 def test_a_machine_that_was_not_deployed_to_has_no_examinations(tmp_path: Path) -> None:
     update_lock = UpdateLock(tmp_path)
     update_lock.beat(0, State.LIVE)

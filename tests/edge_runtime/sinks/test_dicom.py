@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -84,6 +85,12 @@ def expected(folder: Path) -> list[str]:
     )
 
 
+TELLS_ITS_WORDS = """
+import os, sys
+known = os.environ["SONOLITE_PACS"] == "dicomweb:https://127.0.0.1:1/hunter2"
+sys.exit(f"sonolite: {sys.argv[-5:]}: the address is {'known' if known else 'lost'}")
+"""
+
 KILLED = """
 import sys, threading, time
 from pathlib import Path
@@ -149,6 +156,29 @@ def test_a_pacs_that_hangs_costs_the_session_nothing(
         delivery = session(tmp_path / "exams", found_bundle, uri, exams=1)
     assert (delivery.delivered, delivery.waiting, delivery.given_up) == (0, 1, 0)
     assert "takes too long" in (delivery.last_error or "")
+
+
+def test_no_list_of_processes_tells_the_address(
+    tmp_path: Path, found_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path may be a password."""
+    monkeypatch.setattr(module, "LOW_PRIORITY", (sys.executable, "-c", TELLS_ITS_WORDS))
+    uri = "dicomweb:https://127.0.0.1:1/hunter2"
+    told = session(tmp_path / "exams", found_bundle, uri, exams=1).last_error
+    assert told is not None
+    assert "'send', '1', '--folder'" in told
+    assert "hunter2" not in told
+    assert "the address is known" in told
+
+
+def test_a_damaged_message_makes_room_for_the_next(tmp_path: Path, found_bundle: Bundle) -> None:
+    folder, uri = tmp_path / "exams", f"dicom://127.0.0.1:{free_port()}"
+    assert session(folder, found_bundle, uri, exams=2).waiting == 2
+    (path,) = (tmp_path / "outbox").glob("*.sqlite3")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE message SET body = 7 WHERE number = 1")
+    delivery = session(folder, found_bundle, uri, exams=0)
+    assert (delivery.waiting, delivery.given_up) == (1, 1)
 
 
 def test_an_exam_that_was_deleted_is_given_up_and_told(

@@ -3,10 +3,12 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ import pytest
 
 from devices import BadInput
 from edge_runtime.results.states import State
+from edge_runtime.sinks import prometheus
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.prometheus import MAX_REASONS, OTHER_REASON
 from edge_runtime.sinks.sink import Sink
+from tests.edge_runtime.exams.conftest import wait_until
 from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
 
@@ -35,6 +39,13 @@ needs_prometheus = pytest.mark.skipif(
 def metrics(port: int) -> str:
     answer: bytes = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read()
     return answer.decode()
+
+
+def is_served(port: int) -> bool:
+    try:
+        return "sonolite_state" in metrics(port)
+    except OSError:
+        return False
 
 
 def write_some(sink: Sink) -> None:
@@ -115,6 +126,22 @@ def test_what_is_no_address_is_refused(place: str) -> None:
         open_sink(f"prometheus:{place}", SinkContext(threading.Event(), True, 30.0)),
     ):
         pass
+
+
+def test_clients_that_say_nothing_take_no_thread_after_another_and_are_not_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prometheus, "SCRAPE_SECONDS", 1)
+    port, context = free_port(), SinkContext(threading.Event(), True, 30.0)
+    with open_sink(f"prometheus::{port}", context), ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 60))
+            for _ in range(prometheus.MAX_SCRAPES + 1)
+        ]
+        assert silent[-1].recv(1) == b""
+        assert {connection.recv(1) for connection in silent} == {b""}
+        wait_until(lambda: is_served(port))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_port_that_is_taken_is_one_line(port: int) -> None:

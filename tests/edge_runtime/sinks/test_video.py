@@ -1,5 +1,6 @@
 """A video is whole, or it is said in time that it cannot be."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -57,6 +58,14 @@ def test_a_screen_of_another_shape_keeps_its_proportions_between_black_bars(
     assert max(width / later.shape[1], height / later.shape[0]) > 0.98
     assert abs(rows.min() - (later.shape[0] - height) / 2) <= 1
     assert abs(columns.min() - (later.shape[1] - width) / 2) <= 1
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    """It would crash OpenCV."""
+    path = tmp_path / os.fsdecode(b"\xff") / "a.mp4"
+    path.parent.mkdir()
+    with pytest.raises(BadInput, match="not UTF-8"), overlay_file(path, False, 20.0):
+        pass
 
 
 def test_a_disk_that_fills_up_ends_the_video_in_time(small_disk: Path) -> None:

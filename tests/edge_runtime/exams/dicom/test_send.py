@@ -225,6 +225,8 @@ def failed(reason: int) -> bytes:
         (202, b"{}", None),
         (409, failed(0x0111), None),
         (202, failed(0xC000), CheckFailed),
+        (202, b'{"00081198":{"Value":[{"00081197":{"Value":[[1]]}}]}}', CheckFailed),
+        (202, b"[" * 100_000, None),
         (409, b"", CheckFailed),
         (400, b"<html>", CheckFailed),
         (401, b"", NotDelivered),
