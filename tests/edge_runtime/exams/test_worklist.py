@@ -27,14 +27,13 @@ from edge_runtime.exams.worklist import (
 from tests.edge_runtime.exams.worklist_server import (
     STUDY,
     TITLE,
-    TODAY,
     WLMSCPFS,
     free_port,
+    today,
     worklist_server,
     write_step,
 )
 
-DAY = f"{TODAY[:4]}-{TODAY[4:6]}-{TODAY[6:]}"
 dcmtk = pytest.mark.skipif(WLMSCPFS is None, reason="no wlmscpfs: apt install dcmtk")
 
 
@@ -48,11 +47,11 @@ def test_the_steps_of_the_day_come_in_the_order_of_their_times(
     write_step(tmp_path, "other-day", ScheduledProcedureStepStartDate="20200101")
     write_step(tmp_path, "other-room", Modality="MR")
     with worklist_server(tmp_path) as port:
-        answer = ask_worklist(WorklistAddress("127.0.0.1", port, TITLE), DAY)
+        answer = ask_worklist(WorklistAddress("127.0.0.1", port, TITLE), today())
         everything = ask_worklist(WorklistAddress("127.0.0.1", port, TITLE, modality=""))
     early, late = answer.steps
     identity = Identity("4711", "Wang^Xiao", "A-17", "1980-05-01", STUDY)
-    assert early == ScheduledStep(identity, f"{DAY} 08:30", "Thyroid")
+    assert early == ScheduledStep(identity, f"{today()} 08:30", "Thyroid")
     assert late.identity.patient_id == "late"
     assert len(everything.steps) == 4
     assert "Wang" not in caplog.text + repr(answer)
@@ -67,7 +66,7 @@ def test_a_wrong_character_set_hides_no_patient(tmp_path: Path, charset: str | N
         wrong = charset.ljust(10).encode()
         path.write_bytes(path.read_bytes().replace(b"ISO_IR 192", wrong))
     with worklist_server(tmp_path) as port:
-        (step,) = ask_worklist(WorklistAddress("127.0.0.1", port, TITLE), DAY).steps
+        (step,) = ask_worklist(WorklistAddress("127.0.0.1", port, TITLE), today()).steps
     assert step.identity.patient_id == "4711"
     if charset is None:
         assert step.identity.shown_name == "Wang Xiao = 王 小"
@@ -77,7 +76,7 @@ def test_a_wrong_character_set_hides_no_patient(tmp_path: Path, charset: str | N
 def test_a_wrong_title_is_refused_in_a_line(tmp_path: Path) -> None:
     write_step(tmp_path, "one")
     with worklist_server(tmp_path) as port, pytest.raises(HardwareMissing) as refusal:
-        ask_worklist(WorklistAddress("127.0.0.1", port, "OTHER"), DAY)
+        ask_worklist(WorklistAddress("127.0.0.1", port, "OTHER"), today())
     assert str(refusal.value) == f"worklist 127.0.0.1:{port}: it refuses the titles"
 
 

@@ -15,7 +15,6 @@ from tests.edge_runtime.exams.conftest import wait_until
 
 WLMSCPFS = shutil.which("wlmscpfs")
 TITLE = "MWL"
-TODAY = f"{datetime.now().astimezone():%Y%m%d}"
 STUDY = "1.2.826.0.1.4711"
 
 
@@ -23,6 +22,11 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+def today() -> str:
+    """The day, as the session asks for it; the tests may go on past midnight."""
+    return datetime.now().astimezone().date().isoformat()
 
 
 def write_step(folder: Path, name: str, **attributes: str) -> Path:
@@ -46,7 +50,7 @@ def write_step(folder: Path, name: str, **attributes: str) -> Path:
         "RequestedProcedureID": "R1",
         "Modality": "US",
         "ScheduledStationAETitle": "CART",
-        "ScheduledProcedureStepStartDate": TODAY,
+        "ScheduledProcedureStepStartDate": today().replace("-", ""),
         "ScheduledProcedureStepStartTime": "083000",
         "ScheduledProcedureStepDescription": "",
         "ScheduledProcedureStepID": "S1",
