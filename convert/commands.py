@@ -218,6 +218,7 @@ def validate(
     from edge_runtime.bundle.archive import open_trusted
     from edge_runtime.commands.options import trusted_keys
     from train.importers.ddti import parse_grades
+    from train.samples import tell_dropped
 
     if (data is None) == (marked is None):
         raise BadInput("--data for the classifier, or --marked for the locator: one of them")
@@ -236,8 +237,8 @@ def validate(
     else:
         _show(done.comparisons)
     console = Console(stderr=True, soft_wrap=True)
-    for reason, count in done.dropped.items():
-        console.print(f"{count} dropped: {reason}", markup=False)
+    for line in tell_dropped(done.dropped):
+        console.print(line, markup=False)
     if any(comparison.failures is None for comparison in done.comparisons):
         console.print(f"{bundle}: no {REFERENCE} in it, so no limit was judged", markup=False)
     if any(comparison.failures for comparison in done.comparisons):
@@ -265,8 +266,6 @@ def _validate_locator(bundle: "Bundle", marked: Path, as_json: bool) -> None:
             {name: each.metrics for name, each in found.items()},
             {name: each.clips for name, each in found.items() if each.clips},
         )
-    for reason, count in next(iter(found.values())).dropped.items():
-        console.print(f"{count} dropped: {reason}", markup=False, soft_wrap=True)
 
 
 def _show(comparisons: Sequence["Comparison"]) -> None:

@@ -25,7 +25,7 @@ from train.importers import read_samples
 from train.loading import load, prepare
 from train.metrics import as_labels
 from train.outliers import read_pictures_under
-from train.samples import Task, require_all_classes
+from train.samples import Dropped, Task, require_all_classes
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Validation:
     """What `sonolite validate` measures."""
 
     comparisons: list[Comparison]
-    dropped: dict[str, int]
-    """Images that could not be used, by the reason."""
+    dropped: tuple[Dropped, ...]
+    """Images that could not be used."""
 
 
 def validate_bundle(
@@ -110,7 +110,7 @@ def validate_bundle(
             replace(comparison, figures=comparison.figures | more[comparison.variant])
             for comparison in judged
         ],
-        loaded.reasons,
+        loaded.dropped,
     )
 
 

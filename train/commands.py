@@ -372,8 +372,6 @@ def evaluate(
         print(json.dumps(plain(evaluation)))
         return
     Console().print(metrics_table({data.name: evaluation.metrics}))
-    for reason, count in evaluation.dropped.items():
-        Console().print(f"{count} dropped: {reason}")
     if evaluation.withheld is not None:
         Console().print(
             f"{evaluation.withheld:.1%} of the images lie beyond the scope of the float model"

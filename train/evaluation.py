@@ -18,7 +18,7 @@ from train.metrics import Metrics, as_labels
 from train.network import answer
 from train.outliers import read_pictures_under
 from train.run import Run
-from train.samples import Sample, read_pixels, require_all_classes
+from train.samples import Sample, read_pixels, require_all_classes, tell_dropped
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def evaluate_run(
         note(line)
     preprocessing = preprocess.parse(recipe.preprocessing)
     loaded = load(collection, preprocessing, progress)
+    for line in tell_dropped(loaded.dropped):
+        note(line)
     require_all_classes(loaded.samples, task, str(data))
     seen = [*run.split.of("train"), *run.split.of("validation")]
     shared = {sample.group for sample in seen} & {sample.group for sample in loaded.samples}

@@ -144,4 +144,4 @@ def test_images_that_cannot_be_used_are_counted(int8_bundle: Path, tmp_path: Pat
     broken.write_bytes(broken.read_bytes()[:100])
     done = sonolite("validate", int8_bundle, "--data", folder)
     assert done.code == 0, done
-    assert "1 dropped: " in done.stderr
+    assert "1 dropped: unreadable; the first: " in done.stderr

@@ -73,12 +73,14 @@ def test_the_run_measured_on_its_own_test_images_gives_its_figures(
     assert evaluate(run, tmp_path).metrics == run.record.metrics["test"]
 
 
-def test_what_is_dropped_is_counted(tmp_path: Path, run: Run, others: Path) -> None:
+def test_what_is_dropped_is_counted_and_named(tmp_path: Path, run: Run, others: Path) -> None:
     folder = Path(shutil.copytree(others, tmp_path / "images"))
     (folder / "benign" / "benign20" / "0.png").write_text("no image")
-    evaluation = evaluate(run, folder)
+    notes: list[str] = []
+    evaluation = evaluate_run(run, folder, None, None, False, notes.append)
     assert evaluation.metrics.samples == 15
     assert evaluation.dropped == {"unreadable": 1}
+    assert any(note.startswith("1 dropped: unreadable; the first: ") for note in notes)
 
 
 def test_images_that_the_model_learnt_from_are_refused_by_name(run: Run, messy: Path) -> None:

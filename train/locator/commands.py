@@ -97,8 +97,6 @@ def evaluate_on_terminal(
     else:
         clips = {data.name: evaluation.clips} if evaluation.clips else {}
         show({data.name: evaluation.metrics}, clips)
-    for reason, count in evaluation.dropped.items():
-        console.print(f"{count} dropped: {reason}", markup=False, soft_wrap=True)
     if report is not None:
         page = evaluation_page(data.name, trained.record, evaluation, judged)
         with whole_file(report) as part:

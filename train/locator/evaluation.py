@@ -78,6 +78,8 @@ def read_judged(
     pictures = list(read_squares(collection.pictures, side, progress, dropped.append))
     if not pictures:
         raise BadInput("; ".join([f"{folder}: no picture can be used", *tell_dropped(dropped)]))
+    for line in tell_dropped(dropped):
+        note(line)
     return pictures, dict(Counter(str(each.reason) for each in dropped))
 
 
