@@ -27,6 +27,7 @@ from edge_runtime.text import printable, say
 device = typer.Typer(help="Show the status of deployed devices, and go back to an earlier release.")
 device.command("drift")(device_drift)
 device.command("exams")(device_exams)
+FAILED = "a device failed; see above"
 AnswersJsonOption = Annotated[
     bool, typer.Option("--json", help="Print the answers to stdout as JSON.")
 ]
@@ -46,7 +47,16 @@ def _show(outcomes: list[dict[str, Any]], as_json: bool) -> None:
     """Shows the answers. Raises CheckFailed where a device failed."""
     show_outcomes(outcomes, as_json)
     if any("error" in outcome for outcome in outcomes):
-        raise CheckFailed("a device failed; see above")
+        raise CheckFailed(FAILED)
+
+
+def _say_errors(answers: list[dict[str, Any]]) -> None:
+    """Tells which devices failed, and why. Raises CheckFailed where one did."""
+    failed = [answer for answer in answers if "error" in answer]
+    for answer in failed:
+        say(printable(f"{answer['device']}: {answer['error']}"))
+    if failed:
+        raise CheckFailed(FAILED)
 
 
 @device.command("status")
@@ -61,7 +71,11 @@ def device_status(
     Example: sonolite device status pi@bed-1
     """
     ask = _on(lambda far: far.summary(everything=as_json))
-    _show(list(on_every_device(named_devices(target, root, ssh), ask)), as_json)
+    answers = list(on_every_device(named_devices(target, root, ssh), ask))
+    if not as_json:
+        for answer in answers:
+            answer.pop("outcome", None)  # of a device that failed: its error says more
+    _show(answers, as_json)
 
 
 @device.command("view")
@@ -85,12 +99,14 @@ def device_view(
     """
     members = named_devices(target, root, ssh)
     answers = list(on_every_device(members, _on(lambda far: far.view(operator))))
-    if as_json or any("error" in answer for answer in answers):
+    if as_json:
         _show(answers, as_json)
         return
     from edge_runtime.release.address import is_loopback  # here: few commands have a link
 
     for member, answer in zip(members, answers, strict=True):
+        if "error" in answer:
+            continue
         link = answer["link"]
         print(link if len(members) == 1 else f"{member.address}  {link}")
         say_link_notes(link, answer["fingerprint"])
@@ -99,6 +115,7 @@ def device_view(
             options = f"{member.ssh} -L {place.port}:{place.netloc}".strip()
             tunnel = f"ssh {options} {member.address}"
             say(f"note: the link is for the device itself; to open it here, first {tunnel}")
+    _say_errors(answers)
 
 
 @device.command("rollback")
@@ -135,9 +152,14 @@ def device_logs(
 
     Example: sonolite device logs pi@bed-1
     """
-    for member in named_devices(target, root, ssh):
-        with SshDevice(member.address, member.ssh) as far:
-            print(printable(DeployedDevice(far, member.root).logs(lines, switches)), end="")
+    members = named_devices(target, root, ssh)
+    answers = list(on_every_device(members, _on(lambda far: {"log": far.logs(lines, switches)})))
+    for answer in answers:
+        if "error" not in answer:
+            if len(members) > 1:
+                print(answer["device"])
+            print(printable(answer["log"]), end="")
+    _say_errors(answers)
 
 
 @device.command("doctor")
@@ -153,9 +175,11 @@ def device_doctor(
     """
     ask = _on(lambda far: {"findings": far.doctor()})
     answers = list(on_every_device(named_devices(target, root, ssh), ask))
-    if as_json or any("error" in answer for answer in answers):
+    if as_json:
         _show(answers, as_json)
         return
     for answer in answers:
-        print(answer["device"])
-        show_outcomes(answer["findings"], as_json=False)
+        if "error" not in answer:
+            print(answer["device"])
+            show_outcomes(answer["findings"], as_json=False)
+    _say_errors(answers)

@@ -140,7 +140,7 @@ def export(
         say("note: the pictures may show a name, which stays")
     for line in export_exam(place, out, *parts, dicom=dicom, clip=clip, fhir=fhir):
         say(f"note: {line}")
-    say(f"saved {out}")
+    say(printable(f"saved {out}"))
 
 
 @exam.command("send")

@@ -8,7 +8,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.text import table_cell
+from edge_runtime.text import printable, table_cell
+
+LONG = ("error", "why", "configuration", "view", "sinks", "damaged")
+"""Texts that no column has room for. Each is a line below the table."""
 
 
 def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
@@ -16,7 +19,7 @@ def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps(list(outcomes), indent=2))
         return
-    names = list(dict.fromkeys(key for outcome in outcomes for key in outcome))
+    names = list(dict.fromkeys(key for each in outcomes for key in each if key not in LONG))
     columns = [name for name in names if not any(_deep(outcome.get(name)) for outcome in outcomes)]
     table = Table(box=SIMPLE_HEAD)
     for name in columns:
@@ -24,6 +27,10 @@ def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
     for outcome in outcomes:
         table.add_row(*(table_cell(_text(outcome.get(name))) for name in columns))
     Console().print(table)
+    for outcome in outcomes:
+        for name in LONG:
+            if text := _text(outcome.get(name)):
+                print(printable(f"{outcome['device']}: {name}: {text}"))
 
 
 def _deep(value: object) -> bool:

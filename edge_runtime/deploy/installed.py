@@ -150,7 +150,9 @@ class DeployedDevice:
         current = status["releases"].get(status["current"]) or {}
         last = status.get("outcome") or {}
         view = status.get("view")
-        last_outcome = f"{last.get('event', '')} {last.get('release', '')} {last.get('why', '')}"
+        config = status.get("config")
+        trouble = config.get("error") if isinstance(config, dict) else None
+        last_outcome = f"{last.get('event', '')} {last.get('release', '')}"
         return {
             "bundle": current.get("bundle"),
             "release": status["current"],
@@ -159,6 +161,8 @@ class DeployedDevice:
             "state": status.get("state"),
             "on trial": status["trial"] is not None,
             "last outcome": last_outcome.strip(),
+            **({"why": last["why"]} if last.get("why") else {}),
+            **({"configuration": trouble} if trouble else {}),
             **({"view": view.get("trouble") or view.get("link")} if view else {}),
             **({"sinks": _sink_lines(status["sinks"])} if status.get("sinks") else {}),
             **({"damaged": " ".join(status["damaged"])} if status.get("damaged") else {}),

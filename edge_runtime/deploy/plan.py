@@ -31,6 +31,7 @@ from edge_runtime.release.layout import (
     Refused,
 )
 from edge_runtime.release.stage import file_sha256, release_name
+from edge_runtime.screen.region import parse_roi
 from edge_runtime.sinks.open import DICOM_OBJECTS, SINK_LIBRARIES
 from edge_runtime.sinks.sink_uri import SinkUri
 
@@ -341,6 +342,8 @@ def _config(request: DeploymentRequest, status: dict[str, Any]) -> Config:
     else:
         exam = None
     settings |= {"board": request.board, **(request.settings or {}), "view": view, "exam": exam}
+    if roi := (request.settings or {}).get("roi"):
+        parse_roi(roi)
     if "source" not in settings:
         raise BadInput(
             "--source is missing: the first deployment needs the source of the device, such as 0"

@@ -58,6 +58,11 @@ mv "$1.sent" "$1"
 systemctl daemon-reload
 systemctl enable --quiet sonolite
 """
+RESTART_SCRIPT = """\
+systemctl reset-failed sonolite 2> /dev/null
+systemctl restart --no-block sonolite
+"""
+"""systemd starts no unit that has just ended too often, unless that is forgotten."""
 KIOSK_SCRIPT = """\
 set -eu
 umask 022
@@ -179,8 +184,12 @@ def _kiosk(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> Non
     device.run(plan.sudo("sh", "-c", script, "sh", KIOSK_UNIT_PATH), content.encode())
 
 
+def _proven(plan: DeploymentPlan) -> bool:
+    return bool(plan.release == plan.status["current"] == plan.status["good"])
+
+
 def _must_switch(plan: DeploymentPlan) -> bool:
-    return plan.new_config or not plan.release == plan.status["current"] == plan.status["good"]
+    return plan.new_config or not _proven(plan)
 
 
 def _switch(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> None:  # noqa: ARG001
@@ -195,7 +204,7 @@ def _start(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> Non
     if running and not _new_unit(plan):
         return
     if plan.facts.systemd:  # a running service takes its new unit
-        device.run(plan.sudo("systemctl", "restart", "--no-block", "sonolite"))
+        device.run(plan.sudo("sh", "-c", RESTART_SCRIPT))
     else:
         device.run(plan.words("start"))
 
@@ -270,7 +279,9 @@ DEPLOYMENT_STEPS: tuple[DeploymentStep, ...] = (
     DeploymentStep(
         "switch",
         lambda plan: (
-            ("write config.toml and " if plan.new_config else "") + f"switch to {plan.release}"
+            "write config.toml"
+            if _proven(plan)
+            else ("write config.toml and " if plan.new_config else "") + f"switch to {plan.release}"
         ),
         _must_switch,
         _switch,
@@ -285,7 +296,9 @@ DEPLOYMENT_STEPS: tuple[DeploymentStep, ...] = (
     DeploymentStep(
         "trial",
         lambda plan: (
-            f"try it for {plan.config.trial_seconds:g} s, until {plan.config.trial_state}; "
+            f"none: {plan.release} passed one; wait until it begins with the new settings"
+            if _proven(plan)
+            else f"try it for {plan.config.trial_seconds:g} s, until {plan.config.trial_state}; "
             "it goes back by itself where that fails"
         ),
         lambda plan: _must_switch(plan) or plan.status["trial"] == plan.release,

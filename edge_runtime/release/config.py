@@ -157,6 +157,17 @@ def _check_types(
         }
         if not right.get(wanted, type(value) is wanted):
             raise Refused(f"{where}: {name} is of the wrong type; {_TYPES[wanted]} is needed")
+        if isinstance(value, str) and not _is_utf8(value):
+            raise Refused(f"{where}: {name} is not UTF-8")
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether the bytes of a text were UTF-8, as those of a command line need not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_view(view: ViewSettings, where: str) -> None:

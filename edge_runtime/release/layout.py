@@ -34,6 +34,8 @@ from typing import Any
 
 BUNDLE, RECORD, ENVIRONMENT, COMPLETE = "bundle.sonolite", "release.json", "environment", "complete"
 TOOL, CONFIG, TRUSTED = "release.pyz", "config.toml", "trusted"
+STATUS = "status.json"
+"""The file of the state that says which release beats, and in which state."""
 VIEW_RECORD = "view.json"
 """The file of the state that says where the live view is, or why there is none."""
 VIEW_TOKEN, OPERATOR_TOKEN = "view.token", "operator.token"
@@ -266,18 +268,26 @@ def remove_whole(folder: Path, mark: str) -> None:
 
 
 def log_event(layout: Layout, event: str, **facts: object) -> None:
-    """Adds one line to the log of switches, and prints it to stderr for the journal."""
+    """Adds one line to the log of switches, and prints it to stderr for the journal.
+
+    A full disk costs the line in the log: the way back must not need room.
+    """
     entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
+    with suppress(OSError):
+        _append_event(layout, entry)
+    print(json.dumps(entry), file=sys.stderr, flush=True)
+
+
+def _append_event(layout: Layout, entry: dict[str, Any]) -> None:
+    """Adds one line to the log of switches; of LOG_LINES the newest stay."""
     path = layout.state("log.jsonl")
     with hold_lock(layout.state("log.lock")):
         entries, damaged = _parse_event_log(layout)
         if damaged:
             set_aside(path)
-            now = {"at": entry["at"], "event": "damaged", "file": path.name}
-            entries.append(now)
+            entries.append({"at": entry["at"], "event": "damaged", "file": path.name})
         kept = [json.dumps(line) for line in [*entries[1 - LOG_LINES :], entry]]
         write_file(path, ("\n".join(kept) + "\n").encode())
-    print(json.dumps(entry), file=sys.stderr, flush=True)
 
 
 def read_event_log(layout: Layout) -> list[dict[str, Any]]:

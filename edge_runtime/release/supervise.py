@@ -23,6 +23,7 @@ from edge_runtime.release.layout import (
     LINKS,
     POLL_SECONDS,
     SINK_COUNTS,
+    STATUS,
     TOOL,
     TRUSTED,
     VIEW_RECORD,
@@ -131,10 +132,10 @@ class _ReleaseRun:
     ) -> None:
         self._layout, self._release, self._trial = layout, release, trial
         self._listener = listener
-        self._config = _config_mtime(layout)
+        self._config = self._refused = _config_mtime(layout)
         self._state, self._noted = "", -STATUS_SECONDS
         with suppress(OSError):  # a full disk must not stop the pictures
-            clear_place(layout.state("status.json"))
+            clear_place(layout.state(STATUS))
             clear_place(layout.state(VIEW_RECORD))
             clear_place(layout.state(SINK_COUNTS))
         program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
@@ -202,9 +203,21 @@ class _ReleaseRun:
         if read_link(self._layout, "current") != self._release:
             return True
         trial = trial_of_current(self._layout)
-        return _config_mtime(self._layout) != self._config or (
-            trial is not None and trial.starts == 0
-        )
+        return self._configured_anew() or (trial is not None and trial.starts == 0)
+
+    def _configured_anew(self) -> bool:
+        """Whether there is another configuration. One that cannot be used is told, and waits."""
+        changed = _config_mtime(self._layout)
+        if changed == self._config:
+            return False
+        try:
+            read_config(self._layout.root / CONFIG)
+        except Refused as error:
+            if changed != self._refused:
+                self._refused = changed
+                log_event(self._layout, "not configured", release=self._release, why=str(error))
+            return False
+        return True
 
     def _note(self, now: float, state: str) -> None:
         """Writes the state to the disk for `device status`."""
@@ -212,7 +225,7 @@ class _ReleaseRun:
             self._state, self._noted = state, now
             note = {"release": self._release, "state": state}
             with suppress(OSError):
-                write_json_file(self._layout.state("status.json"), note, durable=False)
+                write_json_file(self._layout.state(STATUS), note, durable=False)
 
 
 def _config_mtime(layout: Layout) -> int:

@@ -29,6 +29,7 @@ from edge_runtime.release.layout import (
     EXAMINATION_LOCK,
     LINKS,
     RECORD,
+    STATUS,
     Layout,
     Refused,
     clear_place,
@@ -48,6 +49,8 @@ from edge_runtime.release.layout import (
 )
 from edge_runtime.release.trial import Trial
 
+CONFIGURED = "configured"
+"""The event of the log that begins a proven release anew, with other settings."""
 MAX_STARTS = 2
 """Starts of one trial: a release that stops the whole machine is not tried for ever."""
 
@@ -94,6 +97,7 @@ def switch_release(
 ) -> None:
     """Puts a release on trial, with a new configuration where `config` is given.
 
+    A release that passed its trial is not tried again: it begins anew with the configuration.
     The supervisor sees the switch and starts the release. Raises Refused during an examination that
     does not end within `wait` seconds, unless `force` is set, and during the trial of another
     release.
@@ -107,6 +111,9 @@ def switch_release(
         current = read_link(layout, "current")
         on_trial, good = trial_of_current(layout), read_link(layout, "good")
         if current == release and (on_trial or good == release):
+            if config and not on_trial:
+                clear_place(layout.state(STATUS))  # it is written when the release begins anew
+                log_event(layout, CONFIGURED, release=release)
             return
         if on_trial and is_locked(layout.state("supervisor.lock")) and not force:
             raise Refused(f"the release {current} is on trial; wait until it is judged")
@@ -174,6 +181,8 @@ def repair_state(layout: Layout) -> None:
             _try_anew(layout)
     current = read_link(layout, "current")
     if current is not None and (layout.release(current) / BUNDLE).is_file():
+        return
+    if not (layout.root / CONFIG).exists():  # nothing was switched to yet
         return
     trial = read_trial(layout)
     names = [

@@ -24,6 +24,7 @@ from edge_runtime.release.layout import (
     POLL_SECONDS,
     RECORD,
     SINK_COUNTS,
+    STATUS,
     TRUSTED,
     VIEW_RECORD,
     Layout,
@@ -41,6 +42,7 @@ from edge_runtime.release.prune import find_surplus, remove_surplus
 from edge_runtime.release.stage import make_environment, receive_file, received_size, stage_release
 from edge_runtime.release.supervise import SUPERVISOR_START_SECONDS, start_supervisor, supervise
 from edge_runtime.release.switch import (
+    CONFIGURED,
     damaged_files,
     repair_state,
     roll_back,
@@ -52,6 +54,8 @@ BROKEN_SECONDS = 60.0
 """Seconds that the action of a broken deployment may still take to end."""
 TRIAL_OUTCOMES = ("passed", "fell back", "failed", "went back", "not switched")
 """The events of the log that end a trial."""
+ENDED = "ended"
+"""The event of the log that says that a proven release ended."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -135,9 +139,10 @@ def release_status(layout: Layout) -> dict[str, Any]:
     """The releases on this device, and the state of the service."""
     links = {name: read_link(layout, name) for name in LINKS}
     running = is_locked(layout.state("supervisor.lock"))
-    note = read_record(layout.state("status.json"))
+    note = read_record(layout.state(STATUS))
     trial = trial_of_current(layout)
-    outcomes = [line for line in read_event_log(layout) if line["event"] in TRIAL_OUTCOMES]
+    kinds = TRIAL_OUTCOMES if running else (*TRIAL_OUTCOMES, ENDED)
+    outcomes = [line for line in read_event_log(layout) if line["event"] in kinds]
     return {
         **links,
         "running": running,
@@ -185,23 +190,38 @@ def _records(folder: Path, mark: str) -> dict[str, Any]:
 
 
 def _await(layout: Layout, release: str) -> int:
-    """Waits until a trial has ended; prints the outcome."""
+    """Waits until a release has ended its trial, or begun anew; prints the outcome."""
     last_alive = time.monotonic()
-    while (trial := trial_of_current(layout)) is not None and trial.release == release:
+    while (outcome := _outcome(layout, release)) is None:
         if is_locked(layout.state("supervisor.lock")):
             last_alive = time.monotonic()
         elif time.monotonic() - last_alive >= SUPERVISOR_START_SECONDS:
             raise Refused("the service is not running, so that the release is not tried")
         time.sleep(POLL_SECONDS)
-    ended = [
-        line
-        for line in read_event_log(layout)
-        if line["event"] in TRIAL_OUTCOMES and line.get("release") == release
-    ]
-    if not ended:
+    if outcome["event"] == ENDED:
+        why = f"{outcome.get('why')}; sonolite device logs says more"
+        raise Refused(f"the release {release} does not run with these settings: {why}")
+    print(json.dumps(outcome))
+    return 0 if outcome["event"] in ("passed", CONFIGURED) else 1
+
+
+def _outcome(layout: Layout, release: str) -> dict[str, Any] | None:
+    """What became of a release: the event of the log; None while that is open.
+
+    Raises Refused where the release was never tried.
+    """
+    if (trial := trial_of_current(layout)) is not None and trial.release == release:
+        return None
+    log = [line for line in read_event_log(layout) if line.get("release") == release]
+    begun = [line for line in log if line["event"] in (*TRIAL_OUTCOMES, CONFIGURED)]
+    if not begun:
         raise Refused(f"the release {release} was never tried")
-    print(json.dumps(ended[-1]))
-    return 0 if ended[-1]["event"] == "passed" else 1
+    if begun[-1]["event"] != CONFIGURED:
+        return begun[-1]
+    if log[-1]["event"] == ENDED:
+        return log[-1]
+    beats = read_record(layout.state(STATUS)).get("release") == release
+    return begun[-1] if beats else None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """`sonolite deploy` and `device` against a real sshd: from nothing, again, newer, refused, back."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from edge_runtime.release.stage import file_sha256
 from edge_runtime.service.service import device_versions
 from tests.conftest import Within, sonolite
 from tests.edge_runtime.deploy.conftest import (
+    REAL_TRIAL,
     Far,
     Site,
     Wire,
@@ -219,6 +221,35 @@ def test_a_source_with_quotes_and_dollars_arrives_as_it_is(site: Site, shipped_p
     assert done.code == 0, done
     words = 'source = "rtsp://user:p\'a\\"$(id)`w@127.0.0.1:1/x"'
     assert words in (site.root / "config.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [("--roi", "abc", "four whole numbers"), ("--roi", "1,2,3", "four whole numbers")]
+    + [(option, "\udcff", "not UTF-8") for option in ("--source", "--reach")],
+)
+def test_a_setting_that_is_none_is_refused_before_anything_is_sent(
+    shipped: Site, shipped_path: Path, option: str, value: str, word: str
+) -> None:
+    refuses(shipped.deploy(shipped_path, option, value), word)
+
+
+def test_settings_that_the_service_refuses_are_no_success(
+    shipped: Site, shipped_path: Path, tmp_path: Path
+) -> None:
+    """The region does not lie on the screen, so that the release ends with each start."""
+    shipped.cut_power()
+    site = replace(shipped, root=tmp_path / "root")
+    shutil.copytree(shipped.root, site.root, symlinks=True)
+    site.boot()
+    assert site.runs()
+    try:
+        refuses(
+            site.deploy(shipped_path, "--roi", "5000,5000,50,50", trial=REAL_TRIAL),
+            "does not run with these settings",
+        )
+    finally:
+        site.cut_power()
 
 
 def test_the_first_deployment_needs_a_source(

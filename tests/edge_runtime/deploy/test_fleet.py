@@ -19,7 +19,7 @@ from edge_runtime.deploy.fleet import (
     roll_out,
 )
 from tests.conftest import refused, sonolite
-from tests.edge_runtime.deploy.conftest import Site
+from tests.edge_runtime.deploy.conftest import Far, Site
 
 
 def test_a_device_takes_what_the_fleet_says_unless_it_says_its_own(tmp_path: Path) -> None:
@@ -116,6 +116,24 @@ def test_a_fleet_stops_at_the_first_that_falls_back(
     one, none = json.loads(done.stdout)
     assert one["state"] == "LIVE"
     assert "nothing was deployed here" in none["error"]
+
+
+def test_a_device_that_fails_costs_no_other_its_log(far: Far, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "state").mkdir(parents=True)
+        (tmp_path / name / "state" / "service.log").write_text(f"{name}\n")
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text(
+        f'ssh = "{far.ssh}"\n'
+        + "".join(
+            f'[[device]]\naddress = "{far.address}"\nroot = "{tmp_path / name}"\n'
+            for name in ("one", "gone", "two")
+        )
+    )
+    done = sonolite("device", "logs", fleet)
+    assert done.code == 1, done
+    assert done.stdout.splitlines() == [far.address, "one", far.address, "two"]
+    assert f"{tmp_path}/gone/state/service.log: cannot be read" in done.stderr
 
 
 def test_a_list_that_is_not_there_is_named(shipped_path: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.deploy import installed, plan, steps
-from edge_runtime.deploy.steps import KIOSK_SCRIPT, NO_KIOSK_SCRIPT, UNIT_SCRIPT
+from edge_runtime.deploy.steps import KIOSK_SCRIPT, NO_KIOSK_SCRIPT, RESTART_SCRIPT, UNIT_SCRIPT
 
 SCRIPTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": text
@@ -102,6 +102,14 @@ def test_without_the_kiosk_the_screen_has_its_login_again(system: System, login:
     assert not system.unit.exists()
     assert calls[0] == "systemctl disable --quiet --now sonolite-kiosk"
     assert ("systemctl start --no-block getty@tty1" in calls) == login
+
+
+def test_a_service_that_ended_too_often_can_be_started_at_once(system: System) -> None:
+    """A unit over StartLimitBurst= is refused until it is reset, see systemd.unit(5)."""
+    assert system.run(RESTART_SCRIPT) == [
+        "systemctl reset-failed sonolite",
+        "systemctl restart --no-block sonolite",
+    ]
 
 
 def test_the_service_starts_on_boot_from_its_unit(system: System) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.release.layout import (
+    CONFIG,
     RECORD,
     Layout,
     Refused,
@@ -33,6 +35,7 @@ from edge_runtime.release.switch import (
     switch_release,
 )
 from edge_runtime.release.tool import release_status
+from tests.edge_runtime.sinks.conftest import tiny_disk  # noqa: F401  a fixture
 
 Damage = Callable[[Path], object]
 
@@ -41,6 +44,34 @@ def put_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
     (path / "x").touch()
+
+
+def test_a_device_that_has_never_switched_has_nothing_to_repair(
+    layout: Layout, staged: Callable[[str], str]
+) -> None:
+    staged("lives")
+    (layout.root / CONFIG).unlink()  # the first switch writes it
+    repair_state(layout)
+    assert read_link(layout, "current") is None
+    assert not read_event_log(layout)
+
+
+def test_a_full_disk_keeps_no_device_from_going_back(
+    layout: Layout,
+    good: str,
+    staged: Callable[[str], str],
+    tiny_disk: Path,  # noqa: F811
+) -> None:
+    switch_release(layout, staged("hangs"))
+    device = Layout(tiny_disk / "root")
+    shutil.copytree(layout.root, device.root, symlinks=True)
+    trial = read_trial(device)
+    assert trial is not None
+    with suppress(OSError), open(tiny_disk / "fill", "wb", buffering=0) as file:
+        while file.write(b"0" * 512):
+            pass
+    fail_trial(device, trial, "it hangs")
+    assert (read_link(device, "current"), read_trial(device)) == (good, None)
 
 
 def put_pipe(path: Path) -> None:

@@ -1,5 +1,6 @@
 """A release is tried by a real supervisor, as a real process, and gone back from where it fails."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,20 +13,24 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.release.config import Config, write_config
 from edge_runtime.release.layout import (
+    CONFIG,
     SINK_COUNTS,
+    STATUS,
     VIEW_RECORD,
     Layout,
     is_locked,
     read_event_log,
     read_link,
+    read_record,
 )
 from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
 from edge_runtime.release.supervise import BEAT_TIMEOUT, end_with_parent
 from edge_runtime.release.switch import read_trial, switch_release, trial_of_current
 from edge_runtime.release.tool import release_status
 from tests.conftest import Within
-from tests.edge_runtime.release.conftest import ROOT, TRIAL, write_settings
+from tests.edge_runtime.release.conftest import ENVIRONMENT, ROOT, TRIAL, write_settings
 
 Staged = Callable[[str], str]
 
@@ -218,6 +223,57 @@ def test_a_changed_configuration_starts_the_release_anew(layout: Layout, good: s
         before = processes(layout)
         write_settings(layout, seconds=9)
         until(lambda: processes(layout) and processes(layout) != before)
+
+
+def test_a_configuration_that_cannot_be_used_ends_no_release(layout: Layout, good: str) -> None:
+    """Such as one that an editor has written half."""
+    with supervisor(layout):
+        until(lambda: processes(layout))
+        before = processes(layout)
+        (layout.root / CONFIG).write_text("source = 5\n")
+        until(lambda: read_event_log(layout))
+        assert processes(layout) == before
+        write_settings(layout, seconds=9)
+        until(lambda: processes(layout) and processes(layout) != before)
+    (told,) = read_event_log(layout)
+    assert (told["event"], told["release"]) == ("not configured", good)
+    assert "source is of the wrong type" in told["why"]
+
+
+def awaited(layout: Layout, release: str) -> subprocess.CompletedProcess[str]:
+    """The answer of the tool, which waits for what becomes of a release."""
+    words = ["-m", "edge_runtime.release", "await", str(layout.root), release]
+    return subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_proven_release_is_awaited_until_it_begins_with_other_settings(
+    layout: Layout, good: str
+) -> None:
+    with supervisor(layout):
+        until(lambda: read_record(layout.state(STATUS)))
+        before = processes(layout)
+        switch_release(layout, good, config=write_config(Config("phantom:", roi="1,1,50,50")))
+        done = awaited(layout, good)
+        assert processes(layout) != before
+        assert read_record(layout.state(STATUS))["release"] == good
+    assert done.returncode == 0, done
+    assert json.loads(done.stdout)["event"] == "configured"
+
+
+def test_a_proven_release_that_does_not_run_with_other_settings_is_told(
+    layout: Layout, good: str
+) -> None:
+    with supervisor(layout):
+        until(lambda: read_record(layout.state(STATUS)))
+        (layout.environment(ENVIRONMENT) / "bin" / "sonolite").unlink()
+        switch_release(layout, good, config=write_config(Config("phantom:", roi="1,1,50,50")))
+        done = awaited(layout, good)
+    assert done.returncode == 2, done
+    assert f"the release {good} does not run with these settings" in done.stderr
+    status = release_status(layout)
+    assert (status["running"], status["outcome"]["event"]) == (False, "ended")
 
 
 def test_systemd_is_told_only_what_the_release_says(
