@@ -161,6 +161,7 @@ class DicomServer:
         entity.add_supported_context(ECHO_CLASS)
         self._take = take
         handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, end_quietly),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_FSM_TRANSITION, _remove_name),  # while an object comes
             (evt.EVT_DIMSE_RECV, _remove_name),  # of an object that came at once
@@ -205,6 +206,37 @@ class DicomServer:
         if answer.comment:
             status.ErrorComment = answer.comment[:64]
         return status
+
+
+def end_quietly(event: Any) -> None:
+    """Lets a message that pynetdicom stumbles over end the connection, and nothing more.
+
+    Its thread would end with a traceback, which may quote the message.
+    """
+    provider = event.assoc.dul
+    act = provider.state_machine.do_action
+
+    def act_or_end(name: str) -> None:
+        try:
+            act(name)
+        except Exception:
+            if provider.socket.socket is None:
+                provider.kill_dul()
+            provider.socket.close()  # as if the other side had gone
+
+    provider.state_machine.do_action = act_or_end
+
+
+def accepts_what_was_offered(association: Any) -> bool:
+    """Whether the other side accepts transfer syntaxes that it was offered, as it must."""
+    offered = {
+        context.context_id: context.transfer_syntax
+        for context in association.requestor.requested_contexts
+    }
+    return all(
+        context.transfer_syntax[0] in offered[context.context_id]
+        for context in association.accepted_contexts
+    )
 
 
 def _remove_name(event: Any) -> None:

@@ -20,6 +20,7 @@ from edge_runtime.release.layout import sync_folder
 Keeper = Literal["person", "best"]
 """Whether somebody kept a picture, or it is the best one of a nodule so far."""
 _Kind = TypeVar("_Kind")
+_Shares = dict[str, float]
 _TEXTS = (str, str | None, Keeper)
 """Types of entries that are kept as they are; other text is JSON."""
 _TIMES = ("at", "begun", "last", "ended", "first_seen", "last_seen")
@@ -283,19 +284,23 @@ def read_exams(
 def read_decisions(connection: sqlite3.Connection, exam: int) -> list[ExamDecision]:
     """The decisions of an exam in their order."""
     rows = connection.execute("SELECT * FROM decision WHERE exam = ? ORDER BY id", (exam,))
-    return [_made(ExamDecision, row) for row in _dicts(rows)]
+    return _judged(connection, exam, ExamDecision, rows)
 
 
 def read_nodules(connection: sqlite3.Connection, exam: int) -> list[ExamNodule]:
     """The nodules of an exam by their numbers."""
     rows = connection.execute("SELECT * FROM nodule WHERE exam = ? ORDER BY number", (exam,))
-    return [_made(ExamNodule, row) for row in _dicts(rows)]
+    return _judged(connection, exam, ExamNodule, rows)
 
 
 def read_stills(connection: sqlite3.Connection, exam: int) -> list[KeptStill]:
     """The pictures of an exam by their numbers."""
     rows = connection.execute("SELECT * FROM still WHERE exam = ? ORDER BY number", (exam,))
-    return [_made(KeptStill, row) for row in _dicts(rows)]
+    stills = [_made(KeptStill, row) for row in _dicts(rows)]
+    for each in stills:
+        line = _value({"result": each.result}, "result", dict[str, Any])  # of any version
+        _value({"file": None, **line}, "file", str | None)
+    return stills
 
 
 def unfinished_exam(connection: sqlite3.Connection) -> int | None:
@@ -432,13 +437,16 @@ def _dicts(rows: sqlite3.Cursor) -> list[dict[str, Any]]:
 
 def _exam(row: dict[str, Any], running: int | None) -> Exam:
     day = _value(row, "birth_date", str)
+    provenance = _made(Provenance, row)
+    if not provenance.thresholds or provenance.thresholds.keys() - provenance.prevalence.keys():
+        raise _damaged("thresholds")
     return Exam(
         id=_value(row, "id", int),
         begun=_value(row, "begun", str),
         last=_value(row, "last", str),
         ended=_value(row, "ended", str | None),
         identity=_made(Identity, row | {"birth_date": day if _is_day(day) else ""}),
-        provenance=_made(Provenance, row),
+        provenance=provenance,
         lost=_value(row, "lost", int),
         running=row["id"] == running,
         stills=row["stills"],
@@ -455,6 +463,25 @@ def _made(kind: type[_Kind], row: dict[str, Any]) -> _Kind:
     return kind(**{part.name: _value(row, part.name, part.type) for part in fields(kind)})  # type: ignore[arg-type]
 
 
+def _judged(
+    connection: sqlite3.Connection, exam: int, kind: type[_Kind], rows: sqlite3.Cursor
+) -> list[_Kind]:
+    """The records of rows, which tell of each label of the exam. Raises as `_made` does."""
+    records = [_made(kind, row) for row in _dicts(rows)]
+    of_exam = connection.execute("SELECT prevalence FROM exam WHERE id = ?", (exam,))
+    labels = {label for row in _dicts(of_exam) for label in _value(row, "prevalence", _Shares)}
+    for record in records:
+        for name in ("probability", "frame_probability", "interval"):
+            shares = getattr(record, name, None)
+            if shares is not None and shares.keys() != labels:
+                raise _damaged(name)
+    return records
+
+
+def _damaged(name: str) -> sqlite3.DatabaseError:
+    return sqlite3.DatabaseError(f"{name} of a row is damaged")
+
+
 def _value(row: dict[str, Any], name: str, kind: Any) -> Any:
     """A column as the type of an entry. Raises as `_made` does."""
     try:
@@ -465,5 +492,5 @@ def _value(row: dict[str, Any], name: str, kind: Any) -> Any:
         if name in _TIMES and value is not None and datetime.fromisoformat(value).tzinfo is None:
             raise ValueError("a time without its zone")
     except (KeyError, ValueError, RecursionError) as error:  # MsgspecError is a ValueError
-        raise sqlite3.DatabaseError(f"{name} of a row is damaged") from error
+        raise _damaged(name) from error
     return value

@@ -123,6 +123,8 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
     PYNETDICOM.require()
     from pynetdicom import AE, _config, evt
 
+    from devices.capture.dicom_server import accepts_what_was_offered, end_quietly
+
     for name in ("pynetdicom", "pydicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     _config.LOG_HANDLER_LEVEL = "none"
@@ -160,7 +162,11 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or "no answer"
             raise HardwareMissing(f"{address}: {reason}") from error
-        handlers: list[Any] = [(evt.EVT_CONN_OPEN, begin), (evt.EVT_DATA_RECV, count)]
+        handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, begin),
+            (evt.EVT_CONN_OPEN, end_quietly),
+            (evt.EVT_DATA_RECV, count),
+        ]
         association = entity.associate(
             address.host, address.port, ae_title=address.called, evt_handlers=handlers
         )
@@ -168,6 +174,8 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
             if not association.is_established:
                 refused = association.is_rejected
                 raise ConnectionError("it refuses the titles" if refused else "no answer")
+            if not accepts_what_was_offered(association):
+                raise ConnectionError("it accepts a transfer syntax that was not offered")
             answer = _read(association, _query(address, day))
         except ConnectionError as error:
             why = f"no answer within {WORKLIST_SECONDS:g} s" if out_of_time.is_set() else error
@@ -201,7 +209,11 @@ def _read(association: Any, query: "Dataset") -> Worklist:
 
 def _answers(association: Any, query: "Dataset") -> Iterator["Dataset | None"]:
     """Each answer; None for one that cannot be decoded. Raises ConnectionError as `_read` does."""
-    for status, answer in association.send_c_find(query, WORKLIST_FIND):
+    try:
+        answers = association.send_c_find(query, WORKLIST_FIND)
+    except RuntimeError as error:  # it went before the question
+        raise ConnectionError("no answer") from error
+    for status, answer in answers:
         if "Status" not in status:
             raise ConnectionError("the answer is not whole")
         if status.Status == 0x0000:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -13,6 +14,8 @@ from edge_runtime.results.states import State
 
 NOTICE = "research use only, not for diagnosis"
 """The notice that stands with every result."""
+MAX_PLACE = 1 << 20
+"""Pixels from the corner of a screen beyond which a box is damaged."""
 NO_NODULE = "no nodule in view"
 """The reason of a frame in which a locator finds nothing."""
 
@@ -213,23 +216,34 @@ def from_json(line: str | bytes) -> Result:
     record = msgspec.json.decode(line)
     try:
         del record["notice"]
-        nodules = [_nodule(nodule) for nodule in record["nodules"]]
-        is_found = any(nodule.locator_score is not None for nodule in nodules)
+        for nodule in record["nodules"]:
+            nodule |= {"window": nodule["box"], "evidence": None}
+        is_found = any(nodule["locator_score"] is not None for nodule in record["nodules"])
         # A line of an earlier version does not say it.
         record.setdefault("searched", is_found or record["reason"] == NO_NODULE)
-        latency = FrameLatency(**record["latency_ms"])
-        box = None if record["box"] is None else Box(*record["box"])
-        parts = {"nodules": tuple(nodules), "latency_ms": latency, "box": box}
-        parts |= {"state": State(record["state"]), "health": tuple(record["health"])}
-        return Result(**record | parts)
-    except (AttributeError, KeyError, TypeError) as error:
+        result = msgspec.convert(record, Result)
+        if not _is_sound(result) or set(record) - set(_NAMES) - {"nodules"}:
+            raise ValueError("not the line of a result: parts that do not fit")
+    except (AttributeError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise ValueError(f"not the line of a result: {error}") from error
+    return result
 
 
-def _nodule(record: dict[str, Any]) -> Nodule:
-    box, bounds = Box(*record["box"]), record["interval"]
-    record["interval"] = bounds and {label: tuple(pair) for label, pair in bounds.items()}
-    return Nodule(**record | {"box": box}, window=box, evidence=None)
+def _is_sound(result: Result) -> bool:
+    """Whether the boxes and the labels of a line fit together: damage changes names and numbers."""
+    datetime.fromisoformat(result.captured_utc)
+    boxes = [nodule.box for nodule in result.nodules]
+    boxes += [] if result.box is None else [result.box]
+    if any(abs(place) > MAX_PLACE for box in boxes for place in box):
+        return False
+    for nodule in result.nodules:
+        tables = [nodule.probability, result.prevalence, nodule.smoothed or nodule.probability]
+        if nodule.adjusted is not None and result.adjusted_prevalence is not None:
+            tables += [nodule.adjusted, result.adjusted_prevalence]
+        lacking = any(nodule.thresholds.keys() - shares.keys() for shares in tables)
+        if lacking or not nodule.thresholds or nodule.label not in {None, *nodule.probability}:
+            return False
+    return True
 
 
 def _plain(nodule: Nodule) -> dict[str, Any]:

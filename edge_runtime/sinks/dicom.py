@@ -19,7 +19,7 @@ from devices import BadInput, CheckFailed, Pixels
 from devices.own_process import module_command
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
-from edge_runtime.sinks.outbox import Message, NotSent, Outbox, Rejected
+from edge_runtime.sinks.outbox import Message, NotSent, Outbox, Rejected, read_message
 from edge_runtime.sinks.pacs import PACS_VARIABLE, parse_pacs
 from edge_runtime.sinks.sink_uri import SinkUri
 from edge_runtime.sinks.webhook import outbox_path
@@ -100,7 +100,7 @@ class PacsSink:
     def _send(self, _: str, messages: list[Message]) -> None:
         """Sends the exam of one message. Raises NotSent or Rejected."""
         (message,) = messages
-        queued = msgspec.json.decode(message.body, type=QueuedExam)
+        queued = read_message(message.body, QueuedExam)
         with self._changed:
             self._changed.wait_for(lambda: self._running != queued)
         try:

@@ -22,7 +22,7 @@ from edge_runtime.release.address import is_loopback
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import NOTICE, label_rank
 from edge_runtime.sinks.messages import CHANGES, RESULTS, Messages
-from edge_runtime.sinks.outbox import Message, NotSent, Outbox
+from edge_runtime.sinks.outbox import Message, NotSent, Outbox, read_message
 from edge_runtime.sinks.sink_uri import SinkUri, parse_place
 from edge_runtime.sinks.webhook import OutboxSink, numbered, outbox_path, tls_context
 
@@ -115,19 +115,37 @@ class _Broker:
             self._changed.notify_all()
 
 
+class _KeptNodule(msgspec.Struct):
+    label: str | None
+    reason: str | None
+    thresholds: dict[str, float]
+
+
+class _KeptResult(msgspec.Struct):
+    state: str
+    reason: str | None
+    captured_utc: str
+    nodules: list[_KeptNodule]
+
+
+class _KeptMessage(msgspec.Struct):
+    """What a message on the disk says of the state."""
+
+    result: _KeptResult | None = None
+
+
 def newest_state(body: bytes) -> bytes:
-    """The newest state, from a message."""
-    message = msgspec.json.decode(body)
-    result = message.get("result")
+    """The newest state, from a message. Raises Rejected for a damaged one."""
+    result = read_message(body, _KeptMessage).result
     state: dict[str, Any] = {"state": "ENDED", "label": None, "reason": None, "notice": NOTICE}
     if result is not None:
         leading = min(
-            result["nodules"],
-            key=lambda each: label_rank(each["label"], each["thresholds"]),
-            default=result | {"label": None},
+            result.nodules,
+            key=lambda each: label_rank(each.label, each.thresholds),
+            default=_KeptNodule(None, result.reason, {}),
         )
-        state |= {"state": result["state"], "captured_utc": result["captured_utc"]}
-        state |= {"label": leading["label"], "reason": result["reason"] or leading["reason"]}
+        state |= {"state": result.state, "captured_utc": result.captured_utc}
+        state |= {"label": leading.label, "reason": result.reason or leading.reason}
     return msgspec.json.encode(state)
 
 

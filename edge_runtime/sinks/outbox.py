@@ -14,13 +14,14 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from devices import BadInput
 from edge_runtime.results.delivery import Tally
 
+_Kind = TypeVar("_Kind")
 COMMIT_SECONDS = 0.5
 """A power cut costs the messages of so many seconds at most."""
 GATHER_SECONDS = 0.2
@@ -51,6 +52,14 @@ class NotSent(Exception):
 
 class Rejected(Exception):
     """The receiver will never take these messages."""
+
+
+def read_message(body: bytes, kind: type[_Kind]) -> _Kind:
+    """The body of a message as a type. Raises Rejected where it was damaged on the disk."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or of another form
+        raise Rejected(DAMAGED_MESSAGE) from None
 
 
 class Outbox:
@@ -224,12 +233,11 @@ class Outbox:
                 if not messages:
                     return
                 self._send(self._name, messages)
-            except (Rejected, msgspec.DecodeError) as error:  # the latter: a damaged message
+            except Rejected as error:
                 if len(messages) > 1:  # one of them may be at fault
                     alone = len(messages)
                     continue
-                known = isinstance(error, Rejected)
-                self._remove(messages, str(error) if known else DAMAGED_MESSAGE)
+                self._remove(messages, str(error))
             except Exception as error:
                 known = isinstance(error, NotSent | sqlite3.Error)
                 self._tally.fail(str(error) if known else type(error).__name__)

@@ -135,7 +135,7 @@ def _headline(result: Result) -> str:
 
 def _footline(result: Result) -> str:
     whole = "   whole picture" if result.region == "found" and not result.searched else ""
-    kind = result.backend.split()[0] + (" (fallback)" if result.fallback else "")
+    kind = result.backend.partition(" ")[0] + (" (fallback)" if result.fallback else "")
     hot = "" if result.rate == "full" else f"   device hot, rate {result.rate}"
     return f"{NOTICE}   {result.latency_ms.total:.0f} ms {kind}{whole}{hot}"
 

@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,12 +52,22 @@ class Slow(BaseException):
 
 
 def judge(each: Target, content: bytes) -> None:
-    """Raises whatever is no value and no refusal in one line; AssertionError for another line."""
+    """Raises whatever is no value and no refusal in one line; AssertionError for another line.
+
+    What a thread raises counts, too; the input may be the one before.
+    """
+    failures: list[BaseException | None] = []
+    before = threading.excepthook
+    threading.excepthook = lambda failure: failures.append(failure.exc_value)
     try:
         each.read(content)
     except (SonoliteError, Refused) as refusal:
         if len(str(refusal).splitlines()) != 1:
             raise AssertionError(f"not one line: {str(refusal)!r}") from refusal
+    finally:
+        threading.excepthook = before
+    if failures:
+        raise AssertionError("a thread raises") from failures[0]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def broken(content: bytes) -> object:
 def test_what_is_no_refusal_is_a_finding() -> None:
     with pytest.raises(KeyError):
         judge(Target("broken", lambda: [b""], broken, 1, False), b"x")
+
+
+def breaks_a_thread(content: bytes) -> object:
+    thread = threading.Thread(target=broken, args=[content])
+    thread.start()
+    thread.join()
+    return content
+
+
+def test_what_a_thread_raises_is_a_finding() -> None:
+    with pytest.raises(AssertionError, match="a thread raises"):
+        judge(Target("broken", lambda: [b""], breaks_a_thread, 1, False), b"x")
 
 
 def test_the_same_number_makes_the_same_input() -> None:

@@ -26,6 +26,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from devices import BadInput, CheckFailed, NotDelivered
+from devices.capture.dicom_server import accepts_what_was_offered, end_quietly
 from edge_runtime.sinks.pacs import DicomNode
 
 ASSOCIATION_SECONDS = 20.0
@@ -81,7 +82,7 @@ def _associated(node: DicomNode, handlers: list[Any]) -> Iterator[Association]:
         if isinstance(event.pdu, A_ASSOCIATE_RJ):  # the association itself may miss it
             refusals.append(event.pdu.reason_str)
 
-    handlers = [*handlers, (evt.EVT_PDU_RECV, note)]
+    handlers = [*handlers, (evt.EVT_CONN_OPEN, end_quietly), (evt.EVT_PDU_RECV, note)]
     tls = None if node.tls is None else (node.tls, node.host)
     association = entity.associate(
         node.host, node.port, ae_title=node.called, tls_args=tls, evt_handlers=handlers
@@ -91,6 +92,9 @@ def _associated(node: DicomNode, handlers: list[Any]) -> Iterator[Association]:
             raise NotDelivered(f"{node.name}: the PACS refuses this device: {refusals[0]}")
         raise NotDelivered(f"{node.name}: the PACS cannot be reached")
     try:
+        if not accepts_what_was_offered(association):
+            words = "the PACS accepts a transfer syntax that was not offered"
+            raise NotDelivered(f"{node.name}: {words}")
         yield association
     finally:
         if association.is_established:
@@ -179,7 +183,9 @@ def _commitment(node: DicomNode) -> Iterator[_Commitment]:
     entity.add_supported_context(StorageCommitmentPushModel, SYNTAXES, scu_role=True, scp_role=True)
     try:
         server = entity.start_server(
-            ("", node.listen), block=False, evt_handlers=commitment.handlers
+            ("", node.listen),
+            block=False,
+            evt_handlers=[*commitment.handlers, (evt.EVT_CONN_OPEN, end_quietly)],
         )
     except OSError as error:
         raise BadInput(

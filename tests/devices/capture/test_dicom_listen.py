@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -440,3 +441,22 @@ def test_silence_is_told_once_and_ends_with_a_picture(listening: Listening, tmp_
     now[0] += dicom_listen.SHOWN_SECONDS
     with pytest.raises(NothingSent):
         device.read(0.01)
+
+
+def test_a_message_that_makes_no_sense_leaves_no_traceback(
+    listening: Listening, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """pynetdicom stumbles over it in a thread of its own, whose traceback may quote it."""
+    device = listening()
+    context = build_context(uid.UltrasoundImageStorage, uid.ExplicitVRLittleEndian)
+    caller = AE("CART").associate("127.0.0.1", device.port, [context], ae_title="SONOLITE")
+    kind_missing = b"\1\3" + struct.pack("<HHIH", 0, 0x800, 2, 0x101)
+    length = struct.pack(">I", len(kind_missing))
+    message = struct.pack(">BBI", 4, 0, len(length + kind_missing)) + length + kind_missing
+    connection: Any = caller.dul.socket
+    connection.socket.sendall(message)
+    end = time.monotonic() + 60
+    while device._server._server.active_associations:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert "Traceback" not in capfd.readouterr().err

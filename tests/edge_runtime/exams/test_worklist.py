@@ -33,6 +33,8 @@ from tests.edge_runtime.exams.worklist_server import (
     worklist_server,
     write_step,
 )
+from tests.fuzz.targets.exams import worklists
+from tests.fuzz.targets.pictures import answering
 
 dcmtk = pytest.mark.skipif(WLMSCPFS is None, reason="no wlmscpfs: apt install dcmtk")
 
@@ -220,3 +222,25 @@ def test_an_address_that_is_none_is_refused(text: str) -> None:
 def test_an_address_names_titles_and_modality() -> None:
     expected = WorklistAddress("192.168.1.5", 104, "MWL", "CART 3", "")
     assert parse_worklist("192.168.1.5:104?called=MWL&calling=CART%203&modality=") == expected
+
+
+OFFERED = b"@\0\0\x111.2.840.10008.1.2"
+"""The part of the acceptance with the transfer syntax."""
+
+
+def test_a_transfer_syntax_that_was_not_offered_is_told() -> None:
+    (sound,) = worklists()
+    address = WorklistAddress("127.0.0.1", answering(sound).port)
+    assert len(ask_worklist(address).steps) == 2
+    answering(sound.replace(OFFERED, OFFERED[:-1] + b"9"))
+    with pytest.raises(HardwareMissing, match="accepts a transfer syntax that was not offered"):
+        ask_worklist(address)
+
+
+def test_a_server_that_accepts_and_goes_is_told() -> None:
+    (sound,) = worklists()
+    accepted = sound[: 6 + int.from_bytes(sound[2:6])]
+    address = WorklistAddress("127.0.0.1", answering(accepted).port)
+    for _ in range(20):
+        with pytest.raises(HardwareMissing, match=f"^{address}: (no answer|the answer is not)"):
+            ask_worklist(address)

@@ -48,6 +48,27 @@ def test_an_earlier_line_tells_by_its_nodules_whether_it_was_searched(
 
 SHORTENED = to_json(RESULT).decode().replace('"rate":"full",', "")
 WRONG_BOX = to_json(RESULT).decode().replace('"box":[', '"box":[1,')
+DAMAGES = {
+    '"captured_utc":"2026-01-01T': '"captured_utc":"x',
+    '"thresholds":{"malignant"': '"thresholds":{"malignent"',
+    '"thresholds":{"malignant":0.7}': '"thresholds":{}',
+    '"smoothed":{"benign":0.2,"malignant"': '"smoothed":{"benign":0.2,"malignent"',
+    '"prevalence":{"benign":0.3,"malignant"': '"prevalence":{"benign":0.3,"malignent"',
+    '"label":"malignant"': '"label":"malignent"',
+    '"track":1': '"track":"1"',
+    '"box":[100': '"box":[1000000000',
+    '"total":6': '"total":"6"',
+    '"bundle":"demo': '"bundel":"x","bundle":"demo',
+}
+"""Changes of a few bytes of a line, as a worn card makes them."""
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_line_is_refused(damage: str) -> None:
+    line = to_json(RESULT).decode()
+    assert damage in line
+    with pytest.raises(ValueError, match=r"not the line of a result|isoformat"):
+        from_json(line.replace(damage, DAMAGES[damage]))
 
 
 @pytest.mark.parametrize("line", ["", "[]", '{"notice": ""}', "1", SHORTENED, WRONG_BOX])

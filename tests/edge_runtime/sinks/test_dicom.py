@@ -171,12 +171,15 @@ def test_no_list_of_processes_tells_the_address(
     assert "the address is known" in told
 
 
-def test_a_damaged_message_makes_room_for_the_next(tmp_path: Path, found_bundle: Bundle) -> None:
+@pytest.mark.parametrize("body", [7, b'{"folder":"/ex\xe1ms","exam":1}'])
+def test_a_damaged_message_makes_room_for_the_next(
+    body: object, tmp_path: Path, found_bundle: Bundle
+) -> None:
     folder, uri = tmp_path / "exams", f"dicom://127.0.0.1:{free_port()}"
     assert session(folder, found_bundle, uri, exams=2).waiting == 2
     (path,) = (tmp_path / "outbox").glob("*.sqlite3")
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE message SET body = 7 WHERE number = 1")
+        connection.execute("UPDATE message SET body = ? WHERE number = 1", (body,))
     delivery = session(folder, found_bundle, uri, exams=0)
     assert (delivery.waiting, delivery.given_up) == (1, 1)
 

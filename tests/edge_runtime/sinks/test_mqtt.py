@@ -45,6 +45,17 @@ def opened(uri: str, folder: Path) -> Iterator[tuple[Sink, Tally]]:
         yield sink, context.tallies[-1]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [(b'"label":"m', b'"label":"\xe1'), (b'"nodules"', b'"nodulus"'), (b'"label"', b'"labil"')],
+)
+def test_a_damaged_message_is_given_up(damage: tuple[bytes, bytes]) -> None:
+    """Else it would be tried for ever, and those after it would wait."""
+    (message,) = Messages("changes").of(RESULT)
+    with pytest.raises(outbox.Rejected, match="a message was damaged on the disk"):
+        mqtt.newest_state(message.replace(*damage))
+
+
 @needs_mosquitto
 def test_the_state_is_retained_and_the_client_says_that_it_is_there(tmp_path: Path) -> None:
     with Broker(tmp_path, free_port()) as broker:

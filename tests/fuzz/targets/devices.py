@@ -1,17 +1,28 @@
 """The state of a device, which may be damaged, and what a device answers to its host."""
 
+import io
 import json
 import shutil
 import socket
+import sqlite3
+import tarfile
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from devices import BadInput
 from devices.boards import read_board
+from devices.schema_io import plain
 from edge_runtime.bench.measure import read_bench
+from edge_runtime.bundle.gate import DriftReference
+from edge_runtime.commands.device_drift import _plain
+from edge_runtime.deploy.drift import AskDays, Period, compare_days, folder_days
+from edge_runtime.deploy.exam_archive import parse_exams, unpack_exam
 from edge_runtime.deploy.fleet import read_fleet
 from edge_runtime.deploy.installed import DeployedDevice
 from edge_runtime.release.config import Config, SinkConfig, ViewSettings, read_config, write_config
@@ -31,8 +42,16 @@ from edge_runtime.release.prune import find_surplus
 from edge_runtime.release.switch import read_trial, release_to_start, repair_state
 from edge_runtime.release.tool import release_status
 from edge_runtime.release.trial import Trial, TrialCheck
-from edge_runtime.results.delivery import Delivery
+from edge_runtime.results.aggregates import DailyAggregates, count_result
+from edge_runtime.results.delivery import Delivery, Tally
 from edge_runtime.screen.saved_regions import read_saved_regions
+from edge_runtime.sinks.dicom import QueuedExam
+from edge_runtime.sinks.drift import Aggregates
+from edge_runtime.sinks.messages import Messages
+from edge_runtime.sinks.mqtt import newest_state
+from edge_runtime.sinks.outbox import Outbox, Rejected, read_message
+from edge_runtime.sinks.sink import NO_PIXELS
+from tests.edge_runtime.sinks.test_overlay import RESULT
 from tests.fuzz.target import target
 
 ROOT = Path(__file__).parents[3]
@@ -249,3 +268,145 @@ def bench(content: bytes) -> object:
     path = Path("bench.json")
     path.write_bytes(content)
     return read_bench(path)
+
+
+DAY = "2026-01-01"
+DAY_NAME = f"{DAY}-0123456789ab.json"
+
+
+def day_of_results() -> DailyAggregates:
+    """A day of a few results."""
+    day = DailyAggregates(1, RESULT.bundle, DAY, {"00": {}, "01": {}})
+    for block in day.hours.values():
+        count_result(block, RESULT)
+    return day
+
+
+def compare(ask: AskDays) -> str:
+    """What `device drift` says of a day, as JSON."""
+    period = Period(DAY, DAY)
+    blocks = tuple(day_of_results().hours.values())
+    reference = DriftReference("int8", "test", 2, 2, blocks)
+    return json.dumps(_plain("pi@one", compare_days(ask, period, given=("x 1 0", reference))))
+
+
+@target(lambda: [json.dumps(plain(day_of_results())).encode()])
+def drift_day(content: bytes) -> object:
+    folder = Path("drift")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / DAY_NAME).write_bytes(content)
+    with suppress(BadInput):
+        compare(folder_days(folder))
+    sink = Aggregates(folder, Tally("drift"))
+    sink.write(RESULT, NO_PIXELS)
+    sink.save()
+    return compare(folder_days(folder))
+
+
+def drift_answers() -> Sequence[bytes]:
+    day = plain(day_of_results())
+    answer = {"days": [day], "damaged": ["a"], "first": DAY, "last": DAY, "bundle": RESULT.bundle}
+    return [json.dumps(answer | {"reference": None}).encode()]
+
+
+@target(drift_answers)
+def drift_answer(content: bytes) -> object:
+    device = DeployedDevice(Answered(content), "/opt/sonolite")  # type: ignore[arg-type]
+    return compare(device.drift)
+
+
+EXAM = {
+    "id": 1,
+    "begun": "2026-01-01T00:00:00+00:00",
+    "ended": None,
+    "running": False,
+    "interrupted": True,
+    "identity": {"patient_id": "4711", "name": "Doe"},
+    "provenance": {"bundle": "nodule", "version": 1},
+    "nodule_count": 1,
+    "picture_count": 2,
+}
+
+
+@target(lambda: [json.dumps([EXAM]).encode()])
+def exam_list(content: bytes) -> object:
+    exams = parse_exams(content.decode(errors="replace"), "pi@one")
+    return json.dumps([exam.row() for exam in exams])
+
+
+def archives() -> Sequence[bytes]:
+    """The archive of an exam, in each form that tar has."""
+    made = []
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT):
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w", format=form) as tar:
+            for name in ("./exam.json", "./pictures/1.png", f"./{'a' * 90}.csv"):
+                info = tarfile.TarInfo(name)
+                info.size = 600
+                tar.addfile(info, io.BytesIO(bytes(600)))
+        made.append(packed.getvalue())
+    return made
+
+
+@target(archives)
+def exam_archive(content: bytes) -> object:
+    folder = Path("unpacked")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        unpack_exam(io.BytesIO(content), folder / "exam", "pi@one")
+    except BadInput:
+        assert not [*folder.iterdir()], "a refused archive leaves files"
+        raise
+    assert all(path.is_file() or path.is_dir() for path in folder.rglob("*"))
+    return folder
+
+
+MESSAGES = [
+    b'{"kind":"end","frames":3}',
+    next(Messages("results").of(RESULT)),
+    msgspec.json.encode(QueuedExam("/exams", 3)),
+]
+
+
+@cache
+def outboxes() -> Sequence[bytes]:
+    """An outbox with a few messages."""
+    path = Path("seed.sqlite3")
+    with closing(sqlite3.connect(path)) as base:
+        base.execute("CREATE TABLE outbox (name TEXT NOT NULL)")
+        base.execute(
+            "CREATE TABLE message (number INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)"
+        )
+        base.execute("INSERT INTO outbox VALUES ('a')")
+        base.executemany("INSERT INTO message (body) VALUES (?)", [(body,) for body in MESSAGES])
+        base.commit()
+    return [path.read_bytes()]
+
+
+@target(outboxes, inputs=50)
+def outbox(content: bytes) -> object:
+    folder = Path("outbox")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    path = folder / "a.sqlite3"
+    path.write_bytes(content)
+    sent: list[bytes] = []
+    tally = Tally("webhook:there", counts_itself=True)
+    box = Outbox(path, tally, lambda _, messages: sent.extend(m.body for m in messages), 10**6, 10)
+    try:
+        box.put(b"last")
+    finally:
+        box.close()
+    assert b"last" in sent or tally.delivery().last_error, "a message is lost in silence"
+    return tally.delivery()
+
+
+@target(lambda: MESSAGES)
+def outbox_message(content: bytes) -> object:
+    """A message whose bytes changed on the disk."""
+    for read in (newest_state, lambda body: read_message(body, QueuedExam)):
+        with suppress(Rejected):
+            read(content)
+    return content

@@ -3,18 +3,30 @@
 import io
 import socket
 import threading
+import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from pydicom import dcmread, uid
+from pynetdicom import AE, evt
 
-from devices import CaptureDevice, DeviceLost, DeviceStalled, EndOfRecording, SonoliteError
-from devices.capture import open_device
+from devices import (
+    CaptureDevice,
+    DeviceLost,
+    DeviceStalled,
+    EndOfRecording,
+    NothingSent,
+    SonoliteError,
+)
+from devices.capture import dicom_server, open_device
 from devices.capture.dicom import read_frame, read_header
+from devices.capture.dicom_listen import DicomListen
+from devices.capture.dicom_server import ECHO_CLASS, PDU_HEAD, STORED
 from devices.capture.igtl import Igtl
 from devices.capture.image import open_pages, read_image, shown_size
 from devices.capture.kinds import RECORD_MANIFEST
@@ -131,7 +143,8 @@ class Answering:
     def __init__(self) -> None:
         self.content, self.asked = b"", False
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port: int = self._listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
         threading.Thread(target=self._answer, daemon=True).start()
 
     def _answer(self) -> None:
@@ -144,6 +157,7 @@ class Answering:
                 peer.settimeout(1.0)
                 peer.sendall(self.content)
                 peer.shutdown(socket.SHUT_WR)
+                peer.settimeout(0.1)
                 while peer.recv(65536):
                     pass
 
@@ -151,6 +165,13 @@ class Answering:
 @cache
 def server() -> Answering:
     return Answering()
+
+
+def answering(content: bytes, asked: bool = True) -> Answering:
+    """The server, which answers with `content`; where it is `asked`, once it was asked."""
+    there = server()
+    there.content, there.asked = content, asked
+    return there
 
 
 def igtl_messages() -> Sequence[bytes]:
@@ -162,8 +183,7 @@ def igtl_messages() -> Sequence[bytes]:
 
 @target(igtl_messages)
 def igtl(content: bytes) -> object:
-    there = server()
-    there.content, there.asked = content, False
+    there = answering(content, asked=False)
     with Igtl(f"igtl://{there.address}") as device:
         return read_over(device)
 
@@ -197,8 +217,7 @@ def http_streams() -> Sequence[bytes]:
 
 @target(http_streams, inputs=12)
 def http_stream(content: bytes) -> object:
-    there = server()
-    there.content, there.asked = content, True
+    there = answering(content)
     with Stream(f"http://{there.address}/live") as device:
         return read_over(device)
 
@@ -251,6 +270,65 @@ def replay_with(name: str, content: bytes) -> object:
     with Replay(folder) as device:
         recorded_settings(device)
         return read_some(device)
+
+
+@cache
+def listening() -> DicomListen:
+    """A listener on loopback, which stays open."""
+    dicom_server.NEGOTIATION_SECONDS = 0.1
+    return DicomListen("dicom-listen:127.0.0.1:0")
+
+
+@cache
+def called() -> Sequence[bytes]:
+    """What a scanner says that sends a still, and one that asks whether anybody is there."""
+    made, still = [], Path("still.dcm")
+    write_dicom(still, GREY, SOPClassUID=uid.UltrasoundImageStorage)
+    for name, words in (("send_c_store", [dcmread(still)]), ("send_c_echo", [])):
+        pieces: list[bytes] = []
+        scanner = AE("CART")
+        scanner.add_requested_context(uid.UltrasoundImageStorage, uid.ExplicitVRLittleEndian)
+        scanner.add_requested_context(ECHO_CLASS)
+        handlers: list[Any] = [
+            (evt.EVT_DATA_SENT, lambda event, pieces=pieces: pieces.append(event.data))
+        ]
+        association = scanner.associate(
+            "127.0.0.1", listening().port, ae_title="SONOLITE", evt_handlers=handlers
+        )
+        assert getattr(association, name)(*words).Status == STORED
+        association.release()
+        made.append(b"".join(pieces))
+    return made
+
+
+def call(content: bytes) -> bytes:
+    """What a scanner hears that asks for an association, and says the rest once it was heard."""
+    first = PDU_HEAD + int.from_bytes(content[2:PDU_HEAD])
+    with closing(socket.create_connection(("127.0.0.1", listening().port), 5.0)) as scanner:
+        scanner.settimeout(0.5)
+        heard = b""
+        with suppress(OSError):
+            scanner.sendall(content[:first])
+            if content[first:]:
+                heard = scanner.recv(4096)
+            scanner.sendall(content[first:])
+            scanner.shutdown(socket.SHUT_WR)
+            while piece := scanner.recv(4096):
+                heard += piece
+        return heard
+
+
+@target(called, inputs=20)
+def dicom_listen(content: bytes) -> object:
+    call(content)
+    end = time.monotonic() + 10  # broken callers hold their places for a while
+    while not call(called()[1]).startswith(b"\x02"):
+        assert time.monotonic() < end, "it hears nobody any more"
+    while True:
+        try:
+            listening().read(0)
+        except (DeviceStalled, NothingSent):
+            return listening()
 
 
 @target(lambda: [record_files()[RECORD_MANIFEST]])

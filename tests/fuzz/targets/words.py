@@ -1,38 +1,18 @@
 """Words of the command line, requests to the live view, and the exams."""
 
-import shutil
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
 
-from devices import Box, SonoliteError
+from devices import SonoliteError
 from devices.capture.camera import parse_camera
 from devices.capture.igtl import _parse as parse_igtl
 from devices.capture.phantom import open_phantom
 from devices.capture.source_uri import SourceUri, without_secrets
 from devices.capture.stream import _scheme
 from edge_runtime.bundle import preprocess
-from edge_runtime.commands.exam import _opened
-from edge_runtime.exams.export import exam_record, exam_summary
-from edge_runtime.exams.report import make_report
-from edge_runtime.exams.schema import DATABASE, open_exams
-from edge_runtime.exams.store import (
-    ExamDecision,
-    ExamNodule,
-    Identity,
-    Provenance,
-    insert_decision,
-    insert_exam,
-    insert_still,
-    put_nodule,
-    read_decisions,
-    read_exams,
-    read_nodules,
-    read_stills,
-    set_ended,
-)
 from edge_runtime.models.backends import parse_backend
 from edge_runtime.nodules.prevalence import parse_prevalence
 from edge_runtime.screen.region import Region, parse_roi
@@ -200,36 +180,3 @@ def view_request(content: bytes) -> object:
     assert not answer.startswith(b"HTTP/1.1 500"), answer
     assert ask(requests()[0], ended=False).startswith(b"HTTP/1.1 200"), "it serves no page any more"
     return view
-
-
-def exam_databases() -> Sequence[bytes]:
-    """The database of one exam with a nodule, a decision and a picture."""
-    identity = Identity("4711", "Doe", "")
-    provenance = Provenance("phantom:", True, "n", 1, "0" * 64, {"m": 0.5}, {"m": 0.3}, "x", "0.1")
-    at, box, shares = "2026-01-01T00:00:00+00:00", Box(1, 2, 30, 40), {"b": 0.25, "m": 0.75}
-    with closing(open_exams(Path("seed-exams"), create=True)) as connection:
-        exam = insert_exam(connection, at, identity, provenance)
-        nodule = ExamNodule(1, 1, None, at, at, 3, "m", None, shares, None, box, (1, 2))
-        put_nodule(connection, exam, nodule)
-        decision = ExamDecision(at, 0.5, 3, None, "LIVE", None, "cpu", None, 1, 1, "m", shares)
-        insert_decision(connection, exam, decision)
-        insert_still(connection, exam, "best", 1, "{}", 10)
-        set_ended(connection, exam, at, 0)
-        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-    return [(Path("seed-exams") / DATABASE).read_bytes()]
-
-
-@target(exam_databases)
-def exam_database(content: bytes) -> object:
-    folder = Path("exams")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    (folder / DATABASE).write_bytes(content)
-    with _opened(folder) as (place, connection):
-        exams = read_exams(connection, None)
-        for exam in exams:
-            exam_summary(exam)
-            nodules, stills = read_nodules(connection, exam.id), read_stills(connection, exam.id)
-            exam_record(exam, nodules, stills)
-            make_report(place, exam, nodules, stills, read_decisions(connection, exam.id))
-    return exams

@@ -26,6 +26,8 @@ from tests.conftest import refused, sonolite
 from tests.edge_runtime.exams.conftest import parts_of
 from tests.edge_runtime.exams.dicom.orthanc import CALLING, Orthanc, free_port
 from tests.edge_runtime.sinks.receiver import make_certificate
+from tests.fuzz.targets.exams import pacs_answers
+from tests.fuzz.targets.pictures import answering as answering_server
 
 UNCLOSED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """pynetdicom leaves the socket of a refused connection to the collector."""
@@ -134,6 +136,14 @@ def answering(take: Callable[[evt.Event], Any], *kinds: str) -> Iterator[str]:
         yield f"dicom://127.0.0.1:{server.server_address[1]}?called=ODD&calling={CALLING}"
     finally:
         server.shutdown()
+
+
+def test_a_transfer_syntax_that_was_not_offered_is_told(exams: Path) -> None:
+    (sound,) = pacs_answers()
+    offered = b"@\0\0\x111.2.840.10008.1.2"
+    there = answering_server(sound.replace(offered, offered[:-1] + b"9"))
+    with pytest.raises(NotDelivered, match="accepts a transfer syntax that was not offered"):
+        send(f"dicom://127.0.0.1:{there.port}", exams)
 
 
 def abort(event: evt.Event) -> int:
