@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +22,11 @@ from edge_runtime.release.layout import (
     VIEW_RECORD,
     Layout,
     is_locked,
+    open_lock,
     read_event_log,
     read_link,
     read_record,
+    try_lock,
 )
 from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
 from edge_runtime.release.supervise import BEAT_TIMEOUT, end_with_parent
@@ -290,6 +293,18 @@ def test_systemd_is_told_only_what_the_release_says(
             pass
         assert systemd.receive(4 * BEAT_TIMEOUT) is None
         os.kill(processes(layout)[0], signal.SIGCONT)
+
+
+def test_a_look_at_the_lock_keeps_no_supervisor_from_its_work(layout: Layout, good: str) -> None:
+    """`is_locked` takes the lock for a moment."""
+    handle = open_lock(layout.state("supervisor.lock"))
+    assert try_lock(handle)
+    ended = threading.Timer(0.7, os.close, [handle])
+    ended.start()
+    with supervisor(layout) as process:
+        ended.join()
+        until(lambda: processes(layout))
+        assert process.poll() is None
 
 
 def test_only_one_supervisor_works_on_a_device(layout: Layout, good: str) -> None:
