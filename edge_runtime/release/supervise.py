@@ -47,7 +47,7 @@ STOP_SECONDS = 5.0
 """Seconds that a process may take to end; a process that hangs is killed at once."""
 SUPERVISOR_START_SECONDS = 10.0
 """Seconds that a supervisor may take to start."""
-LOOK_SECONDS = 1.0
+PROBE_SECONDS = 1.0
 """Seconds to wait for the lock: `is_locked` holds it for a moment, as for `device status`."""
 MAX_LOG_BYTES = 1 << 20
 """Bytes of service.log from which on the file is emptied at a start."""
@@ -66,7 +66,7 @@ def supervise(layout: Layout) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) asks
             signal.signal(number, lambda number, _: asked.append(number))
     busy = f"{layout.root}: a supervisor is at work already"
-    with hold_lock(layout.state("supervisor.lock"), LOOK_SECONDS, busy), Listener() as listener:
+    with hold_lock(layout.state("supervisor.lock"), PROBE_SECONDS, busy), Listener() as listener:
         take_over_links(layout)
         while not asked:
             release, trial = release_to_start(layout)
