@@ -86,21 +86,22 @@ NAMES = st.text(
 
 @given(label=NAMES, patient=NAMES, name=NAMES)
 @example(label="-x", patient="p:1 [a]", name="--out")
+@example(label="split.csv", patient="a.png", name="a")
 @example(label="a\u202fb", patient="http://x".replace("/", ":"), name="\u200f\r\n\x1b[0m\"',;")
 def test_any_name_that_the_system_allows_is_read(
     tmp_path_factory: pytest.TempPathFactory, label: str, patient: str, name: str
 ) -> None:
     assume(patient.casefold() not in ("mask", "masks", "segmentation", "segmentations"))
-    folder = tmp_path_factory.mktemp("any")
+    folder, elsewhere = tmp_path_factory.mktemp("any"), tmp_path_factory.mktemp("elsewhere")
     image = folder / label / patient / f"{name}.png"
     image.parent.mkdir(parents=True)
-    cv2.imwrite(str(folder / "a.png"), SCREEN)
-    (folder / "a.png").rename(image)
+    cv2.imwrite(str(elsewhere / "a.png"), SCREEN)
+    (elsewhere / "a.png").rename(image)
     assert class_names(folder) == (label,)
     (sample,) = read_samples(folder, AsWritten()).samples
     assert sample == Sample(image, label, None, patient)
     assert read_pixels(sample).shape == SCREEN.shape
-    table = folder / "split.csv"
+    table = elsewhere / "split.csv"
     table.write_bytes(split_csv(Split((sample,), ("test",)), folder).encode())
     (again,) = read_csv(table, AsWritten(), root=folder).samples
     assert again == replace(sample, part="test")
