@@ -219,9 +219,8 @@ def _open(path: Path) -> tuple["Dataset", Header, PixelLayout]:
             from pydicom.uid import DeflatedExplicitVRLittleEndian
 
             syntax = read_file_meta_info(path).get("TransferSyntaxUID")
-            if (
-                syntax == DeflatedExplicitVRLittleEndian
-            ):  # pydicom would inflate all of it, however large
+            # pydicom would inflate all of it, however large.
+            if syntax == DeflatedExplicitVRLittleEndian:
                 raise BadInput(f"{path}: no decoder for {syntax.name}")
             file = stack.enter_context(path.open("rb"))
             dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])

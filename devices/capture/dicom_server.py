@@ -1,15 +1,13 @@
 """A DICOM server that takes images: C-STORE and C-ECHO, with pynetdicom of the extra `dicom`.
 
 Whoever calls is held to limits before memory is taken: connections, bytes and seconds of one
-object. Objects go to a file without a name as they come. What pynetdicom and pydicom would log may
-name a patient: they log nothing. PS3.4, PS3.7 and PS3.8 are parts of the standard (dicom.nema.org).
+object. Objects go to a file without a name as they come. PS3.4, PS3.7 and PS3.8 are parts of the
+standard (dicom.nema.org).
 """
 
-import logging
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 from pynetdicom import AE, _config, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
+from devices.capture.dicom_network import end_quietly, keep_silent
 from devices.capture.dicom_pixels import READ
 from devices.errors import BadInput
 
@@ -144,10 +143,7 @@ class DicomServer:
         object, open for the time of the call, in the thread of the caller. Raises OSError where it
         cannot listen.
         """
-        for name in ("pynetdicom", "pydicom"):
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        warnings.filterwarnings("ignore", module="pydicom")
-        _config.LOG_HANDLER_LEVEL = "none"
+        keep_silent()
         _config.STORE_RECV_CHUNKED_DATASET = True
         entity = AE(title)
         entity.require_called_aet = True
@@ -206,37 +202,6 @@ class DicomServer:
         if answer.comment:
             status.ErrorComment = answer.comment[:64]
         return status
-
-
-def end_quietly(event: Any) -> None:
-    """Lets a message that pynetdicom stumbles over end the connection, and nothing more.
-
-    Its thread would end with a traceback, which may quote the message.
-    """
-    provider = event.assoc.dul
-    act = provider.state_machine.do_action
-
-    def act_or_end(name: str) -> None:
-        try:
-            act(name)
-        except Exception:
-            if provider.socket.socket is None:
-                provider.kill_dul()
-            provider.socket.close()  # as if the other side had gone
-
-    provider.state_machine.do_action = act_or_end
-
-
-def accepts_what_was_offered(association: Any) -> bool:
-    """Whether the other side accepts transfer syntaxes that it was offered, as it must."""
-    offered = {
-        context.context_id: context.transfer_syntax
-        for context in association.requestor.requested_contexts
-    }
-    return all(
-        context.transfer_syntax[0] in offered[context.context_id]
-        for context in association.accepted_contexts
-    )
 
 
 def _remove_name(event: Any) -> None:

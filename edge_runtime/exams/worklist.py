@@ -4,7 +4,6 @@ Attributes are named by their keywords; the query is that of PS3.4, annex K (dic
 the server answers is held to limits, and none of it is ever logged.
 """
 
-import logging
 import re
 import socket
 import threading
@@ -19,6 +18,11 @@ from urllib.parse import parse_qsl, urlsplit
 from devices import BadInput, HardwareMissing
 from devices.capture.dicom_identity import dicom_text, identity_of, iso_date
 from devices.capture.dicom_listen import AE_TITLE, OWN_TITLE
+from devices.capture.dicom_network import (
+    accepts_what_was_offered,
+    end_quietly,
+    keep_silent,
+)
 from devices.capture.registry import PYNETDICOM
 from edge_runtime.exams.store import Identity
 from edge_runtime.sinks.pacs import CALLED
@@ -121,13 +125,9 @@ def ask_worklist(address: WorklistAddress, day: str = "") -> Worklist:
     Raises HardwareMissing where the server does not answer in time, or refuses.
     """
     PYNETDICOM.require()
-    from pynetdicom import AE, _config, evt
+    from pynetdicom import AE, evt
 
-    from devices.capture.dicom_server import accepts_what_was_offered, end_quietly
-
-    for name in ("pynetdicom", "pydicom"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    _config.LOG_HANDLER_LEVEL = "none"
+    keep_silent()
     entity = AE(address.calling)
     entity.connection_timeout = entity.acse_timeout = WORKLIST_SECONDS
     entity.dimse_timeout = entity.network_timeout = WORKLIST_SECONDS

@@ -26,7 +26,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from devices import BadInput, CheckFailed, NotDelivered
-from devices.capture.dicom_server import accepts_what_was_offered, end_quietly
+from devices.capture.dicom_network import accepts_what_was_offered, end_quietly, keep_silent
 from edge_runtime.sinks.pacs import DicomNode
 
 ASSOCIATION_SECONDS = 20.0
@@ -104,6 +104,7 @@ def _associated(node: DicomNode, handlers: list[Any]) -> Iterator[Association]:
 
 
 def _entity(node: DicomNode) -> AE:
+    keep_silent()
     entity = AE(node.calling)
     entity.connection_timeout = entity.acse_timeout = ASSOCIATION_SECONDS
     entity.dimse_timeout = entity.network_timeout = MESSAGE_SECONDS

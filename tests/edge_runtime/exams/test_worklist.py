@@ -189,7 +189,7 @@ def test_an_answer_that_makes_no_sense_is_counted_and_the_others_are_read() -> N
         for birth in ("19800501", "yesterday"):
             yield from answer_with(1, PatientBirthDate=birth, StudyInstanceUID="no uid")(event)
 
-    with serving(answers) as port, pytest.warns(UserWarning, match=r"Invalid value for VR"):
+    with serving(answers) as port:  # a warning, which may quote the answer, would be an error here
         answer = ask_worklist(WorklistAddress("127.0.0.1", port))
     assert [step.identity.birth_date for step in answer.steps] == ["1980-05-01", ""]
     assert [step.identity.study for step in answer.steps] == ["", ""]
