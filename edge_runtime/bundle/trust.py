@@ -48,11 +48,13 @@ def read_trusted(folder: Path) -> TrustedKeys:
 
     A file that is no public Ed25519 key, or that another user may have written, is not trusted. The
     other files are: a device with one broken file still runs the bundles of good keys.
-    Raises BadInput where another user may have written the folder, because then any key may be a
-    stranger's.
+    Raises BadInput where something else stands in the place of the folder, and where another user
+    may have written it, because then any key may be a stranger's.
     """
     keys: dict[bytes, str] = {}
     refused: list[str] = []
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder}: not a folder of keys")
     paths = sorted(folder.glob("*.pem"))
     if paths:
         _refuse_strangers(folder)

@@ -422,6 +422,14 @@ def test_a_pipe_among_the_keys_is_not_waited_for(broken: Path) -> None:
     refused(sonolite("keys", "list"), f"{broken}: not a file")
 
 
+def test_a_file_in_the_place_of_the_folder_of_keys_is_refused(
+    person: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (person / "keys").touch()
+    monkeypatch.setenv(TRUST_VARIABLE, str(person / "keys"))
+    refused(sonolite("keys", "list"), f"{person / 'keys'}: not a folder of keys")
+
+
 def test_a_broken_key_bars_no_good_one(
     person: Path, broken: Path, demo_bundle: Bundle, contents: dict[str, bytes]
 ) -> None:

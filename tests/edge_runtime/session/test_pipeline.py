@@ -22,6 +22,7 @@ from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
 from edge_runtime.session import pipeline, silence
 from edge_runtime.session.pipeline import run_session
+from edge_runtime.sinks.sink import Sink
 from tests.conftest import Collected, Within
 
 BLACK = np.zeros((240, 320, 3), np.uint8)
@@ -174,13 +175,33 @@ def test_a_silent_device_is_stale_and_soon_lost_without_a_label_or_its_last_pict
     assert {state for state, _, _ in shown} == {State.LIVE}
 
 
-def states_of(
-    script: Iterable[ScriptEvent], chain: FallbackChain, budget: float = 0.25
-) -> list[State]:
-    """Those of a live device that says 50 frames/s, as they follow each other; in haste."""
+def play_by_its_own_clock(
+    script: Iterable[ScriptEvent], chain: FallbackChain, sink: Sink
+) -> Summary:
+    """A live device that says 50 frames/s. Only its stalls move the clock of the session.
+
+    A machine that is slow, or stands still, makes no frame later.
+    """
+    now = [0.0]
+
+    def stall(seconds: float) -> None:
+        time.sleep(seconds)  # the session waits for a frame by the real clock
+        now[0] += seconds
+
+    def clock() -> float:
+        return now[0]
+
+    with Scripted(script, live=True, fps=50, clock=clock, wait=stall) as device:
+        summary, _ = run_session(
+            device, chain, Region(), [sink], threading.Event(), budget=0.25, clock=clock
+        )
+    return summary
+
+
+def states_of(script: Iterable[ScriptEvent], chain: FallbackChain) -> list[State]:
+    """Those of `play_by_its_own_clock`, as they follow each other."""
     sink = Collected()
-    with Scripted(script, live=True, fps=50) as device:
-        run_session(device, chain, Region(), [sink], threading.Event(), budget=budget)
+    play_by_its_own_clock(script, chain, sink)
     return [state for state, _ in itertools.groupby(its.state for its in sink.results)]
 
 
@@ -211,8 +232,7 @@ def test_pictures_that_a_grabber_makes_up_are_counted_and_their_device_is_there(
 ) -> None:
     made_up = [line for _ in range(10) for line in (Stall(0.1), NoSignal("a test picture"))]
     sink = Collected()
-    with Scripted([*pictures[:4], *made_up, pictures[4]], live=True, fps=50) as device:
-        summary, _ = run_session(device, chain, Region(), [sink], threading.Event(), budget=0.25)
+    summary = play_by_its_own_clock([*pictures[:4], *made_up, pictures[4]], chain, sink)
     assert State.LOST not in {its.state for its in sink.results}
     assert "a test picture" in {its.reason for its in sink.results if its.state is State.STALE}
     assert summary.not_judged[str(Flaw.NO_SIGNAL)] == 10
@@ -222,8 +242,7 @@ def test_pictures_that_a_grabber_makes_up_are_counted_and_their_device_is_there(
 def test_why_no_picture_of_a_source_can_be_used_is_shown_once(chain: FallbackChain) -> None:
     refused = [line for _ in range(8) for line in (Stall(0.1), BadInput("uint16 pixels"))]
     sink = Collected()
-    with Scripted(refused, live=True, fps=50) as device:
-        run_session(device, chain, Region(), [sink], threading.Event(), budget=0.25)
+    play_by_its_own_clock(refused, chain, sink)
     shown = [(its.state, its.reason) for its in sink.results if its.reason == "uint16 pixels"]
     assert shown == [(State.SEARCHING, "uint16 pixels")]
 
