@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Annotated, Any
 
 import typer
@@ -71,29 +72,32 @@ def trusted_keys() -> dict[bytes, str]:
     return trusted.keys
 
 
-class _SignalEvent(threading.Event):
-    """An event that a signal handler may set while the thread that it interrupts uses the event.
-
-    The lock of `threading.Event` would wait for itself there: a closed terminal sends SIGHUP twice.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._cond = threading.Condition()  # its lock is reentrant
-
-
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and SIGHUP set: the session ends with a summary."""
-    stop = _SignalEvent()
+    """An event that Ctrl-C, SIGTERM and SIGHUP set: the session ends with a summary.
+
+    A thread sets it. A handler could wait for the lock of the event for ever, because it may
+    interrupt the thread that holds the lock: a closed terminal sends SIGHUP twice.
+    """
+    stop = threading.Event()
+    heard: SimpleQueue[int] = SimpleQueue()  # `put` is safe in a handler
+
+    def obey() -> None:
+        heard.get()
+        stop.set()
+
+    obeying = threading.Thread(target=obey, name="signals", daemon=True)
     signals = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN  # as nohup(1) asks
     ]
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    obeying.start()
+    before = [signal.signal(number, lambda number, _: heard.put(number)) for number in signals]
     try:
         yield stop
     finally:
+        heard.put(0)
+        obeying.join()
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
