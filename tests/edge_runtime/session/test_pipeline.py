@@ -20,8 +20,9 @@ from edge_runtime.results.states import State
 from edge_runtime.results.summary import Summary
 from edge_runtime.screen.flaws import Flaw
 from edge_runtime.screen.region import Region
-from edge_runtime.session import pipeline, silence
+from edge_runtime.session import pipeline
 from edge_runtime.session.pipeline import run_session
+from edge_runtime.session.silence import LONGEST_SILENCE
 from edge_runtime.sinks.sink import Sink
 from tests.conftest import Collected, Within
 
@@ -185,8 +186,9 @@ def play_by_its_own_clock(
     now = [0.0]
 
     def stall(seconds: float) -> None:
-        time.sleep(seconds)  # the session waits for a frame by the real clock
-        now[0] += seconds
+        for _ in range(steps := max(1, round(seconds / 0.01))):
+            time.sleep(seconds / steps)  # the session waits for a frame by the real clock
+            now[0] += seconds / steps
 
     def clock() -> float:
         return now[0]
@@ -213,10 +215,9 @@ def test_a_device_slower_than_it_says_is_not_gone_between_its_frames(
 
 
 def test_what_has_shown_nothing_yet_is_searched_and_not_lost(
-    chain: FallbackChain, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+    chain: FallbackChain, pictures: list[Pixels]
 ) -> None:
-    monkeypatch.setattr(silence, "LONGEST_SILENCE", 0.2)
-    assert State.LOST not in states_of([Stall(0.5), *pictures[:2]], chain)
+    assert State.LOST not in states_of([Stall(LONGEST_SILENCE + 0.5), *pictures[:2]], chain)
 
 
 def test_frames_that_cannot_be_used_are_no_silence(
