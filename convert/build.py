@@ -33,6 +33,7 @@ from edge_runtime.bundle.manifest import (
     OperatingPoint,
     Origin,
     Variant,
+    require_room,
 )
 from edge_runtime.bundle.scope import write_scope
 from edge_runtime.files import whole_folder
@@ -78,12 +79,16 @@ def build_bundle(
 
     Every variant is compared with float32 on the test split; the bundle holds those that keep their
     limits. A variant that cannot be converted or run has failed. The representative set comes from
-    the training split alone. Raises BadInput where an image is gone, where the exported float32 is
-    not the trained model, or where `out` cannot be written, and CheckFailed, naming the layers in
+    the training split alone. Raises BadInput where an image is gone, where a label would never be
+    given, where the exported float32 is not the trained model, or where `out` cannot be written,
+    and CheckFailed, naming the layers in
     which the error arises, where the gate lets nothing pass.
     """
     record = run.record
     require_layers(run, options.keep_float)
+    if out is not None:
+        recipe = record.recipe
+        require_room(recipe.task.labels, record.thresholds, recipe.decision.margin)
     quoted = [read_other(folder, record) for folder in options.quoted]
     preprocessing = preprocess.parse(record.recipe.preprocessing)
     pictures = load_pictures(run.split.of("test"), preprocessing, progress("test images"))

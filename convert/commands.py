@@ -12,7 +12,7 @@ from rich.console import Console
 
 from devices import BadInput
 from devices.quiet import quiet
-from edge_runtime.bundle.manifest import NAME, REFERENCE, Variant
+from edge_runtime.bundle.manifest import MAX_VERSION, NAME, REFERENCE, Variant
 from edge_runtime.bundle.signing import read_signing_key
 from edge_runtime.bundle.trust import admitted_versions
 from edge_runtime.files import refuse_existing
@@ -45,7 +45,9 @@ def convert(
     data: Annotated[
         Path | None, typer.Option(help="Where the run's images lie now, if they were moved.")
     ] = None,
-    version: Annotated[int, typer.Option(min=1, help="Counts up with each release.")] = 1,
+    version: Annotated[
+        int, typer.Option(min=1, max=MAX_VERSION, help="Counts up with each release.")
+    ] = 1,
     variants: Annotated[
         str | None,
         typer.Option(help="Those that the device needs, by commas; else all that pass the gate."),

@@ -35,6 +35,7 @@ from edge_runtime.bundle.manifest import (
     ClassifierStage,
     LocatorStage,
     Variant,
+    require_room,
 )
 from edge_runtime.models.boxes import decode_boxes
 from edge_runtime.models.classifier import Classifier
@@ -79,11 +80,13 @@ def join_locator(
 ) -> JoinedBundle:
     """Writes the bundle `out` with the classifier of a bundle and the locator of a run.
 
-    Raises BadInput where a picture of the run is gone or the classifier does not open here, and
-    CheckFailed where no variant holds.
+    Raises BadInput where a picture of the run is gone, where the classifier does not open here, or
+    where a label would never be given, and CheckFailed where no variant holds.
     """
     record = run.record
     joined = classifier.manifest.classifier
+    room = joined.decision.margin + record.recipe.pooling.hysteresis
+    require_room(joined.labels, joined.operating_point.thresholds, room)
     for variant in joined.variants:
         Classifier(classifier, joined, variant)
     preprocessing = preprocess.parse(record.recipe.preprocessing)

@@ -125,8 +125,8 @@ class Model:
         `pixels` is uint8, ``H x W`` grey or ``H x W x 3`` in OpenCV's order, blue first. `box` is
         the nodule in pixels of the image. A model that learnt marked nodules needs it, unless
         `whole_picture` asks for the image whole, which such a model classifies badly.
-        Raises BadInput where the box is missing or lies outside the image, RuntimeError where
-        inference fails.
+        Raises BadInput where the box is missing or lies outside the image, or the square around it
+        is too large, RuntimeError where inference fails.
         """
         if box is None and not whole_picture and self.chain.stage.learnt == "boxes":
             raise BadInput("this model learnt marked nodules: give the box of the nodule")

@@ -79,9 +79,10 @@ class Interpreter:
             raise BadInput(f"{name}: not a model of the contract: one uint8 input")
         self._input: int = details[0]["index"]
         runner = self._interpreter.get_signature_runner(next(iter(signatures)))
-        self._outputs = {
-            output: int(tensor["index"]) for output, tensor in runner.get_output_details().items()
-        }
+        outputs = runner.get_output_details()
+        if any(tensor["dtype"] is not np.float32 for tensor in outputs.values()):
+            raise BadInput(f"{name}: not a model of the contract: float32 outputs")
+        self._outputs = {output: int(tensor["index"]) for output, tensor in outputs.items()}
         self.shape: tuple[int, ...] = tuple(int(size) for size in details[0]["shape"])
 
     def run(self, tensor: NDArray[np.uint8]) -> Outputs:

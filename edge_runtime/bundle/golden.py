@@ -15,6 +15,10 @@ from edge_runtime.bundle.preprocess import Preprocessing
 
 GOLDEN = "golden.npz"
 MAX_GOLDEN = 1 << 26
+"""Bytes of the arrays of a member with golden answers."""
+MAX_GOLDEN_FRAMES, MAX_GOLDEN_SIDE = 64, 2048
+"""Golden frames, and pixels of a side of them: each frame becomes a tensor, and a crop around it is
+up to four times as wide."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ def read_golden(bundle: Bundle) -> Golden:
     sound = (
         frames.dtype == np.uint8
         and frames.ndim == 4
-        and min(frames.shape) >= 1
+        and 1 <= frames.shape[0] <= MAX_GOLDEN_FRAMES
+        and 1 <= min(frames.shape[1:3]) <= max(frames.shape[1:3]) <= MAX_GOLDEN_SIDE
         and frames.shape[3] == 3
         and box.shape == (4,)
         and box.dtype == np.int64
@@ -78,6 +83,7 @@ def read_golden(bundle: Bundle) -> Golden:
         and probability.shape[0] == frames.shape[0]
         and bool(((probability >= 0) & (probability <= 1)).all())
         and box.min() >= 0
+        and box.max() <= MAX_GOLDEN_SIDE
         and box[2:].min() > 0
         and box[0] + box[2] <= frames.shape[2]
         and box[1] + box[3] <= frames.shape[1]

@@ -1,6 +1,7 @@
 """`manifest.json`: the contents of a bundle, as types that refuse other contents."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -29,7 +30,23 @@ Threshold = Annotated[float, Meta(gt=0, lt=1)]
 Tolerance = Annotated[float, Meta(ge=0, lt=0.5)]
 """From 0.5 on, answers of no use would pass as those of the model."""
 MAX_SUM_ERROR = 1e-3
+LEAST_PREVALENCE = 1e-6
+"""Probabilities at another prevalence are divided by that of the manifest."""
+MAX_VERSION = 2**53 - 1
+"""The largest number that every reader of JSON keeps (RFC 8259, section 6). A bundle with a larger
+one would run, and keep each later version from running."""
 MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,40}\.[a-z0-9]{1,8}")
+
+
+def require_room(labels: Sequence[str], thresholds: Mapping[str, float], margin: float) -> None:
+    """Raises BadInput where a label would never be given: no probability is so far from its
+    threshold.
+    """
+    for label, threshold in thresholds.items():
+        below = labels[0] if len(labels) == 2 and threshold < margin else None
+        if never := label if threshold + margin > 1 else below:
+            margins = f"the threshold {threshold:.3f} and a margin of {margin:g}"
+            raise BadInput(f"the label {never} would never be given, with {margins}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +126,10 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
         with_threshold = {self.positive} if self.is_binary else set(self.labels)
         if set(self.operating_point.thresholds) != with_threshold:
             raise ValueError(f"thresholds are those of {', '.join(sorted(with_threshold))}")
-        if set(self.prevalence) != set(self.labels) or min(self.prevalence.values()) == 0:
-            raise ValueError("prevalence is the share of each label, above 0")
+        if set(self.prevalence) != set(self.labels):
+            raise ValueError("prevalence is the share of each label")
+        if min(self.prevalence.values()) < LEAST_PREVALENCE:
+            raise ValueError(f"a share of prevalence is below {LEAST_PREVALENCE:g}")
         if abs(sum(self.prevalence.values()) - 1) > MAX_SUM_ERROR:
             raise ValueError("the shares of prevalence do not add up to 1")
         if not set(self.aliases.values()) <= set(self.labels):
@@ -122,9 +141,12 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
         if self.scopes and set(self.scopes) != set(self.variants):
             raise ValueError("scopes and variants name different variants")
         try:
-            preprocess.parse(self.preprocessing)
+            crops = preprocess.parse(self.preprocessing).crops
+            require_room(self.labels, self.operating_point.thresholds, self.decision.margin)
         except BadInput as error:
             raise ValueError(str(error)) from error
+        if self.learnt == "boxes" and not crops:
+            raise ValueError("the model learnt boxes, but its preprocessing does not crop to them")
 
     @property
     def members(self) -> dict[str, str]:
@@ -165,7 +187,7 @@ class LocatorStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="loc
     """The data that the scores of the tracks were chosen on, or `none`; never the test split."""
     golden: str
     """The member with the golden answers of the float model."""
-    golden_tolerance: dict[Variant, Share]
+    golden_tolerance: dict[Variant, Tolerance]
     """The largest difference of a score from the golden answers on a device."""
 
     def __post_init__(self) -> None:
@@ -207,7 +229,7 @@ class Manifest:
 
     schema: Literal[2]
     name: Name
-    version: Annotated[int, Meta(ge=1)]
+    version: Annotated[int, Meta(ge=1, le=MAX_VERSION)]
     stages: Annotated[tuple[Stage, ...], Meta(min_length=1, max_length=8)]
     origin: Origin
     members: dict[str, BundleMember]
@@ -224,6 +246,13 @@ class Manifest:
             for entry, member in stage.members.items():
                 if member not in self.members:
                     raise ValueError(f"{entry} of {stage.name} names {member}, not a member")
+        if self.locator is not None:
+            classifier, hysteresis = self.classifier, self.locator.pooling.hysteresis
+            thresholds = classifier.operating_point.thresholds
+            try:
+                require_room(classifier.labels, thresholds, classifier.decision.margin + hysteresis)
+            except BadInput as error:
+                raise ValueError(str(error)) from error
 
     @property
     def classifier(self) -> ClassifierStage:

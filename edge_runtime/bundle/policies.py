@@ -9,7 +9,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-Score = Annotated[float, Meta(ge=0, le=1)]
+Score = Annotated[float, Meta(ge=0, lt=1)]
+"""At 1 no nodule would be found."""
 Seconds = Annotated[float, Meta(ge=0, le=60)]
 
 

@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from devices import BadInput, Box, Pixels
 from devices.buffers import Buffers
 
+MAX_WINDOW = 1 << 14
+"""Pixels of a side of the square around a box: of a picture that is long and flat it takes far more
+memory than the picture."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -72,9 +76,14 @@ class Crop:
         return Box(x + (w - side) // 2, y + (h - side) // 2, side, side)
 
     def __call__(self, picture: Picture) -> Picture:
-        """Cuts the window out. Raises BadInput where the box lies outside the picture."""
+        """Cuts the window out.
+
+        Raises BadInput where the box lies outside the picture, or the window is too large.
+        """
         height, width = picture.pixels.shape[:2]
         left, top, side, _ = self.window(width, height, picture.box)
+        if side > MAX_WINDOW:
+            raise BadInput(f"a window of {side} x {side} pixels is too large; crop the picture")
         right, bottom = left + side, top + side
         inside = picture.pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
         margins = (
@@ -154,7 +163,7 @@ class Preprocessing:
         """Returns the tensor of the model contract, uint8 ``[1, side, side, 1]``.
 
         The tensor is `out` if given; `buffers` lends the arrays for the pixels in between.
-        Raises BadInput where the box lies outside the picture.
+        Raises BadInput where the box lies outside the picture, or the window is too large.
         """
         # Gray works pixel by pixel, so that it may run after Crop, on fewer pixels.
         picture = Picture(pixels, box)

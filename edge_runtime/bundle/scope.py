@@ -55,10 +55,11 @@ class Scope:
         The score is the maximum of the distance over its limit and of the discriminants. It is
         never below 0, and above 1 a picture is out of scope.
         """
-        white = self.whiten(embedding)
-        discriminant = (white @ self.discriminants + self.offsets).max(axis=-1, initial=0)
-        distance = _length(white) / np.float32(self.limit)
-        return np.asarray(np.maximum(distance, discriminant), np.float32)
+        with np.errstate(all="ignore"):  # what is no number then is told by the score
+            white = self.whiten(embedding)
+            discriminant = (white @ self.discriminants + self.offsets).max(axis=-1, initial=0)
+            distance = _length(white) / np.float32(self.limit)
+            return np.asarray(np.maximum(distance, discriminant), np.float32)
 
 
 def _length(white: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,26 +86,30 @@ MAX_SCOPE = 64 << 20
 MAX_LIMIT = 1e5
 """The limit over the square root of the size of the embedding, which is the usual distance. A unit
 that never answered in training, and does to a validation picture, gives thousands."""
+MAX_DEVIATION = 1e5
+"""The standard deviation of the training embeddings along the direction where they differ most."""
 
 
 def require_range(scope: Scope) -> None:
     """Raises BadInput for numbers with which no picture would be out of scope.
 
-    The limit is above 0, and one that distances reach. The whitening has full rank: with a
-    smaller rank the distance would not see every deviation.
+    The limit is above 0, and one that distances reach. The whitening has full rank, and is not so
+    small that each distance is about 0: else the distance would not see every deviation.
     """
-    whitening, size = scope.whitening, len(scope.mean)
+    size = len(scope.mean)
     if not 0 < scope.limit <= MAX_LIMIT * size**0.5:
         raise BadInput(f"scope.npz: the limit {scope.limit:g} is out of range")
-    if np.linalg.matrix_rank(whitening.astype(np.float64)) < size:
+    scales = np.linalg.svd(scope.whitening.astype(np.float64), compute_uv=False)
+    rounding = scales.max() * size * np.finfo(np.float64).eps  # as `np.linalg.matrix_rank`
+    if scales.min() <= max(rounding, 1 / MAX_DEVIATION):
         raise BadInput("scope.npz: the whitening does not see every deviation")
 
 
 def read_scope(content: bytes) -> Scope:
     """Reads `scope.npz`. A file of an earlier version has no discriminants.
 
-    Raises BadInput unless it holds arrays of finite numbers and matching sizes, with a limit above
-    0.
+    Raises BadInput unless it holds float32 arrays of finite numbers and matching sizes, in the
+    ranges of `require_range`.
     """
     try:
         arrays = unpack_arrays(content, MAX_SCOPE)
@@ -118,7 +123,8 @@ def read_scope(content: bytes) -> Scope:
             arrays["offsets"] if discriminated else np.zeros(0, np.float32),
         )
         fits = (
-            scope.mean.ndim == scope.offsets.ndim == 1
+            all(array.dtype == np.float32 for array in arrays.values())
+            and scope.mean.ndim == scope.offsets.ndim == 1
             and scope.whitening.shape == scope.mean.shape * 2
             and scope.discriminants.shape == scope.mean.shape + scope.offsets.shape
             and scope.offsets.size <= MAX_DISCRIMINANTS

@@ -20,6 +20,9 @@ from edge_runtime.models.known_models import require_known
 
 CPU_PREFERENCE: tuple[Variant, ...] = ("int8", "float32", "float16", "dynamic")
 """The order on a CPU: int8 is the fastest, and dynamic is slower than float32."""
+MAX_ROUNDING = 0.05
+"""By how much the probabilities of a picture together may miss 1, and each of them, and a score of
+a locator, the range from 0 to 1, where hardware rounds."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class Classifier:
         maps = [
             prediction.evidence for prediction in predictions if prediction.evidence is not None
         ]
-        if not all(evidence.ndim == 2 and np.isfinite(evidence).all() for evidence in maps):
+        if not all(np.isfinite(evidence).all() for evidence in maps):
             raise BadInput(f"{path}: {self.variant} answers evidence that is no map of numbers")
         answers = np.stack([prediction.probability for prediction in predictions])
         off = float(np.abs(answers - self._contents.answers).max())
@@ -185,9 +188,16 @@ class Classifier:
         if "probability" not in outputs or outputs["probability"].shape != (1, self._labels):
             raise RuntimeError("the model does not answer one probability a label")
         answer: NDArray[np.float32] = outputs["probability"][0]
-        if not all(map(math.isfinite, answer.tolist())):  # of two numbers NumPy takes longer
+        shares = answer.tolist()  # of two numbers NumPy takes longer
+        if not all(map(math.isfinite, shares)):
             raise RuntimeError("the model's answer is not a number")
-        evidence = outputs["evidence"][0] if "evidence" in outputs else None
+        if min(shares) < -MAX_ROUNDING or abs(sum(shares) - 1) > MAX_ROUNDING:
+            raise RuntimeError("the model's answers are no probabilities, which add up to 1")
+        evidence = outputs.get("evidence")
+        if evidence is not None:
+            if evidence.ndim != 3 or len(evidence) != 1:
+                raise RuntimeError("the model's evidence is no map")
+            evidence = evidence[0]
         if (scope := self._contents.scope) is None:
             return Prediction(answer, None, evidence)
         embedding = outputs.get("embedding")

@@ -14,7 +14,7 @@ from edge_runtime.bundle.golden import read_arrays, read_golden
 from edge_runtime.bundle.manifest import LocatorStage, Variant
 from edge_runtime.bundle.preprocess import Preprocessing
 from edge_runtime.models.boxes import decode_boxes
-from edge_runtime.models.classifier import CPU_PREFERENCE
+from edge_runtime.models.classifier import CPU_PREFERENCE, MAX_ROUNDING
 from edge_runtime.models.known_models import require_known
 from edge_runtime.results.detection import Detection
 
@@ -78,10 +78,15 @@ class Locator:
         """
         outputs = self._backend.run(tensor)
         score, sides = outputs.get("score"), outputs.get("sides")
-        if score is None or sides is None or score.ndim != 3 or sides.shape != (*score.shape, 4):
-            raise RuntimeError("the locator does not answer a score and four sides a place")
+        places = () if score is None else score.shape[-1:]
+        if score is None or sides is None or score.shape != (1, *places, *places):
+            raise RuntimeError("the locator does not answer a square map of scores")
+        if sides.shape != (*score.shape, 4):
+            raise RuntimeError("the locator does not answer four sides a place")
         if not (np.isfinite(score).all() and np.isfinite(sides).all()):
             raise RuntimeError("the answer of the locator is not a number")
+        if score.min() < -MAX_ROUNDING or score.max() > 1 + MAX_ROUNDING:
+            raise RuntimeError("the scores of the locator do not lie from 0 to 1")
         return score[0], sides[0]
 
     def _prove(self, tensors: NDArray[np.uint8]) -> None:

@@ -66,12 +66,18 @@ def read_days(folder: Path, since: str, until: str) -> dict[str, Any]:
 
 
 def device_days(layout: Layout, since: str, until: str) -> dict[str, Any]:
-    """`read_days` of a device, with the bundle that runs there and the reference in it."""
+    """`read_days` of a device, with the bundle that runs there and the reference in it.
+
+    Raises Refused, too, for a link in the place of the folder: the service's user may have put it.
+    """
+    days = layout.state(DRIFT_FOLDER)
+    if days.is_symlink():
+        raise Refused(f"{days}: not a folder; remove it there")
     release = read_link(layout, "current")
     folder = layout.release(release) if release else None
     bundle = read_record(folder / RECORD).get("bundle") if folder else None
     return {
-        **read_days(layout.state(DRIFT_FOLDER), since, until),
+        **read_days(days, since, until),
         "bundle": bundle,
         "reference": _reference(folder / BUNDLE) if folder else None,
     }

@@ -58,6 +58,11 @@ def test_a_run_without_an_operating_point(run: Path) -> None:
     refusal(run, "run.json", "thresholds")
 
 
+def test_a_run_one_of_whose_labels_would_never_be_given(run: Path) -> None:
+    edit_record(run, lambda record: record.update(thresholds={"malignant": 0.99}))
+    refusal(run, "the label malignant would never be given, with the threshold 0.990")
+
+
 def test_a_test_list_that_overlaps_the_training_groups(run: Path) -> None:
     def move(rows: Rows) -> Rows:
         group = next(row["group"] for row in rows if row["split"] == "train")

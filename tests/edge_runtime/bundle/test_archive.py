@@ -263,8 +263,23 @@ def golden_of(tmp_path: Path, demo_bundle: Bundle, members: Members, **arrays: o
             "box": np.zeros(4, np.int64),
             "probability": np.zeros((70, 2), np.float32),
         },
+        {
+            "frames": np.zeros((200_000, 1, 1, 3), np.uint8),
+            "box": np.array([0, 0, 1, 1]),
+            "probability": np.zeros((200_000, 2), np.float32),
+        },
+        {
+            "frames": np.zeros((1, 1, 40_000, 3), np.uint8),
+            "box": np.array([0, 0, 40_000, 1]),
+            "probability": np.zeros((1, 2), np.float32),
+        },
+        {
+            "frames": np.zeros((1, 8, 8, 3), np.uint8),
+            "box": np.array([1 << 62, 0, 1 << 62, 1]),
+            "probability": np.zeros((1, 2), np.float32),
+        },
     ],
-    ids=["missing", "pickled", "box", "bomb"],
+    ids=["missing", "pickled", "box", "bomb", "many", "wide", "overflow"],
 )
 def test_golden_frames_that_are_none_are_refused(
     tmp_path: Path, demo_bundle: Bundle, members: Members, arrays: dict[str, object]

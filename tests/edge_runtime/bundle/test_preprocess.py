@@ -46,6 +46,13 @@ def test_without_a_box_the_shape_of_what_is_seen_is_kept() -> None:
     assert tensor[42:118].min() == 200
 
 
+@pytest.mark.parametrize("box", [None, Box(0, 0, 60_000, 20)])
+def test_a_window_that_takes_all_memory_is_refused(box: Box | None) -> None:
+    flat = np.zeros((40, 90_000), np.uint8)
+    with pytest.raises(BadInput, match="pixels is too large; crop the picture"):
+        parse("gray|crop(context=1.6)|resize(32)")(flat, box)
+
+
 def test_without_a_crop_the_box_changes_nothing() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (90, 120), dtype=np.uint8)
     plain = parse("gray|resize(64)")

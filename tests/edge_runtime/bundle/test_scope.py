@@ -1,6 +1,7 @@
 """The scope: distances as Mahalanobis defines them, and bytes that are checked."""
 
 import io
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +50,14 @@ def test_an_embedding_that_is_no_number_has_no_score() -> None:
     scope = Scope(SCOPE.mean, WHITENING, 3.5, *TWO)
     for given_scope in (SCOPE, scope):
         assert np.isnan(given_scope.score(np.array([np.nan, 0], np.float32)))
+
+
+def test_a_score_beyond_all_numbers_is_no_warning() -> None:
+    far = np.full(2, 3e38, np.float32)
+    scope = Scope(-far, np.eye(2, dtype=np.float32), 3.5, *TWO)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not np.isfinite(scope.score(far))
 
 
 def test_a_scope_of_before_there_were_discriminants_is_read() -> None:
@@ -110,6 +119,10 @@ def test_a_damaged_scope_is_the_same_or_refused(place: int, byte: int) -> None:
         {"offsets": np.full(1, np.inf, np.float32)},
         {"discriminants": np.zeros((2, 9), np.float32), "offsets": np.zeros(9, np.float32)},
         {"limit": np.array("far")},
+        {"limit": np.float64(3.5)},
+        {"mean": np.zeros(2, "datetime64[s]")},
+        {"whitening": WHITENING.astype(np.complex64)},
+        {"whitening": np.full((2, 2), np.longdouble("1e4000"))},
     ],
 )
 def test_arrays_that_are_no_scope_are_refused(wrong: dict[str, NDArray[Any]]) -> None:
@@ -153,6 +166,7 @@ def test_a_missing_array_is_refused() -> None:
         (replace(SCOPE, limit=1e9), "limit 1e.09 is out of range"),
         (replace(SCOPE, whitening=np.zeros((2, 2), np.float32)), "does not see every deviation"),
         (replace(SCOPE, whitening=np.ones((2, 2), np.float32)), "does not see every deviation"),
+        (replace(SCOPE, whitening=WHITENING * np.float32(1e-9)), "does not see every deviation"),
     ],
 )
 def test_numbers_that_switch_the_scope_off_are_refused(scope: Scope, word: str) -> None:

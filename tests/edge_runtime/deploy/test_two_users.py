@@ -117,6 +117,22 @@ def test_a_planted_link_in_the_state_is_not_followed(installed: Path) -> None:
     log.unlink()
 
 
+def test_daily_aggregates_behind_a_link_are_not_read(installed: Path) -> None:
+    private = installed / "aside"
+    private.mkdir(mode=0o700)
+    day = private / "2026-01-01-0123456789ab.json"
+    day.write_text('{"day": "secret of the deploying user"}')
+    for path in (private, day):
+        os.chown(path, pwd.getpwnam(DEPLOYER).pw_uid, 0)
+    place = installed / "state" / "drift"
+    assert by(SERVICE, "ln", "-s", private, place).returncode == 0
+    words = ("drift", installed, "2026-01-01", "2026-12-31")
+    done = by(DEPLOYER, "/usr/bin/python3", "-I", installed / "release.pyz", *words)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == f"{place}: not a folder; remove it there\n".encode()
+    assert by(SERVICE, "rm", place).returncode == 0
+
+
 @pytest.mark.parametrize("command", ['mkfifo "$1"', 'ln -s /dev/zero "$1"', 'mkdir "$1"'])
 @pytest.mark.parametrize("script", [KEPT_SCRIPT, LOGS_SCRIPT], ids=["token", "log"])
 def test_what_stands_in_the_place_of_a_file_of_the_state_is_not_read(

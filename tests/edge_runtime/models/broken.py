@@ -1,7 +1,10 @@
-"""Models with one byte changed, which crash the interpreter, in bundles that are signed."""
+"""Models that crash the interpreter or break the contract, in bundles that are signed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -37,3 +40,18 @@ def resigned(bundle: Bundle, member: str, model: bytes, path: Path) -> Path:
     manifest = replace(bundle.manifest, name="broken", members=list_members(contents))
     write_bundle(path, manifest, contents, read_signing_key(None))
     return path
+
+
+def answering(answer: Callable[[Any], dict[str, Any]], side: int) -> bytes:
+    """A model whose outputs are `answer` of the picture, float32 ``[1, side, side, 1]``."""
+    import tensorflow as tf  # here: few tests make a model
+
+    class Model(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec((1, side, side, 1), tf.uint8, "picture")])  # type: ignore[untyped-decorator]
+        def answers(self, picture: Any) -> dict[str, Any]:
+            return answer(tf.cast(picture, tf.float32))
+
+    model = Model()
+    with TemporaryDirectory() as folder:
+        tf.saved_model.save(model, folder, signatures=model.answers)
+        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())

@@ -4,12 +4,14 @@ import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from msgspec import structs
 
 from devices import BadInput, Box, Pixels
+from devices.compute import CpuBackend
 from edge_runtime.bundle.archive import Bundle, list_members, open_bundle, write_bundle
 from edge_runtime.bundle.golden import read_arrays, read_golden
 from edge_runtime.bundle.manifest import ClassifierStage, LocatorStage
@@ -17,6 +19,7 @@ from edge_runtime.bundle.preprocess import parse
 from edge_runtime.bundle.signing import read_signing_key
 from edge_runtime.models.boxes import LEAST_SCORE
 from edge_runtime.models.locator import Locator, locator_tensors
+from tests.edge_runtime.models.broken import answering
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +153,39 @@ def test_a_classifier_of_the_same_side_is_refused(
     other = structs.replace(stage, preprocessing=f"gray|crop(context=1)|resize({side})")
     members = {stage.variants["int8"]: finder.read(own.variants["int8"])}
     line = refusal(changed(finder, tmp_path / "a.sonolite", members, other))
-    assert "does not answer a score and four sides a place" in line
+    assert "does not answer a square map of scores" in line
+
+
+@pytest.mark.parametrize("wrong", ["oblong", "two", "above", "sides"])
+def test_maps_that_break_the_contract_are_refused(
+    finder: Bundle, stage: LocatorStage, tmp_path: Path, wrong: str
+) -> None:
+    """The golden answers are those of the model, so that they show nothing."""
+    tf = pytest.importorskip("tensorflow")
+
+    def answer(picture: Any) -> dict[str, Any]:
+        score = tf.reshape(tf.reduce_mean(picture) / 255, (1, 1, 1)) * tf.ones((1, 4, 4))
+        sides = score[..., tf.newaxis] * tf.ones(4)
+        maps = {
+            "oblong": (score[:, :2], sides[:, :2]),
+            "two": (tf.tile(score, (2, 1, 1)), tf.tile(sides, (2, 1, 1, 1))),
+            "above": (score * 1000, sides),
+            "sides": (score, sides[..., :3]),
+        }
+        return dict(zip(("score", "sides"), maps[wrong], strict=True))
+
+    side = parse(stage.preprocessing).side
+    model = answering(answer, side)
+    backend = CpuBackend(model, "x.tflite")
+    tensors = locator_tensors(read_golden(finder).frames, parse(stage.preprocessing))
+    golden = np.stack([backend.run(tensor[np.newaxis])["score"][0] for tensor in tensors])
+    members = {stage.variants["int8"]: model, stage.golden: scores(golden)}
+    line = refusal(changed(finder, tmp_path / "a.sonolite", members))
+    expected = {
+        "above": "the scores of the locator do not lie from 0 to 1",
+        "sides": "the locator does not answer four sides a place",
+    }
+    assert expected.get(wrong, "does not answer a square map of scores") in line
 
 
 def test_bytes_that_are_no_model_are_refused(
