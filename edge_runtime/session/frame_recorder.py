@@ -106,7 +106,7 @@ class FrameRecorder:
                 self._miss()
 
     def lose(self) -> None:
-        """Notes that the device has gone; for the capturing thread."""
+        """Notes that the capture device has gone; for the capturing thread."""
         with self._changed:
             self._put(RecordedLoss())
 
