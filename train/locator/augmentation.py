@@ -25,11 +25,12 @@ class Square(NamedTuple):
 
 
 class Varied(NamedTuple):
-    """A square picture as the network sees it in one epoch."""
+    """A square picture as the network sees it once."""
 
     pixels: NDArray[np.uint8]
     boxes: Boxes
     ignored: Boxes
+    """Boxes that the edge cuts off: neither to be found nor false; see `VISIBLE` and `GONE`."""
 
 
 def vary_square(

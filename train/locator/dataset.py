@@ -40,7 +40,7 @@ class LocatorPicture:
     """The part of the stored picture in the square, in pixels; the window may overhang it."""
     part: Part
     source: int
-    """The number of the data set that it is of."""
+    """The number of the data set, from 0."""
     moving: bool
     """Whether it is a frame of a clip."""
     edge: bool
@@ -112,10 +112,9 @@ def read_squares(
     """The ultrasound pictures as squares that the network sees, made smaller once, as on a device.
 
     The ultrasound picture is where a DICOM file says; else the search of a device finds it on the
-    screen, over the frames of a clip.
-    Those of the part `train` are `varied` times as large. A picture without a part is of the part
-    `test`. `drop` is told of each picture that cannot be used; without it the first raises
-    BadInput.
+    screen, over the frames of a clip. `side` is the side of a square in pixels; squares of the part
+    `train` are `varied` times as large. A picture without a part is of the part `test`. `drop` is
+    told of each picture that cannot be used; without it the first raises BadInput.
     """
     places = {(its.path, its.frame) for its in marked if its.boxes}
     moving = Counter(its.path for its in marked)

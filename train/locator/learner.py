@@ -23,17 +23,18 @@ from train.recipe import InvertedResiduals
 from train.resume import read_state, write_state
 
 SIDES_WEIGHT = 2.0
-"""Of the loss of the sides beside that of the scores."""
+"""Weight of the loss of the sides; the loss of the scores has 1."""
 AVERAGED = 0.998
 """Momentum of the mean over the weights."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures of one kind, and how many of them an epoch sees."""
+    """Pictures of one kind, of which batches are drawn."""
 
     pictures: Sequence[Square]
     share: float
+    """How often they are drawn, beside the shares of the other sources."""
 
 
 class LocatorLearner:

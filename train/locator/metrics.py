@@ -179,7 +179,7 @@ class ClipFigures:
     marked: int
     """Frames with a nodule."""
     found: float | None
-    """The share of those in which a shown box meets one at IoU >= 0.3; None without any."""
+    """The share of the marked frames in which a shown box meets a nodule; None without any."""
     false: float | None
     """The share of the empty frames with a box; None where there are none."""
     false_far: float | None
