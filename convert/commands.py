@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edge_runtime.bundle.archive import Bundle
     from edge_runtime.bundle.gate import Comparison
 
-JsonOption = Annotated[bool, typer.Option("--json", help="The figures to stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures to stdout as JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,48 +37,67 @@ def register(app: typer.Typer) -> None:
 @quiet()
 def convert(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    out: Annotated[Path | None, typer.Option(help="The bundle, NAME.sonolite.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The new bundle, such as nodule.sonolite.")
+    ] = None,
     tflite: Annotated[
         Path | None,
         typer.Option(help="A new folder for the plain .tflite files, beside a bundle or alone."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Where the run's images lie now, if they were moved.")
+        Path | None, typer.Option(help="Where the images of the run lie now, if they were moved.")
     ] = None,
     version: Annotated[
-        int, typer.Option(min=1, max=MAX_VERSION, help="Counts up with each release.")
+        int,
+        typer.Option(
+            min=1,
+            max=MAX_VERSION,
+            help="The version of the bundle; raise it with each release.",
+        ),
     ] = 1,
     variants: Annotated[
         str | None,
-        typer.Option(help="Those that the device needs, by commas; else all that pass the gate."),
+        typer.Option(
+            help="The variants that the device needs, such as int8,float16; without it all that "
+            "pass the gate."
+        ),
     ] = None,
     keep_float: Annotated[
         list[str] | None,
-        typer.Option(help="A layer that int8 computes in float; auto finds which. No Edge TPU."),
+        typer.Option(
+            help="A layer that int8 computes in float, or auto to find which. Not for an Edge TPU."
+        ),
     ] = None,
     quantisation_aware: Annotated[
         bool,
         typer.Option(
             "--quantisation-aware",
-            help="Let int8 learn to answer as float32 does, on the training images; minutes.",
+            help="Let int8 learn on the training images to answer as float32 does; takes minutes.",
         ),
     ] = False,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="RUN is of a locator: the bundle whose classifier it is joined to."),
+        typer.Option(
+            help="For the run of a locator: the bundle with the classifier that it joins."
+        ),
     ] = None,
     quote: Annotated[
         list[Path] | None,
-        typer.Option(help="Another run or cross-validation of the recipe, for the card."),
+        typer.Option(
+            help="Another run or cross-validation of the recipe, whose figures the card shows."
+        ),
     ] = None,
     key: Annotated[
-        Path | None, typer.Option(help="The signing key; else that of `sonolite keys new`.")
+        Path | None,
+        typer.Option(
+            help="The signing key, such as signing.pem; without it that of `sonolite keys new`."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Quantise a run to TFLite, compare each variant with float, and write a signed bundle.
 
-    What is asked for with --variants and fails the gate ends it with 1.
+    The exit code is 1 if no variant passes the gate, or if one that --variants names fails it.
 
     Examples: sonolite convert run --out nodule.sonolite
 
@@ -193,24 +212,29 @@ def _join(
 
 @quiet()
 def validate(
-    bundle: Annotated[Path, typer.Argument(help="The bundle, NAME.sonolite.")],
+    bundle: Annotated[Path, typer.Argument(help="The bundle, such as nodule.sonolite.")],
     data: Annotated[
-        Path | None, typer.Option(help="Labelled images: CSV, Pascal VOC folder or class folders.")
+        Path | None,
+        typer.Option(
+            help="Labelled images, to measure the classifier: CSV, Pascal VOC or class folders."
+        ),
     ] = None,
     marked: Annotated[
         Path | None,
-        typer.Option(help="Marked pictures or clips, which measure the locator."),
+        typer.Option(help="Marked pictures or clips, to measure the locator."),
     ] = None,
     out_of_scope: Annotated[
         Path | None,
-        typer.Option(help="Images and videos of what must not be judged; told apart how well?"),
+        typer.Option(
+            help="Images and videos of something else: how well does the model tell them apart?"
+        ),
     ] = None,
     tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure each variant on other data; exit 1 where one is further below float32 than allowed.
+    """Measure each variant on other data; exit 1 if one lies too far below float32.
 
-    A bundle without float32 has nothing to hold the others against: their figures are told alone.
+    Without float32 in the bundle it prints the figures of the other variants, and judges none.
 
     Examples: sonolite validate nodule.sonolite --data other-hospital --out-of-scope lungs
 

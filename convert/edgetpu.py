@@ -200,16 +200,6 @@ class Compiled:
     """Runs only with the Edge TPU's delegate; the plain file stays beside it."""
     table: tuple[Mapped, ...]
 
-    @property
-    def mapped(self) -> tuple[Mapped, ...]:
-        """What the Edge TPU runs."""
-        return tuple(entry for entry in self.table if entry.status == MAPPED)
-
-    @property
-    def unmapped(self) -> tuple[Mapped, ...]:
-        """What the CPU runs, with the compiler's reason as the status."""
-        return tuple(entry for entry in self.table if entry.status != MAPPED)
-
 
 def operators(model: bytes, name: str = "model.tflite") -> tuple[Operator, ...]:
     """Returns every operation of every subgraph of `model`, in the order of the file.

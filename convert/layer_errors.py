@@ -47,7 +47,7 @@ class LayerError:
     the ratio above that the others were rounded away: Nagel et al., "Data-Free Quantization through
     Weight Equalization and Bias Correction", ICCV 2019."""
     arisen: float
-    """What of `lost` the operator's worst input had not lost yet: it happened here."""
+    """The part of `lost` that arises in this operator: what its worst input had not lost yet."""
     largest: float
     """The largest absolute error."""
     low: float

@@ -18,11 +18,9 @@ from edge_runtime.session.finder import within
 from train.decision_rule import DecisionRule
 from train.locator.dataset import stored_region, ultrasound_picture
 from train.locator.measurement import corners
+from train.locator.metrics import MEETS
 from train.metrics import Labels, paired_difference
 from train.samples import Sample, read_pixels
-
-MEETS = 0.3
-"""The intersection over union from which on a located box is that of the marked nodule."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,9 @@ def locate_marked(
 ) -> LocatedNodules:
     """Looks for the marked nodule of each sample as a device looks in a picture that stands alone.
 
-    Of several detections the one that meets the marked box best counts. `preprocessing` is that of
-    the classifier. Raises BadInput where a picture cannot be read any more, and RuntimeError where
-    inference fails.
+    Of several detections that meet the marked box, with an IoU of at least `MEETS`, the best
+    counts. `preprocessing` is that of the classifier. Raises BadInput where a picture cannot be
+    read any more, and RuntimeError where inference fails.
     """
     side = preprocessing.side
     marked, members = 0, []

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from convert.assessment import gpu_entries, layer_entries
 from convert.bias_correction import correct_biases
+from convert.build import ROUNDING
 from convert.card import gpu_line
 from convert.edgetpu import place
 from convert.gate import answer_all
@@ -47,8 +48,6 @@ from train.marked import MarkedPicture
 
 REPRESENTATIVE = 160
 """Training pictures that set the ranges of int8, half of them with a nodule."""
-ROUNDING = 0.06
-"""Allowed on top of the difference of a variant on the golden frames; see `convert.build`."""
 RESAMPLES = 200
 """Of the interval of a difference, over groups."""
 

@@ -1,4 +1,4 @@
-"""What is ordered of a run becomes TFLite variants, each with its answers to the test pictures."""
+"""The TFLite variants of a run that are asked for, with their answers to the test pictures."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """What a bundle shall be."""
+    """What is asked for of a conversion."""
 
     name: str
     version: int

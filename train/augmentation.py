@@ -266,7 +266,6 @@ ECHO: tuple[Effect[Echo], ...] = (
     dynamic_range,
 )
 SCREEN: tuple[Effect[Picture], ...] = (gamma, calipers, text, jpeg)
-EFFECTS = tuple(effect.__name__ for effect in (*SOURCE, *ECHO, *SCREEN))
 OFF = Augmentation(**{field.name: 0.0 for field in fields(Augmentation)})
 
 

@@ -47,38 +47,51 @@ def register(app: typer.Typer) -> None:
 def train(
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; it must not exist yet.")
+        Path | None, typer.Option(help="The new folder of the run, such as run.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="A shipped recipe, or a path.")
+        str, typer.Option(help="A shipped recipe, or a file, such as mine.toml.")
     ] = "efficientnet-lite0",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides split and weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and of the first weights.")
+    ] = 0,
     folds: Annotated[
-        int | None, typer.Option(min=2, max=100, help="Cross-validate: a run for each fold.")
+        int | None,
+        typer.Option(min=2, max=100, help="Cross-validate with a run for each fold, such as 5."),
     ] = None,
     hold_out: Annotated[
         str | None,
-        typer.Option(help="Test on one scanner's images, WIDTHxHEIGHT, or on all others, !WxH."),
+        typer.Option(
+            help="Test on the images of one size, such as 718x500, or on all others: !718x500."
+        ),
     ] = None,
     part_groups: Annotated[
         bool,
         typer.Option(
             "--part-groups",
-            help="With --hold-out: part groups of several scanners; else what is left is left out.",
+            help="With --hold-out: divide a group by scanner; without it the rest of a tested "
+            "group is left out.",
         ),
     ] = False,
     labels: Annotated[
         str | None,
-        typer.Option(help="The classes, by commas, of two the positive one last; else the data's."),
+        typer.Option(
+            help="The classes, such as benign,malignant; the positive one of two comes last. "
+            "Without it those of the data."
+        ),
     ] = None,
     positive: Annotated[
-        str | None, typer.Option(help="Of two classes the one whose sensitivity is promised.")
+        str | None,
+        typer.Option(help="The positive one of two classes: its sensitivity is promised."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="What is told apart, as card and results name it.")
+        str | None,
+        typer.Option(
+            help='What the classes tell apart, such as "breast mass"; card and results name it.'
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, max=100_000, help="Of each network that learns.")
+        int | None, typer.Option(min=1, max=100_000, help="Epochs of each network, such as 12.")
     ] = None,
     no_distillation: Annotated[
         bool,
@@ -91,15 +104,15 @@ def train(
         bool,
         typer.Option(
             "--drop-leaks",
-            help="Of near duplicates on two sides of the data's own split, drop the training "
-            "side's, or the validation side's.",
+            help="Where the split of the data has near duplicates on two sides, drop the training "
+            "image, or the validation image where the other one tests.",
         ),
     ] = False,
     other: Annotated[
         Path | None,
         typer.Option(
-            help="Images and videos of something else, such as other organs: the model withholds a "
-            "label from pictures like them."
+            help="Images and videos of something else, such as other organs: the model learns to "
+            "give pictures like them no label."
         ),
     ] = None,
     also: Annotated[
@@ -112,18 +125,22 @@ def train(
     ] = None,
     preview: Annotated[
         Path | None,
-        typer.Option(help="Only draw what was read, with boxes and labels, into this .png."),
+        typer.Option(
+            help="Train nothing: draw what was read, with boxes and labels, such as sheet.png."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was broken off.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The record to stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the record to stdout as JSON.")
+    ] = False,
 ) -> None:
-    """Train, calibrate and choose the operating point; leave a run's folder.
+    """Train a model on labelled images, calibrate it, and choose the operating point.
 
-    Where the data have other classes than a shipped recipe, they are taken from the data.
-    Ctrl-C ends it with the last whole epoch, or of a locator with the last fifty steps that are
-    whole; --resume goes on from there.
+    If the data have other classes than a shipped recipe, the classes of the data count.
+    Ctrl-C ends the training after the last whole epoch, or for a locator after the last whole
+    fifty steps. --resume goes on from there.
 
     Examples: sonolite train my-images --out run
 
@@ -312,7 +329,9 @@ def evaluate(
     data: Annotated[Path, typer.Option(help=DATA_HELP)],
     out_of_scope: Annotated[
         Path | None,
-        typer.Option(help="Images and videos of what must not be judged; told apart how well?"),
+        typer.Option(
+            help="Images and videos of something else: how well does the model tell them apart?"
+        ),
     ] = None,
     images: Annotated[
         Path | None,
@@ -320,18 +339,20 @@ def evaluate(
     ] = None,
     tirads: Annotated[str | None, typer.Option(help=TIRADS_HELP)] = None,
     allow_seen: Annotated[
-        bool, typer.Option("--allow-seen", help="Measure images that the model learnt from, too.")
+        bool, typer.Option("--allow-seen", help="Also measure images that the model learnt from.")
     ] = False,
     report: Annotated[
         Path | None,
-        typer.Option(help="Of a locator: a page with curves, clips and the worst mistakes."),
+        typer.Option(help="Of a locator: write a page with curves, clips and the worst mistakes."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The figures to stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures to stdout as JSON.")
+    ] = False,
 ) -> None:
     """Measure the float model of a run on other data.
 
-    Images that the run trained or validated on, near duplicates of them, and other images of their
-    groups that lie beside them are refused.
+    It refuses images that the run trained or validated on, near duplicates of them, and other
+    images of their groups that lie beside them.
 
     Examples: sonolite evaluate run --data other-hospital --out-of-scope lungs
 
@@ -390,14 +411,19 @@ def evaluate(
 def compare(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     data: Annotated[
-        Path | None, typer.Option(help="Where its images lie now, if they were moved.")
+        Path | None, typer.Option(help="Where the images of the run lie now, if they were moved.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The figures to stdout.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="A table for a page.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures to stdout as JSON.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the figures as a Markdown table.")
+    ] = False,
 ) -> None:
-    """Hold a run's network against classical methods on the same split.
+    """Compare the network of a run with classical methods on the same split.
 
-    Texture and gradient features with support vectors and boosted trees; minutes, not hours.
+    The methods are support vectors and boosted trees on texture and gradient features. It takes
+    minutes.
 
     Example: sonolite compare run
     """

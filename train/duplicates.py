@@ -42,7 +42,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from devices import BadInput, Pixels
-from train.samples import Sample
+from train.samples import Sample, frame_name
 
 SIDE = 48
 """Of a thumbnail, in pixels. 50,000 pictures take 0.9 GB and some minutes on one core."""
@@ -186,7 +186,11 @@ def refuse_common(known: Sequence[Sample], given: Sequence[Sample], pairs: Itera
 
     `pairs` are those of `find_common`, whose `first` counts in `known`, `second` in `given`.
     """
-    named = [f"{name_of(given[pair.second])} is {name_of(known[pair.first])}" for pair in pairs]
+    both = ((given[pair.second], known[pair.first]) for pair in pairs)
+    named = [
+        f"{frame_name(one.path, one.frame)} is {frame_name(other.path, other.frame)}"
+        for one, other in both
+    ]
     if named:
         raise BadInput(f"the model was made with pictures of this data: {first_of(named)}")
 
@@ -195,8 +199,3 @@ def first_of(names: Sequence[str]) -> str:
     """The first `NAMED` of the names, and how many more there are."""
     more = f"; and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{'; '.join(names[:NAMED])}{more}"
-
-
-def name_of(sample: Sample) -> str:
-    """A sample's file, and the frame in a moving one."""
-    return f"{sample.path}, frame {sample.frame}" if sample.frame else str(sample.path)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from devices import BadInput
 from edge_runtime.files import whole_file
-from train.duplicates import Pair, first_of, name_of
+from train.duplicates import Pair, first_of
 from train.loading import Loaded
-from train.samples import LEAK, PARTS, Dropped, Sample
+from train.samples import LEAK, PARTS, Dropped, Sample, frame_name
 from train.split import csv_text
 
 COLUMNS = (
@@ -96,8 +96,11 @@ def _refusal(
     leaks: Sequence[tuple[int, int]], samples: Sequence[Sample], table: Path | None
 ) -> str:
     names = [
-        " and ".join(f"{name_of(samples[place])} ({samples[place].part})" for place in places)
-        for places in leaks
+        " and ".join(
+            f"{frame_name(each.path, each.frame)} ({each.part})"
+            for each in (samples[first], samples[second])
+        )
+        for first, second in leaks
     ]
     listed = "" if table is None else f"; all {len(leaks)} pairs are in {table}"
     return (

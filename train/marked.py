@@ -19,7 +19,7 @@ from devices.capture.kinds import Kind, kind_of
 from devices.capture.promised import promised_frames
 from devices.capture.registry import PYDICOM
 from devices.capture.video import Video
-from train.samples import MIN_BOX, MIN_PICTURE, Dropped, Part, Reason, shows_mask
+from train.samples import MIN_BOX, MIN_PICTURE, Dropped, Part, Reason, frame_name, shows_mask
 
 BEYOND = 1
 """Pixels that a box may lie beyond the edge of its picture: some tools count from 1, some round."""
@@ -98,17 +98,6 @@ def within(box: Box, size: tuple[int, int]) -> Box:
     return Box(left, top, right - left, bottom - top)
 
 
-def read_marked_pixels(picture: MarkedPicture) -> Pixels:
-    """The pixels of one picture: uint8 ``H x W``, or ``H x W x 3`` (BGR), whole as it is stored.
-
-    A DICOM frame is not cut to its region, for the boxes count in the whole. A video is decoded up
-    to the frame: `marked_pixels` reads many frames of one. Raises BadInput where the picture cannot
-    be read.
-    """
-    with ExitStack() as stack:
-        return _reader(picture.path, 1, stack)(picture.frame)
-
-
 def marked_pixels(
     pictures: Iterable[MarkedPicture],
     progress: Callable[[Iterable[MarkedPicture]], Iterable[MarkedPicture]] = iter,
@@ -116,9 +105,11 @@ def marked_pixels(
 ) -> Iterator[tuple[MarkedPicture, Pixels]]:
     """Each picture that can be used, its boxes within its edges, with its pixels.
 
-    Files come in the order of their first picture, the frames of a file by their numbers, so that
-    each file is decoded once. `drop` is told of each picture that cannot be read or used; without
-    it the first raises BadInput.
+    The pixels are uint8 ``[h, w]``, or ``[h, w, 3]`` in BGR, whole as they are stored: a DICOM
+    frame is not cut to its region, because the boxes count in the whole. Files come in the order of
+    their first picture, the frames of a file by their numbers, so that each file is decoded once.
+    `drop` is told of each picture that cannot be read or used; without it the first raises
+    BadInput.
     """
     by_file: dict[Path, list[MarkedPicture]] = defaultdict(list)
     for picture in pictures:
@@ -151,14 +142,9 @@ def marked_pixels(
                 boxes = tuple(within(box, size) for box in picture.boxes)
                 yield replace(picture, boxes=boxes), pixels
             elif drop is None:
-                raise BadInput(f"{name_of_frame(picture)}: {reason}")
+                raise BadInput(f"{frame_name(picture.path, picture.frame)}: {reason}")
             else:
-                drop(Dropped(name_of_frame(picture), reason, why))
-
-
-def name_of_frame(picture: MarkedPicture) -> str:
-    """A picture's file, and the frame in a moving one."""
-    return f"{picture.path}, frame {picture.frame}" if picture.frame else str(picture.path)
+                drop(Dropped(frame_name(picture.path, picture.frame), reason, why))
 
 
 _Reader = Callable[[int], Pixels]

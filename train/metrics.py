@@ -438,7 +438,7 @@ def roc_band(labels: Labels, scores: Scores, groups: Sequence[str], at: Floats) 
 
 
 def as_labels(labels: Sequence[str], classes: Sequence[str]) -> Labels:
-    """The place of each label among the classes. Raises ValueError for a label that is none."""
+    """The place of each label among the classes. Raises ValueError for another label."""
     return np.array([classes.index(label) for label in labels], dtype=np.int64)
 
 

@@ -105,7 +105,7 @@ def _convolutions(
     return layers.Dense(classes, name="logits")(x)
 
 
-def trunk(
+def backbone(
     network: InvertedResiduals,
     picture: keras.KerasTensor,
     normalisation: type[layers.BatchNormalization],
@@ -147,7 +147,7 @@ def _inverted_residuals(
     normalisation: type[layers.BatchNormalization],
 ) -> dict[str, keras.KerasTensor]:
     """Logits, and what else the recipe asks for, of MobileNetV2's kind of network."""
-    ends = trunk(network, picture, normalisation, len(BLOCKS[network.kind]))
+    ends = backbone(network, picture, normalisation, len(BLOCKS[network.kind]))
     x = layers.Conv2D(HEAD, 1, padding="same", use_bias=False, name="head")(ends[len(ends) - 1])
     x = layers.Activation(network.activation, name="head_active")(
         normalisation(epsilon=1e-3, name="head_norm")(x)

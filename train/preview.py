@@ -9,8 +9,8 @@ import numpy as np
 
 from devices import BadInput, Box, Pixels
 from edge_runtime.files import refuse_existing, whole_file
-from train.marked import MarkedCollection, MarkedPicture, marked_pixels, name_of_frame
-from train.samples import Collection, Dropped, Sample, check, read_pixels
+from train.marked import MarkedCollection, MarkedPicture, marked_pixels
+from train.samples import Collection, Dropped, Sample, check, frame_name, read_pixels
 
 COLUMNS, ROWS = 8, 8
 CELL, BAND = 160, 34
@@ -64,9 +64,9 @@ def write_marked_preview(
     for picture, pixels in marked_pixels(chosen, progress, drop):
         count = len(picture.boxes)
         words = f"{count} box{'es' if count > 1 else ''}" if count else "no nodule"
-        name = name_of_frame(picture)
+        name = frame_name(picture.path, picture.frame)
         cells[name] = _cell(pixels, picture.boxes, words, Path(name).name)
-    _write_sheet(path, [cells[name_of_frame(picture)] for picture in chosen])
+    _write_sheet(path, [cells[frame_name(picture.path, picture.frame)] for picture in chosen])
     return len(chosen)
 
 

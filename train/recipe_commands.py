@@ -16,12 +16,15 @@ recipes = typer.Typer(help="Write, check and explain recipes.", no_args_is_help=
 def new(
     file: Annotated[Path, typer.Argument(help="The new file, NAME.toml.")],
     like: Annotated[
-        str, typer.Option(help="The recipe that it starts from, shipped or a path.")
+        str, typer.Option(help="The recipe to begin with: a shipped one, or a file.")
     ] = "efficientnet-lite0",
     labels: Annotated[
-        str | None, typer.Option(help="The classes, by commas, of two the positive one last.")
+        str | None,
+        typer.Option(help="The classes, such as cyst,solid; the positive one of two comes last."),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="What is told apart.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help='What the classes tell apart, such as "breast mass".')
+    ] = None,
 ) -> None:
     """Write a recipe file that explains each of its keys.
 
@@ -52,7 +55,7 @@ def new(
 
 @recipes.command()
 def check(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe, or a path.")],
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, or a file, such as mine.toml.")],
 ) -> None:
     """Say whether a recipe can be used; exit 2, naming the first entry that is wrong.
 
@@ -77,7 +80,7 @@ def check(
 @recipes.command()
 def explain(
     key: Annotated[
-        str | None, typer.Argument(help="A key or table, as fit.epochs; else all.")
+        str | None, typer.Argument(help="A key or table, such as fit.epochs; without it all.")
     ] = None,
     network: Annotated[
         str, typer.Option(help="The kind of network whose keys are explained.")

@@ -86,6 +86,11 @@ class Dropped:
     """What is wrong with it, in words, where more is known than the reason."""
 
 
+def frame_name(path: Path, frame: int) -> str:
+    """The file of a picture, and the frame in a moving one, counted from 0."""
+    return f"{path}, frame {frame}" if frame else str(path)
+
+
 def tell_dropped(dropped: Iterable[Dropped]) -> list[str]:
     """A line for each reason: how many were dropped for it, and the first of them."""
     by_reason: dict[Reason, list[Dropped]] = {}

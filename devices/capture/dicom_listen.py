@@ -38,11 +38,11 @@ MAX_WAITING = 16
 MAX_WAITING_BYTES = 512_000_000
 """Of these objects together; a larger object waits alone."""
 ROOM_SECONDS = 10.0
-"""For so long a sender waits for room, before it is told to try again."""
+"""Seconds that a sender waits for room before it is told to try again."""
 MAX_OBJECT_PIXELS = 2_000_000_000
 """Of all frames of an object, which a decoder unpacks in less than a minute."""
 SHOWN_SECONDS = 60.0
-"""For so long the last picture stays where nothing follows it."""
+"""Seconds that the last picture stays where nothing follows it."""
 MAX_RECEIVED = 256
 """Objects whose identity is known: results of the first of them came long ago."""
 AWAITED = "no picture was sent for a while"

@@ -24,13 +24,13 @@ MAX_ASSOCIATIONS = 4
 """Callers that may send at a time; the next one is told to try again."""
 MAX_CALLERS = 8
 NEGOTIATION_SECONDS = 5.0
-"""For so long a caller that has connected may say nothing."""
+"""Seconds that a caller that has connected may say nothing."""
 CALLER_SILENCE_SECONDS = 30.0
-"""For so long a caller may be silent in the midst of an object."""
+"""Seconds that a caller may be silent in the midst of an object."""
 OBJECT_SECONDS = 300.0
-"""For so long an object may take to come."""
+"""Seconds that an object may take to come."""
 ASSOCIATION_IDLE_SECONDS = 60.0
-"""For so long a caller may keep an association without using it."""
+"""Seconds that a caller may keep an association without using it."""
 NEGOTIATION_BYTES = 1 << 20
 """Bytes that may come beside the object itself."""
 PDU_BYTES = 128 * 1024

@@ -307,7 +307,7 @@ def _patch(field: Field, cx: float, cy: float, rx: float, ry: float) -> tuple[Fi
 
 
 def open_phantom(uri: str | SourceUri, clock: Clock = time.monotonic) -> Phantom:
-    """The simulated probe with the options of its URI. Raises BadInput for one that is none."""
+    """The simulated probe with the options of its URI. Raises BadInput for an invalid option."""
     uri, options = SourceUri(uri), {}
     for name, word in parse_qsl(uri.unexpanded.partition("?")[2], keep_blank_values=True):
         if name not in PHANTOM_OPTIONS:

@@ -69,7 +69,9 @@ class Reconnecting(CaptureDevice):
         """The device, if it can be opened again; else raises DeviceStalled."""
         if not self._opening and (left := self._next - self._clock()) > 0:
             self._wait(min(left, timeout))
-            raise DeviceStalled(f"the device has gone; opening is tried again in {left:.0f} s")
+            raise DeviceStalled(
+                f"the capture device has gone; opening is tried again in {left:.0f} s"
+            )
         with self._changed:
             if self._closed:
                 raise DeviceLost("the device was closed")
@@ -80,7 +82,7 @@ class Reconnecting(CaptureDevice):
             if self._closed:
                 raise DeviceLost("the device was closed")
             if self._opened is None:
-                raise DeviceStalled("the device has gone; it is being opened")
+                raise DeviceStalled("the capture device has gone; it is being opened")
             opened, self._opened, self._opening = self._opened, None, False
             if isinstance(opened, CaptureDevice):
                 self._device = opened
@@ -94,7 +96,7 @@ class Reconnecting(CaptureDevice):
         self._next = self._clock() + self._delay
         # The error is not logged: it may name the file or the address of a patient's picture.
         _LOGGER.info("the capture device does not open; next attempt in %g s", self._delay)
-        raise DeviceStalled(f"the device has gone: {opened}") from opened
+        raise DeviceStalled(f"the capture device has gone: {opened}") from opened
 
     def _attempt(self) -> None:
         """Opens the device, and closes it at once if this object was closed meanwhile."""

@@ -110,10 +110,8 @@ def measure(
     finds the nodules: there is one, and no `roi`. `environment` adds variables for `sonolite run`.
     `progress` is called with the next workload. Raises BadInput where a workload cannot run.
     """
-    with LoopedRecording(
-        source, 1
-    ) as recording:  # a wrong recording fails here, with a clear message
-        recording.read(1.0)
+    with LoopedRecording(source, 1) as recording:
+        recording.read(1.0)  # a wrong recording fails here, with a clear message
     every: dict[str, list[Measurement]] = {}
     commands: list[CommandMeasurement] = []
     for number in range(rounds):

@@ -26,19 +26,19 @@ class TrackingPolicy:
     """The intersection over union with the box of a track from which on a detection is of that
     nodule."""
     confirm_seconds: Seconds
-    """A track is shown once it was followed for so long and by `confirm_hits` detections."""
+    """A track is shown once it was followed for this time and by `confirm_hits` detections."""
     confirm_hits: Annotated[int, Meta(ge=1, le=1000)]
     """How many detections a track must have before it is shown."""
     coast_seconds: Annotated[float, Meta(ge=0, le=2)]
-    """For so long at most the box of a track that was not detected is shown. A track that was never
-    shown ends then."""
+    """The longest time for which a track is shown without a detection. A track that was never shown
+    ends then."""
     lost_seconds: Seconds
-    """A track that was not detected for so long ends; until then it is found again. At least
-    `coast_seconds`."""
+    """The time without a detection after which a track ends; until then it can be found again. At
+    least `coast_seconds`."""
     max_nodules: Annotated[int, Meta(ge=1, le=100)]
     """How many tracks there are at the same time."""
     show_score: Score = 0.0
-    """A track is shown while the mean of its scores is at least so high."""
+    """A track is shown while the mean of its scores is at least this."""
 
     def __post_init__(self) -> None:
         if self.keep_score > self.start_score:
@@ -60,18 +60,18 @@ class PoolingPolicy:
     """Time constant of the exponential forgetting."""
     correlation_seconds: Annotated[float, Meta(gt=0, le=60)]
     """The time after which a frame counts as another view of the nodule: twice the integrated
-    autocorrelation time of the log-odds. A frame speaks for at most so many seconds."""
+    autocorrelation time of the log-odds. A frame speaks for this time at most."""
     view_deviation: Annotated[float, Meta(gt=0, le=10)]
     """The standard deviation of the log-odds between independent views of one nodule."""
     full_sharpness: Annotated[float, Meta(gt=0, le=1)]
     """A frame of at least this sharpness has its full weight."""
     min_seconds: Seconds
-    """There is no label before so many weighted seconds; less than `memory_seconds`."""
+    """The weighted seconds before which there is no label; less than `memory_seconds`."""
     hysteresis: Annotated[float, Meta(ge=0, lt=0.5)]
-    """A label is given where the probability is further from the threshold than the margin, by this
-    much, and kept until it is within the margin."""
+    """A label is given where the probability is beyond the margin by at least this, and kept until
+    it is within the margin."""
     hold_seconds: Seconds
-    """For so long there is no label between two different ones."""
+    """The time without a label between two different labels."""
 
     def __post_init__(self) -> None:
         if self.min_seconds >= self.memory_seconds:

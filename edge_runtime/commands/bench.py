@@ -42,19 +42,21 @@ def bench(
     against: Annotated[
         str,
         typer.Option(
-            help=f"Other software to measure: {', '.join(PEER_WORKLOADS)}, or both with a comma."
+            help=f"Other software to measure: {', '.join(PEER_WORKLOADS)}, or both, with a comma."
         ),
     ] = "",
     frames: Annotated[
         int,
         typer.Option(
-            min=20, help="Frames of each workload; the recording is repeated, as in 3000."
+            min=20, help="Frames of each workload, such as 3000; a shorter recording is repeated."
         ),
     ] = 3000,
     rounds: Annotated[
         int,
         typer.Option(
-            min=1, max=99, help="How often each workload runs; the table shows the median, as of 5."
+            min=1,
+            max=99,
+            help="How often each workload runs, such as 5; the table shows the median.",
         ),
     ] = 5,
     threads: Annotated[

@@ -1,4 +1,4 @@
-"""`sonolite device`: the status of deployed devices, and the way back to an earlier release."""
+"""`sonolite device`: deployed devices; `drift` and `exams` have modules of their own."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -24,7 +24,9 @@ from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
 
-device = typer.Typer(help="Show the status of deployed devices, and go back to an earlier release.")
+device = typer.Typer(
+    help="Look after deployed devices: status, log, live view, exams, drift, roll-back."
+)
 device.command("drift")(device_drift)
 device.command("exams")(device_exams)
 FAILED = "a device failed; see above"
@@ -85,7 +87,10 @@ def device_view(
     ssh: SshOption = "",
     operator: Annotated[
         bool,
-        typer.Option("--operator", help="Show the link that lets its owner operate, too."),
+        typer.Option(
+            "--operator",
+            help="Show the link of an operator, who also marks nodules and keeps exams.",
+        ),
     ] = False,
     as_json: AnswersJsonOption = False,
 ) -> None:

@@ -45,12 +45,15 @@ def device_drift(
         ),
     ],
     since: Annotated[
-        str | None, typer.Option(help="The first day, such as 2026-11-23; else a week.")
+        str | None,
+        typer.Option(help="The first day of UTC, such as 2026-11-23; without it a week ago."),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="The last day of UTC; else today.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="The last day of UTC; without it today.")
+    ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Compare with an earlier time: 2026-11-01..2026-11-14."),
+        typer.Option(help="Compare with an earlier time, such as 2026-11-01..2026-11-14."),
     ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Compare with the reference of this bundle.")

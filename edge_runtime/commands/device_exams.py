@@ -21,11 +21,13 @@ def device_exams(
     target: TargetArgument,
     export: Annotated[
         Path | None,
-        typer.Option(help="Copy the exams into this folder, such as ward-3; those there stay."),
+        typer.Option(help="Copy the exams into this folder, such as ward-3; what is there stays."),
     ] = None,
     exam: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="The number of an exam to copy; repeat it. Else all that ended."),
+        typer.Option(
+            min=1, help="The number of an exam to copy; repeat it. Without it all that have ended."
+        ),
     ] = None,
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="Leave out the identity and the names of files.")

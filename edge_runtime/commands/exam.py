@@ -49,12 +49,15 @@ exam = typer.Typer(help="List, show, export, send and delete exams.")
 ClipOption = Annotated[
     str | None,
     typer.Option(
-        metavar="RECORDING", help="Add the first frames of a recording of the exam, as sweep.mp4."
+        metavar="RECORDING",
+        help="Add the first frames of a recording of the exam, such as sweep.mp4.",
     ),
 ]
 FolderOption = Annotated[
     Path | None,
-    typer.Option("--folder", help="The folder of the exams; without it your own, as of `run`."),
+    typer.Option(
+        "--folder", help="The folder of the exams; without it the one that `run --exam` uses."
+    ),
 ]
 NumberArgument = Annotated[int, typer.Argument(help="The number of the exam, such as 3.", min=1)]
 

@@ -21,7 +21,7 @@ def new_keys(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file for the signing key, such as signing.pem; else in your configuration."
+            help="The file for the signing key, such as signing.pem; without it your own."
         ),
     ] = None,
     name: Annotated[

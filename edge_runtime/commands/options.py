@@ -24,7 +24,8 @@ BundleArgument = Annotated[Path, typer.Argument(help="The bundle, such as nodule
 RoiOption = Annotated[
     str | None,
     typer.Option(
-        help="The nodule on the screen, x,y,w,h, such as 220,90,180,150; else the locator looks."
+        help="The nodule on the screen, x,y,w,h, such as 220,90,180,150; without it the locator "
+        "looks for nodules."
     ),
 ]
 FollowOption = Annotated[

@@ -71,7 +71,10 @@ WholePictureOption = Annotated[
 ]
 PrevalenceOption = Annotated[
     str | None,
-    typer.Option(help="Share of the positive class here, or of each: a=0.2,b=0.3,c=0.5."),
+    typer.Option(
+        help="The share of the positive class where you work, such as 0.1, or of each class, such "
+        "as a=0.2,b=0.3,c=0.5."
+    ),
 ]
 
 
@@ -96,7 +99,8 @@ def run(
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            help="cpu, gpu, edgetpu or a delegate, LIB.so?key=value. Repeat it for a fallback."
+            help="cpu, gpu, edgetpu, or a delegate such as LIB.so?key=value. Repeat it for a "
+            "fallback."
         ),
     ] = None,
     board: Annotated[
@@ -136,8 +140,8 @@ def run(
     record: Annotated[
         Path | None,
         typer.Option(
-            help="Keep the frames as they were judged in a new folder, to be replayed as a source. "
-            "The screen may show names of patients."
+            help="Keep the frames as they were judged in this new folder, to replay it as a "
+            "source. The screen may show names of patients."
         ),
     ] = None,
     record_limit: Annotated[
@@ -153,7 +157,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="[FOLDER]",
-            help="Keep an exam of the whole run, for `sonolite exam`; by default among your own.",
+            help="Keep an exam of the run in FOLDER, by default your own; see `sonolite exam`.",
         ),
     ] = None,
     exam_id: Annotated[
@@ -166,7 +170,7 @@ def run(
             min=0,
             max=DAYS,
             callback=finite,
-            help="Delete exams that are older when this one begins, such as 30.",
+            help="When an exam begins, delete exams that are older than so many days, such as 30.",
         ),
     ] = None,
     keep_gigabytes: Annotated[
@@ -175,15 +179,15 @@ def run(
             min=0,
             max=GIGABYTES,
             callback=finite,
-            help="Delete the oldest exams beyond this size then, such as 10.",
+            help="When an exam begins, delete the oldest exams beyond this size, such as 10.",
         ),
     ] = None,
     worklist: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Offer the patients of a DICOM worklist on the page, where an exam begins; "
-            "HOST:PORT?called=TITLE names its title.",
+            help="Offer the patients of a DICOM worklist where an exam begins on the page, such as "
+            "192.168.1.5:104?called=MWL.",
         ),
     ] = None,
     view_tls: Annotated[
@@ -196,7 +200,9 @@ def run(
     ] = None,
     view_key: Annotated[
         Path | None,
-        typer.Option(help="The private key of that certificate, where its file does not hold it."),
+        typer.Option(
+            help="The private key of the certificate, if the certificate's file does not hold it."
+        ),
     ] = None,
     evidence: EvidenceOption = False,
     whole_picture: WholePictureOption = False,

@@ -23,7 +23,8 @@ def worklist(
         str | None, typer.Option(help="The application entity title of the worklist, such as MWL.")
     ] = None,
     calling: Annotated[
-        str | None, typer.Option(help="That of this device; without it SONOLITE.")
+        str | None,
+        typer.Option(help="The application entity title of this device; without it SONOLITE."),
     ] = None,
     modality: Annotated[
         str | None, typer.Option(help='The modality, such as US; "" for all. Without it US.')

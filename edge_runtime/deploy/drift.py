@@ -54,7 +54,7 @@ AskDays = Callable[[str, str], DriftDays]
 def parse_days(text: str, where: str) -> DriftDays:
     """The days of an answer. A day that is not as it should be counts as damaged.
 
-    Raises BadInput for an answer that is none, or that is too large.
+    Raises BadInput for an answer that makes no sense, or is too large.
     """
     if len(text) > MAX_DRIFT_ANSWER:
         raise BadInput(f"{where}: answers more than {MAX_DRIFT_ANSWER:,} letters")

@@ -20,12 +20,12 @@ from edge_runtime.results.states import State
 INTERVAL_SECONDS = 1.0
 """Seconds from one decision to the next where nothing changes."""
 FINISHED_SECONDS = 120.0
-"""A nodule that was found is finished once it was out of view for so long."""
+"""Seconds out of view after which a nodule that a locator found is finished."""
 MAX_HELD_PICTURES = 8
 """Best pictures that are held until they are written."""
 MAX_KEY_PICTURES = 50
 """Nodules of an exam whose best picture is kept: the first ones."""
-MARKED = PoolingPolicy(
+MARKED_POOLING = PoolingPolicy(
     memory_seconds=600.0,
     correlation_seconds=0.4,
     view_deviation=1.0,
@@ -34,8 +34,8 @@ MARKED = PoolingPolicy(
     hysteresis=0.0,
     hold_seconds=0.0,
 )
-"""How the frames of a marked nodule are pooled where the bundle has no locator, whose policy it is
-otherwise. No interval follows from it."""
+"""The policy for a marked nodule where the bundle has no locator. A locator brings a policy of its
+own. No interval follows from this one."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,12 @@ class Course:
         self, stage: ClassifierStage, policy: PoolingPolicy | None, live: bool, begun: float
     ) -> None:
         """`begun` in monotonic seconds; `policy` is that of the locator of the bundle."""
-        self._stage, self._policy, self._live, self._begun = stage, policy or MARKED, live, begun
+        self._stage, self._policy, self._live, self._begun = (
+            stage,
+            policy or MARKED_POOLING,
+            live,
+            begun,
+        )
         self._whole = session_policy(self._policy)
         self._numbers: dict[tuple[str | None, int], int] = {}
         self._seen: dict[int, _Seen] = {}
@@ -122,7 +127,7 @@ class Course:
     def _see(self, number: int, nodule: Nodule, result: Result, pixels: Pixels) -> None:
         """Adds a frame to what is known of a nodule."""
         before = self._seen.get(number)
-        at = _moment(result)
+        at = _source_seconds(result)
         weight = frame_weight(
             1.0 if nodule.locator_score is None else nodule.locator_score,
             sharpness(pixels, nodule.box),
@@ -199,10 +204,12 @@ class Course:
             del self._seen[number]
 
     def _is_due(self, result: Result) -> bool:
+        """Whether a decision is kept although nothing has changed."""
         assert self._last is not None
-        return abs(_moment(result) - _moment(self._last)) >= INTERVAL_SECONDS
+        return abs(_source_seconds(result) - _source_seconds(self._last)) >= INTERVAL_SECONDS
 
     def _seconds(self, result: Result) -> float | None:
+        """See `ExamDecision.seconds`."""
         if not self._live:
             return result.timestamp
         return round(max(0.0, result.captured_at - self._begun), 3)
@@ -235,12 +242,13 @@ class Course:
             )
 
 
-def _moment(result: Result) -> float:
+def _source_seconds(result: Result) -> float:
     """Seconds on the time line of the source."""
     return result.captured_at if result.timestamp is None else result.timestamp
 
 
 def _signs(result: Result, numbers: list[int]) -> object:
+    """What makes a change: a decision is kept at once where any of it differs."""
     decided = [(nodule.label, nodule.reason) for nodule in result.nodules]
     reason = None if numbers else result.reason
     return result.state, reason, result.file, result.backend, result.fallback, numbers, decided

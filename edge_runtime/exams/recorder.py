@@ -55,11 +55,11 @@ COMMIT_PAUSE = 0.5
 NEXT_ATTEMPT_SECONDS = 1.0
 """From a failure to the next attempt."""
 IDLE_SECONDS = 10.0
-"""For so long no result may come before the last moment of the exam is moved all the same."""
+"""Seconds without a result after which the last moment of the exam is moved all the same."""
 END_SECONDS = 10.0
-"""For so long the end of a session waits for a disk that takes nothing."""
+"""Seconds that the end of a session waits for a disk that takes nothing."""
 HANG_SECONDS = 10.0
-"""For so long the end then waits for a write that has begun."""
+"""Seconds that the end then waits for a write that has begun."""
 LOCK = "recorder.lock"
 LOCK_ATTEMPTS = 10
 

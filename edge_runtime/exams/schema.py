@@ -17,7 +17,7 @@ STILLS = "stills"
 APPLICATION_ID = 0x536F6E6F
 """Marks the file as ours: "Sono" in ASCII; see https://sqlite.org/pragma.html#pragma_application_id."""
 LOCK_SECONDS = 2.0
-"""For so long a writer waits for another program that writes."""
+"""Seconds that a writer waits for another program that writes."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (

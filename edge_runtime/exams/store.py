@@ -35,8 +35,8 @@ class Identity:
     """Who was examined, as somebody typed it, or a worklist or a picture tells it; each part may be
     empty. Never print or log it.
 
-    Raises BadInput for a part that is too long or holds control characters, and for a birth date
-    or the UID of a study that is none.
+    Raises BadInput for a part that is too long or holds control characters, and for an invalid
+    birth date or UID of a study.
     """
 
     patient_id: str = field(default="", repr=False)

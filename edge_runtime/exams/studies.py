@@ -20,7 +20,7 @@ from edge_runtime.results.result import Result
 _LOGGER = logging.getLogger(__name__)
 
 STUDY_SECONDS = 600.0
-"""For so long nothing of a study may come before the exam ends; what comes later begins another."""
+"""Seconds without a picture of a study after which the exam ends."""
 LOOK_SECONDS = 5.0
 """Seconds between two looks at the clock."""
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ULTRASOUND_MODALITY = "US"
 WORKLIST_SECONDS = 10.0
-"""For so long the server may take for all of its answers."""
+"""Seconds that the server may take for all of its answers."""
 MAX_STEPS = 200
 """Answers that are read; the connection is closed where more come."""
 MAX_WORKLIST_BYTES = 16 << 20
@@ -48,7 +48,7 @@ _TIME = re.compile(r"(\d\d)(\d\d).*")
 
 @dataclass(frozen=True)
 class WorklistAddress:
-    """Where a worklist is, and how it is asked. Raises BadInput for a title that is none."""
+    """Where a worklist is, and how it is asked. Raises BadInput for an invalid title."""
 
     host: str
     port: int
@@ -91,7 +91,10 @@ class Worklist:
 
 
 def parse_worklist(text: str) -> WorklistAddress:
-    """Reads `HOST:PORT?called=TITLE&calling=TITLE&modality=US`. Raises BadInput for other."""
+    """Reads `HOST:PORT?called=TITLE&calling=TITLE&modality=US`.
+
+    Raises BadInput for another text.
+    """
     place, _, query = text.partition("?")
     try:
         parts = urlsplit(f"//{place}")

@@ -15,7 +15,7 @@ class State(StrEnum):
     FROZEN = "FROZEN"
     """The same picture comes again and again."""
     LOST = "LOST"
-    """The device has gone, or is silent for so long that it counts as gone."""
+    """The capture device has gone, or is silent for so long that it counts as gone."""
     FAULT = "FAULT"
     """Inference failed."""
 
@@ -26,10 +26,10 @@ class Event(StrEnum):
     CLASSIFIED = "a usable frame was classified in time"
     LATE = "the result is older than the budget"
     SILENT = "no frame came within the time-out"
-    ABSENT = "no frame came for so long that the device counts as gone"
+    ABSENT = "no frame came for so long that the capture device counts as gone"
     UNUSABLE = "no ultrasound picture in the frame"
     REPEATED = "the same picture again"
-    GONE = "the device has gone"
+    GONE = "the capture device has gone"
     FAILED = "inference failed"
 
 

@@ -29,7 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 NO_LATENCY = FrameLatency(0, 0, 0, 0)
 UNMARKED = "no nodule is marked"
 FORGOTTEN_SECONDS = 60.0
-"""For so long what was seen of a nodule is kept after its last frame."""
+"""Seconds after its last frame for which the pool of a nodule is kept."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ class Account:
         self._throttle, self._prevalence = throttle, prevalence
         self._smoother = Smoother(stage.decision.smoothing_seconds)
         self._pooling = pooling_policy
-        self._opinions: dict[int, tuple[pooling.Pool, pooling.Verdict]] = {}
-        """What the frames so far say of each nodule that a locator found, by its track."""
-        self._mark, self._roi = 0, region.roi
+        self._verdicts: dict[int, tuple[pooling.Pool, pooling.Verdict]] = {}
+        """The pool and the verdict of each nodule that a locator found, by its track."""
+        self._region_changes, self._roi = 0, region.roi
         self._searched = pooling_policy is not None and region.fixed_roi is None
         """Of the last frame; see `PreparedFrame`."""
         self._last_track = self._tracks_before = 0
-        """The largest number of a nodule so far, and before the region was last marked."""
+        """The largest number of a nodule so far, and before the region last moved elsewhere."""
         self._sequence = itertools.count()
         self._screen: tuple[int, ...] | None = None
         """Height and width of the last screen."""
@@ -133,8 +133,8 @@ class Account:
         if self._screen != (screen := frame.pixels.shape[:2]):
             self._screen = screen
             self._smoother.forget()  # the search for the region begins again, as on another device
-            self._opinions.clear()
-        self._follow_mark(prepared)
+            self._verdicts.clear()
+        self._follow_region(prepared)
         self._searched = prepared.searched
         done = self._clock()
         age = done - frame.captured_at
@@ -166,18 +166,18 @@ class Account:
         )
         return self._result(prepared, latency, nodules, reason)
 
-    def _follow_mark(self, prepared: PreparedFrame) -> None:
-        """Begins anew where another region was marked; a region elsewhere is another nodule.
+    def _follow_region(self, prepared: PreparedFrame) -> None:
+        """Begins anew where the region of interest has changed; one elsewhere is another nodule.
 
-        A screen of another size may have another region without a mark.
+        A screen of another size may have another region although nobody marked one.
         """
         roi = self._roi
-        if (self._mark, roi) == (prepared.mark, prepared.roi):
+        if (self._region_changes, roi) == (prepared.region_changes, prepared.roi):
             return
-        self._mark, self._roi = prepared.mark, prepared.roi
+        self._region_changes, self._roi = prepared.region_changes, prepared.roi
         self._smoother.forget()
-        self._opinions.clear()
-        if roi is None or prepared.roi is None or not _hold_each_other(roi, prepared.roi):
+        self._verdicts.clear()
+        if roi is None or prepared.roi is None or not _is_same_nodule(roi, prepared.roi):
             self._tracks_before = self._last_track
 
     def _number(self, track: int) -> int:
@@ -265,14 +265,14 @@ class Account:
         policy = self._pooling
         assert policy is not None
         score = finding.prediction.out_of_scope_score
-        before, verdict = self._opinions.get(finding.track, (None, pooling.UNDECIDED))
+        before, verdict = self._verdicts.get(finding.track, (None, pooling.UNDECIDED))
         weight = pooling.frame_weight(finding.score, finding.sharpness, score, policy)
         pool = pooling.add(before, probability, at, weight, policy)
         verdict = pooling.settle(verdict, pool, score, self._stage, policy)
-        self._opinions[finding.track] = pool, verdict
-        for track, (old, _) in [*self._opinions.items()]:
+        self._verdicts[finding.track] = pool, verdict
+        for track, (old, _) in [*self._verdicts.items()]:
             if at - old.at > FORGOTTEN_SECONDS:
-                del self._opinions[track]
+                del self._verdicts[track]
         return pool, verdict
 
     def _adjusted(self, smoothed: dict[str, float] | None) -> dict[str, float] | None:
@@ -336,8 +336,8 @@ def _by_label(stage: ClassifierStage, values: Sequence[float]) -> dict[str, floa
     return dict(zip(stage.labels, values, strict=True))
 
 
-def _hold_each_other(one: Box, other: Box) -> bool:
-    """Whether the centre of one box lies in the other box."""
+def _is_same_nodule(one: Box, other: Box) -> bool:
+    """Whether two boxes mark one nodule: the centre of one lies in the other."""
 
     def holds(box: Box, x: float, y: float) -> bool:
         return box.x <= x < box.x + box.w and box.y <= y < box.y + box.h

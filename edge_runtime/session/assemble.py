@@ -89,17 +89,18 @@ def assemble(
 ) -> Session:
     """Opens the models for an open device.
 
-    `roi` is `x,y,w,h` on the screen; without it the picture lies where `saved` says for the size of
-    the screen, else where the device says, else where it is found.
+    `roi` is the nodule, `x,y,w,h` on the screen. Without it the locator of the bundle finds the
+    nodules in the ultrasound picture, which lies where `saved` says for the size of the screen,
+    else where the device says, else where it is found. A bundle without a locator then classifies
+    nothing if its classifier learnt marked nodules, unless `whole_picture` asks for it.
 
-    Without `roi` the locator of the bundle finds the nodules. A bundle without a locator whose
-    classifier learnt marked nodules classifies nothing then, unless `whole_picture` asks for it.
-    `prevalence` as for `parse_prevalence`. The record of a session is judged as it was, where an
-    argument does not say otherwise. `operated` says that `roi` may be cleared while frames come, so
-    that a locator is opened although there is `roi`. With `follow` a marked nodule is followed from
-    where it was marked, for which the bundle needs a locator.
-    Raises BadInput for a region or a prevalence that is none, and BadInput or HardwareMissing where
-    no backend opens a model.
+    `operated` says that `roi` may be cleared while frames come: the locator is opened although
+    there is `roi`. With `follow` the box follows the marked nodule, for which the bundle needs a
+    locator. `prevalence` as for `parse_prevalence`. The record of a session is judged with the
+    settings of that session, where an argument gives no other.
+
+    Raises BadInput for an invalid region or prevalence, and BadInput or HardwareMissing where no
+    backend opens a model.
     """
     stage, live = chain.stage, device.live
     if device.replay is not None:

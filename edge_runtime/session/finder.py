@@ -33,8 +33,8 @@ class FoundNodule:
     window: Box
     """The part of the screen in the tensor of the classifier."""
     score: float
-    """How sure the locator is of the nodule, from 0 to 1, over the last half second; 1 where
-    somebody marked it."""
+    """How sure the locator is of the nodule, from 0 to 1: of a moving picture `Track.score`, of a
+    still the score of the detection; 1 where somebody marked the nodule."""
     sharpness: float
     """From 0 to 1; see `edge_runtime.nodules.sharpness`."""
     prediction: Prediction
@@ -51,7 +51,7 @@ class Finder:
         self._before: tuple[NDArray[np.uint8], Box] | None = None
         """Tensor and window of the frame before."""
         self._marked: tuple[int, Box | None] | None = None
-        """`mark` and `roi` of the last frame; None before the first."""
+        """`region_changes` and `roi` of the last frame; None before the first."""
         self._tensors, self._grays = Buffers(), Buffers()
 
     def reopen(self) -> None:
@@ -68,20 +68,20 @@ class Finder:
         tensor: NDArray[np.uint8],
         window: Box,
         classifier: Classifier,
-        mark: int,
+        region_changes: int,
         roi: Box | None = None,
         detections: Sequence[Detection] | None = None,
     ) -> tuple[FoundNodule, ...]:
         """The nodules in a frame, by track.
 
         `tensor` is the picture as the locator takes it, and `window` its part of the screen. Tracks
-        begin anew, from 1, where `mark` or `roi` differs from that of the frame before, see
-        `PreparedFrame`; the first is then the nodule that was marked in `roi`, if there is one.
+        begin anew, from 1, where `region_changes` or `roi` differs from that of the frame before;
+        see `PreparedFrame`. The first track is then the nodule that was marked in `roi`, if any.
         `detections` are those of the tensor, where another locator has found them already.
         Raises RuntimeError where inference fails.
         """
-        if self._marked != (mark, roi):
-            self._marked, self._tracks, self._before = (mark, roi), NO_TRACKS, None
+        if self._marked != (region_changes, roi):
+            self._marked, self._tracks, self._before = (region_changes, roi), NO_TRACKS, None
             self._screen = frame.pixels.shape[:2]
             if roi is not None and frame.timestamp is not None:
                 self._tracks = add_marked_track(NO_TRACKS, roi, frame.timestamp)

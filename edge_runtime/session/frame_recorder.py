@@ -1,4 +1,4 @@
-"""Keeps the frames of a session as they were judged, so that a doubt can be looked at later.
+"""Keeps the frames of a session as they were judged, so that a doubtful result can be replayed.
 
     thread "capture":   capture, lose --+
     thread "inference": conclude -------+-> queue -> thread "recorder" -> folder
@@ -69,10 +69,10 @@ class FrameRecorder:
         self._changed = threading.Condition()
         self._closed = False
         self._gap = 0
-        """What was not kept since the last line."""
+        """Frames and lines that were not kept since the last line that was."""
         self._backend = ""
-        self._mark = 0
-        """How often a region of interest was marked before the last frame that was kept."""
+        self._region_changes = 0
+        """Those before the last frame that was kept."""
         self.lost = 0
         """Frames and lines that were not kept because the disk was too slow."""
         self.left_out = 0
@@ -83,12 +83,12 @@ class FrameRecorder:
         self._thread.start()
 
     def capture(
-        self, frame: Frame, mark: int = 0, roi: Box | None = None, follow: bool = False
+        self, frame: Frame, region_changes: int = 0, roi: Box | None = None, follow: bool = False
     ) -> None:
         """Keeps a frame; for the capturing thread. Waits for room only in a recording.
 
-        `mark` counts how often another region of interest, `roi`, was marked before it; `follow`
-        says whether the box follows its nodule.
+        `region_changes` counts how often the region of interest, `roi` now, changed before it;
+        `follow` says whether the box follows its nodule.
         """
         with self._changed:
             if not self._live and not self._changed.wait_for(self._has_room, CLOSING_TIMEOUT):
@@ -96,8 +96,8 @@ class FrameRecorder:
             if self.ended is not None:
                 self.left_out += 1
             elif self._has_room():
-                if mark != self._mark:
-                    self._mark = mark
+                if region_changes != self._region_changes:
+                    self._region_changes = region_changes
                     self._put(RecordedMark(roi=roi, follow=follow))
                 if self._put(frame):
                     self._frames += 1
@@ -106,7 +106,7 @@ class FrameRecorder:
                 self._miss()
 
     def lose(self) -> None:
-        """Notes that the device has gone; for the capturing thread."""
+        """Notes that the capture device has gone; for the capturing thread."""
         with self._changed:
             self._put(RecordedLoss())
 
@@ -245,7 +245,7 @@ def open_frame_recorder(
     settings: RecordSettings,
     gigabytes: float = RECORD_GIGABYTES,
 ) -> Iterator[FrameRecorder]:
-    """Records the session of an open device into a new folder of at most so many gigabytes.
+    """Records the session of an open device into a new folder of at most `gigabytes`.
 
     `settings` are those of the session, `Session.settings`; give the recorder to `Session.run`.
     Raises BadInput where the folder exists or cannot be made, where the disk has too little room,

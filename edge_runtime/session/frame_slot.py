@@ -85,7 +85,7 @@ class FrameSlot(Generic[_F]):
             return None
 
     def lose(self, error: Exception) -> None:
-        """Notes that the device has gone and may come back; frames that nobody took are dropped."""
+        """Notes that the capture device has gone. Frames that nobody took are dropped."""
         with self._changed:
             self.dropped += len(self._frames)
             self._frames.clear()

@@ -213,7 +213,7 @@ class InferenceThread(threading.Thread):
             prepared.tensor,
             prepared.window,
             classifier,
-            prepared.mark,
+            prepared.region_changes,
             prepared.roi if prepared.follow else None,
             prepared.helper_detections,
         )

@@ -84,13 +84,12 @@ def run_session(
     locator: Locator | None = None,
     frame_recorder: "FrameRecorder | None" = None,
 ) -> tuple[Summary, SonoliteError | None]:
-    """Classifies frames until `stop` is set or the device ends; returns the account.
+    """Classifies frames until `stop` is set or the device ends.
 
-    The second value is why a live session ended, None after an ordinary end. `heartbeat` is called
-    with the state, many times a second, as long as frames or their absence are dealt with: its
-    silence tells that they are not. `throttle` makes a hot device classify fewer frames.
-    `prevalence` as for `Account`. The `locator` finds nodules where nobody marked any. The
-    `frame_recorder` keeps what is judged.
+    Returns the summary, and why a live session ended; None after an ordinary end. `heartbeat` is
+    called with the state, many times a second, as long as the session handles frames or their
+    absence. `throttle` makes a hot device classify fewer frames. `prevalence` as for `Account`. The
+    `locator` finds nodules where nobody marked any. The `frame_recorder` keeps the judged frames.
     Raises BadInput for a recording that turns out to be damaged, and the error of a sink: the
     output of that sink must not be kept.
     """
@@ -199,7 +198,7 @@ def _capture(shared: SessionContext, preparer: Preparer) -> None:
                 prepared = preparer.prepare(frame)
                 if shared.frame_recorder is not None:
                     shared.frame_recorder.capture(
-                        frame, prepared.mark, prepared.roi, prepared.follow
+                        frame, prepared.region_changes, prepared.roi, prepared.follow
                     )
                 if not device.live and shared.classifier is not None:
                     prepared = shared.helper.help(prepared, shared.classifier, slot)

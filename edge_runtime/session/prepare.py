@@ -54,21 +54,20 @@ class PreparedFrame:
     unmarked: bool
     """Whether nothing is classified because no nodule is marked."""
     searched: bool
-    """Whether the locator looks for nodules in the whole picture, for which the tensor is."""
+    """Whether the tensor is for the locator, which looks for nodules in the whole picture."""
     roi: Box | None
     """The region of interest, in pixels; None where nobody marked one."""
     follow: bool
-    """Whether the region of interest is where a nodule was marked that is followed from there."""
-    mark: int
-    """How often another region of interest was marked before this frame, or another recording
-    began."""
+    """Whether the box follows its nodule from the region of interest on."""
+    region_changes: int
+    """How often the region of interest had changed before this frame; see `Region.changes`."""
     began: float
     """When work on the frame began, monotonic seconds."""
     ended: float
     """When the tensor was ready."""
     check: FrameCheck = field(default_factory=FrameCheck)
     late: bool = False
-    """Whether the record that is played says that the result was older than the budget."""
+    """Of a record: whether the recorded result was older than the budget."""
     helper_prediction: tuple[Classifier, Prediction] | None = None
     """The classifier of the inference thread, and the prediction of the second classifier that
     helps it."""
@@ -94,8 +93,8 @@ class Preparer:
         self._preprocessing, self._search = preprocessing, search
         self._tensors, self._grays = Buffers(), Buffers()
         self._stillness = Stillness()
-        self._mark = 0
-        """The `PreparedFrame.mark` of the last picture that was checked."""
+        self._region_changes = 0
+        """Those of the last picture that was checked."""
         self._located = False
         self._recording = 0
 
@@ -189,6 +188,7 @@ class Preparer:
         if not self._live:
             return False
         frame = prepared.frame
-        summary = self._region.cell_means(frame.pixels, box)
-        elsewhere, self._mark = self._mark != prepared.mark, prepared.mark
-        return self._stillness.is_frozen(summary, frame.captured_at, elsewhere)
+        cells = self._region.cell_means(frame.pixels, box)
+        elsewhere = self._region_changes != prepared.region_changes
+        self._region_changes = prepared.region_changes
+        return self._stillness.is_frozen(cells, frame.captured_at, elsewhere)

@@ -8,9 +8,9 @@ from devices.capture.silence_limit import SilenceLimit
 READ_TIMEOUT = 1.0
 """Seconds that one read of a device may wait for its frame."""
 SILENT_TIMEOUTS, LONGEST_SILENCE = 3, 3.0
-"""A device is LOST after so many time-outs without a frame. With the default budget that is within
-a second, however long the protocol takes to notice a pulled cable. A device with slow frames gets
-twice the time between two frames, up to LONGEST_SILENCE seconds."""
+"""Time-outs without a frame after which a device is LOST: with the default budget within a second,
+however long the protocol takes to notice a pulled cable. A device with slow frames gets twice the
+time between two frames, up to LONGEST_SILENCE seconds."""
 
 
 class Silence:
@@ -30,7 +30,6 @@ class Silence:
 
     def is_lost(self, now: float, timeout: float) -> bool:
         """Whether the device is LOST at `now`; `timeout` is the wait for one frame, in seconds."""
-        silence = (
-            now - self._last if self._frames else 0.0
-        )  # a device that never gave a frame is not LOST
+        # A device that never gave a frame is not LOST.
+        silence = now - self._last if self._frames else 0.0
         return silence >= max(SILENT_TIMEOUTS * timeout, self._limit.seconds)

@@ -41,7 +41,7 @@ MAX_IGTL_CLIENTS = 8
 QUEUE_RESULTS = 512
 """Results that may wait for a client."""
 CLIENT_SECONDS = 5.0
-"""A client that takes nothing for so long is disconnected."""
+"""Seconds after which a client that takes nothing is disconnected."""
 LAST_SECONDS = 10.0
 """Seconds that a client has at the end for the results that still wait, and that a recording waits
 for room in the queue of a client."""
@@ -243,9 +243,9 @@ class IgtlServer:
 
 @contextmanager
 def open_igtl(uri: SinkUri, tally: Tally, live: bool) -> Iterator[IgtlServer]:
-    """A server at `igtl:HOST:PORT`; without HOST at the loopback, without both at PORT there.
+    """A server at `igtl:HOST:PORT`; without HOST at the loopback address, without a port at PORT.
 
-    Raises BadInput for an address that is none, where nothing can listen there, and for an address
+    Raises BadInput for an invalid address, where nothing can listen there, and for an address
     that other machines reach, unless `unprotected=yes` allows it: the protocol knows no password.
     """
     place, options = uri.split(("unprotected",))

@@ -23,7 +23,7 @@ from edge_runtime.results.delivery import Tally
 
 _Kind = TypeVar("_Kind")
 COMMIT_SECONDS = 0.5
-"""A power cut costs the messages of so many seconds at most."""
+"""Seconds of messages that a power cut costs at most."""
 GATHER_SECONDS = 0.2
 """Seconds in which messages are gathered: each write to the disk wears out a card."""
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0

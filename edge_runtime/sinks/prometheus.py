@@ -168,7 +168,7 @@ class _SinkCounts(Collector):
 def open_prometheus(uri: SinkUri, tally: Tally, tallies: Sequence[Tally]) -> Iterator[Prometheus]:
     """A sink whose counts stand at `http://HOST:PORT/metrics`; without HOST at the loopback.
 
-    Raises BadInput for an address that is none, or where nothing can listen there.
+    Raises BadInput for an invalid address, and where nothing can listen there.
     """
     place, _ = uri.split(())
     host, port = split_address(place) or ("", 0)

@@ -64,7 +64,7 @@ class _Server:
     def __init__(
         self, url: SplitResult, name: str, secret: str | None, tls: ssl.SSLContext | None
     ) -> None:
-        self._url, self._name, self._secret = url, name, secret
+        self._name, self._secret = name, secret
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
         host = url.hostname or ""
         self._connection = (

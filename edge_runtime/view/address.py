@@ -11,7 +11,7 @@ from edge_runtime.release.address import DEFAULT_ADDRESS, LOOPBACK, is_ip_addres
 BACKLOG = 64
 """Connections that may wait for the server."""
 UNREAD_MILLISECONDS = 30_000
-"""A connection that takes no data for so long is closed by the system."""
+"""Milliseconds after which the system closes a connection that takes no data."""
 MAX_VIEW_CONNECTIONS = 64
 """Connections at a time; more would take the files that a session needs."""
 DOCUMENTATION_HOST = "192.0.2.1"

@@ -47,8 +47,8 @@ REFRESH_SECONDS = 1.0
 
 Answer = Callable[[str | None], None]
 """Takes None where the command was carried out, else the reason why not; from any thread."""
-Steps = Callable[[str | None, object], None]
-"""Takes None and the steps of the worklist, for JSON, or the reason why there are none."""
+WorklistAnswer = Callable[[str | None, object], None]
+"""Takes None and the scheduled steps, for JSON, or the reason why there are none, and None."""
 
 
 class Operator:
@@ -128,10 +128,10 @@ class Operator:
             return False
         return True
 
-    def ask_worklist(self, answer: Steps) -> bool:
-        """Asks for the scheduled steps; False where they are being asked for.
+    def ask_worklist(self, answer: WorklistAnswer) -> bool:
+        """Asks for the scheduled steps; False while an earlier question waits for its answer.
 
-        A thread of its own waits for them: commands need not.
+        A thread of its own waits for the answer, so that commands do not.
         """
         if not self._asking.acquire(blocking=False):
             return False
@@ -174,8 +174,8 @@ class Operator:
             return Refusal.FAILED
         return None
 
-    def _ask(self, answer: Steps) -> None:
-        """Asks the worklist, and answers. No word of it goes elsewhere."""
+    def _ask(self, answer: WorklistAnswer) -> None:
+        """Asks the worklist, and answers the page. What the worklist says is never logged."""
         try:
             if self._worklist is None:
                 answer(Refusal.NO_WORKLIST, None)

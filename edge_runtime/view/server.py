@@ -30,7 +30,7 @@ from edge_runtime.view.operator import Operator
 from edge_runtime.view.viewers import Stalled, Viewer, Viewers
 
 HEARTBEAT_SECONDS = 0.3
-"""A viewer gets a message at least so often: silence means that the server has gone."""
+"""Seconds between two messages to a viewer at most: silence means that the server has gone."""
 REQUEST_SECONDS = 10.0
 """The time for a request to come."""
 MAX_REQUEST_BYTES, MAX_HEADER_BYTES = 1024, 16384

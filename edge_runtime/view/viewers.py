@@ -23,7 +23,7 @@ MAX_NOTES = 32
 COMMANDS_A_SECOND, COMMAND_BURST = 5.0, 10.0
 """Commands that a viewer may give in the long run, and at once."""
 STALLED_SECONDS = 30.0
-"""A viewer that draws nothing for so long is disconnected; a page connects again by itself."""
+"""Seconds after which a viewer that draws nothing is disconnected; the page connects again."""
 
 
 class Stalled(Exception):

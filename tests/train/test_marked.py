@@ -17,7 +17,6 @@ from train.marked import (
     check_marked,
     count_frames,
     marked_pixels,
-    read_marked_pixels,
     within,
 )
 from train.samples import Dropped, Reason
@@ -70,7 +69,8 @@ def test_a_dicom_frame_is_read_whole_whether_it_has_a_box_or_not(tmp_path: Path)
         tmp_path / "a.dcm", SCREEN, SequenceOfUltrasoundRegions=[region(10, 10, 80, 80)]
     )
     for picture in (picture_of(path, BOX), picture_of(path)):
-        assert np.array_equal(read_marked_pixels(picture), SCREEN)
+        ((_, pixels),) = marked_pixels([picture])
+        assert np.array_equal(pixels, SCREEN)
 
 
 def test_pictures_of_all_kinds_are_read_in_order(tmp_path: Path) -> None:
@@ -103,7 +103,8 @@ def test_pictures_of_all_kinds_are_read_in_order(tmp_path: Path) -> None:
     assert seen[4][0].boxes == (Box(0, 0, 30, 30),)
     assert len(counted) == 5
     for picture, pixels in seen:
-        assert np.array_equal(read_marked_pixels(picture), pixels)
+        ((_, alone),) = marked_pixels([picture])
+        assert np.array_equal(alone, pixels)
 
 
 def test_frames_that_are_kept_are_not_overwritten(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from train.augmentation import Augmentation, vary
 from train.locator.targets import Boxes
 
 VISIBLE = 0.6
-"""A box of which less is left in the picture is no box to find, and none to miss."""
+"""The share of a box that must be left in the picture. A box with less is ignored: it is neither to
+be found nor a false one."""
 GONE = 0.15
-"""A box of which less is left is as good as not there."""
+"""A box with a smaller share left counts as not there."""
 
 
 class Square(NamedTuple):
@@ -24,11 +25,12 @@ class Square(NamedTuple):
 
 
 class Varied(NamedTuple):
-    """A square picture as the network sees it in one epoch."""
+    """A square picture as the network sees it once."""
 
     pixels: NDArray[np.uint8]
     boxes: Boxes
     ignored: Boxes
+    """Boxes that the edge cuts off: neither to be found nor false; see `VISIBLE` and `GONE`."""
 
 
 def vary_square(
@@ -69,12 +71,12 @@ def vary_square(
     )
 
 
-def borrow_tones(square: Square, other: Square) -> Square:
-    """The picture with the grey levels of another one, and its own boxes.
+def match_histogram(square: Square, other: Square) -> Square:
+    """The picture and its boxes, with the distribution of grey levels of another picture.
 
-    As many pixels are as dark as any level, in both (histogram specification: Gonzalez and Woods,
-    "Digital Image Processing", 3.3.2). Black, which is beyond the sector, stays black. So the
-    nodules of stills are learnt with the grey levels of films, and the other way round.
+    This is histogram matching (Gonzalez and Woods, "Digital Image Processing", 3.3.2). Black, which
+    is beyond the sector, stays black. So the nodules of stills are learnt with the grey levels of
+    clips, and the other way round.
     """
     own, wanted = (
         np.bincount(each.pixels.ravel(), minlength=256)[1:].cumsum() for each in (square, other)

@@ -16,13 +16,12 @@ from edge_runtime.screen.region import Region
 from train.duplicates import find_common, fingerprint
 from train.importers.boxes import read_marked
 from train.locator.augmentation import Square
-from train.marked import MarkedPicture, marked_pixels, name_of_frame
-from train.samples import LEAK, PARTS, Dropped, Part, tell_dropped
+from train.locator.metrics import EDGE
+from train.marked import MarkedPicture, marked_pixels
+from train.samples import LEAK, PARTS, Dropped, Part, frame_name, tell_dropped
 
 LARGER = 1.25
 """How much larger a square is kept than the network sees it, so that it can be moved and scaled."""
-EDGE = 3
-"""An empty frame so near to a marked one may show the edge of the nodule: it teaches nothing."""
 BLOCKS = 20
 """Groups are cut into so many runs of neighbouring names; a run stands on one side."""
 TEST_BLOCKS, VALIDATION_BLOCKS = 3, 3
@@ -41,11 +40,11 @@ class LocatorPicture:
     """The part of the stored picture in the square, in pixels; the window may overhang it."""
     part: Part
     source: int
-    """The number of the data set that it is of."""
+    """The number of the data set, from 0."""
     moving: bool
     """Whether it is a frame of a clip."""
     edge: bool
-    """Whether it is empty, and within `EDGE` frames of a marked one."""
+    """Whether it is empty, and within `EDGE` frames of a marked one: it teaches nothing."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,9 @@ def read_squares(
     """The ultrasound pictures as squares that the network sees, made smaller once, as on a device.
 
     The ultrasound picture is where a DICOM file says; else the search of a device finds it on the
-    screen, over the frames of a clip.
-    Those of the part `train` are `varied` times as large. A picture without a part is of the part
-    `test`. `drop` is told of each picture that cannot be used; without it the first raises
-    BadInput.
+    screen, over the frames of a clip. `side` is the side of a square in pixels; squares of the part
+    `train` are `varied` times as large. A picture without a part is of the part `test`. `drop` is
+    told of each picture that cannot be used; without it the first raises BadInput.
     """
     places = {(its.path, its.frame) for its in marked if its.boxes}
     moving = Counter(its.path for its in marked)
@@ -158,7 +156,7 @@ def without_leaks(
         likest = sorted(pairs, key=lambda pair: pair.likeness)  # the last one of a picture counts
         gone |= {own[pair.first]: kept[pair.second] for pair in likest}
         kept += [place for place in own if place not in gone]
-    names = [name_of_frame(picture.marked) for picture in pictures]
+    names = [frame_name(picture.marked.path, picture.marked.frame) for picture in pictures]
     left = [picture for place, picture in enumerate(pictures) if place not in gone]
     return left, [(names[place], names[same]) for place, same in sorted(gone.items())]
 

@@ -15,9 +15,8 @@ from train.locator.dataset import LocatorPicture, Progress, read_squares
 from train.locator.measurement import detect, measure
 from train.locator.metrics import ClipFigures, Figure, Scored
 from train.locator.run import LocatorRun
-from train.marked import name_of_frame
 from train.network import answer
-from train.samples import tell_dropped
+from train.samples import frame_name, tell_dropped
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _refuse_seen(
         likest = sorted(pairs, key=lambda pair: pair.likeness)  # the last one of a picture counts
         learnt = {pair.second: known[pair.first][0] for pair in likest}
         named = [
-            f"{name_of_frame(pictures[place].marked)} is {name_of_frame(its)}"
-            for place, its in sorted(learnt.items())
+            f"{frame_name(own.path, own.frame)} is {frame_name(its.path, its.frame)}"
+            for own, its in ((pictures[place].marked, its) for place, its in sorted(learnt.items()))
         ]
         raise BadInput(f"the locator learnt from pictures of this data: {first_of(named)}")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle import preprocess
 from train.augmentation import Augmentation
-from train.locator.augmentation import Square, borrow_tones, vary_square
+from train.locator.augmentation import Square, match_histogram, vary_square
 from train.locator.losses import score_loss, sides_loss
-from train.locator.network import build_locator
+from train.locator.network import STRIDE, build_locator
 from train.locator.recipe import LocatorRecipe
 from train.locator.run import Step
 from train.locator.targets import draw_targets
@@ -23,17 +23,18 @@ from train.recipe import InvertedResiduals
 from train.resume import read_state, write_state
 
 SIDES_WEIGHT = 2.0
-"""Of the loss of the sides beside that of the scores."""
+"""Weight of the loss of the sides; the loss of the scores has 1."""
 AVERAGED = 0.998
 """Momentum of the mean over the weights."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures of one kind, and how many of them an epoch sees."""
+    """Pictures of one kind, of which batches are drawn."""
 
     pictures: Sequence[Square]
     share: float
+    """How often they are drawn, beside the shares of the other sources."""
 
 
 class LocatorLearner:
@@ -82,14 +83,14 @@ class LocatorLearner:
         def step(
             pictures: tf.Tensor,
             score: tf.Tensor,
-            counts: tf.Tensor,
+            score_weight: tf.Tensor,
             sides: tf.Tensor,
-            near: tf.Tensor,
+            sides_weight: tf.Tensor,
         ) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
                 answers = model(pictures, training=True)
-                scores = tf.reduce_mean(score_loss(score, counts, answers["score"]))
-                boxes = tf.reduce_mean(sides_loss(sides, near, answers["sides"]))
+                scores = tf.reduce_mean(score_loss(score, score_weight, answers["score"]))
+                boxes = tf.reduce_mean(sides_loss(sides, sides_weight, answers["sides"]))
                 loss = scores + SIDES_WEIGHT * boxes
             gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, variables), 10.0)
             optimizer.apply(gradients, variables)
@@ -105,7 +106,7 @@ class LocatorLearner:
         Returns the mean losses of the scores and of the sides. `progress` is told after each step
         how many are done.
         """
-        batch, side, places = self._recipe.fit.batch, self._side, self._side // 8
+        batch, side, places = self._recipe.fit.batch, self._side, self._side // STRIDE
 
         def generate():  # type: ignore[no-untyped-def]
             for number in range(first, last):
@@ -208,7 +209,7 @@ def draw_batch(
     for _ in range(batch):
         square = draw()
         if rng.random() < borrowed:
-            square = borrow_tones(square, draw())
+            square = match_histogram(square, draw())
         varied = vary_square(square, side, augmentation, rng)
         drawn.append(
             (varied.pixels[..., np.newaxis], draw_targets(varied.boxes, varied.ignored, side))

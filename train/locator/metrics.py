@@ -17,7 +17,7 @@ FALSE_BOXES = (0.1, 0.5, 1.0)
 """False boxes a picture at which the sensitivity is told: Bunch et al., "A free response approach
 to the measurement and characterization of radiographic observer performance", 1978."""
 IOUS = tuple(np.arange(0.5, 1.0, 0.05).round(2).tolist())
-"""From which IoU on a detection is right, for the mean of COCO."""
+"""The IoUs from which on a detection is right; COCO takes the mean over them."""
 RESAMPLES = 500
 
 Boxes = NDArray[np.float32]
@@ -179,16 +179,16 @@ class ClipFigures:
     marked: int
     """Frames with a nodule."""
     found: float | None
-    """The share of those in which a shown box meets one at IoU >= 0.3; None without any."""
+    """The share of the marked frames in which a shown box meets a nodule; None without any."""
     false: float | None
     """The share of the empty frames with a box; None where there are none."""
     false_far: float | None
     """The same without the empty frames that are within `EDGE` frames of a marked one: they may
     show the edge of the nodule."""
     delay: float | None
-    """Seconds from the first frame that shows a nodule to the first box that meets it, the median
-    over the runs of marked frames. A run that is never met counts as its whole length: of short
-    runs that are all missed it is short, too."""
+    """Seconds from the first frame that shows a nodule to the first box that meets it: the median
+    over the runs of marked frames. A run that is never met counts with its whole length, so that
+    the delay is short where all runs are short and missed."""
     false_tracks: float
     """Tracks a minute that meet no nodule in any frame."""
     iou: float | None
@@ -196,7 +196,9 @@ class ClipFigures:
 
 
 MEETS = 0.3
+"""The IoU from which on a shown box meets a nodule."""
 EDGE = 3
+"""An empty frame so near to a marked one may show the edge of the nodule."""
 
 
 def clip_figures(clips: Sequence[Sequence[ClipFrame]]) -> ClipFigures:

@@ -1,4 +1,4 @@
-"""The network of a locator as a Keras model: a trunk, a pyramid of features, and one head.
+"""The network of a locator as a Keras model: a backbone, a feature pyramid, and one head.
 
 The pyramid joins three strides by addition (Lin et al., "Feature pyramid networks for object
 detection", CVPR 2017), so that a place of the finest map knows its surroundings. The head answers
@@ -10,17 +10,18 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from train.network import trunk
+from train.network import backbone
 from train.recipe import InvertedResiduals
 
 STRIDE = 8
 """Pixels of the picture from one place of the maps to the next."""
 STAGES = 6
-"""Stages of the trunk; the last one would know the classes of ImageNet alone."""
+"""Stages of the backbone; the last one would know the classes of ImageNet alone."""
 FINE, MIDDLE, COARSE = 2, 4, 5
 """The last stages at strides 8, 16 and 32."""
-RARE = 0.01
-"""The score of every place before anything is learnt: Lin et al., "Focal loss", ICCV 2017."""
+FIRST_LOG_ODDS = -4.6
+"""Log-odds of every place before anything is learnt, a score of .01: Lin et al., "Focal loss", ICCV
+2017."""
 
 
 @keras.saving.register_keras_serializable("sonolite")
@@ -50,7 +51,7 @@ def build_locator(
     Every operation is one that int8 and the Edge TPU compute.
     """
     picture = keras.Input((side, side, 1), dtype="uint8", name="picture")
-    ends = trunk(network, picture, normalisation, STAGES)
+    ends = backbone(network, picture, normalisation, STAGES)
 
     def convolve(x: keras.KerasTensor, name: str, kernel: int = 1) -> keras.KerasTensor:
         if kernel > 1:
@@ -68,7 +69,7 @@ def build_locator(
         x = layers.Add(name=f"{name}_add")([larger, convolve(ends[stage], name)])
         x = convolve(x, f"{name}_joined", 3)
     x = layers.SpatialDropout2D(network.dropout, name="dropout")(convolve(x, "answer", 5))
-    rare = keras.initializers.Constant(-4.6)  # the log-odds of RARE
+    rare = keras.initializers.Constant(FIRST_LOG_ODDS)
     score = layers.Conv2D(1, 1, bias_initializer=rare, name="score_logits", dtype="float32")(x)
     small = keras.initializers.Constant(-2.2)  # a tenth of the picture to each side
     sides = layers.Conv2D(4, 1, bias_initializer=small, name="sides_logits", dtype="float32")(x)

@@ -30,7 +30,7 @@ class LocatorFit:
     steps: Count
     """Steps in all."""
     frozen: Annotated[int, Meta(ge=0, le=5)]
-    """Stages of the trunk, from the first, that keep the weights of ImageNet."""
+    """Stages of the backbone, from the first, that keep the weights of ImageNet."""
 
 
 @dataclass(frozen=True, slots=True)

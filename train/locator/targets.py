@@ -1,4 +1,4 @@
-"""What a locator should answer to a picture: maps of centres, of sides, and of what counts."""
+"""What a locator should answer to a picture: maps of centres, of sides, and of their weights."""
 
 from typing import NamedTuple
 
@@ -23,25 +23,25 @@ class Targets(NamedTuple):
 
     score: NDArray[np.float32]
     """``[places, places]``: 1 at a centre, less around it."""
-    counts: NDArray[np.float32]
-    """``[places, places]``: 0 where a nodule is cut off, and nobody knows what is right."""
+    score_weight: NDArray[np.float32]
+    """``[places, places]``: 0 where a nodule is cut off, and nobody knows what is right; else 1."""
     sides: NDArray[np.float32]
     """``[places, places, 4]`` as in `build_locator`."""
-    near: NDArray[np.float32]
-    """``[places, places]``: how much a place learns of its sides."""
+    sides_weight: NDArray[np.float32]
+    """``[places, places]``: how much a place learns of its sides; 0 away from every centre."""
 
 
 def draw_targets(boxes: Boxes, ignored: Boxes, side: int) -> Targets:
-    """The maps for a picture with these `boxes`; those that are `ignored` are neither."""
+    """The maps for a picture with these `boxes`; those that are `ignored` count neither way."""
     places = side // STRIDE
     middles = (np.arange(places, dtype=np.float32) + 0.5) / places
     score = np.zeros((places, places), np.float32)
     sides = np.zeros((places, places, 4), np.float32)
-    counts = np.ones((places, places), np.float32)
+    score_weight = np.ones((places, places), np.float32)
     for left, top, right, bottom in ignored:
         across = (middles >= left) & (middles <= right)
         down = (middles >= top) & (middles <= bottom)
-        counts[np.ix_(down, across)] = 0
+        score_weight[np.ix_(down, across)] = 0
     for left, top, right, bottom in sorted(map(tuple, boxes), key=_area, reverse=True):
         peaks = []
         for low, high in ((left, right), (top, bottom)):
@@ -62,8 +62,10 @@ def draw_targets(boxes: Boxes, ignored: Boxes, side: int) -> Targets:
         )
         sides[own] = np.maximum(distances[own], 0.5 / side)
         score = np.maximum(score, peak)
-    near = np.where(score > NEAR, score, np.float32(0))
-    return Targets(score, np.maximum(counts, near > 0).astype(np.float32), sides, near)
+    sides_weight = np.where(score > NEAR, score, np.float32(0))
+    return Targets(
+        score, np.maximum(score_weight, sides_weight > 0).astype(np.float32), sides, sides_weight
+    )
 
 
 def _area(box: tuple[float, ...]) -> float:

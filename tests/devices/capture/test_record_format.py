@@ -50,7 +50,7 @@ ENTRIES: list[RecordEntry] = [
     FRAME,
     RecordedMark(roi=Box(1, 2, 30, 40), follow=True),
     RecordedResult(index=7, late=True),
-    RecordedAbsence(state="LOST", reason="the device has gone"),
+    RecordedAbsence(state="LOST", reason="the capture device has gone"),
     RecordedEnd(),
 ]
 INDEX = b"".join(map(write_entry, ENTRIES))

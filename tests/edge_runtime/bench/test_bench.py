@@ -81,7 +81,7 @@ def test_both_models_are_the_base_of_a_ratio_where_there_are_two(found: Bench) -
 
 def test_multiply_adds_are_those_of_the_network(found: Bench) -> None:
     """EfficientNet-Lite0 has 407 million at 224 pixels and three channels (github.com/tensorflow/
-    tpu); the packaged network has 128 pixels, one channel and almost the same trunk."""
+    tpu); the packaged network has 128 pixels, one channel and almost the same backbone."""
     (invoke,) = found.rounds["invoke"]
     assert invoke.multiply_adds == pytest.approx(407e6 * (128 / 224) ** 2, rel=0.1)
     assert found.rounds["decode"][0].multiply_adds == 0

@@ -82,7 +82,7 @@ def find(classifier: Classifier, pictures: list[Pixels]) -> Find:
         *detections: Detection,
         seconds: float | None = None,
         screen: Pixels | None = None,
-        mark: int = 0,
+        changes: int = 0,
         roi: Box | None = None,
         tissue: Pixels | None = None,
     ) -> tuple[FoundNodule, ...]:
@@ -95,7 +95,7 @@ def find(classifier: Classifier, pictures: list[Pixels]) -> Find:
         tensor = np.zeros((1, 160, 160, 1), np.uint8)
         if tissue is not None:
             tensor[0, :, :, 0] = tissue
-        return finder.find(frame, tensor, Box(0, 0, 320, 320), classifier, mark, roi)
+        return finder.find(frame, tensor, Box(0, 0, 320, 320), classifier, changes, roi)
 
     return at
 
@@ -148,9 +148,9 @@ def test_on_a_screen_of_another_size_tracks_begin_anew(find: Find) -> None:
 def test_once_somebody_marked_a_region_tracks_begin_anew(find: Find) -> None:
     for _ in range(4):
         find(Detection(BOX, 0.8))
-    assert not find(Detection(BOX, 0.8), mark=2)
+    assert not find(Detection(BOX, 0.8), changes=2)
     for _ in range(3):
-        found = find(Detection(BOX, 0.8), mark=2)
+        found = find(Detection(BOX, 0.8), changes=2)
     assert [nodule.track for nodule in found] == [1]
 
 
@@ -159,7 +159,7 @@ def test_a_marked_nodule_is_followed_from_where_it_was_marked(find: Find) -> Non
     tissue = cv2.GaussianBlur(noise, (0, 0), 2)
     boxes = []
     for step in range(6):
-        (nodule,) = find(mark=1, roi=BOX, tissue=np.roll(tissue, -2 * step, axis=1))
+        (nodule,) = find(changes=1, roi=BOX, tissue=np.roll(tissue, -2 * step, axis=1))
         assert (nodule.track, nodule.score) == (1, 1.0)
         boxes.append(nodule.box)
     assert boxes[0] == BOX
@@ -168,17 +168,17 @@ def test_a_marked_nodule_is_followed_from_where_it_was_marked(find: Find) -> Non
 
 def test_the_marked_nodule_of_another_screen_is_another_one(find: Find) -> None:
     """As where a region is saved for each size of the screen: nobody marks anew."""
-    find(mark=1, roi=BOX)
+    find(changes=1, roi=BOX)
     other = Box(20, 150, 50, 40)
     larger = np.full((480, 640, 3), 90, np.uint8)
-    assert [nodule.box for nodule in find(mark=1, roi=other, screen=larger)] == [other]
+    assert [nodule.box for nodule in find(changes=1, roi=other, screen=larger)] == [other]
 
 
-def test_a_nodule_is_marked_anew_at_another_mark(find: Find) -> None:
-    find(mark=1, roi=BOX)
+def test_a_nodule_is_marked_anew_where_the_region_changes(find: Find) -> None:
+    find(changes=1, roi=BOX)
     other = Box(20, 150, 50, 40)
-    assert [nodule.box for nodule in find(mark=2, roi=other)] == [other]
-    assert not find(mark=3)
+    assert [nodule.box for nodule in find(changes=2, roi=other)] == [other]
+    assert not find(changes=3)
 
 
 def test_a_box_beyond_the_screen_is_cut_and_one_beside_it_is_none() -> None:

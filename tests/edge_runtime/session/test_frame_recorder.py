@@ -122,7 +122,7 @@ def test_a_frame_that_a_mark_leaves_no_room_for_is_missed_once(
         recorder.capture(frame(0))
         until(lambda: not recorder._waiting)  # the disk holds it
         monkeypatch.setattr(module, "ITEMS_WAITING", 1)
-        recorder.capture(frame(1), mark=1)
+        recorder.capture(frame(1), region_changes=1)
         assert (recorder.lost, recorder._frames, recorder._bytes) == (1, 1, PIXELS.nbytes)
     assert frames(folder) == [0]
 

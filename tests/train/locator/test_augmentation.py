@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from train.augmentation import OFF, Augmentation
-from train.locator.augmentation import GONE, VISIBLE, Square, Varied, borrow_tones, vary_square
+from train.locator.augmentation import GONE, VISIBLE, Square, Varied, match_histogram, vary_square
 
 HELD, SIDE = 160, 128
 MOVING = replace(OFF, shift=0.04, scale=0.12)
@@ -131,7 +131,7 @@ def test_scanners_change_the_pixels_and_no_box() -> None:
 def test_borrowed_tones_are_those_of_the_other_picture() -> None:
     dark = Square(rng(0).integers(0, 80, (HELD, HELD), np.uint8), bright(40, 30, 100, 80).boxes)
     light = Square(rng(1).integers(120, 256, (HELD, HELD), np.uint8), np.zeros((0, 4), np.float32))
-    done = borrow_tones(dark, light)
+    done = match_histogram(dark, light)
     assert abs(float(np.median(done.pixels)) - float(np.median(light.pixels))) < 3
     assert np.array_equal(done.boxes, dark.boxes)
     # What is darker stays darker, and black stays black.
@@ -143,5 +143,5 @@ def test_borrowed_tones_are_those_of_the_other_picture() -> None:
 def test_a_black_picture_lends_and_borrows_no_tones() -> None:
     square = bright(40, 30, 100, 80)
     black = Square(np.zeros((HELD, HELD), np.uint8), square.boxes)
-    assert borrow_tones(square, black) is square
-    assert borrow_tones(black, square) is black
+    assert match_histogram(square, black) is square
+    assert match_histogram(black, square) is black

@@ -18,7 +18,6 @@ from devices.capture.phantom import Phantom
 from edge_runtime.bundle.preprocess import parse
 from tests.devices.capture.test_dicom import region, write_dicom
 from train.locator.dataset import (
-    EDGE,
     LARGER,
     LocatorPicture,
     network_tensor,
@@ -28,6 +27,7 @@ from train.locator.dataset import (
     split_runs,
     square_of,
 )
+from train.locator.metrics import EDGE
 from train.locator.recipe import read_locator_recipe
 from train.marked import MarkedPicture
 from train.samples import LEAK, PARTS, Part

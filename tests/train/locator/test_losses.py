@@ -20,12 +20,12 @@ def targets() -> Targets:
 
 def of_scores(targets: Targets, answered: NDArray[np.float32]) -> float:
     """The loss of one picture."""
-    each = (targets.score, targets.counts, answered)
+    each = (targets.score, targets.score_weight, answered)
     return float(score_loss(*(tf.constant(values[np.newaxis]) for values in each))[0])
 
 
 def of_sides(targets: Targets, answered: NDArray[np.float32]) -> float:
-    each = (targets.sides, targets.near, answered)
+    each = (targets.sides, targets.sides_weight, answered)
     return float(sides_loss(*(tf.constant(values[np.newaxis]) for values in each))[0])
 
 
@@ -71,11 +71,11 @@ def test_answers_of_0_and_1_cost_a_finite_amount(targets: Targets) -> None:
 def test_the_loss_of_a_picture_stands_alone_in_a_batch(targets: Targets) -> None:
     empty = draw_targets(NONE, NONE, SIDE)
     answered = tf.constant(np.full((2, 8, 8), 0.3, np.float32))
-    wanted, counts = (
+    target, weight = (
         tf.constant(np.stack(pair))
-        for pair in ((targets.score, empty.score), (targets.counts, empty.counts))
+        for pair in ((targets.score, empty.score), (targets.score_weight, empty.score_weight))
     )
-    assert score_loss(wanted, counts, answered).shape == (2,)
+    assert score_loss(target, weight, answered).shape == (2,)
 
 
 def test_the_wanted_sides_cost_nothing(targets: Targets) -> None:
@@ -89,5 +89,5 @@ def test_sides_of_twice_the_size_cost_three_quarters(targets: Targets) -> None:
 
 def test_sides_far_from_a_centre_cost_nothing(targets: Targets) -> None:
     answered = targets.sides.copy()
-    answered[targets.near == 0] = 0.9
+    answered[targets.sides_weight == 0] = 0.9
     assert of_sides(targets, answered) == pytest.approx(0, abs=1e-5)

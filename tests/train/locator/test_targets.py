@@ -42,28 +42,28 @@ def test_the_sides_are_the_distances_from_a_place_to_the_box() -> None:
 
 def test_only_places_near_a_centre_learn_sides() -> None:
     targets = draw_targets(boxes(BOX), boxes(), SIDE)
-    assert np.array_equal(targets.near > 0, targets.score > NEAR)
-    assert not targets.sides[targets.near == 0].any()
+    assert np.array_equal(targets.sides_weight > 0, targets.score > NEAR)
+    assert not targets.sides[targets.sides_weight == 0].any()
 
 
 def test_a_picture_without_a_box_is_zero_and_counts() -> None:
     targets = draw_targets(boxes(), boxes(), SIDE)
     assert not targets.score.any()
-    assert not targets.near.any()
-    assert targets.counts.all()
+    assert not targets.sides_weight.any()
+    assert targets.score_weight.all()
 
 
 def test_what_is_ignored_neither_counts_nor_peaks() -> None:
     targets = draw_targets(boxes(), boxes((0.0, 0.25, 0.5, 0.5)), SIDE)
     ignored = np.zeros((PLACES, PLACES), bool)
     ignored[2:4, 0:4] = True
-    assert np.array_equal(targets.counts == 0, ignored)
+    assert np.array_equal(targets.score_weight == 0, ignored)
     assert not targets.score.any()
 
 
 def test_a_nodule_in_what_is_ignored_counts() -> None:
     targets = draw_targets(boxes(BOX), boxes((0.0, 0.0, 1.0, 1.0)), SIDE)
-    assert np.array_equal(targets.counts == 1, targets.near > 0)
+    assert np.array_equal(targets.score_weight == 1, targets.sides_weight > 0)
 
 
 def test_a_small_box_in_a_large_one_has_places_of_its_own() -> None:
@@ -77,7 +77,7 @@ def test_a_small_box_in_a_large_one_has_places_of_its_own() -> None:
 def test_a_box_smaller_than_a_place_still_has_sides() -> None:
     targets = draw_targets(boxes((0.51, 0.51, 0.52, 0.52)), boxes(), SIDE)
     assert targets.score.max() == 1
-    assert (targets.sides[targets.near > 0] >= 0.5 / SIDE).all()
+    assert (targets.sides[targets.sides_weight > 0] >= 0.5 / SIDE).all()
 
 
 def test_a_box_at_the_far_edge_has_its_peak_in_the_last_place() -> None:

@@ -19,7 +19,7 @@ from train.importers.boxes.marking import Found, Mark, Marking, box_of
 from train.importers.dicom import patient_of
 from train.importers.paths import find_missing, refuse_unwritable
 from train.marked import MarkedCollection, MarkedPicture, check_box, within
-from train.samples import LEAK, MIN_PICTURE, Dropped, Part, Reason, tell_dropped
+from train.samples import LEAK, MIN_PICTURE, Dropped, Part, Reason, frame_name, tell_dropped
 
 SAME_BOX = 0.7
 """Intersection over union of two boxes above which they mark one nodule."""
@@ -67,7 +67,8 @@ def merge(found: Found, data: Path, classes: Collection[str] | None = None) -> M
         size, reason, why = shown[its[0].path]
         reason = reason or _fault(its, size)
         if reason is not None:
-            dropped += [Dropped(name, reason, why) for name in dict.fromkeys(map(_name, its))]
+            names = dict.fromkeys(frame_name(each.path, each.frame) for each in its)
+            dropped += [Dropped(name, reason, why) for name in names]
             continue
         boxes = [box_of(mark.corners) for mark in _marks(its) if mark.corners is not None]
         if size is not None:
@@ -128,10 +129,6 @@ def _marks(markings: Iterable[Marking]) -> list[Mark]:
 
 def _parts(markings: Sequence[Marking]) -> set[Part]:
     return {marking.part for marking in markings if marking.part is not None}
-
-
-def _name(marking: Marking) -> str:
-    return f"{marking.path}, frame {marking.frame}" if marking.frame else str(marking.path)
 
 
 def _fault(markings: Sequence[Marking], size: tuple[int, int] | None) -> Reason | None:

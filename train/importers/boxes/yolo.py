@@ -204,7 +204,7 @@ def _marks(
 
 
 def shares_of(words: Sequence[str]) -> Corners | None:
-    """The box of a line, in shares of the picture; None for a line that is none."""
+    """The box of a line, in shares of the picture; None for a line that is no box."""
     its = numbers([*words])
     if its is None:
         return None
