@@ -59,5 +59,8 @@ def doctor(
                 table_cell(finding.says),
             )
         Console().print(table)
-    if not any(finding.there for finding in findings if finding.part == "compute"):
-        raise HardwareMissing("no model of the bundle runs on this machine")
+    runs = {finding.part for finding in findings if finding.there}
+    if "compute" not in runs:
+        raise HardwareMissing("no classifier of the bundle runs on this machine")
+    if opened.manifest.locator is not None and "locator" not in runs:
+        raise HardwareMissing("no locator of the bundle runs on this machine")

@@ -9,7 +9,9 @@ import pytest
 
 from devices.boards import read_board
 from edge_runtime import doctor
+from edge_runtime.bundle.archive import open_bundle
 from tests.conftest import refused, sonolite
+from tests.edge_runtime.models.broken import resigned
 
 
 def test_each_variant_is_tried_and_timed(bundle_path: Path) -> None:
@@ -28,6 +30,17 @@ def test_without_a_bundle_the_shipped_one_is_tried() -> None:
     assert done.code == 0, done
     assert "network streams" in done.stdout
     assert "cpu int8" in done.stdout
+
+
+def test_a_locator_that_does_not_run_is_no_sound_bundle(finder_path: Path, tmp_path: Path) -> None:
+    finder = open_bundle(finder_path)
+    assert finder.manifest.locator is not None
+    classifier = finder.read(finder.manifest.classifier.variants["int8"])
+    member = finder.manifest.locator.variants["int8"]
+    path = resigned(finder, member, classifier, tmp_path / "x.sonolite")
+    done = sonolite("doctor", path)
+    line = "sonolite: no locator of the bundle runs on this machine\n"
+    assert (done.code, done.stderr) == (3, line), done
 
 
 def test_what_is_missing_is_said_with_how_to_get_it(
