@@ -23,17 +23,17 @@ from train.recipe_keys import LOCATOR_TABLES, NETWORKS, TABLES, Key, default_of,
 HEAD = """\
 # Write a recipe
 
-A *recipe* is one short TOML file that says how a model is made. The data and the seed are all that
-it leaves open. `sonolite train --recipe NAME` takes a recipe of the package by name, or a file by
-path.
+A *recipe* is one short TOML file that says how a model is made. Only the data and the seed are not
+in it. `sonolite train --recipe NAME` takes the name of a recipe in the package, or the path of a
+file.
 
 The package holds {shipped}.
-`sonolite recipe new my-recipe.toml` writes a file to change. Train with it:
+`sonolite recipe new my-recipe.toml` writes a recipe that you can change. Train with it:
 
     sonolite train my-images --recipe my-recipe.toml --out run
 
-[Train on your own data](train.md#write-a-recipe-of-your-own) has a whole small recipe. A key that
-is unknown, missing or out of range is refused. The message names the key.
+[Train on your own data](train.md#write-a-recipe-of-your-own) has a complete small recipe. A key
+that is unknown, missing or out of range is refused. The message names the key.
 
 This page is generated from the code (`docs/recipe_page.py`). Edit the docstrings in
 `train/recipe.py`, `train/augmentation.py`, `train/samples.py`, `train/locator/recipe.py`,
@@ -86,8 +86,8 @@ def locator_section() -> str:
     keys = recipe_keys(recipe=LocatorRecipe)
     parts = [
         "## The recipe of a locator",
-        "It [finds nodules](locate.md). All of its tables are required. `[network]` is as above, "
-        "but for `convolutions`; `[augmentation]` is as above.",
+        "A locator [finds nodules](locate.md). All tables of its recipe are required. `[network]` "
+        "is as above, without the kind `convolutions`. `[augmentation]` is as above.",
         table([key for key in keys if not key.table]),
     ]
     for name, kind in LOCATOR_TABLES.items():

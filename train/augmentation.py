@@ -51,11 +51,12 @@ Spread = Annotated[float, Meta(ge=0, le=1)]
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How far scanners differ, and the table `[augmentation]` of a recipe; 0 switches one off.
+    """How training pictures are varied, as scanners differ; 0 switches an effect off.
 
-    A *spread* is the standard deviation of a normal distribution about no change; a *chance* is
-    the share of pictures that have it. The defaults keep below what TN5000's nodule crops show
-    from one to the next (grey level: spread 18, or 4 dB; contrast: spread .24 of its logarithm).
+    A *spread* is the standard deviation of a normal distribution about no change. A *chance* is the
+    share of pictures that have the effect. The defaults are smaller than the differences between
+    the nodule crops of TN5000 (grey level: spread 18, or 4 dB; contrast: spread .24 of its
+    logarithm).
     """
 
     mirror: Chance = 0.5
@@ -63,13 +64,13 @@ class Augmentation:
     erase: Chance = 0.3
     """Chance that burned-in calipers are painted out."""
     resolution: Annotated[float, Meta(ge=0, le=0.05)] = 0.006
-    """Largest lateral blur or sharpening: standard deviation, as a share of the side."""
+    """Standard deviation of the largest lateral blur or sharpening, as a share of the side."""
     speckle: Annotated[float, Meta(ge=0, le=5.57)] = 1.5
     """Largest standard deviation of added speckle, dB; 5.57 is fully developed speckle."""
     attenuation: Decibels = 4.0
     """Spread of the attenuation from the top to the bottom, dB."""
     shadow: Decibels = 4.0
-    """Spread of the depth of a shadow, or enhancement, beside the nodule, dB."""
+    """Spread of the depth of a shadow or an enhancement beside the nodule, dB."""
     tgc: Decibels = 1.5
     """Spread of each slider of the time gain compensation, dB."""
     gain: Decibels = 2.5

@@ -26,11 +26,11 @@ class Convolutions(Struct, frozen=True, tag_field="kind", tag="convolutions"):
     filters: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=6)]
     """Filters of each convolution; max-pooling of 2 follows each."""
     head: Literal["flatten", "average"]
-    """The last layer is flattened, or averaged over the picture."""
+    """Whether the last layer is flattened, or averaged over the picture."""
     dropout: Rate
     """The share of units that are switched off while the network learns."""
     dense: Count | None = None
-    """Units of a ReLU layer between head and answer; none where it is left out."""
+    """Units of a ReLU layer between head and answer; left out, there is no such layer."""
 
     @property
     def halvings(self) -> int:
@@ -46,7 +46,7 @@ class InvertedResiduals(Struct, frozen=True, tag_field="kind"):
     dropout: Rate
     """The share of filters that are switched off while the network learns."""
     weights: Literal["imagenet", "random"] = "random"
-    """Where the weights start."""
+    """The weights before the training: those of ImageNet, or random weights."""
     activation: Literal["relu", "relu6", "hard_swish"] = "relu6"
     """The function after each convolution."""
     width: Annotated[float, Meta(ge=0.25, le=2)] = 1.0
@@ -54,7 +54,7 @@ class InvertedResiduals(Struct, frozen=True, tag_field="kind"):
     depth: Annotated[float, Meta(ge=0.25, le=3)] = 1.0
     """Factor on the repeats of each stage."""
     outputs: tuple[Literal["evidence", "embedding"], ...] = ()
-    """What the model answers besides the probability; evidence there is of two classes only."""
+    """What the model answers besides the probability; `evidence` exists only with two classes."""
 
     def __post_init__(self) -> None:
         if self.weights == "imagenet":
@@ -95,10 +95,11 @@ class Fit:
     epochs: Count
     """How often the network sees all training pictures."""
     patience: Count | None = None
-    """More epochs than these without a better validation AUROC end the training, and the best one
-    is kept. Without it, the last is."""
+    """The training ends after more than this many epochs without a better validation AUROC, and the
+    best epoch is kept. Left out, the last epoch is kept."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Cosine falls to zero at the last epoch (Loshchilov and Hutter, SGDR, ICLR 2017)."""
+    """`cosine` lets the rate fall to zero until the last epoch (Loshchilov and Hutter, SGDR, ICLR
+    2017)."""
     warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """The share of all steps in which the rate rises from zero."""
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.0
@@ -108,10 +109,11 @@ class Fit:
     mixup: Annotated[float, Meta(ge=0, le=2)] = 0.0
     """Both parameters of the beta distribution by which two pictures are mixed; 0 mixes none."""
     balance: Literal["none", "sampling", "weights"] = "none"
-    """How a rarer class is made up for: drawn more often, or weighed more."""
+    """`sampling` draws images of a rare class more often; `weights` gives each of these images more
+    weight."""
     average: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Momentum of an exponential mean over the weights of all steps; 0 keeps the last ones. Short
-    trainings have a lower one; see `train.learner`."""
+    """Momentum of an exponential mean over the weights of all steps; 0 keeps the last weights. A
+    short training takes a lower momentum; see `train.learner`."""
 
     def __post_init__(self) -> None:
         if self.warmup and self.schedule == "constant":
@@ -122,22 +124,22 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """Several networks learn as `[fit]` says, each with its own seed; then the first of them goes
-    on, and learns to answer as all of them do in the mean.
+    """Several networks, the teachers, learn as `[fit]` says, each with its own seed. Then the first
+    of them goes on as the student, and learns the mean answer of the teachers.
 
-    Hinton et al., "Distilling the knowledge in a neural network", 2015. Its pictures are mixed with
-    one another, so that more is seen of what the teachers answer: Beyer et al., "Knowledge
-    distillation: a good teacher is patient and consistent", CVPR 2022.
+    Hinton et al., "Distilling the knowledge in a neural network", 2015. The student learns from
+    pictures that are mixed with one another, so that it sees more of the teachers' answers: Beyer
+    et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022.
     """
 
     teachers: Annotated[int, Meta(ge=2, le=16)]
-    """How many networks the last one learns from."""
+    """How many teachers there are."""
     learning_rate: Annotated[float, Meta(gt=0, lt=1)]
-    """The highest learning rate of the last network."""
+    """The highest learning rate of the student."""
     epochs: Count
-    """How long the last network learns."""
+    """How often the student sees all training pictures."""
     mixup: Annotated[float, Meta(ge=0, le=2)] = 1.0
-    """As in `Fit`."""
+    """As in `[fit]`, for the student."""
 
     def student(self, fit: Fit) -> Fit:
         """How the student learns; what is not said here is as for its teachers."""
@@ -154,11 +156,11 @@ class Distillation:
 class Target:
     """The sensitivity that the operating point must reach on the validation split.
 
-    Of more than two classes it is that of each class against all others.
+    With more than two classes, each class must reach it against all others.
     """
 
     sensitivity: Share
-    """The share of a class's validation images that reach its threshold, at least."""
+    """The smallest share of a class's validation images that reach the threshold of the class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ class Recipe:
     about: str
     """One line for people: what this recipe makes."""
     preprocessing: str
-    """How a picture becomes the input of the network: gray, then crop where wanted, then resize."""
+    """The steps from a picture to the input of the network: gray, crop if wanted, resize."""
     task: Task
     network: Network
     fit: Fit

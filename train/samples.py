@@ -123,21 +123,21 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is told apart, 2 to 100 classes.
+    """The classes that the model tells apart.
 
-    Of two labels the last is the positive class: sensitivity is its recall. Of more each is told
-    from all others.
+    With two labels the last is the positive class, and the sensitivity is the recall of this class.
+    With more labels each class is told from all others.
     """
 
     name: str
-    """What is told apart, in a few words."""
+    """The name of the task, in a few words."""
     labels: tuple[Name, ...]
-    """The classes, 2 to 100; of two the positive one is the last."""
+    """The classes, 2 to 100; of two classes the last is the positive class."""
     aliases: dict[str, Name]
     """Other spellings of a label that data sets use, such as `1` for `malignant`."""
     tirads: dict[str, Name] = field(default_factory=dict)
-    """The label of a TI-RADS grade, such as `5` for `malignant`, where images are only graded.
-    Grades that are left out are not used."""
+    """The TI-RADS grades with their labels, such as `5` for `malignant`, if images are only graded.
+    Images of other grades are not used."""
 
     def __post_init__(self) -> None:
         if not 2 <= len(set(self.labels)) == len(self.labels) <= MAX_LABELS:

@@ -74,9 +74,9 @@ class Decision:
     """How probabilities over time become a label."""
 
     smoothing_seconds: Annotated[float, Meta(ge=0, le=60)]
-    """Time constant of the exponential mean over frames; 0 does not smooth."""
+    """Time constant of the exponential mean over frames; 0 switches the smoothing off."""
     margin: Annotated[float, Meta(ge=0, lt=0.5)]
-    """There is no label where the probability is closer than this to the threshold."""
+    """There is no label if the probability is closer to the threshold than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ class Limits:
     auroc_drop: Share
     """The lower limit of the 95 % interval of the AUROC difference may lie this far below 0."""
     sensitivity_drop: Share
-    """The sensitivity may be smaller by this much: of two labels that of the last, of more that of
-    each."""
+    """The sensitivity may be smaller by this much. It is that of the last of two labels, or that of
+    each of more labels."""
     label_agreement: Share
     """The smallest share of pictures with the same label."""
 

@@ -23,20 +23,20 @@ class TrackingPolicy:
     keep_score: Score
     """A detection of at least this score may continue a track; at most `start_score`."""
     min_iou: Annotated[float, Meta(gt=0, le=1)]
-    """The intersection over union with the box of a track from which on a detection is of that
-    nodule."""
+    """A detection belongs to a track if its intersection over union with the box of the track is at
+    least this."""
     confirm_seconds: Seconds
-    """A track is shown once it was followed for this time and by `confirm_hits` detections."""
+    """A track is shown when it was followed for this time and has `confirm_hits` detections."""
     confirm_hits: Annotated[int, Meta(ge=1, le=1000)]
     """How many detections a track must have before it is shown."""
     coast_seconds: Annotated[float, Meta(ge=0, le=2)]
-    """The longest time for which a track is shown without a detection. A track that was never shown
-    ends then."""
+    """The longest time for which a track is shown without a detection. After this time a track that
+    was never shown ends."""
     lost_seconds: Seconds
-    """The time without a detection after which a track ends; until then it can be found again. At
-    least `coast_seconds`."""
+    """The time without a detection after which a track ends. Before that, a detection can continue
+    it. At least `coast_seconds`."""
     max_nodules: Annotated[int, Meta(ge=1, le=100)]
-    """How many tracks there are at the same time."""
+    """The largest number of tracks at the same time."""
     show_score: Score = 0.0
     """A track is shown while the mean of its scores is at least this."""
 
@@ -60,16 +60,16 @@ class PoolingPolicy:
     """Time constant of the exponential forgetting."""
     correlation_seconds: Annotated[float, Meta(gt=0, le=60)]
     """The time after which a frame counts as another view of the nodule: twice the integrated
-    autocorrelation time of the log-odds. A frame speaks for this time at most."""
+    autocorrelation time of the log-odds. A frame counts for this time at most."""
     view_deviation: Annotated[float, Meta(gt=0, le=10)]
     """The standard deviation of the log-odds between independent views of one nodule."""
     full_sharpness: Annotated[float, Meta(gt=0, le=1)]
     """A frame of at least this sharpness has its full weight."""
     min_seconds: Seconds
-    """The weighted seconds before which there is no label; less than `memory_seconds`."""
+    """There is no label before these weighted seconds; less than `memory_seconds`."""
     hysteresis: Annotated[float, Meta(ge=0, lt=0.5)]
-    """A label is given where the probability is beyond the margin by at least this, and kept until
-    it is within the margin."""
+    """A label begins when the probability is beyond the margin by at least this, and stays until
+    the probability is within the margin."""
     hold_seconds: Seconds
     """The time without a label between two different labels."""
 

@@ -44,10 +44,10 @@ class Gray:
 
 @dataclass(frozen=True)
 class Crop:
-    """A square window around the box, `context` times the longer side; black beyond the picture.
+    """A square window around the box, `context` times as wide as the longer side of the box.
 
-    Without a box it is the smallest square around the whole picture, so that shapes keep their
-    proportions.
+    Beyond the picture the window is black. Without a box the window is the smallest square around
+    the whole picture, so that shapes keep their proportions.
     """
 
     context: float
@@ -100,7 +100,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Resize:
-    """A square of `side` pixels: a larger picture is averaged, a smaller one interpolated.
+    """A square of `side` pixels: a larger picture is averaged, a smaller picture is interpolated.
 
     Both methods give the same pixels on x86 and on ARM; plain INTER_LINEAR does not.
     """

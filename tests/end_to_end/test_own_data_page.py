@@ -81,6 +81,6 @@ def test_every_column_is_explained() -> None:
 
 def test_its_numbers_are_those_of_the_code() -> None:
     assert MAX_MISSING == 0.1
-    assert "more than a\n  tenth is missing" in PAGE
+    assert "more than a\n  tenth of the images is missing" in PAGE
     grades = ",".join(f"{grade}={label}" for grade, label in TIRADS.items())
     assert f"--tirads {grades}" in PAGE

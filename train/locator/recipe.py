@@ -30,23 +30,23 @@ class LocatorFit:
     steps: Count
     """Steps in all."""
     frozen: Annotated[int, Meta(ge=0, le=5)]
-    """Stages of the backbone, from the first, that keep the weights of ImageNet."""
+    """How many stages of the backbone, from the first, keep the weights of ImageNet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Of what a batch is drawn, by relative weight."""
+    """The kinds of pictures that a batch is drawn from, by relative weight."""
 
     marked: Annotated[float, Meta(gt=0, le=1)]
-    """Pictures with a nodule; a data set of four times as many pictures is drawn twice as often."""
+    """Pictures with a nodule. A data set with four times the pictures is drawn twice as often."""
     empty: Weight
-    """Pictures that are known to show none."""
+    """Pictures that are known to show no nodule."""
     other: Weight
-    """Pictures of other organs, where there are any."""
+    """Pictures of other organs, if there are any."""
     simulated: Weight
     """Pictures of the phantom."""
     borrowed_tones: Weight = 0.0
-    """The share of pictures that take the grey levels of another one."""
+    """The share of pictures that take the grey levels of another picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class LocatorRecipe:
     """Everything that makes a locator, but for the data and the seed."""
 
     kind: Literal["locator"]
-    """Tells it from the recipe of a classifier."""
+    """Distinguishes the recipe from that of a classifier."""
     about: str
     """One line for people: what this recipe makes."""
     preprocessing: str
-    """How a picture becomes the input of the network; a crop without a box makes it a square."""
+    """The steps from a picture to the input of the network; crop makes the picture a square."""
     network: EfficientNetLite | MobileNetV2
     channels: Annotated[int, Meta(ge=16, le=512)]
     """Channels of the pyramid and of the head."""
@@ -81,7 +81,7 @@ class LocatorRecipe:
     """How the frames of one track become a decision."""
     limits: LocatorLimits
     false_frames: Rate
-    """The share of empty validation frames that may have a box, for the choice of the scores."""
+    """The largest share of empty validation frames with a box; the scores are chosen within it."""
 
     def __post_init__(self) -> None:
         try:
