@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.compute import BackendKind
-from devices.compute.first_opening import try_first
+from devices.compute.first_opening import try_in_process
 from devices.compute.interpreter import find_interpreter
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.files import state_folder
@@ -49,7 +49,7 @@ def require_known(
         folder = state_folder() / KNOWN_FOLDER
         if _own(folder, stat.S_IFDIR) and _own(folder / name, stat.S_IFREG):
             return
-    try_first(kind, library, options, bundle.read(member), member, threads, tensors)
+    try_in_process(kind, library, options, bundle.read(member), member, threads, tensors)
     _TRIED.add(name)
     with suppress(OSError, RuntimeError):
         folder = state_folder() / KNOWN_FOLDER
