@@ -33,7 +33,7 @@ from edge_runtime.bundle.manifest import (
     OperatingPoint,
     Origin,
     Variant,
-    require_room,
+    require_reachable,
 )
 from edge_runtime.bundle.scope import write_scope
 from edge_runtime.files import whole_folder
@@ -88,7 +88,7 @@ def build_bundle(
     require_layers(run, options.keep_float)
     if out is not None:
         recipe = record.recipe
-        require_room(recipe.task.labels, record.thresholds, recipe.decision.margin)
+        require_reachable(recipe.task.labels, record.thresholds, recipe.decision.margin)
     quoted = [read_other(folder, record) for folder in options.quoted]
     preprocessing = preprocess.parse(record.recipe.preprocessing)
     pictures = load_pictures(run.split.of("test"), preprocessing, progress("test images"))

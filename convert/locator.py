@@ -36,7 +36,7 @@ from edge_runtime.bundle.manifest import (
     ClassifierStage,
     LocatorStage,
     Variant,
-    require_room,
+    require_reachable,
 )
 from edge_runtime.models.boxes import decode_boxes
 from edge_runtime.models.classifier import Classifier
@@ -85,7 +85,7 @@ def join_locator(
     record = run.record
     joined = classifier.manifest.classifier
     room = joined.decision.margin + record.recipe.pooling.hysteresis
-    require_room(joined.labels, joined.operating_point.thresholds, room)
+    require_reachable(joined.labels, joined.operating_point.thresholds, room)
     for variant in joined.variants:
         Classifier(classifier, joined, variant)
     preprocessing = preprocess.parse(record.recipe.preprocessing)

@@ -33,16 +33,13 @@ def command_line(word: str) -> typer.Typer:
         name="sonolite",
         help=HELP,
         add_completion=False,
-        callback=lambda: (
-            None
-        ),  # without it, an app of one subcommand takes the name for an argument
+        # Without a callback, an app of one subcommand takes its name for an argument.
+        callback=lambda: None,
         pretty_exceptions_enable=False,
     )
     if commands.register(app, word):
         return app
-    from importlib.metadata import (
-        entry_points,
-    )  # here, because the subcommands of the device need none
+    from importlib.metadata import entry_points  # here: subcommands of the device need none
 
     host_is_missing = False
     for name in ("train", "convert"):

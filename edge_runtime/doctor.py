@@ -57,8 +57,9 @@ def examine_machine(
         yield from _board(board)
         yield from _packages(board, root / "var/lib/dpkg/status")
     yield from _health(board, root)
-    yield from _captures(root / "dev")
-    yield from _computes(bundle)
+    yield from _sources(root / "dev")
+    yield from _backends(bundle)
+    yield from _locator(bundle)
 
 
 def _board(board: Board) -> Iterator[Finding]:
@@ -113,7 +114,9 @@ def _health(board: Board | None, root: Path) -> Iterator[Finding]:
     if health.undervoltage is None:
         silent.append("under-voltage")
     else:
-        says = "the power supply or its cable is too weak" if health.undervoltage else "in order"
+        supply = "the power supply or its cable"
+        was = f"{supply} was too weak since the start" if health.was_undervoltage else "in order"
+        says = f"{supply} is too weak" if health.undervoltage else was
         yield Finding("health", "power", not health.undervoltage, says)
     for name, free, least in (
         ("disk", health.disk_free, LOW_DISK),
@@ -132,7 +135,7 @@ def _health(board: Board | None, root: Path) -> Iterator[Finding]:
         yield Finding("health", "not told", False, ", ".join(silent))
 
 
-def _captures(devices: Path) -> Iterator[Finding]:
+def _sources(devices: Path) -> Iterator[Finding]:
     """Every camera, and the library of each other kind of source."""
     cameras = sorted(devices.glob("video*"))
     if not cameras:
@@ -155,8 +158,8 @@ def _captures(devices: Path) -> Iterator[Finding]:
         yield Finding("capture", library.about, True, says)
 
 
-def _computes(bundle: Bundle) -> Iterator[Finding]:
-    """Each model of the bundle on each backend that could compute it.
+def _backends(bundle: Bundle) -> Iterator[Finding]:
+    """Each model of the classifier on each backend that could compute it.
 
     A model with `there` set has answered the golden frames as the float model does.
     """
@@ -185,14 +188,21 @@ def _computes(bundle: Bundle) -> Iterator[Finding]:
             if isinstance(classifier.backend, GpuBackend):
                 says += f", {classifier.backend.adapter}"
             yield Finding("compute", name, True, says + share)
-    if (search := bundle.manifest.locator) is not None:
-        for variant in search.variants:
-            try:
-                Locator(bundle, search, variant)
-            except SonoliteError as error:
-                yield Finding("locator", f"cpu {variant}", False, str(error).splitlines()[0])
-            else:
-                yield Finding("locator", f"cpu {variant}", True, "answers the golden frames")
+
+
+def _locator(bundle: Bundle) -> Iterator[Finding]:
+    """Each model of the locator on the CPU; none for a bundle without a locator."""
+    stage = bundle.manifest.locator
+    if stage is None:
+        return
+    for variant in stage.variants:
+        name = f"cpu {variant}"
+        try:
+            Locator(bundle, stage, variant)
+        except SonoliteError as error:
+            yield Finding("locator", name, False, str(error))
+        else:
+            yield Finding("locator", name, True, "answers the golden frames")
 
 
 def _milliseconds(backend: Backend, tensors: NDArray[np.uint8]) -> float:

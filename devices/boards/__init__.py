@@ -49,10 +49,13 @@ class Thermal:
     """The temperatures from which on fewer frames are classified."""
 
     half: Celsius
+    """Every second frame."""
     quarter: Celsius
+    """Every fourth frame."""
     single: Celsius
     """One frame a second."""
     withheld: Celsius
+    """No frame."""
     hysteresis: Annotated[float, Meta(gt=0, le=30)]
     """Degrees below the limit that count as cool again."""
     source: Citation

@@ -15,15 +15,15 @@ MIN_HELD_SECONDS, HELD_FACTOR = 0.2, 3
 picture may have been held back."""
 
 
-class ArrivalTime:
-    """The earliest time of capture of the pictures of a connection, on the clock of the reader."""
+class CaptureTime:
+    """The earliest time of capture of each message of a connection, on the clock of the reader."""
 
     def __init__(self, now: float) -> None:
         """Begins at `now` with no waiting picture."""
         self._empty = now
         self._waits = (0.0, 0.0)
 
-    def came(self, asked: float, arrived: float) -> float:
+    def of_message(self, asked: float, arrived: float) -> float:
         """The earliest time of capture of a message, asked for and arrived at these seconds.
 
         Call it for every message, not only for pictures.

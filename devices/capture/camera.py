@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from devices.capture.jpeg import decode_jpeg
-from devices.capture.source_uri import SourceUri
+from devices.capture.source_uri import SourceUri, read_options
 from devices.capture.v4l2 import PIXEL_FORMATS, Mode, ModeRequest, choose_mode, offered_modes
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, NoSignal
-from devices.frame import CaptureDevice, Clock, Frame, Pixels
+from devices.frame import CaptureDevice, Clock, Frame, Pixels, nominal_rate
 
 # OpenCV waits so long, in whole seconds, for the first picture of all, which it throws away.
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
@@ -79,7 +79,7 @@ class Camera(CaptureDevice):
         if self.mode[:3] != asked[:3] or not request.allows(self.mode):
             self._capture.release()
             raise BadInput(f"camera {path}: asked for {asked}, it gives {self.mode}")
-        self.fps = self.mode.fps if 1 <= self.mode.fps <= 240 else 25.0
+        self.fps = nominal_rate(self.mode.fps)
         self._index = 0
         self._busy = threading.Lock()
         self._closed = False
@@ -187,18 +187,9 @@ def parse_camera(uri: str | SourceUri) -> tuple[str, ModeRequest]:
         parts = urlsplit(uri.unexpanded)
     except ValueError:  # its text quotes a part of the address
         raise BadInput(f"{uri}: no camera, as v4l2:///dev/video0 is one") from None
-    requests: dict[str, Any] = {}
-    for name, word in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in MODE_OPTIONS:
-            raise BadInput(
-                f"{uri}: an option that it does not have; there are {', '.join(MODE_OPTIONS)}"
-            )
-        field, read = MODE_OPTIONS[name]
-        try:
-            requests[field] = read(word)
-        except (ValueError, KeyError):
-            raise BadInput(f"{uri}: no value for {name} that can be read") from None
-    return parts.netloc + parts.path, ModeRequest(**requests)
+    options = read_options(uri, parts.query, MODE_OPTIONS)
+    request = ModeRequest(options.get("size"), options.get("fps"), options.get("format"))
+    return parts.netloc + parts.path, request
 
 
 def _size(word: str) -> tuple[int, int]:
@@ -206,8 +197,9 @@ def _size(word: str) -> tuple[int, int]:
     return width, height
 
 
-MODE_OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "size": ("size", _size),
-    "fps": ("fps", float),
-    "format": ("fourcc", PIXEL_FORMATS.__getitem__),
+MODE_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "size": _size,
+    "fps": float,
+    "format": PIXEL_FORMATS.__getitem__,
 }
+"""Of the URI, with how each is read."""

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.capture.dicom_pixels import (
+    DECODABLE,
     MORE_FRAMES,
     OTHER_COLOURS,
-    READ,
     RLE,
-    UNCODED,
+    UNCOMPRESSED,
     PixelLayout,
     codestream,
     decode_frame,
@@ -52,13 +52,13 @@ GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 
 MILLISECOND = 1e-3
 UNITS = ((2, 2000, MILLISECOND), (0.002, 0.5, 1.0), (10_000, 2_000_000, 1e-6))
-"""From which to which number of FrameTime it is taken in which unit, in seconds. It is defined in
+"""Ranges of FrameTime, from and to, and the unit of each in seconds. FrameTime is defined in
 milliseconds (PS3.3, C.7.6.5), and no scanner stores a clip of more than 500 frames/s; some write
-seconds, and some microseconds. What lies between could be either, and is not believed."""
+seconds, and some microseconds. What lies between two ranges may be either, and is not believed."""
 OTHER_UNIT = "FrameTime is not in milliseconds; it is taken in the unit in which it makes sense"
 NO_TIME = "FrameTime makes no sense; 25 frames/s are taken"
 MISSING = "the pixels are missing or damaged"
-TAGS = [
+PICTURE_KEYWORDS = [
     "BitsAllocated",
     "BitsStored",
     "CineRate",
@@ -165,7 +165,7 @@ class Dicom(CaptureDevice):
         with ExitStack() as stack, _reading(path, MISSING):
             self._file = stack.enter_context(path.open("rb"))
             for index in range(self.frames):
-                _stream(self._file, path, self._dataset, self._layout, index)
+                _frame_bytes(self._file, path, self._dataset, self._layout, index)
             stack.pop_all()
 
     def close(self) -> None:
@@ -206,9 +206,9 @@ def _reading(path: Path, fault: str) -> Iterator[None]:
 
 
 def _open(path: Path) -> tuple["Dataset", Header, PixelLayout]:
-    """The attributes in `TAGS`, in our words too, and where the frames lie.
+    """The attributes in `PICTURE_KEYWORDS`, the header made of them, and where the frames lie.
 
-    Raises BadInput where they belong to no picture we can decode.
+    Raises BadInput where they belong to no picture that can be decoded.
     """
     PYDICOM.require()
     require_regular(path)
@@ -223,7 +223,7 @@ def _open(path: Path) -> tuple["Dataset", Header, PixelLayout]:
             if syntax == DeflatedExplicitVRLittleEndian:
                 raise BadInput(f"{path}: no decoder for {syntax.name}")
             file = stack.enter_context(path.open("rb"))
-            dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
+            dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*PICTURE_KEYWORDS])
             _check_readable(path, dataset)
         with _reading(path, "a damaged DICOM header"):
             stated = int(dataset.get("NumberOfFrames") or 1)
@@ -243,7 +243,7 @@ def _check_readable(path: Path, dataset: "Dataset") -> None:
         raise BadInput(f"{path}: no picture in this DICOM file")
     check_size(path, int(dataset.Columns), int(dataset.Rows))
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax not in READ:
+    if syntax not in DECODABLE:
         raise BadInput(f"{path}: no decoder for {syntax.name}")
     kind = dataset.PhotometricInterpretation
     if kind not in COLOUR | GREY | {"PALETTE COLOR"}:
@@ -253,7 +253,7 @@ def _check_readable(path: Path, dataset: "Dataset") -> None:
 
 
 def _describe(dataset: "Dataset", stated: int, frames: int) -> Header:
-    """The attributes in our words: `frames` are there, `stated` in the header."""
+    """The header made of the attributes: `frames` are there, `stated` are named."""
     patient = str(dataset.get("PatientID") or "").strip()
     digest = hashlib.sha256(patient.encode()).hexdigest()[:16]
     times, note = _times(dataset, frames)
@@ -313,7 +313,7 @@ def _read_pixels(
     file: BinaryIO, path: Path, dataset: "Dataset", layout: PixelLayout, index: int
 ) -> tuple[Pixels, str | None]:
     """Frame `index` as it is shown, and what of the header it contradicts."""
-    data = _stream(file, path, dataset, layout, index)
+    data = _frame_bytes(file, path, dataset, layout, index)
     values = decode_frame(dataset, data, layout.subsampled)
     kind = dataset.PhotometricInterpretation
     if kind not in COLOUR:
@@ -330,12 +330,12 @@ def _read_pixels(
     return np.ascontiguousarray(values[..., ::-1]), None if as_told else OTHER_COLOURS
 
 
-def _stream(
+def _frame_bytes(
     file: BinaryIO, path: Path, dataset: "Dataset", layout: PixelLayout, index: int
 ) -> bytes:
     """The bytes of frame `index`. Raises BadInput where a coded one has not the header's size."""
     data = read_span(file, layout.spans[index])
-    if dataset.file_meta.TransferSyntaxUID in UNCODED | {RLE}:
+    if dataset.file_meta.TransferSyntaxUID in UNCOMPRESSED | {RLE}:
         return data
     data = codestream(data)
     if stated_size(data) != (dataset.Columns, dataset.Rows):

@@ -8,6 +8,7 @@ PS3.3 and PS3.5 are parts of the standard (dicom.nema.org).
 import mmap
 import re
 import struct
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -23,14 +24,15 @@ from devices.quiet import quiet
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# PS3.5, section 10 and annex A: what is not coded, RLE, and the JPEGs that scanners write.
-# Big endian is retired, and pydicom reads its palettes wrongly.
-UNCODED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
+IMPLICIT_VR = "1.2.840.10008.1.2"
+UNCOMPRESSED = frozenset({IMPLICIT_VR, "1.2.840.10008.1.2.1"})
 RLE = "1.2.840.10008.1.2.5"
 JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
 JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))
 JPEG2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91))
-READ = UNCODED | {RLE} | JPEG | JPEG_LS | JPEG2000
+DECODABLE = UNCOMPRESSED | {RLE} | JPEG | JPEG_LS | JPEG2000
+"""The transfer syntaxes that are read (PS3.5, section 10 and annex A): uncompressed, RLE, and the
+JPEGs that scanners write. Big endian is retired, and pydicom reads its palettes wrongly."""
 
 DECODER = "pylibjpeg"
 """Named, so that training and device decode alike whatever else is installed; and GDCM, which
@@ -45,8 +47,6 @@ PIXEL_MODULE = (
 )
 """What a decoder must know (PS3.3, C.7.6.3)."""
 
-IMPLICIT_VR = "1.2.840.10008.1.2"
-UNDEFINED = 0xFFFFFFFF
 ITEM, DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 J2K_BEGIN = b"\xff\x4f\xff\x51"
 JP2_BEGIN = b"\x00\x00\x00\x0cjP  "
@@ -72,7 +72,7 @@ class PixelLayout(NamedTuple):
     spans: tuple[Span, ...]
     """Of each frame."""
     subsampled: bool
-    """Uncoded YBR_FULL_422: two pixels share their colour."""
+    """Uncompressed YBR_FULL_422: two pixels share their colour."""
 
 
 def find_frames(path: Path, file: BinaryIO, dataset: "Dataset", stated: int) -> PixelLayout:
@@ -88,17 +88,17 @@ def find_frames(path: Path, file: BinaryIO, dataset: "Dataset", stated: int) -> 
     if syntax != IMPLICIT_VR:
         file.read(4)
     (length,) = struct.unpack("<I", file.read(4))
-    if syntax in UNCODED:
+    if syntax in UNCOMPRESSED:
         start, end = file.tell(), path.stat().st_size
-        layout = _uncoded(dataset, stated, start, min(length, end - start))
+        layout = _uncompressed(dataset, stated, start, min(length, end - start))
     else:
-        layout = PixelLayout(_coded(file, syntax, path.stat().st_size), False)
+        layout = PixelLayout(_encapsulated(file, syntax, path.stat().st_size), False)
     if len(layout.spans) < stated:
         raise BadInput(f"{path}: {len(layout.spans)} of {stated} frames can be read")
     return layout
 
 
-def _uncoded(dataset: "Dataset", stated: int, start: int, length: int) -> PixelLayout:
+def _uncompressed(dataset: "Dataset", stated: int, start: int, length: int) -> PixelLayout:
     """Frames of equal size, one behind the other.
 
     Of three samples YBR_FULL_422 stores two for each pixel (PS3.3, C.7.6.3.1.2), all else three:
@@ -127,7 +127,7 @@ def _uncoded(dataset: "Dataset", stated: int, start: int, length: int) -> PixelL
     return PixelLayout(tuple(((start + index * size, size),) for index in range(count)), subsampled)
 
 
-def _coded(file: BinaryIO, syntax: str, size: int) -> tuple[Span, ...]:
+def _encapsulated(file: BinaryIO, syntax: str, size: int) -> tuple[Span, ...]:
     """Frames in fragments (PS3.5, A.4): what begins as a picture begins a frame.
 
     The table of offsets, which may be empty or of another file, is not needed.
@@ -189,19 +189,19 @@ def codestream(data: bytes) -> bytes:
 
     A box is its length, its type, and perhaps a longer length (ISO/IEC 15444-1, annex I.4).
     """
-    place = 0
-    while data.startswith(JP2_BEGIN) and place + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
+    offset = 0
+    while data.startswith(JP2_BEGIN) and offset + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, offset)
         head = 8
         if length == 1:
-            (length,) = struct.unpack_from(">Q", data, place + 8)
+            (length,) = struct.unpack_from(">Q", data, offset + 8)
             head = 16
-        end = place + length if length else len(data)
+        end = offset + length if length else len(data)
         if kind == b"jp2c":
-            return data[place + head : end]
+            return data[offset + head : end]
         if length < head and length:
             break
-        place = end
+        offset = end
     return data
 
 
@@ -217,23 +217,23 @@ def stated_size(stream: bytes) -> tuple[int, int]:
         if channels not in (1, 3):
             raise ValueError(f"{channels} channels")
         return right - left, bottom - top
-    for marker, place in _segments(stream):
+    for marker, offset in _segments(stream):
         if marker == SOF55:
-            height, width = struct.unpack_from(">2H", stream, place + 1)
+            height, width = struct.unpack_from(">2H", stream, offset + 1)
             return width, height
     width, height = imagesize.get(BytesIO(stream))
     return width, height
 
 
 def _segments(stream: bytes) -> list[tuple[int, int]]:
-    """Marker and place of the content of each segment before the coded pixels of a JPEG."""
-    place, segments = 2, []
-    while (marker := struct.unpack_from(">H", stream, place)[0]) != START_OF_SCAN:
-        segments.append((marker, place + 4))
+    """Marker and offset of the content of each segment before the coded pixels of a JPEG."""
+    offset, segments = 2, []
+    while (marker := struct.unpack_from(">H", stream, offset)[0]) != START_OF_SCAN:
+        segments.append((marker, offset + 4))
         if marker != 0xFFFF:  # a byte that fills
-            place += 2 + struct.unpack_from(">H", stream, place + 2)[0]
+            offset += 2 + struct.unpack_from(">H", stream, offset + 2)[0]
         else:
-            place += 1
+            offset += 1
     return segments
 
 
@@ -255,13 +255,13 @@ def decode_frame(dataset: "Dataset", data: bytes, subsampled: bool) -> NDArray[A
     colour = int(dataset.SamplesPerPixel) == 3
     if colour:
         frame.PhotometricInterpretation = "YBR_FULL_422" if subsampled else "RGB"
-    coded = dataset.file_meta.TransferSyntaxUID not in UNCODED
-    frame.PixelData = encapsulate([data]) if coded else data
-    frame["PixelData"].VR = "OB" if coded or dataset.BitsAllocated == 8 else "OW"
-    if dataset.file_meta.TransferSyntaxUID == RLE:
-        with quiet():  # its decoder is in Rust, and tells stderr when it panics
-            return pixel_array(frame, raw=colour, decoding_plugin=DECODER)
-    return pixel_array(frame, raw=colour, decoding_plugin=DECODER)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    compressed = syntax not in UNCOMPRESSED
+    frame.PixelData = encapsulate([data]) if compressed else data
+    frame["PixelData"].VR = "OB" if compressed or dataset.BitsAllocated == 8 else "OW"
+    # The decoder of RLE is in Rust, and tells stderr when it panics.
+    with quiet() if syntax == RLE else nullcontext():
+        return pixel_array(frame, raw=colour, decoding_plugin=DECODER)
 
 
 def is_ybr(dataset: "Dataset", data: bytes, values: NDArray[Any], subsampled: bool) -> bool:
@@ -286,7 +286,7 @@ def is_ybr(dataset: "Dataset", data: bytes, values: NDArray[Any], subsampled: bo
     if by_stream is not None:
         return by_stream
     kind = str(dataset.PhotometricInterpretation)
-    return kind == "YBR_FULL" or (kind == "YBR_FULL_422" and syntax not in UNCODED)
+    return kind == "YBR_FULL" or (kind == "YBR_FULL_422" and syntax not in UNCOMPRESSED)
 
 
 def _jpeg_is_ybr(stream: bytes) -> bool | None:
@@ -297,17 +297,17 @@ def _jpeg_is_ybr(stream: bytes) -> bool | None:
     """
     frame: tuple[int, int] | None = None
     adobe = None
-    for marker, place in _segments(stream):
-        if marker == 0xFFE0 and stream[place : place + 5] == b"JFIF\0":
+    for marker, offset in _segments(stream):
+        if marker == 0xFFE0 and stream[offset : offset + 5] == b"JFIF\0":
             return True
-        if marker == 0xFFEE and stream[place : place + 5] == b"Adobe":
-            adobe = bool(stream[place + 11])
+        if marker == 0xFFEE and stream[offset : offset + 5] == b"Adobe":
+            adobe = bool(stream[offset + 11])
         if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
-            frame = marker, place
+            frame = marker, offset
     if adobe is not None or frame is None:
         return adobe
-    marker, place = frame
-    components = [stream[place + 6 + 3 * index :][:2] for index in range(stream[place + 5])]
+    marker, offset = frame
+    components = [stream[offset + 6 + 3 * index :][:2] for index in range(stream[offset + 5])]
     if bytes(name for name, _ in components).lower() == b"rgb":
         return False
     if marker != LOSSLESS and len({sampling for _, sampling in components}) > 1:
@@ -320,12 +320,12 @@ def _j2k_is_ybr(stream: bytes) -> bool | None:
 
     COD, which says it, follows SIZ in the main header (ISO/IEC 15444-1, annex A.6.1).
     """
-    place = 2
-    while place + 4 <= len(stream):
-        marker, length = struct.unpack_from(">2H", stream, place)
+    offset = 2
+    while offset + 4 <= len(stream):
+        marker, length = struct.unpack_from(">2H", stream, offset)
         if marker == 0xFF52:
-            return False if stream[place + 8] else None
+            return False if stream[offset + 8] else None
         if marker == 0xFF90 or length < 2:  # a tile begins
             return None
-        place += 2 + length
+        offset += 2 + length
     return None

@@ -17,7 +17,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
 from devices.capture.dicom_network import end_quietly, keep_silent
-from devices.capture.dicom_pixels import READ
+from devices.capture.dicom_pixels import DECODABLE
 from devices.errors import BadInput
 
 MAX_ASSOCIATIONS = 4
@@ -153,7 +153,7 @@ class DicomServer:
         entity.acse_timeout, entity.dimse_timeout = NEGOTIATION_SECONDS, CALLER_SILENCE_SECONDS
         entity.network_timeout = ASSOCIATION_IDLE_SECONDS
         for image in IMAGE_CLASSES:
-            entity.add_supported_context(image, sorted(READ))
+            entity.add_supported_context(image, sorted(DECODABLE))
         entity.add_supported_context(ECHO_CLASS)
         self._take = take
         handlers: list[Any] = [

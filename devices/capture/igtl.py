@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from fastcrc.crc64 import ecma_182
 
-from devices.capture.arrival import ArrivalTime
+from devices.capture.arrival import CaptureTime
 from devices.capture.size import check_size
 from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, SonoliteError
@@ -118,11 +118,11 @@ class Igtl(CaptureDevice):
     def _follow(self) -> Generator[Frame | SonoliteError, None, None]:
         """Frames and what keeps them away; holds the half-read message. Ends with DeviceLost."""
         index = wrong = 0
-        arrival = ArrivalTime(self._clock())
+        capture_time = CaptureTime(self._clock())
         while True:
             asked = self._clock()
             header = yield from self._receive(HEADER.size)
-            captured = arrival.came(asked, self._clock())
+            captured = capture_time.of_message(asked, self._clock())
             version, kind, device, _, size, crc = HEADER.unpack(header)
             if version not in VERSIONS or size > MAX_MESSAGE:
                 raise DeviceLost(

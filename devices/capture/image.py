@@ -29,8 +29,10 @@ MAX_IMAGE_BYTES = 512 << 20
 MAX_PAGES = 10_000
 MAX_ANIMATION = 2 * MAX_PIXELS
 """Pixels of all pictures of an animation, which are held at once: 512 MB."""
+NEW_SUBFILE_TYPE = 254
 REDUCED, MASK = 1, 4
-"""Bits of NewSubfileType (TIFF 6.0, section 8): what is no picture of its own."""
+"""The tag of a directory, and its bits for what is no picture of its own (TIFF 6.0, section 8)."""
+DAMAGED_IMAGE = "the image is damaged, or of a kind that cannot be shown"
 
 
 def read_image(path: Path) -> Pixels:
@@ -40,10 +42,7 @@ def read_image(path: Path) -> Pixels:
     Raises BadInput where there is no such file, where it is no image, where it holds more than one
     picture, or where its size is refused (`devices.capture.size`).
     """
-    data, pages = _load(path)
-    if pages > 1:
-        raise BadInput(f"{path}: holds {pages} pictures; save each as a file of its own")
-    return next(_pictures(path, data, 1))
+    return next(_pictures(path, _load_single(path), 1))
 
 
 def shown_size(path: Path) -> tuple[int, int]:
@@ -51,9 +50,7 @@ def shown_size(path: Path) -> tuple[int, int]:
 
     Raises BadInput as `read_image` does, as far as the file's headers tell.
     """
-    data, pages = _load(path)
-    if pages > 1:
-        raise BadInput(f"{path}: holds {pages} pictures; save each as a file of its own")
+    data = _load_single(path)
     width, height = imagesize.get(BytesIO(data), exif_rotation=False)
     orientation = (tiff_orientation if data[:4] in TIFF_ORDERS else stored_orientation)(data)
     return (height, width) if orientation >= 5 else (width, height)
@@ -79,13 +76,21 @@ def count_pages(data: bytes) -> int:
         return _gif_pictures(data)
     if data[8:12] == b"WEBP":
         return max(1, _webp_pictures(data))
-    if data[:8] == PNG_BEGIN and (place := data.find(b"acTL", 8, data.find(b"IDAT"))) > 0:
-        return max(1, int(struct.unpack_from(">I", data, place + 4)[0]))
+    if data[:8] == PNG_BEGIN and (offset := data.find(b"acTL", 8, data.find(b"IDAT"))) > 0:
+        return max(1, int(struct.unpack_from(">I", data, offset + 4)[0]))
     return 1
 
 
+def _load_single(path: Path) -> bytes:
+    """The file of a single picture. Raises BadInput as `_load` does, and for several pictures."""
+    data, pages = _load(path)
+    if pages > 1:
+        raise BadInput(f"{path}: holds {pages} pictures; save each as a file of its own")
+    return data
+
+
 def _load(path: Path) -> tuple[bytes, int]:
-    """The file, and how many pictures are in there.
+    """The bytes of a file, and how many pictures it holds.
 
     Raises BadInput where it is no image, or its size is refused.
     """
@@ -109,39 +114,48 @@ def _load(path: Path) -> tuple[bytes, int]:
 def _pictures(path: Path, data: bytes, pages: int) -> Iterator[Pixels]:
     """The pictures of a file that holds so many. Raises BadInput for a damaged one."""
     coded = np.frombuffer(data, np.uint8)
-    damaged = f"{path}: the image is damaged, or of a kind that cannot be shown"
     tiff = _tiff_pages(data) if data[:4] in TIFF_ORDERS else []
     if pages == 1 and tiff in ([], [0]):
         pixels = _decode(coded)
         if pixels is None:
-            raise BadInput(damaged)
+            raise BadInput(f"{path}: {DAMAGED_IMAGE}")
         yield turn(_checked(path, pixels), stored_orientation(data))
     elif tiff:
-        for page in tiff:
-            try:
-                ok, pictures = cv2.imdecodemulti(coded, AS_STORED, range=(page, page + 1))
-            except cv2.error:
-                ok, pictures = False, ()
-            if not ok or len(pictures) != 1:
-                raise BadInput(f"{path}: page {page + 1} is damaged, or cannot be shown")
-            yield _checked(path, pictures[0])
+        yield from _decode_pages(path, coded, tiff)
     else:
-        width, height = imagesize.get(BytesIO(data))
-        if width * height * pages > MAX_ANIMATION:
-            raise BadInput(
-                f"{path}: {pages} pictures of {width} x {height} are too many; make a video of them"
-            )
-        if not hasattr(cv2, "imdecodeanimation"):
-            raise BadInput(f"{path}: an animation; OpenCV 4.11 or newer is needed to read it")
-        try:
-            ok, animation = cv2.imdecodeanimation(coded)
-        except cv2.error as error:
-            raise BadInput(damaged) from error
-        if not ok or len(animation.frames) != pages:
-            raise BadInput(damaged)
         orientation = stored_orientation(data)
-        for frame in animation.frames:
-            yield turn(_checked(path, frame[..., :3]), orientation)
+        for picture in _decode_animation(path, data, pages):
+            yield turn(_checked(path, picture), orientation)
+
+
+def _decode_pages(path: Path, coded: NDArray[np.uint8], pages: list[int]) -> Iterator[Pixels]:
+    """The pages of a TIFF with these numbers, turned by its reader."""
+    for page in pages:
+        try:
+            ok, pictures = cv2.imdecodemulti(coded, AS_STORED, range=(page, page + 1))
+        except cv2.error:
+            ok, pictures = False, ()
+        if not ok or len(pictures) != 1:
+            raise BadInput(f"{path}: page {page + 1} is damaged, or cannot be shown")
+        yield _checked(path, pictures[0])
+
+
+def _decode_animation(path: Path, data: bytes, pages: int) -> list[NDArray[Any]]:
+    """The pictures of an animation, each ``H x W x 3`` (BGR), as they are stored."""
+    width, height = imagesize.get(BytesIO(data))
+    if width * height * pages > MAX_ANIMATION:
+        raise BadInput(
+            f"{path}: {pages} pictures of {width} x {height} are too many; make a video of them"
+        )
+    if not hasattr(cv2, "imdecodeanimation"):
+        raise BadInput(f"{path}: an animation; OpenCV 4.11 or newer is needed to read it")
+    try:
+        ok, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
+    except cv2.error as error:
+        raise BadInput(f"{path}: {DAMAGED_IMAGE}") from error
+    if not ok or len(animation.frames) != pages:
+        raise BadInput(f"{path}: {DAMAGED_IMAGE}")
+    return [frame[..., :3] for frame in animation.frames]
 
 
 def _checked(path: Path, pixels: NDArray[Any]) -> Pixels:
@@ -153,6 +167,7 @@ def _checked(path: Path, pixels: NDArray[Any]) -> Pixels:
 
 
 def _decode(data: NDArray[np.uint8]) -> NDArray[Any] | None:
+    """The pixels of a single picture as they are stored; None for a damaged one."""
     if data[:3].tobytes() == JPEG_BEGIN:
         return decode_jpeg(data)
     try:
@@ -173,7 +188,7 @@ def _tiff_pages(data: bytes) -> list[int]:
         kind = 0
         for index in range(count):
             tag, _, _, value = struct.unpack_from(f"{order}HHII", data, start + 2 + 12 * index)
-            if tag == 254:  # NewSubfileType
+            if tag == NEW_SUBFILE_TYPE:
                 kind = value
         if not kind & (REDUCED | MASK):
             pages.append(len(seen))
@@ -187,31 +202,31 @@ def _tiff_pages(data: bytes) -> list[int]:
 def _gif_pictures(data: bytes) -> int:
     """Image descriptors of a GIF (GIF89a, 20)."""
     packed = data[10]
-    place = 13 + (3 << (packed & 7) + 1 if packed & 0x80 else 0)
+    offset = 13 + (3 << (packed & 7) + 1 if packed & 0x80 else 0)
     count = 0
-    while data[place] != 0x3B:
-        if data[place] == 0x2C:
+    while data[offset] != 0x3B:
+        if data[offset] == 0x2C:
             count += 1
-            packed = data[place + 9]
-            place += 11 + (3 << (packed & 7) + 1 if packed & 0x80 else 0)
-        elif data[place] == 0x21:
-            place += 2
+            packed = data[offset + 9]
+            offset += 11 + (3 << (packed & 7) + 1 if packed & 0x80 else 0)
+        elif data[offset] == 0x21:
+            offset += 2
         else:
             raise ValueError("no block of a GIF")
-        while data[place]:
-            place += 1 + data[place]
-        place += 1
+        while data[offset]:
+            offset += 1 + data[offset]
+        offset += 1
     return count
 
 
 def _webp_pictures(data: bytes) -> int:
     """Chunks ANMF of a WebP."""
-    count, place = 0, 12
+    count, offset = 0, 12
     (size,) = struct.unpack_from("<I", data, 4)
     if size + 8 > len(data):
         raise ValueError("cut off")
-    while place + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, place)
+    while offset + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, offset)
         count += kind == b"ANMF"
-        place += 8 + length + length % 2
+        offset += 8 + length + length % 2
     return count

@@ -9,7 +9,6 @@ DICOM = frozenset({".dcm", ".dicom", ".ima"})
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 """What the names of image files, of DICOM files, and of videos end in, in small letters."""
 
-
 RECORD_MANIFEST = "sonolite-record.json"
 """The file by which a folder is the record of a session."""
 
@@ -36,8 +35,8 @@ MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (8, b"AVI ", Kind.VIDEO),
     (0, b"\x1aE\xdf\xa3", Kind.VIDEO),
 )
-"""Where which bytes stand in what. A DICOM file may begin like a TIFF, so that it stands first; BMP
-has too short a mark to be believed without its name."""
+"""The offset of the bytes by which a kind of file is known. A DICOM file may begin like a TIFF, so
+that it stands first; BMP has too short a mark to be believed without its name."""
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -49,8 +48,8 @@ def kind_of(path: Path) -> Kind | None:
                 head = file.read(HEAD)
     except (OSError, ValueError):
         head = b""
-    for place, mark, kind in MAGIC:
-        if head[place : place + len(mark)] == mark:
+    for offset, mark, kind in MAGIC:
+        if head[offset : offset + len(mark)] == mark:
             return kind
     suffix = path.suffix.lower()
     for suffixes, kind in ((IMAGES, Kind.IMAGE), (DICOM, Kind.DICOM), (VIDEOS, Kind.VIDEO)):

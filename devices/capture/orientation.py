@@ -45,29 +45,29 @@ def tiff_orientation(data: bytes) -> int:
 def _exif(data: bytes) -> Iterator[bytes]:
     """The EXIF entries, each a TIFF without pixels."""
     if data.startswith(b"\xff\xd8"):
-        place = 2
-        while data[place] == 0xFF and data[place + 1] not in (0xDA, 0xD9):
-            if data[place + 1] == 0xFF:  # a byte that fills
-                place += 1
+        offset = 2
+        while data[offset] == 0xFF and data[offset + 1] not in (0xDA, 0xD9):
+            if data[offset + 1] == 0xFF:  # a byte that fills
+                offset += 1
                 continue
-            (length,) = struct.unpack_from(">H", data, place + 2)
-            if data[place + 1] == 0xE1 and data[place + 4 : place + 10] == b"Exif\0\0":
-                yield data[place + 10 : place + 2 + length]
-            place += 2 + length
+            (length,) = struct.unpack_from(">H", data, offset + 2)
+            if data[offset + 1] == 0xE1 and data[offset + 4 : offset + 10] == b"Exif\0\0":
+                yield data[offset + 10 : offset + 2 + length]
+            offset += 2 + length
     elif data.startswith(b"\x89PNG"):
-        place = 8
-        while place + 8 <= len(data):
-            length, kind = struct.unpack_from(">I4s", data, place)
+        offset = 8
+        while offset + 8 <= len(data):
+            length, kind = struct.unpack_from(">I4s", data, offset)
             if kind == b"eXIf":
-                yield data[place + 8 : place + 8 + length]
-            place += 12 + length
+                yield data[offset + 8 : offset + 8 + length]
+            offset += 12 + length
     elif data[8:12] == b"WEBP":
-        place = 12
-        while place + 8 <= len(data):
-            kind, length = struct.unpack_from("<4sI", data, place)
+        offset = 12
+        while offset + 8 <= len(data):
+            kind, length = struct.unpack_from("<4sI", data, offset)
             if kind == b"EXIF":
-                yield data[place + 8 : place + 8 + length].removeprefix(b"Exif\0\0")
-            place += 8 + length + length % 2
+                yield data[offset + 8 : offset + 8 + length].removeprefix(b"Exif\0\0")
+            offset += 8 + length + length % 2
 
 
 def _entry(tiff: bytes) -> int:

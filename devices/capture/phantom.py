@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.capture.source_uri import SourceUri
+from devices.capture.source_uri import SourceUri, read_options
 from devices.errors import BadInput, EndOfRecording
 from devices.frame import Box, CaptureDevice, Clock, Frame, Pixels
 
@@ -94,7 +93,7 @@ class Phantom(CaptureDevice):
         self._next = 0
         self._start: float | None = None
         self._look = LOOKS.get(nodule)
-        self._dice = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(seed)
         self.picture = Box(width // 8, height // 12, width * 3 // 4, height * 5 // 6)
         """Where the ultrasound picture lies on the screen."""
         self._screen = self._draw_screen(width, height)
@@ -214,17 +213,17 @@ class Phantom(CaptureDevice):
         self._carotids = [(wide / 2 + side * 0.53 * h, 0.52 * h) for side in (-1, 1)]
         attenuation = 10 ** (-0.55 * y)
         self._echo = (echo * attenuation).astype(np.float32)
-        angles = self._dice.uniform(0, 2 * np.pi, 3)
+        angles = self._rng.uniform(0, 2 * np.pi, 3)
         self._lobes = [(3, angles[0], 1.0), (5, angles[1], 0.7), (8, angles[2], 0.45)]
         count = self._look.foci if self._look is not None else 0
-        self._foci = self._dice.uniform(-0.62, 0.62, (count, 2))
+        self._foci = self._rng.uniform(-0.62, 0.62, (count, 2))
 
     def _scatter(self, shape: tuple[int, int]) -> NDArray[np.complex64]:
         """Complex scatterers through the point-spread function, of unit mean power."""
         sigma = self.picture.h / 400  # the resolution cell keeps its share of the picture
         parts = [
             cv2.GaussianBlur(
-                self._dice.standard_normal(shape).astype(np.float32),
+                self._rng.standard_normal(shape).astype(np.float32),
                 (0, 0),
                 sigmaX=2.0 * sigma,
                 sigmaY=0.9 * sigma,
@@ -237,14 +236,14 @@ class Phantom(CaptureDevice):
 
     def _fibres(self, shape: tuple[int, int]) -> Field:
         """Streaks along the array, as fat septa and muscle fibres give; around zero."""
-        noise = self._dice.standard_normal(shape).astype(np.float32)
+        noise = self._rng.standard_normal(shape).astype(np.float32)
         sigma = self.picture.h / 400
         streaks = cv2.GaussianBlur(noise, (0, 0), sigmaX=28 * sigma, sigmaY=1.6 * sigma)
         return np.asarray(streaks / streaks.std() * 0.5, dtype=np.float32)
 
     def _clouds(self, shape: tuple[int, int]) -> Field:
         """Slow unevenness of the gland; around zero, of unit deviation."""
-        noise = self._dice.standard_normal(shape).astype(np.float32)
+        noise = self._rng.standard_normal(shape).astype(np.float32)
         clouds = cv2.GaussianBlur(noise, (0, 0), sigmaX=self.picture.h / 40)
         return np.asarray(clouds / clouds.std(), dtype=np.float32)
 
@@ -308,13 +307,6 @@ def _patch(field: Field, cx: float, cy: float, rx: float, ry: float) -> tuple[Fi
 
 def open_phantom(uri: str | SourceUri, clock: Clock = time.monotonic) -> Phantom:
     """The simulated probe with the options of its URI. Raises BadInput for an invalid option."""
-    uri, options = SourceUri(uri), {}
-    for name, word in parse_qsl(uri.unexpanded.partition("?")[2], keep_blank_values=True):
-        if name not in PHANTOM_OPTIONS:
-            known = ", ".join(PHANTOM_OPTIONS)
-            raise BadInput(f"{uri}: an option that it does not have; there are {known}")
-        try:
-            options[name] = PHANTOM_OPTIONS[name](word)
-        except (ValueError, KeyError):
-            raise BadInput(f"{uri}: no value for {name} that can be read") from None
-    return Phantom(**options, clock=clock)
+    uri = SourceUri(uri)
+    query = uri.unexpanded.partition("?")[2]
+    return Phantom(**read_options(uri, query, PHANTOM_OPTIONS), clock=clock)

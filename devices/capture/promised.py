@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 Atom = tuple[bytes, int, int]
-"""Type, and where the content begins and ends."""
+"""A box of ISO/IEC 14496-12: its type, and the offsets where its content begins and ends."""
 MAX_ATOMS = 1_000_000
-"""Boxes of a file that are looked at."""
+"""Atoms of a file that are looked at."""
 
 
 def promised_frames(path: Path) -> int | None:
@@ -36,9 +36,9 @@ def promised_bytes(path: Path) -> int | None:
     """The bytes that a Matroska file says that it has; None for another file, or a streamed one."""
     try:
         with path.open("rb") as file:
-            place = 0
+            offset = 0
             for kind in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):
-                file.seek(place)
+                file.seek(offset)
                 if file.read(4) != kind:
                     return None
                 first = file.read(1)[0]
@@ -47,13 +47,14 @@ def promised_bytes(path: Path) -> int | None:
                 size = int.from_bytes(bytes([first & (1 << 8 - width) - 1]) + rest, "big")
                 if len(rest) < width - 1 or size == (1 << 7 * width) - 1:
                     return None
-                place = file.tell() + size
-            return place
+                offset = file.tell() + size
+            return offset
     except (OSError, IndexError, ValueError):
         return None
 
 
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Atom]:
+def _atoms(file: BinaryIO, start: int, end: int) -> Iterator[Atom]:
+    """The atoms between two offsets, one after the other."""
     for _ in range(MAX_ATOMS):
         file.seek(start)
         if start + 8 > end:
@@ -70,49 +71,60 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Atom]:
         start = stop
 
 
-def _inside(file: BinaryIO, box: Atom | None, *kinds: bytes) -> Atom | None:
-    """The first box along the way of `kinds`."""
+def _inside(file: BinaryIO, atom: Atom | None, *kinds: bytes) -> Atom | None:
+    """The first atom at the path `kinds` below another; None where there is none."""
     for kind in kinds:
-        if box is None:
+        if atom is None:
             return None
-        box = next((inner for inner in _boxes(file, *box[1:]) if inner[0] == kind), None)
-    return box
+        atom = next((inner for inner in _atoms(file, *atom[1:]) if inner[0] == kind), None)
+    return atom
 
 
 def _mp4(file: BinaryIO, size: int) -> int | None:
     """Samples of the first video track: in its table, and in the fragments that follow."""
     track, count = None, 0
-    for box in _boxes(file, 0, size):
-        if box[0] == b"moov" and track is None:
-            for trak in _boxes(file, *box[1:]):
-                if trak[0] == b"trak" and track is None and _handler(file, trak) == b"vide":
-                    track = _track_id(file, trak)
-                    table = _inside(file, trak, b"mdia", b"minf", b"stbl", b"stsz")
-                    if table is not None:
-                        file.seek(table[1] + 8)
-                        (count,) = struct.unpack(">I", file.read(4))
-        elif box[0] == b"moof":
-            for traf in _boxes(file, *box[1:]):
-                if traf[0] == b"traf":
-                    count += _fragment(file, traf, track)
+    for atom in _atoms(file, 0, size):
+        if atom[0] == b"moov" and track is None:
+            track, count = _first_video_track(file, atom)
+        elif atom[0] == b"moof":
+            fragments = (traf for traf in _atoms(file, *atom[1:]) if traf[0] == b"traf")
+            count += sum(_fragment(file, traf, track) for traf in fragments)
     return count or None
 
 
+def _first_video_track(file: BinaryIO, moov: Atom) -> tuple[int | None, int]:
+    """The number of the first video track, and the samples in its table; None and 0 without."""
+    for trak in _atoms(file, *moov[1:]):
+        if trak[0] == b"trak" and _handler(file, trak) == b"vide":
+            return _track_id(file, trak), _table_samples(file, trak)
+    return None, 0
+
+
+def _table_samples(file: BinaryIO, trak: Atom) -> int:
+    """The samples in the table of a track; 0 without a table."""
+    table = _inside(file, trak, b"mdia", b"minf", b"stbl", b"stsz")
+    if table is None:
+        return 0
+    file.seek(table[1] + 8)
+    return int(struct.unpack(">I", file.read(4))[0])
+
+
 def _handler(file: BinaryIO, trak: Atom) -> bytes:
-    box = _inside(file, trak, b"mdia", b"hdlr")
-    if box is None:
+    """The kind of a track, as `vide`; empty where it does not say."""
+    atom = _inside(file, trak, b"mdia", b"hdlr")
+    if atom is None:
         return b""
-    file.seek(box[1] + 8)
+    file.seek(atom[1] + 8)
     return file.read(4)
 
 
 def _track_id(file: BinaryIO, trak: Atom) -> int | None:
-    box = _inside(file, trak, b"tkhd")
-    if box is None:
+    atom = _inside(file, trak, b"tkhd")
+    if atom is None:
         return None
-    file.seek(box[1])
+    file.seek(atom[1])
     version = file.read(4)[0]
-    file.seek(box[1] + (20 if version == 1 else 12))
+    file.seek(atom[1] + (20 if version == 1 else 12))
     return int(struct.unpack(">I", file.read(4))[0])
 
 
@@ -125,21 +137,21 @@ def _fragment(file: BinaryIO, traf: Atom, track: int | None) -> int:
     if struct.unpack(">I", file.read(4)) != (track,):
         return 0
     count = 0
-    for box in _boxes(file, *traf[1:]):
-        if box[0] == b"trun":
-            file.seek(box[1] + 4)
+    for atom in _atoms(file, *traf[1:]):
+        if atom[0] == b"trun":
+            file.seek(atom[1] + 4)
             count += struct.unpack(">I", file.read(4))[0]
     return count
 
 
 def _avi(file: BinaryIO, size: int) -> int | None:
     """Frames of the first video stream (dwLength) without the empty chunks that repeat one."""
-    place, streams, number, count = 12, 0, -1, 0
-    while place + 8 <= size:
-        file.seek(place)
+    offset, streams, number, count = 12, 0, -1, 0
+    while offset + 8 <= size:
+        file.seek(offset)
         kind, length = struct.unpack("<4sI", file.read(8))
         if kind == b"LIST" and file.read(4) != b"movi":
-            place += 12
+            offset += 12
             continue
         if kind == b"strh":
             content = file.read(36)
@@ -151,5 +163,5 @@ def _avi(file: BinaryIO, size: int) -> int | None:
             entries = struct.iter_unpack("<4s8xI", file.read(length - length % 16))
             count -= sum(not bytes_ for chunk, bytes_ in entries if chunk[:2] == name)
             break
-        place += 8 + length + length % 2
+        offset += 8 + length + length % 2
     return count or None

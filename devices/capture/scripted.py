@@ -124,12 +124,12 @@ def tear(pixels: Pixels, seed: int) -> Pixels:
     The lost part begins at a multiple of CODEC_BLOCK_ROWS rows. It is flat grey, the last good row
     repeated, or, in colour, the green of a buffer that was never written; `seed` chooses.
     """
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     blocks = len(pixels) // CODEC_BLOCK_ROWS
-    row = CODEC_BLOCK_ROWS * int(dice.integers(max(1, blocks // 4), max(2, 3 * blocks // 4)))
+    row = CODEC_BLOCK_ROWS * int(rng.integers(max(1, blocks // 4), max(2, 3 * blocks // 4)))
     fills = [np.asarray(128, np.uint8), pixels[row - 1]]
     if pixels.ndim == 3:
         fills.append(np.asarray(UNWRITTEN_BGR, np.uint8))
     torn = pixels.copy()
-    torn[row:] = fills[int(dice.integers(len(fills)))]
+    torn[row:] = fills[int(rng.integers(len(fills)))]
     return torn

@@ -6,8 +6,6 @@ MIN_SIDE = 32
 """Pixels; nobody could judge a smaller picture."""
 MAX_PIXELS = 64_000_000
 """More than any scanner delivers; unpacked it is 192 MB, which a small board can hold."""
-
-
 MAX_MOVING_PIXELS = 1 << 24
 """Of a video or a stream, whose decoder holds several pictures: twice a screen of 3840 x 2160. A
 decoder of more took 0.8 GB for a file of 15 kB."""

@@ -9,8 +9,10 @@ so that a key goes to the user's own files, and to no message or log.
 import hashlib
 import os
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import quote, unquote
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote
 
 from devices.capture.registry import on_disk, scheme_of
 from devices.errors import BadInput
@@ -97,6 +99,26 @@ class SourceUri:
             return str(Path(self._text).resolve())
         except (OSError, ValueError, RuntimeError):  # a name that no file can have
             return self._name
+
+
+def read_options(
+    uri: SourceUri, query: str, readers: Mapping[str, Callable[[str], Any]]
+) -> dict[str, Any]:
+    """The options in the query of a source, each as its reader gives it.
+
+    A reader raises ValueError or KeyError for a value that it cannot read. Raises BadInput for that
+    and for an option without a reader. Neither is quoted: each may be a password.
+    """
+    options: dict[str, Any] = {}
+    for name, word in parse_qsl(query, keep_blank_values=True):
+        if name not in readers:
+            known = ", ".join(readers)
+            raise BadInput(f"{uri}: an option that it does not have; there are {known}")
+        try:
+            options[name] = readers[name](word)
+        except (ValueError, KeyError):
+            raise BadInput(f"{uri}: no value for {name} that can be read") from None
+    return options
 
 
 def without_secrets(line: str, words: list[str]) -> str:

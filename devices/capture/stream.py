@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from devices.capture.arrival import ArrivalTime
+from devices.capture.arrival import CaptureTime
 from devices.capture.registry import PYAV
 from devices.capture.silence_limit import SilenceLimit
 from devices.capture.size import MAX_MOVING_PIXELS, check_size
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 OPEN_TIMEOUT = 3.0
 """Seconds without an answer after which FFmpeg lets go; for each step of the opening, of which
 there are two: the connection, and a look at what comes. The first frames may take as long."""
-SILENCE = 0.8
-"""Seconds without data after which a stream that was live is lost: a pulled cable shows within one.
-A stream that is slower than this has twice the time that its last two frames took."""
+MIN_SILENCE_SECONDS = 0.8
+"""Seconds without data after which a live stream is lost: a pulled cable shows within a second. A
+slower stream has twice the time that its last frames took; see `SilenceLimit`."""
 
 BACKLOG_SECONDS, BACKLOG_FRAMES = 1.0, 100
 """After opening no more is thrown away than this: what is buffered at first is up to 0.9 s old."""
-WAIT = 0.01
-"""Seconds; a buffered frame is there sooner, a live one takes longer up to 100 frames/s."""
-WAITS = 2
-"""Frames in a row that were waited for; one also is where a burst begins."""
+LIVE_WAIT_SECONDS = 0.01
+"""Seconds that the reader waits at least for a live frame, up to 100 frames/s; a buffered frame is
+there sooner."""
+LIVE_WAITS = 2
+"""Frames in a row that must be waited for; a single wait also comes before a burst."""
 
 MAX_DAMAGED = 25
 """Damaged packets in a row after which nothing useful is to be expected."""
@@ -67,9 +68,9 @@ DECODER = {
 class Backlog:
     """Tells frames that were buffered before anyone read from those that come live.
 
-    A buffered frame is there at once, a live one is waited for. So the backlog is over once WAITS
-    frames in a row were waited for, and at the latest after BACKLOG_SECONDS or BACKLOG_FRAMES: a
-    stream that is faster than its reader never makes him wait.
+    A buffered frame is there at once, a live one is waited for. So the backlog is over once
+    LIVE_WAITS frames in a row were waited for, and at the latest after BACKLOG_SECONDS or
+    BACKLOG_FRAMES: a stream that is faster than its reader never makes it wait.
     """
 
     def __init__(self, now: float) -> None:
@@ -80,9 +81,9 @@ class Backlog:
 
     def over(self, asked: float, arrived: float) -> bool:
         """Whether the next frame, asked for and arrived at these seconds, is a live one."""
-        self._waits = self._waits + 1 if arrived - asked >= WAIT else 0
+        self._waits = self._waits + 1 if arrived - asked >= LIVE_WAIT_SECONDS else 0
         self._left -= 1
-        if self._waits >= WAITS or arrived >= self._until:
+        if self._waits >= LIVE_WAITS or arrived >= self._until:
             self._left = 0
         return self._left <= 0
 
@@ -93,7 +94,7 @@ class Connection(NamedTuple):
     container: "InputContainer"
     video: "VideoStream"
     backlog: Backlog
-    arrival: ArrivalTime
+    capture_time: CaptureTime
     silence_limit: SilenceLimit
     """How long FFmpeg waits for data; PyAV asks for it anew at every packet."""
     behind: bool
@@ -135,9 +136,9 @@ class Stream(CaptureDevice):
     def read(self, timeout: float) -> Frame:
         """Returns the next frame; see `CaptureDevice.read`.
 
-        Silence is noticed after SILENCE whatever `timeout` says, and before the first frame after
-        OPEN_TIMEOUT: FFmpeg is told beforehand. Raises DeviceLost where the server has gone, is
-        silent or sends nothing but damage, and BadInput for a size that is refused.
+        Silence is noticed after the seconds of the `SilenceLimit` whatever `timeout` says: FFmpeg
+        is told beforehand. Raises DeviceLost where the server has gone, is silent or sends nothing
+        but damage, and BadInput for a size that is refused.
         """
         try:
             with self._busy:
@@ -172,7 +173,7 @@ class Stream(CaptureDevice):
         """The next frame that is neither backlog nor damaged, and when it was captured."""
         from av import InvalidDataError
 
-        container, video, backlog, arrival, silence_limit, behind = connection
+        container, video, backlog, capture_time, silence_limit, behind = connection
         damaged = 0
         while self._clock() < deadline:
             asked = self._clock()
@@ -181,7 +182,7 @@ class Stream(CaptureDevice):
                 arrived = self._clock()
                 if arrived - asked >= silence_limit.seconds:  # as old as the silence before it
                     raise self._silent(silence_limit)
-                captured = arrival.came(asked, arrived)
+                captured = capture_time.of_message(asked, arrived)
                 if behind:
                     captured, self._began = self._began, captured
                 if not packet.size:
@@ -208,7 +209,7 @@ class Stream(CaptureDevice):
         from av.error import HTTPClientError
         from av.error import LookupError as NotBuiltIn
 
-        began, silence_limit = self._clock(), SilenceLimit(SILENCE, OPEN_TIMEOUT)
+        began, silence_limit = self._clock(), SilenceLimit(MIN_SILENCE_SECONDS, OPEN_TIMEOUT)
         timeout = cast("tuple[float, float]", (OPEN_TIMEOUT, silence_limit))
         behind = False
         try:
@@ -237,7 +238,7 @@ class Stream(CaptureDevice):
             raise BadInput(f"{self._name}: no decoder for the video in this stream")
         video.codec_context.options = DECODER
         self._began = now = self._clock()
-        return Connection(container, video, Backlog(now), ArrivalTime(now), silence_limit, behind)
+        return Connection(container, video, Backlog(now), CaptureTime(now), silence_limit, behind)
 
     def _open_bare(self, timeout: tuple[float, float]) -> "InputContainer | None":
         """MJPEG whose boundaries do not precede the pictures, found by the pictures themselves.

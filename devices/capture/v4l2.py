@@ -13,16 +13,23 @@ from typing import NamedTuple
 
 from devices.errors import BadInput, HardwareMissing
 
-CAPABILITY = Struct("=16s 32s 32s 3I 12x")
-"""Driver, card, bus; version, capabilities of the whole, and of this file."""
-FORMAT = Struct("=3I 32s I 16x")
-"""Index, buffer type, flags, name, format."""
-SIZES = Struct("=9I 8x")
-"""Index, format, kind; width and height, or the least, most and step of each."""
-INTERVALS = Struct("=11I 8x")
-"""Index, format, width, height, kind; an interval, or the least, most and step, each a fraction."""
 
-PIX_FORMAT = Struct("=I 4x 3I 188x")
+class Ioctl(NamedTuple):
+    """One request: its number, and the structure that is sent and answered."""
+
+    number: int
+    form: Struct
+
+
+QUERYCAP = Ioctl(0, Struct("=16s 32s 32s 3I 12x"))
+"""Driver, card, bus; version, capabilities of the whole, and of this file."""
+ENUM_FMT = Ioctl(2, Struct("=3I 32s I 16x"))
+"""Index, buffer type, flags, name, format."""
+ENUM_FRAMESIZES = Ioctl(74, Struct("=9I 8x"))
+"""Index, format, kind; width and height, or the least, most and step of each."""
+ENUM_FRAMEINTERVALS = Ioctl(75, Struct("=11I 8x"))
+"""Index, format, width, height, kind; an interval, or the least, most and step, each a fraction."""
+G_FMT = Ioctl(4, Struct("=I 4x 3I 188x"))
 """Buffer type; width, height and format that are set now."""
 
 CAPTURE = 1
@@ -120,7 +127,7 @@ def offered_modes(path: Path) -> list[Mode]:
         reason = getattr(error, "strerror", None) or error
         raise HardwareMissing(f"camera {path}: {reason}{hint}") from None
     try:
-        answer = _ask(device, 0, CAPABILITY)
+        answer = _ask(device, QUERYCAP)
         if answer is None or not answer[-1] & CAPTURE:
             raise HardwareMissing(f"camera {path}: no capture device; its neighbour may be one")
         return list(dict.fromkeys(_modes(device)))
@@ -130,7 +137,7 @@ def offered_modes(path: Path) -> list[Mode]:
 
 def _modes(device: int) -> Iterator[Mode]:
     """Every mode; of a range the usual values in it."""
-    for _, _, _, _, code in _each(device, 2, FORMAT, CAPTURE):
+    for _, _, _, _, code in _each(device, ENUM_FMT, CAPTURE):
         fourcc = code.to_bytes(4, "little").decode("latin-1")
         if fourcc not in PIXEL_FORMATS.values():
             continue
@@ -142,7 +149,7 @@ def _modes(device: int) -> Iterator[Mode]:
 def _sizes(device: int, code: int) -> Iterator[tuple[int, int]]:
     """Every size in a format; where the driver gives none, the size that is set."""
     answered = False
-    for _, _, kind, *numbers in _each(device, 74, SIZES, code):
+    for _, _, kind, *numbers in _each(device, ENUM_FRAMESIZES, code):
         answered = True
         if kind == DISCRETE:
             yield numbers[0], numbers[1]
@@ -152,16 +159,18 @@ def _sizes(device: int, code: int) -> Iterator[tuple[int, int]]:
             for width, height in USUAL_SIZES:
                 if least[0] <= width <= most[0] and least[1] <= height <= most[1]:
                     yield width, height
-    if not answered and (now := _ask(device, 4, PIX_FORMAT, CAPTURE)):
+    if not answered and (now := _ask(device, G_FMT, CAPTURE)):
         yield now[1], now[2]
 
 
 def _rates(device: int, code: int, width: int, height: int) -> Iterator[float]:
     """Every rate in frames a second; 0 where the driver gives none."""
     answered = False
-    for *_, kind, a, b, c, d, _, _ in _each(device, 75, INTERVALS, code, width, height):
-        answered = True
-        fastest, slowest = b / a if a else 0.0, d / c if c else 0.0
+    for *_, kind, least, per_least, most, per_most, _, _ in _each(
+        device, ENUM_FRAMEINTERVALS, code, width, height
+    ):
+        answered = True  # an interval is a fraction of a second, and a rate its reciprocal
+        fastest, slowest = per_least / least if least else 0.0, per_most / most if most else 0.0
         yield fastest
         if kind != DISCRETE:
             yield from (fps for fps in USUAL_RATES if slowest <= fps <= fastest)
@@ -169,17 +178,20 @@ def _rates(device: int, code: int, width: int, height: int) -> Iterator[float]:
         yield 0.0
 
 
-def _each(device: int, number: int, form: Struct, *about: int) -> Iterator[tuple[int, ...]]:
+def _each(device: int, ioctl: Ioctl, *about: int) -> Iterator[tuple[int, ...]]:
     """The answers for index 0, 1 ... until the driver has no more."""
     for index in range(MAX_ANSWERS):
-        answer = _ask(device, number, form, index, *about)
+        answer = _ask(device, ioctl, index, *about)
         if answer is None:
             return
         yield answer
 
 
-def _ask(device: int, number: int, form: Struct, *question: int) -> tuple[int, ...] | None:
-    """One ioctl of V4L2; None where the driver refuses."""
+def _ask(device: int, ioctl: Ioctl, *question: int) -> tuple[int, ...] | None:
+    """The answer to a request that begins with the numbers of `question`; None where the driver
+    refuses.
+    """
+    number, form = ioctl
     buffer = bytearray(form.size)
     for place, value in enumerate(question):
         buffer[4 * place : 4 * place + 4] = value.to_bytes(4, "little")

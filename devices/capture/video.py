@@ -23,20 +23,20 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 # container's count of them tell whether the end is missing.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "ignore_editlist;1")
 
-SLACK = 3
-"""Frames that may lack: those at a cut that lean on frames before it."""
+MAX_MISSING_FRAMES = 3
+"""Frames that may be missing: those at a cut that refer to frames before it."""
 
-ALONE = 1024 * 768
+MAX_SINGLE_THREAD_PIXELS = 1024 * 768
 """Pixels of a frame up to which one thread decodes: with two, MPEG-4 of 686x528 takes a quarter
 more of the processor, which inference could use, and no less time; H.264 of 1920x1080 takes two
 thirds of the time."""
 
-TURNS = {
+ROTATIONS = {
     90: cv2.ROTATE_90_CLOCKWISE,
     180: cv2.ROTATE_180,
     270: cv2.ROTATE_90_COUNTERCLOCKWISE,
 }
-"""By the degrees that a video says it is to be turned; OpenCV turns what it decodes itself."""
+"""By the degrees that a video says; OpenCV itself turns what it decodes."""
 
 
 class Video(CaptureDevice):
@@ -49,13 +49,13 @@ class Video(CaptureDevice):
         self._path, self._clock = path, clock
         width, height = self._open([cv2.CAP_PROP_N_THREADS, 1])
         check_size(path, width, height, MAX_MOVING_PIXELS)
-        if width * height > ALONE:
+        if width * height > MAX_SINGLE_THREAD_PIXELS:
             self._open([])
         self._buffers, self._shape = Buffers(), (height, width, 3)
         self.fps = nominal_rate(self._capture.get(cv2.CAP_PROP_FPS))
         self._promised = promised_frames(path) or 0
         self._status, self._bytes = path.stat(), promised_bytes(path) or 0
-        self._otherwise: Iterator[tuple[Pixels, float | None]] | None = None
+        self._pyav_pictures: Iterator[tuple[Pixels, float | None]] | None = None
         self._index = 0
 
     def _open(self, options: list[int]) -> tuple[int, int]:
@@ -80,7 +80,7 @@ class Video(CaptureDevice):
     def close(self) -> None:
         """Closes the file."""
         self._capture.release()
-        self._otherwise = None
+        self._pyav_pictures = None
 
     def read(self, timeout: float) -> Frame:  # noqa: ARG002  a file makes nobody wait
         """Returns the next frame; see `CaptureDevice.read`.
@@ -91,7 +91,7 @@ class Video(CaptureDevice):
         if picture is None:
             if self._index == 0:
                 raise BadInput(f"{self._path}: {self._without_frame()}")
-            if self._index < self._promised - SLACK:
+            if self._index < self._promised - MAX_MISSING_FRAMES:
                 raise BadInput(
                     f"{self._path}: truncated or damaged: {self._index} of "
                     f"{self._promised} frames can be read"
@@ -120,21 +120,21 @@ class Video(CaptureDevice):
 
     def _next(self) -> tuple[Pixels, float | None] | None:
         """The next picture and its time in seconds; None at the end."""
-        if self._otherwise is None:
+        if self._pyav_pictures is None:
             ok, pixels = self._capture.read(self._buffers.take(self._shape))
             if ok and pixels is not None:
                 position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 return np.asarray(pixels, dtype=np.uint8), position
             if self._index or PYAV.missing():
                 return None
-            self._otherwise = self._by_pyav()
-        return next(self._otherwise, None)
+            self._pyav_pictures = self._by_pyav()
+        return next(self._pyav_pictures, None)
 
     def _by_pyav(self) -> Iterator[tuple[Pixels, float | None]]:
         """Every frame that PyAV decodes: it brings decoders that OpenCV lacks, as for AV1."""
         import av
 
-        turn = TURNS.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360)
+        turn = ROTATIONS.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360)
         with (
             suppress(av.FFmpegError),
             self._path.open("rb") as file,

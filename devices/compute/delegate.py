@@ -40,9 +40,8 @@ class DelegateBackend(Interpreter):
         module, _ = find_interpreter()
         try:
             with quiet():
-                ctypes.CDLL(
-                    library
-                )  # load_delegate fails again, when freed, where the library is missing
+                # Where the library is missing, load_delegate would fail once more when it is freed.
+                ctypes.CDLL(library)
                 delegate = module.load_delegate(library, dict(options or {}))
         except OSError as error:
             raise HardwareMissing(f"{library}: cannot be loaded: {first_line(error)}") from error

@@ -19,11 +19,13 @@ from devices.compute.backend import BackendKind
 from devices.compute.cpu import CpuBackend
 from devices.compute.delegate import DelegateBackend
 from devices.compute.gpu import GpuBackend
+from devices.compute.interpreter import first_line
 from devices.errors import BadInput, HardwareMissing, SonoliteError
 from devices.own_process import limit_this_process, module_command
 
 FIRST_SECONDS, PROCESS_SECONDS = 40, 55
-"""Seconds to open a model and to answer the pictures; and to start the process before."""
+"""Seconds in which the model must have opened and answered the pictures; and in which the whole
+process must have ended, whose start takes some of them."""
 FIRST_MEMORY, ACCELERATOR_MEMORY = 1 << 30, 4 << 30
 """Bytes of memory beside four times the size of the model: on a CPU, and with the library of an
 accelerator. The packaged model needs 0.1 GB on a CPU."""
@@ -48,7 +50,7 @@ def open_backend(
     return DelegateBackend(model, name, library, dict(options), kind)
 
 
-def try_first(
+def try_in_process(
     kind: BackendKind,
     library: str,
     options: Sequence[tuple[str, str]],
@@ -94,7 +96,7 @@ def try_first(
             f"at most {memory >> 20} MB of memory)"
         )
     if code:
-        notes = done.stderr.decode(errors="replace").strip().splitlines() or ["no word"]
+        notes = done.stderr.decode(errors="replace").strip().splitlines() or ["it does not say why"]
         raise BadInput(f"{name}: the model cannot be tried: {notes[-1]}")
     if done.stdout:
         refusal = json.loads(done.stdout)
@@ -123,8 +125,7 @@ def main() -> NoReturn:
     except SonoliteError as error:
         refusal = {"missing": isinstance(error, HardwareMissing), "line": str(error)}
     except (RuntimeError, ValueError, MemoryError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        refusal = {"missing": False, "line": f"{name} cannot be run: {line}"}
+        refusal = {"missing": False, "line": f"{name} cannot be run: {first_line(error)}"}
     if refusal is not None:
         os.write(answer, json.dumps(refusal).encode())
     os._exit(0)  # the ends of drivers are no matter of the model

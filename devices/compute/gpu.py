@@ -85,9 +85,8 @@ class GpuBackend:
                 parts.callback(buffer.destroy)
             self._details = self._model.get_output_tensor_details(self._key)
             _mute_the_end()
-            self.run(
-                np.zeros(self.shape, np.uint8)
-            )  # the first inference prepares the GPU, and prints notes
+            # The first inference prepares the GPU, and prints notes.
+            self.run(np.zeros(self.shape, np.uint8))
         interpreter = f"ai-edge-litert {import_module('ai_edge_litert').__version__}"
         self.compute = Compute("gpu", interpreter, name, threads=1, share=share)
 

@@ -1,6 +1,6 @@
 """The figures of a benchmark, as tables and as a picture."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 import cv2
@@ -19,41 +19,36 @@ TITLES = {
     "loop": "plain OpenCV loop",
     "mediapipe": "MediaPipe ImageClassifier",
 }
+BENCH_COLUMNS = {
+    "ms a frame": ("ms_a_frame", "{:.2f}"),
+    "p50": ("p50", "{:.2f}"),
+    "p95": ("p95", "{:.2f}"),
+    "p99": ("p99", "{:.2f}"),
+    "longest": ("longest", "{:.1f}"),
+    "CPU ms": ("cpu_ms_a_frame", "{:.2f}"),
+    "MB": ("rss_mb", "{:.0f}"),
+    "first result": ("first_result", "{:.2f} s"),
+}
+"""The columns of the table: a figure of a measurement, and how it is written."""
 
 
-def median_of_rounds(rounds: Sequence[Measurement], of: Callable[[Measurement], float]) -> float:
-    """The median over the rounds."""
-    return median(of(measurement) for measurement in rounds)
+def median_of_rounds(rounds: Sequence[Measurement], figure: str) -> float:
+    """The median of a figure, an attribute of the measurements, over the rounds."""
+    return float(median(getattr(measurement, figure) for measurement in rounds))
 
 
 def bench_rows(bench: Bench) -> list[list[str]]:
-    """A head, then a row for each workload; each figure is the median of the rounds."""
-    head = [
-        "",
-        "ms a frame",
-        "p50",
-        "p95",
-        "p99",
-        "longest",
-        "CPU ms",
-        "MB",
-        "first result",
-        "lost",
-    ]
-    table = [head]
+    """A head, then a row for each workload: the median of each figure over the rounds, and the most
+    frames that a round lost.
+    """
+    table = [["", *BENCH_COLUMNS, "lost"]]
     for workload, measurements in bench.rounds.items():
-        table.append(
-            [
-                TITLES[workload],
-                f"{median_of_rounds(measurements, lambda round_: round_.ms_a_frame):.2f}",
-                *(f"{median_of_rounds(measurements, of):.2f}" for of in (_p50, _p95, _p99)),
-                f"{median_of_rounds(measurements, lambda round_: round_.longest):.1f}",
-                f"{median_of_rounds(measurements, lambda round_: round_.cpu_ms_a_frame):.2f}",
-                f"{median_of_rounds(measurements, lambda round_: round_.rss_mb):.0f}",
-                f"{median_of_rounds(measurements, lambda round_: round_.first_result):.2f} s",
-                f"{max(round_.dropped for round_ in measurements)}",
-            ]
-        )
+        figures = [
+            form.format(median_of_rounds(measurements, figure))
+            for figure, form in BENCH_COLUMNS.values()
+        ]
+        lost = max(measurement.dropped for measurement in measurements)
+        table.append([TITLES[workload], *figures, str(lost)])
     return table
 
 
@@ -107,7 +102,7 @@ def ratios(bench: Bench) -> list[tuple[str, float]]:
     figures.append(
         (
             "every frame: memory grown after the first tenth, MB",
-            median_of_rounds(rounds["every"], _growth),
+            median_of_rounds(rounds["every"], "growth_mb"),
         )
     )
     figures.append(
@@ -162,19 +157,3 @@ def draw_histograms(bench: Bench) -> Pixels:
 
 def _write(canvas: Pixels, text: str, where: tuple[int, int]) -> None:
     cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
-
-
-def _p50(measurement: Measurement) -> float:
-    return measurement.p50
-
-
-def _p95(measurement: Measurement) -> float:
-    return measurement.p95
-
-
-def _p99(measurement: Measurement) -> float:
-    return measurement.p99
-
-
-def _growth(measurement: Measurement) -> float:
-    return measurement.growth_mb

@@ -30,7 +30,7 @@ Threshold = Annotated[float, Meta(gt=0, lt=1)]
 Tolerance = Annotated[float, Meta(ge=0, lt=0.5)]
 """From 0.5 on, answers of no use would pass as those of the model."""
 MAX_SUM_ERROR = 1e-3
-LEAST_PREVALENCE = 1e-6
+MIN_PREVALENCE = 1e-6
 """Probabilities at another prevalence are divided by that of the manifest."""
 MAX_VERSION = 2**53 - 1
 """The largest number that every reader of JSON keeps (RFC 8259, section 6). A bundle with a larger
@@ -38,7 +38,9 @@ one would run, and keep each later version from running."""
 MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,40}\.[a-z0-9]{1,8}")
 
 
-def require_room(labels: Sequence[str], thresholds: Mapping[str, float], margin: float) -> None:
+def require_reachable(
+    labels: Sequence[str], thresholds: Mapping[str, float], margin: float
+) -> None:
     """Raises BadInput where a label would never be given: no probability is so far from its
     threshold.
     """
@@ -128,8 +130,8 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
             raise ValueError(f"thresholds are those of {', '.join(sorted(with_threshold))}")
         if set(self.prevalence) != set(self.labels):
             raise ValueError("prevalence is the share of each label")
-        if min(self.prevalence.values()) < LEAST_PREVALENCE:
-            raise ValueError(f"a share of prevalence is below {LEAST_PREVALENCE:g}")
+        if min(self.prevalence.values()) < MIN_PREVALENCE:
+            raise ValueError(f"a share of prevalence is below {MIN_PREVALENCE:g}")
         if abs(sum(self.prevalence.values()) - 1) > MAX_SUM_ERROR:
             raise ValueError("the shares of prevalence do not add up to 1")
         if not set(self.aliases.values()) <= set(self.labels):
@@ -142,7 +144,7 @@ class ClassifierStage(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
             raise ValueError("scopes and variants name different variants")
         try:
             crops = preprocess.parse(self.preprocessing).crops
-            require_room(self.labels, self.operating_point.thresholds, self.decision.margin)
+            require_reachable(self.labels, self.operating_point.thresholds, self.decision.margin)
         except BadInput as error:
             raise ValueError(str(error)) from error
         if self.learnt == "boxes" and not crops:
@@ -250,7 +252,9 @@ class Manifest:
             classifier, hysteresis = self.classifier, self.locator.pooling.hysteresis
             thresholds = classifier.operating_point.thresholds
             try:
-                require_room(classifier.labels, thresholds, classifier.decision.margin + hysteresis)
+                require_reachable(
+                    classifier.labels, thresholds, classifier.decision.margin + hysteresis
+                )
             except BadInput as error:
                 raise ValueError(str(error)) from error
 

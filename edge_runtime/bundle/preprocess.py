@@ -66,9 +66,8 @@ class Crop:
             side = max(w, h)
         else:
             x, y, w, h = box
-            if (
-                x < 0 or y < 0 or x + w > width + 1 or y + h > height + 1
-            ):  # VOC annotations count from 1
+            # Annotations of Pascal VOC count from 1.
+            if x < 0 or y < 0 or x + w > width + 1 or y + h > height + 1:
                 raise BadInput(
                     f"the box {x},{y},{w},{h} lies outside the {width} x {height} picture"
                 )

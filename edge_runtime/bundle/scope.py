@@ -55,7 +55,7 @@ class Scope:
         The score is the maximum of the distance over its limit and of the discriminants. It is
         never below 0, and above 1 a picture is out of scope.
         """
-        with np.errstate(all="ignore"):  # what is no number then is told by the score
+        with np.errstate(all="ignore"):  # the score is then no number either, which is checked
             white = self.whiten(embedding)
             discriminant = (white @ self.discriminants + self.offsets).max(axis=-1, initial=0)
             distance = _length(white) / np.float32(self.limit)
@@ -131,8 +131,8 @@ def read_scope(content: bytes) -> Scope:
             and all(np.isfinite(array).all() for array in vars(scope).values())
         )
     except Exception as error:  # NumPy raises many kinds of errors for a damaged file
-        raise BadInput("scope.npz: not what it should be") from error
+        raise BadInput("scope.npz: not the arrays of a scope") from error
     if not fits:
-        raise BadInput("scope.npz: not what it should be")
+        raise BadInput("scope.npz: not the arrays of a scope")
     require_range(scope)
     return scope

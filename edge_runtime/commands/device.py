@@ -17,10 +17,14 @@ from edge_runtime.commands.deploy import (
 from edge_runtime.commands.device_drift import device_drift
 from edge_runtime.commands.device_exams import device_exams
 from edge_runtime.commands.links import say_link_notes
-from edge_runtime.commands.outcomes import show_outcomes
+from edge_runtime.commands.outcomes import (
+    DEVICE_FAILED,
+    AnswersJsonOption,
+    say_errors,
+    show_outcomes,
+)
 from edge_runtime.deploy.fleet import FleetDevice, named_devices, on_every_device, roll_out
-from edge_runtime.deploy.installed import DeployedDevice
-from edge_runtime.deploy.ssh import SshDevice
+from edge_runtime.deploy.installed import DeployedDevice, connect
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
 
@@ -29,18 +33,14 @@ device = typer.Typer(
 )
 device.command("drift")(device_drift)
 device.command("exams")(device_exams)
-FAILED = "a device failed; see above"
-AnswersJsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the answers to stdout as JSON.")
-]
 
 
 def _on(do: Callable[[DeployedDevice], dict[str, Any]]) -> Callable[[FleetDevice], dict[str, Any]]:
     """Makes a function that connects to a device and calls `do` for it."""
 
     def connected(member: FleetDevice) -> dict[str, Any]:
-        with SshDevice(member.address, member.ssh) as far:
-            return do(DeployedDevice(far, member.root))
+        with connect(member) as far:
+            return do(far)
 
     return connected
 
@@ -49,16 +49,7 @@ def _show(outcomes: list[dict[str, Any]], as_json: bool) -> None:
     """Shows the answers. Raises CheckFailed where a device failed."""
     show_outcomes(outcomes, as_json)
     if any("error" in outcome for outcome in outcomes):
-        raise CheckFailed(FAILED)
-
-
-def _say_errors(answers: list[dict[str, Any]]) -> None:
-    """Tells which devices failed, and why. Raises CheckFailed where one did."""
-    failed = [answer for answer in answers if "error" in answer]
-    for answer in failed:
-        say(printable(f"{answer['device']}: {answer['error']}"))
-    if failed:
-        raise CheckFailed(FAILED)
+        raise CheckFailed(DEVICE_FAILED)
 
 
 @device.command("status")
@@ -120,7 +111,7 @@ def device_view(
             options = f"{member.ssh} -L {place.port}:{place.netloc}".strip()
             tunnel = f"ssh {options} {member.address}"
             say(f"note: the link is for the device itself; to open it here, first {tunnel}")
-    _say_errors(answers)
+    say_errors(answers)
 
 
 @device.command("rollback")
@@ -164,7 +155,7 @@ def device_logs(
             if len(members) > 1:
                 print(answer["device"])
             print(printable(answer["log"]), end="")
-    _say_errors(answers)
+    say_errors(answers)
 
 
 @device.command("doctor")
@@ -187,4 +178,4 @@ def device_doctor(
         if "error" not in answer:
             print(answer["device"])
             show_outcomes(answer["findings"], as_json=False)
-    _say_errors(answers)
+    say_errors(answers)

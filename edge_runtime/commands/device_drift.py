@@ -17,10 +17,10 @@ from edge_runtime.bundle.archive import open_trusted
 from edge_runtime.bundle.gate import read_gate
 from edge_runtime.commands.deploy import RootOption, SshOption
 from edge_runtime.commands.options import trusted_keys
+from edge_runtime.commands.outcomes import DEVICE_FAILED, AnswersJsonOption
 from edge_runtime.deploy.drift import AskDays, DriftComparison, Period, compare_days, folder_days
 from edge_runtime.deploy.fleet import FleetDevice, named_devices, on_every_device
-from edge_runtime.deploy.installed import DeployedDevice
-from edge_runtime.deploy.ssh import SshDevice
+from edge_runtime.deploy.installed import connect
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.results.aggregates import (
     LABELS,
@@ -60,9 +60,7 @@ def device_drift(
     ] = None,
     root: RootOption = DEFAULT_ROOT,
     ssh: SshOption = "",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the answers to stdout as JSON.")
-    ] = False,
+    as_json: AnswersJsonOption = False,
 ) -> None:
     """Compare the answers of a device with those that its bundle promises; exit 1 after a change.
 
@@ -94,7 +92,7 @@ def device_drift(
         measures = ", ".join(dict.fromkeys(each for name in names for each in changes[name]))
         raise CheckFailed(f"{', '.join(names)}: a change of {printable(measures)}")
     if len(changes) < len(answers):
-        raise CheckFailed("a device failed; see above")
+        raise CheckFailed(DEVICE_FAILED)
 
 
 DeviceAnswer = tuple[str, DriftComparison | str]
@@ -108,11 +106,11 @@ def _compared(
     if "/" in target and not target.endswith(".toml"):
         return [(target, compare(folder_days(Path(target))))]
 
-    def connected(member: FleetDevice) -> dict[str, Any]:
-        with SshDevice(member.address, member.ssh) as far:
-            return {"comparison": compare(DeployedDevice(far, member.root).drift)}
+    def ask(member: FleetDevice) -> dict[str, Any]:
+        with connect(member) as device:
+            return {"comparison": compare(device.drift)}
 
-    outcomes = list(on_every_device(named_devices(target, root, ssh), connected))
+    outcomes = list(on_every_device(named_devices(target, root, ssh), ask))
     return [(each["device"], each.get("comparison") or each["error"]) for each in outcomes]
 
 

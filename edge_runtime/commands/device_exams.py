@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from devices import BadInput, CheckFailed
+from devices import BadInput
 from edge_runtime.commands.deploy import RootOption, SshOption, TargetArgument
-from edge_runtime.commands.outcomes import show_outcomes
+from edge_runtime.commands.outcomes import AnswersJsonOption, say_errors, show_outcomes
 from edge_runtime.deploy.fleet import FleetDevice, named_devices, on_every_device
-from edge_runtime.deploy.installed import DeployedDevice
-from edge_runtime.deploy.ssh import SshDevice
+from edge_runtime.deploy.installed import DeployedDevice, connect
 from edge_runtime.release.layout import DEFAULT_ROOT
 from edge_runtime.text import printable, say
 
@@ -34,9 +33,7 @@ def device_exams(
     ] = False,
     root: RootOption = DEFAULT_ROOT,
     ssh: SshOption = "",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the answers to stdout as JSON.")
-    ] = False,
+    as_json: AnswersJsonOption = False,
 ) -> None:
     """List the exams that a device keeps, or copy them to this machine.
 
@@ -54,8 +51,7 @@ def device_exams(
             raise BadInput(f"{export}: cannot be made: {error.strerror}") from error
 
     def ask(member: FleetDevice) -> dict[str, Any]:
-        with SshDevice(member.address, member.ssh) as far:
-            device = DeployedDevice(far, member.root)
+        with connect(member) as device:
             if export is None:
                 return {"exams": device.exams()}
             place = export if len(members) == 1 else export / member.address
@@ -75,11 +71,7 @@ def device_exams(
         for answer in answers:
             for line in answer.get("saved", ()):
                 say(printable(f"saved {line}"))
-    failed = [answer for answer in answers if "error" in answer]
-    for answer in failed:
-        say(printable(f"{answer['device']}: {answer['error']}"))
-    if failed:
-        raise CheckFailed("a device failed; see above")
+    say_errors(answers)
 
 
 def _copy(

@@ -2,14 +2,20 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.text import printable, table_cell
+from devices import CheckFailed
+from edge_runtime.text import printable, say, table_cell
 
+AnswersJsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the answers to stdout as JSON.")
+]
+DEVICE_FAILED = "a device failed; see above"
 LONG = ("error", "why", "configuration", "view", "sinks", "damaged")
 """Texts that no column has room for. Each is a line below the table."""
 
@@ -31,6 +37,15 @@ def show_outcomes(outcomes: Sequence[dict[str, Any]], as_json: bool) -> None:
         for name in LONG:
             if text := _text(outcome.get(name)):
                 print(printable(f"{outcome['device']}: {name}: {text}"))
+
+
+def say_errors(answers: Sequence[dict[str, Any]]) -> None:
+    """Tells which devices failed, and why. Raises CheckFailed where one did."""
+    failed = [answer for answer in answers if "error" in answer]
+    for answer in failed:
+        say(printable(f"{answer['device']}: {answer['error']}"))
+    if failed:
+        raise CheckFailed(DEVICE_FAILED)
 
 
 def _deep(value: object) -> bool:

@@ -2,10 +2,10 @@
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,9 +45,14 @@ from edge_runtime.release.address import DEFAULT_ADDRESS
 from edge_runtime.results.result import NOTICE
 from edge_runtime.results.states import State
 from edge_runtime.screen.region import parse_roi
-from edge_runtime.screen.saved_regions import saved_regions_file, saved_regions_of
+from edge_runtime.screen.saved_regions import (
+    SavedRegion,
+    ScreenSize,
+    saved_regions_file,
+    saved_regions_of,
+)
 from edge_runtime.service.update_lock import UpdateLock
-from edge_runtime.session.assemble import assemble, open_source
+from edge_runtime.session.assemble import Session, assemble, open_source
 from edge_runtime.session.pipeline import LATENCY_BUDGET
 from edge_runtime.session.record_settings import RECORD_GIGABYTES, recorded_settings
 from edge_runtime.session.throttle import Throttle
@@ -61,6 +66,8 @@ if TYPE_CHECKING:
     from edge_runtime.exams.worklist import Worklist
     from edge_runtime.session.frame_recorder import FrameRecorder
     from edge_runtime.sinks.sink import ExamSink
+    from edge_runtime.view.operator import Operator
+    from edge_runtime.view.sink import View
 
 EvidenceOption = Annotated[
     bool, typer.Option("--evidence", help="Tint the places in the video that speak for a label.")
@@ -392,10 +399,7 @@ def _run(
     if roi is not None:
         parse_roi(roi)  # a wrong region is refused before the source opens
     else:
-        for (width, height), entry in saved.items():
-            if entry.roi is not None:
-                box = ",".join(map(str, entry.roi))
-                say(f"region: {box} is saved for a screen of {width} x {height}")
+        _say_saved(saved)
     if as_json:
         sinks = ["jsonl:-", *sinks]
     if not as_json or (sys.stderr is not None and sys.stderr.isatty()):
@@ -465,8 +469,7 @@ def _run(
                 exam_recorder.begin(exam.identity)
             opened.append(exam_sink)
         if view is not None:
-            from edge_runtime.view.operator import Operator
-            from edge_runtime.view.sink import open_view
+            from edge_runtime.view.operator import Operator  # here: few sessions have a view
 
             operator = Operator(
                 session.region,
@@ -486,14 +489,7 @@ def _run(
                 worklist=worklist is not None,
                 follow=session.region.may_follow,
             )
-            page = stack.enter_context(open_view(view.address, facts, operator, view.certificate))
-            opened.append(page)
-            say(f"view: {page.link}")
-            say(f"operate: {page.operator_link}")
-            mark = view.certificate.fingerprint if view.certificate else None
-            say_link_notes(page.link, mark)
-            if view.browse:
-                open_browser(page.link)
+            opened.append(stack.enter_context(_open_page(view, facts, operator)))
         update_lock = UpdateLock()
         stack.callback(update_lock.end)
 
@@ -505,17 +501,44 @@ def _run(
     lines = (single.line(), *summary.lines(), *_kept_lines(recorders), NOTICE)
     for line in filter(None, lines):
         say(line)
+    for note in _notes(device, session, chain):
+        say(f"note: {note}")
+    if ended is not None:
+        raise ended
+
+
+def _say_saved(saved: Mapping[ScreenSize, SavedRegion]) -> None:
+    """Prints the regions of interest that are saved for the source."""
+    for (width, height), entry in saved.items():
+        if entry.roi is not None:
+            box = ",".join(map(str, entry.roi))
+            say(f"region: {box} is saved for a screen of {width} x {height}")
+
+
+@contextmanager
+def _open_page(view: WantedView, facts: dict[str, Any], operator: "Operator") -> Iterator["View"]:
+    """The page of the live view as a sink; prints its links."""
+    from edge_runtime.view.sink import open_view
+
+    with open_view(view.address, facts, operator, view.certificate) as page:
+        say(f"view: {page.link}")
+        say(f"operate: {page.operator_link}")
+        say_link_notes(page.link, view.certificate.fingerprint if view.certificate else None)
+        if view.browse:
+            open_browser(page.link)
+        yield page
+
+
+def _notes(device: CaptureDevice, session: Session, chain: FallbackChain) -> Iterator[str]:
+    """What a person should know of a session that has ended, beside its summary."""
     if device.replay is not None:
         from edge_runtime.session.replay import differences
 
-        for line in differences(device.replay, session.settings, chain.classifier):
-            say(f"note: {line}")
+        yield from differences(device.replay, session.settings, chain.classifier)
     for note, files in device.notes.items():
-        say(f"note: {note}" + (f" ({files} files)" if files > 1 else ""))
+        yield note + (f" ({files} files)" if files > 1 else "")
     if session.region.roi is None and session.locator is None and chain.stage.learnt == "boxes":
         if session.region.whole:
-            say("note: the whole picture was classified; this model learnt marked nodules alone")
+            yield "the whole picture was classified; this model learnt marked nodules alone"
         else:
-            say("note: no nodule is marked; --roi x,y,w,h marks one, --whole-picture does without")
-    if ended is not None:
-        raise ended
+            yield "no nodule is marked; --roi x,y,w,h marks one, --whole-picture does without"

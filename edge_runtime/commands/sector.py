@@ -27,11 +27,11 @@ from edge_runtime.screen.saved_regions import (
     saved_regions_file,
     saved_regions_of,
 )
+from edge_runtime.sinks.still import STILL_SUFFIXES
 from edge_runtime.text import say
 
 SILENCE_TIMEOUT = 10.0
 """Seconds that a source may give no frame."""
-PICTURE_SUFFIXES = (".png", ".jpg")
 OUTLINE_COLOUR = (80, 220, 80)
 """The colour of the outline: blue, green, red."""
 
@@ -249,10 +249,8 @@ def _parse_outline(text: str, screen: ScreenSize) -> Outline:
 
 
 def _refuse_suffix(out: Path) -> None:
-    if out.suffix.lower() not in PICTURE_SUFFIXES:
-        raise BadInput(
-            f"--out {out}: a name that ends in {' or '.join(PICTURE_SUFFIXES)} is needed"
-        )
+    if out.suffix.lower() not in STILL_SUFFIXES:
+        raise BadInput(f"--out {out}: a name that ends in {' or '.join(STILL_SUFFIXES)} is needed")
     refuse_unwritable(out)
 
 

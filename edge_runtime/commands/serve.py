@@ -12,8 +12,7 @@ from edge_runtime.commands.options import stopped_by_signals
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.models.locator import Locator
 from edge_runtime.release.layout import TRUSTED, Layout
-from edge_runtime.service.service import device_versions
-from edge_runtime.service.service import run_service as run_release
+from edge_runtime.service.service import device_versions, run_service
 
 RootArgument = Annotated[
     Path, typer.Argument(help="The folder of the releases, such as /opt/sonolite.")
@@ -30,7 +29,7 @@ def serve(
     Example: sonolite serve /opt/sonolite 0a1b2c3d4e5f
     """
     with stopped_by_signals() as stop:
-        run_release(Layout(root), name, stop)
+        run_service(Layout(root), name, stop)
 
 
 @release.command("check")

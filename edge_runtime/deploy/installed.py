@@ -2,6 +2,8 @@
 
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +15,7 @@ from edge_runtime.deploy.exam_archive import (
     parse_exams,
     unpack_exam,
 )
+from edge_runtime.deploy.fleet import FleetDevice
 from edge_runtime.deploy.plan import require_root, require_status
 from edge_runtime.deploy.ssh import SshDevice
 from edge_runtime.release.layout import (
@@ -136,7 +139,7 @@ class DeployedDevice:
         return ["sh", "-c", TOOL_SCRIPT, "sh", tool, action, str(self._root), *arguments]
 
     def status(self) -> dict[str, Any]:
-        """See `edge_runtime.release.tool.status`. Raises what `Device.read` does."""
+        """See `edge_runtime.release.tool.release_status`. Raises as `SshDevice.read` does."""
         answer = require_status(self._device.address, self._device.read(self._words("status")))
         if isinstance(answer.get("config"), str):  # an earlier tool's, which may hold a password
             del answer["config"]
@@ -190,7 +193,7 @@ class DeployedDevice:
         return {"link": f"{link}#{token}", "fingerprint": fingerprint}
 
     def drift(self, since: str, until: str) -> DriftDays:
-        """The daily aggregates of the days from one to another. Raises what `Device.run` does."""
+        """The daily aggregates of the days from one to another. Raises as `SshDevice.run` does."""
         try:
             answer = self._device.run(self._words("drift", since, until))
         except BadInput as error:
@@ -262,3 +265,13 @@ class DeployedDevice:
     def _as_owner(self) -> list[str]:
         """The words before a command that is run by the rights of the service's user."""
         return ["sh", "-c", OWNER_SCRIPT, "sh", str(self._root / "state" / EXAMS)]
+
+
+@contextmanager
+def connect(member: FleetDevice) -> Iterator[DeployedDevice]:
+    """The deployed device at the address of `member`, while the block runs.
+
+    Raises BadInput for an address or a root that cannot be used.
+    """
+    with SshDevice(member.address, member.ssh) as device:
+        yield DeployedDevice(device, member.root)

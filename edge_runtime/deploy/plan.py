@@ -107,8 +107,8 @@ class DeploymentRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class HostFacts:
-    """The answers of a host; see `edge_runtime.deploy.probe`."""
+class DeviceFacts:
+    """What a device says of itself; see `edge_runtime.deploy.probe`."""
 
     machine: str
     system: str
@@ -134,7 +134,7 @@ class DeploymentPlan:
     """A request with all the facts that the steps need."""
 
     request: DeploymentRequest
-    facts: HostFacts
+    facts: DeviceFacts
     status: dict[str, Any]
     bundle: Bundle
     digest: str
@@ -210,7 +210,7 @@ def make_plan(device: SshDevice, request: DeploymentRequest) -> DeploymentPlan:
     require_root(request.root)
     board = read_board(request.board)
     bundle = open_trusted(request.bundle, read_trusted(trusted_folder()).keys)
-    facts = probe_host(device, request.root)
+    facts = probe_device(device, request.root)
     python, version = choose_python(device.address, board, facts)
     status = EMPTY_STATUS
     if facts.tool is not None:
@@ -264,8 +264,8 @@ def needed_extras(config: Config) -> set[str]:
     return extras | {library.extra for library in libraries if library.extra is not None}
 
 
-def probe_host(device: SshDevice, root: str) -> HostFacts:
-    """The facts of the host. Raises BadInput without Python, or for an unexpected answer."""
+def probe_device(device: SshDevice, root: str) -> DeviceFacts:
+    """The facts of a device. Raises BadInput without Python, or for an unexpected answer."""
     source = (resources.files("edge_runtime") / "deploy" / "probe.py").read_bytes()
     try:
         output = device.run(["python3", "-I", "-", root], source)
@@ -274,13 +274,13 @@ def probe_host(device: SshDevice, root: str) -> HostFacts:
             raise BadInput(f"{device.address}: it has no python3; install it there") from error
         raise
     try:
-        return read_json(output, HostFacts, "facts")
+        return read_json(output, DeviceFacts, "facts")
     except BadInput as error:
         first = output.strip().splitlines()[:1]
         raise BadInput(f"{device.address}: does not say what it is, but {first}") from error
 
 
-def choose_python(address: str, board: Board, facts: HostFacts) -> tuple[str, str]:
+def choose_python(address: str, board: Board, facts: DeviceFacts) -> tuple[str, str]:
     """The first suitable Python of the device, and its version.
 
     Raises BadInput where the machine is not the board, or where its software is too old.

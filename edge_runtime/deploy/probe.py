@@ -1,4 +1,4 @@
-"""The facts of a host. This file is sent to the Python of the host over SSH, and changes nothing.
+"""The facts of a device. This file is sent to its Python over SSH, and changes nothing there.
 
 It needs only the standard library, and runs from Python 3.7 on: an old Python must be able to say
 that it is old.

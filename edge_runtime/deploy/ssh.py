@@ -30,7 +30,7 @@ SSH_FAILED = 255
 _CHUNK = 1 << 16
 MAX_OUTPUT, MAX_COMPLAINT = 64 << 20, 1 << 16
 """Bytes of the output of a command, and bytes at the end of stderr that are read."""
-LONGEST = 60
+MAX_SOCKET_FOLDER = 60
 """Bytes of the name of a folder for the connection's socket, which has 107 with all that ssh adds
 to it (unix(7), sun_path)."""
 
@@ -90,9 +90,7 @@ class SshDevice:
             ) as process,
         ):
             assert process.stdin is not None
-            with suppress(
-                BrokenPipeError
-            ):  # the exit code and the last line of the command say why
+            with suppress(BrokenPipeError):  # the exit code and the last line say why
                 self._send(process.stdin, content, progress)
             code = None
             while code is None:
@@ -182,6 +180,6 @@ def _short_folder() -> str | None:
     """A folder for a socket: the system's own for temporary files unless its name is too long."""
     usual = tempfile.gettempdir()
     for folder in (usual, os.environ.get("XDG_RUNTIME_DIR", usual), "/tmp"):  # noqa: S108
-        if len(os.fsencode(folder)) <= LONGEST and os.access(folder, os.W_OK | os.X_OK):
+        if len(os.fsencode(folder)) <= MAX_SOCKET_FOLDER and os.access(folder, os.W_OK | os.X_OK):
             return folder
     return None

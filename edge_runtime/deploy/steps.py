@@ -217,7 +217,7 @@ def _prune(plan: DeploymentPlan, device: SshDevice, meter: ProgressMeter) -> Non
     device.run(plan.words("prune"))
 
 
-def _any(plan: DeploymentPlan) -> bool:
+def _anything_new(plan: DeploymentPlan) -> bool:
     return _must_switch(plan) or _new_release(plan)
 
 
@@ -318,7 +318,9 @@ DEPLOYMENT_STEPS: tuple[DeploymentStep, ...] = (
     DeploymentStep(
         "prune",
         lambda _: "remove releases that nothing goes back to",
-        lambda plan: _any(plan) or plan.status.get("surplus", False),  # older tools do not say
+        lambda plan: (
+            _anything_new(plan) or plan.status.get("surplus", False)
+        ),  # older tools do not say
         _prune,
     ),
 )
@@ -366,7 +368,7 @@ def _send(
     label: str,
     meter: ProgressMeter,
 ) -> None:
-    """Sends what is not there yet of files, by their sha256; a broken one is gone on with."""
+    """Sends the files, by their sha256, that the device lacks; resumes one that was broken off."""
     received = device.read(plan.words("received", *files))
     known = received if isinstance(received, dict) else {}
     if not all(type(known.get(digest)) is int for digest in files):

@@ -62,14 +62,13 @@ def gather_wheels(
 ) -> Environment:
     """The wheels for a device, with the wheel of this project, and those of its `extras`.
 
-    `given` is a folder of wheels.
-
-    Raises BadInput where the wheels cannot be downloaded.
+    `given` is a folder of wheels in the place of a download. Raises BadInput where it is none, or
+    where the wheels cannot be downloaded.
     """
-    folder = given or download_wheels(board, machine, version, extras)
-    wheels = sorted(folder.glob("*.whl")) if folder.is_dir() else []
     if given is not None and not given.is_dir():
         raise BadInput(f"--wheels {given}: no such folder")
+    folder = given or download_wheels(board, machine, version, extras)
+    wheels = sorted(folder.glob("*.whl"))
     name, content = pack_wheel()
     own = wheel_cache() / hashlib.sha256(content).hexdigest() / name
     if not own.is_file():
@@ -98,15 +97,15 @@ def download_wheels(board: Board, machine: str, version: str, extras: Collection
     folder.parent.mkdir(parents=True, exist_ok=True)
     minor = ".".join(version.split(".")[:2])
     with tempfile.TemporaryDirectory() as scratch, whole_folder(folder) as part:
-        list_ = Path(scratch) / "lock.txt"
-        list_.write_text(lock)
+        lock_file = Path(scratch) / "lock.txt"
+        lock_file.write_text(lock)
         options = ["--only-binary=:all:", "--no-deps", "--require-hashes", "--quiet"]
         target = ["--implementation", "cp", "--python-version", minor]
         target += [word for tag in tags for word in ("--platform", tag)]
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
         try:
             done = subprocess.run(  # noqa: S603
-                [*command, *options, *target, "--dest", str(part), "-r", str(list_)],
+                [*command, *options, *target, "--dest", str(part), "-r", str(lock_file)],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -133,7 +132,7 @@ def lock_for_target(lock: str, machine: str, version: str) -> str:
 
     Raises BadInput for a line without a hash or a version.
     """
-    around = {
+    environment = {
         "implementation_name": "cpython",
         "os_name": "posix",
         "platform_machine": machine,
@@ -151,7 +150,7 @@ def lock_for_target(lock: str, machine: str, version: str) -> str:
         pinned, _, marker = wanted.partition(";")
         if not hashes or "==" not in pinned:
             raise BadInput(f"the lock pins no hash in the line {entry.strip()[:60]!r}")
-        if not marker.strip() or Marker(marker).evaluate(around):
+        if not marker.strip() or Marker(marker).evaluate(environment):
             kept.append(f"{pinned.strip()} --hash={hashes.strip()}")
     return "\n".join(kept) + "\n"
 

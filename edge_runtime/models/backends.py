@@ -4,7 +4,6 @@ frames.
 
 import ctypes.util
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,18 +15,18 @@ from devices.boards import Board
 from devices.compute import EDGETPU, BackendKind
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.manifest import EDGETPU_MEMBER, ClassifierStage, Variant
-from edge_runtime.models.classifier import CPU, BackendRequest, Classifier
+from edge_runtime.models.classifier import CPU, CPU_PREFERENCE, BackendRequest, Classifier
 from edge_runtime.models.watchdog import OPENING_TIMEOUT
 
 _LOGGER = logging.getLogger(__name__)
 
 COMPUTABLE_VARIANTS: dict[BackendKind, tuple[Variant, ...]] = {
-    "cpu": ("int8", "float32", "float16", "dynamic"),
+    "cpu": CPU_PREFERENCE,
     "gpu": ("float16", "float32"),
     "edgetpu": ("int8",),
     "delegate": ("int8", "float16", "float32"),
 }
-"""The variants that each kind computes, the fastest first; on a CPU dynamic is the slowest."""
+"""The variants that each kind computes, the fastest first."""
 
 NAMED_BACKENDS: dict[BackendKind, BackendRequest] = {
     "cpu": CPU,
@@ -61,15 +60,6 @@ def default_requests() -> list[BackendRequest]:
     """
     has_edgetpu = ctypes.util.find_library("edgetpu") is not None
     return [NAMED_BACKENDS["edgetpu"], CPU] if has_edgetpu else [CPU]
-
-
-def default_threads(live: bool) -> int:
-    """One thread a core, at most four: a small model gains nothing from more.
-
-    A recording gets one thread less, because decoding runs all the time beside inference.
-    """
-    cores = os.cpu_count() or 1
-    return max(1, min(4, cores if live else cores - 1))
 
 
 @dataclass(frozen=True)
@@ -194,10 +184,8 @@ class FallbackChain:
             try:
                 return done.result(within)
             except TimeoutError:
-                candidate, reason = (
-                    self._chain[self._position],
-                    f"hung for {within:g} s while it was opened",
-                )
+                candidate = self._chain[self._position]
+                reason = f"hung for {within:g} s while it was opened"
                 if not self.fall_back(reason):
                     raise HardwareMissing(f"{candidate}: {reason}") from None
         return self._open

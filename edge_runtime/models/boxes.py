@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 
 MAX_CANDIDATES = 32
 """Peaks of a map that are looked at, the highest first."""
-SAME = 0.45
-"""Two boxes with a higher IoU are of one nodule."""
-LEAST_SCORE = 0.02
+SAME_NODULE_IOU = 0.45
+"""Two boxes with a higher intersection over union are of one nodule."""
+MIN_PEAK_SCORE = 0.02
 """A lower peak is noise."""
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
@@ -22,10 +22,10 @@ def decode_boxes(
 
     `score` is ``[places, places]`` and `sides` ``[places, places, 4]``, as in
     `train.locator.network`. A box is at a place whose score no neighbour exceeds; of boxes that
-    overlap by more than `SAME` the highest stays.
+    overlap by more than SAME_NODULE_IOU the one with the highest score stays.
     """
     places = score.shape[0]
-    peaks = np.flatnonzero((score >= LEAST_SCORE) & (score >= cv2.dilate(score, _NEIGHBOURS)))
+    peaks = np.flatnonzero((score >= MIN_PEAK_SCORE) & (score >= cv2.dilate(score, _NEIGHBOURS)))
     scores = score.reshape(-1)[peaks]
     order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
     peaks, scores = peaks[order], scores[order]
@@ -33,17 +33,19 @@ def decode_boxes(
     distances = sides.reshape(-1, 4)[peaks]
     corners = np.concatenate((middles - distances[:, :2], middles + distances[:, 2:]), axis=1)
     boxes = np.clip(corners, 0, 1, dtype=np.float32)
-    kept = suppress(boxes, SAME)[:count]
+    kept = non_maximum_suppression(boxes, SAME_NODULE_IOU)[:count]
     return np.concatenate((boxes[kept], scores[kept, np.newaxis]), axis=1, dtype=np.float32)
 
 
-def suppress(boxes: NDArray[np.float32], same: float) -> list[int]:
-    """The places of the boxes that overlap no earlier one by more than `same`."""
+def non_maximum_suppression(boxes: NDArray[np.float32], max_iou: float) -> list[int]:
+    """The numbers of the boxes ``[N, 4]`` that stay, in order: the IoU of each with every earlier
+    one that stays is at most `max_iou`. The box with the highest score comes first.
+    """
     overlaps = pairwise_iou(boxes, boxes)
     kept: list[int] = []
-    for place in range(len(boxes)):
-        if not kept or overlaps[place, kept].max() <= same:
-            kept.append(place)
+    for number in range(len(boxes)):
+        if not kept or overlaps[number, kept].max() <= max_iou:
+            kept.append(number)
     return kept
 
 

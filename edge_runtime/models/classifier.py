@@ -39,6 +39,15 @@ class BackendRequest:
 CPU = BackendRequest("cpu")
 
 
+def default_threads(live: bool = True) -> int:
+    """One thread a core, at most four: a small model gains nothing from more.
+
+    A recording gets one thread less, because decoding runs all the time beside inference.
+    """
+    cores = os.cpu_count() or 1
+    return max(1, min(4, cores if live else cores - 1))
+
+
 class Prediction(NamedTuple):
     """The answer of a model to one picture."""
 
@@ -98,7 +107,7 @@ class Classifier:
         member = EDGETPU_MEMBER if request.kind == "edgetpu" else stage.variants[variant]
         self._request = request
         self._contents = contents or self._read(member, any_picture)
-        threads = threads or min(4, os.cpu_count() or 1)
+        threads = threads or default_threads()
         how = request.kind, request.library, request.options
         if contents is None:
             require_known(bundle, member, threads, self._contents.golden, *how)
@@ -108,7 +117,7 @@ class Classifier:
             raise BadInput(f"{bundle.path}: {member} takes {backend.shape}, not {side} x {side}")
         self.backend: Backend = backend
         self._previous: tuple[NDArray[np.uint8], Prediction] | None = None
-        self.has_evidence = self._prove()
+        self.has_evidence = self._check_golden_answers()
         """Whether the model answers an evidence map."""
 
     def clone(self, threads: int) -> "Classifier":
@@ -136,7 +145,7 @@ class Classifier:
             raise BadInput(f"{bundle.path}: the golden frames cannot be used: {error}") from error
         return ModelContents(bundle.read(member), scope, tensors, golden.probability)
 
-    def _prove(self) -> bool:
+    def _check_golden_answers(self) -> bool:
         """Compares the answers of the backend with the golden answers.
 
         Returns whether the model gives an evidence map. Raises BadInput where the answers differ by

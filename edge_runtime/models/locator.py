@@ -1,6 +1,5 @@
 """The locator of a bundle: where in a whole picture nodules may lie."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from edge_runtime.bundle.golden import read_arrays, read_golden
 from edge_runtime.bundle.manifest import LocatorStage, Variant
 from edge_runtime.bundle.preprocess import Preprocessing
 from edge_runtime.models.boxes import decode_boxes
-from edge_runtime.models.classifier import CPU_PREFERENCE, MAX_ROUNDING
+from edge_runtime.models.classifier import CPU_PREFERENCE, MAX_ROUNDING, default_threads
 from edge_runtime.models.known_models import require_known
 from edge_runtime.results.detection import Detection
 
@@ -40,7 +39,7 @@ class Locator:
         self.variant = fastest if variant is None else variant
         self.preprocessing = preprocess.parse(stage.preprocessing)
         member = stage.variants[self.variant]
-        threads = threads or min(4, os.cpu_count() or 1)
+        threads = threads or default_threads()
         tensors = locator_tensors(read_golden(bundle).frames, self.preprocessing)
         require_known(bundle, member, threads, tensors)
         self._backend = CpuBackend(bundle.read(member), member, threads)
@@ -49,7 +48,7 @@ class Locator:
             raise BadInput(
                 f"{bundle.path}: {member} takes {self._backend.shape}, not {side} x {side}"
             )
-        self._prove(tensors)
+        self._check_golden_answers(tensors)
 
     def clone(self, threads: int | None) -> "Locator":
         """The same locator with an interpreter of its own. Raises as `__init__` does."""
@@ -61,14 +60,14 @@ class Locator:
         `window` is the part of the screen in `tensor`, uint8 ``[1, side, side, 1]``. Raises
         RuntimeError where inference fails or the answer is not a number.
         """
-        score, sides = self.answer(tensor)
+        scores, sides = self.answer(tensor)
         x, y, w, h = window
         detections = []
-        for left, top, right, bottom, sure in decode_boxes(score, sides).tolist():
+        for left, top, right, bottom, score in decode_boxes(scores, sides).tolist():
             first = round(x + left * w), round(y + top * h)
             last = round(x + right * w), round(y + bottom * h)
             size = max(1, last[0] - first[0]), max(1, last[1] - first[1])
-            detections.append(Detection(Box(*first, *size), min(1.0, sure)))
+            detections.append(Detection(Box(*first, *size), min(1.0, score)))
         return detections
 
     def answer(self, tensor: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -89,7 +88,7 @@ class Locator:
             raise RuntimeError("the scores of the locator do not lie from 0 to 1")
         return score[0], sides[0]
 
-    def _prove(self, tensors: NDArray[np.uint8]) -> None:
+    def _check_golden_answers(self, tensors: NDArray[np.uint8]) -> None:
         """Compares the scores with the golden answers. Raises BadInput where they differ."""
         path = self.bundle.path
         golden = read_arrays(self.bundle, self.stage.golden).get("score")

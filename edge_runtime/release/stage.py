@@ -111,7 +111,7 @@ def make_environment(layout: Layout, name: str, wheels: Mapping[str, str]) -> No
     sent = [str(gathered / file) for file in wheels]
     _run_command([*pip, "install", *quiet, *sent], "the wheels", INSTALL_SECONDS)
     _run_command(
-        [*pip, "uninstall", "--yes", "pip", "setuptools"], "pip's own end", INSTALL_SECONDS
+        [*pip, "uninstall", "--yes", "pip", "setuptools"], "the removal of pip", INSTALL_SECONDS
     )
     shutil.rmtree(gathered)
     for tests in folder.glob("lib/python*/site-packages/**/tests"):

@@ -70,11 +70,11 @@ def supervise(layout: Layout) -> None:
         take_over_links(layout)
         while not asked:
             release, trial = release_to_start(layout)
-            life = _ReleaseRun(layout, release, trial, listener)
+            run = _ReleaseRun(layout, release, trial, listener)
             try:
-                why = life.live(lambda: bool(asked))
+                why = run.watch(lambda: bool(asked))
             finally:
-                life.end()
+                run.end()
             if why is None:
                 continue
             if trial is None:
@@ -141,14 +141,14 @@ class _ReleaseRun:
             clear_place(layout.state(VIEW_RECORD))
             clear_place(layout.state(SINK_COUNTS))
         program = layout.release(release) / ENVIRONMENT / "bin" / "sonolite"
-        around = {
+        environment = {
             **os.environ,
             NOTIFY_VARIABLE: listener.address,
             "SONOLITE_TRUST": str(layout.root / TRUSTED),
             "XDG_STATE_HOME": str(layout.state("")),  # a service has no home
             "PYTHONUNBUFFERED": "1",
         }
-        around.pop("WATCHDOG_USEC", None)
+        environment.pop("WATCHDOG_USEC", None)
         self._clock = UptimeClock()
         self._check = TrialCheck(self._clock(), trial)
         self._process: subprocess.Popen[bytes] | None = None
@@ -157,15 +157,15 @@ class _ReleaseRun:
             read_config(layout.root / CONFIG)
             self._process = subprocess.Popen(  # noqa: S603
                 [program, "serve", layout.root, release],
-                env=around,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 preexec_fn=partial(end_with_parent, os.getpid()),
             )
         except (OSError, Refused) as error:
             self._failed = f"it cannot be started: {error}"
 
-    def live(self, stop: Callable[[], bool]) -> str | None:
-        """Returns why the release failed; None where it has to end for another reason."""
+    def watch(self, stop: Callable[[], bool]) -> str | None:
+        """Watches the process; returns why it failed, or None where it has to end otherwise."""
         while not stop():
             if self._failed is not None:
                 return self._failed

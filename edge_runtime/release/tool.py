@@ -227,7 +227,7 @@ def _outcome(layout: Layout, release: str) -> dict[str, Any] | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="release.pyz")
     actions = parser.add_subparsers(dest="action", required=True)
-    words: dict[str, tuple[str, ...]] = {
+    arguments: dict[str, tuple[str, ...]] = {
         "supervise": (),
         "start": (),
         "kiosk": (),
@@ -244,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
         "await": ("release",),
         "prune": (),
     }
-    for action, names in words.items():
+    for action, names in arguments.items():
         subparser = actions.add_parser(action)
         subparser.add_argument("root")
         for name in names:

@@ -14,7 +14,7 @@ from edge_runtime.results.states import State
 
 NOTICE = "research use only, not for diagnosis"
 """The notice that stands with every result."""
-MAX_PLACE = 1 << 20
+MAX_COORDINATE = 1 << 20
 """Pixels from the corner of a screen beyond which a box is damaged."""
 NO_NODULE = "no nodule in view"
 """The reason of a frame in which a locator finds nothing."""
@@ -234,7 +234,7 @@ def _is_sound(result: Result) -> bool:
     datetime.fromisoformat(result.captured_utc)
     boxes = [nodule.box for nodule in result.nodules]
     boxes += [] if result.box is None else [result.box]
-    if any(abs(place) > MAX_PLACE for box in boxes for place in box):
+    if any(abs(number) > MAX_COORDINATE for box in boxes for number in box):
         return False
     for nodule in result.nodules:
         tables = [nodule.probability, result.prevalence, nodule.smoothed or nodule.probability]

@@ -157,14 +157,10 @@ def _without_tint(sample: Pixels) -> Pixels:
     return np.asarray(np.clip(sample * (middle.mean() / np.maximum(middle, 1)), 0, 255), np.uint8)
 
 
-DARK_STRIDE = 4
-"""Every fourth pixel of every fourth row decides whether a picture is dark."""
-
-
 def is_dark(pixels: Pixels, box: Box) -> bool:
     """Whether less than a hundredth of the box is brighter than DARK_LEVEL, as without a signal."""
     x, y, w, h = box
     inside = pixels[y : y + h, x : x + w]
-    sparse = inside[::DARK_STRIDE, ::DARK_STRIDE]
+    sparse = inside[::SAMPLE_STRIDE, ::SAMPLE_STRIDE]
     channel = sparse if sparse.ndim == 2 else sparse[..., 1]  # green carries most of the luma
     return 100 * int(np.count_nonzero(channel > DARK_LEVEL)) < channel.size

@@ -242,9 +242,8 @@ class Region:
     def _search(self, pixels: Pixels) -> None:
         """Gathers some of the frames, and finds the outline in them."""
         count, self._count = self._count, self._count + 1
-        if self.outline is not None and count % (
-            SETTLED_STRIDE if self._settled else SEARCH_STRIDE
-        ):
+        stride = SETTLED_STRIDE if self._settled else SEARCH_STRIDE
+        if self.outline is not None and count % stride:
             return
         whole = Box(0, 0, *self.screen)
         if find_flaw(pixels, whole) in (Flaw.BLACK, Flaw.NO_SIGNAL):

@@ -21,7 +21,8 @@ from devices.capture.paced import PacedRecording
 from devices.capture.source_uri import SourceUri
 from edge_runtime.bundle.archive import Bundle, open_trusted
 from edge_runtime.bundle.trust import VERSIONS_FILE, AdmittedVersions, read_trusted
-from edge_runtime.models.backends import FallbackChain, default_threads
+from edge_runtime.models.backends import FallbackChain
+from edge_runtime.models.classifier import default_threads
 from edge_runtime.models.locator import Locator
 from edge_runtime.release.config import Config, ExamSettings, read_config
 from edge_runtime.release.drift_files import DRIFT_FOLDER

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from devices import BadInput, CaptureDevice, SonoliteError
 from devices.capture import SourceUri, device_opener
 from devices.capture.reconnecting import Reconnecting
-from edge_runtime.models.backends import FallbackChain, default_threads
+from edge_runtime.models.backends import FallbackChain
+from edge_runtime.models.classifier import default_threads
 from edge_runtime.models.locator import Locator
 from edge_runtime.nodules.prevalence import parse_prevalence
 from edge_runtime.results.states import State

@@ -19,10 +19,9 @@ from devices import BadInput, CheckFailed, Pixels
 from devices.own_process import module_command
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import Result
-from edge_runtime.sinks.outbox import Message, NotSent, Outbox, Rejected, read_message
+from edge_runtime.sinks.outbox import Message, NotSent, Outbox, Rejected, outbox_path, read_message
 from edge_runtime.sinks.pacs import PACS_VARIABLE, parse_pacs
 from edge_runtime.sinks.sink_uri import SinkUri
-from edge_runtime.sinks.webhook import outbox_path
 
 MAX_OUTBOX = 1_000_000
 """Bytes of the outbox: the numbers of some ten thousand exams."""
@@ -115,14 +114,8 @@ class PacsSink:
 
     def _run(self, queued: QueuedExam) -> None:
         """Has another process send an exam."""
-        words = [
-            *LOW_PRIORITY,
-            *module_command("edge_runtime"),
-            "exam",
-            "send",
-            str(queued.exam),
-        ]
-        words += ["--folder", queued.folder]
+        words = [*LOW_PRIORITY, *module_command("edge_runtime")]
+        words += ["exam", "send", str(queued.exam), "--folder", queued.folder]
         address = {PACS_VARIABLE: f"{self._uri.kind}:{self._uri.rest}"}
         try:
             done = subprocess.run(  # noqa: S603

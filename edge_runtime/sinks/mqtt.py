@@ -22,9 +22,17 @@ from edge_runtime.release.address import is_loopback
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.result import NOTICE, label_rank
 from edge_runtime.sinks.messages import CHANGES, RESULTS, Messages
-from edge_runtime.sinks.outbox import Message, NotSent, Outbox, read_message
+from edge_runtime.sinks.outbox import (
+    Message,
+    NotSent,
+    Outbox,
+    OutboxSink,
+    numbered,
+    outbox_path,
+    read_message,
+)
 from edge_runtime.sinks.sink_uri import SinkUri, parse_place
-from edge_runtime.sinks.webhook import OutboxSink, numbered, outbox_path, tls_context
+from edge_runtime.sinks.webhook import tls_context
 
 MQTT_OPTIONS = ("send", "max_mb", "password_env", "password_file", "ca", "home_assistant")
 CONFIRM_SECONDS = 10.0

@@ -7,6 +7,7 @@ number.
 """
 
 import fcntl
+import hashlib
 import os
 import sqlite3
 import threading
@@ -18,8 +19,11 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from devices import BadInput
+from devices import BadInput, Pixels
 from edge_runtime.results.delivery import Tally
+from edge_runtime.results.result import Result
+from edge_runtime.sinks.messages import Messages
+from edge_runtime.sinks.sink_uri import SinkUri
 
 _Kind = TypeVar("_Kind")
 COMMIT_SECONDS = 0.5
@@ -289,6 +293,41 @@ class Outbox:
                 self._tally.deliver(len(messages))
             else:
                 self._tally.give_up(len(messages), why)
+
+
+class OutboxSink:
+    """Puts the messages of each result into an outbox."""
+
+    wants_pixels, latest_only = False, False
+
+    def __init__(self, messages: Messages, outbox: Outbox, tally: Tally) -> None:
+        self._messages, self._outbox, self.tally = messages, outbox, tally
+
+    def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
+        """Keeps the messages of one result; see `Sink.write`. Raises BadInput on a full disk."""
+        for body in self._messages.of(result):
+            self._outbox.put(body)
+
+    def close(self) -> None:
+        """Ends the session, and sends what can be sent now."""
+        try:
+            for body in self._messages.end():
+                self._outbox.put(body)
+        except BadInput as error:
+            self.tally.give_up(1, str(error))
+        finally:
+            self._outbox.close()
+
+
+def numbered(outbox: str, message: Message) -> bytes:
+    """The JSON object of a message, with the number by which a receiver knows a repeat."""
+    head = f'{{"outbox":"{outbox}","number":{message.number},'
+    return head.encode() + message.body[1:]
+
+
+def outbox_path(outboxes: Path, uri: SinkUri) -> Path:
+    """The file of a sink's outbox. It follows the key, so that a new token does not change it."""
+    return outboxes / f"{uri.kind}-{hashlib.sha256(uri.key.encode()).hexdigest()[:16]}.sqlite3"
 
 
 def _set_aside(path: Path) -> Path:

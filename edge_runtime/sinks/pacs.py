@@ -94,9 +94,8 @@ def _dimse_tls(uri: SinkUri, options: Options) -> ssl.SSLContext:
         for key in ("certificate", "key"):
             options.file(key, MAX_CERTIFICATES)  # OpenSSL would wait for the writer of a pipe
         try:
-            context.load_cert_chain(
-                certificate, options.text("key"), password=""
-            )  # nobody is asked
+            # Without a password OpenSSL would ask for it on the terminal.
+            context.load_cert_chain(certificate, options.text("key"), password="")
         except (OSError, ValueError) as error:
             raise BadInput(f"{uri}: the certificate and the key cannot be read") from error
     return context

@@ -46,46 +46,48 @@ class Prometheus:
     def __init__(self, tally: Tally, tallies: Sequence[Tally]) -> None:
         """`tallies` are those of every sink, this one's `tally` among them."""
         self.tally = tally
-        self.registry = CollectorRegistry()
-        one = self.registry
-        results = Counter("sonolite_results", "Results, by state.", ["state"], registry=one)
-        labels = Counter("sonolite_labels", "Nodules with a label.", ["label"], registry=one)
+        registry = self.registry = CollectorRegistry()
+        results = Counter("sonolite_results", "Results, by state.", ["state"], registry=registry)
+        labels = Counter("sonolite_labels", "Nodules with a label.", ["label"], registry=registry)
         abstentions = Counter(
-            "sonolite_abstentions", "Nodules without a label, by reason.", ["reason"], registry=one
+            "sonolite_abstentions",
+            "Nodules without a label, by reason.",
+            ["reason"],
+            registry=registry,
         )
         self._latency = Histogram(
-            "sonolite_latency_seconds", "Capture to result.", buckets=SECONDS, registry=one
+            "sonolite_latency_seconds", "Capture to result.", buckets=SECONDS, registry=registry
         )
         parts = Histogram(
             "sonolite_part_latency_seconds",
             "Parts of the latency: wait, prepare, infer.",
             ["part"],
             buckets=SECONDS,
-            registry=one,
+            registry=registry,
         )
         probabilities = Histogram(
             "sonolite_probability_ratio",
             "Probability of a label in a frame, without smoothing.",
             ["label"],
             buckets=PROBABILITIES,
-            registry=one,
+            registry=registry,
         )
         self._scores = Histogram(
             "sonolite_out_of_scope_score_ratio",
             "Out-of-scope score; above 1 there is no label.",
             buckets=SCORES,
-            registry=one,
+            registry=registry,
         )
-        states = Gauge("sonolite_state", "1 for the state of now.", ["state"], registry=one)
+        states = Gauge("sonolite_state", "1 for the state of now.", ["state"], registry=registry)
         self._fallback = Gauge(
-            "sonolite_fallback", "1 where no preferred backend computes.", registry=one
+            "sonolite_fallback", "1 where no preferred backend computes.", registry=registry
         )
-        self._troubles = Gauge("sonolite_troubles", "Troubles of the device.", registry=one)
+        self._troubles = Gauge("sonolite_troubles", "Troubles of the device.", registry=registry)
         self._last = Gauge(
-            "sonolite_last_result_timestamp_seconds", "Time of the last result.", registry=one
+            "sonolite_last_result_timestamp_seconds", "Time of the last result.", registry=registry
         )
-        self._bundle = Info("sonolite_bundle", "The bundle, and the backend.", registry=one)
-        program = Info("sonolite", "The program.", registry=one)
+        self._bundle = Info("sonolite_bundle", "The bundle, and the backend.", registry=registry)
+        program = Info("sonolite", "The program.", registry=registry)
         program.info({"version": program_version()})
         self._current: State | None = None
         self._named: tuple[str, str] | None = None
@@ -96,7 +98,7 @@ class Prometheus:
         self._parts = {part: parts.labels(part) for part in ("wait", "prepare", "infer")}
         self._label, self._abstention = cache(labels.labels), cache(abstentions.labels)
         self._probability = cache(probabilities.labels)
-        one.register(_SinkCounts(tallies))
+        registry.register(_SinkCounts(tallies))
 
     def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
         """Counts one result; see `Sink.write`."""
@@ -118,7 +120,7 @@ class Prometheus:
             if nodule.label is not None:
                 self._label(nodule.label).inc()
             elif nodule.reason is not None:
-                self._abstention(self._bounded(nodule.reason)).inc()
+                self._abstention(self._reason_label(nodule.reason)).inc()
             if result.state is State.LIVE:
                 for label in nodule.thresholds:
                     self._probability(label).observe(nodule.probability[label])
@@ -130,7 +132,8 @@ class Prometheus:
             for part, histogram in self._parts.items():
                 histogram.observe(getattr(latency, part) / 1000)
 
-    def _bounded(self, reason: str) -> str:
+    def _reason_label(self, reason: str) -> str:
+        """The reason, or OTHER_REASON once there are MAX_REASONS others."""
         if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
             return OTHER_REASON
         self._reasons.add(reason)
@@ -181,7 +184,7 @@ def open_prometheus(uri: SinkUri, tally: Tally, tallies: Sequence[Tally]) -> Ite
         raise BadInput(f"{uri}: cannot listen there: {error.strerror}") from error
     handler: Any = server.RequestHandlerClass
     server.RequestHandlerClass = type("Handler", (handler,), {"timeout": SCRAPE_SECONDS})
-    _bound(server)
+    _limit_clients(server)
     try:
         yield sink
     finally:
@@ -190,8 +193,8 @@ def open_prometheus(uri: SinkUri, tally: Tally, tallies: Sequence[Tally]) -> Ite
         thread.join()
 
 
-def _bound(server: Any) -> None:
-    """Lets a server serve MAX_SCRAPES clients at a time, and say nothing of one that goes."""
+def _limit_clients(server: Any) -> None:
+    """Lets a server serve MAX_SCRAPES clients at a time, and print no error of one that goes."""
     free, serve = threading.Semaphore(MAX_SCRAPES), server.process_request_thread
 
     def serve_one(request: object, address: object) -> None:

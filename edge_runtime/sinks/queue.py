@@ -37,13 +37,9 @@ class SinkQueue:
         self.tally = sink.tally if isinstance(sink, CountedSink) else Tally(self.name)
         """The counts of the sink; they go on where sessions follow one another."""
         self._live = live or self.tally.may_lose
-        self._capacity = (
-            1
-            if sink.latest_only and live
-            else PIXEL_CAPACITY
-            if sink.wants_pixels
-            else RECORD_CAPACITY
-        )
+        self._capacity = PIXEL_CAPACITY if sink.wants_pixels else RECORD_CAPACITY
+        if sink.latest_only and live:
+            self._capacity = 1
         self._gathers = not (self._live or sink.latest_only)
         self._waiting: deque[tuple[Result, Pixels]] = deque()
         self._changed = threading.Condition()

@@ -120,7 +120,7 @@ class RotatingFile:
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
         except OSError:
-            with suppress(OSError):  # a full disk may keep the begin of a line
+            with suppress(OSError):  # a full disk may keep the beginning of a line
                 os.ftruncate(self._handle, self._size)
             raise
         self._size += len(line)

@@ -17,7 +17,7 @@ class OverlayStill:
     wants_pixels, latest_only = True, False
 
     def __init__(self, path: Path, part: Path, evidence: bool) -> None:
-        """Writes to `part`; the user called it `path`. `evidence` as for `draw`."""
+        """Writes to `part`; the user called it `path`. `evidence` as for `draw_result`."""
         self._path, self._part, self._evidence = path, part, evidence
         self._written = False
 

@@ -19,8 +19,9 @@ from edge_runtime.sinks.still import STILL_SUFFIXES, OverlayStill
 VIDEO_SUFFIXES = (".mp4", ".avi")
 VIDEO_CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """By suffix: what OpenCV's own FFmpeg can write on every machine, and most players can read."""
-BROKEN_OFF = {".mp4": ".mkv", ".avi": ".avi"}
-"""How a video of each suffix is written: a killed process leaves a file that plays."""
+UNFINISHED_SUFFIXES = {".mp4": ".mkv", ".avi": ".avi"}
+"""By suffix: that of the video while it is written, so that a killed process leaves a file that
+plays."""
 
 MIN_DISK_BYTES, DISK_CHECK_FRAMES = 4_000_000, 25
 """Bytes that must be free on the disk, and the frames between two checks. OpenCV does not report a
@@ -33,7 +34,7 @@ class OverlayVideo:
     wants_pixels, latest_only = True, False
 
     def __init__(self, path: Path, part: Path, fps: float, evidence: bool) -> None:
-        """Writes to `part`, whose suffix is one of FOURCC; the user called it `path`.
+        """Writes to `part`, whose suffix is one of VIDEO_CODECS; the user called it `path`.
 
         `evidence` as for `draw_result`.
         """
@@ -154,7 +155,7 @@ def unfinished(path: Path) -> Path:
 
     A killed process leaves it there, and it plays as far as it goes.
     """
-    suffix = BROKEN_OFF[path.suffix]
+    suffix = UNFINISHED_SUFFIXES[path.suffix]
     for number in itertools.count(1):
         name = f"{path.stem}.unfinished{'' if number == 1 else f'-{number}'}{suffix}"
         if not (place := path.with_name(name)).exists():

@@ -10,13 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import SplitResult
 
-from devices import BadInput, Pixels
+from devices import BadInput
 from devices.capture.source_uri import SourceUri
 from edge_runtime.release.address import is_loopback
 from edge_runtime.results.delivery import Tally
-from edge_runtime.results.result import Result
 from edge_runtime.sinks.messages import CHANGES, RESULTS, Messages
-from edge_runtime.sinks.outbox import Message, NotSent, Outbox, Rejected
+from edge_runtime.sinks.outbox import (
+    Message,
+    NotSent,
+    Outbox,
+    OutboxSink,
+    Rejected,
+    numbered,
+    outbox_path,
+)
 from edge_runtime.sinks.sink_uri import Options, SinkUri, parse_place
 
 WEBHOOK_OPTIONS = ("send", "batch", "max_mb", "secret_env", "secret_file", "ca")
@@ -30,32 +37,8 @@ MAX_CERTIFICATES = 1 << 20
 """Bytes of a file of certificates; those of a system have a fifth of it."""
 _PRINTED = re.compile(r"[!-~]+")
 """Letters that an address over HTTP may have (RFC 3986)."""
-UNUSABLE_MESSAGE = (400, 413, 415, 422)
-"""Answers that no other attempt will change."""
-
-
-class OutboxSink:
-    """Puts the messages of each result into an outbox."""
-
-    wants_pixels, latest_only = False, False
-
-    def __init__(self, messages: Messages, outbox: Outbox, tally: Tally) -> None:
-        self._messages, self._outbox, self.tally = messages, outbox, tally
-
-    def write(self, result: Result, pixels: Pixels) -> None:  # noqa: ARG002
-        """Keeps the messages of one result; see `Sink.write`. Raises BadInput on a full disk."""
-        for body in self._messages.of(result):
-            self._outbox.put(body)
-
-    def close(self) -> None:
-        """Ends the session, and sends what can be sent now."""
-        try:
-            for body in self._messages.end():
-                self._outbox.put(body)
-        except BadInput as error:
-            self.tally.give_up(1, str(error))
-        finally:
-            self._outbox.close()
+REFUSING_STATUSES = (400, 413, 415, 422)
+"""Statuses of an answer that no other attempt will change."""
 
 
 class _Server:
@@ -87,23 +70,23 @@ class _Server:
         idle = self._connection.sock is not None
         try:
             try:
-                status = self._status(body, headers)
+                status = self._request(body, headers)
             except (OSError, http.client.HTTPException):
                 if not idle:
                     raise
-                status = self._status(body, headers)  # the server had closed the idle connection
+                status = self._request(body, headers)  # the server had closed the idle connection
         except (OSError, http.client.HTTPException) as error:
             known = isinstance(error, OSError) and error.strerror
             raise NotSent(f"{self._name}: {known or type(error).__name__}") from error
         if 200 <= status < 300:
             return
         self._connection.close()
-        if status in UNUSABLE_MESSAGE:
+        if status in REFUSING_STATUSES:
             raise Rejected(f"{self._name}: the server answers {status} and refuses the messages")
         raise NotSent(f"{self._name}: the server answers {status}")
 
-    def _status(self, body: bytes, headers: dict[str, str]) -> int:
-        """The status of the server's answer."""
+    def _request(self, body: bytes, headers: dict[str, str]) -> int:
+        """Posts the body; returns the status of the server's answer."""
         try:
             self._connection.request("POST", self._target, body, headers)
             answer = self._connection.getresponse()
@@ -117,12 +100,6 @@ class _Server:
     def close(self) -> None:
         """Closes the connection."""
         self._connection.close()
-
-
-def numbered(outbox: str, message: Message) -> bytes:
-    """The JSON object of a message, with the number by which a receiver knows a repeat."""
-    head = f'{{"outbox":"{outbox}","number":{message.number},'
-    return head.encode() + message.body[1:]
 
 
 @contextmanager
@@ -146,11 +123,6 @@ def open_webhook(uri: SinkUri, tally: Tally, outboxes: Path) -> Iterator[OutboxS
     finally:
         sink.close()
         server.close()
-
-
-def outbox_path(outboxes: Path, uri: SinkUri) -> Path:
-    """The file of a sink's outbox. It follows the key, so that a new token does not change it."""
-    return outboxes / f"{uri.kind}-{hashlib.sha256(uri.key.encode()).hexdigest()[:16]}.sqlite3"
 
 
 def _parse(uri: SinkUri, text: str) -> SplitResult:

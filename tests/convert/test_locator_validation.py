@@ -56,7 +56,7 @@ def test_an_answer_that_is_not_a_number_is_refused(
         raise RuntimeError("the answer of the locator is not a number")
 
     monkeypatch.setattr(Locator, "answer", broken)
-    monkeypatch.setattr(Locator, "_prove", lambda *_: None)
+    monkeypatch.setattr(Locator, "_check_golden_answers", lambda *_: None)
     refused(sonolite("validate", shipped_path, "--marked", marked), "int8: the answer")
 
 

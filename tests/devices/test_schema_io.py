@@ -19,7 +19,7 @@ from edge_runtime.bench.measure import Bench
 from edge_runtime.bundle.gate import Gate
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.deploy.fleet import _Fleet
-from edge_runtime.deploy.plan import HostFacts
+from edge_runtime.deploy.plan import DeviceFacts
 from edge_runtime.screen.saved_regions import _File as _Sectors
 from train.cross_validation import CrossValidation
 from train.run import Record
@@ -78,7 +78,7 @@ def test_a_default_is_written_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [Manifest, Gate, Bench, Board, HostFacts, Record, CrossValidation, _Fleet, _Sectors]
+    "kind", [Manifest, Gate, Bench, Board, DeviceFacts, Record, CrossValidation, _Fleet, _Sectors]
 )
 def test_every_dataclass_of_a_record_has_slots(kind: type) -> None:
     seen, waiting = set(), [kind]

@@ -47,7 +47,7 @@ def test_what_is_missing_is_said_with_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pylibjpeg", None)  # pydicom alone is not enough
-    cameras, _, dicom, *_ = doctor._captures(tmp_path)
+    cameras, _, dicom, *_ = doctor._sources(tmp_path)
     assert not cameras.there
     assert "is a grabber plugged in?" in cameras.says
     assert (dicom.there, dicom.says) == (
@@ -58,7 +58,7 @@ def test_what_is_missing_is_said_with_how_to_get_it(
 
 def test_a_camera_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "video0").write_text("no camera")
-    camera, *_ = doctor._captures(tmp_path)
+    camera, *_ = doctor._sources(tmp_path)
     assert (camera.name, camera.there) == (str(tmp_path / "video0"), False)
 
 
@@ -111,6 +111,17 @@ def test_health_is_told_and_what_is_not_known_is_named(tmp_path: Path) -> None:
     assert not found["memory"].there
     assert found["clock"].there
     assert found["not told"].says == "throttling"
+
+
+def test_a_supply_that_was_too_weak_is_told(tmp_path: Path) -> None:
+    board = read_board("raspberry-pi-5")
+    assert board.sensors.firmware is not None
+    flags = tmp_path / board.sensors.firmware.lstrip("/")
+    flags.parent.mkdir(parents=True)
+    flags.write_text("10000")
+    found = {its.name: its for its in doctor._health(board, tmp_path)}
+    assert found["power"].there
+    assert "was too weak since the start" in found["power"].says
 
 
 def test_a_machine_of_no_known_kind_has_its_health_told_too(tmp_path: Path) -> None:

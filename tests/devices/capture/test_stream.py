@@ -23,8 +23,8 @@ from devices.capture.phantom import Phantom
 from devices.capture.reconnecting import Reconnecting
 from devices.capture.stream import (
     BACKLOG_FRAMES,
+    LIVE_WAIT_SECONDS,
     MAX_DAMAGED,
-    WAIT,
     Backlog,
     Stream,
 )
@@ -218,7 +218,7 @@ def test_what_the_line_held_back_is_as_old_as_its_silence() -> None:
     assert np.median(ages[100]) < min(ages[200]) / 2
 
 
-@given(st.lists(st.floats(0, WAIT * 0.9), min_size=1, max_size=BACKLOG_FRAMES - 1))
+@given(st.lists(st.floats(0, LIVE_WAIT_SECONDS * 0.9), min_size=1, max_size=BACKLOG_FRAMES - 1))
 def test_what_is_not_waited_for_is_backlog(waits: list[float]) -> None:
     backlog = Backlog(0.0)
     assert not any(backlog.over(0.0, wait) for wait in waits)

@@ -84,7 +84,7 @@ def test_a_scope_is_read_back(
 @settings(max_examples=60)
 @given(length=st.integers(0, len(WHOLE) - 1))
 def test_a_scope_that_ends_early_is_refused(length: int) -> None:
-    with pytest.raises(BadInput, match=r"scope\.npz: not what it should be"):
+    with pytest.raises(BadInput, match=r"scope\.npz: not the arrays of a scope"):
         read_scope(WHOLE[:length])
 
 
@@ -135,7 +135,7 @@ def test_arrays_that_are_no_scope_are_refused(wrong: dict[str, NDArray[Any]]) ->
     } | wrong
     written = io.BytesIO()
     np.savez(written, allow_pickle=True, **arrays)
-    with pytest.raises(BadInput, match=r"scope\.npz: not what it should be"):
+    with pytest.raises(BadInput, match=r"scope\.npz: not the arrays of a scope"):
         read_scope(written.getvalue())
 
 

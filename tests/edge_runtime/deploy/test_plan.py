@@ -6,9 +6,9 @@ import pytest
 
 from devices import BadInput
 from devices.boards import read_board
-from edge_runtime.deploy.plan import HostFacts, choose_python, require_root
+from edge_runtime.deploy.plan import DeviceFacts, choose_python, require_root
 
-PI = HostFacts(
+PI = DeviceFacts(
     machine="aarch64",
     system="Linux",
     libc=("glibc", "2.36"),
@@ -46,7 +46,7 @@ def test_the_first_python_that_will_do_is_taken() -> None:
         (replace(PI, pythons={"/home/pi/.pyenv/bin/python3": "3.11.2"}), "sees no home"),
     ],
 )
-def test_a_host_that_will_not_do_is_told_why(facts: HostFacts, word: str) -> None:
+def test_a_host_that_will_not_do_is_told_why(facts: DeviceFacts, word: str) -> None:
     with pytest.raises(BadInput, match=word) as raised:
         choose_python("pi@bed-1", BOARD, facts)
     assert str(raised.value).startswith("pi@bed-1: no raspberry-pi-5: ")

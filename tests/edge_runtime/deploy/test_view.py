@@ -274,9 +274,9 @@ def test_the_commands_of_the_pages_are_those_of_this_test(
 def test_a_view_that_a_kiosk_shows_is_not_ended_by_itself(
     showing: Site, shipped_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = plan_module.probe_host
+    real = plan_module.probe_device
     with_kiosk = partial(replace, kiosk="older", systemd=True)
-    monkeypatch.setattr(plan_module, "probe_host", lambda *words: with_kiosk(real(*words)))
+    monkeypatch.setattr(plan_module, "probe_device", lambda *words: with_kiosk(real(*words)))
     ended = showing.deploy(shipped_path, "--no-view", "--dry-run")
     refuses(ended, "its kiosk needs the view; give --no-kiosk, too")
     both = showing.deploy(shipped_path, "--no-view", "--no-kiosk", "--dry-run")

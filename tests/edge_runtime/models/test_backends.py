@@ -16,10 +16,9 @@ from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.models.backends import (
     NAMED_BACKENDS,
     FallbackChain,
-    default_threads,
     parse_backend,
 )
-from edge_runtime.models.classifier import CPU, BackendRequest, Classifier
+from edge_runtime.models.classifier import CPU, BackendRequest, Classifier, default_threads
 
 
 def chain(bundle: Bundle, requests: Sequence[BackendRequest]) -> FallbackChain:

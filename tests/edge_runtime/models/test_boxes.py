@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_runtime.models.boxes import LEAST_SCORE, SAME, decode_boxes, pairwise_iou, suppress
+from edge_runtime.models.boxes import (
+    MIN_PEAK_SCORE,
+    SAME_NODULE_IOU,
+    decode_boxes,
+    non_maximum_suppression,
+    pairwise_iou,
+)
 
 PLACES = 8
 Maps = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -50,8 +56,8 @@ def test_boxes_apart_all_stay_and_the_surest_comes_first() -> None:
 
 
 def test_a_peak_below_the_least_score_is_no_box() -> None:
-    assert len(decode_boxes(*maps({(4, 4): 0.99 * LEAST_SCORE}))) == 0
-    assert len(decode_boxes(*maps({(4, 4): 1.01 * LEAST_SCORE}))) == 1
+    assert len(decode_boxes(*maps({(4, 4): 0.99 * MIN_PEAK_SCORE}))) == 0
+    assert len(decode_boxes(*maps({(4, 4): 1.01 * MIN_PEAK_SCORE}))) == 1
 
 
 def test_there_are_at_most_so_many_boxes_and_they_are_the_surest() -> None:
@@ -108,10 +114,10 @@ def test_whatever_is_answered_boxes_are_within_sorted_and_apart(
     assert ((found[:, :4] >= 0) & (found[:, :4] <= 1)).all()
     assert (found[:, 2:4] >= found[:, :2]).all()
     assert (np.diff(found[:, 4]) <= 0).all()
-    assert (found[:, 4] >= LEAST_SCORE).all()
+    assert (found[:, 4] >= MIN_PEAK_SCORE).all()
     overlaps = pairwise_iou(found, found)
     np.fill_diagonal(overlaps, 0)
-    assert not (overlaps > SAME).any()
+    assert not (overlaps > SAME_NODULE_IOU).any()
 
 
 @given(one=unit_boxes(0, 4), other=unit_boxes(0, 4))
@@ -145,9 +151,9 @@ def test_a_box_without_an_area_overlaps_nothing() -> None:
 
 @given(boxes=unit_boxes(0, 6))
 def test_what_is_suppressed_overlaps_an_earlier_box(boxes: NDArray[np.float32]) -> None:
-    kept = suppress(boxes, SAME)
+    kept = non_maximum_suppression(boxes, SAME_NODULE_IOU)
     overlaps = pairwise_iou(boxes, boxes)
     for place in range(len(boxes)):
         earlier = [other for other in kept if other < place]
-        suppressed = bool(earlier) and overlaps[place, earlier].max() > SAME
+        suppressed = bool(earlier) and overlaps[place, earlier].max() > SAME_NODULE_IOU
         assert (place in kept) is not suppressed

@@ -17,7 +17,7 @@ from edge_runtime.bundle.golden import read_arrays, read_golden
 from edge_runtime.bundle.manifest import ClassifierStage, LocatorStage
 from edge_runtime.bundle.preprocess import parse
 from edge_runtime.bundle.signing import read_signing_key
-from edge_runtime.models.boxes import LEAST_SCORE
+from edge_runtime.models.boxes import MIN_PEAK_SCORE
 from edge_runtime.models.locator import Locator, locator_tensors
 from tests.edge_runtime.models.broken import answering
 
@@ -85,7 +85,7 @@ def test_detections_lie_within_the_window(locator: Locator, screen: Pixels) -> N
     found = locator.locate(locator.preprocessing(screen), window)
     assert found
     for box, score in found:
-        assert LEAST_SCORE <= score <= 1
+        assert MIN_PEAK_SCORE <= score <= 1
         assert window.x <= box.x < box.x + box.w <= window.x + window.w
         assert window.y <= box.y < box.y + box.h <= window.y + window.h
     assert [its.score for its in found] == sorted((its.score for its in found), reverse=True)

@@ -24,10 +24,9 @@ from edge_runtime.results.delivery import Tally
 from edge_runtime.results.states import State
 from edge_runtime.sinks import outbox
 from edge_runtime.sinks.open import SinkContext, open_sink
-from edge_runtime.sinks.outbox import Message, Outbox
+from edge_runtime.sinks.outbox import Message, Outbox, outbox_path
 from edge_runtime.sinks.sink import Sink
 from edge_runtime.sinks.sink_uri import SinkUri
-from edge_runtime.sinks.webhook import outbox_path
 from tests.edge_runtime.sinks.receiver import Receiver, make_certificate
 from tests.edge_runtime.sinks.test_contract import free_port
 from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT

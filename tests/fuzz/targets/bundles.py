@@ -11,7 +11,7 @@ import numpy as np
 from nacl.signing import SigningKey
 
 from devices import Box
-from devices.compute.first_opening import try_first
+from devices.compute.first_opening import try_in_process
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.archive import (
     GATE,
@@ -139,4 +139,4 @@ def models() -> Sequence[bytes]:
 @target(models, inputs=0)
 def model(content: bytes) -> None:
     tensors = np.zeros((1, 128, 128, 1), np.uint8)
-    try_first("cpu", "", (), content, "int8.tflite", 1, tensors)
+    try_in_process("cpu", "", (), content, "int8.tflite", 1, tensors)
