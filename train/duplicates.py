@@ -42,6 +42,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from devices import BadInput, Pixels
+from train.groups import JoinedGroups
 from train.samples import Sample, frame_name
 
 SIDE = 48
@@ -162,23 +163,13 @@ def join_groups(samples: Sequence[Sample], pairs: Iterable[Pair]) -> tuple[Sampl
 
     It has the smallest of the groups' names. All samples of one file are of one group, too.
     """
-    parent = {sample.group: sample.group for sample in samples}
-
-    def root(group: str) -> str:
-        while parent[group] != group:
-            parent[group] = group = parent[parent[group]]
-        return group
-
-    def join(one: str, other: str) -> None:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-
+    joined = JoinedGroups()
     first_of_file: dict[object, str] = {}
     for sample in samples:
-        join(sample.group, first_of_file.setdefault(sample.path, sample.group))
+        joined.join(sample.group, first_of_file.setdefault(sample.path, sample.group))
     for pair in pairs:
-        join(samples[pair.first].group, samples[pair.second].group)
-    return tuple(replace(sample, group=root(sample.group)) for sample in samples)
+        joined.join(samples[pair.first].group, samples[pair.second].group)
+    return tuple(replace(sample, group=joined.name(sample.group)) for sample in samples)
 
 
 def refuse_common(known: Sequence[Sample], given: Sequence[Sample], pairs: Iterable[Pair]) -> None:
