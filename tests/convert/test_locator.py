@@ -187,7 +187,7 @@ def test_a_variant_below_the_limits_is_refused_with_its_figures(
     assert done.code == 1, done
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"sonolite: {lossy_run}: no variant of the locator holds")
-    assert "int8: AP50 lower by 1.0000 > 0.99, recall lower by 1.0000 > 0.99" in line
+    assert "holds: int8: AP50 lower by 1.0000 > 0.1, recall lower by 1.0000 > 0.1" in line
     assert not out.exists()
 
 
