@@ -31,7 +31,8 @@ class Split:
         for sample, part in zip(self.samples, self.parts, strict=True):
             if seen.setdefault(sample.group, part) != part:
                 raise BadInput(
-                    f"group {sample.group!r} stands on two sides: {seen[sample.group]}, {part}"
+                    f"group {sample.group!r} stands on two sides: {seen[sample.group]}, {part}; "
+                    "give all of its images one split"
                 )
 
     def of(self, part: Part) -> list[Sample]:
