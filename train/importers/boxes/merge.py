@@ -38,7 +38,7 @@ def merge(found: Found, data: Path, classes: Collection[str] | None = None) -> M
     missing (`train.importers.paths`), and where `classes` names what is not there.
     """
     refuse_unwritable(
-        [*(str(its.path) for its in found.markings), *(its.path for its in found.dropped)]
+        [*(str(entry.path) for entry in found.markings), *(entry.path for entry in found.dropped)]
     )
     notes = [*found.notes]
     markings = found.markings if classes is None else _of_classes(found, classes, data)
@@ -64,24 +64,24 @@ def merge(found: Found, data: Path, classes: Collection[str] | None = None) -> M
     for marking in markings:
         same[contents[marking.path], marking.frame].append(marking)
     pictures = []
-    for its in same.values():
-        size, reason, why = shown[its[0].path]
-        reason = reason or _fault(its, size)
+    for alike in same.values():
+        size, reason, why = shown[alike[0].path]
+        reason = reason or _fault(alike, size)
         if reason is not None:
-            names = dict.fromkeys(frame_name(each.path, each.frame) for each in its)
+            names = dict.fromkeys(frame_name(each.path, each.frame) for each in alike)
             dropped += [Dropped(name, reason, why) for name in names]
             continue
-        boxes = [box_of(mark.corners) for mark in _marks(its) if mark.corners is not None]
+        boxes = [box_of(mark.corners) for mark in _marks(alike) if mark.corners is not None]
         if size is not None:
             boxes = [within(box, size) for box in boxes]
         pictures.append(
             MarkedPicture(
-                path=its[0].path,
+                path=alike[0].path,
                 boxes=distinct(boxes),
-                group=groups[its[0].path],
-                frame=its[0].frame,
-                part=next(iter(_parts(its)), None),
-                size=size or next((one.size for one in its if one.size), None),
+                group=groups[alike[0].path],
+                frame=alike[0].frame,
+                part=next(iter(_parts(alike)), None),
+                size=size or next((one.size for one in alike if one.size), None),
             )
         )
     if not any(picture.boxes for picture in pictures):
