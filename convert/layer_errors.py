@@ -16,7 +16,7 @@ from convert.gate import answer
 from convert.tflite import calibrate, quantise
 from devices import BadInput
 from devices.compute import CpuBackend
-from devices.compute.interpreter import find_interpreter
+from devices.compute.interpreter import find_interpreter, first_line
 from devices.quiet import quiet
 from train.html_page import GREY, POSITIVE, new_figure
 
@@ -246,8 +246,7 @@ def _open(content: bytes, name: str) -> _Graph:
             interpreter.allocate_tensors()
             outputs = interpreter.get_signature_runner().get_output_details()
     except (ValueError, RuntimeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{name}: the interpreter refuses the model: {line}") from error
+        raise BadInput(f"{name}: the interpreter refuses the model: {first_line(error)}") from error
     operators = tuple(interpreter._get_ops_details())
     names = {output["index"]: name for name, output in outputs.items()}
     for operator in operators:

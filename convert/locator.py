@@ -23,7 +23,7 @@ from convert.gate import answer_all
 from convert.gpu import GpuComparison, compare_gpu
 from convert.layer_errors import LayerError, layer_errors, worst
 from convert.tflite import calibrate, convert, quantise
-from convert.variants import DIAGNOSED, ON_GPU, Progress
+from convert.variants import DIAGNOSED, ON_GPU, Progress, error_line
 from devices import BadInput, CheckFailed
 from devices.compute import CpuBackend
 from edge_runtime.bundle import preprocess
@@ -183,9 +183,8 @@ def _convert_variants(
             models[variant], backends[variant] = model, backend
         except Exception as error:  # whatever the converter or the interpreter comes to
             if variant == REFERENCE:
-                raise BadInput(f"{run.folder}: {variant}: {error}") from error
-            line = next(iter(str(error).splitlines()), repr(error))
-            lost.append(Comparison(variant, {}, (line,)))
+                raise BadInput(f"{run.folder}: {variant}: {error_line(error)}") from error
+            lost.append(Comparison(variant, {}, (error_line(error),)))
     return _Converted(models, backends, answers, tuple(lost))
 
 
