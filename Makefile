@@ -70,8 +70,8 @@ docs: .venv/host docs/recipe.md
 docs-serve: .venv/host docs/recipe.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-# The page of every recipe key, made from the classes that read a recipe.
-docs/recipe.md: docs/recipe_page.py train/recipe.py train/recipe_keys.py train/augmentation.py train/samples.py train/locator/recipe.py edge_runtime/bundle/manifest.py edge_runtime/bundle/policies.py
+# The page of every recipe and its keys, made from the recipes and the classes that read them.
+docs/recipe.md: docs/recipe_page.py train/recipe.py train/recipe_keys.py train/augmentation.py train/samples.py train/locator/recipe.py $(wildcard train/recipes/*.toml train/locator/*.toml) $(addprefix edge_runtime/bundle/,manifest.py policies.py preprocess.py)
 	$(BIN)/python -m docs.recipe_page > $@.new && mv $@.new $@
 
 # The device's part alone: no tensorflow, about 340 MB.

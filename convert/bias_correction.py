@@ -16,10 +16,15 @@ FUSED = ("relu", "relu6")
 AT_ONCE = 32
 """Pictures that are computed on together."""
 TINY = 1e-6
+"""The least width of a range of activations; its square, of weights. No step is 0 then."""
 
 
 def round_kernel(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
-    """The nearest of 255 steps, as many below zero as above; the gradient passes unchanged."""
+    """Each weight as the nearest of 255 levels, 127 below zero and 127 above it.
+
+    The gradient passes unchanged: the straight-through estimator of Bengio et al., "Estimating or
+    Propagating Gradients Through Stochastic Neurons for Conditional Computation", 2013.
+    """
     highest = tf.reduce_max(tf.abs(kernel), axis=axes, keepdims=True)
     step = tf.maximum(highest, TINY**2) / 127
     return kernel + tf.stop_gradient(tf.round(kernel / step) * step - kernel)
@@ -47,20 +52,23 @@ def correct_biases(
     for part in in_parts(representative):
         for name, inputs in read(part, training=False).items():
             sums[name] += np.sum(inputs, axis=0, keepdims=True)
-    added = {layer.name: _added(layer, sums[layer.name] / len(representative)) for layer in rounded}
+    bias_errors = {
+        layer.name: _bias_error(layer, sums[layer.name] / len(representative)) for layer in rounded
+    }
     corrected = keras.models.clone_model(model)
     corrected.set_weights(model.get_weights())
     norms = _norms(corrected)
-    for name, bias_error in added.items():
+    for name, bias_error in bias_errors.items():
         offset = norms[name].beta if name in norms else corrected.get_layer(name).bias
         offset.assign(offset - bias_error)
     return corrected
 
 
-def _added(layer: keras.Layer, mean: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What rounding the kernel of a layer adds to each channel, where it reads `mean`.
+def _bias_error(layer: keras.Layer, mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What rounding the kernel of a layer adds to each channel on average, ``[channels]``.
 
-    A layer is linear but for its activation: what it makes of the mean is the mean.
+    `mean` is what the layer reads, averaged over the pictures, ``[1, ...]``. A layer is linear but
+    for its activation: what it makes of the mean is the mean of what it makes.
     """
     linear = type(layer).from_config(layer.get_config() | {"activation": None})
     linear.build(mean.shape)

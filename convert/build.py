@@ -15,11 +15,7 @@ from convert.gate import answer
 from convert.golden import make_golden
 from convert.reference import drift_reference
 from convert.report import write_gate_report
-from convert.variants import (
-    ConversionOptions,
-    Progress,
-    require_layers,
-)
+from convert.variants import ConversionOptions, Progress, require_layers
 from devices.compute import CpuBackend
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.archive import CARD, GATE, Bundle, list_members, write_bundle
@@ -72,17 +68,16 @@ def build_bundle(
     progress: Progress,
     models: Path | None = None,
 ) -> Built:
-    """Converts `run` to `out`, and writes the gate's report beside it.
+    """Converts `run` to the bundle `out`, and writes the gate's report beside it.
 
     Where `models` is given, the plain TFLite files of the bundle are written to that new folder;
-    without `out` they are all that is.
+    without `out` nothing else is written.
 
     Every variant is compared with float32 on the test split; the bundle holds those that keep their
     limits. A variant that cannot be converted or run has failed. The representative set comes from
     the training split alone. Raises BadInput where an image is gone, where a label would never be
     given, where the exported float32 is not the trained model, or where `out` cannot be written,
-    and CheckFailed, naming the layers in
-    which the error arises, where the gate lets nothing pass.
+    and CheckFailed, naming the layers in which the error arises, where the gate lets nothing pass.
     """
     record = run.record
     require_layers(run, options.keep_float)
@@ -237,7 +232,7 @@ def _manifest(
 
 
 def _some(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    """`SCOPE_SAMPLES` of the samples, or all where there are fewer; their own options."""
+    """`SCOPE_SAMPLES` of the samples, or all where there are fewer, in their own order."""
     rng = np.random.default_rng(seed)
     drawn = rng.choice(len(samples), size=min(SCOPE_SAMPLES, len(samples)), replace=False)
     return [samples[index] for index in sorted(drawn)]

@@ -37,6 +37,7 @@ def classification(
         should, called = rule.called(reference), rule.called(answered)
         changed = int(np.sum(called != should))
         agreement = 1 - changed / len(labels)
+        may_change = _allowed(1 - limits.label_agreement, len(labels))
         off = np.abs(answered - reference)[:, judged].reshape(len(labels), -1).max(axis=1)
         now = rule.measure(labels, answered, groups)
         figures = {
@@ -55,10 +56,7 @@ def classification(
             f"{limits.auroc_drop}": lowest < -limits.auroc_drop,
             **_lost(before, now, limits.sensitivity_drop),
             f"label agreement {agreement:.4f} < {limits.label_agreement} ({changed} of "
-            f"{len(labels)} labels change, "
-            f"{int((1 - limits.label_agreement) * len(labels) + 1e-9)} may)": (
-                agreement < limits.label_agreement
-            ),
+            f"{len(labels)} labels change, {may_change} may)": changed > may_change,
         }
         return figures, tuple(words for words, failed in failures.items() if failed)
 
@@ -66,7 +64,7 @@ def classification(
 
 
 def _lost(before: Metrics, now: Metrics, limit: float) -> dict[str, bool]:
-    """Whether too many pictures of a class are not found any more, by what is said of it."""
+    """Whether too many pictures of a class are not found any more, by the words that say it."""
     both = (
         [("", before, now)]
         if not before.by_class
@@ -84,12 +82,18 @@ def _lost(before: Metrics, now: Metrics, limit: float) -> dict[str, bool]:
         drop = earlier.sensitivity - later.sensitivity
         lost = earlier.confusion.true_positive - later.confusion.true_positive
         pictures = earlier.confusion.true_positive + earlier.confusion.false_negative
+        may_be_lost = _allowed(limit, pictures)
         words = (
             f"sensitivity{of_class} lower by {drop:.4f} > {limit} ({lost} of {pictures} pictures, "
-            f"{int(limit * pictures + 1e-9)} may)"
+            f"{may_be_lost} may)"
         )
-        failures[words] = drop > limit
+        failures[words] = lost > may_be_lost
     return failures
+
+
+def _allowed(share: float, pictures: int) -> int:
+    """How many of so many pictures that share allows; 1e-9 takes back the rounding of floats."""
+    return int(share * pictures + 1e-9)
 
 
 def figures_alone(
@@ -119,5 +123,6 @@ def _figures(now: Metrics, rule: DecisionRule) -> dict[str, Figure]:
 
 
 def _mcnemar(right: NDArray[np.bool_], before: NDArray[np.bool_]) -> float:
+    """The exact two-sided p of the decisions, ``[N]``, that became wrong and that became right."""
     lost, gained = int(np.sum(before & ~right)), int(np.sum(right & ~before))
     return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0

@@ -27,8 +27,6 @@ from numpy.typing import NDArray
 from devices import BadInput
 
 COMPILER = "edgetpu_compiler"
-MAPPED = "Mapped to Edge TPU"
-"""The compiler's status of what the Edge TPU runs; any other is a reason."""
 IDLE = (
     "Edge TPU Compiler version",
     "Started a compilation timeout timer",
@@ -184,12 +182,13 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """A line of the compiler's table."""
+class CompilerRow:
+    """A line of the compiler's table: the operations of one name that have one status."""
 
     name: str
     count: int
     status: str
+    """`Mapped to Edge TPU`, or why not."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ class Compiled:
 
     model: bytes
     """Runs only with the Edge TPU's delegate; the plain file stays beside it."""
-    table: tuple[Mapped, ...]
+    table: tuple[CompilerRow, ...]
 
 
 def operators(model: bytes, name: str = "model.tflite") -> tuple[Operator, ...]:
@@ -271,7 +270,7 @@ def compile_model(
         return Compiled(compiled.read_bytes(), parse_log(log, name))
 
 
-def parse_log(log: str, name: str = "model.tflite") -> tuple[Mapped, ...]:
+def parse_log(log: str, name: str = "model.tflite") -> tuple[CompilerRow, ...]:
     """Returns the table of operations in what `edgetpu_compiler -s` says.
 
     Raises BadInput, naming `name`, where there is none.
@@ -280,7 +279,7 @@ def parse_log(log: str, name: str = "model.tflite") -> tuple[Mapped, ...]:
     rows = re.findall(r"^(\S+)[ \t]+([0-9]{1,9})[ \t]+(\S.*)$", "".join(table), re.MULTILINE)
     if not rows:
         raise BadInput(f"{name}: {COMPILER} lists no operations")
-    return tuple(Mapped(op, int(count), status.strip()) for op, count, status in rows)
+    return tuple(CompilerRow(op, int(count), status.strip()) for op, count, status in rows)
 
 
 def _run(command: list[str], folder: str, name: str, timeout: float) -> tuple[str, int]:

@@ -1,7 +1,6 @@
 """Where a variant loses what float32 knows, layer by layer; the worst layers kept in float."""
 
 import difflib
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -9,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -19,9 +16,9 @@ from convert.gate import answer
 from convert.tflite import calibrate, quantise
 from devices import BadInput
 from devices.compute import CpuBackend
-from devices.compute.interpreter import find_interpreter
+from devices.compute.interpreter import find_interpreter, first_line
 from devices.quiet import quiet
-from train.html_page import GREY, POSITIVE, STYLE
+from train.html_page import GREY, POSITIVE, new_figure
 
 KERNEL = re.compile(r"(convolution|depthwise|MatMul)\d*$")
 """Ends the name of the operation with the weights, of those that the converter made one."""
@@ -114,32 +111,25 @@ def worst(errors: Sequence[LayerError], count: int = 10) -> list[LayerError]:
     return sorted(errors, key=lambda error: -error.arisen)[:count]
 
 
-def plot_layers(errors: Sequence[LayerError]) -> str:
-    """Returns an SVG of the signal-to-noise ratio over the depth, the worst ten named."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.8), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.subplots()
-        heights = np.clip([error.snr_db for error in errors], LEAST, MOST)
-        axes.plot(heights, color=GREY, marker=".", lw=1)
-        depths = {id(error): depth for depth, error in enumerate(errors)}
-        for number, error in enumerate(worst(errors), start=1):
-            place = (depths[id(error)], heights[depths[id(error)]])
-            label = f"{number}  {error.layer}, {error.snr_db:.1f} dB"
-            axes.plot(*place, "o", color=POSITIVE, label=label)
-            axes.annotate(
-                f"{number}", place, xytext=(0, 6), textcoords="offset points", ha="center"
-            )
-        axes.set(
-            title="Signal-to-noise ratio by layer",
-            xlabel="operator, in the order of the graph",
-            ylabel="dB",
-            ylim=(LEAST - 2, MOST + 5),
-        )
-        figure.legend(loc="outside right upper", title="Most error arises in")
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+def plot_layers(errors: Sequence[LayerError]) -> Figure:
+    """Returns a figure of the signal-to-noise ratio over the depth, the worst ten named."""
+    figure, axes = new_figure(9, 3.8)
+    heights = np.clip([error.snr_db for error in errors], LEAST, MOST)
+    axes.plot(heights, color=GREY, marker=".", lw=1)
+    depths = {id(error): depth for depth, error in enumerate(errors)}
+    for number, error in enumerate(worst(errors), start=1):
+        place = (depths[id(error)], heights[depths[id(error)]])
+        label = f"{number}  {error.layer}, {error.snr_db:.1f} dB"
+        axes.plot(*place, "o", color=POSITIVE, label=label)
+        axes.annotate(f"{number}", place, xytext=(0, 6), textcoords="offset points", ha="center")
+    axes.set(
+        title="Signal-to-noise ratio by layer",
+        xlabel="operator, in the order of the graph",
+        ylabel="dB",
+        ylim=(LEAST - 2, MOST + 5),
+    )
+    figure.legend(loc="outside right upper", title="Most error arises in")
+    return figure
 
 
 def convert_keeping(
@@ -256,8 +246,7 @@ def _open(content: bytes, name: str) -> _Graph:
             interpreter.allocate_tensors()
             outputs = interpreter.get_signature_runner().get_output_details()
     except (ValueError, RuntimeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{name}: the interpreter refuses the model: {line}") from error
+        raise BadInput(f"{name}: the interpreter refuses the model: {first_line(error)}") from error
     operators = tuple(interpreter._get_ops_details())
     names = {output["index"]: name for name, output in outputs.items()}
     for operator in operators:
@@ -311,10 +300,10 @@ def _layers(graph: _Graph, index: int) -> list[str]:
     if index in graph.names:
         return [graph.names[index]]
     parts = graph.tensors[index]["name"].split(";")
-    return [_scope(part) for part in sorted(parts, key=lambda part: not KERNEL.search(part))]
+    return [_keras_layer(part) for part in sorted(parts, key=lambda part: not KERNEL.search(part))]
 
 
-def _scope(name: str) -> str:
+def _keras_layer(name: str) -> str:
     """`conv` of `classifier_1/conv_1/Relu`; of an operation outside of all layers its own name."""
     model, _, inner = name.partition("/")
     number = re.search(r"_\d+$", model)

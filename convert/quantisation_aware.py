@@ -35,8 +35,8 @@ SLOWER = 100
 rounds them (EfficientNet-Lite0 on TN5000)."""
 WARMUP = 0.1
 """The share of the steps in which the rate rises; then it falls to zero by a cosine."""
-SAME_STEPS = (layers.InputLayer, layers.Flatten, layers.MaxPooling2D, layers.Dropout)
-"""Layers whose output has the steps of their input, or is pixels."""
+SAME_SCALE = (layers.InputLayer, layers.Flatten, layers.MaxPooling2D, layers.Dropout)
+"""Layers whose output has the scale of their input, or is pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class FineTuning:
     steps: int
     batch: int
     learning_rate: float
-    """The highest."""
+    """The highest, which the warm-up ends with."""
     divergences: tuple[float, ...]
     """On the validation split, before the first round and after each: the mean Kullback-Leibler
     divergence of the rounded answers from those of float32, in nats."""
@@ -198,7 +198,7 @@ class _FakeQuantisedNetwork:
 
 
 class FakeQuantisation(layers.Layer):  # type: ignore[misc]
-    """What an int8 tensor can hold: the nearest of 256 steps between `low` and `high`."""
+    """What an int8 tensor can hold: the nearest of 256 levels from `low` to `high`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -229,7 +229,7 @@ def _with_fake_quantisation(folded: keras.Model) -> tuple[keras.Model, dict[str,
 
     def rounded(tensor: Any) -> Any:
         source = source_of(tensor)
-        if isinstance(source, SAME_STEPS):
+        if isinstance(source, SAME_SCALE):
             return tensor
         if source.name not in outputs:
             roundings[source.name] = FakeQuantisation()

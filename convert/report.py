@@ -1,6 +1,5 @@
 """`NAME.html` beside a bundle: the gate's figures with its plots, in one file."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from train.html_page import (
     POSITIVE,
     STYLE,
     html_page,
-    img,
     new_figure,
     plot,
     table,
@@ -105,14 +103,13 @@ def _answers(answers: Mapping[Variant, NDArray[np.float32]], rule: DecisionRule)
 def _layers(layers: Mapping[Variant, Sequence[LayerError]]) -> str:
     """Where the error of the quantised variants arises."""
     return "".join(
-        f"<figure>{img(_uri(plot_layers(errors)), f'{variant}: signal-to-noise ratio by layer')}"
-        f"<figcaption>{variant} against float32, tensor by tensor.</figcaption></figure>"
+        plot(
+            plot_layers(errors),
+            f"{variant}: signal-to-noise ratio by layer",
+            f"{variant} against float32, tensor by tensor.",
+        )
         for variant, errors in layers.items()
     )
-
-
-def _uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _edgetpu(placement: Placement | None) -> str:

@@ -102,8 +102,8 @@ def convert_variants(
             models[variant], backends[variant] = model, backend
         except Exception as error:  # whatever the converter or the interpreter comes to
             if variant == REFERENCE:
-                raise BadInput(f"{run.folder}: {variant}: {_line(error)}") from error
-            lost.append(Comparison(variant, {}, (_line(error),)))
+                raise BadInput(f"{run.folder}: {variant}: {error_line(error)}") from error
+            lost.append(Comparison(variant, {}, (error_line(error),)))
     return Converted(models, backends, answers, tuned, in_float, tuple(lost))
 
 
@@ -191,6 +191,6 @@ def compare_on(
         raise BadInput(f"{run.folder}: {error}") from error
 
 
-def _line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """The first line of a message, and what kind of error says it."""
     return f"{type(error).__name__}: {(str(error).strip() or 'no word').splitlines()[0]}"

@@ -37,7 +37,8 @@ that is unknown, missing or out of range is refused. The message names the key.
 
 This page is generated from the code (`docs/recipe_page.py`). Edit the docstrings in
 `train/recipe.py`, `train/augmentation.py`, `train/samples.py`, `train/locator/recipe.py`,
-`edge_runtime/bundle/manifest.py` and `edge_runtime/bundle/policies.py` instead of this page.
+and in `manifest.py`, `policies.py` and `preprocess.py` of `edge_runtime/bundle/` instead of this
+page.
 """
 
 COLUMNS = "| key | type | default | allowed | meaning |\n|---|---|---|---|---|"

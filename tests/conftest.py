@@ -6,7 +6,10 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -497,6 +500,28 @@ def finder_path(shared: Shared, lively_run: Path, demo_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def demo_bundle(demo_path: Path) -> Bundle:
     return open_bundle(demo_path)
+
+
+@pytest.fixture(scope="session")
+def found_bundle(shipped_path: Path) -> Bundle:
+    """The bundle that ships, which has a locator."""
+    return open_bundle(shipped_path)
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 120.0) -> None:
+    """Waits for what another thread or process does."""
+    end, pause = time.monotonic() + seconds, threading.Event()
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        pause.wait(0.01)
 
 
 @pytest.fixture

@@ -50,9 +50,9 @@ class PatchSet:
     def varied(
         self, *seed: int, progress: Callable[[Iterable[int]], Iterable[int]] = iter
     ) -> NDArray[np.uint8]:
-        """Each once, uint8 ``[N, side, side, 1]``, as another scanner may have shown it.
+        """Each patch once, uint8 ``[N, side, side, 1]``, as another scanner may have shown it.
 
-        As it is where nothing is varied. The same `seed` gives the same.
+        Without augmentation it is as it is. The same `seed` gives the same.
         """
         if self.augmentation is None:
             return self.prepared()
@@ -91,8 +91,8 @@ def read_patch_set(
 
 
 class Batches:
-    """The batches of one epoch: uint8 ``[n, side, side, 1]`` with the share of each class, float32
-    ``[n, classes]``, and the weight of each picture.
+    """The batches of one epoch: pictures uint8 ``[n, side, side, 1]``, their soft labels float32
+    ``[n, classes]``, which are the share of each class, and their weights float32 ``[n]``.
 
     What a picture looks like follows from the seed, the epoch and its place in the epoch alone, so
     that a training that is taken up again sees what it would have seen. Of several workers, each
@@ -108,8 +108,8 @@ class Batches:
         worker: int = 0,
         workers: int = 1,
     ) -> None:
-        self._material, self._size, self._key = patch_set, fit.batch, (seed, epoch)
-        self._share, self._mixup = slice(worker, None, workers), fit.mixup
+        self._patch_set, self._size, self._key = patch_set, fit.batch, (seed, epoch)
+        self._own, self._mixup = slice(worker, None, workers), fit.mixup
         self._workers = workers
         classes = patch_set.classes
         self._order = order(patch_set.labels, fit, seed, epoch, classes)
@@ -127,28 +127,29 @@ class Batches:
     def __getitem__(
         self, number: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-        """Pictures, labels as the share of each class, and the weight of each picture."""
+        """The pictures of one batch, their soft labels and their weights."""
         places = range(len(self._order))[number * self._size : (number + 1) * self._size]
-        places = places[self._share]
-        labels = self._material.labels[self._order[places]]
+        places = places[self._own]
+        labels = self._patch_set.labels[self._order[places]]
         pictures = np.concatenate([self._picture(place) for place in places])
-        shares = np.eye(self._material.classes, dtype=np.float32)[labels]
+        soft_labels = np.eye(self._patch_set.classes, dtype=np.float32)[labels]
         if self._mixup:
-            pictures, shares = self._mixed(pictures, shares, number)
-        return pictures, shares, shares @ self._weights
+            pictures, soft_labels = self._mixed(pictures, soft_labels, number)
+        return pictures, soft_labels, soft_labels @ self._weights
 
     def _mixed(
-        self, pictures: NDArray[np.uint8], shares: NDArray[np.float32], number: int
+        self, pictures: NDArray[np.uint8], soft_labels: NDArray[np.float32], number: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Each picture with some of the one before it (Zhang et al., "mixup", ICLR 2018)."""
-        rng = np.random.default_rng((*self._key, number, self._share.start))
+        rng = np.random.default_rng((*self._key, number, self._own.start))
         own = rng.beta(self._mixup, self._mixup, len(pictures)).astype(np.float32)[:, np.newaxis]
         part = own[..., np.newaxis, np.newaxis]
         mixed = np.rint(part * pictures + (1 - part) * np.roll(pictures, 1, axis=0))
-        return mixed.astype(np.uint8), own * shares + (1 - own) * np.roll(shares, 1, axis=0)
+        neighbours = np.roll(soft_labels, 1, axis=0)
+        return mixed.astype(np.uint8), own * soft_labels + (1 - own) * neighbours
 
     def _picture(self, place: int) -> NDArray[np.uint8]:
-        patch_set, index = self._material, int(self._order[place])
+        patch_set, index = self._patch_set, int(self._order[place])
         if patch_set.augmentation is None:
             patch = patch_set.patches[index]
             return patch_set.preprocessing(patch.pixels, patch.box)
@@ -157,9 +158,10 @@ class Batches:
 
 
 def order(labels: Labels, fit: Fit, seed: int, epoch: int, classes: int = 2) -> NDArray[np.int64]:
-    """Which sample stands at which place of an epoch.
+    """The samples' numbers in the order of an epoch, which is random.
 
-    Each once, in random order; balanced, a rarer class is gone through as often as it takes.
+    Each comes once; where `fit` balances by sampling, those of a rarer class come again until it
+    has as many as the largest.
     """
     rng = np.random.default_rng((seed, epoch))
     if fit.balance != "sampling":

@@ -97,7 +97,10 @@ def _require_same(run: Path, dataset: Dataset, split: Split, seed: int) -> None:
     table = hashlib.sha256(split_csv(split, dataset.root).encode()).hexdigest()
     theirs = record.recipe, record.seed, record.data.split_sha256
     if theirs != (dataset.recipe, seed, table):
-        raise BadInput(f"{run}: a run of another recipe, seed, data or number of folds")
+        raise BadInput(
+            f"{run}: a run of another recipe, seed, data or number of folds; go on with those, or "
+            "name another --out"
+        )
 
 
 def summarise(runs: list[Path]) -> CrossValidation:

@@ -41,7 +41,7 @@ class ClassDecisions:
     """Each class against all others."""
     top: Ranked
     """The probability of the most probable class, and whether that is the true one."""
-    right_ones: NDArray[np.bool_]
+    correct: NDArray[np.bool_]
     """``[N]``: whether the label is the true one."""
     labelled: NDArray[np.bool_]
     """``[N]``: whether there is a label."""
@@ -51,7 +51,7 @@ class ClassDecisions:
     @property
     def right(self) -> Floats:
         """Right labels."""
-        return self.weights @ self.right_ones
+        return self.weights @ self.correct
 
     @property
     def decided(self) -> Floats:

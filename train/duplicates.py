@@ -42,6 +42,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from devices import BadInput, Pixels
+from train.groups import JoinedGroups
 from train.samples import Sample, frame_name
 
 SIDE = 48
@@ -107,8 +108,8 @@ def _matches(
     """`details` are those of `first`, and at the end those of `second`."""
     hashes, others = _hashes(first), _hashes(second)
     inner = details[len(details) - len(second) :, 1:-1, 1:-1]
-    for row, its in enumerate(hashes):
-        distances = (its.size - others @ its) / 2
+    for row, own in enumerate(hashes):
+        distances = (own.size - others @ own) / 2
         near = np.flatnonzero(distances <= MAX_DISTANCE)
         if near.size == 0:
             continue
@@ -126,10 +127,10 @@ def _hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     The product of two such rows is 64 less twice their Hamming distance.
     """
     hashes = np.zeros((len(thumbnails), LOWEST * LOWEST), np.float32)
-    for its, thumbnail in zip(hashes, thumbnails, strict=True):
+    for bits, thumbnail in zip(hashes, thumbnails, strict=True):
         if thumbnail.std() >= FLAT:
             low = cv2.dct(thumbnail.astype(np.float32))[:LOWEST, :LOWEST].ravel()
-            its[:] = np.where(low > np.median(low), 1, -1)
+            bits[:] = np.where(low > np.median(low), 1, -1)
     return hashes
 
 
@@ -141,11 +142,11 @@ def _details(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     pictures count in it, else two duplicates alone would have nothing left.
     """
     details = np.empty(thumbnails.shape, np.float32)
-    for its, thumbnail in zip(details, thumbnails, strict=True):
+    for detail, thumbnail in zip(details, thumbnails, strict=True):
         pixels = thumbnail.astype(np.float32)
         above = pixels - cv2.GaussianBlur(pixels, (0, 0), BLUR)
         variance = cv2.GaussianBlur(above * above, (0, 0), BLUR)
-        its[:] = above / np.sqrt(variance + FLAT * FLAT)
+        detail[:] = above / np.sqrt(variance + FLAT * FLAT)
     details -= details.sum(axis=0) / (len(details) + FEW)
     return details
 
@@ -162,23 +163,13 @@ def join_groups(samples: Sequence[Sample], pairs: Iterable[Pair]) -> tuple[Sampl
 
     It has the smallest of the groups' names. All samples of one file are of one group, too.
     """
-    parent = {sample.group: sample.group for sample in samples}
-
-    def root(group: str) -> str:
-        while parent[group] != group:
-            parent[group] = group = parent[parent[group]]
-        return group
-
-    def join(one: str, other: str) -> None:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-
+    joined = JoinedGroups()
     first_of_file: dict[object, str] = {}
     for sample in samples:
-        join(sample.group, first_of_file.setdefault(sample.path, sample.group))
+        joined.join(sample.group, first_of_file.setdefault(sample.path, sample.group))
     for pair in pairs:
-        join(samples[pair.first].group, samples[pair.second].group)
-    return tuple(replace(sample, group=root(sample.group)) for sample in samples)
+        joined.join(samples[pair.first].group, samples[pair.second].group)
+    return tuple(replace(sample, group=joined.name(sample.group)) for sample in samples)
 
 
 def refuse_common(known: Sequence[Sample], given: Sequence[Sample], pairs: Iterable[Pair]) -> None:

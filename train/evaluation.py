@@ -10,10 +10,12 @@ from sklearn.metrics import roc_auc_score
 
 from devices import BadInput
 from edge_runtime.bundle import preprocess
+from edge_runtime.bundle.preprocess import Preprocessing
+from edge_runtime.bundle.scope import Scope
 from train.duplicates import NAMED, find_common, fingerprint, refuse_common
 from train.importers import read_samples
 from train.importers.paths import is_there
-from train.loading import load, prepare
+from train.loading import Loaded, load, prepare
 from train.metrics import Metrics, as_labels
 from train.network import answer
 from train.outliers import read_pictures_under
@@ -74,14 +76,7 @@ def evaluate_run(
     seen = [*run.split.of("train"), *run.split.of("validation")]
     shared = {sample.group for sample in seen} & {sample.group for sample in loaded.samples}
     if not allow_seen:
-        for sample in seen:
-            if not is_there(sample.path):
-                raise BadInput(
-                    f"{sample.path}: not there, and the model learnt from it; say with --images "
-                    "where the images of the run lie now"
-                )
-        known = [fingerprint(read_pixels(sample)) for sample in progress(seen)]
-        refuse_common(seen, loaded.samples, find_common(known, loaded.fingerprints))
+        _refuse_pictures(seen, loaded, progress)
         _refuse_groups(shared, seen, loaded.samples, note)
     outputs = answer(run.model, prepare(loaded.patches, preprocessing))
     try:
@@ -92,22 +87,34 @@ def evaluate_run(
         )
     except ValueError as error:
         raise BadInput(f"{run.folder}: {error}") from error
-    scope, withheld, judged = run.scope, None, None
-    if scope is not None:
-        near = scope.score(outputs["embedding"])
+    withheld, out_of_scope = None, None
+    if run.scope is not None:
+        near = run.scope.score(outputs["embedding"])
         withheld = float(np.mean(near > 1))
-    if others is not None:
-        if scope is None:
-            raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
-        outside = read_pictures_under(others, preprocessing)
-        if count := _count_fitted(outside.pictures, run.outliers):
-            note(
-                f"{count} of the pictures in {others} are some that the scope was fitted with: "
-                "the figures flatter"
-            )
-        far = scope.score(answer(run.model, outside.pictures)["embedding"])
-        judged = tell_apart(near, far, outside.kinds)
-    return Evaluation(metrics, loaded.reasons, withheld, judged, len(shared))
+        if others is not None:
+            out_of_scope = _judge_others(run, run.scope, near, others, preprocessing, note)
+    elif others is not None:
+        raise BadInput(f"{run.folder}: the recipe asks for no embedding, so there is no scope")
+    return Evaluation(metrics, loaded.reasons, withheld, out_of_scope, len(shared))
+
+
+def _judge_others(
+    run: Run,
+    scope: Scope,
+    near: NDArray[np.float32],
+    others: Path,
+    preprocessing: Preprocessing,
+    note: Callable[[str], None],
+) -> OutOfScope:
+    """Judges the scope by the pictures under `others`; `near` are the scores of the data."""
+    outside = read_pictures_under(others, preprocessing)
+    if count := _count_fitted(outside.pictures, run.outliers):
+        note(
+            f"{count} of the pictures in {others} are some that the scope was fitted with: the "
+            "figures flatter"
+        )
+    far = scope.score(answer(run.model, outside.pictures)["embedding"])
+    return tell_apart(near, far, outside.kinds)
 
 
 def tell_apart(
@@ -134,6 +141,25 @@ def _count_fitted(pictures: NDArray[np.uint8], outliers: NDArray[np.uint8]) -> i
     return sum(picture.tobytes() in fitted for picture in pictures)
 
 
+def _refuse_pictures(
+    seen: Sequence[Sample],
+    loaded: Loaded,
+    progress: Callable[[Iterable[Sample]], Iterable[Sample]],
+) -> None:
+    """Raises BadInput where pictures that the model has seen, or near duplicates, are in the data.
+
+    So it does where one that the model has seen is not there any more.
+    """
+    for sample in seen:
+        if not is_there(sample.path):
+            raise BadInput(
+                f"{sample.path}: not there, and the model learnt from it; say with --images where "
+                "the images of the run lie now"
+            )
+    known = [fingerprint(read_pixels(sample)) for sample in progress(seen)]
+    refuse_common(seen, loaded.samples, find_common(known, loaded.fingerprints))
+
+
 def _refuse_groups(
     shared: Set[str], seen: Sequence[Sample], given: Sequence[Sample], note: Callable[[str], None]
 ) -> None:
@@ -146,7 +172,10 @@ def _refuse_groups(
     names = ", ".join(sorted(shared)[:NAMED]) + (" ..." if len(shared) > NAMED else "")
     places = {sample.path.resolve().parent for sample in seen if sample.group in shared}
     if any(sample.group in shared and sample.path.resolve().parent in places for sample in given):
-        raise BadInput(f"the model learnt from {len(shared)} groups of this data: {names}")
+        raise BadInput(
+            f"the model learnt from {len(shared)} groups of this data: {names}; leave them out, or "
+            "measure them too with --allow-seen"
+        )
     note(
         f"{len(shared)} groups are named as groups that the model learnt from ({names}): if they "
         "are the same patients, the figures flatter"

@@ -48,12 +48,19 @@ class Callbacks:
     """Who is told of the progress of a training; by default nobody."""
 
     images: Callable[[Iterable[Sample]], Iterable[Sample]] = iter
+    """Passes on the samples whose images are read."""
     varying: Callable[[Iterable[int]], Iterable[int]] = iter
+    """Passes on the numbers of the patches that are augmented to fit a scope."""
     others: Callable[[Iterable[tuple[str, Pixels]]], Iterable[tuple[str, Pixels]]] = iter
+    """Passes on the auxiliary pictures, each with its kind."""
     begin: Callable[[int], None] = ignore
+    """Told how many batches are still to come, before each network learns."""
     batch: Callable[[], None] = ignore
+    """Told of the end of each batch."""
     epoch: Callable[[Epoch], None] = ignore
+    """Told of the end of each epoch, with its figures."""
     note: Callable[[str], None] = ignore
+    """Told what a user should know, in a line."""
 
 
 def fit(
@@ -92,8 +99,8 @@ def fit(
                 learner, training, later, validation, state, folder / "logs", callbacks, cluster
             )
         except KeyboardInterrupt:
-            begun = trainings[number if learner else number - 1 :]
-            if any((folder / training.name / STATE).exists() for training in begun):
+            unlearnt = trainings[number if learner else number - 1 :]
+            if any((folder / other.name / STATE).exists() for other in unlearnt):
                 raise
             interrupted, history = True, learner.restore(state) if learner else ()
             if not (history or networks):
@@ -180,7 +187,7 @@ def _learn(
             if fit.patience is None or _best(history) == number + 1:
                 learner.keep()
             learner.save(folder, history)
-            _draw(curves, history[-1])
+            _write_curves(curves, history[-1])
             callbacks.epoch(history[-1])
     return history
 
@@ -194,21 +201,16 @@ def fit_as_worker(
     for number, training in enumerate(trainings):
         if training.about:
             callbacks.note(training.about)
-        epochs = training.recipe.fit.epochs
         teachers = networks if training.student else []
         learner = Learner(training.recipe, training.seed, train, cluster, teachers)
-        callbacks.begin(
-            learner.batches * sum(training.recipe.fit.epochs for training in trainings[number:])
-        )
+        epochs = sum(each.recipe.fit.epochs for each in trainings[number:])
+        callbacks.begin(learner.batches * epochs)
         with cluster.together():
             learner.join()
-            while (number := cluster.chief_value(0)) < epochs:
-                learner.learn(number, callbacks.batch)
+            while (epoch := cluster.chief_value(0)) < training.recipe.fit.epochs:
+                learner.learn(epoch, callbacks.batch)
         learner.keep()
         networks.append(learner.kept())
-
-
-NONE = Epoch(0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def _best(history: Sequence[Epoch]) -> int:
@@ -216,19 +218,19 @@ def _best(history: Sequence[Epoch]) -> int:
 
     Counted from 1; 0 before the first.
     """
-    return max(
-        history, key=lambda epoch: (epoch.validation_auroc, -epoch.validation_loss), default=NONE
-    ).epoch
+    if not history:
+        return 0
+    return max(history, key=lambda line: (line.validation_auroc, -line.validation_loss)).epoch
 
 
 def _next(history: Sequence[Epoch], fit: Fit) -> int:
     """The epoch that comes next, counted from 0; after the last one, how many there are."""
-    tired = fit.patience is not None and len(history) - _best(history) > fit.patience
-    return fit.epochs if tired else len(history)
+    stops_early = fit.patience is not None and len(history) - _best(history) > fit.patience
+    return fit.epochs if stops_early else len(history)
 
 
-def _draw(curves: tf.summary.SummaryWriter, epoch: Epoch) -> None:
-    """Puts one epoch's figures where TensorBoard looks for them."""
+def _write_curves(curves: tf.summary.SummaryWriter, epoch: Epoch) -> None:
+    """Adds one epoch's figures to the curves that TensorBoard shows."""
     with curves.as_default(step=epoch.epoch):
         for name, value in asdict(epoch).items():
             tf.summary.scalar(name, value)

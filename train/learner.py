@@ -23,8 +23,9 @@ from train.resume import Arrays, read_state, write_state
 
 Rate = Callable[[keras.Variable], tf.Tensor | float]
 """The learning rate after so many steps."""
-AVERAGED = 0.3
-"""The share of all steps that averaged weights may reach back, as 1 / (1 - momentum)."""
+EMA_SHARE = 0.3
+"""The share of all steps that the exponential moving average of the weights reaches back at the
+most, where it reaches back 1 / (1 - momentum) steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,14 @@ class Epoch:
     """One line of the run's history."""
 
     epoch: int
+    """Counted from 1."""
     loss: float
-    """Against what was to be learnt: labels, mixed or smoothed, or the mean answer of teachers.
-
-    That of the validation split is against its labels.
-    """
+    """The mean cross-entropy over the steps, while the weights moved, against what was to be
+    learnt: labels, mixed or smoothed, or the mean answer of teachers."""
     auroc: float
+    """Of the training pictures as they were varied, while the weights moved."""
     validation_loss: float
+    """The mean cross-entropy against the labels."""
     validation_auroc: float
     seconds: float
 
@@ -67,7 +69,7 @@ class Learner:
             load_imagenet(self._model, network)
         if teachers:
             self._model.set_weights(teachers[0].get_weights())
-        self._teach = _mean_of(teachers) if teachers else None
+        self._teach = _mean_answer(teachers) if teachers else None
         # The other outputs follow from what the probability teaches.
         self._trainer = keras.Model(self._model.input, self._model.output["probability"])
         self.batches = len(self._batches(0))
@@ -80,7 +82,7 @@ class Learner:
             recipe.fit.learning_rate,
             weight_decay=recipe.fit.weight_decay,
             use_ema=recipe.fit.average > 0,
-            ema_momentum=_momentum(recipe.fit, steps),
+            ema_momentum=_ema_momentum(recipe.fit, steps),
         )
         if self._trainer.compute_dtype == "float16":
             self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
@@ -98,42 +100,42 @@ class Learner:
         return Batches(self._train, fit, self._seed, number, cluster.rank, cluster.size)
 
     def _traced(self) -> Callable[..., tf.Tensor]:
-        """One step, which returns the mean loss of the whole batch.
+        """One step on pictures, soft labels and weights; it returns the mean loss of the batch.
 
         It is traced once for batches of any size: of two traces, the sums would not find each
         other over the workers.
         """
         model, optimizer, metric = self._trainer, self._optimizer, self._auroc
         smoothing, variables = self._recipe.fit.label_smoothing, model.trainable_variables
-
         teach = self._teach
 
-        def learnt(
-            pictures: tf.Tensor, shares: tf.Tensor, weights: tf.Tensor
+        def sums(
+            pictures: tf.Tensor, soft_labels: tf.Tensor, weights: tf.Tensor
         ) -> Sequence[tf.Tensor]:
-            wanted = shares if teach is None else teach(pictures)
+            """The summed loss, the number of pictures, and the gradients of the summed loss."""
+            targets = soft_labels if teach is None else teach(pictures)
             with tf.GradientTape() as tape:
                 answers = tf.cast(model(pictures, training=True), tf.float32)
                 losses = keras.losses.categorical_crossentropy(
-                    wanted, answers, label_smoothing=smoothing
+                    targets, answers, label_smoothing=smoothing
                 )
                 loss = tf.reduce_sum(losses * weights)
                 scaled = optimizer.scale_loss(loss)
-            metric.update_state(tf.round(shares), answers, weights)
+            metric.update_state(tf.round(soft_labels), answers, weights)
             return [loss, tf.reduce_sum(tf.ones_like(weights)), *tape.gradient(scaled, variables)]
 
-        summed = self._cluster.summed(learnt)
+        sums_of_all = self._cluster.summed(sums)
 
         @tf.function(input_signature=self._signature())  # type: ignore[untyped-decorator]
-        def step(pictures: tf.Tensor, shares: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-            loss, pictures_in_all, *gradients = summed(pictures, shares, weights)
-            optimizer.apply([gradient / pictures_in_all for gradient in gradients], variables)
-            return loss / pictures_in_all
+        def step(pictures: tf.Tensor, soft_labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+            loss, count, *gradients = sums_of_all(pictures, soft_labels, weights)
+            optimizer.apply([gradient / count for gradient in gradients], variables)
+            return loss / count
 
         return step  # type: ignore[no-any-return]
 
     def _signature(self) -> tuple[tf.TensorSpec, ...]:
-        """Pictures, labels as the share of each class, and weights."""
+        """Pictures, soft labels and weights, as `Batches` has them."""
         side, classes = self._train.preprocessing.side, len(self._recipe.task.labels)
         return (
             tf.TensorSpec((None, side, side, 1), tf.uint8),
@@ -235,23 +237,25 @@ class Learner:
         return [*self._trainer.variables, *self._optimizer.variables]
 
 
-def _mean_of(models: Sequence[keras.Model]) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The mean of what the models answer to pictures."""
+def _mean_answer(models: Sequence[keras.Model]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Answers pictures with the mean of the models' probabilities, ``[n, classes]``."""
     answering = [keras.Model(model.input, model.output["probability"]) for model in models]
     return lambda pictures: (
         tf.add_n([teacher(pictures, training=False) for teacher in answering]) / len(answering)
     )
 
 
-def _momentum(fit: Fit, steps: int) -> float:
-    """Of the averaged weights: that of the recipe, but over no more than `AVERAGED` of the steps,
-    so that few images are not averaged with what was there before anything was learnt.
+def _ema_momentum(fit: Fit, steps: int) -> float:
+    """The momentum of the averaged weights: that of the recipe, or what `EMA_SHARE` of the steps
+    allow. Else a short training would be averaged with the weights that it began with.
     """
-    return float(np.clip(fit.average, 0.0, max(0.0, 1 - 1 / (AVERAGED * steps))))
+    return float(np.clip(fit.average, 0.0, max(0.0, 1 - 1 / (EMA_SHARE * steps))))
 
 
 def _learning_rate(fit: Fit, steps: int) -> Rate:
-    """The one of a training of so many steps in all."""
+    """The learning rate over a training of so many steps in all: constant, or linear warm-up and
+    cosine decay to zero.
+    """
     if fit.schedule == "constant":
         return lambda _: fit.learning_rate
     warmup = round(steps * fit.warmup)

@@ -39,7 +39,7 @@ class Loaded:
     @property
     def reasons(self) -> dict[str, int]:
         """How many were dropped for which reason."""
-        return dict(Counter(its.reason for its in self.dropped))
+        return dict(Counter(entry.reason for entry in self.dropped))
 
 
 def load(

@@ -115,7 +115,7 @@ def marked_pixels(
     for picture in pictures:
         by_file[picture.path].append(picture)
     ordered = [
-        picture for its in by_file.values() for picture in sorted(its, key=lambda its: its.frame)
+        picture for own in by_file.values() for picture in sorted(own, key=lambda each: each.frame)
     ]
     path: Path | None = None
     read: _Reader | None = None

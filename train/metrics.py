@@ -239,7 +239,7 @@ class PartialMetrics:
             lambda decisions: decisions.ranked.calibration_error(decisions.weights),
             tables=("headline", "folds", "gate", "card"),
             better="lower",
-            interval="basic",  # see `_reflected`
+            interval="basic",  # see `_basic_interval`
             of_classes=lambda decisions: decisions.top.calibration_error(decisions.weights),
             classes_meaning="the expected calibration error of the most probable class's "
             "probability (Guo et al., ICML 2017)",
@@ -358,7 +358,7 @@ def paired_difference(
         return np.asarray(np.mean(areas, axis=0))
 
     drawn = [difference(weights) for weights in resamples(groups)]
-    return float(difference(np.ones((1, len(labels))))[0]), _interval(drawn)
+    return float(difference(np.ones((1, len(labels))))[0]), _percentile_interval(drawn)
 
 
 def resamples(groups: Sequence[str]) -> Iterator[Floats]:
@@ -417,8 +417,8 @@ def curves(labels: Labels, scores: Scores) -> tuple[Floats, Floats, Floats]:
 
     Each is float ``[K]``; both classes must be present.
     """
-    (hits,), (alarms,) = Ranked.of(labels, scores).counts(np.ones((1, len(labels))))
-    return alarms / alarms[-1], hits / hits[-1], hits / (hits + alarms)
+    (tp,), (fp,) = Ranked.of(labels, scores).counts(np.ones((1, len(labels))))
+    return fp / fp[-1], tp / tp[-1], tp / (tp + fp)
 
 
 def roc_band(labels: Labels, scores: Scores, groups: Sequence[str], at: Floats) -> Floats | None:
@@ -429,10 +429,10 @@ def roc_band(labels: Labels, scores: Scores, groups: Sequence[str], at: Floats) 
     """
     ranked = Ranked.of(labels, scores)
     lines = [
-        np.interp(at, np.append(0, alarms / alarms[-1]), np.append(0, hits / hits[-1]))
+        np.interp(at, np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1]))
         for weights in resamples(groups)
-        for hits, alarms in zip(*ranked.counts(weights), strict=True)
-        if hits[-1] and alarms[-1]
+        for tp, fp in zip(*ranked.counts(weights), strict=True)
+        if tp[-1] and fp[-1]
     ]
     return np.quantile(lines, (0.025, 0.975), axis=0) if lines else None
 
@@ -467,24 +467,24 @@ class Ranked(NamedTuple):
         return cls(order, labels[order], ranked, ends)
 
     def counts(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Positives and negatives at or above each distinct score, ``[B, K]``."""
+        """True and false positives where each distinct score is the threshold, ``[B, K]``."""
         ordered = weights[:, self.order]
-        hits = np.cumsum(ordered * self.labels, axis=1)[:, self.ends]
-        return hits, np.cumsum(ordered, axis=1)[:, self.ends] - hits
+        tp = np.cumsum(ordered * self.labels, axis=1)[:, self.ends]
+        return tp, np.cumsum(ordered, axis=1)[:, self.ends] - tp
 
     def auroc(self, weights: Floats) -> Floats:
-        """The area under the ROC, by trapezia."""
-        hits, alarms = self.counts(weights)
-        between = hits - np.diff(hits, prepend=0) / 2
-        area = np.sum(np.diff(alarms, prepend=0) * between, axis=1)
-        return share(area, hits[:, -1] * alarms[:, -1])
+        """The area under the ROC, by the trapezoidal rule."""
+        tp, fp = self.counts(weights)
+        between = tp - np.diff(tp, prepend=0) / 2
+        area = np.sum(np.diff(fp, prepend=0) * between, axis=1)
+        return share(area, tp[:, -1] * fp[:, -1])
 
     def auprc(self, weights: Floats) -> Floats:
         """The average precision."""
-        hits, alarms = self.counts(weights)
-        precision = np.nan_to_num(share(hits, hits + alarms))
-        both = alarms[:, -1] > 0
-        return share(np.sum(np.diff(hits, prepend=0) * precision, axis=1), hits[:, -1] * both)
+        tp, fp = self.counts(weights)
+        precision = np.nan_to_num(share(tp, tp + fp))
+        both = fp[:, -1] > 0
+        return share(np.sum(np.diff(tp, prepend=0) * precision, axis=1), tp[:, -1] * both)
 
     def binned(self, weights: Floats, bins: int) -> Floats:
         """Weight, weight of the positives and sum of the scores in each bin, ``[3, B, bins]``.
@@ -611,15 +611,15 @@ def with_intervals(
     whole = {name: float(figure[0]) for name, figure in once.items()}
     intervals: dict[str, Interval] = {}
     for name, metric in METRICS.items():
-        ends = _interval([resample[name] for resample in drawn])
+        ends = _percentile_interval([resample[name] for resample in drawn])
         if ends is not None and metric.interval != "none":
             basic = metric.interval == "basic"
-            intervals[name] = _reflected(whole[name], *ends) if basic else ends
+            intervals[name] = _basic_interval(whole[name], *ends) if basic else ends
     return {name: None if np.isnan(value) else value for name, value in whole.items()}, intervals
 
 
-def _interval(drawn: Sequence[Floats]) -> Interval | None:
-    """The 2.5th and 97.5th percentile (Efron and Tibshirani 1993, chapter 13).
+def _percentile_interval(drawn: Sequence[Floats]) -> Interval | None:
+    """The percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13): 2.5 to 97.5 %.
 
     A resample in which the figure does not exist, having drawn one class alone, says nothing of it
     and is left out. None where nothing is left.
@@ -632,7 +632,7 @@ def _interval(drawn: Sequence[Floats]) -> Interval | None:
     return float(low), float(high)
 
 
-def _reflected(figure: float, low: float, high: float) -> Interval:
+def _basic_interval(figure: float, low: float, high: float) -> Interval:
     """The basic bootstrap interval (Davison and Hinkley 1997, section 5.2) of a calibration error.
 
     Chance only ever adds to that error, and a resample has more chance in it than the sample: its

@@ -33,7 +33,9 @@ def write_preview(
     no .png.
     """
     _require_new(path)
-    of_class = [[its for its in collection.samples if its.label == label] for label in labels]
+    of_class = [
+        [sample for sample in collection.samples if sample.label == label] for label in labels
+    ]
     chosen = _chosen(of_class, seed)
     _write_sheet(path, [_cell_of(sample) for sample in progress(chosen)])
     return len(chosen)
@@ -58,8 +60,8 @@ def write_marked_preview(
     chosen = _chosen([kind for kind in kinds if kind], seed)
     cells: dict[str, Pixels] = {}
 
-    def drop(its: Dropped) -> None:
-        cells[its.path] = _cell(None, (), its.reason, Path(its.path).name)
+    def drop(dropped: Dropped) -> None:
+        cells[dropped.path] = _cell(None, (), dropped.reason, Path(dropped.path).name)
 
     for picture, pixels in marked_pixels(chosen, progress, drop):
         count = len(picture.boxes)

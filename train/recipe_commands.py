@@ -100,7 +100,7 @@ def explain(
     own = recipe_keys(network)
     more = [entry for entry in recipe_keys(network, LocatorRecipe) if entry not in own]
     named = [(f"{entry.table}.{entry.name}".lstrip("."), entry) for entry in (*own, *more)]
-    chosen = [its for its in named if key in (None, its[0], its[1].name, its[1].table)]
+    chosen = [pair for pair in named if key in (None, pair[0], pair[1].name, pair[1].table)]
     if not chosen:
         names = dict.fromkeys(name for name, _ in named)
         raise BadInput(f"no key {key!r}; there are {', '.join(names)}")

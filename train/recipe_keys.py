@@ -160,7 +160,9 @@ def toml_value(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, dict):
-        pairs = ", ".join(f"{toml_value(name)} = {toml_value(its)}" for name, its in value.items())
+        pairs = ", ".join(
+            f"{toml_value(name)} = {toml_value(entry)}" for name, entry in value.items()
+        )
         return f"{{ {pairs} }}" if pairs else "{}"
     return str(value)
 

@@ -37,7 +37,7 @@ from train.metrics import (
     roc_band,
     shown_in,
 )
-from train.report_figures import between, cell, groups, percent
+from train.report_figures import between, cell, groups, percent, positives
 from train.samples import LEAK
 
 HELD_OUT = ("validation", "test")
@@ -234,10 +234,10 @@ def _ranking(findings: Findings) -> str:
     precision_recall, other = new_figure(5.4, 4.8)
     for part, colour in zip(HELD_OUT, (GREY, POSITIVE), strict=True):
         answers = findings.answers[part]
-        alarms, sensitivity, precision = curves(answers.labels, answers.probability[:, -1])
+        fpr, sensitivity, precision = curves(answers.labels, answers.probability[:, -1])
         auroc, auprc = metrics[part]["auroc"], metrics[part]["auprc"]
         axes.plot(
-            np.append(0, alarms),
+            np.append(0, fpr),
             np.append(0, sensitivity),
             color=colour,
             label=f"{part}, {auroc:.3f}",
@@ -383,7 +383,7 @@ def _subgroups(record: Mapping[str, Any]) -> str:
         for name, metrics in subgroups.items():
             counts = [f"{metrics['samples']}", f"{metrics['groups']}"]
             if len(labels) == 2:
-                counts.append(f"{_positives(metrics)}")
+                counts.append(str(positives(metrics)))
             rows.append([name, *counts, *(cell(metrics, figure) for figure in shown)])
     positive = labels[1:] if len(labels) == 2 else ()
     head = [
@@ -611,10 +611,6 @@ def _making(record: Mapping[str, Any]) -> str:
 def _labels(record: Mapping[str, Any]) -> tuple[str, ...]:
     """The classes; of two the positive one is the last."""
     return tuple(record["recipe"]["task"]["labels"])
-
-
-def _positives(metrics: Mapping[str, Any]) -> int:
-    return int(metrics["confusion"]["true_positive"] + metrics["confusion"]["false_negative"])
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

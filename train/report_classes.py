@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 
 from train.html_page import GREY, NEGATIVE, POSITIVE, new_figure, pair, plot, table
 from train.measurement import Answers
-from train.metrics import calibration_error as calibration_error_of
-from train.metrics import curves, reliability, shown_in
-from train.report_figures import cell, percent
+from train.metrics import calibration_error, curves, reliability, shown_in
+from train.report_figures import cell, percent, positives
 
 MOST_CURVES = 10
 """Classes whose curves are drawn: of more, those that are told apart worst."""
@@ -39,7 +38,7 @@ def classes_table(test: Mapping[str, Any]) -> str:
     """Each class of the test split against all others."""
     shown = shown_in("classes")
     rows = [
-        [label, _images(figures), *(cell(figures, name) for name in shown)]
+        [label, str(positives(figures)), *(cell(figures, name) for name in shown)]
         for label, figures in test["by_class"].items()
     ]
     head = ["class, on test", "images", *(metric.title for metric in shown.values())]
@@ -56,12 +55,12 @@ def ranking(test: Answers, figures: Mapping[str, Any]) -> str:
     precision_recall, other = new_figure(5.4, 4.8)
     for place in sorted(drawn[:MOST_CURVES]):
         label, colour = [*by_class][place], COLOURS[place % len(COLOURS)]
-        alarms, sensitivity, precision = curves(
+        fpr, sensitivity, precision = curves(
             (test.labels == place).astype(np.int64), test.probability[:, place]
         )
         one = by_class[label]
         axes.plot(
-            np.append(0, alarms),
+            np.append(0, fpr),
             np.append(0, sensitivity),
             color=colour,
             label=f"{label}, {one['auroc']:.3f}",
@@ -150,7 +149,7 @@ def calibration(test: Answers, temperature: float) -> str:
         right = (probability.argmax(axis=1) == test.labels).astype(np.int64)
         surest = probability.max(axis=1)
         curve = np.array(reliability(right, surest))
-        label = f"{name} scaling, ECE {calibration_error_of(right, surest):.3f}"
+        label = f"{name} scaling, ECE {calibration_error(right, surest):.3f}"
         axes.plot(curve[:, 0], curve[:, 1], color=colour, marker=marker, ms=4, label=label)
     axes.set(
         title="Reliability, test",
@@ -170,11 +169,6 @@ def calibration(test: Answers, temperature: float) -> str:
         "average. To calibrate, the logits of all classes are divided by one temperature, "
         f"{temperature:.3f}, fitted on validation.</p>",
     )
-
-
-def _images(figures: Mapping[str, Any]) -> str:
-    counted = figures["confusion"]
-    return str(counted["true_positive"] + counted["false_negative"])
 
 
 def operating_point(thresholds: Mapping[str, float], sensitivity: float) -> str:

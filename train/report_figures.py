@@ -11,6 +11,11 @@ def groups(metrics: Mapping[str, Any]) -> str:
     return "1 group" if metrics["groups"] == 1 else f"{metrics['groups']} groups"
 
 
+def positives(metrics: Mapping[str, Any]) -> int:
+    """How many images are of the positive class."""
+    return int(metrics["confusion"]["true_positive"] + metrics["confusion"]["false_negative"])
+
+
 def between(metrics: Mapping[str, Any], name: str) -> str:
     """The interval of a figure, or nothing."""
     if name not in metrics["intervals"]:

@@ -76,7 +76,10 @@ def begin(folder: Path, recipe: object, seed: int, data: str) -> None:
         with whole_file(begun) as path:
             path.write_text(identity)
     if read_regular(begun) != identity.encode():
-        raise BadInput(f"{folder}: was begun with another recipe, seed or data, or version")
+        raise BadInput(
+            f"{folder}: was begun with another recipe, seed or data, or version; go on with those, "
+            "or remove it"
+        )
 
 
 @contextmanager
@@ -125,5 +128,8 @@ def read_state(
         if not history or [array.shape for array in arrays] != list(shapes):
             raise ValueError("of another network")
     except Exception as error:  # NumPy raises whatever a damaged file leads it to
-        raise BadInput(f"{folder / STATE}: not a state that can be gone on from") from error
+        raise BadInput(
+            f"{folder / STATE}: not a state that can be gone on from; remove it, and its network "
+            "begins anew"
+        ) from error
     return history, arrays

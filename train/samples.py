@@ -94,11 +94,11 @@ def frame_name(path: Path, frame: int) -> str:
 def tell_dropped(dropped: Iterable[Dropped]) -> list[str]:
     """A line for each reason: how many were dropped for it, and the first of them."""
     by_reason: dict[Reason, list[Dropped]] = {}
-    for its in dropped:
-        by_reason.setdefault(its.reason, []).append(its)
+    for entry in dropped:
+        by_reason.setdefault(entry.reason, []).append(entry)
     return [
-        f"{len(its)} dropped: {reason}; the first: {its[0].why or its[0].path}"
-        for reason, its in by_reason.items()
+        f"{len(entries)} dropped: {reason}; the first: {entries[0].why or entries[0].path}"
+        for reason, entries in by_reason.items()
     ]
 
 

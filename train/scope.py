@@ -22,19 +22,22 @@ FEWEST = 20
 
 Embeddings = NDArray[np.float32]
 """``[N, d]``."""
-Twice = tuple[Embeddings, Embeddings]
+PlainAndVaried = tuple[Embeddings, Embeddings]
 """Of the same pictures in the same order: as they are, and as other scanners may have shown them,
 which is `train.batches.PatchSet.varied`."""
 
 
-def fit_scope(train: Twice, validation: Twice, outliers: Iterable[Embeddings] = ()) -> Scope:
+def fit_scope(
+    train: PlainAndVaried, validation: PlainAndVaried, outliers: Iterable[Embeddings] = ()
+) -> Scope:
     """The scope of the training pictures; its limits are set on the validation pictures.
 
     The features are standardised, then their covariance is shrunk as Ledoit and Wolf do ("A
     well-conditioned estimator for large-dimensional covariance matrices", 2004). To it is added the
-    covariance of what another scanner changes in a picture: a deviation in such a direction is no
-    sign of another subject, and counts for less, as in within-class covariance normalisation
-    (Hatch et al., Interspeech 2006). The limit keeps `KEPT` of the validation pictures.
+    covariance, about no change, of what another scanner changes in a picture: a deviation in such a
+    direction is no sign of another subject, and counts for less, as in within-class covariance
+    normalisation (Hatch et al., Interspeech 2006). This sum is the covariance of the Mahalanobis
+    distance. The limit keeps `KEPT` of the validation pictures.
 
     Each of `outliers` is a set of auxiliary pictures that are out of scope (see `train.outliers`).
     Each set of `FEWEST` pictures or more has a discriminant: logistic regression between it and the

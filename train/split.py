@@ -31,12 +31,13 @@ class Split:
         for sample, part in zip(self.samples, self.parts, strict=True):
             if seen.setdefault(sample.group, part) != part:
                 raise BadInput(
-                    f"group {sample.group!r} stands on two sides: {seen[sample.group]}, {part}"
+                    f"group {sample.group!r} stands on two sides: {seen[sample.group]}, {part}; "
+                    "give all of its images one split"
                 )
 
     def of(self, part: Part) -> list[Sample]:
         """The samples of one part, in their order."""
-        return [sample for sample, its in zip(self.samples, self.parts, strict=True) if its == part]
+        return [sample for sample, own in zip(self.samples, self.parts, strict=True) if own == part]
 
 
 def split_by_group(samples: Sequence[Sample], task: Task, seed: int) -> Split:
@@ -103,7 +104,7 @@ def hold_out(
     one is enough where none has. Raises BadInput where there are too few groups for both classes
     to be in every part.
     """
-    marked = [index for index, its in enumerate(test) if its]
+    marked = [index for index, is_tested in enumerate(test) if is_tested]
     tested = [samples[index] for index in marked]
     _fewest_groups(tested, task, "the test", folds, "one for each fold")
     sets = _folds(tested, task, folds, seed) if folds > 1 else [[*range(len(tested))]]
@@ -112,8 +113,8 @@ def hold_out(
         groups = {tested[member].group for member in members}
         kept = [
             index
-            for index, (sample, its) in enumerate(zip(samples, test, strict=True))
-            if (sample.group in groups) == its
+            for index, (sample, is_tested) in enumerate(zip(samples, test, strict=True))
+            if (sample.group in groups) == is_tested
         ]
         splits.append(
             _split_around([samples[i] for i in kept], task, [test[i] for i in kept], seed)

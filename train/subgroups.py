@@ -11,8 +11,8 @@ from devices import Box, Pixels
 
 Size = Literal["small", "medium", "large"]
 
-THIRDS = (0.194, 0.310)
-"""Shares of the picture's height: a third of TN5000's nodules each is below, between, above."""
+TERTILES = (0.194, 0.310)
+"""Of the nodules of TN5000: the longer side of the box, over the height of the picture."""
 SATURATED = 48
 """Of 255, between a pixel's channels: above bluish grey maps and the traces of compression (32)."""
 COLOURED = 10
@@ -21,8 +21,8 @@ MARGIN = 0.06
 """Of the picture's height, around the box: calipers touch the nodule's edge from outside."""
 CROSSES = (11, 13, 15, 17)
 """Pixels that a caliper's cross spans, with a rim."""
-MATCH = 0.78
-"""Correlation with a cross, at least."""
+MIN_CORRELATION = 0.78
+"""With a cross, of what counts as one."""
 BRIGHT = 60
 """Grey levels by which a caliper is brighter than its surroundings, at least."""
 SURROUNDINGS = 21
@@ -74,7 +74,7 @@ def _coloured(pixels: Pixels) -> bool:
 
 
 def _size(share: float) -> Size:
-    small, medium = THIRDS
+    small, medium = TERTILES
     return "small" if share < small else "medium" if share < medium else "large"
 
 
@@ -91,7 +91,7 @@ def _has_cross(pixels: Pixels, box: Box) -> bool:
     ]
     above = cv2.subtract(near, cv2.medianBlur(near, SURROUNDINGS))
     bright = cv2.dilate(above, np.ones((3, 3), np.uint8)) >= BRIGHT
-    needed = np.maximum(_correlation(near, _spot()), MATCH)
+    needed = np.maximum(_correlation(near, _spot()), MIN_CORRELATION)
     crosses = (_cross(side, turned) for side in CROSSES for turned in (False, True))
     return any(bool((bright & (_correlation(near, cross) > needed)).any()) for cross in crosses)
 

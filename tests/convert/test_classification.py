@@ -77,6 +77,20 @@ def test_lost_positives_fail_on_sensitivity() -> None:
     assert failure in (against(moved).failures or ())
 
 
+@pytest.mark.parametrize(("lost", "held"), [(1, True), (2, False)])
+def test_as_many_positives_may_be_lost_as_the_limit_says(lost: int, held: bool) -> None:
+    """1 - .99 is more than .01 in floats: the pictures are counted."""
+    labels = np.repeat([1, 0], 100)
+    reference = np.linspace(1, 0, 200, dtype=np.float32)
+    moved = reference.copy()
+    moved[100 - lost : 100] = 0.495
+    rule = DecisionRule(("benign", "malignant"), {"malignant": 0.5})
+    groups = [f"patient{number // 4}" for number in range(200)]
+    measure = classification(labels, groups, rule, LIMITS)
+    failures = measure(answers(reference), answers(moved))[1]
+    assert any(failure.startswith("sensitivity") for failure in failures) != held
+
+
 def test_another_order_fails_on_auroc() -> None:
     moved = FLOAT.copy()
     moved[50:70] = 0.499

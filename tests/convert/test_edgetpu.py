@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from convert.edgetpu import (
     ON_CHIP_BYTES,
-    Mapped,
+    CompilerRow,
     Placement,
     compile_model,
     operators,
@@ -396,10 +396,10 @@ Compilation child process completed within timeout period.
 Compilation succeeded!
 """
 TABLE = (
-    Mapped("CONV_2D", 3, "Mapped to Edge TPU"),
-    Mapped("SOFTMAX", 1, "More than one subgraph is not supported"),
-    Mapped("QUANTIZE", 1, "Mapped to Edge TPU"),
-    Mapped("DEQUANTIZE", 1, "Operation is working on an unsupported data type"),
+    CompilerRow("CONV_2D", 3, "Mapped to Edge TPU"),
+    CompilerRow("SOFTMAX", 1, "More than one subgraph is not supported"),
+    CompilerRow("QUANTIZE", 1, "Mapped to Edge TPU"),
+    CompilerRow("DEQUANTIZE", 1, "Operation is working on an unsupported data type"),
 )
 
 
@@ -410,7 +410,7 @@ def test_the_table_is_read_out_of_the_log() -> None:
 @given(
     st.lists(
         st.builds(
-            Mapped,
+            CompilerRow,
             st.from_regex(r"[A-Z0-9_]{1,30}", fullmatch=True),
             st.integers(0, 999_999),
             st.from_regex(r"[A-Z][A-Za-z ,0-9]{0,60}[a-z]", fullmatch=True),
@@ -418,7 +418,7 @@ def test_the_table_is_read_out_of_the_log() -> None:
         min_size=1,
     )
 )
-def test_any_table_is_read_as_it_was_written(table: list[Mapped]) -> None:
+def test_any_table_is_read_as_it_was_written(table: list[CompilerRow]) -> None:
     rows = [f"{its.name:<31}{its.count:<11}{its.status}" for its in table]
     log = "\n".join(["Operator                       Count      Status", "", *rows, ""])
     assert parse_log(log) == tuple(table)

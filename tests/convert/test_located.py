@@ -11,7 +11,7 @@ import pytest
 from convert.gate import answer
 from convert.located import LocatedNodules, locate_marked, located_figures
 from devices import Box
-from edge_runtime.bundle.archive import Bundle, open_bundle
+from edge_runtime.bundle.archive import Bundle
 from edge_runtime.models.classifier import Classifier
 from edge_runtime.models.locator import Locator
 from tests.conftest import draw_labelled, refused, sonolite
@@ -24,19 +24,14 @@ RULE = DecisionRule(("benign", "malignant"), {"malignant": 0.5})
 
 
 @pytest.fixture(scope="module")
-def shipped(shipped_path: Path) -> Bundle:
-    return open_bundle(shipped_path)
+def locator(found_bundle: Bundle) -> Locator:
+    assert found_bundle.manifest.locator is not None
+    return Locator(found_bundle, found_bundle.manifest.locator, threads=1)
 
 
 @pytest.fixture(scope="module")
-def locator(shipped: Bundle) -> Locator:
-    assert shipped.manifest.locator is not None
-    return Locator(shipped, shipped.manifest.locator, threads=1)
-
-
-@pytest.fixture(scope="module")
-def classifier(shipped: Bundle) -> Classifier:
-    return Classifier(shipped, shipped.manifest.classifier, threads=1)
+def classifier(found_bundle: Bundle) -> Classifier:
+    return Classifier(found_bundle, found_bundle.manifest.classifier, threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import convert.locator
 from edge_runtime.bundle.archive import CARD, Bundle, open_bundle
 from edge_runtime.bundle.gate import read_locator_gate
 from edge_runtime.bundle.manifest import LOCATOR_GATE
@@ -179,6 +180,18 @@ def test_scores_of_a_run_without_validation_clips_are_not_called_chosen(
     assert bundle.manifest.locator.chosen_on == "none"
 
 
+def test_a_float_model_that_cannot_be_converted_is_one_line(
+    locator_run: Path, demo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("an operation is not supported\nand many more words")
+
+    monkeypatch.setattr(convert.locator, "convert", broken)
+    done = join(locator_run, demo_path, tmp_path / "a.sonolite")
+    refused(done, "float32: RuntimeError: an operation is not supported")
+    assert "many more" not in done.stderr
+
+
 def test_a_variant_below_the_limits_is_refused_with_its_figures(
     lossy_run: Path, demo_path: Path, tmp_path: Path
 ) -> None:
@@ -187,7 +200,7 @@ def test_a_variant_below_the_limits_is_refused_with_its_figures(
     assert done.code == 1, done
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"sonolite: {lossy_run}: no variant of the locator holds")
-    assert "int8: AP50 is 1.0000 smaller, recall is 1.0000 smaller" in line
+    assert "holds: int8: AP50 lower by 1.0000 > 0.1, recall lower by 1.0000 > 0.1" in line
     assert not out.exists()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.preprocess import parse
-from tests.devices.capture.test_dicom import write_dicom
+from tests.devices.capture.dicom_files import write_dicom
 from train.importers import read_samples
 from train.importers.columns import COLUMNS
 from train.importers.ddti import TIRADS

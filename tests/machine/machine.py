@@ -7,7 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.edge_runtime.deploy.conftest import Far, free_port
+from tests.conftest import free_port
+from tests.edge_runtime.deploy.conftest import Far
 from tests.machine.image import USER, Image
 
 BOOT_SECONDS = 300.0
@@ -68,13 +69,6 @@ class Machine:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
-            self._process = None
-
-    def shut_down(self) -> None:
-        """Ends it in good order."""
-        self.ask("sudo systemctl poweroff")
-        if self._process is not None:
-            self._process.wait(BOOT_SECONDS)
             self._process = None
 
     def ask(self, script: str) -> subprocess.CompletedProcess[str]:

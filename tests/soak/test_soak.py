@@ -30,7 +30,7 @@ from edge_runtime.bundle.trust import trusted_folder
 from edge_runtime.release.config import Config, SinkConfig, write_config
 from edge_runtime.release.layout import RECORD, Layout, make_folders, set_link
 from tests.conftest import QUIET
-from tests.devices.capture.test_stream import jpeg, serving
+from tests.devices.capture.servers import jpeg, serving
 
 HOURS = float(os.environ.get("SOAK_HOURS", "8"))
 SAMPLE_SECONDS = 2.0

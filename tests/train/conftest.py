@@ -18,9 +18,10 @@ from train.loading import load, prepare
 from train.metrics import Labels, as_labels
 from train.network import BLOCKS
 from train.recipe import MobileNetV2, Recipe, read_recipe
-from train.samples import Collection
+from train.samples import Collection, Task
 
 EPOCHS = 4
+TASK = Task("nodule", ("benign", "malignant"), {"0": "benign", "1": "malignant"})
 
 
 def recipe_of(folder: Path, text: str, **fitted: object) -> Recipe:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -19,8 +18,8 @@ from hypothesis import strategies as st
 
 from devices import BadInput
 from tests.conftest import KILLED, SLIM, TINY, Outcome, refused, sonolite
+from tests.train.conftest import without_seconds
 from train.cluster import ALONE, join, read_cluster
-from train.learner import Epoch
 from train.run import read_record
 
 SONOLITE = "import sys; from edge_runtime.cli import main; main(sys.argv[1:])"
@@ -58,10 +57,6 @@ def together(*commands: Sequence[str | Path], programs: Sequence[str] = ()) -> l
         stdout, stderr = its.communicate(timeout=500)
         ended.append(Outcome(its.returncode, stdout, stderr))
     return ended
-
-
-def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:
-    return [replace(its, seconds=0) for its in history]
 
 
 @pytest.mark.slow

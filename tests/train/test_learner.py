@@ -14,7 +14,7 @@ from devices import BadInput
 from tests.train.conftest import BATCHES, Train, stop_at
 from train.batches import PatchSet
 from train.cluster import ALONE
-from train.learner import Learner, _momentum
+from train.learner import Learner, _ema_momentum
 from train.metrics import Labels
 from train.network import FusedNormalization, predict
 from train.recipe import (
@@ -96,7 +96,7 @@ def test_a_short_training_is_not_averaged_with_what_was_there_before_it(
     steps: int, momentum: float
 ) -> None:
     fit = Fit(learning_rate=1e-3, batch=32, epochs=8, average=0.995)
-    assert _momentum(fit, steps) == pytest.approx(momentum)
+    assert _ema_momentum(fit, steps) == pytest.approx(momentum)
 
 
 @pytest.mark.slow

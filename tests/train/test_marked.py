@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from devices import BadInput, Box
-from tests.devices.capture.test_dicom import region, write_dicom
+from tests.devices.capture.dicom_files import region, write_dicom
 from tests.train.importers.boxes.drawing import HEIGHT, WIDTH, draw, film
 from train.marked import (
     MarkedPicture,

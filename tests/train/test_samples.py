@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from devices import BadInput, Box
 from edge_runtime.bundle.preprocess import Crop, Picture, parse
-from tests.devices.capture.test_dicom import region, write_dicom
+from tests.devices.capture.dicom_files import region, write_dicom
+from tests.train.conftest import TASK
 from train.samples import (
     Sample,
     Task,
@@ -21,7 +22,6 @@ from train.samples import (
     require_all_classes,
 )
 
-TASK = Task("nodule", ("benign", "malignant"), {"0": "benign", "1": "malignant"})
 SCREEN = np.arange(80 * 90, dtype=np.uint8).reshape(80, 90)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.scope import read_scope, write_scope
-from train.scope import FEWEST, KEPT, KEPT_BY_DISCRIMINANT, Twice, fit_scope
+from train.scope import FEWEST, KEPT, KEPT_BY_DISCRIMINANT, PlainAndVaried, fit_scope
 
 
 def embeddings(number: int, seed: int, features: int = 12) -> np.ndarray:
@@ -15,7 +15,7 @@ def embeddings(number: int, seed: int, features: int = 12) -> np.ndarray:
     return (draw.normal(5, 1, (number, features)) @ mixing * scale).astype(np.float32)
 
 
-def as_they_are(train: np.ndarray, validation: np.ndarray) -> tuple[Twice, Twice]:
+def as_they_are(train: np.ndarray, validation: np.ndarray) -> tuple[PlainAndVaried, PlainAndVaried]:
     """Nothing is varied."""
     return (train, train), (validation, validation)
 

@@ -106,7 +106,10 @@ def outline_boxes(svg: str) -> list[Box] | None:
         return None
     boxes = []
     for points in [outline.points for outline in outlines if outline.points]:
-        left, top = floor(min(its.x for its in points)), floor(min(its.y for its in points))
-        right, bottom = ceil(max(its.x for its in points)), ceil(max(its.y for its in points))
+        left, top = floor(min(point.x for point in points)), floor(min(point.y for point in points))
+        right, bottom = (
+            ceil(max(point.x for point in points)),
+            ceil(max(point.y for point in points)),
+        )
         boxes.append(Box(left, top, right - left, bottom - top))
     return boxes

@@ -38,7 +38,8 @@ def read_csv(path: Path, task: Naming, root: Path | None = None) -> Collection:
     table = read_rows(path, columns_of, COLUMNS, as_written=root is not None)
     samples: list[Sample] = []
     dropped: list[Dropped] = []
-    for line, row in ((its.where, its.cells) for its in table.rows):
+    for entry in table.rows:
+        line, row = entry.where, entry.cells
         if not row["path"]:
             raise BadInput(f"{line}: the path is empty")
         image = root / row["path"] if root is not None else image_of(path.parent, row["path"])
@@ -49,7 +50,7 @@ def read_csv(path: Path, task: Naming, root: Path | None = None) -> Collection:
             Sample(
                 path=image,
                 label=task.label(row["label"], line),
-                box=box_between(corners_of(row, table), line),
+                box=box_between(box_words(row, table), line),
                 group=row["group"] or patient_of(image) or row["path"],
                 frame=_frame(row["frame"], image, line),
                 part=part_of(row["split"], line),
@@ -59,10 +60,10 @@ def read_csv(path: Path, task: Naming, root: Path | None = None) -> Collection:
     return Collection(tuple(samples), tuple(dropped), "table", table.notes)
 
 
-def corners_of(row: Mapping[str, str], table: Rows) -> list[str]:
-    """The four words for the box in a row, with points in their numbers."""
-    corners = [row[name] for name in BOX_COLUMNS]
-    return [word.replace(",", ".") for word in corners] if table.comma_numbers else corners
+def box_words(row: Mapping[str, str], table: Rows) -> list[str]:
+    """The words for `xmin, ymin, xmax, ymax` in a row, with points in their numbers."""
+    words = [row[name] for name in BOX_COLUMNS]
+    return [word.replace(",", ".") for word in words] if table.comma_numbers else words
 
 
 def image_of(folder: Path, name: str) -> Path:

@@ -24,7 +24,8 @@ LARGER = 1.25
 """How much larger a square is kept than the network sees it, so that it can be moved and scaled."""
 BLOCKS = 20
 """Groups are cut into so many runs of neighbouring names; a run stands on one side."""
-TEST_BLOCKS, VALIDATION_BLOCKS = 3, 3
+TEST_BLOCKS = 3
+"""Of `BLOCKS`, those that test; as many validate."""
 SIMULATED_NECKS, SIMULATED_FRAMES = 80, range(5, 160, 31)
 
 Progress = Callable[[Iterable[MarkedPicture]], Iterable[MarkedPicture]]

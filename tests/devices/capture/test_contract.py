@@ -29,9 +29,9 @@ from devices.capture.video import Video
 from devices.frame import MAX_RATE
 from tests.conftest import Within
 from tests.devices.capture.conftest import Grabber, entries
-from tests.devices.capture.test_dicom import write_jpegs
+from tests.devices.capture.dicom_files import write_jpegs
+from tests.devices.capture.servers import H264, jpeg, live, rtsp, serving
 from tests.devices.capture.test_replay import MANIFEST
-from tests.devices.capture.test_stream import H264, jpeg, live, rtsp, serving
 
 Clock = Callable[[], float]
 Opener = Callable[[Clock], CaptureDevice]

@@ -19,7 +19,7 @@ import pytest
 from devices import BadInput, CaptureDevice, DeviceLost, DeviceStalled, EndOfRecording, Frame
 from devices.capture import decoder_process, device_opener, open_device
 from devices.capture.reconnecting import Reconnecting
-from tests.devices.capture.test_dicom import write_jpegs
+from tests.devices.capture.dicom_files import write_jpegs
 
 GREYS = [np.full((40, 60), 6 * number, np.uint8) for number in range(40)]
 
@@ -224,7 +224,7 @@ def test_a_stream_whose_decoder_crashes_or_hangs_is_opened_again(
     number: signal.Signals, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("av", reason="needs PyAV, the extra `stream`")
-    from tests.devices.capture.test_stream import grey, live, serving
+    from tests.devices.capture.servers import grey, live, serving
 
     if number == signal.SIGSTOP:
         monkeypatch.setattr(decoder_process, "DECODER_ANSWER_SECONDS", 5.0)

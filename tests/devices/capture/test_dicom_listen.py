@@ -1,12 +1,8 @@
 """A scanner sends, with the real `storescu` of dcmtk, and bytes that no scanner would send."""
 
 import logging
-import os
-import shutil
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -28,30 +24,11 @@ from devices.capture import dicom_listen, dicom_server, open_device
 from devices.capture.dicom_listen import AWAITED, DicomListen, parse_listen
 from devices.capture.dicom_server import MAX_CALLERS
 from devices.capture.source_uri import SourceUri
-from tests.devices.capture.test_dicom import GREY, PATIENT, region, write_dicom, write_jpegs
+from tests.devices.capture.dicom_files import GREY, PATIENT, region, write_dicom, write_jpegs
+from tests.devices.capture.storescu import STILL, panics, send, storescu
 
-# In an active venv a program of pynetdicom with this name comes first.
-elsewhere = [folder for folder in os.get_exec_path() if folder != str(Path(sys.executable).parent)]
-storescu = shutil.which("storescu", path=os.pathsep.join(elsewhere))
 pytestmark = pytest.mark.skipif(storescu is None, reason="no storescu: apt install dcmtk")
 STUDY = "1.2.3.4"
-STILL = {"SOPClassUID": uid.UltrasoundImageStorage, "PatientName": "Doe^Jane"}
-
-
-def send(
-    port: int, *paths: Path, calling: str = "CART", called: str = "SONOLITE", coding: str = "-xy"
-) -> "subprocess.CompletedProcess[str]":
-    """Sends files as a scanner does; what it was told is in stdout."""
-    assert storescu is not None
-    words = [storescu, "-v", "-aet", calling, "-aec", called, coding, "127.0.0.1", str(port)]
-    return subprocess.run(
-        [*words, *map(str, paths)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 Listening = Callable[..., DicomListen]
@@ -175,19 +152,6 @@ def many_frames(path: Path) -> Path:
         Rows=side,
         Columns=side,
         PixelData=encapsulate([one] * frames),
-    )
-
-
-def panics(path: Path) -> Path:
-    """An RLE frame of 16 bits with a byte too many, at which the decoder panics."""
-    whole, more = (bytes([129, 0]) * 18 + bytes([257 - rest, 0]) for rest in (96, 97))
-    frame = struct.pack("<16I", 2, 64, 64 + len(whole), *[0] * 13) + whole + more
-    return write_dicom(
-        path,
-        GREY.astype(np.uint16),
-        **STILL,
-        TransferSyntaxUID=uid.RLELossless,
-        PixelData=encapsulate([frame]),
     )
 
 

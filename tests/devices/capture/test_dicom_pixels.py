@@ -21,7 +21,7 @@ from devices.capture.dicom import NO_TIME, OTHER_UNIT, Dicom, read_frame, read_h
 from devices.capture.dicom_pixels import MORE_FRAMES, OTHER_COLOURS
 from devices.capture.phantom import Phantom
 from tests.conftest import CASES
-from tests.devices.capture.test_dicom import GREY, published, write_dicom, write_jpegs
+from tests.devices.capture.dicom_files import GREY, published, write_dicom, write_jpegs
 
 SCREEN = Phantom(width=160, height=120).render(3)
 RGB: Pixels = np.repeat(SCREEN[..., np.newaxis], 3, axis=2) if SCREEN.ndim == 2 else SCREEN.copy()

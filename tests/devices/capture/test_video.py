@@ -20,7 +20,7 @@ from devices.capture.phantom import Phantom
 from devices.capture.promised import promised_frames
 from devices.capture.video import Video
 from tests.conftest import CASES
-from tests.devices.capture.test_dicom import write_dicom
+from tests.devices.capture.dicom_files import write_dicom
 
 
 def read_all(path: Path) -> None:

@@ -21,8 +21,8 @@ from edge_runtime.bundle.archive import GATE, list_members, open_bundle, write_b
 from edge_runtime.commands.run import DEMO_ROI
 from edge_runtime.nodules.tracking import iou
 from tests.conftest import SWEEPS, Within, refused, sonolite
+from tests.devices.capture.dicom_files import write_dicom
 from tests.devices.capture.test_decoder_process import command_line, decoders
-from tests.devices.capture.test_dicom import write_dicom
 
 SONOLITE = str(Path(sys.executable).parent / "sonolite")
 

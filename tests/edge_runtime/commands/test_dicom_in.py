@@ -18,17 +18,10 @@ from devices.capture.dicom_listen import AWAITED
 from devices.capture.phantom import Phantom
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import Exam, Identity, read_decisions, read_exams
-from tests.conftest import Shared, refused, sonolite
-from tests.devices.capture.test_dicom import write_dicom
-from tests.devices.capture.test_dicom_listen import STILL, panics, send, storescu
-from tests.edge_runtime.exams.conftest import wait_until
-from tests.edge_runtime.exams.worklist_server import (
-    STUDY,
-    WLMSCPFS,
-    free_port,
-    worklist_server,
-    write_step,
-)
+from tests.conftest import Shared, free_port, refused, sonolite, wait_until
+from tests.devices.capture.dicom_files import write_dicom
+from tests.devices.capture.storescu import STILL, panics, send, storescu
+from tests.edge_runtime.exams.worklist_server import STUDY, WLMSCPFS, worklist_server, write_step
 
 pytestmark = pytest.mark.skipif(None in (storescu, WLMSCPFS), reason="no dcmtk: apt install dcmtk")
 PAGE = (Path(__file__).parents[3] / "docs" / "results.md").read_text().partition("## DICOM in")[2]

@@ -20,9 +20,8 @@ from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.recorder import ExamRecorder, open_exam_recorder
 from edge_runtime.exams.report import REPORT_NODULES
 from edge_runtime.exams.store import own_exams_folder
-from tests.conftest import Shared, refused, sonolite
-from tests.edge_runtime.exams.conftest import wait_until
-from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
+from tests.conftest import Shared, refused, sonolite, wait_until
+from tests.edge_runtime.exams.examples import FOUND, NOISE, result
 
 PATIENT = "PATIENT-4711"
 

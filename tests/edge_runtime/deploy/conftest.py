@@ -20,7 +20,7 @@ import pytest
 
 from edge_runtime.release.layout import ENVIRONMENT, TOOL, Layout
 from edge_runtime.release.tool import release_status
-from tests.conftest import Outcome, sonolite
+from tests.conftest import Outcome, free_port, sonolite
 
 ROOT = Path(__file__).parents[3]
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -117,13 +117,6 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
 def usual_environment() -> str:
     packages, programs = sysconfig.get_path("purelib"), Path(sys.executable).parent
     return f"PYTHONPATH={packages} PATH={programs}:/usr/bin:/bin OMP_NUM_THREADS=1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def listens(port: int) -> bool:

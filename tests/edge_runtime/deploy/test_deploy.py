@@ -16,7 +16,7 @@ from edge_runtime.models.known_models import KNOWN_FOLDER
 from edge_runtime.release.layout import EXAMINATION_LOCK, hold_lock, read_event_log, read_link
 from edge_runtime.release.stage import file_sha256
 from edge_runtime.service.service import device_versions
-from tests.conftest import Within, sonolite
+from tests.conftest import Within, free_port, sonolite
 from tests.edge_runtime.deploy.conftest import (
     REAL_TRIAL,
     Far,
@@ -24,7 +24,6 @@ from tests.edge_runtime.deploy.conftest import (
     Wire,
     answer,
     environment,
-    free_port,
     refuses,
 )
 

@@ -23,9 +23,9 @@ from edge_runtime.release.layout import OPERATOR_TOKEN, VIEW_RECORD, VIEW_TOKEN
 from edge_runtime.screen.saved_regions import REGIONS_FILE
 from tests.conftest import sonolite
 from tests.edge_runtime.deploy.conftest import REAL_TRIAL, ROOT, Site, answer, refuses
-from tests.edge_runtime.view.conftest import browser, page  # noqa: F401  fixtures
+from tests.edge_runtime.view.browsing import wait_for, wait_for_text
+from tests.edge_runtime.view.conftest import page  # noqa: F401  a fixture
 from tests.edge_runtime.view.test_controls import draw
-from tests.edge_runtime.view.test_page import wait_for, wait_for_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

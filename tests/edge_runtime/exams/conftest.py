@@ -1,7 +1,5 @@
 """A recorder in a folder, and results as a session gives them."""
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.bundle.archive import Bundle, open_bundle
+from edge_runtime.bundle.archive import Bundle
 from edge_runtime.exams.recorder import ExamRecorder, open_exam_recorder, running_exam
 from edge_runtime.exams.schema import open_exams
 from edge_runtime.exams.store import (
@@ -19,12 +17,6 @@ from edge_runtime.exams.store import (
     read_nodules,
     read_stills,
 )
-
-
-@pytest.fixture(scope="session")
-def found_bundle(shipped_path: Path) -> Bundle:
-    """The bundle that ships, which has a locator."""
-    return open_bundle(shipped_path)
 
 
 @pytest.fixture
@@ -68,11 +60,3 @@ def parts_of(folder: Path, number: int = 1) -> Any:
 def exams_in(folder: Path) -> list[Exam]:
     with closing(open_exams(folder)) as connection:
         return read_exams(connection, running_exam(folder, connection))
-
-
-def wait_until(happened: Callable[[], object], seconds: float = 60.0) -> None:
-    """Waits for what another thread or process does."""
-    end, pause = time.monotonic() + seconds, threading.Event()
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        pause.wait(0.01)

@@ -8,13 +8,12 @@ import pytest
 from devices import Box, Pixels
 from edge_runtime.bundle.archive import Bundle, open_bundle
 from edge_runtime.exams.course import MAX_HELD_PICTURES, Course, CourseStep
-from edge_runtime.results.result import NO_NODULE, Nodule, Result
+from edge_runtime.results.result import NO_NODULE, Result
 from edge_runtime.results.states import State
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
+from tests.edge_runtime.exams.examples import ABSTAINED, FOUND, NOISE, result
+from tests.edge_runtime.results.examples import NODULE
 
-NOISE: Pixels = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
 FLAT: Pixels = np.full((240, 320), 90, np.uint8)
-FOUND = replace(NODULE, locator_score=0.9, interval={"benign": (0.1, 0.3), "malignant": (0.7, 0.9)})
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +28,6 @@ def course(bundle: Bundle) -> Course:
     return Course(bundle.manifest.classifier, locator.pooling, True, 10.0)
 
 
-def result(frame: int, *nodules: Nodule, **changes: object) -> Result:
-    """The result of a frame, thirty a second, ten seconds after the start of the machine."""
-    at = 10 + frame / 30
-    facts = {"frame": frame, "captured_at": at, "timestamp": at, "nodules": nodules}
-    return replace(RESULT, **{"region": "found", **facts, **changes})  # type: ignore[arg-type]
-
-
 def kept(course: Course, results: list[Result]) -> list[CourseStep]:
     steps = [course.add(each, NOISE) for each in results]
     return [step for step in steps if step is not None]
@@ -48,7 +40,6 @@ def test_a_second_without_a_change_is_kept_once(course: Course) -> None:
 
 
 OTHER = replace(FOUND, track=2)
-ABSTAINED = replace(FOUND, label=None, reason="too close to the threshold")
 CHANGES = {
     "label": result(1, replace(FOUND, label="benign")),
     "abstention": result(1, ABSTAINED),

@@ -35,12 +35,11 @@ from edge_runtime.exams.store import (
     still_path,
 )
 from edge_runtime.results.result import NOTICE
-from tests.edge_runtime.exams.conftest import parts_of, wait_until
-from tests.edge_runtime.exams.test_course import ABSTAINED, FOUND, NOISE, result
+from tests.conftest import wait_until
+from tests.edge_runtime.exams.conftest import parts_of
+from tests.edge_runtime.exams.examples import ABSTAINED, FOUND, NOISE, result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from playwright.sync_api import Browser
 
 EVIL = "<script>alert(1)</script>"
@@ -268,18 +267,6 @@ def test_the_page_escapes_loads_nothing_and_has_the_notice(report: ExamReport) -
     assert NOTICE in page.lower()
     assert set(re.findall(r'(?:src|href)="([a-z]+):', page)) == {"data"}
     assert page.count("<img") == REPORT_PICTURES
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra `dev`")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no Chromium: apt install chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def test_a_browser_shows_every_picture_and_prints_one_page(

@@ -28,8 +28,9 @@ from edge_runtime.exams.store import (
     Identity,
 )
 from edge_runtime.results.result import NO_NODULE
-from tests.edge_runtime.exams.conftest import parts_of, wait_until
-from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
+from tests.conftest import wait_until
+from tests.edge_runtime.exams.conftest import parts_of
+from tests.edge_runtime.exams.examples import FOUND, NOISE, result
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = (

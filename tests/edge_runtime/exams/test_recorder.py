@@ -27,8 +27,9 @@ from edge_runtime.exams.store import Identity, Retention, still_path
 from edge_runtime.files import NICENESS
 from edge_runtime.results.result import to_json
 from edge_runtime.results.states import State
-from tests.edge_runtime.exams.conftest import Recording, exams_in, wait_until
-from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
+from tests.conftest import wait_until
+from tests.edge_runtime.exams.conftest import Recording, exams_in
+from tests.edge_runtime.exams.examples import FOUND, NOISE, result
 
 WHO = Identity("4711", "Muster^Anna", "A-0042")
 
@@ -205,7 +206,7 @@ from pathlib import Path
 from typing import Any
 from edge_runtime.bundle.archive import open_bundle
 from edge_runtime.exams.recorder import open_exam_recorder
-from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
+from tests.edge_runtime.exams.examples import FOUND, NOISE, result
 
 bundle = open_bundle(Path(sys.argv[2]))
 with open_exam_recorder(Path(sys.argv[1]), bundle, "phantom:", True) as recorder:

@@ -13,7 +13,7 @@ from edge_runtime.exams.recorder import ExamRecorder, NotKept
 from edge_runtime.exams.store import Identity
 from edge_runtime.exams.studies import STUDY_SECONDS, StudyExams
 from tests.edge_runtime.exams.conftest import Recording, exams_in
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 
 SCREEN = Phantom(live=False).render(0)
 RECEIVED = {

@@ -24,11 +24,11 @@ from edge_runtime.exams.worklist import (
     ask_worklist,
     parse_worklist,
 )
+from tests.conftest import free_port
 from tests.edge_runtime.exams.worklist_server import (
     STUDY,
     TITLE,
     WLMSCPFS,
-    free_port,
     today,
     worklist_server,
     write_step,

@@ -11,17 +11,11 @@ from pathlib import Path
 from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
 
-from tests.edge_runtime.exams.conftest import wait_until
+from tests.conftest import free_port, wait_until
 
 WLMSCPFS = shutil.which("wlmscpfs")
 TITLE = "MWL"
 STUDY = "1.2.826.0.1.4711"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def today() -> str:

@@ -9,8 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from edge_runtime.release.layout import (
 from edge_runtime.view.address import Address
 from edge_runtime.view.certificate import Certificate, own_certificate
 from edge_runtime.view.sink import open_view
+from tests.conftest import wait_until
 from tests.edge_runtime.release.conftest import ROOT
 from tests.edge_runtime.view.conftest import FACTS
 
@@ -99,13 +99,6 @@ def kiosk(layout: Layout, folder: Path, token: str = TOKEN) -> Iterator["subproc
             process.communicate(timeout=60)
 
 
-def until(true: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def command_lines() -> list[str]:
     """The command lines of all processes, as ps(1) shows them."""
     lines = []
@@ -138,7 +131,7 @@ def test_the_kiosk_watches_and_the_token_is_in_no_command_line(
         watched = view.watched
         with kiosk(device, folder):
             note(device, view.local_link, certificate)  # the service may begin later
-            until(watched)
+            wait_until(watched)
             lines = command_lines()
             assert any("chromium" in line and "start.html" in line for line in lines)
             assert not [line for line in lines if TOKEN in line]
@@ -153,7 +146,7 @@ def test_a_view_that_moves_ends_the_kiosk_which_is_started_again(
     with open_view(Address("127.0.0.1", 0), FACTS, token=TOKEN) as view:
         note(device, view.local_link)
         with kiosk(device, folder) as process:
-            until(view.watched)
+            wait_until(view.watched)
             note(device, "http://127.0.0.1:1/")
             assert process.wait(60) == 0
 

@@ -32,7 +32,7 @@ from edge_runtime.release.notify import NOTIFY_VARIABLE, Listener
 from edge_runtime.release.supervise import BEAT_TIMEOUT, end_with_parent
 from edge_runtime.release.switch import read_trial, switch_release, trial_of_current
 from edge_runtime.release.tool import release_status
-from tests.conftest import Within
+from tests.conftest import Within, wait_until
 from tests.edge_runtime.release.conftest import ENVIRONMENT, ROOT, TRIAL, write_settings
 
 Staged = Callable[[str], str]
@@ -52,18 +52,11 @@ def supervisor(
         text=True,
     ) as process:
         try:
-            until(lambda: is_locked(layout.state("supervisor.lock")))
+            wait_until(lambda: is_locked(layout.state("supervisor.lock")))
             yield process
         finally:
             process.terminate()
             process.communicate()
-
-
-def until(true: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def processes(layout: Layout) -> list[int]:
@@ -83,7 +76,7 @@ def test_a_release_that_lives_passes(layout: Layout, good: str, staged: Staged) 
     new = staged("lives again")
     with supervisor(layout):
         switch_release(layout, new)
-        until(lambda: not read_trial(layout))
+        wait_until(lambda: not read_trial(layout))
     assert {name: read_link(layout, name) for name in ("current", "previous", "good")} == {
         "current": new,
         "previous": good,
@@ -108,11 +101,11 @@ def test_a_release_that_fails_here_is_gone_back_from_in_time(
 ) -> None:
     bad = staged(kind)
     with supervisor(layout) as process:
-        until(lambda: processes(layout))
+        wait_until(lambda: processes(layout))
         began = time.monotonic()
         switch_release(layout, bad)
-        until(lambda: read_link(layout, "current") == good)
-        until(lambda: processes(layout))
+        wait_until(lambda: read_link(layout, "current") == good)
+        wait_until(lambda: processes(layout))
         assert time.monotonic() - began <= within(TRIAL + 5)
         assert process.poll() is None
     last = read_event_log(layout)[-1]
@@ -126,7 +119,7 @@ def test_a_state_that_cannot_be_written_down_ends_no_release(layout: Layout, goo
     in_the_way = layout.state("status.json") / "folder"
     in_the_way.mkdir(parents=True)
     with supervisor(layout) as process:
-        until(lambda: processes(layout))
+        wait_until(lambda: processes(layout))
         time.sleep(3 * BEAT_TIMEOUT)
         assert process.poll() is None
         assert processes(layout)
@@ -140,7 +133,7 @@ def test_a_release_that_starts_has_the_counts_and_the_view_of_no_earlier_one(
     for name in (SINK_COUNTS, VIEW_RECORD):
         layout.state(name).write_text('{"sinks": [{}]}')
     with supervisor(layout):
-        until(lambda: processes(layout))
+        wait_until(lambda: processes(layout))
         status = release_status(layout)
     assert (status["sinks"], status["view"]) == ([], None)
 
@@ -152,7 +145,7 @@ def test_a_release_that_cannot_be_started_is_gone_back_from(
     (layout.release(bad) / "environment").unlink()
     with supervisor(layout):
         switch_release(layout, bad)
-        until(lambda: read_link(layout, "current") == good)
+        wait_until(lambda: read_link(layout, "current") == good)
     assert "cannot be started" in read_event_log(layout)[-1]["why"]
 
 
@@ -161,12 +154,12 @@ def test_a_trial_goes_on_after_a_power_cut(layout: Layout, good: str, staged: St
     write_settings(layout, seconds=2 * TRIAL)
     with supervisor(layout) as process:
         switch_release(layout, new)
-        until(lambda: (trial := read_trial(layout)) and trial.starts == 1)
+        wait_until(lambda: (trial := read_trial(layout)) and trial.starts == 1)
         process.kill()
-    until(lambda: not processes(layout))
+    wait_until(lambda: not processes(layout))
     assert trial_of_current(layout)
     with supervisor(layout):
-        until(lambda: not read_trial(layout))
+        wait_until(lambda: not read_trial(layout))
     assert read_link(layout, "good") == new
 
 
@@ -177,11 +170,11 @@ def test_a_trial_that_takes_the_machine_down_is_not_repeated_for_ever(
     switch_release(layout, new)
     for _ in range(2):
         with supervisor(layout) as process:
-            until(lambda: processes(layout))
+            wait_until(lambda: processes(layout))
             process.kill()
-        until(lambda: not processes(layout))
+        wait_until(lambda: not processes(layout))
     with supervisor(layout):
-        until(lambda: read_link(layout, "current") == good)
+        wait_until(lambda: read_link(layout, "current") == good)
     assert "interrupted 2 times" in read_event_log(layout)[-1]["why"]
 
 
@@ -190,7 +183,7 @@ def test_the_first_release_has_nothing_behind_it_and_says_why_it_failed(
 ) -> None:
     switch_release(layout, staged("searches"))
     with supervisor(layout):
-        until(lambda: not read_trial(layout))
+        wait_until(lambda: not read_trial(layout))
     assert [line["event"] for line in read_event_log(layout)][:2] == ["switched", "failed"]
 
 
@@ -199,7 +192,7 @@ def test_a_proven_release_that_ends_ends_its_supervisor_too(
 ) -> None:
     """So that whoever starts it counts how often, and stops at his limit."""
     with supervisor(layout) as process:
-        until(lambda: processes(layout))
+        wait_until(lambda: processes(layout))
         os.kill(processes(layout)[0], signal.SIGKILL)
         assert process.wait(120) == 2
     assert read_event_log(layout)[-1]["event"] == "ended"
@@ -207,9 +200,9 @@ def test_a_proven_release_that_ends_ends_its_supervisor_too(
 
 def test_no_release_outlives_its_supervisor(layout: Layout, good: str) -> None:
     with supervisor(layout) as process:
-        until(lambda: processes(layout))
+        wait_until(lambda: processes(layout))
         process.kill()
-        until(lambda: not processes(layout))
+        wait_until(lambda: not processes(layout))
 
 
 def test_a_release_whose_supervisor_died_before_it_began_does_not_begin() -> None:
@@ -222,22 +215,22 @@ def test_a_release_whose_supervisor_died_before_it_began_does_not_begin() -> Non
 
 def test_a_changed_configuration_starts_the_release_anew(layout: Layout, good: str) -> None:
     with supervisor(layout):
-        until(lambda: processes(layout))
+        wait_until(lambda: processes(layout))
         before = processes(layout)
         write_settings(layout, seconds=9)
-        until(lambda: processes(layout) and processes(layout) != before)
+        wait_until(lambda: processes(layout) and processes(layout) != before)
 
 
 def test_a_configuration_that_cannot_be_used_ends_no_release(layout: Layout, good: str) -> None:
     """Such as one that an editor has written half."""
     with supervisor(layout):
-        until(lambda: processes(layout))
+        wait_until(lambda: processes(layout))
         before = processes(layout)
         (layout.root / CONFIG).write_text("source = 5\n")
-        until(lambda: read_event_log(layout))
+        wait_until(lambda: read_event_log(layout))
         assert processes(layout) == before
         write_settings(layout, seconds=9)
-        until(lambda: processes(layout) and processes(layout) != before)
+        wait_until(lambda: processes(layout) and processes(layout) != before)
     (told,) = read_event_log(layout)
     assert (told["event"], told["release"]) == ("not configured", good)
     assert "source is of the wrong type" in told["why"]
@@ -255,7 +248,7 @@ def test_a_proven_release_is_awaited_until_it_begins_with_other_settings(
     layout: Layout, good: str
 ) -> None:
     with supervisor(layout):
-        until(lambda: read_record(layout.state(STATUS)))
+        wait_until(lambda: read_record(layout.state(STATUS)))
         before = processes(layout)
         switch_release(layout, good, config=write_config(Config("phantom:", roi="1,1,50,50")))
         done = awaited(layout, good)
@@ -269,7 +262,7 @@ def test_a_proven_release_that_does_not_run_with_other_settings_is_told(
     layout: Layout, good: str
 ) -> None:
     with supervisor(layout):
-        until(lambda: read_record(layout.state(STATUS)))
+        wait_until(lambda: read_record(layout.state(STATUS)))
         (layout.environment(ENVIRONMENT) / "bin" / "sonolite").unlink()
         switch_release(layout, good, config=write_config(Config("phantom:", roi="1,1,50,50")))
         done = awaited(layout, good)
@@ -284,7 +277,7 @@ def test_systemd_is_told_only_what_the_release_says(
 ) -> None:
     """Ready with the first beat, fed by each, and not a moment longer than it beats."""
     with Listener() as systemd, supervisor(layout, {NOTIFY_VARIABLE: systemd.address}):
-        until(lambda: (systemd.receive(1) or {}).get("READY"))
+        wait_until(lambda: (systemd.receive(1) or {}).get("READY"))
         said = systemd.receive(1) or {}
         assert (said["WATCHDOG"], said["STATUS"]) == ("1", "LIVE")
         os.kill(processes(layout)[0], signal.SIGSTOP)
@@ -303,7 +296,7 @@ def test_a_look_at_the_lock_keeps_no_supervisor_from_its_work(layout: Layout, go
     ended.start()
     with supervisor(layout) as process:
         ended.join()
-        until(lambda: processes(layout))
+        wait_until(lambda: processes(layout))
         assert process.poll() is None
 
 

@@ -23,7 +23,7 @@ from edge_runtime.results.aggregates import (
     quantile,
 )
 from edge_runtime.results.states import State
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
+from tests.edge_runtime.results.examples import NODULE, RESULT
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=True)
 

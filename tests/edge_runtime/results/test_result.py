@@ -7,7 +7,7 @@ import pytest
 
 from edge_runtime.results.result import NO_NODULE, Nodule, Result, from_json, to_json
 from edge_runtime.results.states import State
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
+from tests.edge_runtime.results.examples import NODULE, RESULT
 
 FOUND = replace(NODULE, locator_score=0.5, interval={"benign": (0.1, 0.3), "malignant": (0.7, 0.9)})
 

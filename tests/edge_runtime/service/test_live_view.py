@@ -4,7 +4,6 @@ import json
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,18 +22,12 @@ from edge_runtime.service.live_view import ServiceView, kept_token
 from edge_runtime.service.service import run_service
 from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View
+from tests.conftest import wait_until
+from tests.edge_runtime.results.examples import RESULT
 from tests.edge_runtime.service.conftest import NAME
-from tests.edge_runtime.sinks.test_overlay import RESULT
-from tests.edge_runtime.view.test_server import join, receive_result, watch
+from tests.edge_runtime.view.client import join, receive_result, watch
 
 LOOPBACK = ViewSettings("127.0.0.1:0")
-
-
-def until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -56,7 +49,9 @@ def serving(
         thread = threading.Thread(target=run_service, args=(layout, NAME, stop))
         thread.start()
         try:
-            yield lambda state: until(lambda: (listener.receive(1) or {}).get("STATUS") == state)
+            yield lambda state: wait_until(
+                lambda: (listener.receive(1) or {}).get("STATUS") == state
+            )
         finally:
             stop.set()
             thread.join(60)
@@ -65,7 +60,7 @@ def serving(
 
 def record(layout: Layout) -> dict[str, Any]:
     """What the service notes of its view, once it does."""
-    until(lambda: read_record(layout.state(VIEW_RECORD)))
+    wait_until(lambda: read_record(layout.state(VIEW_RECORD)))
     return read_record(layout.state(VIEW_RECORD))
 
 
@@ -123,7 +118,7 @@ def test_a_taken_port_costs_no_picture_and_is_told_and_tried_again(
             hears("LIVE")
             assert "in use" in record(layout)["trouble"]
             other.close()
-            until(lambda: record(layout).get("link"))
+            wait_until(lambda: record(layout).get("link"))
             hears("LIVE")
     events = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
     assert (events.count("no view"), events.count("view")) == (1, 1)
@@ -168,7 +163,7 @@ def test_a_result_that_cannot_be_shown_is_told_beside_the_link_until_others_are_
         told.append(event)
 
     with ServiceView(LOOPBACK, layout, report, operator) as view:
-        until(lambda: told)
+        wait_until(lambda: told)
         for _ in range(3):
             view.write(None, screen)  # type: ignore[arg-type]  # as if its code were wrong
         broken = record(layout)

@@ -31,6 +31,7 @@ from edge_runtime.service.service import run_service
 from edge_runtime.service.update_lock import UpdateLock
 from edge_runtime.sinks.dicom import LAST_EXAM_SECONDS
 from edge_runtime.view.commands import Refusal
+from tests.conftest import wait_until
 from tests.edge_runtime.exams.dicom.orthanc import Orthanc
 from tests.edge_runtime.exams.worklist_server import (
     TITLE,
@@ -39,8 +40,8 @@ from tests.edge_runtime.exams.worklist_server import (
     write_step,
 )
 from tests.edge_runtime.service.conftest import NAME
-from tests.edge_runtime.service.test_live_view import LOOPBACK, linked, serving, until
-from tests.edge_runtime.view.test_server import join, receive_result, watch
+from tests.edge_runtime.service.test_live_view import LOOPBACK, linked, serving
+from tests.edge_runtime.view.client import join, receive_result, watch
 
 ROI, SCREEN = Box(100, 120, 80, 60), (640, 480)
 MARK = {"do": "mark", "box": list(ROI), "screen": list(SCREEN), "remember": True}
@@ -48,7 +49,7 @@ BEGIN = {"do": "begin", "identity": {"patient_id": "4711", "name": "Q. Secret"}}
 
 
 def operator_token(layout: Layout) -> str:
-    until(layout.state(OPERATOR_TOKEN).exists)
+    wait_until(layout.state(OPERATOR_TOKEN).exists)
     return layout.state(OPERATOR_TOKEN).read_text().strip()
 
 
@@ -205,12 +206,12 @@ def test_an_exam_holds_an_update_up_although_the_picture_is_frozen(
     source = "script:frames 20, still 100000"
     with serving(layout, monkeypatch, source=source, exam=ExamSettings()) as hears:
         hears("FROZEN")
-        until(lambda: not is_locked(lock))
+        wait_until(lambda: not is_locked(lock))
         with watch(linked(layout), operator_token(layout)) as page:
             assert give(page, BEGIN) is None
-            until(lambda: is_locked(lock))
+            wait_until(lambda: is_locked(lock))
             assert give(page, {"do": "end"}) is None
-            until(lambda: not is_locked(lock))
+            wait_until(lambda: not is_locked(lock))
 
 
 def keep_exam(layout: Layout) -> None:
@@ -233,7 +234,7 @@ def test_an_exam_goes_to_the_pacs_of_the_configuration(
         with serving(layout, monkeypatch, exam=ExamSettings(), sinks=sinks) as hears:
             hears("LIVE")
             keep_exam(layout)
-            until(pacs.identifiers)
+            wait_until(pacs.identifiers)
         assert {each.PatientID for each in pacs.objects()} == {"4711"}
 
 

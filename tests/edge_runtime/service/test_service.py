@@ -27,9 +27,9 @@ from edge_runtime.results.result import NO_NODULE
 from edge_runtime.results.states import State
 from edge_runtime.service.service import device_versions, run_service
 from edge_runtime.service.update_lock import UpdateLock
+from tests.conftest import free_port
 from tests.edge_runtime.service.conftest import NAME
 from tests.edge_runtime.sinks.conftest import tiny_disk  # noqa: F401  a fixture
-from tests.edge_runtime.sinks.test_contract import free_port
 
 
 def heard(

@@ -17,8 +17,8 @@ from devices import DeviceLost
 from devices.capture import device_opener
 from devices.capture.phantom import Phantom
 from tests.conftest import QUIET
-from tests.devices.capture.test_dicom import write_dicom, write_jpegs
-from tests.devices.capture.test_stream import jpeg, serving
+from tests.devices.capture.dicom_files import write_dicom, write_jpegs
+from tests.devices.capture.servers import jpeg, serving
 
 ROUNDS = 15
 LIMIT = 1.05 if QUIET else 3.0

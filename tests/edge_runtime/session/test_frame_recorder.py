@@ -25,18 +25,11 @@ from edge_runtime.session import frame_recorder as module
 from edge_runtime.session.assemble import assemble
 from edge_runtime.session.frame_recorder import MIN_FREE, FrameRecorder, open_frame_recorder
 from edge_runtime.session.record_settings import RecordSettings
-from tests.conftest import Collected
+from tests.conftest import Collected, wait_until
 
 MANIFEST = RecordManifest(1, "0.1.0", "2026-01-01T00:00:00+00:00", "phantom:", True, 20.0)
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 100), np.uint8)
 ENOUGH = 10**9
-
-
-def until(happened: Callable[[], bool]) -> None:
-    waited = time.monotonic() + 120
-    while not happened():
-        assert time.monotonic() < waited
-        time.sleep(0.005)
 
 
 def frame(index: int) -> Frame:
@@ -120,7 +113,7 @@ def test_a_frame_that_a_mark_leaves_no_room_for_is_missed_once(
     folder, disk = tmp_path / "record", threading.Event()
     with recording(folder, slow=disk) as recorder:
         recorder.capture(frame(0))
-        until(lambda: not recorder._waiting)  # the disk holds it
+        wait_until(lambda: not recorder._waiting)  # the disk holds it
         monkeypatch.setattr(module, "ITEMS_WAITING", 1)
         recorder.capture(frame(1), region_changes=1)
         assert (recorder.lost, recorder._frames, recorder._bytes) == (1, 1, PIXELS.nbytes)
@@ -158,7 +151,7 @@ def test_the_record_ends_at_its_limit(tmp_path: Path) -> None:
     with recording(folder, limit=3 * PIXELS.nbytes) as recorder:
         for index in range(5):
             recorder.capture(frame(index))
-        until(lambda: recorder.ended is not None)
+        wait_until(lambda: recorder.ended is not None)
         recorder.capture(frame(5))
     assert frames(folder) == [0, 1]
     assert "reached its limit" in recorder.lines()[-1]
@@ -174,7 +167,7 @@ def test_the_record_ends_before_the_disk_is_full(tmp_path: Path) -> None:
     with recording(folder, free=lambda: next(free)) as recorder:
         for index in range(3):
             recorder.capture(frame(index))
-        until(lambda: recorder.ended is not None)
+        wait_until(lambda: recorder.ended is not None)
     assert frames(folder) == [0]
     assert "only 1,000 MB are free on the disk" in recorder.lines()[-1]
 
@@ -183,12 +176,12 @@ def test_a_disk_that_is_full_ends_the_record_and_nothing_else(tmp_path: Path) ->
     folder = tmp_path / "record"
     with recording(folder) as recorder:
         recorder.capture(frame(0))
-        until(lambda: recorder._writer.frames == 1)
+        wait_until(lambda: recorder._writer.frames == 1)
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, recorder._writer._frames)
         os.close(full)
         recorder.capture(frame(1))
-        until(lambda: recorder.ended is not None)
+        wait_until(lambda: recorder.ended is not None)
         recorder.capture(frame(2))
     assert frames(folder) == [0]
     assert recorder.left_out == 2

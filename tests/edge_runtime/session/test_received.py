@@ -22,8 +22,8 @@ from edge_runtime.screen.region import Region
 from edge_runtime.session.pipeline import run_session
 from edge_runtime.sinks.sink import Sink
 from tests.conftest import Collected
-from tests.devices.capture.test_dicom import region, write_dicom
-from tests.devices.capture.test_dicom_listen import STILL, send, storescu
+from tests.devices.capture.dicom_files import region, write_dicom
+from tests.devices.capture.storescu import STILL, send, storescu
 
 pytestmark = pytest.mark.skipif(storescu is None, reason="no storescu: apt install dcmtk")
 SCREENS = [Phantom(live=False).render(7 * index) for index in range(4)]

@@ -33,9 +33,8 @@ from edge_runtime.results.states import Event, State
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.session.frame_recorder import open_frame_recorder
 from edge_runtime.session.frame_slot import REPLACED
-from tests.conftest import Collected, Outcome, refused, sonolite
+from tests.conftest import Collected, Outcome, refused, sonolite, wait_until
 from tests.edge_runtime.session.test_faults import PROVEN, Following
-from tests.edge_runtime.session.test_frame_recorder import until
 
 NOT_DECIDED = {"captured_at", "captured_utc", "latency_ms", "rate", "health"}
 """Entries of a result that tell of this machine and this moment."""
@@ -272,7 +271,7 @@ def test_a_session_that_was_killed_is_replayed_up_to_its_last_whole_frame(
     )
     try:
         index = folder / RECORD_INDEX
-        until(lambda: index.exists() and index.read_bytes().count(b"result") >= 5)
+        wait_until(lambda: index.exists() and index.read_bytes().count(b"result") >= 5)
     finally:
         killed.send_signal(signal.SIGKILL)
         killed.wait()

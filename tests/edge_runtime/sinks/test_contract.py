@@ -27,8 +27,9 @@ from edge_runtime.sinks.igtl import IgtlServer
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.queue import PIXEL_CAPACITY, RECORD_CAPACITY, SinkQueue
 from edge_runtime.sinks.sink import CountedSink
+from tests.conftest import free_port
+from tests.edge_runtime.results.examples import RESULT
 from tests.edge_runtime.sinks.receiver import Broker, Receiver
-from tests.edge_runtime.sinks.test_overlay import RESULT
 
 SCREEN: Pixels = np.ones((48, 64), np.uint8)
 PASSWORD = "hunter2hunter2"
@@ -58,13 +59,6 @@ class Place:
     """Looks at the place before the sink closes."""
     pictures: bool = False
     """Whether the place gets the picture."""
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def arrived(record: dict[str, Any]) -> Arrived:

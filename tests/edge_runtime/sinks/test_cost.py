@@ -14,8 +14,7 @@ from edge_runtime.bundle.archive import Bundle
 from edge_runtime.models.backends import FallbackChain
 from edge_runtime.session.assemble import assemble, open_source
 from edge_runtime.sinks.open import SinkContext, open_sink
-from tests.conftest import QUIET
-from tests.edge_runtime.sinks.test_contract import free_port
+from tests.conftest import QUIET, free_port
 
 ROUNDS = 7
 LIMIT = 1.05 if QUIET else 3.0

@@ -17,7 +17,7 @@ pytest.importorskip("highdicom", reason="needs the extra `dicom`")
 
 from devices.capture.dicom_listen import AWAITED
 from devices.capture.phantom import Phantom
-from edge_runtime.bundle.archive import Bundle, open_bundle
+from edge_runtime.bundle.archive import Bundle
 from edge_runtime.exams import recorder as recorder_module
 from edge_runtime.exams.dicom.objects import exam_objects
 from edge_runtime.exams.recorder import open_exam_recorder
@@ -27,18 +27,13 @@ from edge_runtime.results.delivery import Delivery
 from edge_runtime.sinks import dicom as module
 from edge_runtime.sinks import outbox as outbox_module
 from edge_runtime.sinks.open import SinkContext, open_sink
-from tests.conftest import refused, sonolite
-from tests.devices.capture.test_dicom import write_dicom
-from tests.devices.capture.test_dicom_listen import STILL, send, storescu
-from tests.edge_runtime.exams.conftest import exams_in, parts_of, wait_until
+from tests.conftest import free_port, refused, sonolite, wait_until
+from tests.devices.capture.dicom_files import write_dicom
+from tests.devices.capture.storescu import STILL, send, storescu
+from tests.edge_runtime.exams.conftest import exams_in, parts_of
 from tests.edge_runtime.exams.dicom.conftest import SURE
-from tests.edge_runtime.exams.dicom.orthanc import Orthanc, free_port
-from tests.edge_runtime.exams.test_course import NOISE, result
-
-
-@pytest.fixture(scope="module")
-def found_bundle(shipped_path: Path) -> Bundle:
-    return open_bundle(shipped_path)
+from tests.edge_runtime.exams.dicom.orthanc import Orthanc
+from tests.edge_runtime.exams.examples import NOISE, result
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +92,7 @@ from pathlib import Path
 from edge_runtime.bundle.archive import open_bundle
 from edge_runtime.exams.recorder import open_exam_recorder
 from edge_runtime.sinks.open import SinkContext, open_sink
-from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
+from tests.edge_runtime.exams.examples import FOUND, NOISE, result
 folder, bundle, uri = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 context = SinkContext(
     threading.Event(), True, 30.0, outboxes=folder.parent / "outbox", exam_sinks=[]

@@ -21,7 +21,7 @@ from edge_runtime.results.result import Result
 from edge_runtime.sinks.drift import SAVE_SECONDS, Aggregates
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.sink import NO_PIXELS
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 
 FILE = "2026-01-01-0123456789ab.json"
 
@@ -96,7 +96,7 @@ from pathlib import Path
 from edge_runtime.results.delivery import Tally
 from edge_runtime.sinks.drift import Aggregates
 from edge_runtime.sinks.sink import NO_PIXELS
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 
 now = 0.0
 sink = Aggregates(Path(sys.argv[1]), Tally("drift"), lambda: now)

@@ -25,8 +25,8 @@ from edge_runtime.results.states import State
 from edge_runtime.sinks import igtl
 from edge_runtime.sinks.igtl import CLIENT_TOO_SLOW, MAX_IGTL_CLIENTS, QUEUE_RESULTS, IgtlServer
 from edge_runtime.sinks.open import SinkContext, open_sink
-from tests.edge_runtime.sinks.test_contract import free_port
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
+from tests.conftest import free_port
+from tests.edge_runtime.results.examples import NODULE, RESULT
 
 GREY: Pixels = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64)
 FOUND = replace(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edge_runtime.sinks.messages import CHANGES, Messages
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 
 
 def refuse(bodies: Iterator[bytes]) -> None:

@@ -5,9 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +12,12 @@ import numpy as np
 import pytest
 
 from devices import BadInput
-from edge_runtime.results.delivery import Tally
 from edge_runtime.sinks import mqtt, outbox
 from edge_runtime.sinks.messages import Messages
-from edge_runtime.sinks.open import SinkContext, open_sink
-from edge_runtime.sinks.sink import Sink
+from tests.conftest import free_port, wait_until
+from tests.edge_runtime.results.examples import NODULE, RESULT
+from tests.edge_runtime.sinks.outboxes import CHILD, NEWEST, ask, opened, outbox_file, send
 from tests.edge_runtime.sinks.receiver import Broker
-from tests.edge_runtime.sinks.test_contract import free_port
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
-from tests.edge_runtime.sinks.test_webhook import CHILD, NEWEST, ask, outbox_file, send, wait_until
 
 SECRET = "hunter2hunter2"
 needs_mosquitto = pytest.mark.skipif(
@@ -36,13 +30,6 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "FIRST_RETRY", 0.05)
     monkeypatch.setattr(outbox, "LAST_RETRY", 0.05)
     monkeypatch.setattr(mqtt, "CONFIRM_SECONDS", 1.0)
-
-
-@contextmanager
-def opened(uri: str, folder: Path) -> Iterator[tuple[Sink, Tally]]:
-    context = SinkContext(threading.Event(), True, 30.0, outboxes=folder / "outbox")
-    with open_sink(uri, context) as sink:
-        yield sink, context.tallies[-1]
 
 
 @pytest.mark.parametrize(

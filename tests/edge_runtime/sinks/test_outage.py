@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_port, wait_until
+from tests.edge_runtime.sinks.outboxes import NEWEST, ask, hook
 from tests.edge_runtime.sinks.receiver import Broker, Receiver
-from tests.edge_runtime.sinks.test_contract import free_port
-from tests.edge_runtime.sinks.test_webhook import NEWEST, ask, hook, wait_until
 
 CHILD = """
 import sys, threading, time
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from edge_runtime.sinks import outbox
 from edge_runtime.sinks.open import SinkContext, open_sink
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 folder, last_retry, *uris = sys.argv[1:]
 outbox.LAST_RETRY = float(last_retry)
 outbox.FIRST_RETRY = min(outbox.FIRST_RETRY, outbox.LAST_RETRY)

@@ -25,9 +25,8 @@ from edge_runtime.sinks import prometheus
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.prometheus import MAX_REASONS, OTHER_REASON
 from edge_runtime.sinks.sink import Sink
-from tests.edge_runtime.exams.conftest import wait_until
-from tests.edge_runtime.sinks.test_contract import free_port
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
+from tests.conftest import free_port, wait_until
+from tests.edge_runtime.results.examples import NODULE, RESULT
 
 PAGES = Path(__file__).parents[3] / "docs" / "prometheus"
 SCREEN = np.zeros((4, 4), np.uint8)

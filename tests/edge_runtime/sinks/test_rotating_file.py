@@ -17,7 +17,7 @@ from edge_runtime.sinks.csv_rows import CsvEncoder, csv_rows
 from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.queue import SinkQueue
 from edge_runtime.sinks.rotating_file import RotatingFile, Rotation
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
+from tests.edge_runtime.results.examples import NODULE, RESULT
 
 
 def lines(*paths: Path) -> list[str]:

@@ -10,7 +10,7 @@ from edge_runtime.results.result import Nodule, Result
 from edge_runtime.results.states import State
 from edge_runtime.sinks.single import SingleResult
 from edge_runtime.sinks.terminal import Terminal
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
+from tests.edge_runtime.results.examples import NODULE, RESULT
 
 PIXELS = np.zeros((48, 64), np.uint8)
 BENIGN = replace(NODULE, label="benign", smoothed={"benign": 0.9, "malignant": 0.1})

@@ -21,7 +21,7 @@ from devices.capture.promised import promised_frames
 from edge_runtime.results.states import State
 from edge_runtime.sinks.overlay import draw_result
 from edge_runtime.sinks.video import OverlayVideo, overlay_file
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 
 
 def test_a_video_that_begins_before_the_scanner_has_the_size_of_its_screen(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from edge_runtime.sinks.video import overlay_file
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 from tests.edge_runtime.sinks.test_video import screens
 with overlay_file(Path(sys.argv[1]), False, 20.0) as video:
     for pixels in screens(400):

@@ -10,28 +10,33 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from devices import BadInput
 from edge_runtime.results.delivery import Tally
 from edge_runtime.results.states import State
 from edge_runtime.sinks import outbox
-from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.sinks.outbox import Message, Outbox, outbox_path
-from edge_runtime.sinks.sink import Sink
 from edge_runtime.sinks.sink_uri import SinkUri
+from tests.conftest import free_port, wait_until
+from tests.edge_runtime.results.examples import NODULE, RESULT
+from tests.edge_runtime.sinks.outboxes import (
+    CHILD,
+    NEWEST,
+    SCREEN,
+    ask,
+    hook,
+    opened,
+    outbox_file,
+    send,
+)
 from tests.edge_runtime.sinks.receiver import Receiver, make_certificate
-from tests.edge_runtime.sinks.test_contract import free_port
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
 
-SCREEN = np.zeros((4, 4), np.uint8)
 SECRET = "hunter2hunter2"
 
 
@@ -40,29 +45,6 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "FIRST_RETRY", 0.05)
     monkeypatch.setattr(outbox, "LAST_RETRY", 0.05)
     monkeypatch.setattr(outbox, "COMMIT_SECONDS", 0.05)
-
-
-@contextmanager
-def opened(uri: str, folder: Path) -> Iterator[tuple[Sink, Tally]]:
-    context = SinkContext(threading.Event(), True, 30.0, outboxes=folder / "outbox")
-    with open_sink(uri, context) as sink:
-        yield sink, context.tallies[-1]
-
-
-def send(sink: Sink, numbers: range) -> None:
-    for number in numbers:
-        sink.write(replace(RESULT, sequence=number), SCREEN)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def hook(port: int, options: str = "send=results") -> str:
-    return f"webhook:http://127.0.0.1:{port}/hook#{options}"
 
 
 def test_only_changes_are_sent_and_the_end_of_the_session(tmp_path: Path) -> None:
@@ -176,22 +158,6 @@ def test_a_full_disk_is_counted_and_what_fitted_arrives(tiny_disk: Path) -> None
     assert len(receiver.sequences()) == delivery.delivered
 
 
-def outbox_file(folder: Path) -> Path:
-    (path,) = (folder / "outbox").glob("*.sqlite3")
-    return path
-
-
-def ask(path: Path, statement: str) -> int:
-    """What another process sees of an outbox."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as base:
-        row = base.execute(statement).fetchone()
-    return 0 if row is None else int(row[0])
-
-
-NEWEST = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
-"""The number of the newest message that a power cut would leave."""
-
-
 def test_messages_are_written_to_the_disk_while_the_server_does_not_answer(tmp_path: Path) -> None:
     asked, let = threading.Event(), threading.Event()
 
@@ -303,25 +269,6 @@ def test_a_message_may_be_on_the_disk_at_once(
     with closing(sqlite3.connect(path)) as seen:
         assert seen.execute("SELECT body FROM message").fetchall() == [(b"{}",)]
     box.close()
-
-
-CHILD = """
-import sys, threading
-from dataclasses import replace
-from pathlib import Path
-import numpy as np
-from edge_runtime.sinks import outbox
-from edge_runtime.sinks.open import SinkContext, open_sink
-from tests.edge_runtime.sinks.test_overlay import RESULT
-outbox.FIRST_RETRY = outbox.LAST_RETRY = 0.05
-uri, folder = sys.argv[1:]
-context = SinkContext(threading.Event(), True, 30.0, outboxes=Path(folder) / "outbox")
-with open_sink(uri, context) as sink:
-    for number in range(2000):
-        sink.write(replace(RESULT, sequence=number), np.zeros((4, 4), np.uint8))
-    print("written", flush=True)
-    threading.Event().wait(600)
-"""
 
 
 @pytest.mark.parametrize("away", [True, False], ids=["server-away", "while-sending"])

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -23,7 +22,7 @@ from edge_runtime.screen.region import Region
 from edge_runtime.view.address import Address
 from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View, open_view
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -147,18 +146,6 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
     path.mkdir(exist_ok=True)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra `dev`")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no Chromium: apt install chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

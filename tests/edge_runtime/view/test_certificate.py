@@ -30,8 +30,8 @@ from edge_runtime.view.certificate import (
     read_certificate,
 )
 from edge_runtime.view.sink import View, open_view
+from tests.edge_runtime.view.browsing import wait_for
 from tests.edge_runtime.view.conftest import FACTS, Feed
-from tests.edge_runtime.view.test_page import wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

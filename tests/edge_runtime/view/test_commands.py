@@ -32,9 +32,9 @@ from edge_runtime.view.commands import (
 from edge_runtime.view.operator import MAX_WAITING_COMMANDS, Answer, Operator
 from edge_runtime.view.sink import View
 from edge_runtime.view.viewers import COMMAND_BURST
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
+from tests.edge_runtime.view.client import ask, exchange, host_of, watch
 from tests.edge_runtime.view.conftest import opened
-from tests.edge_runtime.view.test_server import ask, exchange, host_of, watch
 
 SOURCE = SourceUri("rtsp://user:secret@scanner/screen")
 ROI, SCREEN = Box(100, 120, 80, 60), (640, 480)

@@ -34,11 +34,10 @@ from edge_runtime.sinks.open import SinkContext, open_sink
 from edge_runtime.view.address import Address
 from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View, open_view
-from tests.conftest import Collected
-from tests.edge_runtime.sinks.test_contract import free_port
-from tests.edge_runtime.sinks.test_overlay import NODULE, RESULT
+from tests.conftest import Collected, free_port
+from tests.edge_runtime.results.examples import NODULE, RESULT
+from tests.edge_runtime.view.browsing import serious, take, wait_for, wait_for_text
 from tests.edge_runtime.view.conftest import FACTS, LARGE, NARROW, Feed, opened
-from tests.edge_runtime.view.test_page import serious, take, wait_for, wait_for_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, WebSocket

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devices.capture.phantom import Phantom
-from tests.devices.capture.test_stream import Send, jpeg, serving
+from tests.devices.capture.servers import Send, jpeg, serving
+from tests.edge_runtime.view.client import receive_result, watch
 from tests.edge_runtime.view.conftest import Running
-from tests.edge_runtime.view.test_server import receive_result, watch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -13,7 +13,7 @@ from devices import Pixels
 from edge_runtime.results.result import Result
 from edge_runtime.results.states import State
 from edge_runtime.view.message import pack
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 
 
 def unpack(message: bytes) -> tuple[Any, bytes]:

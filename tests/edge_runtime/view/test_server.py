@@ -1,20 +1,14 @@
 """The web server of a view, over real connections on loopback."""
 
-import http.client
 import json
 import logging
 import socket
-import struct
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
 from devices import Pixels
 from edge_runtime.view import server
@@ -23,74 +17,15 @@ from edge_runtime.view.admission import MAX_ATTEMPTS
 from edge_runtime.view.assets import read_assets
 from edge_runtime.view.sink import View
 from edge_runtime.view.viewers import MAX_VIEWERS, WINDOW
-from tests.edge_runtime.sinks.test_overlay import RESULT
-
-
-class Linked(Protocol):
-    """A view, here or in another process."""
-
-    @property
-    def link(self) -> str: ...
-
-
-def host_of(view: Linked) -> str:
-    return urlsplit(view.link).netloc
-
-
-def token_of(view: Linked) -> str:
-    return urlsplit(view.link).fragment
-
-
-def ask(
-    view: Linked, method: str, path: str, body: str | None = None, **headers: str
-) -> tuple[int, dict[str, str], bytes]:
-    """The status, the headers and the body of an answer."""
-    connection = http.client.HTTPConnection(host_of(view), timeout=60)
-    connection.request(method, path, body, headers)
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
-
-
-def exchange(view: Linked, token: str) -> tuple[int, str]:
-    """The status and the cookie for a token."""
-    origin = f"http://{host_of(view)}"
-    status, headers, _ = ask(view, "POST", "/cookie", token, origin=origin)
-    return status, headers.get("set-cookie", "")
-
-
-@contextmanager
-def watch(view: Linked, token: str | None = None, **changes: str) -> Iterator[ClientConnection]:
-    """The stream of an admitted viewer after the facts; the headers may be changed."""
-    with join(view, token, **changes) as page:
-        role = json.loads(page.recv(timeout=60))["facts"]["role"]
-        assert role == ("viewer" if token is None else "operator")
-        yield page
-
-
-@contextmanager
-def join(view: Linked, token: str | None = None, **changes: str) -> Iterator[ClientConnection]:
-    """The stream of an admitted viewer from the beginning."""
-    cookie = exchange(view, token or token_of(view))[1].partition(";")[0]
-    headers = {"cookie": cookie, "origin": f"http://{host_of(view)}"} | changes
-    origin = headers.pop("origin")
-    with connect(
-        f"ws://{host_of(view)}/stream",
-        origin=origin or None,  # type: ignore[arg-type]
-        additional_headers=headers,
-        compression=None,
-        open_timeout=60,
-    ) as page:
-        yield page
-
-
-def receive_result(page: ClientConnection) -> Any:
-    """The JSON of the next result; heartbeats are passed over."""
-    while not isinstance(data := page.recv(timeout=60), bytes):
-        pass
-    (length,) = struct.unpack_from(">I", data)
-    return json.loads(data[4 : 4 + length])
+from tests.edge_runtime.results.examples import RESULT
+from tests.edge_runtime.view.client import (
+    ask,
+    exchange,
+    host_of,
+    receive_result,
+    token_of,
+    watch,
+)
 
 
 def test_every_file_of_the_page_is_served_and_hardened(view: View) -> None:

@@ -17,8 +17,8 @@ from edge_runtime.screen.region import Region
 from edge_runtime.session.pipeline import run_session
 from edge_runtime.view import message
 from edge_runtime.view.sink import View
-from tests.edge_runtime.sinks.test_overlay import RESULT
-from tests.edge_runtime.view.test_server import receive_result, watch
+from tests.edge_runtime.results.examples import RESULT
+from tests.edge_runtime.view.client import receive_result, watch
 
 
 @pytest.fixture

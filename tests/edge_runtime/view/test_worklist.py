@@ -24,7 +24,7 @@ from edge_runtime.screen.region import Region
 from edge_runtime.view.commands import Refusal
 from edge_runtime.view.operator import Operator
 from edge_runtime.view.sink import View
-from tests.edge_runtime.exams.conftest import wait_until
+from tests.conftest import wait_until
 from tests.edge_runtime.exams.test_worklist import serving
 from tests.edge_runtime.exams.worklist_server import (
     STUDY,
@@ -33,12 +33,12 @@ from tests.edge_runtime.exams.worklist_server import (
     worklist_server,
     write_step,
 )
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
+from tests.edge_runtime.view.browsing import serious, take, wait_for, wait_for_text
+from tests.edge_runtime.view.client import watch
 from tests.edge_runtime.view.conftest import LARGE, NO_REGIONS, Feed, Running, opened
 from tests.edge_runtime.view.test_commands import SOURCE, token
 from tests.edge_runtime.view.test_controls import operate
-from tests.edge_runtime.view.test_page import serious, take, wait_for, wait_for_text
-from tests.edge_runtime.view.test_server import watch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -51,7 +51,7 @@ from edge_runtime.sinks.messages import Messages
 from edge_runtime.sinks.mqtt import newest_state
 from edge_runtime.sinks.outbox import Outbox, Rejected, read_message
 from edge_runtime.sinks.sink import NO_PIXELS
-from tests.edge_runtime.sinks.test_overlay import RESULT
+from tests.edge_runtime.results.examples import RESULT
 from tests.fuzz.target import target
 
 ROOT = Path(__file__).parents[3]

@@ -44,7 +44,7 @@ from edge_runtime.exams.worklist import WORKLIST_FIND, WorklistAddress, ask_work
 from edge_runtime.results.result import to_json
 from edge_runtime.sinks.pacs import DicomNode, DicomWeb, parse_pacs
 from edge_runtime.sinks.sink_uri import SinkUri
-from tests.edge_runtime.exams.test_course import FOUND, result
+from tests.edge_runtime.exams.examples import FOUND, result
 from tests.fuzz.target import target
 from tests.fuzz.targets.pictures import answering
 

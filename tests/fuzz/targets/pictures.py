@@ -35,7 +35,7 @@ from devices.capture.replay import Replay
 from devices.capture.script import parse_script
 from devices.capture.stream import BACKLOG_FRAMES, Stream
 from edge_runtime.session.record_settings import recorded_settings
-from tests.devices.capture.test_dicom import region, write_dicom, write_jpegs
+from tests.devices.capture.dicom_files import region, write_dicom, write_jpegs
 from tests.devices.capture.test_igtl import extended, image, message
 from tests.fuzz.target import target
 

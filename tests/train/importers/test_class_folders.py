@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from devices import BadInput
-from tests.devices.capture.test_dicom import write_dicom
-from tests.train.test_samples import TASK
+from tests.devices.capture.dicom_files import write_dicom
+from tests.train.conftest import TASK
 from train.importers import class_names, read_samples
 from train.importers.class_folders import read_class_folders
 from train.samples import Dropped, read_pixels

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from devices import BadInput, Box
 from devices.capture.image import read_image
-from tests.train.test_samples import TASK
+from tests.train.conftest import TASK
 from train.importers import class_names, read_samples
 from train.importers.ddti import TIRADS, parse_grades, read_ddti
 from train.samples import Collection, Dropped, Sample

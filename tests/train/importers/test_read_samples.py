@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from devices import BadInput
 from tests.conftest import TN5000
-from tests.train.test_samples import TASK
+from tests.train.conftest import TASK
 from train.importers import class_names, read_samples
 from train.importers.paths import MAX_MISSING
 from train.importers.table import read_csv

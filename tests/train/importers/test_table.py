@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from devices import BadInput, Box
 from tests.conftest import CASES
-from tests.devices.capture.test_dicom import write_dicom
-from tests.train.test_samples import TASK
+from tests.devices.capture.dicom_files import write_dicom
+from tests.train.conftest import TASK
 from train.importers import read_samples
 from train.importers.columns import COLUMNS
 from train.importers.table import read_csv

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import BadInput, Box
-from tests.train.test_samples import TASK
+from tests.train.conftest import TASK
 from train.importers import read_samples
 from train.importers.voc import read_voc
 from train.samples import Collection, Dropped, Sample, check, read_pixels

@@ -16,7 +16,7 @@ from devices import BadInput, Box
 from devices.capture.image import read_image
 from devices.capture.phantom import Phantom
 from edge_runtime.bundle.preprocess import parse
-from tests.devices.capture.test_dicom import region, write_dicom
+from tests.devices.capture.dicom_files import region, write_dicom
 from train.locator.dataset import (
     LARGER,
     LocatorPicture,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from devices import Box
 from edge_runtime.bundle.policies import TrackingPolicy
 from edge_runtime.bundle.preprocess import parse
-from tests.devices.capture.test_dicom import write_dicom
+from tests.devices.capture.dicom_files import write_dicom
 from train.locator.dataset import LocatorPicture, square_of
 from train.locator.measurement import (
     FRAMES_A_SECOND,

@@ -123,11 +123,11 @@ def _read_annotations(
     kinds = {path: KINDS[suffix](path) for path in files}
     kind = next((kind for kind in kinds.values() if kind not in (None, BROKEN)), None)
     if kind is None:
-        if broken := [path for path, its in kinds.items() if its == BROKEN]:
+        if broken := [path for path, own in kinds.items() if own == BROKEN]:
             raise BadInput(f"{broken[0]}: truncated, not {suffix[1:].upper()}, or nested too deep")
         return None
     if suffix == ".json":  # many a tool leaves files of its own there
-        files = [path for path, its in kinds.items() if its in (kind, BROKEN)]
+        files = [path for path, own in kinds.items() if own in (kind, BROKEN)]
     match kind:
         case "annotations":
             return read_cvat(files, root, listed)

@@ -12,8 +12,7 @@ from train.importers.boxes.marking import Found, Mark, Marking, corners_of
 from train.importers.columns import trimmed
 from train.importers.paths import is_there
 from train.importers.rows import read_rows
-from train.importers.table import corners_of as words_of
-from train.importers.table import frame_of, part_of
+from train.importers.table import box_words, frame_of, part_of
 from train.marked import count_frames
 from train.samples import BOX_COLUMNS, Dropped, Part
 
@@ -52,10 +51,10 @@ def read_clips(table: Path) -> Found:
         if parts.setdefault(path, part) != part:
             raise BadInput(f"{where}: {cells['clip']} stands on two sides of the split")
         names.setdefault(path, cells["clip"])
-        its = marks.setdefault(path, {}).setdefault(frame, [])
-        words = words_of(cells, rows)
+        in_frame = marks.setdefault(path, {}).setdefault(frame, [])
+        words = box_words(cells, rows)
         if any(words):
-            its.append(Mark(corners_of(words), cells["label"]))
+            in_frame.append(Mark(corners_of(words), cells["label"]))
     bare = [
         path
         for path in pictures.all

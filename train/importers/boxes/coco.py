@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from devices import BadInput
-from train.importers.boxes.files import Pictures, expected, part_of, read_entries
-from train.importers.boxes.marking import Corners, Found, Mark, Marking, around_flat, numbers
+from train.importers.boxes.files import Pictures, expected, part_of_path, read_entries
+from train.importers.boxes.marking import (
+    Corners,
+    Found,
+    Mark,
+    Marking,
+    around_flat,
+    corners_of_sides,
+    numbers,
+)
 from train.samples import Dropped, Reason, size_of
 
 GROUPS = ("group", "patient", "patient_id", "case", "case_id", "study_id", "video_id")
@@ -49,7 +57,7 @@ def read_coco(files: Sequence[Path], root: Path, listed: Sequence[Path]) -> Foun
 
 
 def _read(file: Path, entries: Coco, pictures: Pictures, found: Found) -> None:
-    part = part_of(file, pictures.root)
+    part = part_of_path(file, pictures.root)
     above = file.parent.parent if file.parent != pictures.root else file.parent
     folders = [file.parent, file.parent / FOLDER, above, above / FOLDER]
     last = file.stem.split("_")[-1]  # as train2017 of instances_train2017
@@ -77,15 +85,15 @@ def _read(file: Path, entries: Coco, pictures: Pictures, found: Found) -> None:
         if not isinstance(name, str) or not name:
             found.dropped.append(Dropped(f"{file}: image {key}", "missing"))
             continue
-        its = annotations[key]
+        own = annotations[key]
         found.markings.append(
             Marking(
                 path=pictures.find(name, file, *places) or expected(name, file.parent),
-                marks=tuple(_mark(one, names) for one in its),
+                marks=tuple(_mark(one, names) for one in own),
                 group=_group(entry),
                 part=part,
                 size=size_of(*(_word(entry.get(side)) for side in ("width", "height"))),
-                fault=next(filter(None, map(_fault, its)), None),
+                fault=next(filter(None, map(_fault, own)), None),
             )
         )
     strays = annotations.keys() - ids
@@ -103,15 +111,14 @@ def _corners(entry: dict[str, Any]) -> Corners | None:
     """The box, or the one around the outlines where there is none."""
     outlines = entry.get("segmentation")
     if entry.get("bbox") in (None, []) and isinstance(outlines, list):
-        boxes = [around_flat(its) for its in map(numbers, outlines) if its is not None]
+        boxes = [around_flat(outline) for outline in map(numbers, outlines) if outline is not None]
         known = [box for box in boxes if box is not None]
         if not known or len(known) < len(outlines):
             return None
         lows = [min(box[side] for box in known) for side in (0, 1)]
         highs = [max(box[side] for box in known) for side in (2, 3)]
         return (lows[0], lows[1], highs[0], highs[1])
-    its = numbers(entry.get("bbox"), 4)
-    return None if its is None else (its[0], its[1], its[0] + its[2], its[1] + its[3])
+    return corners_of_sides(entry.get("bbox"))
 
 
 def _fault(entry: dict[str, Any]) -> Reason | None:

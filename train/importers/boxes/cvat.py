@@ -15,6 +15,7 @@ from train.importers.boxes.marking import (
     Marking,
     around,
     corners_of,
+    corners_of_sides,
     number,
     numbers,
     told_unboxed,
@@ -103,7 +104,8 @@ def _clip(annotations: Element, file: Path, pictures: Pictures, found: Found) ->
     size = size_of(*(task.findtext(f"original_size/{side}") or "" for side in ("width", "height")))
     group, part = str(path.relative_to(pictures.root)), part_of_folder(path, pictures.root)
     found.markings += [
-        Marking(path, tuple(its), group, frame, part, size) for frame, its in marks.items()
+        Marking(path, tuple(in_frame), group, frame, part, size)
+        for frame, in_frame in marks.items()
     ]
 
 
@@ -120,15 +122,19 @@ def _video(annotations: Element, task: Element, file: Path, pictures: Pictures) 
 
 
 def _whole(task: Element, name: str, otherwise: int) -> int:
-    word = (task.findtext(name) or "").strip()
-    its = number(word) if word.isascii() and word.isdecimal() else None
-    return otherwise if its is None else int(its)
+    """The whole number in an entry of a task; `otherwise` where there is none."""
+    parsed = _whole_number((task.findtext(name) or "").strip())
+    return otherwise if parsed is None else parsed
 
 
 def _frame(shape: Element) -> int | None:
-    word = shape.get("frame") or ""
-    its = number(word) if word.isascii() and word.isdecimal() else None
-    return None if its is None else int(its)
+    """The frame of a shape; None where it names none."""
+    return _whole_number(shape.get("frame") or "")
+
+
+def _whole_number(word: str) -> int | None:
+    parsed = number(word) if word.isascii() and word.isdecimal() else None
+    return None if parsed is None else int(parsed)
 
 
 def _corners(shape: Element) -> Corners | None:
@@ -139,14 +145,14 @@ def _corners(shape: Element) -> Corners | None:
         known = [point for point in points if point is not None]
         return around(known) if len(known) == len(points) >= 3 else None
     if shape.tag == "mask":
-        its = numbers([shape.get(name) for name in ("left", "top", "width", "height")], 4)
-        return None if its is None else (its[0], its[1], its[0] + its[2], its[1] + its[3])
+        sides = ("left", "top", "width", "height")
+        return corners_of_sides([shape.get(name) for name in sides])
     if shape.tag == "ellipse":
-        its = numbers([shape.get(name) for name in ("cx", "cy", "rx", "ry")], 4)
-        if its is None or min(its[2:]) < 0:
+        ellipse = numbers([shape.get(name) for name in ("cx", "cy", "rx", "ry")], 4)
+        if ellipse is None or min(ellipse[2:]) < 0:
             return None
         angle = number(shape.get("rotation") or 0)
-        return None if angle is None else _turned_ellipse(its, radians(angle))
+        return None if angle is None else _turned_ellipse(ellipse, radians(angle))
     corners = corners_of([shape.get(name) for name in BOX])
     angle = number(shape.get("rotation") or 0)
     if corners is None or angle is None:

@@ -143,23 +143,17 @@ def read_entries(path: Path, kind: type[T]) -> T | None:
         return None
 
 
-def part_of(path: Path, root: Path) -> Part | None:
+def part_of_path(path: Path, root: Path) -> Part | None:
     """The part of the split that a path in `root` names: one of its folders, or a word of its name.
 
     None where it names none, or several.
     """
-    try:
-        inner = path.relative_to(root)
-    except ValueError:
-        inner = Path(path.name)
-    folders = {PART_WORDS.get(folder.casefold()) for folder in inner.parts[:-1]}
-    return _only(folders) or _only(
-        {PART_WORDS.get(word) for word in re.findall("[a-z]+", inner.stem.casefold())}
-    )
+    words = re.findall("[a-z]+", path.stem.casefold())
+    return part_of_folder(path, root) or _only({PART_WORDS.get(word) for word in words})
 
 
 def part_of_folder(path: Path, root: Path) -> Part | None:
-    """The part of the split that the folders of a path in `root` name."""
+    """The part of the split that the folders of a path in `root` name; None for none or several."""
     inner = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
     return _only({PART_WORDS.get(folder.casefold()) for folder in inner.parts[:-1]})
 

@@ -59,7 +59,9 @@ def read_labelme(files: Sequence[Path], root: Path, listed: Sequence[Path]) -> F
     if unboxed:
         found.notes.append(told_unboxed(unboxed))
     annotated = {marking.path for marking in found.markings}
-    found.dropped += [Dropped(str(its), "no label") for its in pictures.all if its not in annotated]
+    found.dropped += [
+        Dropped(str(path), "no label") for path in pictures.all if path not in annotated
+    ]
     return found
 
 

@@ -57,33 +57,42 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        its = float(value)
+        parsed = float(value)
     except (ValueError, OverflowError):
         return None
-    return its if isfinite(its) and abs(its) <= MAX_COORDINATE else None
+    return parsed if isfinite(parsed) and abs(parsed) <= MAX_COORDINATE else None
 
 
 def numbers(values: object, count: int | None = None) -> tuple[float, ...] | None:
     """All of `values` as numbers; None where one is none, or where there are not `count`."""
     if not isinstance(values, list | tuple) or count not in (None, len(values)):
         return None
-    its = [number(value) for value in values]
-    known = tuple(value for value in its if value is not None)
-    return known if len(known) == len(its) else None
+    parsed = [number(value) for value in values]
+    known = tuple(value for value in parsed if value is not None)
+    return known if len(known) == len(parsed) else None
 
 
 def corners_of(values: object) -> Corners | None:
     """The box of four numbers `xmin, ymin, xmax, ymax`."""
-    its = numbers(values, 4)
-    return None if its is None else (its[0], its[1], its[2], its[3])
+    parsed = numbers(values, 4)
+    return None if parsed is None else (parsed[0], parsed[1], parsed[2], parsed[3])
+
+
+def corners_of_sides(values: object) -> Corners | None:
+    """The box of four numbers `x, y, width, height`."""
+    parsed = numbers(values, 4)
+    if parsed is None:
+        return None
+    x, y, width, height = parsed
+    return x, y, x + width, y + height
 
 
 def around(points: Iterable[Sequence[float]]) -> Corners | None:
     """The box around points; None where there is none."""
-    its = [*points]
-    if not its:
+    listed = [*points]
+    if not listed:
         return None
-    across, down = [point[0] for point in its], [point[1] for point in its]
+    across, down = [point[0] for point in listed], [point[1] for point in listed]
     return min(across), min(down), max(across), max(down)
 
 

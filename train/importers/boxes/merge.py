@@ -15,6 +15,7 @@ from pathlib import Path
 from devices import BadInput, Box
 from devices.capture.image import shown_size
 from devices.capture.kinds import Kind, kind_of
+from train.groups import JoinedGroups
 from train.importers.boxes.marking import Found, Mark, Marking, box_of
 from train.importers.dicom import patient_of
 from train.importers.paths import find_missing, refuse_unwritable
@@ -37,7 +38,7 @@ def merge(found: Found, data: Path, classes: Collection[str] | None = None) -> M
     missing (`train.importers.paths`), and where `classes` names what is not there.
     """
     refuse_unwritable(
-        [*(str(its.path) for its in found.markings), *(its.path for its in found.dropped)]
+        [*(str(entry.path) for entry in found.markings), *(entry.path for entry in found.dropped)]
     )
     notes = [*found.notes]
     markings = found.markings if classes is None else _of_classes(found, classes, data)
@@ -63,24 +64,24 @@ def merge(found: Found, data: Path, classes: Collection[str] | None = None) -> M
     for marking in markings:
         same[contents[marking.path], marking.frame].append(marking)
     pictures = []
-    for its in same.values():
-        size, reason, why = shown[its[0].path]
-        reason = reason or _fault(its, size)
+    for alike in same.values():
+        size, reason, why = shown[alike[0].path]
+        reason = reason or _fault(alike, size)
         if reason is not None:
-            names = dict.fromkeys(frame_name(each.path, each.frame) for each in its)
+            names = dict.fromkeys(frame_name(each.path, each.frame) for each in alike)
             dropped += [Dropped(name, reason, why) for name in names]
             continue
-        boxes = [box_of(mark.corners) for mark in _marks(its) if mark.corners is not None]
+        boxes = [box_of(mark.corners) for mark in _marks(alike) if mark.corners is not None]
         if size is not None:
             boxes = [within(box, size) for box in boxes]
         pictures.append(
             MarkedPicture(
-                path=its[0].path,
+                path=alike[0].path,
                 boxes=distinct(boxes),
-                group=groups[its[0].path],
-                frame=its[0].frame,
-                part=next(iter(_parts(its)), None),
-                size=size or next((one.size for one in its if one.size), None),
+                group=groups[alike[0].path],
+                frame=alike[0].frame,
+                part=next(iter(_parts(alike)), None),
+                size=size or next((one.size for one in alike if one.size), None),
             )
         )
     if not any(picture.boxes for picture in pictures):
@@ -96,12 +97,12 @@ def distinct(boxes: Iterable[Box]) -> tuple[Box, ...]:
     """The boxes in their order, without those that mark a nodule which one before marks."""
     kept: list[Box] = []
     for box in boxes:
-        if all(overlap(box, other) <= SAME_BOX for other in kept):
+        if all(box_iou(box, other) <= SAME_BOX for other in kept):
             kept.append(box)
     return tuple(kept)
 
 
-def overlap(one: Box, other: Box) -> float:
+def box_iou(one: Box, other: Box) -> float:
     """Intersection over union, from 0 to 1; 0 where one of them has no area."""
     width = min(one.x + one.w, other.x + other.w) - max(one.x, other.x)
     height = min(one.y + one.h, other.y + other.h) - max(one.y, other.y)
@@ -190,24 +191,15 @@ def _groups(
     A joined group has the smallest of the names.
     """
     root = data if data.is_dir() else data.parent
-    own = {path: os.path.relpath(path, root) for path in contents}
     patients = {path: patient_of(path) for path in contents}
-    named = {path: patients[path] or own[path] for path in contents}
-    parent: dict[str, str] = {}
-
-    def top(group: str) -> str:
-        parent.setdefault(group, group)
-        while parent[group] != group:
-            parent[group] = group = parent[parent[group]]
-        return group
-
+    named = {path: patients[path] or os.path.relpath(path, root) for path in contents}
+    joined = JoinedGroups()
     first: dict[str, str] = {}
     stated = {path for path, patient in patients.items() if patient is not None}
     for marking in markings:
         if marking.group is not None:
             stated.add(marking.path)
         group = marking.group or named[marking.path]
-        low, high = sorted((top(group), top(first.setdefault(contents[marking.path], group))))
-        parent[high] = low
-    groups = {path: top(first[contents[path]]) for path in contents}
+        joined.join(group, first.setdefault(contents[marking.path], group))
+    groups = {path: joined.name(first[contents[path]]) for path in contents}
     return groups, len(contents) - len(stated)

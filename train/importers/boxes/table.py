@@ -10,8 +10,7 @@ from train.importers.boxes.marking import Found, Mark, Marking, corners_of
 from train.importers.columns import COLUMNS, SIZE_COLUMNS, columns_of
 from train.importers.dicom import patient_of
 from train.importers.rows import Row, read_rows
-from train.importers.table import corners_of as words_of
-from train.importers.table import frame_of, image_of, part_of
+from train.importers.table import box_words, frame_of, image_of, part_of
 from train.samples import BOX_COLUMNS, size_of
 
 NO_NODULE = frozenset({"", "normal", "none", "empty", "healthy", "negative", "background"}) | {
@@ -46,17 +45,17 @@ def read_table_boxes(path: Path) -> Found:
             raise BadInput(f"{row.where}: frame {frame} of a file that is neither DICOM nor video")
         several[image, frame].append(row)
     boxes = bare = 0
-    for (image, frame), its in several.items():
-        first = its[0]
+    for (image, frame), own in several.items():
+        first = own[0]
         part = part_of(first.cells["split"], first.where)
-        for row in its[1:]:
+        for row in own[1:]:
             if part_of(row.cells["split"], row.where) != part:
                 raise BadInput(f"{row.where}: {row.cells['path']} stands on two sides of the split")
-        words = [(row, words_of(row.cells, rows)) for row in its]
+        boxed = [(row, box_words(row.cells, rows)) for row in own]
         marks = tuple(
-            Mark(corners_of(corners), row.cells["label"]) for row, corners in words if any(corners)
+            Mark(corners_of(words), row.cells["label"]) for row, words in boxed if any(words)
         )
-        unmarked = [row.cells["label"] for row, corners in words if not any(corners)]
+        unmarked = [row.cells["label"] for row, words in boxed if not any(words)]
         boxes += len(marks)
         hidden = any(label.casefold() not in NO_NODULE for label in unmarked)
         bare += not marks and "" in unmarked
@@ -70,7 +69,7 @@ def read_table_boxes(path: Path) -> Found:
                 size=size_of(*(row.cells[name] for name in SIZE_COLUMNS)),
                 fault="no box" if hidden else None,
             )
-            for row in its
+            for row in own
         ]
         found.markings += markings
     if not boxes:

@@ -55,7 +55,7 @@ def read_voc_boxes(folder: Path, files: Sequence[Path], listed: Sequence[Path]) 
                 ),
             )
         )
-    found.dropped += [Dropped(str(its), "no label") for its in pictures if its not in annotated]
+    found.dropped += [Dropped(str(path), "no label") for path in pictures if path not in annotated]
     return found
 
 

@@ -59,12 +59,12 @@ def read_yolo(data: Path, root: Path) -> Found:
         ]
     bare = 0
     for _, several in groupby(places, key=lambda place: (place[0].parent, place[1])):
-        its = [*several]
-        labels = {path: _label(path) or path.with_suffix(".txt") for path, _ in its}
+        folder = [*several]
+        labels = {path: _label(path) or path.with_suffix(".txt") for path, _ in folder}
         if not any(is_there(label) for label in labels.values()):
-            found.dropped += [Dropped(str(path), "no label") for path, _ in its]
+            found.dropped += [Dropped(str(path), "no label") for path, _ in folder]
             continue
-        for path, part in its:
+        for path, part in folder:
             there = is_there(labels[path])
             bare += not there
             marks, fault = _marks(labels[path], path, names, posed) if there else ((), None)
@@ -205,12 +205,12 @@ def _marks(
 
 def shares_of(words: Sequence[str]) -> Corners | None:
     """The box of a line, in shares of the picture; None for a line that is no box."""
-    its = numbers([*words])
-    if its is None:
+    parsed = numbers([*words])
+    if parsed is None:
         return None
-    if len(its) != 5:
-        return around_flat(its[1:])
-    x, y, w, h = its[1:]
+    if len(parsed) != 5:
+        return around_flat(parsed[1:])
+    x, y, w, h = parsed[1:]
     return (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
 
 

@@ -16,9 +16,9 @@ from edge_runtime.exams.store import (
     Identity,
 )
 from edge_runtime.results.result import NO_NODULE
-from tests.edge_runtime.exams.conftest import wait_until
+from tests.conftest import wait_until
 from tests.edge_runtime.exams.dicom.orthanc import Orthanc
-from tests.edge_runtime.exams.test_course import FOUND, NOISE, result
+from tests.edge_runtime.exams.examples import FOUND, NOISE, result
 
 WHO = Identity("PATIENT-4711", "Weiß^Zoë", "A-17")
 UNSURE = replace(

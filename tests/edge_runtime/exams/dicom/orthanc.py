@@ -1,7 +1,6 @@
 """A PACS: Orthanc, on loopback, in a folder of its own."""
 
 import json
-import socket
 import subprocess
 import time
 from io import BytesIO
@@ -11,15 +10,10 @@ from urllib.request import Request, urlopen
 
 import pydicom
 
+from tests.conftest import free_port
+
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 CALLED, CALLING = "ORTHANC", "SONOLITE"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Orthanc:

@@ -1,6 +1,5 @@
 """A recording of an exam as a moving DICOM image."""
 
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -14,12 +13,10 @@ from devices.capture import open_device
 from edge_runtime.exams.dicom import clip as module
 from edge_runtime.exams.dicom.clip import clip_object
 from edge_runtime.exams.dicom.objects import write_objects
-from tests.conftest import refused, sonolite
+from tests.conftest import free_port, refused, sonolite
 from tests.edge_runtime.exams.conftest import parts_of
-from tests.edge_runtime.exams.dicom.orthanc import Orthanc, free_port
+from tests.edge_runtime.exams.dicom.orthanc import Orthanc
 from tests.edge_runtime.exams.dicom.test_objects import errors_in
-
-MakeVideo = Callable[..., Path]
 
 
 @pytest.fixture

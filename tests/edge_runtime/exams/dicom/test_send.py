@@ -22,9 +22,9 @@ from edge_runtime.exams.dicom.objects import exam_objects
 from edge_runtime.exams.dicom.send import send_objects
 from edge_runtime.sinks.pacs import parse_pacs
 from edge_runtime.sinks.sink_uri import SinkUri
-from tests.conftest import refused, sonolite
+from tests.conftest import free_port, refused, sonolite
 from tests.edge_runtime.exams.conftest import parts_of
-from tests.edge_runtime.exams.dicom.orthanc import CALLING, Orthanc, free_port
+from tests.edge_runtime.exams.dicom.orthanc import CALLING, Orthanc
 from tests.edge_runtime.sinks.receiver import make_certificate
 from tests.fuzz.targets.exams import pacs_answers
 from tests.fuzz.targets.pictures import answering as answering_server

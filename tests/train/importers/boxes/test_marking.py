@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from train.importers.boxes.files import part_of, read_bytes, read_entries
+from train.importers.boxes.files import part_of_path, read_bytes, read_entries
 from train.importers.boxes.marking import (
     MAX_COORDINATE,
     around_flat,
@@ -71,7 +71,7 @@ def test_numbers_are_all_or_none() -> None:
     ],
 )
 def test_names_tell_the_part(tmp_path: Path, name: str, part: Part | None) -> None:
-    assert part_of(tmp_path / name, tmp_path) == part
+    assert part_of_path(tmp_path / name, tmp_path) == part
 
 
 def test_a_file_that_is_too_large_is_not_read(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from devices import BadInput, Box
 from tests.train.importers.boxes.drawing import draw, film, write
 from train.importers.boxes.marking import Found, Mark, Marking
-from train.importers.boxes.merge import SAME_BOX, distinct, merge, overlap
+from train.importers.boxes.merge import SAME_BOX, box_iou, distinct, merge
 from train.marked import MarkedCollection
 from train.samples import Dropped, Reason
 
@@ -139,9 +139,9 @@ BOXES = st.builds(Box, *[st.integers(-5, 60)] * 2, *[st.integers(1, 60)] * 2)
 
 
 @given(BOXES, BOXES)
-def test_overlap_is_a_share(one: Box, other: Box) -> None:
-    assert 0 <= overlap(one, other) == overlap(other, one) <= 1
-    assert overlap(one, one) == 1
+def test_the_iou_is_a_share(one: Box, other: Box) -> None:
+    assert 0 <= box_iou(one, other) == box_iou(other, one) <= 1
+    assert box_iou(one, one) == 1
 
 
 @given(st.lists(BOXES, max_size=8))
@@ -150,4 +150,4 @@ def test_of_boxes_of_one_nodule_the_first_is_kept(boxes: list[Box]) -> None:
     assert kept[:1] == tuple(boxes[:1])
     assert distinct(kept) == kept
     for box in boxes:
-        assert box in kept or any(overlap(box, its) > SAME_BOX for its in kept)
+        assert box in kept or any(box_iou(box, its) > SAME_BOX for its in kept)

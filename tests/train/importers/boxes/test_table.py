@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from devices import BadInput
-from tests.devices.capture.test_dicom import write_dicom
+from tests.devices.capture.dicom_files import write_dicom
 from tests.train.importers.boxes.drawing import HEIGHT, WIDTH, boxes, draw, film, reasons, write
 from train.importers.boxes import read_marked
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devices import BadInput
-from tests.devices.capture.test_dicom import write_dicom
+from tests.devices.capture.dicom_files import write_dicom
 from tests.train.importers.boxes.drawing import HEIGHT, WIDTH, boxes, draw, reasons, write
 from train.importers.boxes import read_marked
 from train.importers.boxes.marking import MAX_COORDINATE
