@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from fastcrc.crc64 import ecma_182
 
-from devices.capture.arrival import CaptureTime
+from devices.capture.capture_time import CaptureTime
 from devices.capture.size import check_size
 from devices.capture.source_uri import SourceUri
 from devices.errors import BadInput, DeviceLost, DeviceStalled, HardwareMissing, SonoliteError

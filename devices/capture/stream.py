@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from devices.capture.arrival import CaptureTime
+from devices.capture.capture_time import CaptureTime
 from devices.capture.registry import PYAV
 from devices.capture.silence_limit import SilenceLimit
 from devices.capture.size import MAX_MOVING_PIXELS, check_size

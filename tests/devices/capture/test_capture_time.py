@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.capture.arrival import IMMEDIATE_SECONDS, MIN_HELD_SECONDS, CaptureTime
+from devices.capture.capture_time import IMMEDIATE_SECONDS, MIN_HELD_SECONDS, CaptureTime
 
 PERIOD = 0.04
 
