@@ -87,7 +87,8 @@ MAX_LIMIT = 1e5
 """The limit over the square root of the size of the embedding, which is the usual distance. A unit
 that never answered in training, and does to a validation picture, gives thousands."""
 MAX_DEVIATION = 1e5
-"""The standard deviation of the training embeddings along the direction where they differ most."""
+"""The largest that the standard deviation of the training embeddings may be in any direction; the
+whitening divides by it."""
 
 
 def require_range(scope: Scope) -> None:

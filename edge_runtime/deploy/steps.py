@@ -318,9 +318,8 @@ DEPLOYMENT_STEPS: tuple[DeploymentStep, ...] = (
     DeploymentStep(
         "prune",
         lambda _: "remove releases that nothing goes back to",
-        lambda plan: (
-            _anything_new(plan) or plan.status.get("surplus", False)
-        ),  # older tools do not say
+        # An older tool does not say whether there is a surplus.
+        lambda plan: _anything_new(plan) or plan.status.get("surplus", False),
         _prune,
     ),
 )

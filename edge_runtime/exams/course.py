@@ -80,12 +80,8 @@ class Course:
         self, stage: ClassifierStage, policy: PoolingPolicy | None, live: bool, begun: float
     ) -> None:
         """`begun` in monotonic seconds; `policy` is that of the locator of the bundle."""
-        self._stage, self._policy, self._live, self._begun = (
-            stage,
-            policy or MARKED_POOLING,
-            live,
-            begun,
-        )
+        self._stage, self._policy = stage, policy or MARKED_POOLING
+        self._live, self._begun = live, begun
         self._whole = session_policy(self._policy)
         self._numbers: dict[tuple[str | None, int], int] = {}
         self._seen: dict[int, _Seen] = {}

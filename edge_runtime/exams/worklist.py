@@ -18,11 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 from devices import BadInput, HardwareMissing
 from devices.capture.dicom_identity import dicom_text, identity_of, iso_date
 from devices.capture.dicom_listen import AE_TITLE, OWN_TITLE
-from devices.capture.dicom_network import (
-    accepts_what_was_offered,
-    end_quietly,
-    keep_silent,
-)
+from devices.capture.dicom_network import accepts_what_was_offered, end_quietly, keep_silent
 from devices.capture.registry import PYNETDICOM
 from edge_runtime.exams.store import Identity
 from edge_runtime.sinks.pacs import CALLED
