@@ -48,14 +48,17 @@ def read_trusted(folder: Path) -> TrustedKeys:
 
     A file that is no public Ed25519 key, or that another user may have written, is not trusted. The
     other files are: a device with one broken file still runs the bundles of good keys.
-    Raises BadInput where something else stands in the place of the folder, and where another user
-    may have written it, because then any key may be a stranger's.
+    Raises BadInput for a folder that cannot be listed, and for one that another user may have
+    written, because then any key may be a stranger's.
     """
     keys: dict[bytes, str] = {}
     refused: list[str] = []
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder}: not a folder of keys")
-    paths = sorted(folder.glob("*.pem"))
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".pem")
+    except FileNotFoundError:
+        paths = []
+    except OSError as error:
+        raise BadInput(f"{folder}: {error.strerror}") from error
     if paths:
         _refuse_strangers(folder)
         if (mode := folder.resolve().parent.stat().st_mode) & 0o002 and not mode & stat.S_ISVTX:

@@ -265,6 +265,18 @@ def test_what_belongs_to_another_user_is_not_trusted(tmp_path: Path) -> None:
         read_trusted(tmp_path / "keys")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_folder_that_a_user_cannot_list_is_refused(tmp_path: Path) -> None:
+    new_key(tmp_path / "key.pem", tmp_path / "keys" / "own.pem")
+    tmp_path.chmod(0o700)
+    os.seteuid(12345)
+    try:
+        with pytest.raises(BadInput, match="keys: Permission denied"):
+            read_trusted(tmp_path / "keys")
+    finally:
+        os.seteuid(0)
+
+
 def test_a_new_key_is_trusted_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o002)
     try:
@@ -427,7 +439,7 @@ def test_a_file_in_the_place_of_the_folder_of_keys_is_refused(
 ) -> None:
     (person / "keys").touch()
     monkeypatch.setenv(TRUST_VARIABLE, str(person / "keys"))
-    refused(sonolite("keys", "list"), f"{person / 'keys'}: not a folder of keys")
+    refused(sonolite("keys", "list"), f"{person / 'keys'}: Not a directory")
 
 
 def test_a_broken_key_bars_no_good_one(
