@@ -3,7 +3,9 @@
 `edge_runtime.sinks.drift` writes them. Here they are listed and read for `sonolite device drift`.
 """
 
+import errno
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -70,17 +72,33 @@ def device_days(layout: Layout, since: str, until: str) -> dict[str, Any]:
 
     Raises Refused, too, for a link in the place of the folder: the service's user may have put it.
     """
-    days = layout.state(DRIFT_FOLDER)
-    if days.is_symlink():
-        raise Refused(f"{days}: not a folder; remove it there")
     release = read_link(layout, "current")
     folder = layout.release(release) if release else None
     bundle = read_record(folder / RECORD).get("bundle") if folder else None
     return {
-        **read_days(days, since, until),
+        **_read_unlinked(layout.state(DRIFT_FOLDER), since, until),
         "bundle": bundle,
         "reference": _reference(folder / BUNDLE) if folder else None,
     }
+
+
+def _read_unlinked(folder: Path, since: str, until: str) -> dict[str, Any]:
+    """`read_days` of the folder itself, whatever is put into its place meanwhile.
+
+    Raises Refused where a link or something else stands there.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return {"days": [], "damaged": [], "first": None, "last": None}
+    except OSError as error:
+        planted = error.errno in (errno.ENOTDIR, errno.ELOOP)
+        why = "not a folder; remove it there" if planted else error.strerror
+        raise Refused(f"{folder}: {why}") from error
+    try:
+        return read_days(Path(f"/proc/self/fd/{handle}"), since, until)
+    finally:
+        os.close(handle)
 
 
 def _reference(bundle: Path) -> Any:
