@@ -23,8 +23,8 @@ from convert.gate import answer_all
 from convert.gpu import GpuComparison, compare_gpu
 from convert.layer_errors import LayerError, layer_errors, worst
 from convert.tflite import calibrate, convert, quantise
-from convert.variants import DIAGNOSED, ON_GPU, Progress, error_line
-from devices import BadInput, CheckFailed
+from convert.variants import DIAGNOSED, ON_GPU, Progress, try_each
+from devices import CheckFailed
 from devices.compute import CpuBackend
 from edge_runtime.bundle import preprocess
 from edge_runtime.bundle.archive import CARD, Bundle, list_members, write_bundle
@@ -169,23 +169,20 @@ def _convert_variants(
     models: dict[Variant, bytes] = {}
     backends: dict[Variant, CpuBackend] = {}
     answers: dict[Variant, Answers] = {}
-    lost: list[Comparison] = []
-    for variant in dict.fromkeys((REFERENCE, *variants)):
-        try:
-            if variant == "int8":
-                calibrated = calibrate(correct_biases(run.model, representative), representative)
-                side = run.model.input_shape[1]
-                model = quantise(calibrated, side, outputs=tuple(run.model.output))
-            else:
-                model = convert(run.model, variant, representative)
-            backend = CpuBackend(model, member_of(variant))
-            answers[variant] = answer_all(backend, tensors, progress(f"testing {variant}"))
-            models[variant], backends[variant] = model, backend
-        except Exception as error:  # whatever the converter or the interpreter comes to
-            if variant == REFERENCE:
-                raise BadInput(f"{run.folder}: {variant}: {error_line(error)}") from error
-            lost.append(Comparison(variant, {}, (error_line(error),)))
-    return _Converted(models, backends, answers, tuple(lost))
+
+    def make(variant: Variant) -> None:
+        if variant == "int8":
+            calibrated = calibrate(correct_biases(run.model, representative), representative)
+            side = run.model.input_shape[1]
+            model = quantise(calibrated, side, outputs=tuple(run.model.output))
+        else:
+            model = convert(run.model, variant, representative)
+        backend = CpuBackend(model, member_of(variant))
+        answers[variant] = answer_all(backend, tensors, progress(f"testing {variant}"))
+        models[variant], backends[variant] = model, backend
+
+    lost = try_each(run.folder, dict.fromkeys((REFERENCE, *variants)), make)
+    return _Converted(models, backends, answers, lost)
 
 
 def _require_sound(

@@ -76,7 +76,10 @@ class Converted:
 def convert_variants(
     run: Run, options: ConversionOptions, pictures: NDArray[np.uint8], progress: Progress
 ) -> Converted:
-    """Makes float32 and what was ordered, each with its answers to the test pictures."""
+    """Makes float32 and the variants that are asked for, with their answers to the test pictures.
+
+    Raises BadInput where float32 cannot be made or run.
+    """
     recipe = run.record.recipe
     chosen = choose_representative(run.split.of("train"), recipe.task.labels, run.record.seed)
     preprocessing = preprocess.parse(recipe.preprocessing)
@@ -84,27 +87,46 @@ def convert_variants(
     models: dict[Variant, bytes] = {}
     backends: dict[Variant, CpuBackend] = {}
     answers: dict[Variant, NDArray[np.float32]] = {}
-    lost: list[Comparison] = []
     tuned: FineTuning | None = None
     in_float: tuple[str, ...] = ()
-    for variant in progress("converting")(dict.fromkeys((REFERENCE, *options.variants))):
+
+    def make(variant: Variant) -> None:
+        nonlocal tuned, in_float
+        if variant == "int8":
+            floats = backends[REFERENCE], models[REFERENCE]
+            model, in_float, tuned = _int8(run, options, representative, *floats, progress)
+        else:
+            model = convert(run.model, variant, representative)
+        model = with_metadata(
+            model, options.name, options.version, recipe.about, recipe.task.labels
+        )
+        backend = CpuBackend(model, f"{variant}.tflite")
+        answers[variant] = answer(backend, pictures, progress(f"testing {variant}"))
+        models[variant], backends[variant] = model, backend
+
+    variants = progress("converting")(dict.fromkeys((REFERENCE, *options.variants)))
+    lost = try_each(run.folder, variants, make)
+    return Converted(models, backends, answers, tuned, in_float, lost)
+
+
+def try_each(
+    folder: Path, variants: Iterable[Variant], make: Callable[[Variant], None]
+) -> tuple[Comparison, ...]:
+    """Calls `make` for each variant. Returns those for which it failed, with the reason.
+
+    A variant that cannot be measured has failed. Raises BadInput where float32 cannot be made of
+    the run in `folder`.
+    """
+    lost = []
+    for variant in variants:
         try:
-            if variant == "int8":
-                floats = backends[REFERENCE], models[REFERENCE]
-                model, in_float, tuned = _int8(run, options, representative, *floats, progress)
-            else:
-                model = convert(run.model, variant, representative)
-            model = with_metadata(
-                model, options.name, options.version, recipe.about, recipe.task.labels
-            )
-            backend = CpuBackend(model, f"{variant}.tflite")
-            answers[variant] = answer(backend, pictures, progress(f"testing {variant}"))
-            models[variant], backends[variant] = model, backend
+            make(variant)
         except Exception as error:  # whatever the converter or the interpreter comes to
+            line = f"{type(error).__name__}: {(str(error).strip() or 'no word').splitlines()[0]}"
             if variant == REFERENCE:
-                raise BadInput(f"{run.folder}: {variant}: {error_line(error)}") from error
-            lost.append(Comparison(variant, {}, (error_line(error),)))
-    return Converted(models, backends, answers, tuned, in_float, tuple(lost))
+                raise BadInput(f"{folder}: {variant}: {line}") from error
+            lost.append(Comparison(variant, {}, (line,)))
+    return tuple(lost)
 
 
 def _fine_tuned(
@@ -189,8 +211,3 @@ def compare_on(
         return compare(measure, answers)
     except ValueError as error:
         raise BadInput(f"{run.folder}: {error}") from error
-
-
-def error_line(error: Exception) -> str:
-    """The first line of a message, and what kind of error says it."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no word').splitlines()[0]}"
