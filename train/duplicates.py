@@ -42,7 +42,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from devices import BadInput, Pixels
-from train.groups import JoinedGroups
+from train.groups import joined_names
 from train.samples import Sample, frame_name
 
 SIDE = 48
@@ -163,13 +163,11 @@ def join_groups(samples: Sequence[Sample], pairs: Iterable[Pair]) -> tuple[Sampl
 
     It has the smallest of the groups' names. All samples of one file are of one group, too.
     """
-    joined = JoinedGroups()
-    first_of_file: dict[object, str] = {}
-    for sample in samples:
-        joined.join(sample.group, first_of_file.setdefault(sample.path, sample.group))
-    for pair in pairs:
-        joined.join(samples[pair.first].group, samples[pair.second].group)
-    return tuple(replace(sample, group=joined.name(sample.group)) for sample in samples)
+    first: dict[object, str] = {}
+    links = [(each.group, first.setdefault(each.path, each.group)) for each in samples]
+    links += [(samples[pair.first].group, samples[pair.second].group) for pair in pairs]
+    names = joined_names(links)
+    return tuple(replace(sample, group=names[sample.group]) for sample in samples)
 
 
 def refuse_common(known: Sequence[Sample], given: Sequence[Sample], pairs: Iterable[Pair]) -> None:

@@ -1,16 +1,12 @@
-"""Groups that were joined have one name, the smallest."""
+"""Groups that are linked have one name, the smallest."""
 
-from train.groups import JoinedGroups
-
-
-def test_a_chain_of_joins_is_one_group_with_the_smallest_name() -> None:
-    groups = JoinedGroups()
-    for one, other in (("d", "c"), ("b", "a"), ("c", "b")):
-        groups.join(one, other)
-    assert [groups.name(group) for group in "abcd"] == ["a"] * 4
+from train.groups import joined_names
 
 
-def test_a_group_that_was_never_joined_keeps_its_name() -> None:
-    groups = JoinedGroups()
-    groups.join("a", "b")
-    assert groups.name("c") == "c"
+def test_a_chain_of_links_is_one_group_with_the_smallest_name() -> None:
+    links = [("d", "c"), ("b", "a"), ("c", "b")]
+    assert joined_names(links) == dict.fromkeys("abcd", "a")
+
+
+def test_a_group_that_is_linked_with_itself_alone_keeps_its_name() -> None:
+    assert joined_names([("a", "b"), ("c", "c")]) == {"a": "a", "b": "a", "c": "c"}

@@ -15,7 +15,7 @@ from pathlib import Path
 from devices import BadInput, Box
 from devices.capture.image import shown_size
 from devices.capture.kinds import Kind, kind_of
-from train.groups import JoinedGroups
+from train.groups import joined_names
 from train.importers.boxes.marking import Found, Mark, Marking, box_of
 from train.importers.dicom import patient_of
 from train.importers.paths import find_missing, refuse_unwritable
@@ -193,13 +193,14 @@ def _groups(
     root = data if data.is_dir() else data.parent
     patients = {path: patient_of(path) for path in contents}
     named = {path: patients[path] or os.path.relpath(path, root) for path in contents}
-    joined = JoinedGroups()
+    links = []
     first: dict[str, str] = {}
     stated = {path for path, patient in patients.items() if patient is not None}
     for marking in markings:
         if marking.group is not None:
             stated.add(marking.path)
         group = marking.group or named[marking.path]
-        joined.join(group, first.setdefault(contents[marking.path], group))
-    groups = {path: joined.name(first[contents[path]]) for path in contents}
+        links.append((group, first.setdefault(contents[marking.path], group)))
+    names = joined_names(links)
+    groups = {path: names[first[contents[path]]] for path in contents}
     return groups, len(contents) - len(stated)
