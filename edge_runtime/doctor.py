@@ -17,6 +17,7 @@ from devices.boards import Board, Sensors
 from devices.capture.camera import Camera
 from devices.capture.registry import LIBRARIES
 from devices.compute import Backend, GpuBackend
+from devices.compute.interpreter import first_line
 from devices.health import LOW_DISK, LOW_MEMORY, read_health
 from edge_runtime.bundle.archive import Bundle
 from edge_runtime.bundle.golden import golden_tensors, read_golden
@@ -178,7 +179,7 @@ def _backends(bundle: Bundle) -> Iterator[Finding]:
                 tensors = golden_tensors(golden.frames, golden.box, classifier.preprocessing)
                 milliseconds = _milliseconds(classifier.backend, tensors)
             except (SonoliteError, RuntimeError) as error:
-                yield Finding("compute", name, False, str(error).splitlines()[0])
+                yield Finding("compute", name, False, first_line(error))
                 continue
             compute = classifier.backend.compute
             share = "" if compute.share == 1 else f", {compute.share:.0%} of the operators there"

@@ -98,5 +98,5 @@ class Interpreter:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error of an interpreter."""
+    """The first line of an error; its kind where it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -147,8 +147,7 @@ def _run(task: Task) -> RawMeasurement:
     words = [*module_command("edge_runtime.bench.workloads"), json.dumps(asdict(task))]
     done = subprocess.run(words, capture_output=True, text=True)  # noqa: S603  our own module
     if done.returncode:
-        errors = done.stderr.strip().splitlines() or ["it says nothing"]
-        raise BadInput(f"{task.workload}: cannot be measured: {errors[-1]}")
+        raise BadInput(f"{task.workload}: cannot be measured: {_last_line(done.stderr)}")
     fields = json.loads(done.stdout.splitlines()[-1])
     return RawMeasurement(**{**fields, "latencies_ms": tuple(fields["latencies_ms"])})
 
@@ -206,8 +205,13 @@ def _command(
         for _ in process.stdout:
             most = max(most, _peak_megabytes(process.pid))
         if not line:
-            raise BadInput(f"sonolite run: {process.stderr.read().strip().splitlines()[-1]}")
+            raise BadInput(f"sonolite run: {_last_line(process.stderr.read())}")
     return CommandMeasurement(first, most)
+
+
+def _last_line(errors: str) -> str:
+    """The last line of the errors of a process; one that was killed may have told none."""
+    return (errors.strip().splitlines() or ["it says nothing"])[-1]
 
 
 def _peak_megabytes(pid: int) -> float:

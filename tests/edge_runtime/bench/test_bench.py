@@ -1,6 +1,7 @@
 """`sonolite bench`: every workload really runs, and what is told is what was measured."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ import cv2
 import pytest
 
 from devices import BadInput, EndOfRecording
+from devices.own_process import module_command
 from edge_runtime.bench.measure import HISTOGRAM_BINS, Bench, read_bench, write_bench
 from edge_runtime.bench.report import TITLES, bench_rows, draw_histograms, markdown, ratios
 from edge_runtime.bench.workloads import LIVE_RATE, LiveRecording, LoopedRecording
@@ -65,6 +67,18 @@ def test_the_command_itself_is_started_and_its_memory_seen(found: Bench) -> None
     (command,) = found.commands
     assert 0.1 < command.first_result < 600
     assert 20 < command.rss_mb < 1000
+
+
+def test_a_command_that_is_killed_is_told_in_one_line(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    monkeypatch.setattr(
+        "edge_runtime.bench.measure.module_command",
+        lambda name: killed if name == "edge_runtime" else module_command(name),
+    )
+    words = ("bench", "--source", video, "--roi", "167,190,108,100", "--rounds", "1")
+    refused(sonolite(*words, "--frames", "20"), "sonolite run: it says nothing")
 
 
 def test_what_is_kept_is_read_again(kept: Path, found: Bench) -> None:
