@@ -8,33 +8,12 @@ import numpy as np
 import pytest
 
 from devices import BadInput, Pixels
-from edge_runtime.results.result import FrameLatency, Result
-from edge_runtime.results.states import State
+from edge_runtime.results.result import Result
 from edge_runtime.sinks import queue
 from edge_runtime.sinks.queue import PIXEL_CAPACITY, RECORD_CAPACITY, SinkQueue
+from tests.edge_runtime.results.examples import RESULT
 
 SCREEN: Pixels = np.ones((4, 4), np.uint8)
-RESULT = Result(
-    sequence=0,
-    frame=0,
-    captured_at=0.0,
-    captured_utc="",
-    timestamp=None,
-    state=State.LIVE,
-    reason=None,
-    nodules=(),
-    box=None,
-    prevalence={},
-    adjusted_prevalence=None,
-    region="given",
-    searched=False,
-    latency_ms=FrameLatency(0, 0, 0, 0),
-    rate="full",
-    health=(),
-    backend="cpu m.tflite x",
-    fallback=None,
-    bundle="b",
-)
 
 
 class Gated:
